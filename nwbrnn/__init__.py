@@ -1,0 +1,76 @@
+"""From an NWB file to a recurrent network that reproduces muscles and recorded neurons, and back.
+
+The public names are imported on first use, so that ``import nwbrnn`` is fast.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nwbrnn.config import FitConfig, ReadConfig
+    from nwbrnn.dataset import create_dataset
+    from nwbrnn.errors import NwbrnnError
+    from nwbrnn.evaluation import Scores, evaluate
+    from nwbrnn.job import fit
+    from nwbrnn.readers import inspect_nwb, read_circuit, read_fit, read_nwb, read_run
+    from nwbrnn.result import FitResult
+    from nwbrnn.schema import validate
+    from nwbrnn.teacher import TeacherConfig, build_circuit, simulate_teacher
+    from nwbrnn.training import predict
+    from nwbrnn.writers import write_fit, write_teacher
+
+_MODULES = {
+    "FitConfig": "nwbrnn.config",
+    "FitResult": "nwbrnn.result",
+    "NwbrnnError": "nwbrnn.errors",
+    "ReadConfig": "nwbrnn.config",
+    "Scores": "nwbrnn.evaluation",
+    "TeacherConfig": "nwbrnn.teacher",
+    "build_circuit": "nwbrnn.teacher",
+    "create_dataset": "nwbrnn.dataset",
+    "evaluate": "nwbrnn.evaluation",
+    "fit": "nwbrnn.job",
+    "inspect_nwb": "nwbrnn.readers",
+    "predict": "nwbrnn.training",
+    "read_circuit": "nwbrnn.readers",
+    "read_fit": "nwbrnn.readers",
+    "read_nwb": "nwbrnn.readers",
+    "read_run": "nwbrnn.readers",
+    "simulate_teacher": "nwbrnn.teacher",
+    "validate": "nwbrnn.schema",
+    "write_fit": "nwbrnn.writers",
+    "write_teacher": "nwbrnn.writers",
+}
+
+__all__ = [
+    "FitConfig",
+    "FitResult",
+    "NwbrnnError",
+    "ReadConfig",
+    "Scores",
+    "TeacherConfig",
+    "build_circuit",
+    "create_dataset",
+    "evaluate",
+    "fit",
+    "inspect_nwb",
+    "predict",
+    "read_circuit",
+    "read_fit",
+    "read_nwb",
+    "read_run",
+    "simulate_teacher",
+    "validate",
+    "write_fit",
+    "write_teacher",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'nwbrnn' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

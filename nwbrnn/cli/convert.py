@@ -1,0 +1,29 @@
+"""``nwbrnn convert``: somebody's own simulated run becomes NWB."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nwbrnn.cli import options
+from nwbrnn.cli.output import console
+
+
+def convert(
+    run: Annotated[Path, typer.Argument(help="Arrays in an .npz, or a Dataset in a .nc.")],
+    output: options.Output,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Convert a simulated run (outputs, inputs, rates, bin_size, condition ...) to an ordinary NWB file.
+
+    [dim]nwbrnn convert run.npz -o teacher.nwb[/dim]
+    """
+    from nwbrnn.readers import read_run
+    from nwbrnn.writers import write_teacher
+    from nwbrnn.writers.atomic import check_output
+
+    check_output(output, overwrite=overwrite)
+    ds = read_run(run)
+    write_teacher(ds, output, overwrite=overwrite)
+    sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
+    console.print(f"Wrote {output}: {sizes}.", markup=False)

@@ -1,0 +1,29 @@
+"""``nwbrnn evaluate``: predict and score again from a stored fit."""
+
+import numpy as np
+
+from nwbrnn.cli import options
+from nwbrnn.cli.output import check_json, console, print_scores, write_json
+
+
+def evaluate(
+    file: options.File, json_path: options.JsonPath = None, overwrite: options.Overwrite = False
+) -> None:
+    """Run the network of a stored fit again, check its stored predictions, and score it.
+
+    [dim]nwbrnn evaluate fit.nwb[/dim]
+    """
+    from nwbrnn.evaluation import evaluate as score
+    from nwbrnn.readers import read_fit
+    from nwbrnn.training import predict
+
+    check_json(json_path, overwrite=overwrite)
+    stored = read_fit(file)
+    predicted = predict(stored.recorded, stored.weights, stored.config)
+    mask = stored.recorded["mask"].values
+    difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()
+    scores = score(stored.recorded, predicted).to_dict(stored.recorded)
+    write_json({"scores": scores, "largest_difference": float(difference)}, json_path)
+    if str(json_path) != "-":
+        print_scores(scores)
+        console.print(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")

@@ -1,0 +1,57 @@
+"""``nwbrnn inspect``: what is in a file, and what would be read."""
+
+from nwbrnn.cli import options
+from nwbrnn.cli.output import check_json, console, print_choices, print_table, write_json
+
+
+def inspect(
+    file: options.File,
+    outputs: options.Outputs = None,
+    inputs: options.Inputs = None,
+    rates: options.Rates = None,
+    align_to: options.AlignTo = None,
+    window: options.Window = None,
+    bin_size: options.BinSize = None,
+    condition: options.Condition = None,
+    where: options.Where = None,
+    config: options.ConfigPath = None,
+    json_path: options.JsonPath = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Show what an NWB file holds, what a fit would read from it, and why.
+
+    [dim]nwbrnn inspect session.nwb[/dim]
+    """
+    from nwbrnn.readers import inspect_nwb
+
+    check_json(json_path, overwrite=overwrite)
+    read = {
+        "outputs": outputs, "inputs": inputs, "rates": rates, "align_to": align_to, "window": window,
+        "bin_size": bin_size, "condition": condition, "where": where,
+    }  # fmt: skip
+    found = inspect_nwb(file, options.merge_read(options.load_config(config).read, read))
+    write_json(found.to_dict(), json_path)
+    if str(json_path) == "-":
+        return
+    print_table("Session", ("what", "value"), found.identity.items())
+    rows = [
+        (s["path"], s["role"], f"{s['samples']} x {len(s['channels'])}", _interval(s["interval"]), s["unit"],
+         ", ".join(s["channels"][:16]))
+        for s in found.signals
+    ]  # fmt: skip
+    print_table("Time series", ("path", "role", "shape", "every", "unit", "channels"), rows)
+    print_table("Units", ("what", "value"), [(k, _join(v)) for k, v in found.units.items()])
+    trials = [(t["name"], t["different"], t["missing"], ", ".join(t["examples"])) for t in found.trials]
+    print_table("Trial columns", ("column", "different values", "missing", "such as"), trials)
+    if found.problem is None:
+        print_choices(choice.to_dict() for choice in found.choices)
+    else:
+        console.print(f"Nothing would be read: {found.problem}", markup=False)
+
+
+def _interval(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds * 1000:.4g} ms"
+
+
+def _join(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value

@@ -1,0 +1,90 @@
+"""Options that several commands share: which part of a file to read."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nwbrnn.config import JobConfig, ReadConfig, parse_settings, read_config
+from nwbrnn.errors import ConfigError
+
+File = Annotated[Path, typer.Argument(help="An NWB file.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The NWB file to make.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
+JsonPath = Annotated[Path | None, typer.Option("--json", help="Also write as JSON; - for the terminal.")]
+ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml.")]
+
+_PANEL = "What to read (found by rule if not given)"
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option("--outputs", help="emg, force, kinematics or a path; repeatable.", rich_help_panel=_PANEL),
+]
+Channels = Annotated[
+    str | None, typer.Option("--channels", help="Outputs to keep: FCR,FCU.", rich_help_panel=_PANEL)
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inputs", help="task (from the trial table) or a path; repeatable.", rich_help_panel=_PANEL
+    ),
+]
+Rates = Annotated[
+    str | None, typer.Option("--rates", help="spikes, or the path of a series.", rich_help_panel=_PANEL)
+]
+AlignTo = Annotated[
+    str | None, typer.Option("--align-to", help="Trial column that becomes time 0.", rich_help_panel=_PANEL)
+]
+Window = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--window", help="Start and stop around it [s].", rich_help_panel=_PANEL),
+]
+BinSize = Annotated[
+    float | None, typer.Option("--bin-size", help="Width of a time bin [s].", rich_help_panel=_PANEL)
+]
+Condition = Annotated[
+    list[str] | None,
+    typer.Option("--condition", help="Trial column of the condition; repeatable.", rich_help_panel=_PANEL),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="Trials to keep: result=R; repeatable; all.", rich_help_panel=_PANEL),
+]
+Smoothing = Annotated[
+    float | None,
+    typer.Option("--smoothing", help="Gaussian from counts to rates, SD [s].", rich_help_panel=_PANEL),
+]
+Emg = Annotated[
+    str | None, typer.Option("--emg", help="raw or envelope.", rich_help_panel=_PANEL, metavar="KIND")
+]
+Nan = Annotated[
+    str | None, typer.Option("--nan", help="raise, or mask bins with NaN.", rich_help_panel=_PANEL)
+]
+
+
+def load_config(path: Path | None) -> JobConfig:
+    """Return the settings of a file, or the defaults."""
+    return JobConfig() if path is None else read_config(path)
+
+
+def merge_read(config: ReadConfig, options: dict[str, Any]) -> ReadConfig:
+    """Return reading settings with the options that were given on the command line."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in ("outputs", "inputs", "condition"):
+        if name in given:
+            given[name] = given[name][0] if len(given[name]) == 1 else tuple(given[name])
+    if "channels" in given:
+        given["channels"] = tuple(part.strip() for part in given["channels"].split(","))
+    if "where" in given:
+        given["where"] = _parse_where(given["where"])
+    return parse_settings(ReadConfig, config.model_dump() | given, source="command line")
+
+
+def _parse_where(values: list[str]) -> dict[str, str]:
+    """Return conditions on trials from ``column=value``."""
+    if values == ["all"]:
+        return {}
+    pairs = [value.partition("=") for value in values]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise ConfigError(f"--where: expected column=value or all, but got {name!r}")
+    return {name: value for name, _, value in pairs}

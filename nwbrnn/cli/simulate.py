@@ -1,0 +1,55 @@
+"""``nwbrnn simulate``: make a teacher."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nwbrnn.cli import options
+from nwbrnn.cli.output import console
+from nwbrnn.config import parse_settings
+
+
+def simulate(
+    output: options.Output,
+    neurons: Annotated[int | None, typer.Option(help="Neurons, half excitatory. [200]")] = None,
+    directions: Annotated[int | None, typer.Option(help="Reach directions. [8]")] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials of each direction. [5]")] = None,
+    muscles: Annotated[int | None, typer.Option(help="Muscles. [6]")] = None,
+    preparation: Annotated[float | None, typer.Option(help="Before the go cue [s]. [0.5]")] = None,
+    movement: Annotated[float | None, typer.Option(help="After the go cue [s]. [0.7]")] = None,
+    bin_size: Annotated[float | None, typer.Option(help="Sampling interval [s]. [0.01]")] = None,
+    noise: Annotated[float | None, typer.Option(help="Input noise, SD [Hz]. [0.5]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of circuit, noise and spikes. [0]")] = None,
+    repeat: Annotated[
+        Path | None, typer.Option(help="Take circuit and settings from this teacher file.")
+    ] = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Simulate a stability-optimised circuit that reaches, and write it as an ordinary NWB file.
+
+    [dim]nwbrnn simulate -o teacher.nwb --neurons 200 --directions 8 --trials 5[/dim]
+    """
+    from nwbrnn.readers import read_circuit
+    from nwbrnn.teacher import Circuit, TeacherConfig, simulate_teacher
+    from nwbrnn.writers import write_teacher
+    from nwbrnn.writers.atomic import check_output
+
+    check_output(output, overwrite=overwrite)
+    options_given = {
+        "n_neurons": neurons, "n_directions": directions, "n_trials": trials, "n_muscles": muscles,
+        "preparation": preparation, "movement": movement, "bin_size": bin_size, "noise": noise, "seed": seed,
+    }  # fmt: skip
+    given = {name: value for name, value in options_given.items() if value is not None}
+    circuit = None
+    if repeat is not None:
+        weights, stored = read_circuit(repeat)
+        circuit, given = Circuit(weights), stored | given
+        given["n_neurons"] = len(weights)
+    config = parse_settings(TeacherConfig, given, source="command line")
+    ds = simulate_teacher(config, circuit=circuit)
+    write_teacher(ds, output, overwrite=overwrite)
+    sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
+    console.print(
+        f"Wrote {output}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s.", markup=False
+    )

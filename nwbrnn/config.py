@@ -1,0 +1,146 @@
+"""The settings of reading and fitting: names, defaults, ranges. Checked here, used elsewhere."""
+
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nwbrnn.errors import ConfigError
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReadConfig(_Settings):
+    """What to take from an NWB file. ``None`` or ``"auto"``: found by rule, and the choice is reported."""
+
+    outputs: str | tuple[str, ...] = Field(
+        "auto", description="'emg', 'force', 'kinematics', or paths such as processing/behavior/force"
+    )
+    channels: tuple[str, ...] | None = Field(
+        None, description="names of the outputs to keep, e.g. muscles; all by default"
+    )
+    inputs: str | tuple[str, ...] = Field(
+        "auto", description="'task' (built from the trial table) or paths of recorded series"
+    )
+    rates: str = Field(
+        "auto", description="'spikes' (smoothed counts) or the path of a series of firing rates"
+    )
+    align_to: str | None = Field(None, description="trial column with the time that becomes 0")
+    window: tuple[float, float] | None = Field(None, description="start and stop around it [s]")
+    bin_size: float | None = Field(None, gt=0, description="width of a time bin [s]")
+    condition: str | tuple[str, ...] | None = Field(
+        None, description="trial column, or columns, that name the condition"
+    )
+    where: dict[str, str] | None = Field(
+        None, description="trials to keep: column -> value, or values with commas; {} keeps all"
+    )
+    smoothing: float = Field(
+        0.05, ge=0, description="standard deviation of the Gaussian that turns counts into rates [s]"
+    )
+    emg: Literal["auto", "raw", "envelope"] = Field(
+        "auto", description="whether the EMG still needs its envelope extracted"
+    )
+    nan: Literal["raise", "mask"] = Field("raise", description="what to do about NaN in the data")
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ValueError(f"window: expected start < stop, but got {self.window}")
+        return self
+
+
+class FitConfig(_Settings):
+    """How to prepare the data, and how to fit the student."""
+
+    hidden: int = Field(200, ge=1, description="hidden units; the first stand for the sampled neurons")
+    sampled: int | float = Field(0.25, ge=0, description="sampled neurons: a number, or a fraction < 1")
+    dynamics_weight: float = Field(1.0, ge=0, description="lambda; 0 trains on the output only")
+    dynamics_error: Literal["squared", "poisson"] = Field(
+        "squared", description="error of the sampled neurons: of their rates, or of their spike counts"
+    )
+    tau: float = Field(0.1, gt=0, description="time constant of the hidden units [s]")
+    gain: float = Field(1.2, ge=0, description="spectral radius of the initial recurrent weights")
+    noise: float = Field(0.0, ge=0, description="standard deviation of the training noise")
+    weight_penalty: float = Field(1e-4, ge=0, description="times the mean squared weight, summed")
+    rate_penalty: float = Field(0.0, ge=0, description="times the mean squared hidden rate")
+    epochs: int = Field(600, ge=1, description="Adam steps, each on all training data")
+    learning_rate: float = Field(3e-3, gt=0, description="of Adam")
+    max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
+    patience: int = Field(150, ge=1, description="epochs without a better validation loss before stopping")
+    average: bool = Field(True, description="train on condition averages instead of single trials")
+    test: float = Field(0.25, gt=0, lt=1, description="fraction of each condition's trials held out")
+    validation: float = Field(0.1, ge=0, lt=1, description="fraction used for early stopping")
+    held_out_conditions: tuple[str, ...] = Field(
+        (), description="conditions held out altogether, instead of trials"
+    )
+    min_rate: float = Field(1.0, ge=0, description="slower units are left out [Hz]")
+    neural_lag: float = Field(0.0, description="neurons precede the outputs by this time [s]")
+    seed: int = Field(0, ge=0, description="of the split, the sampled neurons and the initial weights")
+
+    @model_validator(mode="after")
+    def _check_fractions(self) -> Self:
+        if self.test + self.validation >= 1:
+            raise ValueError("test + validation: expected less than 1, so that trials are left to train")
+        if self.sampled >= 1 and self.sampled != int(self.sampled):
+            raise ValueError(
+                f"sampled: expected a whole number or a fraction below 1, but got {self.sampled}"
+            )
+        return self
+
+
+class JobConfig(_Settings):
+    """The sections of a ``fit.yaml``."""
+
+    read: ReadConfig = ReadConfig()
+    fit: FitConfig = FitConfig()
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def parse_settings(model: type[Settings], values: object, *, source: str) -> Settings:
+    """Check settings and say everything that is wrong with them in one message.
+
+    Parameters
+    ----------
+    model
+        The class of settings.
+    values
+        A mapping of setting names to values.
+    source
+        Where they came from, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown, of the wrong type or out of range.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            name = ".".join(str(part) for part in fault["loc"])
+            got = "" if fault["type"] in ("missing", "extra_forbidden") else f", got {fault['input']!r}"
+            text = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{name}: {text}{got}" if name else text)
+        raise ConfigError(f"{source}: " + "; ".join(faults)) from error
+
+
+def read_config(path: Path) -> JobConfig:
+    """Read a ``fit.yaml`` with the sections ``read`` and ``fit``.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is not YAML, or holds an unknown or unsuitable setting.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: expected a readable YAML file, but {reason}") from error
+    return parse_settings(JobConfig, values or {}, source=str(path))

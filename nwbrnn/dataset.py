@@ -1,0 +1,83 @@
+"""The one place where the Dataset is made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from nwbrnn.schema import COORDINATES, VARIABLES, validate
+
+
+def create_dataset(
+    variables: Mapping[str, ArrayLike],
+    coords: Mapping[str, Any],
+    *,
+    bin_size: float,
+    units: Mapping[str, str] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Build a validated Dataset from arrays.
+
+    Parameters
+    ----------
+    variables
+        Arrays by the names of :data:`nwbrnn.schema.VARIABLES`, e.g. ``outputs`` of shape
+        (n_trials, n_time, n_outputs). ``mask`` defaults to all True.
+    coords
+        Arrays by the names of :data:`nwbrnn.schema.COORDINATES`; any other name needs a pair
+        ``(dimension, values)``. ``trial``, ``unit``, ``output`` and ``input`` default to counting
+        names, ``align_time`` to trials laid end to end.
+    bin_size
+        Width of a time bin [s].
+    units
+        Unit of each variable that has no fixed one (default ``a.u.``, rates ``Hz``).
+    attrs
+        Attributes of the Dataset (provenance); text and numbers only.
+
+    Raises
+    ------
+    SchemaError
+        If what results breaks the contract.
+    ValueError
+        If arrays disagree about the length of a dimension.
+    """
+    variables = dict(variables)
+    if "mask" not in variables and "outputs" in variables:
+        variables["mask"] = np.ones(np.shape(variables["outputs"])[:2], dtype=bool)
+    stated = {"rates": "Hz"} | dict(units or {})
+    data = {}
+    for spec in VARIABLES:
+        if spec.name in variables:
+            unit = spec.units or stated.get(spec.name, "a.u.")
+            data[spec.name] = (spec.dims, np.asarray(variables[spec.name]), {"units": unit})
+    ds = xr.Dataset(data, attrs=dict(attrs or {}) | {"bin_size": float(bin_size)})
+    return validate(ds.assign_coords(_complete_coords(ds, coords)))
+
+
+def _complete_coords(ds: xr.Dataset, coords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return coordinates with their dimensions and units, defaults filled in."""
+    sizes = ds.sizes
+    bin_size = ds.attrs["bin_size"]
+    values: dict[str, Any] = {
+        "trial": np.arange(sizes.get("trial", 0)),
+        "time": (np.arange(sizes.get("time", 0)) + 0.5) * bin_size,
+        "unit": np.arange(sizes.get("unit", 0)),
+        "output": np.array([f"output_{i}" for i in range(sizes.get("output", 0))], dtype="U"),
+        "input": np.array([f"input_{i}" for i in range(sizes.get("input", 0))], dtype="U"),
+        "condition": np.full(sizes.get("trial", 0), "all"),
+    }
+    values |= dict(coords)
+    span = sizes.get("time", 0) * bin_size
+    first = float(np.asarray(values["time"])[0]) if span else 0.0
+    values.setdefault("align_time", np.arange(sizes.get("trial", 0)) * span + bin_size / 2 - first)
+    specs = {spec.name: spec for spec in COORDINATES}
+    complete = {}
+    for name, value in values.items():
+        if name in specs:
+            attrs = {"units": specs[name].units} if specs[name].units else {}
+            complete[name] = (specs[name].dims, np.asarray(value), attrs)
+        else:
+            complete[name] = value
+    return complete

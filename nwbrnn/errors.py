@@ -1,0 +1,77 @@
+"""The exceptions nwbrnn raises for what a user's file, Dataset or settings can cause.
+
+NwbrnnError
+├─ ReadError                  a file cannot be turned into a Dataset
+│  ├─ UnsupportedFileError    (ValueError)    not NWB, too old, damaged
+│  └─ MissingDataError        (LookupError)   a required NWB object is absent
+├─ SchemaError                (ValueError)    a Dataset breaks the contract; ``problems`` lists every fault
+├─ ConfigError                (ValueError)    a setting is out of range or contradicts the data
+├─ TrainingDivergedError      (RuntimeError)  the loss is not finite; carries epoch and term
+└─ ExportError                results cannot be written
+   └─ OutputExistsError       (FileExistsError)  would overwrite a file
+
+Messages follow one form: what, expected this, but got that; what to do. A wrong call inside the
+numerics raises plain ``ValueError``. This module imports nothing.
+"""
+
+
+class NwbrnnError(Exception):
+    """Root of every error a user of nwbrnn can cause."""
+
+
+class ReadError(NwbrnnError):
+    """A file cannot be turned into a Dataset."""
+
+
+class UnsupportedFileError(ReadError, ValueError):
+    """The file is not NWB, is of an unsupported version, or is damaged."""
+
+
+class MissingDataError(ReadError, LookupError):
+    """The file lacks an object that was asked for or is required."""
+
+
+class SchemaError(NwbrnnError, ValueError):
+    """A Dataset breaks the contract of :mod:`nwbrnn.schema`.
+
+    Parameters
+    ----------
+    problems
+        Every fault found, one sentence each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("Dataset breaks the nwbrnn contract: " + "; ".join(self.problems))
+
+
+class ConfigError(NwbrnnError, ValueError):
+    """A setting is out of range or contradicts the data."""
+
+
+class TrainingDivergedError(NwbrnnError, RuntimeError):
+    """The training loss stopped being finite.
+
+    Parameters
+    ----------
+    epoch
+        Epoch at which it happened, from 0.
+    term
+        Name of the first loss term that was not finite.
+    """
+
+    def __init__(self, epoch: int, term: str) -> None:
+        self.epoch = epoch
+        self.term = term
+        super().__init__(
+            f"training diverged at epoch {epoch}: loss term {term!r} is not finite; "
+            "use a smaller learning_rate or a smaller max_gradient_norm"
+        )
+
+
+class ExportError(NwbrnnError):
+    """Results cannot be written."""
+
+
+class OutputExistsError(ExportError, FileExistsError):
+    """The output file exists already and overwriting was not asked for."""

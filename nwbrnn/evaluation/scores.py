@@ -1,0 +1,172 @@
+"""The scores of a fit: recorded against predicted Dataset, each score beside its ceiling."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
+from nwbrnn.evaluation.subspaces import compute_canonical_correlations
+from nwbrnn.preprocessing import average_conditions
+
+Array = NDArray[np.floating]
+
+LEVELS = ("condition averages", "single trials")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number, and what the average of the trials known to the fit would score in its place."""
+
+    name: str
+    level: str
+    value: float
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a fit on its test trials.
+
+    Attributes
+    ----------
+    summary
+        Every overall score, on condition averages and on single trials.
+    output_r2, output_ceiling
+        R² of each output on condition averages, shape (n_outputs,).
+    unit_r2, unit_ceiling
+        R² of each unit on condition averages, shape (n_units,).
+    """
+
+    summary: tuple[Score, ...]
+    output_r2: Array
+    output_ceiling: Array
+    unit_r2: Array
+    unit_ceiling: Array
+
+    def get(self, name: str, level: str = LEVELS[0]) -> Score:
+        """Return one score of the summary by name.
+
+        Raises
+        ------
+        LookupError
+            If there is no such score.
+        """
+        for score in self.summary:
+            if (score.name, score.level) == (name, level):
+                return score
+        raise LookupError(
+            f"no score {name!r} on {level}; there are {[(s.name, s.level) for s in self.summary]}"
+        )
+
+    def to_dict(self, recorded: xr.Dataset) -> dict[str, Any]:
+        """Return everything as plain numbers and text, NaN as ``None``, for JSON."""
+
+        def plain(value: float) -> float | None:
+            return float(value) if np.isfinite(value) else None
+
+        def rows(labels: Array, values: Array, ceilings: Array) -> list[dict[str, Any]]:
+            triples = zip(labels.tolist(), values, ceilings, strict=True)
+            return [{"name": n, "r2": plain(v), "ceiling": plain(c)} for n, v, c in triples]
+
+        return {
+            "summary": [
+                {"name": s.name, "level": s.level, "value": plain(s.value), "ceiling": plain(s.ceiling)}
+                for s in self.summary
+            ],
+            "outputs": rows(recorded["output"].values, self.output_r2, self.output_ceiling),
+            "units": rows(recorded["unit"].values, self.unit_r2, self.unit_ceiling),
+        }
+
+
+def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
+    """Score a fit on the trials of its test split.
+
+    Condition averages compare the mean of a condition's test trials with the mean of the
+    predictions for them; single trials compare trial by trial. The ceiling is what the average of
+    the trials that are not in the test split scores; NaN where a condition has none.
+
+    Parameters
+    ----------
+    recorded
+        A prepared Dataset.
+    predicted
+        What :func:`nwbrnn.training.predict` returned for it.
+
+    Raises
+    ------
+    ValueError
+        If there are no test trials.
+    """
+    is_test = recorded["split"].values == "test"
+    if not is_test.any():
+        raise ValueError("expected test trials, but the split has none")
+    known = average_conditions(recorded.isel(trial=~is_test))
+    tests = recorded.isel(trial=is_test), predicted.isel(trial=is_test)
+    by_level = {
+        LEVELS[0]: tuple(average_conditions(ds) for ds in tests),
+        LEVELS[1]: tests,
+    }
+    summary: list[Score] = []
+    for level, (truth, student) in by_level.items():
+        summary += _score_level(level, truth, student, _expect(known, truth))
+    truth, student = by_level[LEVELS[0]]
+    ceiling = _expect(known, truth)
+    tables = [
+        compute_r2(_stack(other, name), _stack(truth, name, like=other))
+        for name in ("outputs", "rates")
+        for other in (student, ceiling)
+    ]
+    return Scores(tuple(summary), *tables)
+
+
+def _score_level(level: str, truth: xr.Dataset, student: xr.Dataset, ceiling: xr.Dataset) -> list[Score]:
+    """Return all summary scores at one level."""
+    sampled = truth["sampled"].values
+    pairs = []
+    for other in (student, ceiling):
+        outputs = _stack(other, "outputs"), _stack(truth, "outputs", like=other)
+        rates = _stack(other, "rates"), _stack(truth, "rates", like=other)
+        r2 = compute_r2(*rates)
+        population = "hidden" if "hidden" in other else "rates"
+        pairs.append(
+            {
+                "output R2": compute_weighted_r2(*outputs),
+                "sampled neurons R2": _median(r2[sampled]),
+                "unsampled neurons R2": _median(r2[~sampled]),
+                "canonical correlation": _mean_correlation(_stack(other, population), rates[1]),
+            }
+        )
+    values, ceilings = pairs
+    return [Score(name, level, value, ceilings[name]) for name, value in values.items()]
+
+
+def _expect(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
+    """Return, for every trial of ``truth``, the average of the known trials of its condition.
+
+    Where a condition has no known trials the mask is False throughout.
+    """
+    rows = {condition: i for i, condition in enumerate(known["condition"].values.tolist())}
+    index = np.array([rows.get(condition, -1) for condition in truth["condition"].values.tolist()])
+    expected = known[["outputs", "rates", "mask"]].isel(trial=index)
+    seen = expected["mask"].values & (index >= 0)[:, np.newaxis] & truth["mask"].values
+    return expected.assign(mask=(("trial", "time"), seen))
+
+
+def _stack(ds: xr.Dataset, name: str, *, like: xr.Dataset | None = None) -> Array:
+    """Return a variable as samples by channels, of the bins inside the mask (of ``like``)."""
+    mask = (ds if like is None else like)["mask"].values
+    return np.asarray(ds[name].values[mask])
+
+
+def _median(values: Array) -> float:
+    """Return the median of the finite values, NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
+def _mean_correlation(first: Array, second: Array) -> float:
+    """Return the mean canonical correlation, NaN without samples."""
+    return float(compute_canonical_correlations(first, second).mean()) if len(first) else float("nan")

@@ -1,0 +1,26 @@
+"""Dataset in, Dataset out: what is done to recordings before a fit. NumPy and SciPy only."""
+
+from nwbrnn.preprocessing.averaging import average_conditions
+from nwbrnn.preprocessing.emg import compute_envelope, extract_envelope, scale_outputs
+from nwbrnn.preprocessing.lag import apply_neural_lag
+from nwbrnn.preprocessing.normalization import soft_normalize
+from nwbrnn.preprocessing.prepare import prepare
+from nwbrnn.preprocessing.selection import choose_sampled, select_units
+from nwbrnn.preprocessing.smoothing import smooth_counts, smooth_spikes
+from nwbrnn.preprocessing.splits import split_conditions, split_trials
+
+__all__ = [
+    "apply_neural_lag",
+    "average_conditions",
+    "choose_sampled",
+    "compute_envelope",
+    "extract_envelope",
+    "prepare",
+    "scale_outputs",
+    "select_units",
+    "smooth_counts",
+    "smooth_spikes",
+    "soft_normalize",
+    "split_conditions",
+    "split_trials",
+]

@@ -1,0 +1,102 @@
+"""Envelopes of raw EMG, and the scale of outputs."""
+
+import numpy as np
+import scipy.signal
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.errors import ConfigError
+from nwbrnn.schema import OUTPUT
+
+Array = NDArray[np.floating]
+
+
+def compute_envelope(
+    emg: Array, *, sampling_rate: float, high_pass: float = 50.0, low_pass: float = 10.0
+) -> Array:
+    """Return the envelope of raw EMG: high-pass, rectify, low-pass, all without phase shift.
+
+    Parameters
+    ----------
+    emg
+        Raw signal, time first, shape (n_samples, n_muscles).
+    sampling_rate
+        Samples per second [Hz].
+    high_pass, low_pass
+        Corner frequencies of 4th- and 2nd-order Butterworth filters [Hz]; the defaults are those of the
+        Miller laboratory.
+
+    Returns
+    -------
+    ndarray
+        Not negative (the low-pass can undershoot; clipped at 0), same shape and unit.
+
+    Raises
+    ------
+    ConfigError
+        If the signal is too short, or sampled too slowly for the high-pass.
+    """
+    if sampling_rate <= 2 * high_pass:
+        raise ConfigError(
+            f"high_pass: expected less than half the sampling rate of {sampling_rate:g} Hz, "
+            f"but got {high_pass:g} Hz; this is not raw EMG, read it as an envelope"
+        )
+    if len(emg) < sampling_rate / low_pass:
+        raise ConfigError(f"emg: expected at least {1 / low_pass:g} s of signal, but got {len(emg)} samples")
+    high = scipy.signal.butter(4, high_pass, "highpass", fs=sampling_rate, output="sos")
+    low = scipy.signal.butter(2, low_pass, "lowpass", fs=sampling_rate, output="sos")
+    rectified = np.abs(scipy.signal.sosfiltfilt(high, emg, axis=0))
+    return np.maximum(scipy.signal.sosfiltfilt(low, rectified, axis=0), 0.0)
+
+
+def extract_envelope(ds: xr.Dataset, *, high_pass: float = 50.0, low_pass: float = 10.0) -> xr.Dataset:
+    """Replace raw EMG outputs by their envelope, trial by trial.
+
+    For a Dataset whose bins are as short as the samples. :func:`nwbrnn.read_nwb` does better: it
+    filters the whole recording before it cuts trials, without their edge effects.
+
+    Raises
+    ------
+    ConfigError
+        If bins are too long for the high-pass, or some bins were not recorded.
+    """
+    if not ds["mask"].values.all():
+        raise ConfigError("mask: filters need recordings without gaps, but some bins were not recorded")
+    settings = {"high_pass": high_pass, "low_pass": low_pass, "sampling_rate": 1 / ds.attrs["bin_size"]}
+    trials = [compute_envelope(trial, **settings) for trial in ds["outputs"].values]
+    return ds.assign(outputs=(ds["outputs"].dims, np.stack(trials), ds["outputs"].attrs))
+
+
+def scale_outputs(ds: xr.Dataset, *, percentile: float = 95.0, clip: float = 3.0) -> xr.Dataset:
+    """Divide each output by a percentile of its size in the training trials, and clip outliers.
+
+    Parameters
+    ----------
+    ds
+        A Dataset with ``split``.
+    percentile
+        Of the absolute values; 95 as in FALCON's EMG.
+    clip
+        Scaled values beyond ± ``clip`` are set to it.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``outputs`` in units of the coordinate ``output_scale``, which turns them back.
+
+    Raises
+    ------
+    ConfigError
+        If an output is 0 throughout the training trials.
+    """
+    train = (ds["split"].values == "train")[:, np.newaxis] & ds["mask"].values
+    scale = np.percentile(np.abs(ds["outputs"].values[train]), percentile, axis=0)
+    dead = ds[OUTPUT].values[~(scale > 0)]
+    if dead.size:
+        raise ConfigError(
+            f"outputs: {', '.join(dead)} are 0 in nearly all training bins, so they cannot be scaled; "
+            "leave them out with the outputs setting"
+        )
+    scaled = np.clip(ds["outputs"].values / scale, -clip, clip).astype(ds["outputs"].dtype)
+    ds = ds.assign(outputs=(ds["outputs"].dims, scaled, {"units": "1"}))
+    return ds.assign_coords(output_scale=(OUTPUT, scale.astype(np.float64)))

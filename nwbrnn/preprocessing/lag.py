@@ -1,0 +1,44 @@
+"""The delay between neurons and behaviour."""
+
+import xarray as xr
+
+from nwbrnn.errors import ConfigError
+
+
+def apply_neural_lag(ds: xr.Dataset, *, lag: float) -> xr.Dataset:
+    """Pair neurons with the outputs that follow them after a delay.
+
+    Parameters
+    ----------
+    ds
+        Any valid Dataset.
+    lag
+        By how much neurons precede outputs [s], rounded to whole bins; negative: they follow. The Neural
+        Latents Benchmark uses 0.1 for a maze task, -0.02 for area 2.
+
+    Returns
+    -------
+    xarray.Dataset
+        Time stays that of the neurons and inputs; outputs come from ``lag`` later; the bins without a
+        partner are cut off. ``attrs["neural_lag"]`` is the delay applied [s].
+
+    Raises
+    ------
+    ConfigError
+        If the lag is as long as the window, or one was applied before.
+    """
+    if ds.attrs.get("neural_lag"):
+        raise ConfigError(f"neural_lag: a lag of {ds.attrs['neural_lag']} s was applied already")
+    bin_size, n_time = ds.attrs["bin_size"], ds.sizes["time"]
+    n_bins = round(lag / bin_size)
+    if abs(n_bins) > n_time - 2:
+        raise ConfigError(
+            f"neural_lag: expected less than the window of {n_time * bin_size:g} s, but got {lag:g} s"
+        )
+    early = ds.isel(time=slice(max(0, -n_bins), n_time - max(0, n_bins)))
+    late = ds.isel(time=slice(max(0, n_bins), n_time - max(0, -n_bins)))
+    outputs = (late["outputs"].dims, late["outputs"].values, late["outputs"].attrs)
+    recorded = early["mask"].values & late["mask"].values
+    return early.assign(
+        outputs=outputs, mask=(early["mask"].dims, recorded, early["mask"].attrs)
+    ).assign_attrs(neural_lag=n_bins * bin_size)

@@ -1,0 +1,58 @@
+"""Which units are used, and which of them the dynamics loss sees."""
+
+import numpy as np
+import xarray as xr
+
+from nwbrnn.errors import ConfigError
+from nwbrnn.schema import UNIT
+
+
+def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
+    """Drop units that are slower than ``min_rate`` [Hz] in the training trials (all trials without a split).
+
+    Raises
+    ------
+    ConfigError
+        If no unit is left.
+    """
+    counted = ds["mask"].values
+    if "split" in ds.coords:
+        counted = counted & (ds["split"].values == "train")[:, np.newaxis]
+    mean = ds["rates"].values[counted].mean(axis=0)
+    if not (mean >= min_rate).any():
+        raise ConfigError(
+            f"min_rate: expected some units of at least {min_rate:g} Hz, "
+            f"but the fastest of {len(mean)} has {mean.max():.3g} Hz; lower min_rate"
+        )
+    return ds.isel(unit=mean >= min_rate)
+
+
+def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float, seed: int = 0) -> xr.Dataset:
+    """Choose at random the neurons whose dynamics the student is trained on.
+
+    Parameters
+    ----------
+    ds
+        Any valid Dataset.
+    n_sampled
+        Their number, or below 1 the fraction of all units, rounded.
+    seed
+        The same seed chooses the same neurons, and more of them with a larger number.
+
+    Returns
+    -------
+    xarray.Dataset
+        With the boolean coordinate ``sampled`` (unit).
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer units.
+    """
+    n_units = ds.sizes[UNIT]
+    count = int(n_sampled) if n_sampled >= 1 else round(n_sampled * n_units)
+    if count > n_units:
+        raise ConfigError(f"sampled: expected at most {n_units}, the number of units, but got {count}")
+    # a stream of its own: the choice must not follow from the split of trials by the same seed
+    order = np.random.default_rng([seed, 1]).permutation(n_units)
+    return ds.assign_coords(sampled=(UNIT, np.isin(np.arange(n_units), order[:count])))

@@ -1,0 +1,133 @@
+"""inspect_nwb: what is in a file, and what would be read from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pynwb import NWBFile
+
+from nwbrnn.config import ReadConfig, parse_settings
+from nwbrnn.errors import NwbrnnError
+from nwbrnn.readers.choices import Choice
+from nwbrnn.readers.discovery import find_signals
+from nwbrnn.readers.file import open_nwb
+from nwbrnn.readers.plan import plan_reading
+from nwbrnn.readers.trials import read_plain_columns
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file holds and what would be read.
+
+    Attributes
+    ----------
+    identity
+        Identifier, NWB version, session and subject, by name.
+    signals
+        Path, role, samples, channels, time between samples, unit of each time series.
+    units
+        Their number, spikes and plain columns.
+    trials
+        Name, number of different values and examples of each plain trial column.
+    choices
+        What would be picked, and why.
+    problem
+        Why nothing can be read with these settings, if so.
+    """
+
+    identity: dict[str, str]
+    signals: tuple[dict[str, Any], ...]
+    units: dict[str, Any]
+    trials: tuple[dict[str, Any], ...]
+    choices: tuple[Choice, ...]
+    problem: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        return vars(self) | {"choices": [choice.to_dict() for choice in self.choices]}
+
+
+def inspect_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any) -> Inspection:
+    """Look into an NWB file without reading its data.
+
+    Parameters
+    ----------
+    path
+        An NWB 2 file in HDF5.
+    config
+        Settings made before.
+    **settings
+        As for :func:`nwbrnn.read_nwb`.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If the file is not a readable NWB 2 file.
+    ConfigError
+        If a setting is unknown.
+    """
+    path = Path(path)
+    given = (config or ReadConfig()).model_dump() | settings
+    config = parse_settings(ReadConfig, given, source="inspect_nwb")
+    with open_nwb(path) as nwbfile:
+        choices: tuple[Choice, ...] = ()
+        problem = None
+        try:
+            choices = plan_reading(nwbfile, config, path=str(path)).choices
+        except NwbrnnError as error:
+            problem = str(error)
+        return Inspection(
+            identity=_identify(nwbfile, path),
+            signals=tuple(_list_signals(nwbfile)),
+            units=_summarise_units(nwbfile),
+            trials=tuple(_list_trial_columns(nwbfile)),
+            choices=choices,
+            problem=problem,
+        )
+
+
+def _identify(nwbfile: NWBFile, path: Path) -> dict[str, str]:
+    subject = nwbfile.subject
+    return {
+        "file": path.name,
+        "identifier": str(nwbfile.identifier),
+        "session start": str(nwbfile.session_start_time),
+        "description": str(nwbfile.session_description),
+        "subject": f"{subject.subject_id} ({subject.species})" if subject is not None else "none",
+    }
+
+
+def _list_signals(nwbfile: NWBFile) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": signal.path,
+            "role": signal.role,
+            "samples": signal.shape[0],
+            "channels": list(signal.columns),
+            "interval": signal.interval if np.isfinite(signal.interval) else None,
+            "unit": signal.unit,
+        }
+        for signal in find_signals(nwbfile)
+    ]
+
+
+def _summarise_units(nwbfile: NWBFile) -> dict[str, Any]:
+    units = nwbfile.units
+    if units is None:
+        return {"number": 0}
+    spikes = len(units["spike_times"].target.data) if "spike_times" in units.colnames else 0
+    return {"number": len(units), "spikes": spikes, "columns": list(units.colnames)}
+
+
+def _list_trial_columns(nwbfile: NWBFile) -> list[dict[str, Any]]:
+    if nwbfile.trials is None:
+        return []
+    rows = []
+    for name, values in read_plain_columns(nwbfile.trials).items():
+        known = pd.Series(values).dropna()
+        examples = [f"{v:g}" if values.dtype.kind == "f" else str(v) for v in known.unique()[:4]]
+        missing = len(values) - len(known)
+        rows.append({"name": name, "different": known.nunique(), "missing": missing, "examples": examples})
+    return rows

@@ -1,0 +1,131 @@
+"""Teacher runs: what somebody simulated elsewhere, and the circuit in a teacher file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.dataset import create_dataset
+from nwbrnn.errors import MissingDataError, NwbrnnError, ReadError, UnsupportedFileError
+from nwbrnn.readers.file import open_nwb
+from nwbrnn.schema import COORDINATES, VARIABLES
+
+_VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
+_COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)
+
+
+def read_run(path: str | Path) -> xr.Dataset:
+    """Read a simulated run from arrays (``.npz``) or from a Dataset in NetCDF (``.nc``).
+
+    Parameters
+    ----------
+    path
+        An ``.npz`` with ``outputs`` (n_trials, n_time, n_outputs), ``inputs``, ``rates`` [Hz] and/or
+        ``spike_counts``, and ``bin_size`` [s] or ``time`` [s]; any coordinate of :mod:`nwbrnn.schema`; any other array of length
+        n_trials becomes a trial column. Or a ``.nc`` that holds the contract as it is.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If the file cannot be read, or is of another kind.
+    MissingDataError
+        If an array is missing.
+    ReadError
+        If an array is of no known name or shape.
+    SchemaError
+        If what results breaks the contract.
+    """
+    path = Path(path)
+    if path.suffix == ".nc":
+        try:
+            ds = xr.load_dataset(path)
+        except (OSError, ValueError, ImportError) as error:
+            raise UnsupportedFileError(f"{path}: expected a readable NetCDF file, but {error}") from error
+    if path.suffix != ".npz":
+        raise UnsupportedFileError(
+            f"{path}: expected a run in .npz or .nc, but got {path.suffix!r}; convert it"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise UnsupportedFileError(
+            f"{path}: expected a readable .npz of plain arrays, but {error}; save it with numpy.savez"
+        ) from error
+    return _create_run(arrays, path=path)
+
+
+def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:
+    """Return the Dataset of named arrays."""
+    _check_names(arrays, path=path)
+    n_trials = arrays["outputs"].shape[0]
+    variables = {name: values for name, values in arrays.items() if name in _VARIABLE_NAMES}
+    coords: dict[str, Any] = {}
+    for name in arrays.keys() - variables.keys() - {"bin_size"}:
+        values = arrays[name]
+        if name not in _COORDINATE_NAMES and values.shape != (n_trials,):
+            raise ReadError(
+                f"{path}: {name}: expected an array of {n_trials} trials or one of "
+                f"{', '.join(_VARIABLE_NAMES)}, but got shape {values.shape}; leave it out or rename it"
+            )
+        coords[name] = values if name in _COORDINATE_NAMES else ("trial", values)
+    if "condition" in arrays:
+        coords["condition"] = arrays["condition"].astype("U")
+    elif "direction" in arrays:
+        coords["condition"] = np.array([f"{d:g}" for d in arrays["direction"]])
+    step = arrays["bin_size"] if "bin_size" in arrays else np.diff(arrays["time"]).mean()
+    try:
+        return create_dataset(variables, coords, bin_size=float(step))
+    except NwbrnnError:
+        raise
+    except ValueError as error:  # of xarray: sizes that disagree
+        raise ReadError(f"{path}: expected arrays of matching shapes, but {error}") from error
+
+
+def _check_names(arrays: dict[str, NDArray[Any]], *, path: Path) -> None:
+    """Refuse a run without the arrays that it needs."""
+    alternatives = (("outputs",), ("inputs",), ("rates", "spike_counts"), ("bin_size", "time"))
+    missing = [" or ".join(names) for names in alternatives if not set(names) & set(arrays)]
+    if missing:
+        raise MissingDataError(
+            f"{path}: expected the arrays {', '.join(missing)}, "
+            f"but there are {', '.join(sorted(arrays)) or 'none'}"
+        )
+
+
+def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Read what repeats a simulation from a teacher file.
+
+    Parameters
+    ----------
+    path
+        An NWB file that ``nwbrnn simulate`` made.
+
+    Returns
+    -------
+    weights, settings
+        Recurrent weights, shape (n_neurons, n_neurons), for :class:`nwbrnn.teacher.Circuit`, and the
+        fields of :class:`nwbrnn.TeacherConfig`.
+
+    Raises
+    ------
+    MissingDataError
+        If the file holds no circuit or no configuration.
+    """
+    path = Path(path)
+    with open_nwb(path) as nwbfile:
+        module = nwbfile.processing.get("misc")
+        if module is None or "connectivity" not in module.data_interfaces:
+            raise MissingDataError(
+                f"{path}: processing/misc/connectivity: expected the circuit of a teacher, but there "
+                "is none; give a file that 'nwbrnn simulate' made"
+            )
+        if "teacher_config" not in (nwbfile.scratch or {}):
+            raise MissingDataError(
+                f"{path}: scratch/teacher_config: expected the configuration of a teacher, but there is none"
+            )
+        weights = np.asarray(module["connectivity"]["weights"].data[:])
+        return weights, dict(json.loads(nwbfile.scratch["teacher_config"].data))

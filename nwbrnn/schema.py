@@ -1,0 +1,144 @@
+"""The contract of the Dataset that passes between all parts: declared here as data, checked here.
+
+Nothing in this module reads, computes or repairs. A new variable is one more :class:`VariableSpec`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from nwbrnn.errors import SchemaError
+
+TRIAL, TIME, UNIT, OUTPUT, INPUT, HIDDEN = "trial", "time", "unit", "output", "input", "hidden"
+
+FLOAT, NUMBER, BOOL, TEXT = "f", "iuf", "b", "UTO"
+"""Allowed NumPy dtype kinds (``T`` is NumPy's variable-width string)."""
+
+
+@dataclass(frozen=True)
+class VariableSpec:
+    """One variable or coordinate of the Dataset."""
+
+    name: str
+    dims: tuple[str, ...]
+    kinds: str
+    text: str
+    required: bool = True
+    units: str | None = None
+    """The unit it must have; ``None``: any, but it must be stated in ``attrs["units"]``."""
+
+
+VARIABLES = (
+    VariableSpec("outputs", (TRIAL, TIME, OUTPUT), FLOAT, "muscles, force or kinematics"),
+    VariableSpec("inputs", (TRIAL, TIME, INPUT), FLOAT, "what the task shows the subject"),
+    VariableSpec("mask", (TRIAL, TIME), BOOL, "True where a bin was recorded", units="1"),
+    VariableSpec("rates", (TRIAL, TIME, UNIT), FLOAT, "firing rates", False),
+    VariableSpec("spike_counts", (TRIAL, TIME, UNIT), NUMBER, "spikes per bin", False, "1"),
+    VariableSpec("hidden", (TRIAL, TIME, HIDDEN), FLOAT, "rates of a student", False, "1"),
+    VariableSpec("connectivity", (UNIT, "presynaptic"), FLOAT, "weights of a teacher", False),
+    VariableSpec("readout", (OUTPUT, UNIT), FLOAT, "a teacher's muscles from its rates", False),
+)
+"""``outputs``, ``inputs`` and ``rates`` are NaN exactly where nothing was recorded."""
+
+COORDINATES = (
+    VariableSpec(TRIAL, (TRIAL,), "iu", "row of the source's trial table"),
+    VariableSpec(TIME, (TIME,), FLOAT, "bin centre relative to the alignment", units="s"),
+    VariableSpec(UNIT, (UNIT,), "iu", "row of the source's units table"),
+    VariableSpec(OUTPUT, (OUTPUT,), TEXT, "name of the muscle or channel"),
+    VariableSpec(INPUT, (INPUT,), TEXT, "name of the task input"),
+    VariableSpec("condition", (TRIAL,), TEXT, "label of the trial's condition"),
+    VariableSpec("align_time", (TRIAL,), FLOAT, "session time of time = 0", units="s"),
+    VariableSpec("split", (TRIAL,), TEXT, "train, validation or test", False),
+    VariableSpec("n_trials", (TRIAL,), "iu", "trials averaged into this one", False),
+    VariableSpec("output_units", (OUTPUT,), TEXT, "unit of each output", False),
+    VariableSpec("output_scale", (OUTPUT,), FLOAT, "recorded = outputs * output_scale", False),
+    VariableSpec("sampled", (UNIT,), BOOL, "True where the dynamics loss sees the unit", False),
+    VariableSpec("rate_scale", (UNIT,), FLOAT, "rate = rate_scale * normalised + rate_offset", False),
+    VariableSpec("rate_offset", (UNIT,), FLOAT, "see rate_scale", False),
+)
+
+SPLITS = ("train", "validation", "test")
+
+
+def validate(ds: xr.Dataset) -> xr.Dataset:
+    """Return the Dataset unchanged, or say everything that is wrong with it.
+
+    Raises
+    ------
+    SchemaError
+        If a variable or coordinate is missing, has other dimensions, an unsuitable type or no unit;
+        if time bins are not regular; or if a value inside the mask is not finite.
+    """
+    problems = find_problems(ds)
+    if problems:
+        raise SchemaError(problems)
+    return ds
+
+
+def find_problems(ds: xr.Dataset) -> list[str]:
+    """Return every fault of a Dataset, one sentence each; an empty list for a valid one."""
+    problems = [p for spec in VARIABLES for p in _check_spec(ds, spec)]
+    problems += [p for spec in COORDINATES for p in _check_spec(ds, spec)]
+    if "rates" not in ds and "spike_counts" not in ds:
+        problems.append("neither 'rates' nor 'spike_counts' is present")
+    if not problems:
+        problems = _check_time(ds) + _check_values(ds) + _check_labels(ds)
+    return problems
+
+
+def _check_spec(ds: xr.Dataset, spec: VariableSpec) -> list[str]:
+    """Check presence, dimensions, type and unit of one variable or coordinate."""
+    if spec.name not in ds.variables:
+        return [f"{spec.name!r} ({spec.text}) is missing"] if spec.required else []
+    variable = ds[spec.name]
+    problems = []
+    if variable.dims != spec.dims:
+        problems.append(f"{spec.name!r}: expected dimensions {spec.dims}, but got {variable.dims}")
+    if variable.dtype.kind not in spec.kinds:
+        problems.append(f"{spec.name!r}: expected a dtype of kind {spec.kinds!r}, but got {variable.dtype}")
+    units = variable.attrs.get("units")
+    if spec.name in ds.data_vars and not units:
+        problems.append(f"{spec.name!r}: expected attrs['units'], but it is not set")
+    elif spec.units is not None and units != spec.units:
+        problems.append(f"{spec.name!r}: expected units {spec.units!r}, but got {units!r}")
+    return problems
+
+
+def _check_time(ds: xr.Dataset) -> list[str]:
+    """Time bins are regular and ``attrs["bin_size"]`` apart."""
+    bin_size = ds.attrs.get("bin_size")
+    if not isinstance(bin_size, float) or not bin_size > 0:
+        return [f"attrs['bin_size']: expected a positive float [s], but got {bin_size!r}"]
+    steps = np.diff(ds["time"].values)
+    if ds.sizes[TIME] < 2 or not np.allclose(steps, bin_size, rtol=1e-6, atol=1e-9):
+        return [f"'time': expected at least two bins, {bin_size} s apart"]
+    return []
+
+
+def _check_values(ds: xr.Dataset) -> list[str]:
+    """Values are finite inside the mask, counts are not negative."""
+    problems = []
+    mask = ds["mask"].values
+    if not mask.any(axis=1).all():
+        problems.append("'mask': expected at least one recorded bin in every trial")
+    for name in ("outputs", "inputs", "rates", "spike_counts", "hidden"):
+        if name in ds:
+            n_bad = int((~np.isfinite(ds[name].values[mask])).sum())
+            if n_bad:
+                problems.append(f"{name!r}: {n_bad} values inside the mask are not finite")
+    if "spike_counts" in ds and (ds["spike_counts"].values[mask] < 0).any():
+        problems.append("'spike_counts': expected no negative counts")
+    return problems
+
+
+def _check_labels(ds: xr.Dataset) -> list[str]:
+    """Labels are unique, splits are known words, nothing is empty."""
+    problems = [f"{dim!r} is empty" for dim in (TRIAL, UNIT, OUTPUT, INPUT) if not ds.sizes[dim]]
+    repeated = [dim for dim in (TRIAL, UNIT, OUTPUT, INPUT) if not ds.indexes[dim].is_unique]
+    problems += [f"{dim!r}: expected unique labels" for dim in repeated]
+    if "split" in ds:
+        unknown = sorted(set(ds["split"].values.tolist()) - set(SPLITS))
+        if unknown:
+            problems.append(f"'split': expected {SPLITS}, but got {unknown}")
+    return problems

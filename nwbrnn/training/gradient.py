@@ -1,0 +1,154 @@
+"""The gradient fit: back-propagation through time with Adam."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nwbrnn.config import FitConfig
+from nwbrnn.errors import TrainingDivergedError
+from nwbrnn.losses import Targets, compute_loss_terms
+from nwbrnn.models import RateRNN
+from nwbrnn.training.batches import create_batch
+
+History = dict[str, list[float]]
+"""One value per epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..."""
+
+Weights = dict[str, NDArray[np.floating]]
+
+
+def train(
+    ds: xr.Dataset,
+    config: FitConfig,
+    *,
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+) -> tuple[Weights, History]:
+    """Fit a student to the training trials and return its best weights.
+
+    With validation trials the best weights are those of the lowest validation loss, and training
+    stops after ``patience`` epochs without a better one; otherwise they are the last.
+
+    Parameters
+    ----------
+    ds
+        A prepared Dataset; see :func:`nwbrnn.preprocessing.prepare`.
+    config
+        Settings. The same settings, data, machine and torch version give the same result.
+    progress
+        Called after each epoch with its number and its losses by name.
+
+    Returns
+    -------
+    weights, history
+        Arrays by parameter name, and losses by name, one value per epoch.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If a loss term stops being finite.
+    """
+    batch = create_batch(ds, "train", config)
+    if batch is None:
+        raise ValueError("expected training trials, but the split has none")
+    held = create_batch(ds, "validation", config)
+    sizes = (ds.sizes["input"], config.hidden, ds.sizes["output"])
+    alpha = ds.attrs["bin_size"] / config.tau
+    with _one_thread():
+        model = RateRNN(sizes, alpha=alpha, gain=config.gain, seed=config.seed)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(device)
+        return _descend(model, _move(batch, device), held and _move(held, device), config, progress)
+
+
+def _descend(
+    model: RateRNN,
+    batch: tuple[Tensor, Targets],
+    held: tuple[Tensor, Targets] | None,
+    config: FitConfig,
+    progress: Callable[[int, dict[str, float]], None] | None,
+) -> tuple[Weights, History]:
+    """Run the epochs."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
+    noise = torch.Generator().manual_seed(config.seed)
+    history: History = {}
+    best, best_loss, best_epoch = model.to_weights(), float("inf"), 0
+    for epoch in range(config.epochs):
+        if held is not None:  # before the step, so that history pairs losses of the same weights
+            with torch.no_grad():
+                terms = compute_loss_terms(*model(held[0]), held[1])
+                loss = _combine(terms, model, config).item()
+            _record(history, "validation", terms)
+            if loss < best_loss:
+                best, best_loss, best_epoch = model.to_weights(), loss, epoch
+            elif epoch - best_epoch >= config.patience:
+                break
+        _record(history, "train", _step(model, batch, optimizer, config, noise))
+        schedule.step()
+        losses = {name: values[-1] for name, values in history.items()}
+        for name, value in losses.items():
+            if not np.isfinite(value):
+                raise TrainingDivergedError(epoch, name)
+        if progress is not None:
+            progress(epoch, losses)
+    return (best if held is not None else model.to_weights()), history
+
+
+def _step(
+    model: RateRNN,
+    batch: tuple[Tensor, Targets],
+    optimizer: torch.optim.Optimizer,
+    config: FitConfig,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Take one step and return the loss terms before it."""
+    inputs, targets = batch
+    noise = None
+    if config.noise:
+        shape = (*inputs.shape[:2], config.hidden)
+        noise = config.noise * torch.randn(shape, generator=generator).to(inputs.device)
+    optimizer.zero_grad()
+    terms = compute_loss_terms(*model(inputs, noise=noise), targets)
+    _combine(terms, model, config).backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+    optimizer.step()
+    return terms
+
+
+def _combine(terms: dict[str, Tensor], model: RateRNN, config: FitConfig) -> Tensor:
+    """Return the weighted sum of the terms and the weight penalty."""
+    weights = {"output": 1.0, "dynamics": config.dynamics_weight, "rate": config.rate_penalty}
+    total = sum((weights[name] * term for name, term in terms.items()), torch.tensor(0.0))
+    # mean over presynaptic, sum over postsynaptic units times 1/n: independent of the size
+    squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
+    return total + config.weight_penalty * squares
+
+
+def _record(history: History, prefix: str, terms: dict[str, Tensor]) -> None:
+    for name, term in terms.items():
+        history.setdefault(f"{prefix}_{name}", []).append(term.item())
+
+
+def _move(batch: tuple[Tensor, Targets], device: torch.device) -> tuple[Tensor, Targets]:
+    """Return the batch on a device."""
+    inputs, targets = batch
+    moved = {
+        name: value.to(device) if isinstance(value, Tensor) else value
+        for name, value in vars(targets).items()
+    }
+    return inputs.to(device), Targets(**moved)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread: at these sizes more are slower beside any other process, and less repeatable."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,98 @@
+"""What a fitted student predicts, as a Dataset. Always on the CPU: it is one short run."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.config import FitConfig
+from nwbrnn.dataset import create_dataset
+from nwbrnn.evaluation import compute_principal_components
+from nwbrnn.losses import apply_exponential_link
+from nwbrnn.models import RateRNN
+from nwbrnn.preprocessing import average_conditions
+
+Array = NDArray[np.floating]
+
+N_COMPONENTS = 10  # of the student, from which unsampled neurons are predicted; as for the CCA
+
+
+def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> xr.Dataset:
+    """Run a fitted student on the inputs of every trial.
+
+    Parameters
+    ----------
+    ds
+        A prepared Dataset.
+    weights
+        Arrays by parameter name, with those of :func:`fit_rate_readout`.
+    config
+        Settings of the fit.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``outputs``, ``rates`` of all units [Hz] (sampled ones straight from their hidden unit, if there was
+        a dynamics loss), ``hidden`` and the coordinates of ``ds``.
+    """
+    outputs, hidden = _run(ds, weights, config)
+    rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
+    if config.dynamics_weight > 0:  # otherwise no hidden unit stands for a neuron
+        _link_sampled(rates, hidden, ds, config)
+    variables = {
+        "outputs": outputs,
+        "rates": rates,
+        "hidden": hidden,
+        "inputs": ds["inputs"].values,
+        "mask": ds["mask"].values,
+    }
+    units = {name: ds[name].attrs["units"] for name in ("outputs", "inputs")}
+    return create_dataset(variables, dict(ds.coords), bin_size=ds.attrs["bin_size"], units=units)
+
+
+def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, Array]:
+    """Fit a linear prediction of every unit's rate from the student's leading components.
+
+    Ordinary least squares on condition averages of the trials that are not in the test split.
+
+    Returns
+    -------
+    dict
+        ``rate_readout``, shape (n_units, n_hidden) [Hz], and ``rate_readout_offset``, shape (n_units,) [Hz].
+    """
+    hidden = _run(ds, weights, config)[1]
+    known = ds["split"].values != "test"
+    student = ds.assign(hidden=(("trial", "time", "hidden"), hidden)).isel(trial=known)
+    averages = average_conditions(student)
+    mask = averages["mask"].values
+    activity, rates = (averages[name].values[mask].astype(np.float64) for name in ("hidden", "rates"))
+    components, center = compute_principal_components(activity, N_COMPONENTS)
+    coefficients = np.linalg.lstsq((activity - center) @ components, rates - rates.mean(axis=0))[0]
+    readout = (components @ coefficients).T
+    offset = rates.mean(axis=0) - readout @ center
+    # row by row in memory, as it comes back from a file: products round the same way then
+    contiguous = np.ascontiguousarray(readout, dtype=np.float32)
+    return {"rate_readout": contiguous, "rate_readout_offset": offset.astype(np.float32)}
+
+
+def _run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> tuple[Array, Array]:
+    """Return outputs and hidden rates of every trial."""
+    model = RateRNN.from_weights(weights, alpha=ds.attrs["bin_size"] / config.tau)
+    inputs = np.nan_to_num(ds["inputs"].values).astype(weights["input_weights"].dtype)
+    with torch.no_grad():
+        outputs, hidden = model(torch.from_numpy(inputs))
+    return outputs.numpy(), hidden.numpy()
+
+
+def _link_sampled(rates: Array, hidden: Array, ds: xr.Dataset, config: FitConfig) -> None:
+    """Overwrite the rates of sampled neurons by what their own hidden units mean [Hz]."""
+    sampled = np.flatnonzero(ds["sampled"].values)
+    activity = hidden[..., : len(sampled)]
+    scale, offset = (ds[name].values[sampled] for name in ("rate_scale", "rate_offset"))
+    if config.dynamics_error == "poisson":
+        linked = apply_exponential_link(torch.from_numpy(activity), torch.from_numpy(offset))
+        rates[..., sampled] = linked.numpy()
+    else:
+        rates[..., sampled] = scale * activity + offset

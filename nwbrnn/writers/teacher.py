@@ -1,0 +1,191 @@
+"""A simulated teacher as an ordinary NWB file."""
+
+import uuid
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pynwb import NWBFile
+from pynwb.file import Subject
+
+from nwbrnn.errors import ExportError
+from nwbrnn.schema import TRIAL, validate
+from nwbrnn.writers.atomic import write_nwbfile
+from nwbrnn.writers.session_time import Layer, create_series, lay_out
+from nwbrnn.writers.tables import compress, create_table
+
+CONFIG_NAME = "teacher_config"
+
+
+def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a teacher run as an NWB file that :func:`nwbrnn.read_nwb` and every NWB tool reads.
+
+    Units carry Poisson or recorded spikes (placed evenly inside their bins), ``firing_rates`` the rates,
+    ``EMG`` the outputs, ``task_inputs`` the inputs; trials are laid along session time.
+
+    Parameters
+    ----------
+    ds
+        From :func:`nwbrnn.simulate_teacher`, or any valid Dataset of a simulation.
+    path
+        The file to make.
+    overwrite
+        Whether to replace an existing file.
+
+    Raises
+    ------
+    SchemaError
+        If the Dataset breaks the contract.
+    OutputExistsError
+        If the file exists and ``overwrite`` is false.
+    ExportError
+        If trials overlap in session time, or the file cannot be written.
+    """
+    validate(ds)
+    layers = lay_out(ds)
+    if len(layers) > 1:
+        raise ExportError(
+            f"{path}: expected trials that do not overlap in session time, but some do; "
+            "drop the coordinate align_time to lay them end to end"
+        )
+    nwbfile = NWBFile(
+        session_description="Simulation of a recurrent circuit that makes reaching movements.",
+        identifier=str(uuid.uuid4()),
+        session_start_time=datetime.now(UTC),
+        experiment_description="Teacher for recurrent networks, made with nwbrnn; no animal was involved.",
+        keywords=["simulation", "motor cortex", "recurrent neural network"],
+        experimenter=["Simulation, Computer"],
+        institution="simulated",
+        was_generated_by=[("nwbrnn", version("nwbrnn"))],
+        subject=Subject(
+            subject_id="simulated",
+            description="a simulated circuit; sex, species and age are placeholders",
+            species="Macaca mulatta",
+            sex="U",
+            age="P0D",
+        ),
+    )
+    _add_series(nwbfile, ds, layers[0])
+    _add_units(nwbfile, ds, layers[0])
+    _add_trials(nwbfile, ds)
+    _add_circuit(nwbfile, ds)
+    write_nwbfile(nwbfile, Path(path), overwrite=overwrite)
+
+
+def _add_series(nwbfile: NWBFile, ds: xr.Dataset, layer: Layer) -> None:
+    """Add outputs, inputs and rates over session time."""
+    outputs = create_series(
+        "EMG",
+        layer.flatten(ds["outputs"].values),
+        layer.time,
+        unit=ds["outputs"].attrs["units"],
+        description="simulated muscle activity",
+        columns=ds["output"].values.tolist(),
+    )
+    nwbfile.add_acquisition(outputs)
+    nwbfile.add_stimulus(
+        create_series(
+            "task_inputs",
+            layer.flatten(ds["inputs"].values),
+            outputs,
+            unit=ds["inputs"].attrs["units"],
+            description="what the task shows the network",
+            columns=ds["input"].values.tolist(),
+        )
+    )
+    if "rates" in ds:
+        module = nwbfile.create_processing_module("ecephys", "rates of the simulated neurons")
+        module.add(
+            create_series(
+                "firing_rates",
+                layer.flatten(ds["rates"].values),
+                outputs,
+                unit=ds["rates"].attrs["units"],
+                description="firing rates, one column for each row of the units table",
+            )
+        )
+
+
+def _add_units(nwbfile: NWBFile, ds: xr.Dataset, layer: Layer) -> None:
+    """Add a unit for each neuron, with its spikes if there are counts."""
+    bin_size = ds.attrs["bin_size"]
+    labels = {
+        str(name): coord.values
+        for name, coord in ds.coords.items()
+        if coord.dims == ("unit",) and name != "unit" and coord.dtype.kind in "iufbU"
+    }
+    for name in labels:
+        nwbfile.add_unit_column(name.removeprefix("unit_"), f"{name} of the neuron")
+    nwbfile.add_unit_column("neuron", "number of the neuron, from 0")
+    observed = _find_runs(layer.time, bin_size)
+    counts = layer.flatten(ds["spike_counts"].values).astype(int) if "spike_counts" in ds else None
+    for i, unit in enumerate(ds["unit"].values.tolist()):
+        row = {name.removeprefix("unit_"): values[i] for name, values in labels.items()}
+        if counts is not None:
+            row["spike_times"] = _place_spikes(counts[:, i], layer.time, bin_size)
+            row["obs_intervals"] = observed
+        nwbfile.add_unit(neuron=unit, **row)
+    if counts is not None:
+        nwbfile.units.resolution = bin_size
+
+
+def _place_spikes(
+    counts: NDArray[np.int64], centres: NDArray[np.float64], bin_size: float
+) -> NDArray[np.float64]:
+    """Return spike times placed evenly inside each bin: n spikes at (k + 1/2) / n of it."""
+    bins = np.repeat(np.arange(len(counts)), counts)
+    order = np.arange(len(bins)) - np.repeat(np.cumsum(counts) - counts, counts)
+    fraction = (order + 0.5) / counts[bins]
+    return np.asarray(centres[bins] + (fraction - 0.5) * bin_size)
+
+
+def _find_runs(centres: NDArray[np.float64], bin_size: float) -> NDArray[np.float64]:
+    """Return start and stop of each gapless stretch of bins, shape (n_runs, 2) [s]."""
+    breaks = np.flatnonzero(np.diff(centres) > 1.5 * bin_size)
+    first = np.concatenate([[0], breaks + 1])
+    last = np.concatenate([breaks, [len(centres) - 1]])
+    return np.stack([centres[first] - bin_size / 2, centres[last] + bin_size / 2], axis=1).round(9)
+
+
+def _add_trials(nwbfile: NWBFile, ds: xr.Dataset) -> None:
+    """Add the trial table: windows, go cue, condition and all other trial coordinates."""
+    time, half = ds["time"].values, ds.attrs["bin_size"] / 2
+    mask, align = ds["mask"].values, ds["align_time"].values
+    columns = {
+        str(name): coord.values
+        for name, coord in ds.coords.items()
+        if coord.dims == (TRIAL,) and name not in (TRIAL, "align_time", "start_time", "stop_time")
+    }
+    if time[0] < 0 < time[-1]:
+        columns["go_cue_time"] = align.round(9)
+    for name in columns:
+        unit = ds[name].attrs.get("units") if name in ds.coords else "s"
+        nwbfile.add_trial_column(name, f"{name} of the trial" + (f" [{unit}]" if unit else ""))
+    for i, recorded in enumerate(mask):
+        window = align[i] + time[recorded][[0, -1]] + [-half, half]
+        row = {name: values[i] for name, values in columns.items()}
+        nwbfile.add_trial(start_time=round(window[0], 9), stop_time=round(window[1], 9), **row)
+
+
+def _add_circuit(nwbfile: NWBFile, ds: xr.Dataset) -> None:
+    """Add what repeats the simulation: connectivity, readout and configuration."""
+    if "connectivity" in ds or "readout" in ds:
+        module = nwbfile.create_processing_module("misc", "the simulated circuit")
+    if "connectivity" in ds:
+        weights = compress(ds["connectivity"].values)
+        text = "recurrent weights onto the neuron, one column for each presynaptic neuron"
+        module.add(create_table("connectivity", "a row for each neuron", {"weights": (weights, text)}))
+    if "readout" in ds:
+        columns = {
+            "muscle": (ds["output"].values.tolist(), "name of the muscle"),
+            "weights": (ds["readout"].values, "muscle = weights x (rates - 20 Hz) + offset"),
+            "offset": (ds["readout_offset"].values, "see weights"),
+        }
+        module.add(create_table("readout", "a row for each muscle", columns))
+    if "teacher" in ds.attrs:
+        nwbfile.add_scratch(
+            ds.attrs["teacher"], name=CONFIG_NAME, description="configuration of the simulation, JSON"
+        )
