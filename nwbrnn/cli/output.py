@@ -37,8 +37,8 @@ def print_scores(scores: dict[str, Any]) -> None:
     """Print the scores on held-out trials beside their ceilings."""
     rows = [(s["name"], s["level"], _show(s["value"]), _show(s["ceiling"])) for s in scores["summary"]]
     print_table("Held-out trials", ("score", "of", "student", "ceiling"), rows)
-    rows = [(o["name"], _show(o["r2"]), _show(o["ceiling"])) for o in scores["outputs"]]
-    print_table("Outputs, R2 on condition averages", ("output", "student", "ceiling"), rows)
+    outputs = [(o["name"], _show(o["r2"]), _show(o["ceiling"])) for o in scores["outputs"]]
+    print_table("Outputs, R2 on condition averages", ("output", "student", "ceiling"), outputs)
 
 
 def check_json(path: Path | None, *, overwrite: bool) -> None:

@@ -33,9 +33,10 @@ def smooth_counts(
     weight = valid.astype(np.float32)[..., np.newaxis]
     rates = np.where(valid[..., np.newaxis], counts, 0).astype(np.float32) / np.float32(bin_size)
     if sigma > 0:
-        settings = {"sigma": sigma / bin_size, "axis": 1, "mode": "constant", "truncate": TRUNCATE}
-        rates = gaussian_filter1d(rates, **settings)
-        weight = gaussian_filter1d(weight, **settings)
+        rates, weight = (
+            gaussian_filter1d(values, sigma / bin_size, axis=1, mode="constant", truncate=TRUNCATE)
+            for values in (rates, weight)
+        )
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(valid[..., np.newaxis], rates / weight, np.float32(np.nan))
 

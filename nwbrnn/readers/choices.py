@@ -135,9 +135,10 @@ def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tup
         _check_column(trials, name, "where", path=path)
         keep &= np.isin(label_values(trials[name]), [v.strip() for v in value.split(",")])
     if not keep.any():
-        values = {name: sorted(set(label_values(trials[name]).tolist()))[:10] for name in where}
+        present = {name: sorted(set(label_values(trials[name]).tolist()))[:10] for name in where}
         raise MissingDataError(
-            f"{path}: intervals/trials: expected trials with {where}, but there are none; values are {values}"
+            f"{path}: intervals/trials: expected trials with {where}, but there are none; "
+            f"values are {present}"
         )
     text = ", ".join(f"{name} = {value}" for name, value in where.items()) or "all"
     return trials[keep], Choice("trials", f"{text} ({keep.sum()} of {len(keep)})", reason)
@@ -216,8 +217,8 @@ def choose_bin_size(intervals: dict[str, float], config: ReadConfig, *, path: st
         fitting = [b for b in multiples if all(_divides(interval, b) for interval in coarse)]
         if not fitting:
             raise ConfigError(
-                f"{path}: bin_size: no width suits signals sampled every {_list(f'{c:g} s' for c in coarse)}; "
-                "give one with bin_size (--bin-size)"
+                f"{path}: bin_size: no width suits signals sampled every "
+                f"{_list(f'{c:g} s' for c in coarse)}; give one with bin_size (--bin-size)"
             )
         reason = f"the time between samples of {slowest}"
         return round(fitting[0], 9), Choice("bin_size", f"{fitting[0]:g} s", reason)

@@ -55,6 +55,11 @@ class Plan:
     choices: tuple[Choice, ...]
 
     @property
+    def time(self) -> NDArray[np.float64]:
+        """Bin centres relative to the alignment, shape (n_bins,) [s]."""
+        return np.asarray(self.start + (np.arange(self.n_bins) + 0.5) * self.bin_size, dtype=np.float64)
+
+    @property
     def conditions(self) -> NDArray[np.str_]:
         """Label of each trial's condition, shape (n_trials,)."""
         if len(self.shown) == 1:

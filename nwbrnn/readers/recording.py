@@ -95,8 +95,7 @@ def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: Path) ->
     for name, values in (outputs.values | neurons.values | inputs.values).items():
         masked = np.where(mask[..., np.newaxis], values, np.nan).astype(np.float32)
         variables[name] = (masked if values.dtype.kind == "f" else values)[recorded]
-    time = plan.start + (np.arange(plan.n_bins) + 0.5) * plan.bin_size
-    coords: dict[str, Any] = {"time": time} | outputs.coords | neurons.coords | inputs.coords
+    coords: dict[str, Any] = {"time": plan.time} | outputs.coords | neurons.coords | inputs.coords
     coords |= _create_trial_coords(plan, recorded)
     unit_names = dict.fromkeys(outputs.coords["output_units"].tolist())
     return create_dataset(
@@ -166,8 +165,7 @@ def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> _Part:
     edges = _compute_edges(plan)
     covered = np.ones((len(edges), plan.n_bins), dtype=bool)
     if not plan.inputs:
-        time = plan.start + (np.arange(plan.n_bins) + 0.5) * plan.bin_size
-        inputs, names = create_task_inputs(plan, time)
+        inputs, names = create_task_inputs(plan)
         return _Part({"inputs": inputs}, {"input": np.array(names)}, covered)
     values = []
     for signal in plan.inputs:
@@ -202,8 +200,8 @@ def _check_window(plan: Plan, trains: SpikeTrains, *, path: str) -> None:
     length = plan.n_bins * plan.bin_size
     if length > last - first:
         raise ConfigError(
-            f"{path}: window: expected at most the {last - first:g} s of the recording, but got {length:g} s; "
-            "use a shorter window (--window)"
+            f"{path}: window: expected at most the {last - first:g} s of the recording, "
+            f"but got {length:g} s; use a shorter window (--window)"
         )
 
 
@@ -228,8 +226,8 @@ def _choose_observed(
     kept = np.flatnonzero(part >= MIN_OBSERVED)
     if not kept.size:
         raise MissingDataError(
-            f"{path}: units/obs_intervals: expected units observed during the trials, but none was in half of "
-            "their bins; choose another align_to or window"
+            f"{path}: units/obs_intervals: expected units observed during the trials, but none was in "
+            "half of their bins; choose another align_to or window"
         )
     if kept.size == part.size:
         return kept, ()

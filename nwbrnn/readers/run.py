@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, NwbrnnError, ReadError, UnsupportedFileError
 from nwbrnn.readers.file import open_nwb
-from nwbrnn.schema import COORDINATES, VARIABLES
+from nwbrnn.schema import COORDINATES, VARIABLES, validate
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
 _COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)
@@ -24,8 +24,8 @@ def read_run(path: str | Path) -> xr.Dataset:
     ----------
     path
         An ``.npz`` with ``outputs`` (n_trials, n_time, n_outputs), ``inputs``, ``rates`` [Hz] and/or
-        ``spike_counts``, and ``bin_size`` [s] or ``time`` [s]; any coordinate of :mod:`nwbrnn.schema`; any other array of length
-        n_trials becomes a trial column. Or a ``.nc`` that holds the contract as it is.
+        ``spike_counts``, and ``bin_size`` [s] or ``time`` [s]; any coordinate of :mod:`nwbrnn.schema`; any
+        other array of length n_trials becomes a trial column. Or a ``.nc`` that holds the contract as it is.
 
     Raises
     ------
@@ -44,6 +44,7 @@ def read_run(path: str | Path) -> xr.Dataset:
             ds = xr.load_dataset(path)
         except (OSError, ValueError, ImportError) as error:
             raise UnsupportedFileError(f"{path}: expected a readable NetCDF file, but {error}") from error
+        return validate(ds)
     if path.suffix != ".npz":
         raise UnsupportedFileError(
             f"{path}: expected a run in .npz or .nc, but got {path.suffix!r}; convert it"

@@ -61,8 +61,8 @@ def read_centres(signal: Signal, *, path: str) -> Ticks:
         if not (np.isfinite(stamps).all() and (steps > 0).all()):
             bad = int(np.argmin(np.where(np.isfinite(steps), steps, -np.inf)))
             raise ReadError(
-                f"{name}: expected increasing timestamps, but number {bad + 1} is {stamps[bad + 1]:g} s after "
-                f"{stamps[bad]:g} s; repair the file or choose another signal"
+                f"{name}: expected increasing timestamps, but number {bad + 1} is {stamps[bad + 1]:g} s "
+                f"after {stamps[bad]:g} s; repair the file or choose another signal"
             )
     return to_ticks(stamps + _STAMP_SHIFT[signal.stamps] * signal.interval)
 
@@ -132,19 +132,19 @@ def read_binned(
     if envelope:
         if not np.isfinite(values).all():
             raise ReadError(f"{path}: {signal.path}: raw EMG with NaN has no envelope; repair the file")
-        values = compute_envelope(values, sampling_rate=1 / signal.interval)
+        values = np.asarray(compute_envelope(values, sampling_rate=1 / signal.interval), dtype=np.float64)
     bad = ~np.isfinite(values)
     binned, covered = bin_values(np.where(bad, 0.0, values), centres, edges)
     if not covered.any():
         raise MissingDataError(
             f"{path}: {signal.path}: expected samples inside the trials, but it ranges from "
-            f"{centres[0] / TICKS_PER_SECOND:g} to {centres[-1] / TICKS_PER_SECOND:g} s and no bin of a trial "
-            "lies there; choose another align_to or window"
+            f"{centres[0] / TICKS_PER_SECOND:g} to {centres[-1] / TICKS_PER_SECOND:g} s and no bin of "
+            "a trial lies there; choose another align_to or window"
         )
     if bad.any():
         spoiled = bin_values(bad.astype(np.float64), centres, edges)[0] > 0
         if spoiled.any() and nan == "raise":
-            channels = [n for n, b in zip(signal.columns, spoiled.any(axis=(0, 1)), strict=True) if b]
+            channels = np.array(signal.columns)[spoiled.any(axis=(0, 1))]
             raise ReadError(
                 f"{path}: {signal.path}: {int(spoiled.sum())} bins of {', '.join(channels)} hold NaN; "
                 "use nan='mask' (--nan mask) to leave out these bins, or choose other outputs"

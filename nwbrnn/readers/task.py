@@ -16,7 +16,7 @@ from nwbrnn.readers.trials import (
 Array = NDArray[np.float32]
 
 
-def create_task_inputs(plan: Plan, time: NDArray[np.float64]) -> tuple[Array, list[str]]:
+def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     """Build the inputs of each trial.
 
     Directions become cosine and sine, other conditions one-hot columns, from the time they are shown;
@@ -26,15 +26,13 @@ def create_task_inputs(plan: Plan, time: NDArray[np.float64]) -> tuple[Array, li
     ----------
     plan
         With the columns that are shown, and from when.
-    time
-        Bin centres relative to the alignment, shape (n_time,) [s].
 
     Returns
     -------
     inputs, names
         Shape (n_trials, n_time, n_inputs), and the name of each input.
     """
-    trials = plan.trials
+    trials, time = plan.trials, plan.time
     columns, names = [], []
     for name in plan.shown:
         encoded, labels = _encode(name, trials[name])
@@ -42,11 +40,11 @@ def create_task_inputs(plan: Plan, time: NDArray[np.float64]) -> tuple[Array, li
         names += labels
     shown = np.ones((len(trials), len(time), 1))
     if plan.shown_from is not None:
-        shown = _step(plan, plan.shown_from, time)
+        shown = _step(plan, plan.shown_from)
     parts = [shown * np.concatenate(columns, axis=1)[:, np.newaxis]] if columns else []
     go = next((n for n in GO_NAMES if n in trials and np.isfinite(trials[n]).all()), None)
     if go is not None or not parts:
-        parts.append(_step(plan, go or plan.align_to, time))
+        parts.append(_step(plan, go or plan.align_to))
         names.append("go_cue" if go else plan.align_to)
     return np.concatenate(parts, axis=2).astype(np.float32), names
 
@@ -61,8 +59,8 @@ def _encode(name: str, values: pd.Series) -> tuple[NDArray[np.float64], list[str
     return (labels[:, np.newaxis] == np.array(known)).astype(float), [f"{name}={k}" for k in known]
 
 
-def _step(plan: Plan, column: str, time: NDArray[np.float64]) -> NDArray[np.float64]:
+def _step(plan: Plan, column: str) -> NDArray[np.float64]:
     """Return 0 before and 1 after the event of each trial, shape (n_trials, n_time, 1)."""
     # relative to the alignment as recorded: plan.align_times may be rounded to a grid
     delay = get_session_times(plan.trials, column) - get_session_times(plan.trials, plan.align_to)
-    return (time >= delay[:, np.newaxis] - 1e-9).astype(float)[..., np.newaxis]
+    return (plan.time >= delay[:, np.newaxis] - 1e-9).astype(float)[..., np.newaxis]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError
@@ -43,14 +44,15 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
     circuit = circuit or build_circuit(config.n_neurons, seed=config.seed)
     directions = reaching.compute_directions(config.n_directions)
     drive = reaching.compute_preparatory_drive(circuit, reaching.compute_initial_states(circuit, directions))
-    fine_time = (np.arange(n_bins * n_substeps) + 0.5) * STEP - n_before * config.bin_size
+    fine_time = np.asarray((np.arange(n_bins * n_substeps) + 0.5) * STEP - n_before * config.bin_size)
     profile = reaching.compute_preparation_profile(fine_time)
     # independent streams, so that changing e.g. the number of muscles leaves the noise as it is
     readout_rng, noise_rng, spike_rng = np.random.default_rng(config.seed).spawn(3)
 
     def run(patterns: Array, noise: Callable[[], Array] | None) -> Array:
         def drive_at(i: int) -> Array:
-            return profile[i] * patterns + (noise() if noise else 0.0)
+            shared = np.asarray(profile[i] * patterns)
+            return shared + noise() if noise else shared
 
         states = integrate(circuit, np.zeros_like(patterns), drive_at, dt=STEP, n_steps=len(fine_time))
         rates = gain(states[:, :-1] / 2 + states[:, 1:] / 2)
@@ -65,8 +67,8 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
     rates = run(drive[reach], noise)
     muscles = rates[..., :n_excitatory] @ weights.T + offsets
     firing = (rates + BASELINE_RATE).astype(np.float32)
-    time = (np.arange(n_bins) - n_before + 0.5) * config.bin_size
-    variables = {
+    time = np.asarray((np.arange(n_bins) - n_before + 0.5) * config.bin_size, dtype=np.float64)
+    variables: dict[str, ArrayLike] = {
         "rates": firing,
         "spike_counts": spike_rng.poisson(firing * config.bin_size),
         "outputs": muscles.astype(np.float32),
@@ -110,7 +112,7 @@ def _create_noise(sd: float, shape: tuple[int, int], rng: np.random.Generator) -
     def step() -> Array:
         nonlocal state
         state = keep * state + sd * np.sqrt(1 - keep**2) * rng.standard_normal(shape)
-        return state
+        return np.asarray(state)
 
     return step
 

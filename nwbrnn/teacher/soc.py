@@ -45,7 +45,7 @@ class Circuit:
     @property
     def n_excitatory(self) -> int:
         """Number of excitatory neurons: the first columns of ``weights``."""
-        return self.weights.shape[0] // 2
+        return len(self.weights) // 2
 
     @property
     def abscissa(self) -> float:

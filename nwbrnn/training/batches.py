@@ -10,8 +10,11 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.losses import Targets
 from nwbrnn.preprocessing import average_conditions
 
+Batch = tuple[Tensor, Targets]
+"""Inputs of shape (n_trials, n_time, n_inputs), and what the student's answer is compared with."""
 
-def create_batch(ds: xr.Dataset, split: str, config: FitConfig) -> tuple[Tensor, Targets] | None:
+
+def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch.device) -> Batch | None:
     """Return the inputs and targets of one split, averaged by condition unless told otherwise.
 
     Parameters
@@ -22,12 +25,13 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig) -> tuple[Tensor,
         ``"train"``, ``"validation"`` or ``"test"``.
     config
         ``average`` and ``dynamics_error`` are used.
+    device
+        Where the tensors are to be.
 
     Returns
     -------
-    tuple or None
-        Inputs of shape (n_trials, n_time, n_inputs) in float32, and the targets; ``None`` if the split
-        has no trials.
+    Batch or None
+        In float32; ``None`` if the split has no trials.
 
     Raises
     ------
@@ -51,15 +55,15 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig) -> tuple[Tensor,
         dynamics = (sampled["rates"] - sampled["rate_offset"]) / sampled["rate_scale"]
         dynamics = dynamics.transpose("trial", "time", "unit")
     targets = Targets(
-        outputs=_to_tensor(trials["outputs"]),
-        mask=torch.from_numpy(trials["mask"].values),
-        dynamics=_to_tensor(dynamics),
-        mean_counts=_to_tensor(sampled["rate_offset"] * bin_size),
+        outputs=_to_tensor(trials["outputs"], device),
+        mask=torch.from_numpy(trials["mask"].values).to(device),
+        dynamics=_to_tensor(dynamics, device),
+        mean_counts=_to_tensor(sampled["rate_offset"] * bin_size, device),
         dynamics_error=config.dynamics_error,
     )
-    return _to_tensor(trials["inputs"]), targets
+    return _to_tensor(trials["inputs"], device), targets
 
 
-def _to_tensor(values: xr.DataArray) -> Tensor:
+def _to_tensor(values: xr.DataArray, device: torch.device) -> Tensor:
     """Return a float32 tensor; what was not recorded (NaN, outside the mask) becomes 0."""
-    return torch.from_numpy(np.nan_to_num(values.values.astype(np.float32)))
+    return torch.from_numpy(np.nan_to_num(values.values.astype(np.float32))).to(device)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwbrnn.config import FitConfig
-from nwbrnn.errors import TrainingDivergedError
-from nwbrnn.losses import Targets, compute_loss_terms
+from nwbrnn.errors import ConfigError, TrainingDivergedError
+from nwbrnn.losses import compute_loss_terms
 from nwbrnn.models import RateRNN
-from nwbrnn.training.batches import create_batch
+from nwbrnn.training.batches import Batch, create_batch
 
 History = dict[str, list[float]]
 """One value per epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..."""
@@ -48,30 +48,36 @@ def train(
 
     Raises
     ------
+    ConfigError
+        If there are fewer hidden units than sampled neurons.
     TrainingDivergedError
         If a loss term stops being finite.
     """
-    batch = create_batch(ds, "train", config)
+    n_sampled = int(ds["sampled"].sum())
+    if config.hidden < n_sampled:
+        raise ConfigError(
+            f"hidden: expected at least {n_sampled}, one unit for each sampled neuron, but got {config.hidden}"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batch, held = (create_batch(ds, split, config, device=device) for split in ("train", "validation"))
     if batch is None:
         raise ValueError("expected training trials, but the split has none")
-    held = create_batch(ds, "validation", config)
     sizes = (ds.sizes["input"], config.hidden, ds.sizes["output"])
     alpha = ds.attrs["bin_size"] / config.tau
     with _one_thread():
         model = RateRNN(sizes, alpha=alpha, gain=config.gain, seed=config.seed)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.to(device)
-        return _descend(model, _move(batch, device), held and _move(held, device), config, progress)
+        return _descend(model, (batch, held), config, progress)
 
 
 def _descend(
     model: RateRNN,
-    batch: tuple[Tensor, Targets],
-    held: tuple[Tensor, Targets] | None,
+    batches: tuple[Batch, Batch | None],
     config: FitConfig,
     progress: Callable[[int, dict[str, float]], None] | None,
 ) -> tuple[Weights, History]:
     """Run the epochs."""
+    batch, held = batches
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
     noise = torch.Generator().manual_seed(config.seed)
@@ -80,13 +86,13 @@ def _descend(
     for epoch in range(config.epochs):
         if held is not None:  # before the step, so that history pairs losses of the same weights
             with torch.no_grad():
-                terms = compute_loss_terms(*model(held[0]), held[1])
+                terms = _compare(model, held)
                 loss = _combine(terms, model, config).item()
-            _record(history, "validation", terms)
             if loss < best_loss:
                 best, best_loss, best_epoch = model.to_weights(), loss, epoch
             elif epoch - best_epoch >= config.patience:
                 break
+            _record(history, "validation", terms)
         _record(history, "train", _step(model, batch, optimizer, config, noise))
         schedule.step()
         losses = {name: values[-1] for name, values in history.items()}
@@ -100,23 +106,28 @@ def _descend(
 
 def _step(
     model: RateRNN,
-    batch: tuple[Tensor, Targets],
+    batch: Batch,
     optimizer: torch.optim.Optimizer,
     config: FitConfig,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Take one step and return the loss terms before it."""
-    inputs, targets = batch
     noise = None
     if config.noise:
-        shape = (*inputs.shape[:2], config.hidden)
-        noise = config.noise * torch.randn(shape, generator=generator).to(inputs.device)
+        shape = (*batch[0].shape[:2], config.hidden)
+        noise = config.noise * torch.randn(shape, generator=generator).to(batch[0].device)
     optimizer.zero_grad()
-    terms = compute_loss_terms(*model(inputs, noise=noise), targets)
+    terms = _compare(model, batch, noise=noise)
     _combine(terms, model, config).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     optimizer.step()
     return terms
+
+
+def _compare(model: RateRNN, batch: Batch, *, noise: Tensor | None = None) -> dict[str, Tensor]:
+    """Run the network and return its loss terms."""
+    outputs, rates = model(batch[0], noise=noise)
+    return compute_loss_terms(outputs, rates, batch[1])
 
 
 def _combine(terms: dict[str, Tensor], model: RateRNN, config: FitConfig) -> Tensor:
@@ -131,16 +142,6 @@ def _combine(terms: dict[str, Tensor], model: RateRNN, config: FitConfig) -> Ten
 def _record(history: History, prefix: str, terms: dict[str, Tensor]) -> None:
     for name, term in terms.items():
         history.setdefault(f"{prefix}_{name}", []).append(term.item())
-
-
-def _move(batch: tuple[Tensor, Targets], device: torch.device) -> tuple[Tensor, Targets]:
-    """Return the batch on a device."""
-    inputs, targets = batch
-    moved = {
-        name: value.to(device) if isinstance(value, Tensor) else value
-        for name, value in vars(targets).items()
-    }
-    return inputs.to(device), Targets(**moved)
 
 
 @contextlib.contextmanager

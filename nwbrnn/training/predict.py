@@ -49,7 +49,12 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
         "mask": ds["mask"].values,
     }
     units = {name: ds[name].attrs["units"] for name in ("outputs", "inputs")}
-    return create_dataset(variables, dict(ds.coords), bin_size=ds.attrs["bin_size"], units=units)
+    return create_dataset(
+        variables,
+        {str(name): coord for name, coord in ds.coords.items()},
+        bin_size=ds.attrs["bin_size"],
+        units=units,
+    )
 
 
 def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, Array]:

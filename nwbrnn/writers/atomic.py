@@ -33,7 +33,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise ExportError(f"{path}: expected a folder that can be written to, but {path.parent} cannot")
     if path.exists() and not overwrite:
         raise OutputExistsError(
-            f"{path}: expected no such file yet, but it exists; use overwrite=True (--overwrite) to replace it"
+            f"{path}: expected no such file yet, but it exists; "
+            "use overwrite=True (--overwrite) to replace it"
         )
 
 
