@@ -64,7 +64,9 @@ class FitConfig(_Settings):
     tau: float = Field(0.1, gt=0, description="time constant of the hidden units [s]")
     gain: float = Field(1.2, ge=0, description="spectral radius of the initial recurrent weights")
     noise: float = Field(0.0, ge=0, description="standard deviation of the training noise")
-    weight_penalty: float = Field(1e-4, ge=0, description="times the mean squared weight, summed")
+    weight_penalty: float = Field(
+        1e-4, ge=0, description="times the sum of the squared recurrent and output weights"
+    )
     rate_penalty: float = Field(0.0, ge=0, description="times the mean squared hidden rate")
     epochs: int = Field(600, ge=1, description="Adam steps, each on all training data")
     learning_rate: float = Field(3e-3, gt=0, description="of Adam")

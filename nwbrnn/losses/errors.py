@@ -27,11 +27,13 @@ def squared_error(predicted: Tensor, target: Tensor, *, mask: Tensor) -> Tensor:
         If shapes differ, or the target does not vary.
     """
     _check_shapes(predicted, target, mask)
-    counted = target[mask]
-    total = (counted - counted.mean(dim=0)).square().sum()
+    # products with 0 and 1 instead of target[mask]: gathering is slower than the time loop
+    weight = mask[..., None].to(target.dtype)
+    mean = (target * weight).sum(dim=(0, 1)) / weight.sum()
+    total = ((target - mean) * weight).square().sum()
     if not total > 0:
         raise ValueError("target: expected values that vary, but they are constant inside the mask")
-    return (predicted - target)[mask].square().sum() / total
+    return ((predicted - target) * weight).square().sum() / total
 
 
 def poisson_error(predicted: Tensor, counts: Tensor, *, mask: Tensor) -> Tensor:

@@ -69,13 +69,14 @@ class RateRNN(nn.Module):
         outputs, rates
             Shapes (n_trials, n_time, n_outputs) and (n_trials, n_time, n_hidden).
         """
-        drive = inputs @ self.input_weights.T + self.bias
+        # time first in memory throughout, trials first only in shape: nothing is copied
+        drive = inputs.transpose(0, 1) @ self.input_weights.T + self.bias
         if noise is not None:
-            drive = drive + noise
+            drive = drive + noise.transpose(0, 1)
         initial = self.initial_state.expand(len(inputs), -1)
-        time_first = drive.transpose(0, 1).contiguous()
-        rates = scan(time_first, self.recurrent_weights, initial, alpha=self.alpha).transpose(0, 1)
-        return rates @ self.output_weights.T + self.output_bias, rates
+        rates = scan(drive, self.recurrent_weights, initial, alpha=self.alpha)
+        outputs = rates @ self.output_weights.T + self.output_bias
+        return outputs.transpose(0, 1), rates.transpose(0, 1)
 
     def to_weights(self) -> dict[str, NDArray[np.floating]]:
         """Return all parameters as arrays, by name."""

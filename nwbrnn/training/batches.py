@@ -65,5 +65,9 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
 
 
 def _to_tensor(values: xr.DataArray, device: torch.device) -> Tensor:
-    """Return a float32 tensor; what was not recorded (NaN, outside the mask) becomes 0."""
-    return torch.from_numpy(np.nan_to_num(values.values.astype(np.float32))).to(device)
+    """Return a float32 tensor; what was not recorded (NaN, outside the mask) becomes 0.
+
+    Time comes first in memory, as in the network, so that comparing the two runs along it.
+    """
+    tensor = torch.from_numpy(np.nan_to_num(values.values.astype(np.float32))).to(device)
+    return tensor if tensor.ndim < 2 else tensor.transpose(0, 1).contiguous().transpose(0, 1)

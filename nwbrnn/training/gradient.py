@@ -56,7 +56,7 @@ def train(
     n_sampled = int(ds["sampled"].sum())
     if config.hidden < n_sampled:
         raise ConfigError(
-            f"hidden: expected at least {n_sampled}, one unit for each sampled neuron, but got {config.hidden}"
+            f"hidden: expected at least {n_sampled}, one for each sampled neuron, but got {config.hidden}"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch, held = (create_batch(ds, split, config, device=device) for split in ("train", "validation"))
@@ -133,8 +133,8 @@ def _compare(model: RateRNN, batch: Batch, *, noise: Tensor | None = None) -> di
 def _combine(terms: dict[str, Tensor], model: RateRNN, config: FitConfig) -> Tensor:
     """Return the weighted sum of the terms and the weight penalty."""
     weights = {"output": 1.0, "dynamics": config.dynamics_weight, "rate": config.rate_penalty}
-    total = sum((weights[name] * term for name, term in terms.items()), torch.tensor(0.0))
-    # mean over presynaptic, sum over postsynaptic units times 1/n: independent of the size
+    # terms without weight are only logged: their gradient is not worth computing
+    total = sum((weights[name] * terms[name] for name in terms if weights[name]), torch.tensor(0.0))
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
     return total + config.weight_penalty * squares
 

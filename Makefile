@@ -1,0 +1,39 @@
+# Everything from a fresh clone: `make demo` and `make test` build their own environment in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check unit benchmark clean
+
+# The main job on the example: an NWB file becomes a fitted network, and an NWB file again.
+demo: $(READY)
+	mkdir -p demo
+	$(BIN)/nwbrnn fit example_data/teacher.nwb -o demo/fit.nwb --json demo/scores.json --overwrite
+	$(BIN)/nwbrnn evaluate demo/fit.nwb
+	@echo "The fit is in demo/fit.nwb, its scores are in demo/scores.json."
+
+# What continuous integration runs.
+test: check unit
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell nwbrnn tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
+
+unit: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
+
+benchmark: $(READY)
+	$(BIN)/python benchmarks/epoch.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nwbrnn needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) demo .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
