@@ -1,7 +1,7 @@
 """How well a student with default settings does on a recording, over several seeds.
 
-A seed decides the split of trials, the sampled neurons and the initial weights. Prints scores on condition averages of
-the held-out trials, each with its ceiling.
+A seed decides the split of trials, the sampled neurons and the initial weights. Prints scores on
+condition averages of the held-out trials, each with its ceiling.
 
     python benchmarks/recordings.py session.nwb --seeds 10
 """

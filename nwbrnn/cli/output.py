@@ -19,7 +19,8 @@ console = Console(width=None if os.isatty(1) else 120, highlight=False)
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows of plain values; whatever stands in a file is shown as it is, not as markup."""
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, expand=False)
+    console.print(Text(title, style="bold"))
+    table = Table(box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=False, style="bold" if i == 0 else None)
     for row in rows:

@@ -168,5 +168,6 @@ def _median(values: Array) -> float:
 
 
 def _mean_correlation(first: Array, second: Array) -> float:
-    """Return the mean canonical correlation, NaN without samples."""
-    return float(compute_canonical_correlations(first, second).mean()) if len(first) else float("nan")
+    """Return the mean canonical correlation, NaN without samples or if a population is constant."""
+    correlations = compute_canonical_correlations(first, second) if len(first) else np.array([])
+    return float(correlations.mean()) if correlations.size else float("nan")

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from nwbrnn.schema import TRIAL
+from nwbrnn.schema import TIME, TRIAL
 
 
 def average_conditions(ds: xr.Dataset) -> xr.Dataset:
@@ -28,7 +28,7 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     n_recorded = np.einsum("ct,tb->cb", belongs.astype(float), mask.astype(float))
     averages = ds.isel(trial=first)
     for name, variable in ds.data_vars.items():
-        if variable.dims[0] == TRIAL and name != "mask":
+        if variable.dims[:2] == (TRIAL, TIME) and name != "mask":
             recorded = np.where(mask[..., np.newaxis], variable.values, 0).astype(np.float64)
             sums = np.tensordot(belongs.astype(np.float64), recorded, axes=1)
             with np.errstate(invalid="ignore"):

@@ -32,7 +32,7 @@ def smooth_counts(
     """
     weight = valid.astype(np.float32)[..., np.newaxis]
     rates = np.where(valid[..., np.newaxis], counts, 0).astype(np.float32) / np.float32(bin_size)
-    if sigma > 0:
+    if TRUNCATE * sigma >= bin_size / 2:  # otherwise the kernel is a single bin
         rates, weight = (
             gaussian_filter1d(values, sigma / bin_size, axis=1, mode="constant", truncate=TRUNCATE)
             for values in (rates, weight)

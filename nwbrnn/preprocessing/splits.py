@@ -64,7 +64,7 @@ def split_conditions(
     held_out
         Labels of the conditions of the test split.
     validation
-        Fraction of the trials of each other condition, rounded.
+        Fraction of the trials of each other condition, rounded up.
     seed
         The same seed gives the same split.
 

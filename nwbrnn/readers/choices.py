@@ -19,6 +19,7 @@ from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.trials import (
     ALIGN_NAMES,
     CONDITION_NAMES,
+    GO_NAMES,
     SUCCESS,
     TARGET_NAMES,
     get_session_times,
@@ -268,17 +269,33 @@ def choose_window(
     return start, n_bins, Choice("window", f"{start:g} to {end:g} s", reason)
 
 
-def choose_targets(trials: pd.DataFrame, shown: Sequence[str]) -> tuple[str | None, Choice]:
-    """Choose the column that tells when the subject is shown the condition."""
-    what = ", ".join(
+def choose_task_inputs(trials: pd.DataFrame, shown: Sequence[str]) -> tuple[str | None, str | None, Choice]:
+    """Choose the columns that tell when the subject is shown the condition, and the go cue."""
+    parts = [
         f"{name} as cosine and sine" if is_direction(name, trials[name]) else f"{name} one-hot"
         for name in shown
-    )
-    for name in TARGET_NAMES:
-        if name in trials and np.isfinite(trials[name]).all():
-            return name, Choice("task inputs", what, f"shown from {name} on")
-    reason = "no column tells when it is shown, so throughout the window"
-    return None, Choice("task inputs", what or "go cue only", reason)
+    ]
+    complete = [n for n in (*TARGET_NAMES, *GO_NAMES) if n in trials and np.isfinite(trials[n]).all()]
+    shown_from = next((name for name in complete if name in TARGET_NAMES), None)
+    go = next((name for name in complete if name in GO_NAMES), None)
+    if go is not None:
+        parts.append(f"{go} as a step")
+    reason = f"the condition is shown from {shown_from} on"
+    if shown_from is None:
+        reason = "no column tells when the condition is shown, so throughout the window"
+    return shown_from, go, Choice("task inputs", ", ".join(parts) or "the alignment as a step", reason)
+
+
+def note_oddities(signals: Sequence[Signal]) -> list[Choice]:
+    """Return what was assumed of signals that are not as NWB has them."""
+    notes = []
+    for signal in signals:
+        if signal.stamps != "start":
+            text = f"{signal.path}: {signal.stamps} of the sample"
+            notes.append(Choice("time stamps", text, "its description says so", ("start of the sample",)))
+        if any(np.isnan(series.conversion) for series in signal.series):
+            notes.append(Choice("conversion", f"{signal.path}: 1", "the file says NaN"))
+    return notes
 
 
 def check_channels(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> list[str]:

@@ -39,7 +39,7 @@ def open_nwb(path: Path) -> Iterator[NWBFile]:
                 nwbfile = io.read()
         except Exception as error:  # hdmf raises many kinds, bare Exception among them
             raise UnsupportedFileError(
-                f"{path}: expected a readable NWB file, but pynwb cannot build it: {_one_line(error)}; "
+                f"{path}: expected a readable NWB file, but pynwb cannot build it: {one_line(error)}; "
                 "run 'python -m pynwb.validation_cli' or 'pynwb-validate' on it to see what is wrong"
             ) from error
         try:
@@ -48,7 +48,7 @@ def open_nwb(path: Path) -> Iterator[NWBFile]:
             raise
         except OSError as error:
             raise ReadError(
-                f"{path}: a part of the file cannot be read, it may be damaged: {_one_line(error)}; "
+                f"{path}: a part of the file cannot be read, it may be damaged: {one_line(error)}; "
                 "get a fresh copy"
             ) from error
 
@@ -82,7 +82,7 @@ def _check_header(path: Path) -> None:
                 f"{path}: expected an NWB file in HDF5, but it is not HDF5; give a .nwb file"
             ) from error
         raise UnsupportedFileError(
-            f"{path}: expected a whole NWB file, but HDF5 cannot open it: {_one_line(error)}; "
+            f"{path}: expected a whole NWB file, but HDF5 cannot open it: {one_line(error)}; "
             "if it was downloaded or copied, get a fresh copy"
         ) from error
     if version is None:
@@ -106,6 +106,7 @@ def _is_hdf5(path: Path) -> bool:
         return False
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error of another library says, as one short line."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else text[:297] + "..."

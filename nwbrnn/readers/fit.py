@@ -14,7 +14,7 @@ from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, ReadError, UnsupportedFileError
 from nwbrnn.evaluation import Score, Scores
-from nwbrnn.readers.file import open_nwb
+from nwbrnn.readers.file import one_line, open_nwb
 from nwbrnn.readers.trials import read_plain_columns
 from nwbrnn.result import FitResult
 
@@ -64,7 +64,7 @@ def read_fit(path: str | Path) -> FitResult:
         except (KeyError, IndexError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ReadError(
                 f"{path}: processing/nwbrnn: expected the layout of docs/nwb_export.md, but a part is "
-                f"missing or changed ({error}); fit again"
+                f"missing or changed ({one_line(error)}); fit again"
             ) from error
 
 

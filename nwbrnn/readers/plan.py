@@ -29,8 +29,8 @@ class Plan:
         The trials kept, with their plain columns.
     align_to, align_times
         The column that becomes time 0 and its times, shape (n_trials,) [s].
-    shown, shown_from
-        Columns of the condition, and the column that tells when the subject is shown it.
+    shown, shown_from, go
+        Columns of the condition, that which tells when the subject is shown it, and that of the go cue.
     start, n_bins, bin_size
         Start of the window relative to the alignment [s], number and width of its bins [s].
     resolution
@@ -48,6 +48,7 @@ class Plan:
     align_times: NDArray[np.float64]
     shown: tuple[str, ...]
     shown_from: str | None
+    go: str | None
     start: float
     n_bins: int
     bin_size: float
@@ -87,6 +88,11 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     names = rules.check_channels(outputs, config, path=path)
     inputs, inputs_choice = rules.choose_inputs(signals, config, path=path)
     rates, rates_choice = rules.choose_rates(signals, n_units, config, path=path)
+    if rates is None and "spike_times" not in nwbfile.units.colnames:
+        raise MissingDataError(
+            f"{path}: units: expected the column spike_times or a series of firing rates, but there are only "
+            f"{', '.join(nwbfile.units.colnames)}; name a series of rates with rates (--rates)"
+        )
     trials, trials_choice = rules.choose_trials(table, config, path=path)
     align_to, times, align_choice = rules.choose_alignment(trials, config, path=path)
     trials, times = trials[np.isfinite(times)], times[np.isfinite(times)]
@@ -107,9 +113,10 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     )
     choices = [outputs_choice, rates_choice, inputs_choice, trials_choice, align_choice]
     choices += [condition_choice, bin_choice, window_choice]
-    shown_from = None
+    choices += rules.note_oddities(used)
+    shown_from = go = None
     if not inputs:
-        shown_from, task_choice = rules.choose_targets(trials, shown)
+        shown_from, go, task_choice = rules.choose_task_inputs(trials, shown)
         choices.append(task_choice)
     if resolution:
         times = np.rint(times / resolution) * resolution
@@ -127,6 +134,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         align_times=times,
         shown=shown,
         shown_from=shown_from,
+        go=go,
         start=start,
         n_bins=n_bins,
         bin_size=bin_size,

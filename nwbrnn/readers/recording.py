@@ -1,7 +1,7 @@
 """read_nwb: an NWB file, recorded or simulated, becomes the Dataset."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,7 @@ class _Part:
 
 def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> _Part:
     """Read muscles, force or kinematics; raw EMG as its envelope."""
+    _check_window(plan, path=path)
     edges = _compute_edges(plan)
     values, covered, choices = [], np.ones((len(edges), plan.n_bins), dtype=bool), []
     for signal in plan.outputs:
@@ -136,28 +137,41 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> _Part:
 
 
 def _read_neurons(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> _Part:
-    """Read spike counts, and rates as recorded or smoothed from them."""
+    """Read rates as recorded, or spikes and the rates smoothed from them."""
+    if plan.rates is None:
+        part = _read_spikes(nwbfile, plan, config, path=path)
+    else:
+        part = _read_rates(nwbfile, plan, plan.rates, nan=config.nan, path=path)
+    kept = part.coords["unit"]
+    columns = {name: ("unit", values[kept]) for name, values in read_unit_columns(nwbfile).items()}
+    return replace(part, coords=columns | part.coords)
+
+
+def _read_rates(nwbfile: NWBFile, plan: Plan, signal: Signal, *, nan: str, path: str) -> _Part:
+    """Read a series of rates, and spike counts if there are spikes."""
+    edges = _compute_edges(plan)
+    rates, covered = read_binned(signal, edges, path=path, nan=nan)
+    values: dict[str, NDArray[Any]] = {"rates": rates}
+    if "spike_times" in nwbfile.units.colnames:
+        values["spike_counts"] = count_spikes(read_spike_trains(nwbfile, path=path), edges)
+    return _Part(values, {"unit": np.arange(rates.shape[2])}, covered)
+
+
+def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> _Part:
+    """Read spike counts, and smooth them to rates."""
     trains = read_spike_trains(nwbfile, path=path)
-    _check_window(plan, trains, path=path)
     # bins on both sides of the window, so that smoothing knows what was before and after
-    n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.bin_size)) if plan.rates is None else 0
+    n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.bin_size))
     edges = _compute_edges(plan, n_pad=n_pad)
     inside = slice(n_pad, n_pad + plan.n_bins)
     tolerance = round(plan.bin_size * TICKS_PER_SECOND / 100)  # intervals may end a float's error early
-    observed = find_observed(trains, edges, tolerance=tolerance) & _find_extent(nwbfile, plan, trains, edges)
+    observed = find_observed(trains, edges, tolerance=tolerance) & _find_extent(nwbfile, trains, edges)
     kept, choices = _choose_observed(observed[:, inside], path=path)
     covered = np.asarray(observed[..., kept].all(axis=2))
     counts = count_spikes(trains, edges)[..., kept]
-    if plan.rates is None:
-        rates = smooth_counts(counts, bin_size=plan.bin_size, sigma=config.smoothing, valid=covered)
-    else:
-        values, here = read_binned(plan.rates, edges, path=path, nan=config.nan)
-        rates, covered = values[..., kept].astype(np.float32), covered & here
-    columns = read_unit_columns(nwbfile)
-    coords: dict[str, Any] = {name: ("unit", values[kept]) for name, values in columns.items()}
-    coords["unit"] = kept
-    parts = {"spike_counts": counts[:, inside], "rates": rates[:, inside]}
-    return _Part(parts, coords, covered[:, inside], choices)
+    rates = smooth_counts(counts, bin_size=plan.bin_size, sigma=config.smoothing, valid=covered)
+    values = {"spike_counts": counts[:, inside], "rates": rates[:, inside]}
+    return _Part(values, {"unit": kept}, covered[:, inside], choices)
 
 
 def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> _Part:
@@ -192,20 +206,19 @@ def _is_raw(signal: Signal, config: ReadConfig) -> bool:
     return bool((start < 0).mean() > 0.2)
 
 
-def _check_window(plan: Plan, trains: SpikeTrains, *, path: str) -> None:
-    """Refuse a window that is longer than the recording."""
+def _check_window(plan: Plan, *, path: str) -> None:
+    """Refuse a window that is longer than the recording of the outputs."""
     samples = [read_centres(signal, path=path) for signal in plan.outputs]
-    first = min(trains.extent[0], *(s[0] / TICKS_PER_SECOND for s in samples))
-    last = max(trains.extent[1], *(s[-1] / TICKS_PER_SECOND for s in samples))
+    recorded = max((s[-1] - s[0]) / TICKS_PER_SECOND for s in samples)
     length = plan.n_bins * plan.bin_size
-    if length > last - first:
+    if length > recorded + plan.bin_size:
         raise ConfigError(
-            f"{path}: window: expected at most the {last - first:g} s of the recording, "
+            f"{path}: window: expected at most the {recorded:g} s of {plan.outputs[0].path}, "
             f"but got {length:g} s; use a shorter window (--window)"
         )
 
 
-def _find_extent(nwbfile: NWBFile, plan: Plan, trains: SpikeTrains, edges: Ticks) -> NDArray[np.bool_]:
+def _find_extent(nwbfile: NWBFile, trains: SpikeTrains, edges: Ticks) -> NDArray[np.bool_]:
     """Return the bins between first and last sign of a recording, shape (n_trials, n_bins, 1).
 
     Only where the file does not say when units were observed.

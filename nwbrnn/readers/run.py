@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, NwbrnnError, ReadError, UnsupportedFileError
-from nwbrnn.readers.file import open_nwb
+from nwbrnn.readers.file import one_line, open_nwb
 from nwbrnn.schema import COORDINATES, VARIABLES, validate
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
@@ -43,7 +43,9 @@ def read_run(path: str | Path) -> xr.Dataset:
         try:
             ds = xr.load_dataset(path)
         except (OSError, ValueError, ImportError) as error:
-            raise UnsupportedFileError(f"{path}: expected a readable NetCDF file, but {error}") from error
+            raise UnsupportedFileError(
+                f"{path}: expected a readable NetCDF file, but {one_line(error)}"
+            ) from error
         return validate(ds)
     if path.suffix != ".npz":
         raise UnsupportedFileError(
@@ -54,7 +56,8 @@ def read_run(path: str | Path) -> xr.Dataset:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError) as error:
         raise UnsupportedFileError(
-            f"{path}: expected a readable .npz of plain arrays, but {error}; save it with numpy.savez"
+            f"{path}: expected a readable .npz of plain arrays, but {one_line(error)}; "
+            "save it with numpy.savez"
         ) from error
     return _create_run(arrays, path=path)
 
@@ -83,7 +86,7 @@ def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:
     except NwbrnnError:
         raise
     except ValueError as error:  # of xarray: sizes that disagree
-        raise ReadError(f"{path}: expected arrays of matching shapes, but {error}") from error
+        raise ReadError(f"{path}: expected arrays of matching shapes, but {one_line(error)}") from error
 
 
 def _check_names(arrays: dict[str, NDArray[Any]], *, path: Path) -> None:

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.trials import (
-    GO_NAMES,
     get_session_times,
     is_direction,
     label_values,
@@ -42,10 +41,9 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     if plan.shown_from is not None:
         shown = _step(plan, plan.shown_from)
     parts = [shown * np.concatenate(columns, axis=1)[:, np.newaxis]] if columns else []
-    go = next((n for n in GO_NAMES if n in trials and np.isfinite(trials[n]).all()), None)
-    if go is not None or not parts:
-        parts.append(_step(plan, go or plan.align_to))
-        names.append("go_cue" if go else plan.align_to)
+    if plan.go is not None or not parts:
+        parts.append(_step(plan, plan.go or plan.align_to))
+        names.append("go_cue" if plan.go else plan.align_to)
     return np.concatenate(parts, axis=2).astype(np.float32), names
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pynwb import NWBFile
 
-from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.errors import ReadError
 from nwbrnn.readers.series import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.trials import read_plain_columns
 
@@ -41,18 +41,10 @@ def read_spike_trains(nwbfile: NWBFile, *, path: str) -> SpikeTrains:
 
     Raises
     ------
-    MissingDataError
-        If there is no units table, or it has no spike times.
     ReadError
         If spike times are not finite or the index into them is damaged.
     """
     units = nwbfile.units
-    if units is None or len(units) == 0:
-        raise MissingDataError(f"{path}: units: expected a table of units, but the file has none")
-    if "spike_times" not in units.colnames:
-        raise MissingDataError(
-            f"{path}: units: expected the column spike_times, but there are {', '.join(units.colnames)}"
-        )
     times = _split_ragged(units, "spike_times", path=path)
     if not all(np.isfinite(t).all() for t in times):
         raise ReadError(

@@ -85,23 +85,23 @@ def _descend(
     best, best_loss, best_epoch = model.to_weights(), float("inf"), 0
     for epoch in range(config.epochs):
         if held is not None:  # before the step, so that history pairs losses of the same weights
-            with torch.no_grad():
-                terms = _compare(model, held)
-                loss = _combine(terms, model, config).item()
+            terms = _compare_quietly(model, held, epoch)
+            loss = _combine(terms, model, config).item()
             if loss < best_loss:
                 best, best_loss, best_epoch = model.to_weights(), loss, epoch
             elif epoch - best_epoch >= config.patience:
-                break
+                return best, history
             _record(history, "validation", terms)
-        _record(history, "train", _step(model, batch, optimizer, config, noise))
+        terms = _step(model, batch, optimizer, config, noise)
+        _check_finite(terms, epoch)
+        _record(history, "train", terms)
         schedule.step()
-        losses = {name: values[-1] for name, values in history.items()}
-        for name, value in losses.items():
-            if not np.isfinite(value):
-                raise TrainingDivergedError(epoch, name)
         if progress is not None:
-            progress(epoch, losses)
-    return (best if held is not None else model.to_weights()), history
+            progress(epoch, {name: values[-1] for name, values in history.items()})
+    terms = _compare_quietly(model, held or batch, config.epochs)  # nothing has seen the last step yet
+    if _combine(terms, model, config).item() < best_loss or held is None:
+        best = model.to_weights()
+    return best, history
 
 
 def _step(
@@ -128,6 +128,21 @@ def _compare(model: RateRNN, batch: Batch, *, noise: Tensor | None = None) -> di
     """Run the network and return its loss terms."""
     outputs, rates = model(batch[0], noise=noise)
     return compute_loss_terms(outputs, rates, batch[1])
+
+
+def _compare_quietly(model: RateRNN, batch: Batch, epoch: int) -> dict[str, Tensor]:
+    """Return the loss terms without a gradient, or say that they are not finite."""
+    with torch.no_grad():
+        terms = _compare(model, batch)
+    _check_finite(terms, epoch)
+    return terms
+
+
+def _check_finite(terms: dict[str, Tensor], epoch: int) -> None:
+    """Raise if a loss term is not finite."""
+    for name, term in terms.items():
+        if not torch.isfinite(term):
+            raise TrainingDivergedError(epoch, name)
 
 
 def _combine(terms: dict[str, Tensor], model: RateRNN, config: FitConfig) -> Tensor:

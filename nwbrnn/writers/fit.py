@@ -111,7 +111,7 @@ def _create_nwbfile(source: Path, recorded: xr.Dataset) -> NWBFile:
             )
             _add_units(nwbfile, original.units, recorded)
     except OSError as error:
-        raise ExportError(f"{source}: expected the readable source of the fit, but {error}") from error
+        raise ExportError(f"{source}: expected the source of the fit, but it cannot be read") from error
     return nwbfile
 
 
@@ -128,7 +128,8 @@ def _add_units(nwbfile: NWBFile, original: Units, recorded: xr.Dataset) -> None:
     nwbfile.add_unit_column("source_row", "row of the unit in the units table of the source")
     for i, unit in enumerate(recorded["unit"].values.tolist()):
         row = {name: values[i] for name, values in labels.items()}
-        row["spike_times"] = np.asarray(original["spike_times"][unit])
+        if "spike_times" in original.colnames:
+            row["spike_times"] = np.asarray(original["spike_times"][unit])
         if "obs_intervals" in original.colnames:
             row["obs_intervals"] = np.asarray(original["obs_intervals"][unit])
         nwbfile.add_unit(source_row=unit, **row)

@@ -1,0 +1,264 @@
+"""Small NWB files made with pynwb, and ways to run the command line."""
+
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DURATION = 100.0
+N_TRIALS = 40
+N_UNITS = 12
+MUSCLES = ("FCR", "FCU", "ECR")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was put into a file: times in session time [s], EMG before conversion and offset."""
+
+    path: Path
+    emg: np.ndarray
+    emg_start: np.ndarray
+    emg_rate: float
+    spikes: list[np.ndarray]
+    start: np.ndarray
+    stop: np.ndarray
+    target_on: np.ndarray
+    go: np.ndarray
+    direction: np.ndarray
+    result: np.ndarray
+
+    @property
+    def rewarded(self) -> np.ndarray:
+        return np.flatnonzero(self.result == "R")
+
+
+def _make_data(rng, *, emg_rate, raw):
+    start = 1.0 + 2.4 * np.arange(N_TRIALS)
+    stop = start + rng.uniform(2.2, 2.35, N_TRIALS)
+    target_on = start + rng.uniform(0.4, 0.5, N_TRIALS)
+    go = start + rng.uniform(0.75, 0.85, N_TRIALS)
+    direction = np.array([0.0, 90.0, 180.0, 270.0])[np.arange(N_TRIALS) % 4]
+    result = np.where(np.arange(N_TRIALS) % 8 == 7, "F", "R")
+
+    def bump(time, preferred, width):
+        angle = np.deg2rad(direction - preferred)
+        shape = np.exp(-0.5 * ((time[:, np.newaxis] - go - 0.5) / width) ** 2)
+        return shape @ (1 + np.cos(angle))
+
+    n_samples = round(DURATION * emg_rate)
+    emg_start = np.arange(n_samples) / emg_rate
+    emg = np.stack([0.2 + bump(emg_start, p, 0.2) for p in (0.0, 120.0, 240.0)], axis=1)
+    noise = rng.standard_normal(emg.shape)
+    emg = emg * noise if raw else emg + 0.05 * np.abs(noise)
+    fine = (np.arange(round(DURATION * 1000)) + 0.5) / 1000
+    spikes = []
+    for unit in range(N_UNITS):
+        rate = 8.0 + 15.0 * bump(fine, 30.0 * unit, 0.25)
+        k = np.flatnonzero(rng.random(fine.size) < rate / 1000)
+        spikes.append(k / 1000 + rng.uniform(1e-5, 9e-4, k.size))
+    return emg, emg_start, spikes, start, stop, target_on, go, direction, result
+
+
+def _add_emg(nwbfile, emg, stamps, *, layout, emg_rate, conversion, offset, use_timestamps):
+    from pynwb import TimeSeries
+    from pynwb.behavior import BehavioralTimeSeries
+
+    scaling = {"unit": "mV", "conversion": conversion, "offset": offset}
+    timing = {"rate": emg_rate, "starting_time": 0.0}
+    if use_timestamps:
+        timing = {"timestamps": stamps}
+    if layout == "columns":
+        comments = f"columns=[{','.join(MUSCLES)}]"
+        nwbfile.add_acquisition(
+            TimeSeries(name="EMG", data=emg, comments=comments, description="muscles", **scaling, **timing)
+        )
+    elif layout == "separate":
+        for i, name in enumerate(MUSCLES):
+            one = TimeSeries(name=f"EMG_{name}", data=emg[:, i], description="muscle", **scaling, **timing)
+            nwbfile.add_acquisition(one)
+    elif layout == "behavioral":
+        container = BehavioralTimeSeries(name="preprocessed_emg")
+        ends = stamps + 1 / emg_rate
+        for i, name in enumerate(MUSCLES):
+            text = "EMG envelope; timestamps are bin ends"
+            container.add_timeseries(
+                TimeSeries(name=name, data=emg[:, i], timestamps=ends, description=text, **scaling)
+            )
+        nwbfile.add_acquisition(container)
+
+
+def _add_units(nwbfile, spikes, obs_intervals):
+    nwbfile.add_unit_column("quality", "sorting quality")
+    for unit, times in enumerate(spikes):
+        row = {} if obs_intervals is None else {"obs_intervals": obs_intervals(unit)}
+        nwbfile.add_unit(spike_times=times, quality="good" if unit % 2 else "multi", **row)
+
+
+def _add_trials(nwbfile, data, *, relative_times, text_condition):
+    start, stop, target_on, go, direction, result = data
+    shift = start if relative_times else 0.0
+    condition = direction
+    condition_name = "target_dir"
+    if text_condition:
+        condition_name = "trial_type"
+        condition = np.array(["east", "north", "west", "south"])[(direction / 90).astype(int)]
+    columns = {
+        "target_on_time": target_on - shift,
+        "go_cue_time": go - shift,
+        "move_onset_time": go + 0.3 - shift,
+        condition_name: condition,
+        "result": result,
+    }
+    for name in columns:
+        nwbfile.add_trial_column(name, f"{name} of the trial")
+    for i in range(len(start)):
+        row = {name: values[i] for name, values in columns.items()}
+        nwbfile.add_trial(start_time=start[i], stop_time=stop[i], **row)
+
+
+def _write_recording(
+    path,
+    *,
+    layout="columns",
+    emg_rate=50.0,
+    raw=False,
+    conversion=1.0,
+    offset=0.0,
+    use_timestamps=False,
+    units=True,
+    trials=True,
+    nan_emg=None,
+    drop_emg=None,
+    obs_intervals=None,
+    relative_times=False,
+    text_condition=False,
+    seed=0,
+):
+    """Write a recording.
+
+    ``layout``: columns, behavioral, separate or none. ``nan_emg``: samples by muscle (a NumPy index).
+    ``drop_emg``: start and stop of a stretch without samples [s]. ``obs_intervals``: unit -> intervals.
+    """
+    from pynwb import NWBHDF5IO, NWBFile
+    from pynwb.file import Subject
+
+    rng = np.random.default_rng(seed)
+    emg, stamps, spikes, *trial_data = _make_data(rng, emg_rate=emg_rate, raw=raw)
+    if nan_emg is not None:
+        emg[nan_emg] = np.nan
+    if drop_emg is not None:
+        keep = (stamps < drop_emg[0]) | (stamps >= drop_emg[1])
+        emg, stamps = emg[keep], stamps[keep]
+    nwbfile = NWBFile(
+        session_description="synthetic wrist task",
+        identifier=f"synthetic-{seed}",
+        session_start_time=datetime(2020, 5, 17, 9, 30, tzinfo=UTC),
+        session_id="s01",
+        experimenter=["Doe, Jane"],
+        institution="University of Nowhere",
+        lab="Lab of Tests",
+        experiment_description="a file for tests",
+        keywords=["wrist", "EMG"],
+        subject=Subject(subject_id="T", species="Macaca mulatta", sex="F", age="P6Y", description="not real"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pynwb's remarks on odd files
+        _add_emg(
+            nwbfile,
+            emg,
+            stamps,
+            layout=layout,
+            emg_rate=emg_rate,
+            conversion=conversion,
+            offset=offset,
+            use_timestamps=use_timestamps or drop_emg is not None,
+        )
+        if units:
+            _add_units(nwbfile, spikes, obs_intervals)
+        if trials:
+            _add_trials(nwbfile, trial_data, relative_times=relative_times, text_condition=text_condition)
+        with NWBHDF5IO(str(path), "w") as io:
+            io.write(nwbfile)
+    return Recording(path, emg, stamps, emg_rate, spikes, *trial_data)
+
+
+@pytest.fixture(scope="session")
+def make_recording(tmp_path_factory):
+    """Return a function that writes a recording with some options and says what is in it."""
+
+    def make(**options):
+        return _write_recording(tmp_path_factory.mktemp("recording") / "session.nwb", **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def recording(make_recording):
+    """Return a recording with EMG as the columns of one series; only to be read."""
+    return make_recording()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher's file and the Dataset it was made from."""
+
+    path: Path
+    ds: object
+    config: object
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory):
+    """Return a small simulated teacher and its file; only to be read."""
+    import nwbrnn
+
+    config = nwbrnn.TeacherConfig(
+        n_neurons=60, n_directions=4, n_trials=4, n_muscles=3, preparation=0.2, movement=0.4, seed=3
+    )
+    ds = nwbrnn.simulate_teacher(config)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.nwb"
+    nwbrnn.write_teacher(ds, path)
+    return Teacher(path, ds, config)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Return a function that finds a real file, or skips."""
+    root = Path(__file__).resolve().parents[1]
+    folder = (root / os.environ.get("NWBRNN_TEST_DATA", "../shared")) / "data"
+
+    def find(name):
+        path = folder / name
+        if not path.exists():
+            pytest.skip(f"{path} is not there; set NWBRNN_TEST_DATA to the folder that holds data/")
+        return path
+
+    return find
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Return a function that runs ``nwbrnn`` with arguments in this process."""
+    from nwbrnn.cli.main import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nwbrnn", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return Finished(stopped.value.code or 0, captured.out, captured.err)
+
+    return run

@@ -1,0 +1,204 @@
+"""What a user can get wrong ends with exit code 2, one helpful paragraph, and no file."""
+
+import h5py
+import numpy as np
+import pytest
+
+import nwbrnn
+
+
+@pytest.fixture(scope="module")
+def files(make_recording, recording, tmp_path_factory):
+    """Return the paths of bad and good files by name."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.nwb").write_text("not HDF5, though it is called NWB\n")
+    with h5py.File(folder / "plain.nwb", "w") as file:
+        file["numbers"] = np.arange(3)
+    with h5py.File(folder / "old.nwb", "w") as file:
+        file["nwb_version"] = b"NWB-1.0.6"
+    whole = recording.path.read_bytes()
+    (folder / "truncated.nwb").write_bytes(whole[: len(whole) // 2])
+    return {
+        "good": recording.path,
+        "text": folder / "text.nwb",
+        "plain": folder / "plain.nwb",
+        "old": folder / "old.nwb",
+        "truncated": folder / "truncated.nwb",
+        "missing": folder / "missing.nwb",
+        "folder": folder,
+        "no_units": make_recording(units=False).path,
+        "no_trials": make_recording(trials=False).path,
+        "no_emg": make_recording(layout="none").path,
+        "nan": make_recording(nan_emg=(slice(1500, 1520), 1)).path,
+    }
+
+
+CASES = {
+    # name: file, options, what the message must name beside the file
+    "not HDF5": ("text", [], ["not HDF5"]),
+    "not NWB": ("plain", [], ["nwb_version"]),
+    "NWB 1": ("old", [], ["NWB-1.0.6", "NWB 2"]),
+    "truncated": ("truncated", [], ["fresh copy"]),
+    "missing": ("missing", [], ["no such file"]),
+    "folder": ("folder", [], ["folder"]),
+    "no units": ("no_units", [], ["units"]),
+    "no trials": ("no_trials", [], ["intervals/trials"]),
+    "no EMG": ("no_emg", ["--outputs", "emg"], ["outputs", "'emg'"]),
+    "no outputs": ("no_emg", [], ["outputs", "--outputs"]),
+    "unknown series": (
+        "good",
+        ["--outputs", "acquisition/EMGG"],
+        ["acquisition/EMGG", "acquisition/EMG (emg)"],
+    ),
+    "unknown channel": ("good", ["--channels", "FCR,XYZ"], ["channels", "XYZ", "FCR, FCU, ECR"]),
+    "unknown inputs": ("good", ["--inputs", "cues"], ["inputs", "'cues'"]),
+    "unknown rates": ("good", ["--rates", "speeds"], ["rates", "'speeds'"]),
+    "unknown alignment": (
+        "good",
+        ["--align-to", "gocue"],
+        ["align_to", "'gocue'", "start_time", "go_cue_time", "move_onset_time", "result"],
+    ),
+    "alignment to text": ("good", ["--align-to", "result"], ["align_to", "result", "text"]),
+    "unknown condition": ("good", ["--condition", "colour"], ["condition", "'colour'", "target_dir"]),
+    "unknown where column": ("good", ["--where", "outcom=R"], ["where", "'outcom'", "result"]),
+    "unknown where value": ("good", ["--where", "result=X"], ["intervals/trials", "'X'", "'F', 'R'"]),
+    "window too long": ("good", ["--window", "-1", "200"], ["window", "201 s"]),
+    "window too short": ("good", ["--window", "0", "0.03"], ["window", "two bins"]),
+    "bins too fine": ("good", ["--bin-size", "0.01"], ["bin_size", "acquisition/EMG", "0.02 s"]),
+    "bins no multiple": ("good", ["--bin-size", "0.03"], ["bin_size", "acquisition/EMG", "0.02 s"]),
+    "NaN": ("nan", [], ["acquisition/EMG", "FCU", "NaN", "--nan mask"]),
+    "outside the recording": ("good", ["--window", "500", "501"], ["acquisition/EMG", "window"]),
+}
+
+
+def assert_refused(finished, *words):
+    assert finished.code == 2
+    assert finished.err.startswith("Error: ")
+    assert finished.err.endswith("\n")
+    assert "\n" not in finished.err.rstrip("\n"), "more than one paragraph"
+    assert "Traceback" not in finished.err
+    for word in words:
+        assert str(word) in finished.err
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_file_or_setting_is_refused(case, files, run_cli, tmp_path):
+    name, options, words = CASES[case]
+    out = tmp_path / "fit.nwb"
+    finished = run_cli("fit", files[name], "-o", out, "--epochs", 1, *options)
+    assert_refused(finished, files[name], *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+SETTINGS = {
+    "unknown": ("fit:\n  hiden: 3\n", ["fit.hiden"]),
+    "out of range": ("fit:\n  tau: -1\n", ["fit.tau", "-1"]),
+    "unknown section": ("training:\n  tau: 1\n", ["training"]),
+    "not YAML": ("fit: [1, 2\n", ["YAML"]),
+    "window backwards": ("read:\n  window: [1.5, -0.4]\n", ["window", "start < stop"]),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_bad_configuration_is_refused(case, files, run_cli, tmp_path):
+    text, words = SETTINGS[case]
+    path = tmp_path / "fit.yaml"
+    path.write_text(text)
+    finished = run_cli("fit", files["good"], "-o", tmp_path / "fit.nwb", "--config", path)
+    assert_refused(finished, path, *words)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_configuration_is_refused(files, run_cli, tmp_path):
+    path = tmp_path / "none.yaml"
+    assert_refused(run_cli("fit", files["good"], "-o", tmp_path / "fit.nwb", "--config", path), path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--epochs", "0"], ["command line", "epochs"]),
+        (["--sampled", "2.5"], ["sampled", "2.5"]),
+        (["--sampled", "13"], ["sampled", "13", "12"]),
+        (["--held-out", "45"], ["held_out_conditions", "45", "270"]),
+        (["--where", "R"], ["--where", "column=value"]),
+        (["--emg", "rectified"], ["emg", "rectified"]),
+    ],
+)
+def test_bad_option_is_refused(options, words, files, run_cli, tmp_path):
+    assert_refused(run_cli("fit", files["good"], "-o", tmp_path / "fit.nwb", *options), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_output_stays_without_overwrite(files, run_cli, tmp_path):
+    out = tmp_path / "fit.nwb"
+    out.write_bytes(b"precious")
+    finished = run_cli("fit", files["good"], "-o", out, "--epochs", 1)
+    assert_refused(finished, out, "--overwrite")
+    assert out.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_existing_json_stays_without_overwrite(files, run_cli, tmp_path):
+    report = tmp_path / "report.json"
+    report.write_text("precious")
+    assert_refused(run_cli("inspect", files["good"], "--json", report), report, "--overwrite")
+    assert report.read_text() == "precious"
+
+
+def test_missing_output_folder_is_refused(files, run_cli, tmp_path):
+    out = tmp_path / "nowhere" / "fit.nwb"
+    assert_refused(run_cli("fit", files["good"], "-o", out, "--epochs", 1), out, "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_without_nwb_suffix_is_refused(files, run_cli, tmp_path):
+    assert_refused(run_cli("fit", files["good"], "-o", tmp_path / "fit.h5"), "fit.h5", ".nwb")
+
+
+def test_output_that_is_the_source_is_refused(files, run_cli, tmp_path):
+    source = tmp_path / "session.nwb"
+    content = files["good"].read_bytes()
+    source.write_bytes(content)
+    options = ["--overwrite", "--epochs", 1, "--hidden", 12]
+    assert_refused(run_cli("fit", source, "-o", source, *options), source, "source")
+    assert source.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_nan_can_be_masked(files, run_cli, tmp_path):
+    out = tmp_path / "fit.nwb"
+    finished = run_cli("fit", files["nan"], "-o", out, "--nan", "mask", "--epochs", 1, "--hidden", 12)
+    assert (finished.code, finished.err) == (0, "")
+    stored = nwbrnn.read_fit(out).recorded
+    assert 0 < (~stored["mask"].values).sum() <= 20
+
+
+@pytest.mark.parametrize("name", ["text", "good", "missing"])
+def test_evaluate_refuses_what_is_no_fit(name, files, run_cli):
+    assert_refused(run_cli("evaluate", files[name]), files[name])
+
+
+def test_repeat_refuses_what_is_no_teacher(files, run_cli, tmp_path):
+    finished = run_cli("simulate", "-o", tmp_path / "t.nwb", "--repeat", files["good"])
+    assert_refused(finished, files["good"], "connectivity")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect_refuses_what_is_not_nwb(files, run_cli):
+    assert_refused(run_cli("inspect", files["text"]), files["text"], "not HDF5")
+
+
+@pytest.mark.parametrize("name", ["run.mat", "run.npz"])
+def test_convert_refuses_unreadable_runs(name, run_cli, tmp_path):
+    run = tmp_path / name
+    run.write_text("nothing of use")
+    assert_refused(run_cli("convert", run, "-o", tmp_path / "t.nwb"), run)
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_convert_refuses_damaged_netcdf_in_one_paragraph(run_cli, tmp_path):
+    run = tmp_path / "run.nc"
+    run.write_text("nothing of use")
+    assert_refused(run_cli("convert", run, "-o", tmp_path / "t.nwb"), run)
+    assert list(tmp_path.iterdir()) == [run]

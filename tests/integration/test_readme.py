@@ -1,0 +1,58 @@
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import nwbrnn
+from nwbrnn.config import JobConfig, parse_settings
+from nwbrnn.teacher import Circuit, TeacherConfig, simulate_teacher
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "example_data" / "teacher.nwb"
+
+
+def read_block(language: str) -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL).group(1)
+
+
+def test_python_example_of_the_readme_runs(tmp_path, monkeypatch):
+    (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(read_block("python"), names)
+    assert names["again"].scores.summary == names["result"].scores.summary
+    assert names["again"].scores.get("output R2").value > 0.5
+    assert (tmp_path / "fit.nwb").exists()
+
+
+def test_settings_of_the_readme_are_valid():
+    config = parse_settings(JobConfig, yaml.safe_load(read_block("yaml")), source="README")
+    assert config.fit.sampled == 20
+
+
+def test_example_is_what_its_checksum_says():
+    stated, name = (EXAMPLE.parent / "SHA256SUMS").read_text().split()
+    assert name == "teacher.nwb"
+    assert hashlib.sha256(EXAMPLE.read_bytes()).hexdigest() == stated
+    assert EXAMPLE.stat().st_size < 3_000_000
+
+
+def test_example_can_be_repeated():
+    weights, settings = nwbrnn.read_circuit(EXAMPLE)
+    again = simulate_teacher(TeacherConfig(**settings), circuit=Circuit(weights))
+    stored = nwbrnn.read_nwb(EXAMPLE)
+    # float32 of another machine's matrix products may differ in the last digits
+    for name in ("rates", "outputs", "inputs"):
+        np.testing.assert_allclose(again[name].values, stored[name].values, rtol=1e-5, atol=1e-5)
+    assert (again["condition"].values == stored["condition"].values).all()
+
+
+@pytest.mark.parametrize("name", ["README.md", "reading.md", "architecture.md", "nwb_export.md", "results.md"])
+def test_links_of_the_documents_lead_somewhere(name):
+    path = ROOT / name if name == "README.md" else ROOT / "docs" / name
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target

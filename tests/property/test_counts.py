@@ -1,0 +1,66 @@
+"""Spike counts on bins, for any spikes and any bins."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nwbrnn.readers.units import SpikeTrains, count_spikes
+
+TIMES = st.lists(st.integers(-1000, 1000), max_size=60)
+WIDTHS = st.lists(st.integers(1, 200), min_size=1, max_size=20)
+FEW = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def make_trains(*units):
+    return SpikeTrains(tuple(np.sort(np.array(unit, dtype=np.int64)) for unit in units), None)
+
+
+def make_edges(start, widths):
+    return start + np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+
+
+@FEW
+@given(units=st.lists(TIMES, min_size=1, max_size=4), start=st.integers(-1000, 1000), widths=WIDTHS)
+def test_contiguous_bins_conserve_spikes(units, start, widths):
+    edges = make_edges(start, widths)
+    counts = count_spikes(make_trains(*units), edges[np.newaxis])
+    inside = [sum(edges[0] <= t < edges[-1] for t in unit) for unit in units]
+    assert counts.shape == (1, len(widths), len(units))
+    assert counts.sum(axis=(0, 1)).tolist() == inside
+
+
+@FEW
+@given(unit=TIMES, start=st.integers(-1000, 1000), widths=WIDTHS, second=st.integers(-1000, 1000))
+def test_counts_equal_a_loop_over_spikes_in_every_trial(unit, start, widths, second):
+    edges = np.stack([make_edges(start, widths), make_edges(second, widths)])
+    counts = count_spikes(make_trains(unit), edges)
+    for trial in range(2):
+        expected = [
+            sum(low <= t < high for t in unit)
+            for low, high in zip(edges[trial, :-1], edges[trial, 1:], strict=True)
+        ]
+        assert counts[trial, :, 0].tolist() == expected
+
+
+@FEW
+@given(start=st.integers(-1000, 1000), widths=WIDTHS, data=st.data())
+def test_spike_on_an_edge_counts_once_in_the_later_bin(start, widths, data):
+    edges = make_edges(start, widths)
+    k = data.draw(st.integers(0, len(edges) - 1))
+    counts = count_spikes(make_trains([edges[k]]), edges[np.newaxis])[0, :, 0]
+    expected = np.zeros(len(widths), dtype=int)
+    if k < len(widths):
+        expected[k] = 1
+    np.testing.assert_array_equal(counts, expected)
+
+
+@FEW
+@given(
+    unit=TIMES, start=st.integers(-1000, 1000), widths=st.lists(st.integers(1, 200), min_size=2, max_size=2)
+)
+def test_joining_two_bins_adds_their_counts(unit, start, widths):
+    edges = make_edges(start, widths)
+    trains = make_trains(unit)
+    parts = count_spikes(trains, edges[np.newaxis])[0, :, 0]
+    whole = count_spikes(trains, edges[[0, -1]][np.newaxis])[0, :, 0]
+    assert parts.sum() == whole[0]

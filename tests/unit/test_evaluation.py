@@ -1,0 +1,176 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nwbrnn.dataset import create_dataset
+from nwbrnn.evaluation import (
+    compute_canonical_correlations,
+    compute_principal_components,
+    compute_r2,
+    compute_weighted_r2,
+    evaluate,
+)
+
+LEVELS = ("condition averages", "single trials")
+NAMES = ("output R2", "sampled neurons R2", "unsampled neurons R2", "canonical correlation")
+SPLIT = np.array(["train", "train", "validation", "test", "test"] * 2)
+CONDITION = np.repeat(["a", "b"], 5)
+
+
+def create_recorded(seed=0, split=SPLIT):
+    rng = np.random.default_rng(seed)
+    courses = rng.standard_normal((2, 12, 6))
+    trials = courses[np.repeat([0, 1], 5)] + 0.3 * rng.standard_normal((10, 12, 6))
+    mask = np.ones((10, 12), dtype=bool)
+    mask[3, :4] = False
+    arrays = {
+        "outputs": trials[..., :2],
+        "rates": 20 + trials[..., 2:],
+        "inputs": np.zeros((10, 12, 1)),
+        "mask": mask,
+    }
+    coords = {"condition": CONDITION, "split": split, "sampled": np.array([True, True, False, False])}
+    return create_dataset(arrays, coords, bin_size=0.02)
+
+
+def predict_known_average(ds):
+    known = (ds["split"].values != "test")[:, np.newaxis] & (CONDITION[:, np.newaxis] == CONDITION)
+    shares = known / known.sum(axis=0)  # column: the average for one trial
+    changed = {
+        name: (ds[name].dims, np.einsum("kt,kbc->tbc", shares, ds[name].values), ds[name].attrs)
+        for name in ("outputs", "rates")
+    }
+    return ds.assign(changed)
+
+
+def draw_samples(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def test_r2_by_hand():
+    target = np.array([[1.0, 0.0], [2.0, 2.0], [3.0, 4.0]])
+    predicted = np.array([[1.0, 2.0], [2.0, 2.0], [4.0, 2.0]])
+    np.testing.assert_allclose(compute_r2(predicted, target), [1 - 1 / 2, 1 - 8 / 8])
+    assert compute_weighted_r2(predicted, target) == pytest.approx(1 - 9 / 10)
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(st.integers(0, 10**6), st.floats(0.1, 10), st.floats(-5, 5))
+def test_r2_does_not_depend_on_scale_and_offset(seed, scale, offset):
+    target, predicted = draw_samples(seed, 20, 3), draw_samples(seed + 1, 20, 3)
+    before = compute_r2(predicted, target)
+    after = compute_r2(scale * predicted + offset, scale * target + offset)
+    np.testing.assert_allclose(after, before, rtol=1e-6)
+    assert compute_weighted_r2(target, target) == 1
+
+
+def test_r2_of_a_constant_target_is_nan():
+    target = np.stack([np.ones(5), np.arange(5.0)], axis=1)
+    r2 = compute_r2(target + 1, target)
+    assert np.isnan(r2[0])
+    assert r2[1] == pytest.approx(1 - 5 / 10)
+    assert np.isnan(compute_weighted_r2(np.zeros((5, 1)), np.ones((5, 1))))
+
+
+def test_r2_without_samples_is_nan():
+    assert np.isnan(compute_r2(np.empty((0, 2)), np.empty((0, 2)))).all()
+
+
+@pytest.mark.parametrize("function", [compute_r2, compute_weighted_r2])
+def test_r2_refuses_other_shapes(function):
+    with pytest.raises(ValueError, match=r"got \(3, 2\) and \(3, 1\)"):
+        function(np.zeros((3, 2)), np.zeros((3, 1)))
+
+
+def test_principal_components_are_leading_eigenvectors_of_the_covariance():
+    activity = draw_samples(0, 300, 4) * [5, 3, 2, 1] @ np.linalg.qr(draw_samples(1, 4, 4))[0]
+    components, mean = compute_principal_components(activity + 7, 2)
+    vectors = np.linalg.eigh(np.cov(activity.T))[1][:, :-3:-1]
+    np.testing.assert_allclose(np.abs(np.sum(components * vectors, axis=0)), 1, rtol=1e-9)
+    np.testing.assert_allclose(mean, (activity + 7).mean(axis=0))
+
+
+def test_principal_components_stop_at_the_rank():
+    activity = draw_samples(0, 50, 2) @ draw_samples(1, 2, 6)
+    components, _ = compute_principal_components(activity, 5)
+    assert components.shape == (6, 2)
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(st.integers(0, 10**6))
+def test_canonical_correlations_survive_invertible_maps(seed):
+    activity = draw_samples(seed, 100, 4)
+    mixing = np.linalg.qr(draw_samples(seed + 1, 4, 4))[0] * [0.5, 1, 2, 4]
+    np.testing.assert_allclose(compute_canonical_correlations(activity, activity @ mixing + 3), 1)
+
+
+def test_canonical_correlations_of_known_populations():
+    shared, other = draw_samples(0, 20000, 2), draw_samples(1, 20000, 2)
+    rho = np.array([0.9, 0.4])
+    mixed = (rho * shared + np.sqrt(1 - rho**2) * other) @ draw_samples(2, 2, 2)
+    correlations = compute_canonical_correlations(shared, mixed)
+    np.testing.assert_allclose(correlations, rho, atol=0.02)
+
+
+def test_canonical_correlations_keep_so_many_components():
+    first, second = draw_samples(0, 200, 8), draw_samples(1, 200, 5)
+    assert compute_canonical_correlations(first, second).shape == (5,)
+    assert compute_canonical_correlations(first, second, n_components=3).shape == (3,)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_known_average_scores_its_ceiling(name, level):
+    recorded = create_recorded()
+    score = evaluate(recorded, predict_known_average(recorded)).get(name, level)
+    assert score.value == pytest.approx(score.ceiling, rel=1e-9)
+    assert score.ceiling < 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_perfect_prediction_scores_one(name, level):
+    recorded = create_recorded()
+    assert evaluate(recorded, recorded).get(name, level).value == pytest.approx(1)
+
+
+def test_single_trial_score_by_hand():
+    recorded = create_recorded()
+    predicted = predict_known_average(recorded)
+    counted = recorded["mask"].values & (SPLIT == "test")[:, np.newaxis]
+    y, z = recorded["outputs"].values[counted], predicted["outputs"].values[counted]
+    expected = 1 - ((y - z) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
+    scores = evaluate(recorded, predicted)
+    assert scores.get("output R2", "single trials").value == pytest.approx(expected)
+    np.testing.assert_allclose(scores.output_r2, scores.output_ceiling)
+    assert scores.unit_r2.shape == (4,)
+
+
+def test_scores_look_at_test_trials_only():
+    recorded = create_recorded()
+    predicted = recorded.copy(deep=True)
+    predicted["outputs"].values[SPLIT != "test"] = 1e3
+    assert evaluate(recorded, predicted).get("output R2").value == pytest.approx(1)
+
+
+def test_held_out_condition_has_no_ceiling():
+    recorded = create_recorded(split=np.where(CONDITION == "a", "test", "train"))
+    scores = evaluate(recorded, recorded)
+    assert scores.get("output R2").value == pytest.approx(1)
+    assert all(np.isnan(score.ceiling) for score in scores.summary)
+    table = json.loads(json.dumps(scores.to_dict(recorded), allow_nan=False))
+    assert table["outputs"][0] == {"name": "output_0", "r2": 1.0, "ceiling": None}
+
+
+def test_evaluate_refuses_a_split_without_tests():
+    recorded = create_recorded(split=np.full(10, "train"))
+    with pytest.raises(ValueError, match="expected test trials"):
+        evaluate(recorded, recorded)
+
+
+def test_get_refuses_an_unknown_score():
+    with pytest.raises(LookupError, match="no score 'beauty'"):
+        evaluate(create_recorded(), create_recorded()).get("beauty")

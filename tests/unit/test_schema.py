@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+
+from nwbrnn.dataset import create_dataset
+from nwbrnn.errors import SchemaError
+from nwbrnn.schema import find_problems, validate
+
+
+def create_valid(**variables):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "outputs": rng.standard_normal((4, 6, 2)),
+        "inputs": rng.standard_normal((4, 6, 1)),
+        "rates": rng.uniform(0, 50, (4, 6, 3)),
+        "spike_counts": rng.poisson(1, (4, 6, 3)),
+    }
+    return create_dataset(arrays | variables, {}, bin_size=0.02)
+
+
+def set_value(ds, name, index, value):
+    ds = ds.copy(deep=True)
+    ds[name].values[index] = value
+    return ds
+
+
+def strip_units(ds, name):
+    ds = ds.copy(deep=True)
+    del ds[name].attrs["units"]
+    return ds
+
+
+FAULTS = {
+    "missing variable": (lambda ds: ds.drop_vars("outputs"), r"'outputs' \(.*\) is missing"),
+    "missing coordinate": (lambda ds: ds.drop_vars("condition"), r"'condition' \(.*\) is missing"),
+    "no neurons": (lambda ds: ds.drop_vars(["rates", "spike_counts"]), "neither 'rates' nor 'spike_counts'"),
+    "dimensions": (
+        lambda ds: ds.assign(inputs=ds["inputs"].transpose("time", "trial", "input")),
+        r"'inputs': expected dimensions \('trial', 'time', 'input'\)",
+    ),
+    "type": (
+        lambda ds: ds.assign(outputs=ds["outputs"].astype(int)),
+        "'outputs': expected a dtype of kind 'f', but got int64",
+    ),
+    "no units": (lambda ds: strip_units(ds, "rates"), r"'rates': expected attrs\['units'\]"),
+    "wrong units": (
+        lambda ds: ds.assign_coords(time=ds["time"].assign_attrs(units="ms")),
+        "'time': expected units 's', but got 'ms'",
+    ),
+    "NaN inside the mask": (
+        lambda ds: set_value(ds, "outputs", (1, 2), np.nan),
+        "'outputs': 2 values inside the mask are not finite",
+    ),
+    "infinite rate": (
+        lambda ds: set_value(ds, "rates", (0, 0, 0), np.inf),
+        "'rates': 1 values inside the mask are not finite",
+    ),
+    "negative count": (
+        lambda ds: set_value(ds, "spike_counts", (0, 0, 0), -1),
+        "'spike_counts': expected no negative counts",
+    ),
+    "empty trial": (
+        lambda ds: set_value(ds, "mask", 2, value=False),
+        "'mask': expected at least one recorded bin in every trial",
+    ),
+    "irregular time": (
+        lambda ds: ds.assign_coords(
+            time=("time", ds["time"].values * np.array([1, 1, 1, 1, 1, 1.1]), {"units": "s"})
+        ),
+        "'time': expected at least two bins, 0.02 s apart",
+    ),
+    "one bin": (lambda ds: ds.isel(time=[0]), "'time': expected at least two bins"),
+    "no bin size": (lambda ds: ds.assign_attrs(bin_size=None), r"attrs\['bin_size'\]: expected a positive"),
+    "repeated units": (lambda ds: ds.isel(unit=[0, 0, 1]), "'unit': expected unique labels"),
+    "repeated trials": (lambda ds: ds.isel(trial=[0, 1, 1]), "'trial': expected unique labels"),
+    "no units left": (lambda ds: ds.isel(unit=[]), "'unit' is empty"),
+    "unknown split": (
+        lambda ds: ds.assign_coords(split=("trial", ["train", "test", "exam", "train"])),
+        r"'split': expected .* but got \['exam'\]",
+    ),
+}
+
+
+def test_validate_returns_a_valid_dataset():
+    ds = create_valid()
+    assert validate(ds) is ds
+    assert find_problems(ds) == []
+
+
+def test_nan_outside_the_mask_is_allowed():
+    mask = np.ones((4, 6), dtype=bool)
+    mask[0, 0] = False
+    ds = set_value(create_valid(mask=mask), "outputs", (0, 0), np.nan)
+    assert find_problems(ds) == []
+
+
+@pytest.mark.parametrize(("break_dataset", "message"), FAULTS.values(), ids=FAULTS.keys())
+def test_each_fault_is_named(break_dataset, message):
+    with pytest.raises(SchemaError, match=message) as caught:
+        validate(break_dataset(create_valid()))
+    assert len(caught.value.problems) == 1
+
+
+def test_all_faults_are_reported_at_once():
+    ds = strip_units(create_valid(), "rates").drop_vars(["outputs", "condition"])
+    ds = ds.assign(inputs=ds["inputs"].astype(int))
+    with pytest.raises(SchemaError, match="breaks the nwbrnn contract") as caught:
+        validate(ds)
+    problems = caught.value.problems
+    names = [problem.split("'")[1] for problem in problems]
+    assert sorted(names) == ["condition", "inputs", "outputs", "rates"]
+    assert all(problem in str(caught.value) for problem in problems)
+
+
+def test_faults_of_values_are_reported_together():
+    ds = set_value(set_value(create_valid(), "outputs", (0, 0, 0), np.nan), "spike_counts", (0, 0, 0), -1)
+    problems = find_problems(ds.isel(unit=[0, 0, 1]))
+    assert len(problems) == 3
+
+
+def test_create_dataset_fills_in_defaults():
+    ds = create_valid()
+    assert ds["mask"].values.all()
+    np.testing.assert_allclose(ds["time"], [0.01, 0.03, 0.05, 0.07, 0.09, 0.11])
+    np.testing.assert_allclose(ds["align_time"], np.arange(4) * 0.12)
+    assert ds["output"].values.tolist() == ["output_0", "output_1"]
+    assert [ds[name].attrs["units"] for name in ("rates", "outputs", "spike_counts")] == ["Hz", "a.u.", "1"]
+
+
+def test_create_dataset_keeps_given_coordinates():
+    arrays = {"outputs": np.zeros((2, 3, 1)), "inputs": np.ones((2, 3, 1)), "rates": np.ones((2, 3, 1))}
+    coords = {"time": np.array([-0.1, 0.0, 0.1]), "speed": ("trial", [1.0, 2.0])}
+    ds = create_dataset(arrays, coords, bin_size=0.1, units={"outputs": "mV"}, attrs={"source": "x"})
+    assert ds["outputs"].attrs["units"] == "mV"
+    assert (ds.attrs["source"], ds.attrs["bin_size"]) == ("x", 0.1)
+    np.testing.assert_array_equal(ds["speed"], [1, 2])
+    np.testing.assert_allclose(ds["align_time"].values + ds["time"].values[0], [0.05, 0.35])
+
+
+def test_create_dataset_refuses_unequal_lengths():
+    with pytest.raises(ValueError, match="conflicting sizes"):
+        create_valid(inputs=np.zeros((4, 5, 1)))

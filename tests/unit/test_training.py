@@ -1,0 +1,235 @@
+import numpy as np
+import pytest
+import torch
+
+from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.dataset import create_dataset
+from nwbrnn.errors import ConfigError, TrainingDivergedError
+from nwbrnn.job import fit
+from nwbrnn.models import RateRNN
+from nwbrnn.preprocessing import prepare
+from nwbrnn.training import train
+from nwbrnn.training.batches import create_batch
+
+N_DIRECTIONS, N_REPEATS, N_TIME, N_NEURONS = 4, 6, 30, 12
+QUICK = {"hidden": 20, "sampled": 4, "epochs": 8, "min_rate": 0}
+RECOVERY = {"hidden": 30, "sampled": 6, "epochs": 300, "learning_rate": 0.01, "min_rate": 0}
+
+
+def create_recording(*, noise=0.02, counts=True, seed=0):
+    rng = np.random.default_rng(seed)
+    reach = np.tile(np.arange(N_DIRECTIONS), N_REPEATS)
+    angle = 2 * np.pi * reach / N_DIRECTIONS
+    inputs = np.zeros((len(reach), N_TIME, 2))
+    inputs[:, :10] = np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, np.newaxis]
+    recurrent = 0.9 * np.linalg.qr(rng.standard_normal((N_NEURONS, N_NEURONS)))[0]
+    weights, readout = rng.standard_normal((N_NEURONS, 2)), rng.standard_normal((3, N_NEURONS))
+    state, rates = np.zeros((len(reach), N_NEURONS)), []
+    for t in range(N_TIME):
+        state = 0.8 * state + 0.2 * (np.tanh(state) @ recurrent.T + inputs[:, t] @ weights.T)
+        rates.append(np.tanh(state))
+    activity = np.stack(rates, axis=1)
+    activity = activity + noise * rng.standard_normal(activity.shape)
+    variables = {
+        "outputs": activity @ readout.T,
+        "rates": 30 + 25 * activity,
+        "inputs": inputs,
+    }
+    if counts:
+        variables["spike_counts"] = rng.poisson(0.02 * np.maximum(variables["rates"], 0))
+    return create_dataset(variables, {"condition": reach.astype(str)}, bin_size=0.02)
+
+
+def train_quickly(**changes):
+    config = FitConfig(**(QUICK | changes))
+    return train(prepare(create_recording(), config), config)
+
+
+@pytest.fixture(scope="module")
+def recovered():
+    return fit(create_recording(), **RECOVERY)
+
+
+def test_fit_recovers_a_small_teacher_on_held_out_trials(recovered):
+    for level in ("condition averages", "single trials"):
+        assert recovered.scores.get("output R2", level).value > 0.9
+        assert recovered.scores.get("sampled neurons R2", level).value > 0.9
+    test = recovered.recorded["split"].values == "test"
+    y, z = (ds["outputs"].values[test] for ds in (recovered.recorded, recovered.predicted))
+    by_hand = 1 - ((y - z) ** 2).sum() / ((y - y.mean(axis=(0, 1))) ** 2).sum()
+    assert recovered.scores.get("output R2", "single trials").value == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_sampled_rates_come_straight_from_their_hidden_units(recovered):
+    ds, predicted = recovered.recorded, recovered.predicted
+    sampled = np.flatnonzero(ds["sampled"].values)
+    hidden = predicted["hidden"].values[..., : len(sampled)]
+    expected = ds["rate_offset"].values[sampled] + ds["rate_scale"].values[sampled] * hidden
+    np.testing.assert_allclose(predicted["rates"].values[..., sampled], expected, rtol=1e-5)
+
+
+def test_losses_fall(recovered):
+    history = recovered.history
+    assert history["train_output"][-1] < 0.1 * history["train_output"][0]
+    assert history["train_dynamics"][-1] < 0.1 * history["train_dynamics"][0]
+
+
+def test_first_loss_is_that_of_the_initial_network():
+    config = FitConfig(**QUICK, average=False)
+    ds = prepare(create_recording(), config)
+    sizes = (ds.sizes["input"], 20, ds.sizes["output"])
+    start = RateRNN(sizes, alpha=0.2, gain=config.gain, seed=config.seed).to_weights()
+    chosen = ds.isel(trial=ds["split"].values == "train")
+    x, outputs = np.broadcast_to(start["initial_state"], (chosen.sizes["trial"], 20)), []
+    for u in chosen["inputs"].values.swapaxes(0, 1):
+        drive = u @ start["input_weights"].T + start["bias"]
+        x = 0.8 * x + 0.2 * (np.tanh(x) @ start["recurrent_weights"].T + drive)
+        outputs.append(np.tanh(x) @ start["output_weights"].T + start["output_bias"])
+    y, z = chosen["outputs"].values, np.stack(outputs, axis=1)
+    expected = ((y - z) ** 2).sum() / ((y - y.mean(axis=(0, 1))) ** 2).sum()
+    assert train(ds, config)[1]["train_output"][0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_same_seed_trains_the_same_weights(noise):
+    (first, history), (second, again) = (train_quickly(noise=noise, validation=0) for _ in range(2))
+    other = train_quickly(noise=noise, validation=0, seed=1)[0]
+    assert history == again
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
+    assert (first["recurrent_weights"] != other["recurrent_weights"]).any()
+
+
+def test_lambda_zero_does_not_look_at_the_neurons():
+    config = FitConfig(**QUICK, dynamics_weight=0, validation=0)
+    ds = prepare(create_recording(), config)
+    shuffled = ds.assign(rates=ds["rates"][:, ::-1].assign_coords(time=ds["time"]))
+    weights, others = train(ds, config)[0], train(shuffled, config)[0]
+    for name, values in weights.items():
+        np.testing.assert_allclose(values, others[name], rtol=1e-6, atol=1e-8)
+    with_dynamics = train_quickly(validation=0)[0]
+    assert np.abs(with_dynamics["recurrent_weights"] - weights["recurrent_weights"]).max() > 1e-4
+
+
+def test_no_sampled_neurons_leave_only_the_output():
+    result = fit(create_recording(), **(QUICK | {"sampled": 0}))
+    assert "train_dynamics" not in result.history
+    assert np.isnan(result.scores.get("sampled neurons R2").value)
+    assert np.isfinite(result.scores.get("unsampled neurons R2").value)
+
+
+def test_poisson_error_learns_from_counts():
+    settings = RECOVERY | {"epochs": 150, "dynamics_error": "poisson"}
+    ds = create_recording()
+    counts = np.maximum(0.02 * ds["rates"].values, 0)  # as of very many trials
+    ds = ds.assign(spike_counts=(ds["spike_counts"].dims, counts, {"units": "1"}))
+    result = fit(ds, **settings)
+    assert result.history["train_dynamics"][-1] < 0.2
+    assert result.scores.get("sampled neurons R2").value > 0.8
+    assert (result.predicted["rates"].values[..., result.recorded["sampled"].values] > 0).all()
+
+
+def test_poisson_error_takes_whole_counts():
+    history = fit(create_recording(), **QUICK, dynamics_error="poisson").history
+    assert history["train_dynamics"][-1] < history["train_dynamics"][0]
+
+
+def test_poisson_error_needs_counts():
+    with pytest.raises(ConfigError, match="'poisson' needs spike counts"):
+        fit(create_recording(counts=False), **QUICK, dynamics_error="poisson")
+
+
+def test_divergence_is_reported_with_epoch_and_term():
+    with pytest.raises(TrainingDivergedError, match="training diverged at epoch 1") as caught:
+        train_quickly(learning_rate=1e30, epochs=20)
+    assert (caught.value.epoch, caught.value.term) == (1, "output")
+
+
+def test_training_stops_early_when_validation_does_not_improve():
+    weights, history = train_quickly(epochs=100, patience=3, learning_rate=1.0)
+    assert len(history["train_output"]) < 100
+    best = int(np.argmin(np.add(history["validation_output"], history["validation_dynamics"])))
+    assert len(history["validation_output"]) <= best + 3 + 3
+    assert all(np.isfinite(values).all() for values in weights.values())
+
+
+def test_without_validation_training_runs_to_the_end():
+    history = train_quickly(validation=0, patience=1, learning_rate=1.0)[1]
+    assert len(history["train_output"]) == QUICK["epochs"]
+    assert not any(name.startswith("validation") for name in history)
+
+
+def test_training_refuses_more_sampled_neurons_than_hidden_units():
+    with pytest.raises(ConfigError, match=r"hidden: expected at least 4, .* but got 3"):
+        train_quickly(hidden=3)
+
+
+def test_progress_is_called_after_every_epoch():
+    calls = []
+    result = fit(create_recording(), progress=lambda epoch, losses: calls.append((epoch, losses)), **QUICK)
+    assert [epoch for epoch, _ in calls] == list(range(QUICK["epochs"]))
+    assert [losses["train_output"] for _, losses in calls] == result.history["train_output"]
+    assert {"train_dynamics", "train_rate", "validation_output"} <= set(calls[0][1])
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_batch_holds_the_chosen_trials(average):
+    config = FitConfig(**QUICK, average=average)
+    ds = prepare(create_recording(), config)
+    inputs, targets = create_batch(ds, "train", config, device=torch.device("cpu"))
+    chosen = ds.isel(trial=ds["split"].values == "train")
+    outputs = chosen["outputs"]
+    if average:
+        order = list(dict.fromkeys(chosen["condition"].values.tolist()))  # of first appearance
+        outputs = outputs.groupby("condition").mean("trial").sel(condition=order)
+        outputs = outputs.transpose("condition", "time", "output")
+    assert len(inputs) == len(outputs)
+    np.testing.assert_allclose(targets.outputs, outputs, atol=1e-6)
+    sampled = ds["sampled"].values
+    np.testing.assert_allclose(targets.mean_counts, ds["rate_offset"].values[sampled] * 0.02, rtol=1e-6)
+
+
+def test_batch_of_an_empty_split_is_none_and_cannot_be_trained_on():
+    config = FitConfig(**QUICK, validation=0)
+    ds = prepare(create_recording(), config)
+    assert create_batch(ds, "validation", config, device=torch.device("cpu")) is None
+    with pytest.raises(ValueError, match="expected training trials"):
+        train(ds.isel(trial=ds["split"].values == "test"), config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": 0}, "hidden: .*greater than or equal to 1, got 0"),
+        ({"learning_rate": 0}, "learning_rate: .*greater than 0"),
+        ({"dynamics_weight": -1}, "dynamics_weight: .*greater than or equal to 0, got -1"),
+        ({"dynamics_error": "cubic"}, "dynamics_error: .*'squared' or 'poisson'"),
+        ({"test": 0.6, "validation": 0.4}, r"test \+ validation: expected less than 1"),
+        ({"sampled": 2.5}, "sampled: expected a whole number or a fraction below 1, but got 2.5"),
+        ({"lamda": 1}, "lamda: Extra inputs are not permitted"),
+    ],
+)
+def test_unsuitable_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=f"fit.yaml: {message}"):
+        parse_settings(FitConfig, settings, source="fit.yaml")
+
+
+def test_all_unsuitable_settings_are_named_and_none_are_needed():
+    with pytest.raises(ConfigError, match=r"hidden: .*; .*epochs: "):
+        parse_settings(FitConfig, {"hidden": 0, "epochs": 0}, source="x")
+    assert parse_settings(FitConfig, {}, source="x") == FitConfig()
+
+
+def test_fit_refuses_an_unknown_setting():
+    with pytest.raises(ConfigError, match="fit: hiden: Extra inputs"):
+        fit(create_recording(), hiden=10)
+
+
+def test_divergence_of_the_last_step_is_reported():
+    with pytest.raises(TrainingDivergedError, match="training diverged at epoch 1"):
+        train_quickly(learning_rate=1e30, epochs=1, validation=0)
+
+
+def test_more_sampled_neurons_than_hidden_units_are_refused():
+    with pytest.raises(ConfigError, match="hidden: expected at least"):
+        train_quickly(hidden=2)
