@@ -157,8 +157,8 @@ def _plain_coords(ds: xr.Dataset, dim: str, *, but: set[str]) -> dict[str, NDArr
     """Return the coordinates on one dimension that a table column can hold, all-NaN ones left out."""
     columns = {}
     for name, coord in ds.coords.items():
-        values = coord.values
-        if coord.dims != (dim,) or str(name) in but or values.dtype.kind not in "iufbUT":
+        values = coord.values.astype("U") if coord.dtype.kind in "OT" else coord.values
+        if coord.dims != (dim,) or str(name) in but or values.dtype.kind not in "iufbU":
             continue
         if values.dtype.kind == "f" and not np.isfinite(values).any():
             continue

@@ -51,7 +51,9 @@ def test_example_can_be_repeated():
     assert (again["condition"].values == stored["condition"].values).all()
 
 
-@pytest.mark.parametrize("name", ["README.md", "reading.md", "architecture.md", "nwb_export.md", "results.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "reading.md", "architecture.md", "nwb_export.md", "results.md"]
+)
 def test_links_of_the_documents_lead_somewhere(name):
     path = ROOT / name if name == "README.md" else ROOT / "docs" / name
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):

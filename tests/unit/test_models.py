@@ -146,3 +146,19 @@ def test_same_seed_gives_the_same_network_and_gain_its_spectral_radius():
     assert (first["recurrent_weights"] != other["recurrent_weights"]).any()
     radius = np.abs(np.linalg.eigvals(first["recurrent_weights"])).max()
     assert radius == pytest.approx(1.5, rel=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_scan_on_a_gpu_agrees_with_the_cpu():
+    generator = torch.Generator().manual_seed(3)
+    shapes = ((30, 4, 16), (16, 16), (4, 16))
+    start = [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    found = []
+    for device in ("cpu", "cuda"):
+        given = [value.to(device).detach().requires_grad_() for value in start]
+        rates = scan(*given, alpha=0.3)
+        rates.square().sum().backward()
+        found.append([rates.detach().cpu(), *(value.grad.cpu() for value in given)])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-9, atol=1e-9)
