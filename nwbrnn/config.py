@@ -10,7 +10,7 @@ from nwbrnn.errors import ConfigError
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ReadConfig(_Settings):
@@ -38,7 +38,7 @@ class ReadConfig(_Settings):
         None, description="trials to keep: column -> value, or values with commas; {} keeps all"
     )
     smoothing: float = Field(
-        0.05, ge=0, description="standard deviation of the Gaussian that turns counts into rates [s]"
+        0.05, ge=0, le=10, description="standard deviation of the Gaussian that turns counts into rates [s]"
     )
     emg: Literal["auto", "raw", "envelope"] = Field(
         "auto", description="whether the EMG still needs its envelope extracted"
@@ -128,8 +128,21 @@ def parse_settings(model: type[Settings], values: object, *, source: str) -> Set
             name = ".".join(str(part) for part in fault["loc"])
             got = "" if fault["type"] in ("missing", "extra_forbidden") else f", got {fault['input']!r}"
             text = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                text = f"unknown setting; there are {', '.join(_list_fields(model, fault['loc'][:-1]))}"
+            elif fault["type"] == "model_type":
+                text = f"expected settings by name: {', '.join(_list_fields(model, fault['loc']))}"
             faults.append(f"{name}: {text}{got}" if name else text)
         raise ConfigError(f"{source}: " + "; ".join(faults)) from error
+
+
+def _list_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Return the settings of a model, or of the section of it at ``loc``."""
+    for part in loc:
+        section = model.model_fields[str(part)].annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            model = section
+    return list(model.model_fields)
 
 
 def read_config(path: Path) -> JobConfig:

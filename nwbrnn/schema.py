@@ -127,6 +127,7 @@ def _check_values(ds: xr.Dataset) -> list[str]:
             n_bad = int((~np.isfinite(ds[name].values[mask])).sum())
             if n_bad:
                 problems.append(f"{name!r}: {n_bad} values inside the mask are not finite")
+    # rates may be negative: relative to a baseline in a simulation, or predicted linearly
     if "spike_counts" in ds and (ds["spike_counts"].values[mask] < 0).any():
         problems.append("'spike_counts': expected no negative counts")
     return problems

@@ -17,7 +17,7 @@ def evaluate(
     from nwbrnn.readers import read_fit
     from nwbrnn.training import predict
 
-    check_json(json_path, overwrite=overwrite)
+    check_json(json_path, overwrite=overwrite, others=[file])
     stored = read_fit(file)
     predicted = predict(stored.recorded, stored.weights, stored.config)
     mask = stored.recorded["mask"].values

@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_choices, print_scores, write_json
+from nwbrnn.cli.output import check_distinct, check_json, console, print_choices, print_scores, write_json
 from nwbrnn.config import FitConfig, parse_settings
 
 Sampled = Annotated[float | None, typer.Option(help="Sampled neurons: 20, or a fraction such as 0.25.")]
@@ -55,7 +55,8 @@ def fit(
     from nwbrnn.writers.atomic import check_output
 
     check_output(output, overwrite=overwrite)
-    check_json(json_path, overwrite=overwrite)
+    check_distinct(output, [file])
+    check_json(json_path, overwrite=overwrite, others=[file, output])
     job = options.load_config(config)
     read = {
         "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates, "align_to": align_to,
@@ -74,7 +75,9 @@ def fit(
     if not quiet:
         print_choices(choices)
         sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-        console.print(f"{file.name}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
+        console.print(
+            f"{file.name}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s", markup=False
+        )
     with _show_progress(fit_config.epochs) as report:
         result = fit_dataset(ds, fit_config, progress=report)
     write_fit(result, file, output, overwrite=overwrite)
@@ -84,9 +87,8 @@ def fit(
     if not quiet:
         print_scores(scores)
         best = result.scores.get("output R2")
-        console.print(
-            f"Wrote {output} after {n_epochs} epochs: output R2 {best.value:.3f} on held-out trials."
-        )
+        text = f"Wrote {output} after {n_epochs} epochs: output R2 {best.value:.3f} on held-out trials."
+        console.print(text, markup=False)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def inspect(
     """
     from nwbrnn.readers import inspect_nwb
 
-    check_json(json_path, overwrite=overwrite)
+    check_json(json_path, overwrite=overwrite, others=[file])
     read = {
         "outputs": outputs, "inputs": inputs, "rates": rates, "align_to": align_to, "window": window,
         "bin_size": bin_size, "condition": condition, "where": where,

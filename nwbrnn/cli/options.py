@@ -36,10 +36,10 @@ AlignTo = Annotated[
 ]
 Window = Annotated[
     tuple[float, float] | None,
-    typer.Option("--window", help="Start and stop around it [s].", rich_help_panel=_PANEL),
+    typer.Option("--window", help="Start and stop around it in s.", rich_help_panel=_PANEL),
 ]
 BinSize = Annotated[
-    float | None, typer.Option("--bin-size", help="Width of a time bin [s].", rich_help_panel=_PANEL)
+    float | None, typer.Option("--bin-size", help="Width of a time bin in s.", rich_help_panel=_PANEL)
 ]
 Condition = Annotated[
     list[str] | None,
@@ -51,7 +51,7 @@ Where = Annotated[
 ]
 Smoothing = Annotated[
     float | None,
-    typer.Option("--smoothing", help="Gaussian from counts to rates, SD [s].", rich_help_panel=_PANEL),
+    typer.Option("--smoothing", help="Gaussian from counts to rates, SD in s.", rich_help_panel=_PANEL),
 ]
 Emg = Annotated[
     str | None, typer.Option("--emg", help="raw or envelope.", rich_help_panel=_PANEL, metavar="KIND")

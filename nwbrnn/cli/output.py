@@ -42,16 +42,27 @@ def print_scores(scores: dict[str, Any]) -> None:
     print_table("Outputs, R2 on condition averages", ("output", "student", "ceiling"), outputs)
 
 
-def check_json(path: Path | None, *, overwrite: bool) -> None:
-    """Refuse a JSON output that exists already, or whose folder does not."""
+def check_json(path: Path | None, *, overwrite: bool, others: Sequence[Path]) -> None:
+    """Refuse a JSON output that exists already, whose folder does not, or that is one of the other files."""
     if path is None or str(path) == "-":
         return
+    check_distinct(path, others)
+    if path.is_dir():
+        raise ExportError(f"{path}: expected the name of a file, but it is a folder; add a file name")
     if not path.parent.is_dir():
         raise ExportError(f"{path}: expected an existing folder, but there is no {path.parent}; create it")
     if path.exists() and not overwrite:
         raise OutputExistsError(
             f"{path}: expected no such file yet, but it exists; use --overwrite to replace it"
         )
+
+
+def check_distinct(path: Path, others: Sequence[Path]) -> None:
+    """Refuse an output that is one of the other files of a command."""
+    for other in others:
+        same = path.exists() and other.exists() and path.samefile(other)
+        if same or path.resolve() == other.resolve():
+            raise ExportError(f"{path}: expected another file than {other}; choose another output")
 
 
 def write_json(values: dict[str, Any], path: Path | None) -> None:

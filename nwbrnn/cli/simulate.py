@@ -8,19 +8,20 @@ import typer
 from nwbrnn.cli import options
 from nwbrnn.cli.output import console
 from nwbrnn.config import parse_settings
+from nwbrnn.errors import ConfigError
 
 
 def simulate(
     output: options.Output,
-    neurons: Annotated[int | None, typer.Option(help="Neurons, half excitatory. [200]")] = None,
-    directions: Annotated[int | None, typer.Option(help="Reach directions. [8]")] = None,
-    trials: Annotated[int | None, typer.Option(help="Trials of each direction. [5]")] = None,
-    muscles: Annotated[int | None, typer.Option(help="Muscles. [6]")] = None,
-    preparation: Annotated[float | None, typer.Option(help="Before the go cue [s]. [0.5]")] = None,
-    movement: Annotated[float | None, typer.Option(help="After the go cue [s]. [0.7]")] = None,
-    bin_size: Annotated[float | None, typer.Option(help="Sampling interval [s]. [0.01]")] = None,
-    noise: Annotated[float | None, typer.Option(help="Input noise, SD [Hz]. [0.5]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of circuit, noise and spikes. [0]")] = None,
+    neurons: Annotated[int | None, typer.Option(help="Neurons, half excitatory. Default 200.")] = None,
+    directions: Annotated[int | None, typer.Option(help="Reach directions. Default 8.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials of each direction. Default 5.")] = None,
+    muscles: Annotated[int | None, typer.Option(help="Muscles. Default 6.")] = None,
+    preparation: Annotated[float | None, typer.Option(help="Before the go cue in s. Default 0.5.")] = None,
+    movement: Annotated[float | None, typer.Option(help="After the go cue in s. Default 0.7.")] = None,
+    bin_size: Annotated[float | None, typer.Option(help="Sampling interval in s. Default 0.01.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Input noise, SD in Hz. Default 0.5.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of circuit, noise and spikes. Default 0.")] = None,
     repeat: Annotated[
         Path | None, typer.Option(help="Take circuit and settings from this teacher file.")
     ] = None,
@@ -44,8 +45,9 @@ def simulate(
     circuit = None
     if repeat is not None:
         weights, stored = read_circuit(repeat)
+        if neurons not in (None, len(weights)):
+            raise ConfigError(f"--neurons: the circuit of {repeat} has {len(weights)} neurons; leave it out")
         circuit, given = Circuit(weights), stored | given
-        given["n_neurons"] = len(weights)
     config = parse_settings(TeacherConfig, given, source="command line")
     ds = simulate_teacher(config, circuit=circuit)
     write_teacher(ds, output, overwrite=overwrite)

@@ -97,6 +97,11 @@ def scale_outputs(ds: xr.Dataset, *, percentile: float = 95.0, clip: float = 3.0
             f"outputs: {', '.join(dead)} are 0 in nearly all training bins, so they cannot be scaled; "
             "leave them out with the outputs setting"
         )
+    if not np.ptp(ds["outputs"].values[train], axis=0).any():
+        raise ConfigError(
+            f"outputs: {', '.join(ds[OUTPUT].values)} are constant in the training trials, "
+            "so there is nothing to learn; choose other outputs"
+        )
     scaled = np.clip(ds["outputs"].values / scale, -clip, clip).astype(ds["outputs"].dtype)
     ds = ds.assign(outputs=(ds["outputs"].dims, scaled, {"units": "1"}))
     return ds.assign_coords(output_scale=(OUTPUT, scale.astype(np.float64)))

@@ -66,7 +66,7 @@ def choose_outputs(
     """
     if config.outputs != "auto":
         wanted = (config.outputs,) if isinstance(config.outputs, str) else config.outputs
-        picked = tuple(_match(signals, name, "outputs", path=path) for name in wanted)
+        picked = tuple(dict.fromkeys(_match(signals, name, "outputs", path=path) for name in wanted))
         return picked, Choice("outputs", ", ".join(s.path for s in picked), "given")
     for role in OUTPUT_ROLES:
         ranked = _rank(signals, role)
@@ -109,7 +109,7 @@ def choose_inputs(
     """Choose recorded task inputs, or those built from the trial table (empty)."""
     if config.inputs not in ("auto", "task"):
         wanted = (config.inputs,) if isinstance(config.inputs, str) else config.inputs
-        picked = tuple(_match(signals, name, "inputs", path=path) for name in wanted)
+        picked = tuple(dict.fromkeys(_match(signals, name, "inputs", path=path) for name in wanted))
         return picked, Choice("inputs", ", ".join(s.path for s in picked), "given")
     recorded = tuple(s for s in signals if s.role == "inputs")
     if recorded and config.inputs == "auto":
@@ -184,8 +184,14 @@ def choose_condition(
     found = [name for name in CONDITION_NAMES if name in trials]
     numbers = {n: len(set(label_values(trials[n].dropna()).tolist())) for n in found}
     repeated = [n for n in found if 1 < numbers[n] <= max(2, len(trials) // 2)]
+    if not repeated and found:
+        name = found[0]
+        if numbers[name] > 1:  # every trial is its own condition: nothing to average, but never mixed up
+            reason = f"the first found of the known names; {numbers[name]} values in {len(trials)} trials"
+            return (name,), Choice("condition", name, reason + _note_unknown(trials, (name,)))
     if not repeated:
-        return (), Choice("condition", "none", f"no known name among {_list(trials.columns)}")
+        reason = f"no column with a known name and several values among {_list(trials.columns)}"
+        return (), Choice("condition", "none", reason)
     name = repeated[0]
     reason = f"the first found of the known names; {numbers[name]} values"
     reason += _note_unknown(trials, (name,))
@@ -296,6 +302,15 @@ def note_oddities(signals: Sequence[Signal]) -> list[Choice]:
         if any(np.isnan(series.conversion) for series in signal.series):
             notes.append(Choice("conversion", f"{signal.path}: 1", "the file says NaN"))
     return notes
+
+
+def note_overlap(times: Times, length: float) -> list[Choice]:
+    """Return a remark on windows that overlap in session time."""
+    n_overlaps = int((np.diff(np.sort(times)) < length - 1e-9).sum())
+    if not n_overlaps:
+        return []
+    reason = "held-out trials then share data with training trials; a shorter window avoids it"
+    return [Choice("overlap", f"{n_overlaps} windows overlap the next", reason)]
 
 
 def check_channels(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> list[str]:

@@ -98,6 +98,11 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     trials, times = trials[np.isfinite(times)], times[np.isfinite(times)]
     shown, condition_choice = rules.choose_condition(trials, config, path=path)
     known = trials[list(shown)].notna().all(axis=1).to_numpy()
+    if not known.any():
+        raise MissingDataError(
+            f"{path}: intervals/trials: expected trials with {align_to} and {', '.join(shown)}, "
+            "but one is NaN in all of them; choose another align_to or condition"
+        )
     trials, times = trials[known], times[known]
 
     resolution = float(nwbfile.units.resolution or 0.0) if rates is None else 0.0
@@ -114,6 +119,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     choices = [outputs_choice, rates_choice, inputs_choice, trials_choice, align_choice]
     choices += [condition_choice, bin_choice, window_choice]
     choices += rules.note_oddities(used)
+    choices += rules.note_overlap(times, n_bins * bin_size)
     shown_from = go = None
     if not inputs:
         shown_from, go, task_choice = rules.choose_task_inputs(trials, shown)

@@ -1,16 +1,19 @@
 """Teacher runs: what somebody simulated elsewhere, and the circuit in a teacher file."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.dataset import create_dataset
-from nwbrnn.errors import MissingDataError, NwbrnnError, ReadError, UnsupportedFileError
+from nwbrnn.errors import MissingDataError, ReadError, SchemaError, UnsupportedFileError
 from nwbrnn.readers.file import one_line, open_nwb
+from nwbrnn.readers.trials import label_values
 from nwbrnn.schema import COORDINATES, VARIABLES, validate
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
@@ -34,11 +37,13 @@ def read_run(path: str | Path) -> xr.Dataset:
     MissingDataError
         If an array is missing.
     ReadError
-        If an array is of no known name or shape.
+        If an array is of no known name or shape, or the arrays break the contract.
     SchemaError
-        If what results breaks the contract.
+        If the Dataset in a ``.nc`` breaks the contract.
     """
     path = Path(path)
+    if not path.is_file():
+        raise UnsupportedFileError(f"{path}: expected a run in .npz or .nc, but there is no such file")
     if path.suffix == ".nc":
         try:
             ds = xr.load_dataset(path)
@@ -52,9 +57,9 @@ def read_run(path: str | Path) -> xr.Dataset:
             f"{path}: expected a run in .npz or .nc, but got {path.suffix!r}; convert it"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UnsupportedFileError(
             f"{path}: expected a readable .npz of plain arrays, but {one_line(error)}; "
             "save it with numpy.savez"
@@ -66,7 +71,12 @@ def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:
     """Return the Dataset of named arrays."""
     _check_names(arrays, path=path)
     n_trials = arrays["outputs"].shape[0]
-    variables = {name: values for name, values in arrays.items() if name in _VARIABLE_NAMES}
+    variables = {
+        # whole numbers are fine as rates or outputs, the contract holds them as floats
+        name: values if values.dtype.kind != "i" or name == "spike_counts" else values.astype(np.float64)
+        for name, values in arrays.items()
+        if name in _VARIABLE_NAMES
+    }
     coords: dict[str, Any] = {}
     for name in arrays.keys() - variables.keys() - {"bin_size"}:
         values = arrays[name]
@@ -79,12 +89,16 @@ def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:
     if "condition" in arrays:
         coords["condition"] = arrays["condition"].astype("U")
     elif "direction" in arrays:
-        coords["condition"] = np.array([f"{d:g}" for d in arrays["direction"]])
-    step = arrays["bin_size"] if "bin_size" in arrays else np.diff(arrays["time"]).mean()
+        coords["condition"] = label_values(pd.Series(arrays["direction"]))
+    step = arrays["bin_size"] if "bin_size" in arrays else np.diff(arrays["time"])[:1]
+    if step.size != 1 or step.dtype.kind not in "iuf":
+        raise ReadError(f"{path}: bin_size: expected one number [s], or time with at least two; give it")
     try:
-        return create_dataset(variables, coords, bin_size=float(step))
-    except NwbrnnError:
-        raise
+        return create_dataset(variables, coords, bin_size=float(step.item()))
+    except SchemaError as error:
+        raise ReadError(
+            f"{path}: {'; '.join(error.problems)}; repair the arrays, or mark gaps with mask"
+        ) from error
     except ValueError as error:  # of xarray: sizes that disagree
         raise ReadError(f"{path}: expected arrays of matching shapes, but {one_line(error)}") from error
 
@@ -98,6 +112,12 @@ def _check_names(arrays: dict[str, NDArray[Any]], *, path: Path) -> None:
             f"{path}: expected the arrays {', '.join(missing)}, "
             f"but there are {', '.join(sorted(arrays)) or 'none'}"
         )
+    for spec in VARIABLES:
+        if spec.name in arrays and arrays[spec.name].ndim != len(spec.dims):
+            raise ReadError(
+                f"{path}: {spec.name}: expected the dimensions {' x '.join(spec.dims)}, "
+                f"but got shape {arrays[spec.name].shape}"
+            )
 
 
 def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]:

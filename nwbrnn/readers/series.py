@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pynwb import TimeSeries
 
-from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.preprocessing import compute_envelope
 from nwbrnn.readers.discovery import Signal
 
@@ -132,7 +132,10 @@ def read_binned(
     if envelope:
         if not np.isfinite(values).all():
             raise ReadError(f"{path}: {signal.path}: raw EMG with NaN has no envelope; repair the file")
-        values = np.asarray(compute_envelope(values, sampling_rate=1 / signal.interval), dtype=np.float64)
+        try:
+            values = np.asarray(compute_envelope(values, sampling_rate=1 / signal.interval))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {signal.path}: {error} (--emg envelope)") from error
     bad = ~np.isfinite(values)
     binned, covered = bin_values(np.where(bad, 0.0, values), centres, edges)
     if not covered.any():
@@ -142,7 +145,9 @@ def read_binned(
             "a trial lies there; choose another align_to or window"
         )
     if bad.any():
-        spoiled = bin_values(bad.astype(np.float64), centres, edges)[0] > 0
+        index = np.searchsorted(centres, edges)
+        running = np.concatenate([np.zeros((1, bad.shape[1]), dtype=int), np.cumsum(bad, axis=0)])
+        spoiled = running[index[:, 1:]] > running[index[:, :-1]]
         if spoiled.any() and nan == "raise":
             channels = np.array(signal.columns)[spoiled.any(axis=(0, 1))]
             raise ReadError(

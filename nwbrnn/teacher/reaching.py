@@ -15,7 +15,7 @@ NOISE_TAU = 0.05  # correlation time of the input noise [s], Hennequin et al. 20
 class TeacherConfig(BaseModel):
     """Everything that, with the package version, repeats a simulation exactly."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n_neurons: int = Field(200, ge=2, description="neurons, half excitatory")
     n_directions: int = Field(8, ge=1, description="reach directions, evenly spaced from 0 degrees")

@@ -54,6 +54,12 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
     else:
         dynamics = (sampled["rates"] - sampled["rate_offset"]) / sampled["rate_scale"]
         dynamics = dynamics.transpose("trial", "time", "unit")
+    values = dynamics.values[trials["mask"].values]
+    if values.shape[1] and not np.ptp(values, axis=0).any():
+        raise ConfigError(
+            f"sampled: the {values.shape[1]} sampled neurons do not vary in the {split} trials; "
+            "sample more neurons, others with another seed, or none (--sampled 0)"
+        )
     targets = Targets(
         outputs=_to_tensor(trials["outputs"], device),
         mask=torch.from_numpy(trials["mask"].values).to(device),

@@ -45,6 +45,7 @@ def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
         If trials overlap in session time, or the file cannot be written.
     """
     validate(ds)
+    _check_columns(ds, path)
     layers = lay_out(ds)
     if len(layers) > 1:
         raise ExportError(
@@ -73,6 +74,22 @@ def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
     _add_trials(nwbfile, ds)
     _add_circuit(nwbfile, ds)
     write_nwbfile(nwbfile, Path(path), overwrite=overwrite)
+
+
+def _check_columns(ds: xr.Dataset, path: str | Path) -> None:
+    """Refuse what an NWB table cannot hold."""
+    if "spike_counts" in ds:
+        counts = ds["spike_counts"].values[ds["mask"].values]
+        if not np.array_equal(counts, np.rint(counts)):
+            raise ExportError(
+                f"{path}: spike_counts: expected whole numbers, but some are fractions; give them as rates"
+            )
+    reserved = {str(name) for name, coord in ds.coords.items() if coord.dims == (TRIAL,)}
+    reserved &= {"id", "tags", "timeseries"}
+    if reserved:
+        raise ExportError(
+            f"{path}: {', '.join(sorted(reserved))}: NWB uses this name for something else; rename the array"
+        )
 
 
 def _add_series(nwbfile: NWBFile, ds: xr.Dataset, layer: Layer) -> None:

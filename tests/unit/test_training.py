@@ -206,7 +206,7 @@ def test_batch_of_an_empty_split_is_none_and_cannot_be_trained_on():
         ({"dynamics_error": "cubic"}, "dynamics_error: .*'squared' or 'poisson'"),
         ({"test": 0.6, "validation": 0.4}, r"test \+ validation: expected less than 1"),
         ({"sampled": 2.5}, "sampled: expected a whole number or a fraction below 1, but got 2.5"),
-        ({"lamda": 1}, "lamda: Extra inputs are not permitted"),
+        ({"lamda": 1}, "lamda: unknown setting; there are hidden, sampled"),
     ],
 )
 def test_unsuitable_settings_are_refused(settings, message):
@@ -221,7 +221,7 @@ def test_all_unsuitable_settings_are_named_and_none_are_needed():
 
 
 def test_fit_refuses_an_unknown_setting():
-    with pytest.raises(ConfigError, match="fit: hiden: Extra inputs"):
+    with pytest.raises(ConfigError, match="fit: hiden: unknown setting; there are hidden"):
         fit(create_recording(), hiden=10)
 
 
