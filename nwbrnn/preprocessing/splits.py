@@ -47,7 +47,7 @@ def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1,
         raise ConfigError(
             f"test: {test:g} of the trials of each condition is less than one trial everywhere "
             f"({len(labels)} trials, {len(set(labels.tolist()))} conditions); use more trials of each "
-            "condition, or hold out conditions instead"
+            "condition, a coarser one (--condition), or hold out conditions instead (--held-out)"
         )
     return ds.assign_coords(split=(TRIAL, split))
 

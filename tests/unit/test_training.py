@@ -201,6 +201,8 @@ def test_batch_of_an_empty_split_is_none_and_cannot_be_trained_on():
     ("settings", "message"),
     [
         ({"hidden": 0}, "hidden: .*greater than or equal to 1, got 0"),
+        ({"hidden": True}, "hidden: expected no true or false, got True"),
+        ({"average": 1.5}, "average: "),
         ({"learning_rate": 0}, "learning_rate: .*greater than 0"),
         ({"dynamics_weight": -1}, "dynamics_weight: .*greater than or equal to 0, got -1"),
         ({"dynamics_error": "cubic"}, "dynamics_error: .*'squared' or 'poisson'"),
