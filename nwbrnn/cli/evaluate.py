@@ -23,7 +23,7 @@ def evaluate(
     mask = stored.recorded["mask"].values
     difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
-    write_json({"scores": scores, "largest_difference": float(difference)}, json_path)
+    write_json({"scores": scores, "largest_difference": float(difference)}, json_path, overwrite=overwrite)
     if str(json_path) != "-":
         print_scores(scores)
         console.print(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")

@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_distinct, check_json, console, print_choices, print_scores, write_json
+from nwbrnn.cli.output import check_json, console, print_choices, print_scores, write_json
 from nwbrnn.config import FitConfig, parse_settings
 
 Sampled = Annotated[float | None, typer.Option(help="Sampled neurons: 20, or a fraction such as 0.25.")]
@@ -54,8 +54,7 @@ def fit(
     from nwbrnn.writers import write_fit
     from nwbrnn.writers.atomic import check_output
 
-    check_output(output, overwrite=overwrite)
-    check_distinct(output, [file])
+    check_output(output, overwrite=overwrite, others=[file])
     check_json(json_path, overwrite=overwrite, others=[file, output])
     job = options.load_config(config)
     read = {
@@ -83,7 +82,11 @@ def fit(
     write_fit(result, file, output, overwrite=overwrite)
     scores = result.scores.to_dict(result.recorded)
     n_epochs = len(result.history["train_output"])
-    write_json({"scores": scores, "choices": choices, "config": fit_config.model_dump()}, json_path)
+    write_json(
+        {"scores": scores, "choices": choices, "config": fit_config.model_dump()},
+        json_path,
+        overwrite=overwrite,
+    )
     if not quiet:
         print_scores(scores)
         best = result.scores.get("output R2")

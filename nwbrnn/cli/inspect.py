@@ -30,7 +30,7 @@ def inspect(
         "bin_size": bin_size, "condition": condition, "where": where,
     }  # fmt: skip
     found = inspect_nwb(file, options.merge_read(options.load_config(config).read, read))
-    write_json(found.to_dict(), json_path)
+    write_json(found.to_dict(), json_path, overwrite=overwrite)
     if str(json_path) == "-":
         return
     print_table("Session", ("what", "value"), found.identity.items())

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from nwbrnn.errors import ExportError, OutputExistsError
 
 console = Console(width=None if os.isatty(1) else 120, highlight=False)
 
@@ -43,44 +40,23 @@ def print_scores(scores: dict[str, Any]) -> None:
 
 
 def check_json(path: Path | None, *, overwrite: bool, others: Sequence[Path]) -> None:
-    """Refuse a JSON output that exists already, whose folder does not, or that is one of the other files."""
-    if path is None or str(path) == "-":
-        return
-    check_distinct(path, others)
-    if path.is_dir():
-        raise ExportError(f"{path}: expected the name of a file, but it is a folder; add a file name")
-    if not path.parent.is_dir():
-        raise ExportError(f"{path}: expected an existing folder, but there is no {path.parent}; create it")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(
-            f"{path}: expected no such file yet, but it exists; use --overwrite to replace it"
-        )
+    """Refuse a JSON output that cannot be written, exists already, or is one of the other files."""
+    from nwbrnn.writers.atomic import check_output
+
+    if path is not None and str(path) != "-":
+        check_output(path, overwrite=overwrite, suffix="", others=others)
 
 
-def check_distinct(path: Path, others: Sequence[Path]) -> None:
-    """Refuse an output that is one of the other files of a command."""
-    for other in others:
-        same = path.exists() and other.exists() and path.samefile(other)
-        if same or path.resolve() == other.resolve():
-            raise ExportError(f"{path}: expected another file than {other}; choose another output")
-
-
-def write_json(values: dict[str, Any], path: Path | None) -> None:
+def write_json(values: dict[str, Any], path: Path | None, *, overwrite: bool) -> None:
     """Write values as JSON, whole or not at all; ``-`` is standard output."""
-    if path is None:
-        return
+    from nwbrnn.writers.atomic import replace_whole
+
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     if str(path) == "-":
         print(text, end="")
-        return
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    elif path is not None:
+        with replace_whole(path, overwrite=overwrite) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _show(value: float | None) -> str:

@@ -183,17 +183,14 @@ def choose_condition(
         return given, Choice("condition", ", ".join(given), "given" + _note_unknown(trials, given))
     found = [name for name in CONDITION_NAMES if name in trials]
     numbers = {n: len(set(label_values(trials[n].dropna()).tolist())) for n in found}
-    repeated = [n for n in found if 1 < numbers[n] <= max(2, len(trials) // 2)]
-    if not repeated and found:
-        name = found[0]
-        if numbers[name] > 1:  # every trial is its own condition: nothing to average, but never mixed up
-            reason = f"the first found of the known names; {numbers[name]} values in {len(trials)} trials"
-            return (name,), Choice("condition", name, reason + _note_unknown(trials, (name,)))
-    if not repeated:
+    # columns with repeated values first; if each trial is its own condition, at least none are mixed up
+    several = [n for n in found if numbers[n] > 1]
+    ranked = sorted(several, key=lambda n: numbers[n] > max(2, len(trials) // 2))
+    if not ranked:
         reason = f"no column with a known name and several values among {_list(trials.columns)}"
         return (), Choice("condition", "none", reason)
-    name = repeated[0]
-    reason = f"the first found of the known names; {numbers[name]} values"
+    name = ranked[0]
+    reason = f"the first found of the known names; {numbers[name]} values in {len(trials)} trials"
     reason += _note_unknown(trials, (name,))
     return (name,), Choice("condition", name, reason, tuple(n for n in found if n != name))
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pynwb
@@ -12,19 +12,34 @@ from pynwb import NWBHDF5IO, NWBFile
 from nwbrnn.errors import ExportError, OutputExistsError
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists already, or whose folder does not; call it before any long work.
+def check_output(path: Path, *, overwrite: bool, suffix: str = ".nwb", others: Sequence[Path] = ()) -> None:
+    """Refuse an output that cannot or must not be written; call it before any long work.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    overwrite
+        Whether it may replace an existing file.
+    suffix
+        How its name has to end.
+    others
+        Files of the same job that it must not be, even to overwrite.
 
     Raises
     ------
     OutputExistsError
         If there is a file and ``overwrite`` is false.
     ExportError
-        If the name does not end in .nwb, is that of a folder, or its folder does not exist or cannot be
-        written to.
+        If the name ends otherwise, is that of a folder or of one of the other files, or its folder does not
+        exist or cannot be written to.
     """
-    if path.suffix != ".nwb":
-        raise ExportError(f"{path}: expected a name that ends in .nwb; rename the output")
+    if not path.name.endswith(suffix):
+        raise ExportError(f"{path}: expected a name that ends in {suffix}; rename the output")
+    for other in others:
+        same = path.exists() and other.exists() and path.samefile(other)
+        if same or path.resolve() == other.resolve():
+            raise ExportError(f"{path}: expected another file than {other}; choose another output")
     if path.is_dir():
         raise ExportError(f"{path}: expected the name of a file, but it is a folder; add a file name")
     if not path.parent.is_dir():
@@ -38,6 +53,35 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         )
 
 
+@contextlib.contextmanager
+def replace_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Provide a temporary name beside ``path``; what was written under it becomes ``path`` at the end.
+
+    If anything fails, ``path`` is as it was and nothing is left under the temporary name.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is a file by then and ``overwrite`` is false.
+    ExportError
+        If it cannot be written.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        yield temporary
+        _synchronise(temporary)
+        check_output(path, overwrite=overwrite, suffix="")  # somebody may have been faster
+        temporary.replace(path)
+        _synchronise(path.parent)
+    except OutputExistsError:  # an OSError too, by its second base
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ExportError(f"{path}: cannot be written: {reason}; nothing was changed") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_nwbfile(nwbfile: NWBFile, path: Path, *, overwrite: bool) -> None:
     """Write an NWB file under a temporary name, validate it, and only then give it its name.
 
@@ -49,32 +93,12 @@ def write_nwbfile(nwbfile: NWBFile, path: Path, *, overwrite: bool) -> None:
         If it cannot be written, or is not valid.
     """
     check_output(path, overwrite=overwrite)
-    with _temporary_name(path) as temporary:
-        try:
-            with NWBHDF5IO(str(temporary), "w") as io:
-                io.write(nwbfile)
-            problems = pynwb.validate(path=str(temporary))
-            if problems:
-                raise ExportError(
-                    f"{path}: the file would not be valid NWB: {problems[0]}; please report this"
-                )
-            _synchronise(temporary)
-            check_output(path, overwrite=overwrite)  # somebody may have been faster
-            temporary.replace(path)
-            _synchronise(path.parent)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ExportError(f"{path}: cannot be written: {reason}; nothing was changed") from error
-
-
-@contextlib.contextmanager
-def _temporary_name(path: Path) -> Iterator[Path]:
-    """Provide an unused name beside ``path``; whatever has it afterwards is removed."""
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_whole(path, overwrite=overwrite) as temporary:
+        with NWBHDF5IO(str(temporary), "w") as io:
+            io.write(nwbfile)
+        problems = pynwb.validate(path=str(temporary))
+        if problems:
+            raise ExportError(f"{path}: the file would not be valid NWB: {problems[0]}; please report this")
 
 
 def _synchronise(path: Path) -> None:

@@ -76,9 +76,7 @@ def write_fit(result: FitResult, source: str | Path, path: str | Path, *, overwr
         If the source cannot be read, would be overwritten, or the file cannot be written.
     """
     source, path = Path(source), Path(path)
-    check_output(path, overwrite=overwrite)
-    if path.exists() and path.samefile(source):
-        raise ExportError(f"{path}: expected another file than the source; choose another output")
+    check_output(path, overwrite=overwrite, others=[source])
     nwbfile = _create_nwbfile(source, result.recorded)
     _add_trials(nwbfile, result.recorded)
     text = "a recurrent network fitted to this session, what it predicts, and how well"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
-from nwbrnn.errors import ConfigError, ExportError
+from nwbrnn.errors import ConfigError, ExportError, OutputExistsError
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.file import open_nwb
 from nwbrnn.readers.series import read_binned, to_ticks
@@ -174,3 +174,17 @@ def test_emg_that_cannot_be_raw_is_refused_by_name(recording, run_cli, tmp_path)
     assert finished.code == 2
     assert "acquisition/EMG" in finished.err
     assert "--emg envelope" in finished.err
+
+
+def test_file_that_appears_meanwhile_is_kept(teacher, tmp_path, monkeypatch):
+    path = tmp_path / "race.nwb"
+
+    def somebody_is_faster(**_):
+        path.write_text("theirs")
+        return []
+
+    monkeypatch.setattr("nwbrnn.writers.atomic.pynwb.validate", somebody_is_faster)
+    with pytest.raises(OutputExistsError, match="expected no such file yet"):
+        nwbrnn.write_teacher(teacher.ds, path)
+    assert path.read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [path]
