@@ -60,6 +60,7 @@ class ReadConfig(_Settings):
         "auto", description="whether the EMG still needs its envelope extracted"
     )
     nan: Literal["raise", "mask"] = Field("raise", description="what to do about NaN in the data")
+    follow_links: bool = Field(False, description="whether links in the file may lead to other files")
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:

@@ -1,5 +1,7 @@
 """``nwbrnn evaluate``: predict and score again from a stored fit."""
 
+from pathlib import Path
+
 import numpy as np
 
 from nwbrnn.cli import options
@@ -17,7 +19,7 @@ def evaluate(
     from nwbrnn.readers import read_fit
     from nwbrnn.training import predict
 
-    check_json(json_path, overwrite=overwrite, others=[file])
+    check_json(json_path, overwrite=overwrite, others=[Path(file)])
     stored = read_fit(file)
     predicted = predict(stored.recorded, stored.weights, stored.config)
     mask = stored.recorded["mask"].values

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,8 +55,8 @@ def fit(
     from nwbrnn.writers import write_fit
     from nwbrnn.writers.atomic import check_output
 
-    check_output(output, overwrite=overwrite, others=[file])
-    check_json(json_path, overwrite=overwrite, others=[file, output])
+    check_output(output, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite, others=[Path(file), output])
     job = options.load_config(config)
     read = {
         "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates, "align_to": align_to,
@@ -75,7 +76,8 @@ def fit(
         print_choices(choices)
         sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
         console.print(
-            f"{file.name}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s", markup=False
+            f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s",
+            markup=False,
         )
     with _show_progress(fit_config.epochs) as report:
         result = fit_dataset(ds, fit_config, progress=report)

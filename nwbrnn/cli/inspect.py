@@ -1,5 +1,7 @@
 """``nwbrnn inspect``: what is in a file, and what would be read."""
 
+from pathlib import Path
+
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, console, print_choices, print_table, write_json
 
@@ -24,7 +26,7 @@ def inspect(
     """
     from nwbrnn.readers import inspect_nwb
 
-    check_json(json_path, overwrite=overwrite, others=[file])
+    check_json(json_path, overwrite=overwrite, others=[Path(file)])
     read = {
         "outputs": outputs, "inputs": inputs, "rates": rates, "align_to": align_to, "window": window,
         "bin_size": bin_size, "condition": condition, "where": where,

@@ -8,7 +8,12 @@ import typer
 from nwbrnn.config import JobConfig, ReadConfig, parse_settings, read_config
 from nwbrnn.errors import ConfigError
 
-File = Annotated[Path, typer.Argument(help="An NWB file.", show_default=False)]
+File = Annotated[
+    str,
+    typer.Argument(
+        help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path.", show_default=False
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The NWB file to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
 JsonPath = Annotated[Path | None, typer.Option("--json", help="Also write as JSON; - for the terminal.")]

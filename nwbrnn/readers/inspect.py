@@ -12,9 +12,9 @@ from nwbrnn.config import ReadConfig, parse_settings
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import find_signals
-from nwbrnn.readers.file import open_nwb
 from nwbrnn.readers.plan import plan_reading
 from nwbrnn.readers.trials import read_plain_columns
+from nwbrnn.storage import find_source, open_nwb
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,9 @@ def inspect_nwb(path: str | Path, config: ReadConfig | None = None, **settings: 
     ConfigError
         If a setting is unknown.
     """
-    path = Path(path)
     given = (config or ReadConfig()).model_dump() | settings
     config = parse_settings(ReadConfig, given, source="inspect_nwb")
-    with open_nwb(path) as nwbfile:
+    with open_nwb(path, follow_links=config.follow_links) as nwbfile:
         choices: tuple[Choice, ...] = ()
         problem = None
         try:
@@ -79,7 +78,7 @@ def inspect_nwb(path: str | Path, config: ReadConfig | None = None, **settings: 
         except NwbrnnError as error:
             problem = str(error)
         return Inspection(
-            identity=_identify(nwbfile, path),
+            identity=_identify(nwbfile, find_source(path).name),
             signals=tuple(_list_signals(nwbfile)),
             units=_summarise_units(nwbfile),
             trials=tuple(_list_trial_columns(nwbfile)),
@@ -88,10 +87,10 @@ def inspect_nwb(path: str | Path, config: ReadConfig | None = None, **settings: 
         )
 
 
-def _identify(nwbfile: NWBFile, path: Path) -> dict[str, str]:
+def _identify(nwbfile: NWBFile, name: str) -> dict[str, str]:
     subject = nwbfile.subject
     return {
-        "file": path.name,
+        "file": name,
         "identifier": str(nwbfile.identifier),
         "session start": str(nwbfile.session_start_time),
         "description": str(nwbfile.session_description),

@@ -17,7 +17,6 @@ from nwbrnn.preprocessing import smooth_counts
 from nwbrnn.preprocessing.smoothing import TRUNCATE
 from nwbrnn.readers.choices import RAW_SAMPLING_RATE, Choice
 from nwbrnn.readers.discovery import Signal
-from nwbrnn.readers.file import compute_sha256, open_nwb
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.series import TICKS_PER_SECOND, Ticks, read_binned, read_centres, to_ticks
 from nwbrnn.readers.task import create_task_inputs
@@ -29,6 +28,7 @@ from nwbrnn.readers.units import (
     read_unit_columns,
 )
 from nwbrnn.schema import COORDINATES, VARIABLES
+from nwbrnn.storage import Source, find_source, open_nwb
 
 MIN_OBSERVED = 0.5  # units observed in a smaller part of the bins are left out
 
@@ -67,19 +67,20 @@ def read_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any
     ConfigError
         If a setting is unknown or does not fit the file.
     """
-    path = Path(path)
+    source = find_source(path)
     given = (config or ReadConfig()).model_dump() | settings
     config = parse_settings(ReadConfig, given, source="read_nwb")
-    with open_nwb(path) as nwbfile:
-        plan = plan_reading(nwbfile, config, path=str(path))
-        return _execute(nwbfile, plan, config, path=path)
+    with open_nwb(path, follow_links=config.follow_links) as nwbfile:
+        plan = plan_reading(nwbfile, config, path=source.text)
+        return _execute(nwbfile, plan, config, source=source)
 
 
-def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: Path) -> xr.Dataset:
+def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source) -> xr.Dataset:
     """Read what was planned."""
-    outputs = _read_outputs(plan, config, path=str(path))
-    neurons = _read_neurons(nwbfile, plan, config, path=str(path))
-    inputs = _read_inputs(plan, config, path=str(path))
+    path = source.text
+    outputs = _read_outputs(plan, config, path=path)
+    neurons = _read_neurons(nwbfile, plan, config, path=path)
+    inputs = _read_inputs(plan, config, path=path)
     mask = outputs.covered & neurons.covered & inputs.covered
     recorded = np.asarray(mask.any(axis=1))
     if not recorded.any():
@@ -103,7 +104,7 @@ def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: Path) ->
         coords,
         bin_size=plan.bin_size,
         units={"outputs": ", ".join(unit_names), "inputs": "1"},
-        attrs=_describe(nwbfile, config, choices, path=path),
+        attrs=_describe(nwbfile, config, choices, source=source),
     )
 
 
@@ -264,11 +265,13 @@ def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_]) -> dict[str, A
     return coords
 
 
-def _describe(nwbfile: NWBFile, config: ReadConfig, choices: list[Choice], *, path: Path) -> dict[str, str]:
+def _describe(
+    nwbfile: NWBFile, config: ReadConfig, choices: list[Choice], *, source: Source
+) -> dict[str, str]:
     """Return the provenance of a Dataset."""
     return {
-        "source_file": path.name,
-        "source_sha256": compute_sha256(path),
+        "source_file": source.text if source.is_remote else source.name,
+        "source_sha256": source.compute_sha256() or "",
         "source_identifier": str(nwbfile.identifier),
         "source_object_id": str(nwbfile.object_id),
         "session_description": str(nwbfile.session_description),

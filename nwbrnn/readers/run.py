@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, ReadError, SchemaError, UnsupportedFileError
-from nwbrnn.readers.file import one_line, open_nwb
 from nwbrnn.readers.trials import label_values
 from nwbrnn.schema import COORDINATES, VARIABLES, validate
+from nwbrnn.storage import one_line, open_nwb
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
 _COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)

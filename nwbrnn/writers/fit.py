@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pynwb import NWBHDF5IO, NWBFile, ProcessingModule, TimeSeries
+from pynwb import NWBFile, ProcessingModule, TimeSeries
 from pynwb.base import TimeSeriesReference
 from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
 
-from nwbrnn.errors import ExportError
+from nwbrnn.errors import ExportError, ReadError
 from nwbrnn.result import FitResult
 from nwbrnn.schema import COORDINATES, TRIAL, UNIT
+from nwbrnn.storage import Source, find_source, open_nwb
 from nwbrnn.writers.atomic import check_output, write_nwbfile
 from nwbrnn.writers.session_time import Layer, create_series, lay_out
 from nwbrnn.writers.tables import compress, create_table, link_rows
@@ -75,9 +76,9 @@ def write_fit(result: FitResult, source: str | Path, path: str | Path, *, overwr
     ExportError
         If the source cannot be read, would be overwritten, or the file cannot be written.
     """
-    source, path = Path(source), Path(path)
-    check_output(path, overwrite=overwrite, others=[source])
-    nwbfile = _create_nwbfile(source, result.recorded)
+    path = Path(path)
+    check_output(path, overwrite=overwrite, others=[Path(source)])
+    nwbfile = _create_nwbfile(source, result)
     _add_trials(nwbfile, result.recorded)
     text = "a recurrent network fitted to this session, what it predicts, and how well"
     module = nwbfile.create_processing_module(MODULE, text)
@@ -85,16 +86,17 @@ def write_fit(result: FitResult, source: str | Path, path: str | Path, *, overwr
     _add_model(nwbfile, module, result)
     _add_scores(module, result)
     nwbfile.add_scratch(
-        json.dumps(_describe(result, source)), name="nwbrnn_fit", description="settings and provenance, JSON"
+        json.dumps(_describe(result, find_source(source))),
+        name="nwbrnn_fit",
+        description="settings and provenance, JSON",
     )
     write_nwbfile(nwbfile, path, overwrite=overwrite)
 
 
-def _create_nwbfile(source: Path, recorded: xr.Dataset) -> NWBFile:
+def _create_nwbfile(source: str | Path, result: FitResult) -> NWBFile:
     """Return a new file with the session, the subject and the fitted units of the source."""
     try:
-        with NWBHDF5IO(str(source), "r") as io:
-            original = io.read()
+        with open_nwb(source, follow_links=_may_follow_links(result)) as original:
             carried = {name: _detach(getattr(original, name)) for name in _CARRIED}
             subject = None
             if original.subject is not None:
@@ -107,10 +109,15 @@ def _create_nwbfile(source: Path, recorded: xr.Dataset) -> NWBFile:
                 subject=subject,
                 **{name: value for name, value in carried.items() if value is not None},
             )
-            _add_units(nwbfile, original.units, recorded)
-    except OSError as error:
+            _add_units(nwbfile, original.units, result.recorded)
+    except ReadError as error:
         raise ExportError(f"{source}: expected the source of the fit, but it cannot be read") from error
     return nwbfile
+
+
+def _may_follow_links(result: FitResult) -> bool:
+    """Return whether the source was read with permission to follow links out of it."""
+    return bool(json.loads(result.recorded.attrs.get("read_config", "{}")).get("follow_links", False))
 
 
 def _detach(value: Any) -> Any:
@@ -306,7 +313,7 @@ def _get_output_units(recorded: xr.Dataset) -> list[str]:
     return list(recorded["output_units"].values.tolist())
 
 
-def _describe(result: FitResult, source: Path) -> dict[str, Any]:
+def _describe(result: FitResult, source: Source) -> dict[str, Any]:
     """Return settings and provenance."""
     attrs = {k: v for k, v in result.recorded.attrs.items() if isinstance(v, str | int | float)}
     return {

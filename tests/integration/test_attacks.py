@@ -9,7 +9,7 @@ import pytest
 import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError, OutputExistsError
 from nwbrnn.readers.discovery import find_signals
-from nwbrnn.readers.file import open_nwb
+from nwbrnn.storage import open_nwb
 from nwbrnn.readers.series import read_binned, to_ticks
 
 QUICK = ("--epochs", "2", "--hidden", "20")

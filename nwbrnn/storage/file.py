@@ -1,0 +1,184 @@
+"""The one opener of NWB files: what cannot be read is refused here, with the reason."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+from pynwb import NWBHDF5IO, NWBFile
+
+from nwbrnn.errors import NwbrnnError, ReadError, UnsupportedFileError
+from nwbrnn.storage.source import Source, find_source
+from nwbrnn.storage.store import Store, find_links_outside, one_line
+
+
+@contextlib.contextmanager
+def open_nwb(path: str | Path, *, follow_links: bool = False) -> Iterator[NWBFile]:
+    """Open an NWB file for reading and close it afterwards.
+
+    Parameters
+    ----------
+    path
+        A local HDF5 file or Zarr folder, or an address as for :func:`nwbrnn.storage.find_source`.
+    follow_links
+        Whether links may lead out of the file.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If there is no such file, or it is not NWB, NWB 1.x, truncated or otherwise damaged, if it has links
+        to other files that may not be followed, or if a package is missing that reads it.
+    ReadError
+        If data in it cannot be read later.
+    """
+    source = find_source(path)
+    with contextlib.closing(open_store(source, follow_links=follow_links)) as store:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # remarks of pynwb on old namespaces
+                nwbfile = store.closing.enter_context(_create_io(source, store)).read()
+        except NwbrnnError:
+            raise
+        except Exception as error:  # hdmf raises many kinds, bare Exception among them
+            raise UnsupportedFileError(
+                f"{source.text}: expected a readable NWB file, but pynwb cannot build it: {one_line(error)}; "
+                "run 'python -m pynwb.validation_cli' or 'pynwb-validate' on it to see what is wrong"
+            ) from error
+        try:
+            yield nwbfile
+        except NwbrnnError:
+            raise
+        except Exception as error:  # damaged files raise any kind, wherever they are touched
+            raise ReadError(
+                f"{source.text}: a part of the file cannot be read, it may be damaged: "
+                f"{type(error).__name__}: {one_line(error)}; get a fresh copy, or report this"
+            ) from error
+
+
+def open_store(source: Source, *, follow_links: bool = False) -> Store:
+    """Open the groups and arrays of an NWB file, HDF5 or Zarr.
+
+    Raises
+    ------
+    UnsupportedFileError
+        As :func:`open_nwb`.
+    """
+    stack = contextlib.ExitStack()
+    try:
+        root = _open_zarr(source) if source.is_zarr else _open_hdf5(source, stack)
+        store = Store(root, stack)
+        _check_version(source, root)
+        outside = [] if follow_links else find_links_outside(root)
+    except NwbrnnError:
+        stack.close()
+        raise
+    except Exception as error:
+        stack.close()
+        raise UnsupportedFileError(
+            f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; "
+            "if it was downloaded or copied, get a fresh copy"
+        ) from error
+    if outside:
+        stack.close()
+        raise UnsupportedFileError(
+            f"{source.text}: expected a file that stands alone, but it links to others: "
+            f"{', '.join(outside[:5])}; if you trust them, allow it with follow_links (--follow-links)"
+        )
+    return store
+
+
+def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
+    """Open HDF5, local or from a server."""
+    if not source.is_remote:
+        if not _is_hdf5(Path(source.url)):
+            raise UnsupportedFileError(
+                f"{source.text}: expected an NWB file in HDF5, but it is not HDF5; give a .nwb file"
+            )
+        return stack.enter_context(h5py.File(source.url, "r"))
+    try:
+        stream = stack.enter_context(source.open_bytes())
+        signature = stream.read(8)
+    except NwbrnnError:
+        raise
+    except Exception as error:  # of aiohttp, of botocore
+        raise UnsupportedFileError(
+            f"{source.text}: cannot be fetched: {type(error).__name__}: {one_line(error)}; check the address, "
+            "and that its server gives parts of files (range requests), or download it"
+        ) from error
+    if signature != _SIGNATURE:
+        raise UnsupportedFileError(
+            f"{source.text}: expected an NWB file in HDF5, but it is not HDF5; give another address"
+        )
+    return stack.enter_context(h5py.File(stream, "r"))
+
+
+def _open_zarr(source: Source) -> Any:
+    """Open Zarr, local or from a server."""
+    zarr = _import_zarr(source)
+    if source.is_remote:
+        source.find_filesystem()
+    elif (Path(source.url) / "zarr.json").exists() and zarr.__version__.startswith("2."):
+        raise UnsupportedFileError(
+            f"{source.text}: this is Zarr 3, which needs hdmf-zarr 0.14 or newer (Python 3.12 or newer), but "
+            f"zarr {zarr.__version__} is installed; use Python 3.12: pip install 'nwbrnn[zarr]'"
+        )
+    options = {"storage_options": source.storage_options} if source.is_remote else {}
+    try:
+        return zarr.open_consolidated(source.url, mode="r", **options)
+    except (KeyError, ValueError):  # never consolidated
+        return zarr.open_group(source.url, mode="r", **options)
+
+
+def _import_zarr(source: Source) -> Any:
+    try:
+        import hdmf_zarr  # noqa: F401
+        import zarr
+    except ImportError as error:
+        raise UnsupportedFileError(
+            f"{source.text}: reading Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
+        ) from error
+    return zarr
+
+
+def _create_io(source: Source, store: Store) -> Any:
+    """Return the pynwb or hdmf-zarr reader of an opened file."""
+    if not source.is_zarr:
+        return NWBHDF5IO(file=store.root, mode="r")
+    import hdmf_zarr
+
+    name = "NWBZarrIO"
+    if getattr(store.root.metadata, "zarr_format", 2) == 2 and hasattr(hdmf_zarr, "NWBZarrV2IO"):
+        name = "NWBZarrV2IO"
+    options = {"storage_options": source.storage_options} if source.is_remote else {}
+    return getattr(hdmf_zarr, name)(source.url, mode="r", **options)
+
+
+def _check_version(source: Source, root: Any) -> None:
+    """Refuse what is not NWB 2."""
+    version = root.attrs.get("nwb_version")
+    if version is None and isinstance(root, h5py.File):  # NWB 1 has a dataset
+        version = root["nwb_version"][()] if "nwb_version" in root else None
+    if version is None:
+        raise UnsupportedFileError(
+            f"{source.text}: expected an NWB file, but it has no 'nwb_version'; give a .nwb file"
+        )
+    text = version.decode() if isinstance(version, bytes) else str(version)
+    if not text.removeprefix("NWB-").startswith("2"):
+        raise UnsupportedFileError(
+            f"{source.text}: expected NWB 2, but got version {text!r}; "
+            "convert it to NWB 2 with NeuroConv or with the tool that made it"
+        )
+
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Return whether the file begins with the HDF5 signature; unreadable files do not."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8) == _SIGNATURE
+    except OSError:
+        return False

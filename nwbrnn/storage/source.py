@@ -1,0 +1,138 @@
+"""Where a file is: a local path, a URL, or an asset of the DANDI archive."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from nwbrnn.errors import UnsupportedFileError
+
+BLOCK_SIZE = 1 << 20
+"""What is fetched at once from a server. Of the caches tried, blocks of 1 MiB needed the fewest requests."""
+MAX_BLOCKS = 64
+
+_REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
+_DANDI = re.compile(r"dandi://(?P<dandiset>[^/@]+)/(?P<path>.+?)(@(?P<version>draft|\d[\d.]*))?")
+_HASHED = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read.
+
+    Attributes
+    ----------
+    text
+        As the user gave it, for messages.
+    url
+        A local path, or an ``http(s)://`` or ``s3://`` address.
+    is_remote
+        Whether it has to be fetched.
+    is_zarr
+        Whether it is a Zarr store and not an HDF5 file.
+    """
+
+    text: str
+    url: str
+    is_remote: bool
+    is_zarr: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the file, without its folder."""
+        return PurePosixPath(urlsplit(self.url).path).name if self.is_remote else Path(self.url).name
+
+    def open_bytes(self) -> Any:
+        """Return a remote file as a seekable stream that fetches only the blocks that are needed."""
+        filesystem, path = self.find_filesystem()
+        options = {"cache_type": "blockcache", "cache_options": {"maxblocks": MAX_BLOCKS}}
+        return filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options)
+
+    def find_filesystem(self) -> tuple[Any, str]:
+        """Return fsspec's file system of a remote file, and the path in it."""
+        try:
+            from fsspec.core import url_to_fs
+
+            return url_to_fs(self.url, **self.storage_options)  # type: ignore[no-any-return]
+        except ImportError as error:
+            raise UnsupportedFileError(
+                f"{self.text}: reading from a server needs packages that are not installed ({error}); "
+                "pip install 'nwbrnn[remote]'"
+            ) from error
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """Options of fsspec; buckets are read without credentials where there are none."""
+        if not self.url.startswith("s3:"):
+            return {}
+        from botocore.session import get_session
+
+        return {"anon": get_session().get_credentials() is None}
+
+    def compute_sha256(self) -> str | None:
+        """Return the SHA-256 of a local file as hexadecimal text; ``None`` if that means fetching it whole."""
+        if self.is_remote or self.is_zarr:
+            return None
+        digest = hashlib.sha256()
+        with Path(self.url).open("rb") as stream:
+            while chunk := stream.read(_HASHED):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+
+def find_source(path: str | Path) -> Source:
+    """Return where a file is.
+
+    Parameters
+    ----------
+    path
+        A local path, ``http://``, ``https://``, ``s3://`` or ``dandi://DANDISET/path[@version]``.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If there is no such file, or no such asset in the archive.
+    """
+    text = str(path)
+    if _REMOTE.match(text):
+        text = re.sub(r"^(\w+):/+", r"\1://", text)  # pathlib makes one slash of two
+        url = _resolve_dandi(text) if text.startswith("dandi:") else text
+        return Source(text, url, is_remote=True, is_zarr=_looks_like_zarr(text) or _looks_like_zarr(url))
+    local = Path(text)
+    if not local.exists():
+        raise UnsupportedFileError(f"{text}: expected an NWB file, but there is no such file")
+    if local.is_dir() and not any((local / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
+        raise UnsupportedFileError(
+            f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
+        )
+    return Source(text, text, is_remote=False, is_zarr=local.is_dir())
+
+
+def _looks_like_zarr(url: str) -> bool:
+    return re.sub(r"@[\w.]+$", "", urlsplit(url).path).rstrip("/").endswith(".zarr")
+
+
+def _resolve_dandi(text: str) -> str:
+    """Return the address of an asset of the DANDI archive."""
+    match = _DANDI.fullmatch(text)
+    if match is None:
+        raise UnsupportedFileError(f"{text}: expected dandi://DANDISET/path or dandi://DANDISET/path@version")
+    try:
+        from dandi.dandiapi import DandiAPIClient
+    except ImportError as error:
+        raise UnsupportedFileError(
+            f"{text}: reading from the DANDI archive needs the package dandi; pip install 'nwbrnn[dandi]'"
+        ) from error
+    try:
+        with DandiAPIClient() as client:
+            dandiset = client.get_dandiset(match["dandiset"], match["version"] or "draft")
+            asset = dandiset.get_asset_by_path(match["path"])
+            return str(asset.get_content_url(follow_redirects=1, strip_query=True))
+    except Exception as error:  # of requests, of dandi
+        reason = " ".join(str(error).split())[:300]
+        raise UnsupportedFileError(
+            f"{text}: expected an asset of the DANDI archive, but {type(error).__name__}: {reason}; "
+            "check the dandiset, the version and the path"
+        ) from error
