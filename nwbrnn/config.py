@@ -16,6 +16,8 @@ from pydantic import (
 
 from nwbrnn.errors import ConfigError
 
+Role = Literal["emg", "force", "kinematics", "inputs", "rates", "spike_counts", "trials"]
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -32,6 +34,9 @@ class _Settings(BaseModel):
 class ReadConfig(_Settings):
     """What to take from an NWB file. ``None`` or ``"auto"``: found by rule, and the choice is reported."""
 
+    map: dict[Role, str] = Field(
+        {}, description="role -> path of the object that has it (or paths with commas); always wins"
+    )
     outputs: str | tuple[str, ...] = Field(
         "auto", description="'emg', 'force', 'kinematics', or paths such as processing/behavior/force"
     )
@@ -45,13 +50,21 @@ class ReadConfig(_Settings):
         "auto", description="'spikes' (smoothed counts) or the path of a series of firing rates"
     )
     align_to: str | None = Field(None, description="trial column with the time that becomes 0")
-    window: tuple[float, float] | None = Field(None, description="start and stop around it [s]")
+    window: tuple[float, float] | Literal["trial"] | None = Field(
+        None, description="start and stop around it [s], or 'trial': whole trials, bins outside masked"
+    )
     bin_size: float | None = Field(None, gt=0, description="width of a time bin [s]")
     condition: str | tuple[str, ...] | None = Field(
         None, description="trial column, or columns, that name the condition"
     )
     where: dict[str, str] | None = Field(
         None, description="trials to keep: column -> value, or values with commas; {} keeps all"
+    )
+    sectors: int = Field(
+        8, ge=2, description="conditions made of a direction that nearly each trial has of its own"
+    )
+    units: dict[str, str] = Field(
+        {}, description="units to keep: column -> value, or values with commas, such as location: M1"
     )
     smoothing: float = Field(
         0.05, ge=0, le=10, description="standard deviation of the Gaussian that turns counts into rates [s]"
@@ -64,7 +77,7 @@ class ReadConfig(_Settings):
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:
-        if self.window is not None and not self.window[0] < self.window[1]:
+        if isinstance(self.window, tuple) and not self.window[0] < self.window[1]:
             raise ValueError(f"window: expected start < stop, but got {self.window}")
         return self
 

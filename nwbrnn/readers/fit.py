@@ -14,7 +14,7 @@ from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, ReadError, UnsupportedFileError
 from nwbrnn.evaluation import Score, Scores
-from nwbrnn.readers.trials import read_plain_columns
+from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.result import FitResult
 from nwbrnn.storage import one_line, open_nwb
 

@@ -13,7 +13,7 @@ from nwbrnn.errors import NwbrnnError
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.plan import plan_reading
-from nwbrnn.readers.trials import read_plain_columns
+from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.storage import find_source, open_nwb
 
 

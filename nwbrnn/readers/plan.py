@@ -1,6 +1,7 @@
 """What will be read from a file: all choices, before any data are."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,14 @@ from pynwb import NWBFile
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError
-from nwbrnn.readers import choices as rules
+from nwbrnn.readers import choices as objects
+from nwbrnn.readers import trial_choices as rules
+from nwbrnn.readers.binned import BinnedCounts, find_binned
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal, find_signals
-from nwbrnn.readers.trials import label_values, read_trials
+from nwbrnn.readers.times import Ticks, to_ticks
+from nwbrnn.readers.trials import fill_stop_times, label_sectors, label_values, read_trials
+from nwbrnn.readers.units import read_unit_columns
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,12 @@ class Plan:
 
     Attributes
     ----------
-    outputs, inputs, rates
-        Signals to read; no inputs: built from the trial table; no rates: from spikes.
+    outputs, inputs
+        Signals to read; no inputs: built from the trial table.
+    rates, counts
+        Recorded rates, or spikes counted in bins; neither: from spike times.
+    units
+        The units to keep, as rows of the units table.
     output_names
         Names of all channels of the outputs.
     trials
@@ -31,8 +40,14 @@ class Plan:
         The column that becomes time 0 and its times, shape (n_trials,) [s].
     shown, shown_from, go
         Columns of the condition, that which tells when the subject is shown it, and that of the go cue.
+    sectors
+        Number of sectors that make the conditions, if these are continuous directions.
     start, n_bins, bin_size
         Start of the window relative to the alignment [s], number and width of its bins [s].
+    whole_trials
+        Whether only bins inside each trial count.
+    session
+        First start and last stop of all trials of the file [s].
     resolution
         Spikes are real only to this time [s]; 0 if they are exact.
     choices
@@ -42,6 +57,8 @@ class Plan:
     outputs: tuple[Signal, ...]
     inputs: tuple[Signal, ...]
     rates: Signal | None
+    counts: Signal | BinnedCounts | None
+    units: NDArray[np.int64]
     output_names: tuple[str, ...]
     trials: pd.DataFrame
     align_to: str
@@ -49,9 +66,12 @@ class Plan:
     shown: tuple[str, ...]
     shown_from: str | None
     go: str | None
+    sectors: int | None
     start: float
     n_bins: int
     bin_size: float
+    whole_trials: bool
+    session: tuple[float, float]
     resolution: float
     choices: tuple[Choice, ...]
 
@@ -63,10 +83,34 @@ class Plan:
     @property
     def conditions(self) -> NDArray[np.str_]:
         """Label of each trial's condition, shape (n_trials,)."""
+        if self.sectors is not None:
+            return label_sectors(self.trials[self.shown[0]], self.sectors)
         if len(self.shown) == 1:
             return label_values(self.trials[self.shown[0]])
         parts = [[f"{name}={v}" for v in label_values(self.trials[name])] for name in self.shown]
         return np.array([", ".join(row) for row in zip(*parts, strict=True)] or ["all"] * len(self.trials))
+
+    @property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Start and stop of each trial, the stop infinite if nobody knows [s]."""
+        return self.trials["start_time"].to_numpy(np.float64), fill_stop_times(self.trials)
+
+    def compute_edges(self, *, n_pad: int = 0) -> Ticks:
+        """Return the bin edges of each trial, shape (n_trials, n_bins + 2 n_pad + 1) [ticks]."""
+        bins = np.arange(-n_pad, self.n_bins + n_pad + 1)
+        return to_ticks(self.align_times)[:, np.newaxis] + to_ticks(self.start + bins * self.bin_size)
+
+
+class _Objects(NamedTuple):
+    """What is read, besides trials."""
+
+    outputs: tuple[Signal, ...]
+    output_names: tuple[str, ...]
+    inputs: tuple[Signal, ...]
+    rates: Signal | None
+    counts: Signal | BinnedCounts | None
+    units: NDArray[np.int64]
+    choices: list[Choice]
 
 
 def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
@@ -78,52 +122,25 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         If units, trials, outputs or a column are missing.
     ConfigError
         If a setting does not fit the file.
+    ReadError
+        If a series to read has no times.
     """
-    n_units = 0 if nwbfile.units is None else len(nwbfile.units)
-    if not n_units:
-        raise MissingDataError(f"{path}: units: expected a table of units, but the file has none")
-    table = read_trials(nwbfile, path=path)
-    signals = find_signals(nwbfile)
-    outputs, outputs_choice = rules.choose_outputs(signals, config, path=path)
-    names = rules.check_channels(outputs, config, path=path)
-    inputs, inputs_choice = rules.choose_inputs(signals, config, path=path)
-    rates, rates_choice = rules.choose_rates(signals, n_units, config, path=path)
-    if rates is None and "spike_times" not in nwbfile.units.colnames:
-        raise MissingDataError(
-            f"{path}: units: expected the column spike_times or a series of firing rates, but there are only "
-            f"{', '.join(nwbfile.units.colnames)}; name a series of rates with rates (--rates)"
-        )
-    trials, trials_choice = rules.choose_trials(table, config, path=path)
-    align_to, times, align_choice = rules.choose_alignment(trials, config, path=path)
-    trials, times = trials[np.isfinite(times)], times[np.isfinite(times)]
-    shown, condition_choice = rules.choose_condition(trials, config, path=path)
-    known = trials[list(shown)].notna().all(axis=1).to_numpy()
-    if not known.any():
-        raise MissingDataError(
-            f"{path}: intervals/trials: expected trials with {align_to} and {', '.join(shown)}, "
-            "but one is NaN in all of them; choose another align_to or condition"
-        )
-    trials, times = trials[known], times[known]
-
-    resolution = float(nwbfile.units.resolution or 0.0) if rates is None else 0.0
-    used = (*outputs, *inputs, *((rates,) if rates else ()))
-    intervals = {signal.path: signal.interval for signal in used}
-    if resolution > 0:
-        intervals["units/spike_times"] = resolution
+    what = _choose_objects(nwbfile, config, path=path)
+    which = _choose_trials(nwbfile, what.counts, config, path=path)
+    times = which.times
+    intervals, resolution = _find_intervals(nwbfile, what)
     bin_size, bin_choice = rules.choose_bin_size(intervals, config, path=path)
-    if resolution <= bin_size / rules.FINE_PART:
-        resolution = 0.0
-    start, n_bins, window_choice = rules.choose_window(
-        trials, times, config, bin_size=bin_size, align_to=align_to, path=path
+    start, n_bins, whole_trials, window_choice = rules.choose_window(
+        which, config, counts=what.counts, bin_size=bin_size, path=path
     )
-    choices = [outputs_choice, rates_choice, inputs_choice, trials_choice, align_choice]
-    choices += [condition_choice, bin_choice, window_choice]
-    choices += rules.note_oddities(used)
+    choices = [*what.choices, *which.choices, bin_choice, window_choice]
     choices += rules.note_overlap(times, n_bins * bin_size)
     shown_from = go = None
-    if not inputs:
-        shown_from, go, task_choice = rules.choose_task_inputs(trials, shown)
+    if not what.inputs:
+        shown_from, go, task_choice = rules.choose_task_inputs(which.trials, which.shown)
         choices.append(task_choice)
+    if resolution <= bin_size / rules.FINE_PART:
+        resolution = 0.0
     if resolution:
         times = np.rint(times / resolution) * resolution
         reason = (
@@ -131,19 +148,86 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         )
         choices.append(Choice("time grid", f"{resolution:g} s", reason))
     return Plan(
-        outputs=outputs,
-        inputs=inputs,
-        rates=rates,
-        output_names=tuple(names),
-        trials=trials,
-        align_to=align_to,
+        outputs=what.outputs,
+        output_names=what.output_names,
+        inputs=what.inputs,
+        rates=what.rates,
+        counts=what.counts,
+        units=what.units,
+        trials=which.trials,
+        align_to=which.align_to,
         align_times=times,
-        shown=shown,
+        shown=which.shown,
         shown_from=shown_from,
         go=go,
+        sectors=config.sectors if which.continuous else None,
         start=start,
         n_bins=n_bins,
         bin_size=bin_size,
+        whole_trials=whole_trials,
+        session=which.session,
         resolution=resolution,
         choices=tuple(choices),
     )
+
+
+def _choose_objects(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> _Objects:
+    """Choose outputs, inputs, neurons and units."""
+    signals = objects.apply_map(find_signals(nwbfile), config, path=path)
+    outputs, outputs_choice = objects.choose_outputs(signals, config, path=path)
+    outputs, names = objects.choose_channels(outputs, config, path=path)
+    inputs, inputs_choice = objects.choose_inputs(signals, config, path=path)
+    rates, counts, rates_choice = objects.choose_neurons(
+        signals, find_binned(nwbfile), config, units=nwbfile.units, path=path
+    )
+    n_units = len(nwbfile.units) if nwbfile.units else _count_units(rates or counts)
+    units, units_choice = objects.choose_units(read_unit_columns(nwbfile), n_units, config, path=path)
+    used = [*outputs, *inputs, *(s for s in (rates, counts) if isinstance(s, Signal))]
+    choices = [outputs_choice, rates_choice, units_choice, inputs_choice, *objects.note_oddities(used)]
+    return _Objects(outputs, tuple(names), inputs, rates, counts, units, choices)
+
+
+def _count_units(source: Signal | BinnedCounts | None) -> int:
+    """Return the number of units of a file without a table of them."""
+    return (
+        int(source.rows.max()) + 1 if isinstance(source, BinnedCounts) else source.shape[1] if source else 0
+    )
+
+
+def _choose_trials(
+    nwbfile: NWBFile, counts: Signal | BinnedCounts | None, config: ReadConfig, *, path: str
+) -> rules.Trials:
+    """Choose the trials with an alignment and a condition."""
+    table, table_name, table_choice = rules.choose_table(nwbfile, config, path=path)
+    everything = read_trials(nwbfile, table)
+    trials, trials_choice = rules.choose_trials(everything, config, path=path)
+    align_to, times, align_choice = rules.choose_alignment(trials, config, counts=counts, path=path)
+    trials, times = trials[np.isfinite(times)], times[np.isfinite(times)]
+    shown, continuous, condition_choice = rules.choose_condition(trials, config, path=path)
+    known = trials[list(shown)].notna().all(axis=1).to_numpy()
+    if not known.any():
+        raise MissingDataError(
+            f"{path}: {table_name}: expected trials with {align_to} and {', '.join(shown)}, "
+            "but one is NaN in all of them; choose another align_to or condition"
+        )
+    bounds = everything[["start_time", "stop_time"]].to_numpy(np.float64)
+    finite = bounds[np.isfinite(bounds)]
+    session = (finite.min(initial=np.inf), finite.max(initial=-np.inf))
+    choices = [table_choice, trials_choice, align_choice, condition_choice]
+    return rules.Trials(trials[known], align_to, times[known], shown, continuous, session, choices)
+
+
+def _find_intervals(nwbfile: NWBFile, what: _Objects) -> tuple[dict[str, float], float]:
+    """Return the time between samples of everything that is read, and the resolution of the spikes [s]."""
+    used = [*what.outputs, *what.inputs, *(s for s in (what.rates, what.counts) if isinstance(s, Signal))]
+    intervals = {signal.path: signal.interval for signal in used}
+    resolution = 0.0
+    if isinstance(what.counts, BinnedCounts):
+        intervals[what.counts.path] = what.counts.width
+        if what.counts.events is None:
+            resolution = what.counts.width
+    elif what.rates is None and what.counts is None:
+        resolution = float(nwbfile.units.resolution or 0.0)
+        if resolution > 0:
+            intervals["units/spike_times"] = resolution
+    return intervals, resolution

@@ -1,7 +1,6 @@
 """read_nwb: an NWB file, recorded or simulated, becomes the Dataset."""
 
 import json
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,17 @@ from pynwb import NWBFile
 from nwbrnn.config import ReadConfig, parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
-from nwbrnn.preprocessing import smooth_counts
-from nwbrnn.preprocessing.smoothing import TRUNCATE
-from nwbrnn.readers.choices import RAW_SAMPLING_RATE, Choice
+from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal
+from nwbrnn.readers.neurons import Part, read_neurons
 from nwbrnn.readers.plan import Plan, plan_reading
-from nwbrnn.readers.series import TICKS_PER_SECOND, Ticks, read_binned, read_centres, to_ticks
+from nwbrnn.readers.series import read_binned
 from nwbrnn.readers.task import create_task_inputs
-from nwbrnn.readers.units import (
-    SpikeTrains,
-    count_spikes,
-    find_observed,
-    read_spike_trains,
-    read_unit_columns,
-)
+from nwbrnn.readers.times import to_ticks
 from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.storage import Source, find_source, open_nwb
 
-MIN_OBSERVED = 0.5  # units observed in a smaller part of the bins are left out
+RAW_SAMPLING_RATE = 500.0  # EMG sampled faster, and on both sides of zero, is raw [Hz]
 
 
 def read_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
@@ -42,13 +34,14 @@ def read_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any
     Parameters
     ----------
     path
-        An NWB 2 file in HDF5.
+        An NWB 2 file, HDF5 or Zarr: a local path, ``http(s)://``, ``s3://`` or
+        ``dandi://DANDISET/path[@version]``.
     config
         Settings made before.
     **settings
-        The fields of :class:`nwbrnn.ReadConfig`, over those of ``config``: ``outputs``, ``channels``,
-        ``inputs``, ``rates``, ``align_to``, ``window`` [s], ``bin_size`` [s], ``condition``, ``where``,
-        ``smoothing`` [s], ``emg`` and ``nan``.
+        The fields of :class:`nwbrnn.ReadConfig`, over those of ``config``: ``map``, ``outputs``,
+        ``channels``, ``inputs``, ``rates``, ``units``, ``align_to``, ``window`` [s], ``bin_size`` [s],
+        ``condition``, ``sectors``, ``where``, ``smoothing`` [s], ``emg``, ``nan`` and ``follow_links``.
 
     Returns
     -------
@@ -79,23 +72,27 @@ def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source
     """Read what was planned."""
     path = source.text
     outputs = _read_outputs(plan, config, path=path)
-    neurons = _read_neurons(nwbfile, plan, config, path=path)
+    neurons = read_neurons(nwbfile, plan, config, path=path)
     inputs = _read_inputs(plan, config, path=path)
-    mask = outputs.covered & neurons.covered & inputs.covered
+    usable, invalid = _find_usable(nwbfile, plan)
+    mask = outputs.covered & neurons.covered & inputs.covered & usable
     recorded = np.asarray(mask.any(axis=1))
     if not recorded.any():
         raise MissingDataError(
             f"{path}: expected trials in which outputs and units were recorded together, but there are none; "
             "choose another align_to or window, or other outputs"
         )
-    choices = [*plan.choices, *outputs.choices, *neurons.choices]
+    choices = [*plan.choices, *outputs.choices, *neurons.choices, *invalid]
     if not recorded.all():
         reason = "nothing was recorded in their window"
         choices.append(Choice("trials left out", str((~recorded).sum()), reason))
     variables: dict[str, Any] = {"mask": mask[recorded]}
     for name, values in (outputs.values | neurons.values | inputs.values).items():
-        masked = np.where(mask[..., np.newaxis], values, np.nan).astype(np.float32)
-        variables[name] = (masked if values.dtype.kind == "f" else values)[recorded]
+        kept = values if recorded.all() else values[recorded]
+        if values.dtype.kind == "f":
+            kept = kept.astype(np.float32, copy=False)
+            kept[~variables["mask"]] = np.nan
+        variables[name] = kept
     coords: dict[str, Any] = {"time": plan.time} | outputs.coords | neurons.coords | inputs.coords
     coords |= _create_trial_coords(plan, recorded)
     unit_names = dict.fromkeys(outputs.coords["output_units"].tolist())
@@ -108,93 +105,58 @@ def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some variables and coordinates of the Dataset, and where they were recorded."""
-
-    values: dict[str, NDArray[Any]]
-    coords: dict[str, Any]
-    covered: NDArray[np.bool_]
-    choices: tuple[Choice, ...] = ()
-
-
-def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> _Part:
+def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
     """Read muscles, force or kinematics; raw EMG as its envelope."""
     _check_window(plan, path=path)
-    edges = _compute_edges(plan)
+    edges = plan.compute_edges()
     values, covered, choices = [], np.ones((len(edges), plan.n_bins), dtype=bool), []
     for signal in plan.outputs:
         raw = signal.role == "emg" and _is_raw(signal, config)
-        binned, here = read_binned(signal, edges, path=path, nan=config.nan, envelope=raw)
-        values.append(binned)
-        covered &= here
+        binned = read_binned(signal, edges, path=path, nan=config.nan, envelope=raw)
+        values.append(binned.values)
+        covered &= binned.covered
         if raw:
             reason = "given" if config.emg == "raw" else "sampled fast, on both sides of zero"
             choices.append(Choice("envelope", signal.path, f"raw EMG: {reason}", ("emg: envelope",)))
+        if binned.note:
+            choices.append(Choice("samples left out", signal.path, binned.note))
     units = [signal.unit for signal in plan.outputs for _ in signal.columns]
-    keep = np.isin(plan.output_names, config.channels or plan.output_names)
-    coords = {"output": np.array(plan.output_names)[keep], "output_units": np.array(units)[keep]}
-    return _Part({"outputs": np.concatenate(values, axis=2)[..., keep]}, coords, covered, tuple(choices))
+    coords = {"output": np.array(plan.output_names), "output_units": np.array(units)}
+    return Part({"outputs": np.concatenate(values, axis=2)}, coords, covered, tuple(choices))
 
 
-def _read_neurons(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> _Part:
-    """Read rates as recorded, or spikes and the rates smoothed from them."""
-    if plan.rates is None:
-        part = _read_spikes(nwbfile, plan, config, path=path)
-    else:
-        part = _read_rates(nwbfile, plan, plan.rates, nan=config.nan, path=path)
-    kept = part.coords["unit"]
-    columns = {name: ("unit", values[kept]) for name, values in read_unit_columns(nwbfile).items()}
-    return replace(part, coords=columns | part.coords)
-
-
-def _read_rates(nwbfile: NWBFile, plan: Plan, signal: Signal, *, nan: str, path: str) -> _Part:
-    """Read a series of rates, and spike counts if there are spikes."""
-    edges = _compute_edges(plan)
-    rates, covered = read_binned(signal, edges, path=path, nan=nan)
-    values: dict[str, NDArray[Any]] = {"rates": rates}
-    if "spike_times" in nwbfile.units.colnames:
-        values["spike_counts"] = count_spikes(read_spike_trains(nwbfile, path=path), edges)
-    return _Part(values, {"unit": np.arange(rates.shape[2])}, covered)
-
-
-def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> _Part:
-    """Read spike counts, and smooth them to rates."""
-    trains = read_spike_trains(nwbfile, path=path)
-    # bins on both sides of the window, so that smoothing knows what was before and after
-    n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.bin_size))
-    edges = _compute_edges(plan, n_pad=n_pad)
-    inside = slice(n_pad, n_pad + plan.n_bins)
-    tolerance = round(plan.bin_size * TICKS_PER_SECOND / 100)  # intervals may end a float's error early
-    observed = find_observed(trains, edges, tolerance=tolerance) & _find_extent(nwbfile, trains, edges)
-    kept, choices = _choose_observed(observed[:, inside], path=path)
-    covered = np.asarray(observed[..., kept].all(axis=2))
-    counts = count_spikes(trains, edges)[..., kept]
-    rates = smooth_counts(counts, bin_size=plan.bin_size, sigma=config.smoothing, valid=covered)
-    values = {"spike_counts": counts[:, inside], "rates": rates[:, inside]}
-    return _Part(values, {"unit": kept}, covered[:, inside], choices)
-
-
-def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> _Part:
+def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
     """Read recorded task inputs, or build them from the trial table."""
-    edges = _compute_edges(plan)
+    edges = plan.compute_edges()
     covered = np.ones((len(edges), plan.n_bins), dtype=bool)
     if not plan.inputs:
         inputs, names = create_task_inputs(plan)
-        return _Part({"inputs": inputs}, {"input": np.array(names)}, covered)
+        return Part({"inputs": inputs}, {"input": np.array(names)}, covered)
     values = []
     for signal in plan.inputs:
-        binned, here = read_binned(signal, edges, path=path, nan=config.nan)
-        values.append(binned)
-        covered &= here
+        binned = read_binned(signal, edges, path=path, nan=config.nan)
+        values.append(binned.values)
+        covered &= binned.covered
     names = [column for signal in plan.inputs for column in signal.columns]
-    return _Part({"inputs": np.concatenate(values, axis=2)}, {"input": np.array(names)}, covered)
+    return Part({"inputs": np.concatenate(values, axis=2)}, {"input": np.array(names)}, covered)
 
 
-def _compute_edges(plan: Plan, *, n_pad: int = 0) -> Ticks:
-    """Return the bin edges of each trial, shape (n_trials, n_bins + 2 n_pad + 1) [ticks]."""
-    bins = np.arange(-n_pad, plan.n_bins + n_pad + 1)
-    return to_ticks(plan.align_times)[:, np.newaxis] + to_ticks(plan.start + bins * plan.bin_size)
+def _find_usable(nwbfile: NWBFile, plan: Plan) -> tuple[NDArray[np.bool_], list[Choice]]:
+    """Return the bins outside of ``invalid_times`` and, for whole trials, inside of their trial."""
+    edges = plan.compute_edges()
+    first, last = edges[:, :-1], edges[:, 1:]
+    usable = np.ones(first.shape, dtype=bool)
+    if plan.whole_trials:
+        starts, stops = (to_ticks(np.nan_to_num(b, posinf=1e9))[:, np.newaxis] for b in plan.bounds)
+        tolerance = to_ticks(plan.bin_size / 100)
+        usable &= (first >= starts - tolerance) & (last <= stops + tolerance)
+    table = nwbfile.invalid_times
+    if table is None or len(table) == 0:
+        return usable, []
+    for start, stop in zip(table["start_time"].data[:], table["stop_time"].data[:], strict=True):
+        usable &= (last <= to_ticks(start)) | (first >= to_ticks(stop))
+    text = f"{len(table)} stretches"
+    return usable, [Choice("invalid times", text, "the file declares them; bins they touch are masked")]
 
 
 def _is_raw(signal: Signal, config: ReadConfig) -> bool:
@@ -209,45 +171,13 @@ def _is_raw(signal: Signal, config: ReadConfig) -> bool:
 
 def _check_window(plan: Plan, *, path: str) -> None:
     """Refuse a window that is longer than the recording of the outputs."""
-    samples = [read_centres(signal, path=path) for signal in plan.outputs]
-    recorded = max((s[-1] - s[0]) / TICKS_PER_SECOND for s in samples)
+    recorded = max(signal.extent[1] - signal.extent[0] for signal in plan.outputs)
     length = plan.n_bins * plan.bin_size
     if length > recorded + plan.bin_size:
         raise ConfigError(
             f"{path}: window: expected at most the {recorded:g} s of {plan.outputs[0].path}, "
             f"but got {length:g} s; use a shorter window (--window)"
         )
-
-
-def _find_extent(nwbfile: NWBFile, trains: SpikeTrains, edges: Ticks) -> NDArray[np.bool_]:
-    """Return the bins between first and last sign of a recording, shape (n_trials, n_bins, 1).
-
-    Only where the file does not say when units were observed.
-    """
-    if trains.observed is not None:
-        return np.ones((1, 1, 1), dtype=bool)
-    times = [float(nwbfile.trials["start_time"].data[0]), *trains.extent]
-    times += [t for t in nwbfile.trials["stop_time"].data[:] if np.isfinite(t)]
-    first, last = to_ticks(min(times)), to_ticks(max(times))
-    return ((edges[:, :-1] >= first) & (edges[:, 1:] <= last))[..., np.newaxis]
-
-
-def _choose_observed(
-    observed: NDArray[np.bool_], *, path: str
-) -> tuple[NDArray[np.int64], tuple[Choice, ...]]:
-    """Return the units observed in enough of the bins, as rows of the units table."""
-    part = observed.mean(axis=(0, 1))
-    kept = np.flatnonzero(part >= MIN_OBSERVED)
-    if not kept.size:
-        raise MissingDataError(
-            f"{path}: units/obs_intervals: expected units observed during the trials, but none was in "
-            "half of their bins; choose another align_to or window"
-        )
-    if kept.size == part.size:
-        return kept, ()
-    text = f"{part.size - kept.size} of {part.size}"
-    reason = f"observed in less than {MIN_OBSERVED:.0%} of the bins"
-    return kept, (Choice("units left out", text, reason),)
 
 
 def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_]) -> dict[str, Any]:

@@ -1,125 +1,66 @@
-"""Time series as values on time bins."""
+"""Time series as values on time bins, read in blocks."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pynwb import TimeSeries
 
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.preprocessing import compute_envelope
+from nwbrnn.preprocessing.resampling import SETTLED, suppress_aliases
 from nwbrnn.readers.discovery import Signal
+from nwbrnn.readers.times import TICKS_PER_SECOND, RegularTimes, StampedTimes, Ticks, read_times
 
-Ticks = NDArray[np.int64]
 Array = NDArray[np.float64]
+Filter = Callable[[Array], Array]
 
-TICKS_PER_SECOND = 1_000_000_000
-"""Times are compared as whole nanoseconds, so that 3 * 0.05 and 0.15 are the same edge."""
-
-_STAMP_SHIFT = {"start": 0.5, "centre": 0.0, "end": -0.5}
-
-
-def to_ticks(seconds: NDArray[np.floating] | float) -> Ticks:
-    """Return times in whole nanoseconds, any shape."""
-    return np.asarray(np.rint(np.asarray(seconds, dtype=np.float64) * TICKS_PER_SECOND), dtype=np.int64)
+BLOCK = 1 << 21  # values read at once
+ENVELOPE_SETTLED = 1.0  # time after which the envelope's filters have forgotten their input [s]
+ENVELOPE_SHORTEST = 0.1  # stretches between gaps that are shorter have no envelope [s]
+MIN_COVERED = 0.5  # bins with less of their samples are not recorded
 
 
-def read_values(signal: Signal) -> Array:
-    """Return all samples in their unit: data * conversion + offset, shape (n_samples, n_channels)."""
-    columns = []
-    for series in signal.series:
-        data = np.asarray(series.data[:], dtype=np.float64)
-        data = data[:, np.newaxis] if data.ndim == 1 else data
-        conversion = float(series.conversion)
-        # some converters write NaN where they mean "none" (DANDI 000070)
-        data = data * (1.0 if np.isnan(conversion) else conversion) + float(series.offset or 0.0)
-        columns.append(data)
-    lengths = {len(column) for column in columns}
-    if len(lengths) > 1:
-        raise ReadError(f"{signal.path}: expected series of one length, but got {sorted(lengths)} samples")
-    return np.concatenate(columns, axis=1)
+class Binned(NamedTuple):
+    """A signal on time bins.
 
-
-def read_centres(signal: Signal, *, path: str) -> Ticks:
-    """Return the middle of each sample in ticks of session time, shape (n_samples,).
-
-    Raises
-    ------
-    ReadError
-        If timestamps do not increase, are not finite, or their number differs from that of the samples.
-    """
-    series: TimeSeries = signal.series[0]
-    n_samples = signal.shape[0]
-    if series.timestamps is None:
-        stamps = float(series.starting_time or 0.0) + np.arange(n_samples) / float(series.rate)
-    else:
-        stamps = np.asarray(series.timestamps[:], dtype=np.float64)
-        name = f"{path}: {signal.path}"
-        if len(stamps) != n_samples:
-            raise ReadError(
-                f"{name}: expected a timestamp for each of {n_samples} samples, but got {len(stamps)}"
-            )
-        steps = np.diff(stamps)
-        if not (np.isfinite(stamps).all() and (steps > 0).all()):
-            bad = int(np.argmin(np.where(np.isfinite(steps), steps, -np.inf)))
-            raise ReadError(
-                f"{name}: expected increasing timestamps, but number {bad + 1} is {stamps[bad + 1]:g} s "
-                f"after {stamps[bad]:g} s; repair the file or choose another signal"
-            )
-    return to_ticks(stamps + _STAMP_SHIFT[signal.stamps] * signal.interval)
-
-
-def bin_values(values: Array, centres: Ticks, edges: Ticks) -> tuple[Array, NDArray[np.bool_]]:
-    """Average the samples whose centre falls into each bin.
-
-    Parameters
+    Attributes
     ----------
     values
-        Shape (n_samples, n_channels).
-    centres
-        Increasing, shape (n_samples,) [ticks].
-    edges
-        Bin edges of each trial, shape (n_trials, n_bins + 1) [ticks]; a bin holds [edge, next edge).
-
-    Returns
-    -------
-    binned, covered
-        Averages of shape (n_trials, n_bins, n_channels), NaN for bins without samples, and whether a bin
-        has any, shape (n_trials, n_bins).
+        Averages, NaN where not recorded, shape (n_trials, n_bins, n_channels).
+    covered
+        Whether a bin was recorded, shape (n_trials, n_bins).
+    note
+        What of the signal was left out, if anything.
     """
-    index = np.searchsorted(centres, edges)
-    first, counts = index[:, :-1], np.diff(index, axis=1)
-    if counts.max(initial=0) <= 1:
-        binned = values[np.minimum(first, len(values) - 1)]
-    else:
-        mean = np.nanmean(values, axis=0)  # keeps the running sum small
-        running = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values - mean, axis=0)])
-        sums = running[index[:, 1:]] - running[first]
-        binned = sums / np.maximum(counts, 1)[..., np.newaxis] + mean
-    covered = counts > 0
-    return np.where(covered[..., np.newaxis], binned, np.nan), covered
+
+    values: Array
+    covered: NDArray[np.bool_]
+    note: str
 
 
 def read_binned(
     signal: Signal, edges: Ticks, *, path: str, nan: str = "raise", envelope: bool = False
-) -> tuple[Array, NDArray[np.bool_]]:
+) -> Binned:
     """Read a signal and average it on the bins of each trial.
+
+    Only the samples in the trials are read, and those around them that filters need, a block at a time.
+    Outputs sampled faster than the bins pass a low-pass filter first, against aliases.
 
     Parameters
     ----------
     signal
         What to read.
     edges
-        Bin edges of each trial, shape (n_trials, n_bins + 1) [ticks].
+        Bin edges of each trial, shape (n_trials, n_bins + 1) [ticks]; a bin holds the samples whose middle
+        is in [edge, next edge).
     path
         Of the file, for messages.
     nan
         ``"raise"`` refuses NaN inside the bins, ``"mask"`` counts such bins as not recorded.
     envelope
-        Whether to extract the envelope of raw EMG first.
-
-    Returns
-    -------
-    binned, covered
-        As from :func:`bin_values`.
+        Whether to extract the envelope of raw EMG.
 
     Raises
     ------
@@ -127,33 +68,155 @@ def read_binned(
         If no bin holds a sample.
     ReadError
         If the data or timestamps are damaged, or NaN inside the bins and not allowed.
+    ConfigError
+        If an envelope is asked of a signal that is sampled too slowly.
     """
-    values, centres = read_values(signal), read_centres(signal, path=path)
-    if envelope:
-        if not np.isfinite(values).all():
-            raise ReadError(f"{path}: {signal.path}: raw EMG with NaN has no envelope; repair the file")
-        try:
-            values = np.asarray(compute_envelope(values, sampling_rate=1 / signal.interval))
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {signal.path}: {error} (--emg envelope)") from error
-    bad = ~np.isfinite(values)
-    binned, covered = bin_values(np.where(bad, 0.0, values), centres, edges)
+    times = read_times(signal, path=path)
+    index = times.find(edges)
+    bin_size = float(edges[0, 1] - edges[0, 0]) / TICKS_PER_SECOND
+    counts = np.diff(index, axis=1)
+    covered = counts >= max(1.0, MIN_COVERED * (bin_size / times.interval - 1e-6))
     if not covered.any():
         raise MissingDataError(
             f"{path}: {signal.path}: expected samples inside the trials, but it ranges from "
-            f"{centres[0] / TICKS_PER_SECOND:g} to {centres[-1] / TICKS_PER_SECOND:g} s and no bin of "
+            f"{signal.extent[0]:g} to {signal.extent[1]:g} s and no bin of "
             "a trial lies there; choose another align_to or window"
         )
-    if bad.any():
-        index = np.searchsorted(centres, edges)
-        running = np.concatenate([np.zeros((1, bad.shape[1]), dtype=int), np.cumsum(bad, axis=0)])
-        spoiled = running[index[:, 1:]] > running[index[:, :-1]]
-        if spoiled.any() and nan == "raise":
-            channels = np.array(signal.columns)[spoiled.any(axis=(0, 1))]
-            raise ReadError(
-                f"{path}: {signal.path}: {int(spoiled.sum())} bins of {', '.join(channels)} hold NaN; "
-                "use nan='mask' (--nan mask) to leave out these bins, or choose other outputs"
-            )
-        covered &= ~spoiled.any(axis=2)
-        binned = np.where(covered[..., np.newaxis], binned, np.nan)
-    return binned, covered
+    filtering, settled = _choose_filter(signal, times.interval, bin_size, envelope=envelope, path=path)
+    breaks = times.find_breaks() if filtering else np.zeros(0, dtype=np.int64)
+    sums = np.zeros((*counts.shape, len(signal.columns)))
+    spoiled = np.zeros(sums.shape, dtype=bool)
+    size = max(1, BLOCK // signal.n_stored)
+    for outer, inner in _plan_blocks(index, breaks, settled=settled, size=size):
+        values = read_values(signal, times, outer)
+        bad = ~np.isfinite(values)
+        if filtering:
+            values = _filter_runs(values, bad.any(axis=1), filtering) if bad.any() else filtering(values)
+        core = slice(inner.start - outer.start, inner.stop - outer.start)
+        _add_block(sums, values[core], index, start=inner.start)
+        if bad.any():
+            _mark_block(spoiled, bad[core], index, start=inner.start)
+    if spoiled.any() and nan == "raise":
+        channels = np.array(signal.columns)[spoiled.any(axis=(0, 1))]
+        raise ReadError(
+            f"{path}: {signal.path}: {int(spoiled.sum())} bins of {', '.join(channels)} hold NaN; "
+            "use nan='mask' (--nan mask) to leave out these bins, or choose other outputs"
+        )
+    covered &= np.isfinite(sums).all(axis=2)
+    sums /= np.maximum(counts, 1)[..., np.newaxis]
+    sums[~covered] = np.nan
+    return Binned(sums, covered, times.note)
+
+
+def read_values(signal: Signal, times: RegularTimes | StampedTimes, samples: slice) -> Array:
+    """Return samples in their unit: data * conversion + offset, shape (n_samples, n_channels)."""
+    rows = times.get_rows(samples.start, samples.stop)
+    columns = []
+    for series in signal.series:
+        # HDF5 is slow at lists of rows, so what lies between is read and dropped
+        first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (rows[0], rows[-1] + 1)
+        data = np.asarray(series.data[first:last])
+        data = data if isinstance(rows, slice) else data[rows - first]
+        data = data[:, np.newaxis] if data.ndim == 1 else data
+        conversion = float(series.conversion)
+        # some converters write NaN where they mean "none" (DANDI 000070)
+        factor = np.asarray(1.0 if np.isnan(conversion) else conversion)
+        by_channel = getattr(series, "channel_conversion", None)
+        if by_channel is not None:
+            factor = factor * np.asarray(by_channel[:], dtype=np.float64)
+        if signal.picks is not None:
+            data = data[:, list(signal.picks)]
+            factor = factor[list(signal.picks)] if factor.ndim else factor
+        columns.append(data * factor + float(series.offset or 0.0))
+    return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
+
+
+def _choose_filter(
+    signal: Signal, interval: float, bin_size: float, *, envelope: bool, path: str
+) -> tuple[Filter | None, int]:
+    """Return the filter that a signal passes before it is averaged, and how many samples it needs around."""
+    if envelope:
+        try:
+            compute_envelope(np.zeros((round(1 / interval), 1)), sampling_rate=1 / interval)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {signal.path}: {error} (--emg envelope)") from error
+        return partial(_compute_envelope, sampling_rate=1 / interval), round(ENVELOPE_SETTLED / interval)
+    # inputs are steps and rates are counts: both keep their plain averages
+    if bin_size < 1.99 * interval or signal.role in ("inputs", "rates"):
+        return None, 0
+    filtering = partial(suppress_aliases, sampling_rate=1 / interval, bin_size=bin_size)
+    return filtering, round(SETTLED * bin_size / interval)  # type: ignore[return-value]
+
+
+def _compute_envelope(values: Array, *, sampling_rate: float) -> Array:
+    """Return the envelope of a stretch without gaps; NaN if it is too short for one."""
+    if len(values) < ENVELOPE_SHORTEST * sampling_rate:
+        return np.full_like(values, np.nan)
+    return np.asarray(compute_envelope(values, sampling_rate=sampling_rate))
+
+
+def _filter_runs(values: Array, bad: NDArray[np.bool_], filtering: Filter) -> Array:
+    """Filter the stretches between NaN, each by itself."""
+    filtered = np.full_like(values, np.nan)
+    borders = np.flatnonzero(np.diff(np.concatenate([[True], bad, [True]])))
+    for start, stop in borders.reshape(-1, 2):
+        filtered[start:stop] = filtering(values[start:stop])
+    return filtered
+
+
+def _plan_blocks(
+    index: NDArray[np.int64], breaks: NDArray[np.int64], *, settled: int, size: int
+) -> Iterator[tuple[slice, slice]]:
+    """Yield which samples to read and, within them, which to use: each sample in a trial once.
+
+    Parameters
+    ----------
+    index
+        Samples before each bin edge, shape (n_trials, n_bins + 1).
+    breaks
+        Samples that begin after a gap; nothing is read across.
+    settled
+        Samples to read on both sides of those to use.
+    size
+        Samples to use at most.
+    """
+    windows = index[:, [0, -1]][index[:, 0] < index[:, -1]]
+    windows = windows[np.argsort(windows[:, 0])]
+    # windows so close that what is between would be read anyway make one stretch
+    reach = np.maximum.accumulate(windows[:, 1]) + 2 * settled
+    first = np.flatnonzero(np.concatenate([[True], windows[1:, 0] > reach[:-1]]))
+    last = np.append(first[1:], len(windows)) - 1
+    stretches = np.stack([windows[first, 0], reach[last] - 2 * settled], axis=1)
+    for start, stop in stretches.tolist():
+        inside = breaks[(breaks > start) & (breaks < stop)].tolist()
+        for low, high in zip([start, *inside], [*inside, stop], strict=True):
+            position = int(np.searchsorted(breaks, low, side="right"))
+            floor = int(breaks[position - 1]) if position else 0
+            ceiling = int(breaks[position]) if position < len(breaks) else None
+            for core in range(low, high, size):
+                end = min(core + size, high)
+                outer = end + settled if ceiling is None else min(end + settled, ceiling)
+                yield slice(max(core - settled, floor), outer), slice(core, end)
+
+
+def _add_block(sums: Array, values: Array, index: NDArray[np.int64], *, start: int) -> None:
+    """Add the samples of a block to the bins that hold them."""
+    for trial, edges, filled in _find_bins(index, start, start + len(values)):
+        sums[trial, filled] += np.add.reduceat(values[: edges[-1]], edges[:-1][filled], axis=0)
+
+
+def _mark_block(
+    spoiled: NDArray[np.bool_], bad: NDArray[np.bool_], index: NDArray[np.int64], *, start: int
+) -> None:
+    """Mark the bins that hold bad samples of a block."""
+    for trial, edges, filled in _find_bins(index, start, start + len(bad)):
+        spoiled[trial, filled] |= np.logical_or.reduceat(bad[: edges[-1]], edges[:-1][filled], axis=0)
+
+
+def _find_bins(
+    index: NDArray[np.int64], start: int, stop: int
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.bool_]]]:
+    """Yield the trials that a block touches, their edges counted in it, and which bins it fills."""
+    for trial in np.flatnonzero((index[:, 0] < stop) & (index[:, -1] > start)).tolist():
+        edges = np.clip(index[trial], start, stop) - start
+        yield trial, edges, np.diff(edges) > 0

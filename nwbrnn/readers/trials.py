@@ -1,37 +1,48 @@
-"""The trials table: its plain columns, and the rules that find the columns that matter."""
+"""The trials: the table that holds them, and the rules that find the columns that matter."""
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from hdmf.common import DynamicTable, DynamicTableRegion, VectorIndex
 from numpy.typing import NDArray
-from pynwb import NWBFile
+from pynwb import NWBFile, TimeSeries
+from pynwb.core import NWBContainer
+from pynwb.epoch import TimeIntervals
 
-from nwbrnn.errors import MissingDataError
+from nwbrnn.readers.tables import read_plain_columns
 
-# as found in DANDI 000070, 000127, 000140, 000688, 000941 and kin
-GO_NAMES = ("go_cue_time", "gocue_time", "go_cue", "go_time", "cue_start_time")
-ALIGN_NAMES = (
-    *GO_NAMES,
-    "move_onset_time",
-    "movement_onset_time",
-    "move_begins_time",
-    "start_time",
+# names without underscores and without a final "time", as found in DANDI 000070, 000127, 000140, 000688,
+# 000941 and kin
+GO_NAMES = ("gocue", "gocuearray0", "go", "gosignal", "gotone", "cuestart", "imperative")
+MOVE_NAMES = (
+    "moveonset",
+    "movementonset",
+    "movebegins",
+    "movementbegins",
+    "movestart",
+    "movementstart",
+    "reachonset",
 )
-TARGET_NAMES = ("target_on_time", "target_presentation_time", "target_onset_time", "tgt_on_time")
-CONDITION_NAMES = (
-    "target_dir",
-    "target_direction",
-    "direction",
-    "movement_direction",
-    "condition",
-    "condition_id",
-    "maze_condition",
-    "trial_type",
-    "type",
-    "target_id",
+ALIGN_NAMES = (*GO_NAMES, *MOVE_NAMES, "start")
+TARGET_NAMES = ("targeton", "targetpresentation", "targetonset", "tgton", "targetshown", "targetcue")
+CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
+    ("target_dir",),
+    ("target_direction",),
+    ("tgt_dir",),
+    ("direction",),
+    ("movement_direction",),
+    ("target_angle",),
+    ("cond_dir", "ctr_hold_bump"),  # NLB area 2
+    ("condition",),
+    ("condition_id",),
+    ("maze_condition",),
+    ("trial_type", "trial_version"),  # NLB maze
+    ("tgt_loc", "tgt_obj"),  # FALCON M1
+    ("trial_type",),
+    ("type",),
+    ("target_id",),
 )
 SUCCESS = (
     # column, values that mean a trial to keep
@@ -42,43 +53,127 @@ SUCCESS = (
     ("discard_trial", ("0", "False", "0.0")),
 )
 _DIRECTION = re.compile(r"(^|_)(dir|direction|angle)($|_)", re.IGNORECASE)
+_TRIALS = re.compile(r"trial|reach|movement", re.IGNORECASE)
+MAX_LABELS = 20  # labels of events that become trial columns
 
 
-def read_trials(nwbfile: NWBFile, *, path: str) -> pd.DataFrame:
-    """Return the plain columns of the trials table, one row for each trial, indexed by row number.
+def simplify(name: str) -> str:
+    """Return a column's name for comparison: ``Go_Cue_Time`` and ``gocue`` are the same."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"(times?|timestamps?)$", "", plain) or plain
 
-    Ragged and multi-dimensional columns are not loaded.
 
-    Raises
-    ------
-    MissingDataError
-        If there is no trials table, or it is empty.
+def find_named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the columns with one of the names, in the order of the names."""
+    return [column for name in names for column in columns if simplify(column) == name]
+
+
+def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
+    """Return the tables that could hold trials by their paths, the likeliest first.
+
+    ``intervals/trials`` is; then tables with a go cue, tables named after trials, and others.
     """
-    if nwbfile.trials is None or len(nwbfile.trials) == 0:
-        tables = ", ".join(nwbfile.intervals) if nwbfile.intervals else "no interval tables"
-        raise MissingDataError(
-            f"{path}: intervals/trials: expected a table of trials, but the file has none (it has {tables})"
-        )
-    return pd.DataFrame(read_plain_columns(nwbfile.trials))
+    tables = {f"intervals/{name}": table for name, table in (nwbfile.intervals or {}).items()}
+    if nwbfile.trials is not None:
+        tables = {"intervals/trials": nwbfile.trials} | tables
+    if nwbfile.epochs is not None:
+        tables["intervals/epochs"] = nwbfile.epochs
+    for module in nwbfile.processing.values():
+        for name, member in module.data_interfaces.items():
+            if isinstance(member, TimeIntervals):
+                tables[f"processing/{module.name}/{name}"] = member
+    tables = {path: t for path, t in tables.items() if len(t) and not path.endswith("invalid_times")}
+
+    def cost(item: tuple[str, TimeIntervals]) -> tuple[bool, bool, bool]:
+        path, table = item
+        has_go = bool(find_named(table.colnames, GO_NAMES))
+        return path != "intervals/trials", not has_go, not _TRIALS.search(path)
+
+    return dict(sorted(tables.items(), key=cost))
 
 
-def read_plain_columns(table: DynamicTable) -> dict[str, NDArray[Any]]:
-    """Return the columns with one number or text in each row; text as NumPy strings."""
-    ragged = {c.target.name for c in table.columns if isinstance(c, VectorIndex)}
-    columns = {}
-    for column in table.columns:
-        if column.name in ragged or isinstance(column, VectorIndex | DynamicTableRegion):
-            continue
-        if len(np.shape(column.data)) != 1:
-            continue
-        values = np.asarray(column.data[:])
-        if values.dtype.kind in "OSU":
-            if len(values) and not isinstance(values[0], str | bytes):
-                continue  # references to other objects
-            values = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values], dtype="U")
-        if values.dtype.kind in "iufbU":
-            columns[str(column.name)] = values
-    return columns
+def read_trials(nwbfile: NWBFile, table: TimeIntervals) -> pd.DataFrame:
+    """Return the plain columns of a table of trials, one row for each trial, indexed by row number.
+
+    Events of the file become columns: the time of the first one in each trial [s], NaN where there is none.
+    """
+    trials = pd.DataFrame(read_plain_columns(table))
+    events = dict(find_events(nwbfile))
+    if events:
+        starts = trials["start_time"].to_numpy(np.float64)
+        stops = fill_stop_times(trials)
+        for name, times in events.items():
+            if name not in trials:
+                ordered = np.append(np.sort(times[np.isfinite(times)]), np.inf)
+                first = ordered[np.searchsorted(ordered, np.nan_to_num(starts, nan=np.inf))]
+                inside = first < stops
+                if inside.any():
+                    trials[name] = np.where(inside, first, np.nan)
+    return trials
+
+
+def fill_stop_times(trials: pd.DataFrame) -> NDArray[np.float64]:
+    """Return when each trial stops [s]: if that is NaN, when the next one starts; infinite for the last."""
+    starts = trials["start_time"].to_numpy(np.float64)
+    stops = trials["stop_time"].to_numpy(np.float64)
+    ordered = np.append(np.unique(starts[np.isfinite(starts)]), np.inf)
+    following = ordered[np.minimum(np.searchsorted(ordered, starts, side="right"), len(ordered) - 1)]
+    return np.where(np.isfinite(stops), stops, following)
+
+
+def find_events(nwbfile: NWBFile) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield every kind of event: its name and its times [s].
+
+    Tables of ``/events`` (NWB 2.10), ``EventsTable``, ``Events`` and ``LabeledEvents`` of ndx-events,
+    ``AnnotationSeries``, the series of a ``BehavioralEvents``, and events around which spikes were
+    counted. Events with labels are a kind for each label.
+    """
+    for name, table in (getattr(nwbfile, "events", None) or {}).items():
+        yield from _split_events(name, table["timestamp"].data[:], _find_labels(table))
+    places = [nwbfile.acquisition, *(module.data_interfaces for module in nwbfile.processing.values())]
+    for member in (m for place in places for m in place.values()):
+        kind = getattr(member, "neurodata_type", "")
+        if kind == "BehavioralEvents":
+            for series in member.time_series.values():
+                yield series.name, _get_stamps(series)
+        elif kind == "AnnotationSeries":
+            yield from _split_events(member.name, member.timestamps[:], [str(v) for v in member.data[:]])
+        elif kind == "EventsTable":
+            yield from _split_events(member.name, member["timestamp"].data[:], _find_labels(member))
+        elif kind == "BinnedAlignedSpikes":
+            yield f"{member.name}_time", np.asarray(member.event_timestamps[:], dtype=np.float64)
+        elif kind in ("Events", "LabeledEvents"):
+            yield from _split_events(member.name, member.timestamps[:], _decode_labels(member))
+
+
+def _find_labels(table: NWBContainer) -> list[str] | None:
+    """Return what a table of events says of each, if it does in a column of text."""
+    text = [values for values in read_plain_columns(table).values() if values.dtype.kind == "U"]
+    return text[0].tolist() if text else None
+
+
+def _decode_labels(events: NWBContainer) -> list[str] | None:
+    """Return the label of each event of ndx-events' ``LabeledEvents``."""
+    labels = getattr(events, "labels", None)
+    return None if labels is None else [str(labels[int(code)]) for code in events.data[:]]
+
+
+def _split_events(
+    name: str, times: NDArray[np.floating], labels: list[str] | None
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    stamps = np.asarray(times, dtype=np.float64)
+    kinds = sorted(set(labels or ()))
+    if not 1 < len(kinds) <= MAX_LABELS or labels is None:
+        yield name, stamps
+        return
+    for kind in kinds:
+        yield kind, stamps[np.array(labels) == kind]
+
+
+def _get_stamps(series: TimeSeries) -> NDArray[np.float64]:
+    if series.timestamps is None:
+        return float(series.starting_time or 0.0) + np.arange(len(series.data)) / float(series.rate)
+    return np.asarray(series.timestamps[:], dtype=np.float64)
 
 
 def is_direction(name: str, values: pd.Series) -> bool:
@@ -91,11 +186,18 @@ def to_radians(directions: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.deg2rad(directions) if np.nanmax(np.abs(directions)) > 2 * np.pi + 1e-6 else directions
 
 
-def label_values(values: pd.Series) -> NDArray[np.str_]:
+def label_values(values: pd.Series | NDArray[Any]) -> NDArray[np.str_]:
     """Return the values of a column as labels: 90.0 and 90 both as ``"90"``."""
     if values.dtype.kind == "f":
         return np.array([f"{v:g}" for v in values], dtype="U")
     return np.array([str(v) for v in values], dtype="U")
+
+
+def label_sectors(directions: pd.Series, n_sectors: int) -> NDArray[np.str_]:
+    """Return the middle of the sector that holds each direction, in degrees, as labels."""
+    width = 2 * np.pi / n_sectors
+    sector = np.rint(to_radians(directions.to_numpy(np.float64)) / width) % n_sectors
+    return np.array([f"{np.rad2deg(s * width):g}" for s in sector], dtype="U")
 
 
 def get_session_times(trials: pd.DataFrame, column: str) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """The units table: spike counts on time bins, and what is known of each unit."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,54 +9,89 @@ from numpy.typing import NDArray
 from pynwb import NWBFile
 
 from nwbrnn.errors import ReadError
-from nwbrnn.readers.series import TICKS_PER_SECOND, Ticks, to_ticks
-from nwbrnn.readers.trials import read_plain_columns
+from nwbrnn.readers.tables import read_plain_columns
+from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
+
+SHORT = 10_000  # narrower bins are counted one by one: floats of seconds are too coarse for them [ticks]
+BLOCK = 1 << 20  # spikes read at once; more where one unit has more
 
 
 @dataclass(frozen=True)
 class SpikeTrains:
-    """Spike times of all units.
+    """Spike times of all units, read unit by unit when asked for.
 
     Attributes
     ----------
-    trains
-        Ascending spike times of each unit [ticks].
+    times
+        Spike times of one unit after the other, as stored [s].
+    ends
+        Where each unit ends in them, shape (n_units,).
     observed
         Observation intervals of each unit, shape (n_intervals, 2) [ticks]; ``None`` if the file has none.
+    name
+        File and object, for messages.
     """
 
-    trains: tuple[Ticks, ...]
+    times: Any
+    ends: NDArray[np.int64]
     observed: tuple[Ticks, ...] | None
+    name: str
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+        return len(self.ends)
+
+    def iterate(self) -> Iterator[NDArray[np.float64]]:
+        """Yield the ascending spike times of each unit [s].
+
+        Raises
+        ------
+        ReadError
+            If a time is not finite.
+        """
+        starts = np.append(0, self.ends)
+        unit = 0
+        while unit < len(self.ends):
+            last = max(unit + 1, int(np.searchsorted(self.ends, starts[unit] + BLOCK, side="right")))
+            block = np.asarray(self.times[starts[unit] : starts[last]], dtype=np.float64)
+            for start, end in zip(starts[unit:last], starts[unit + 1 : last + 1], strict=True):
+                train = block[start - starts[unit] : end - starts[unit]]
+                if not (train[1:] >= train[:-1]).all() or not np.isfinite(train[-1:]).all():
+                    if not np.isfinite(train).all():
+                        raise ReadError(
+                            f"{self.name}: expected finite times, but some are NaN; repair the file"
+                        )
+                    train = np.sort(train)
+                yield train
+            unit = last
 
     @property
     def extent(self) -> tuple[float, float]:
         """First and last spike of any unit [s]; infinite and reversed without spikes."""
-        ends = [(t[0], t[-1]) for t in self.trains if len(t)]
-        first = min((e[0] for e in ends), default=np.inf)
-        last = max((e[1] for e in ends), default=-np.inf)
-        return first / TICKS_PER_SECOND, last / TICKS_PER_SECOND
+        starts = np.append(0, self.ends)
+        filled = np.flatnonzero(np.diff(starts))
+        first = min((float(self.times[starts[u]]) for u in filled.tolist()), default=np.inf)
+        last = max((float(self.times[starts[u + 1] - 1]) for u in filled.tolist()), default=-np.inf)
+        return first, last
 
 
 def read_spike_trains(nwbfile: NWBFile, *, path: str) -> SpikeTrains:
-    """Read the spike times of all units.
+    """Find the spike times of all units; they are read later.
 
     Raises
     ------
     ReadError
-        If spike times are not finite or the index into them is damaged.
+        If the index into them is damaged.
     """
     units = nwbfile.units
-    times = _split_ragged(units, "spike_times", path=path)
-    if not all(np.isfinite(t).all() for t in times):
-        raise ReadError(
-            f"{path}: units/spike_times: expected finite times, but some are NaN; repair the file"
-        )
+    ends = _read_ends(units, "spike_times", path=path)
     observed = None
     if "obs_intervals" in units.colnames:
-        intervals = _split_ragged(units, "obs_intervals", path=path)
-        if any(len(i) for i in intervals):
-            observed = tuple(to_ticks(i.reshape(-1, 2)) for i in intervals)
-    return SpikeTrains(tuple(np.sort(to_ticks(t), kind="stable") for t in times), observed)
+        bounds = _read_ends(units, "obs_intervals", path=path)
+        flat = to_ticks(np.asarray(units["obs_intervals"].target.data[:], dtype=np.float64).reshape(-1, 2))
+        if bounds.size and bounds[-1]:
+            observed = tuple(np.split(flat, bounds)[: len(bounds)])
+    return SpikeTrains(units["spike_times"].target.data, ends, observed, f"{path}: units/spike_times")
 
 
 def count_spikes(trains: SpikeTrains, edges: Ticks) -> NDArray[np.int32]:
@@ -72,11 +108,45 @@ def count_spikes(trains: SpikeTrains, edges: Ticks) -> NDArray[np.int32]:
     -------
     ndarray
         Shape (n_trials, n_bins, n_units). Where trials overlap a spike counts in each of them.
+
+    Raises
+    ------
+    ReadError
+        If a spike time is not finite.
     """
-    counts = np.empty((edges.shape[0], edges.shape[1] - 1, len(trains.trains)), dtype=np.int32)
-    for unit, train in enumerate(trains.trains):
-        counts[..., unit] = np.diff(np.searchsorted(train, edges), axis=1)
-    return counts
+    counts = np.empty((len(trains), edges.shape[0], edges.shape[1] - 1), dtype=np.int32)
+    for unit, counted in enumerate(iterate_counts(trains, edges)):
+        counts[unit] = counted
+    return counts.transpose(1, 2, 0)
+
+
+def iterate_counts(trains: SpikeTrains, edges: Ticks) -> Iterator[NDArray[np.int64]]:
+    """Yield the counts of one unit after the other, shape (n_trials, n_bins), as :func:`count_spikes`."""
+    width = int(edges[0, 1] - edges[0, 0])
+    equal = width > SHORT and bool((np.diff(edges, axis=1) == width).all())
+    for times in trains.iterate():
+        if equal:
+            yield _count_in_equal_bins(times, edges, width)
+        else:
+            yield np.diff(np.searchsorted(to_ticks(times), edges), axis=1)
+
+
+def _count_in_equal_bins(times: NDArray[np.float64], edges: Ticks, width: int) -> NDArray[np.int64]:
+    """Count the spikes of one unit, shape (n_trials, n_bins): one division for each spike in a trial.
+
+    Only the first and last spike of each trial are searched for, a little too early and too late; the slots
+    before and after the window catch what is outside, and are dropped.
+    """
+    n_trials, n_slots = edges.shape[0], edges.shape[1] + 1
+    margin = 2 / TICKS_PER_SECOND + 4 * np.spacing(np.abs(times[[0, -1]]).max()) if len(times) else 0.0
+    first = np.searchsorted(times, edges[:, 0] / TICKS_PER_SECOND - margin)
+    last = np.searchsorted(times, edges[:, -1] / TICKS_PER_SECOND + margin)
+    lengths = last - first
+    index = np.arange(lengths.sum()) + np.repeat(last - np.cumsum(lengths), lengths)
+    slot = to_ticks(times[index])
+    slot += np.repeat((np.arange(n_trials) * n_slots + 1) * width - edges[:, 0], lengths)
+    slot //= width
+    return np.bincount(slot, minlength=n_trials * n_slots).reshape(n_trials, n_slots)[:, 1:-1]
 
 
 def find_observed(trains: SpikeTrains, edges: Ticks, *, tolerance: int) -> NDArray[np.bool_]:
@@ -91,7 +161,7 @@ def find_observed(trains: SpikeTrains, edges: Ticks, *, tolerance: int) -> NDArr
     tolerance
         How far a bin may stick out of an interval [ticks].
     """
-    shape = (edges.shape[0], edges.shape[1] - 1, len(trains.trains))
+    shape = (edges.shape[0], edges.shape[1] - 1, len(trains))
     if trains.observed is None:
         return np.ones(shape, dtype=bool)
     observed = np.zeros(shape, dtype=bool)
@@ -99,9 +169,22 @@ def find_observed(trains: SpikeTrains, edges: Ticks, *, tolerance: int) -> NDArr
     for unit, intervals in enumerate(trains.observed):
         key = intervals.tobytes()
         if key not in cache:
-            cache[key] = _cover(intervals, edges, tolerance)
+            cache[key] = find_inside(intervals, edges, tolerance=tolerance)
         observed[..., unit] = cache[key]
     return observed
+
+
+def find_inside(intervals: Ticks, edges: Ticks, *, tolerance: int) -> NDArray[np.bool_]:
+    """Return whether each bin lies in an interval, touching ones joined, shape (n_trials, n_bins)."""
+    ordered = intervals[np.argsort(intervals[:, 0], kind="stable")]
+    if not len(ordered):
+        return np.zeros((edges.shape[0], edges.shape[1] - 1), dtype=bool)
+    reach = np.maximum.accumulate(ordered[:, 1])
+    begins = np.concatenate([[True], ordered[1:, 0] > reach[:-1] + tolerance])
+    starts = ordered[begins, 0]
+    stops = reach[np.append(np.flatnonzero(begins)[1:], len(ordered)) - 1]
+    holder = np.searchsorted(starts, edges[:, :-1] + tolerance, side="right") - 1
+    return np.asarray((holder >= 0) & (edges[:, 1:] <= stops[np.maximum(holder, 0)] + tolerance))
 
 
 def read_unit_columns(nwbfile: NWBFile) -> dict[str, NDArray[Any]]:
@@ -110,6 +193,8 @@ def read_unit_columns(nwbfile: NWBFile) -> dict[str, NDArray[Any]]:
     Names get the prefix ``unit_`` unless they have it, so that they cannot clash with trial columns.
     """
     units = nwbfile.units
+    if units is None:
+        return {}
     columns = {
         name if name.startswith("unit_") else f"unit_{name}": values
         for name, values in read_plain_columns(units).items()
@@ -136,19 +221,11 @@ def _find_groups(units: Any) -> list[Any] | None:
     return None
 
 
-def _split_ragged(units: Any, name: str, *, path: str) -> list[NDArray[np.float64]]:
-    """Return the rows of a ragged column, read in one go."""
-    index = units[name]
-    ends = np.asarray(index.data[:], dtype=np.int64)
-    flat = np.asarray(index.target.data[:], dtype=np.float64)
-    if (np.diff(ends, prepend=0) < 0).any() or (len(ends) and ends[-1] > len(flat)):
-        raise ReadError(f"{path}: units/{name}_index: expected ascending ends within {len(flat)} values")
-    return np.split(flat, ends)[: len(ends)]
-
-
-def _cover(intervals: Ticks, edges: Ticks, tolerance: int) -> NDArray[np.bool_]:
-    """Return whether one of the intervals holds each bin, shape (n_trials, n_bins)."""
-    covered = np.zeros((edges.shape[0], edges.shape[1] - 1), dtype=bool)
-    for start, stop in intervals:
-        covered |= (edges[:, :-1] >= start - tolerance) & (edges[:, 1:] <= stop + tolerance)
-    return covered
+def _read_ends(units: Any, name: str, *, path: str) -> NDArray[np.int64]:
+    """Return where each row of a ragged column ends."""
+    column = units[name]
+    ends = np.asarray(column.data[:], dtype=np.int64)
+    n_values = len(column.target.data)
+    if (np.diff(ends, prepend=0) < 0).any() or (len(ends) and ends[-1] > n_values):
+        raise ReadError(f"{path}: units/{name}_index: expected ascending ends within {n_values} values")
+    return ends

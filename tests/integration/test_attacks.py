@@ -9,8 +9,9 @@ import pytest
 import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError, OutputExistsError
 from nwbrnn.readers.discovery import find_signals
+from nwbrnn.readers.series import read_binned
+from nwbrnn.readers.times import to_ticks
 from nwbrnn.storage import open_nwb
-from nwbrnn.readers.series import read_binned, to_ticks
 
 QUICK = ("--epochs", "2", "--hidden", "20")
 
@@ -60,7 +61,7 @@ def test_only_bins_with_nan_are_masked(make_recording):
     with open_nwb(file.path) as nwbfile:
         signal = next(s for s in find_signals(nwbfile) if s.role == "emg")
         edges = to_ticks(np.arange(0, 5.001, 0.02))[np.newaxis]
-        binned, covered = read_binned(signal, edges, path="x", nan="mask")
+        binned, covered, _ = read_binned(signal, edges, path="x", nan="mask")
     spoiled = np.flatnonzero(~covered[0])
     assert spoiled.tolist() == sorted({i // 20 for i in range(1501, 1501 + n_bad)})
     assert np.isfinite(binned[covered]).all()

@@ -7,16 +7,22 @@ from hypothesis import strategies as st
 from nwbrnn.readers.units import SpikeTrains, count_spikes
 
 TIMES = st.lists(st.integers(-1000, 1000), max_size=60)
-WIDTHS = st.lists(st.integers(1, 200), min_size=1, max_size=20)
+EQUAL = st.tuples(st.integers(1, 200), st.integers(1, 20)).map(lambda pair: [pair[0]] * pair[1])
+WIDTHS = st.one_of(st.lists(st.integers(1, 200), min_size=1, max_size=20), EQUAL)
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
 
+SCALE = 20_000  # ticks; the strategies count in these
+
+
 def make_trains(*units):
-    return SpikeTrains(tuple(np.sort(np.array(unit, dtype=np.int64)) for unit in units), None)
+    times = np.concatenate([np.sort(np.array(unit, dtype=np.float64)) for unit in units])
+    ends = np.cumsum([len(unit) for unit in units])
+    return SpikeTrains(times * SCALE / 1e9, ends, None, "test")
 
 
 def make_edges(start, widths):
-    return start + np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+    return (start + np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)) * SCALE
 
 
 @FEW
@@ -24,7 +30,7 @@ def make_edges(start, widths):
 def test_contiguous_bins_conserve_spikes(units, start, widths):
     edges = make_edges(start, widths)
     counts = count_spikes(make_trains(*units), edges[np.newaxis])
-    inside = [sum(edges[0] <= t < edges[-1] for t in unit) for unit in units]
+    inside = [sum(edges[0] <= t * SCALE < edges[-1] for t in unit) for unit in units]
     assert counts.shape == (1, len(widths), len(units))
     assert counts.sum(axis=(0, 1)).tolist() == inside
 
@@ -36,7 +42,7 @@ def test_counts_equal_a_loop_over_spikes_in_every_trial(unit, start, widths, sec
     counts = count_spikes(make_trains(unit), edges)
     for trial in range(2):
         expected = [
-            sum(low <= t < high for t in unit)
+            sum(low <= t * SCALE < high for t in unit)
             for low, high in zip(edges[trial, :-1], edges[trial, 1:], strict=True)
         ]
         assert counts[trial, :, 0].tolist() == expected
@@ -47,7 +53,7 @@ def test_counts_equal_a_loop_over_spikes_in_every_trial(unit, start, widths, sec
 def test_spike_on_an_edge_counts_once_in_the_later_bin(start, widths, data):
     edges = make_edges(start, widths)
     k = data.draw(st.integers(0, len(edges) - 1))
-    counts = count_spikes(make_trains([edges[k]]), edges[np.newaxis])[0, :, 0]
+    counts = count_spikes(make_trains([edges[k] // SCALE]), edges[np.newaxis])[0, :, 0]
     expected = np.zeros(len(widths), dtype=int)
     if k < len(widths):
         expected[k] = 1

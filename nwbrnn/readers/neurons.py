@@ -1,0 +1,142 @@
+"""The neurons of a recording: spike counts and rates on the bins of each trial."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pynwb import NWBFile
+
+from nwbrnn.config import ReadConfig
+from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.preprocessing import smooth_counts
+from nwbrnn.preprocessing.smoothing import TRUNCATE
+from nwbrnn.readers.binned import BinnedCounts
+from nwbrnn.readers.choices import Choice
+from nwbrnn.readers.discovery import Signal
+from nwbrnn.readers.plan import Plan
+from nwbrnn.readers.series import read_binned
+from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
+from nwbrnn.readers.units import (
+    SpikeTrains,
+    count_spikes,
+    find_observed,
+    iterate_counts,
+    read_spike_trains,
+    read_unit_columns,
+)
+
+MIN_OBSERVED = 0.5  # units observed in a smaller part of the bins are left out
+SMOOTHED = 16  # units smoothed at once
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some variables and coordinates of the Dataset, and where they were recorded."""
+
+    values: dict[str, NDArray[Any]]
+    coords: dict[str, Any]
+    covered: Mask
+    choices: tuple[Choice, ...] = ()
+
+
+def read_neurons(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> Part:
+    """Read rates as recorded, or spike counts and the rates smoothed from them, of the units to keep."""
+    if plan.rates is not None:
+        part = _read_rates(nwbfile, plan, plan.rates, nan=config.nan, path=path)
+    else:
+        part = _read_spikes(nwbfile, plan, config, path=path)
+    kept = part.coords["unit"]
+    columns = {name: ("unit", values[kept]) for name, values in read_unit_columns(nwbfile).items()}
+    return replace(part, coords=columns | part.coords)
+
+
+def _read_rates(nwbfile: NWBFile, plan: Plan, signal: Signal, *, nan: str, path: str) -> Part:
+    """Read a series of rates, and spike counts if there are spikes."""
+    edges = plan.compute_edges()
+    binned = read_binned(signal, edges, path=path, nan=nan)
+    values: dict[str, NDArray[Any]] = {"rates": binned.values[..., plan.units].astype(np.float32)}
+    if nwbfile.units is not None and "spike_times" in nwbfile.units.colnames:
+        values["spike_counts"] = count_spikes(read_spike_trains(nwbfile, path=path), edges)[..., plan.units]
+    return Part(values, {"unit": plan.units}, binned.covered)
+
+
+def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> Part:
+    """Read spike counts, and smooth them to rates, a few units at a time."""
+    # bins on both sides of the window, so that smoothing knows what was before and after
+    n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.bin_size))
+    edges = plan.compute_edges(n_pad=n_pad)
+    inside = slice(n_pad, n_pad + plan.n_bins)
+    counted, rows, observed = _open_counts(nwbfile, plan, edges, path=path)
+    wanted = np.isin(rows, plan.units)
+    kept, choices = _choose_observed(observed[:, inside], wanted, path=path)
+    covered = np.asarray(observed[..., kept if observed.shape[2] > 1 else [0]].all(axis=2))
+    counts = np.empty((len(kept), len(edges), plan.n_bins), dtype=np.int32)
+    rates = np.empty(counts.shape, dtype=np.float32)
+    done, block = 0, []
+    for i, one in enumerate(counted):
+        if i in set(kept.tolist()):
+            block.append(one)
+        if len(block) == SMOOTHED or (block and done + len(block) == len(kept)):
+            padded = np.stack(block, axis=2)
+            smoothed = smooth_counts(padded, bin_size=plan.bin_size, sigma=config.smoothing, valid=covered)
+            here = slice(done, done + len(block))
+            counts[here] = padded[:, inside].transpose(2, 0, 1)
+            rates[here] = smoothed[:, inside].transpose(2, 0, 1)
+            done, block = here.stop, []
+    values = {"spike_counts": counts.transpose(1, 2, 0), "rates": rates.transpose(1, 2, 0)}
+    return Part(values, {"unit": rows[kept]}, covered[:, inside], choices)
+
+
+def _open_counts(
+    nwbfile: NWBFile, plan: Plan, edges: Ticks, *, path: str
+) -> tuple[Iterator[NDArray[np.integer]], NDArray[np.int64], Mask]:
+    """Return the counts of one unit after the other, their rows, and where they were observed.
+
+    The last is of shape (n_trials, n_bins, n_units), or (n_trials, n_bins, 1) if it is the same for all.
+    """
+    if isinstance(plan.counts, BinnedCounts):
+        counts, covered = plan.counts.count(edges, plan.align_times)
+        return iter(np.moveaxis(counts, 2, 0)), plan.counts.rows, covered[..., np.newaxis]
+    if isinstance(plan.counts, Signal):
+        binned = read_binned(plan.counts, edges, path=path, nan="mask")
+        whole = np.rint(np.nan_to_num(binned.values)).astype(np.int32)
+        if (whole < 0).any():
+            raise ReadError(f"{path}: {plan.counts.path}: expected counts, but some are negative")
+        return iter(np.moveaxis(whole, 2, 0)), np.arange(whole.shape[2]), binned.covered[..., np.newaxis]
+    trains = read_spike_trains(nwbfile, path=path)
+    tolerance = round(plan.bin_size * TICKS_PER_SECOND / 100)  # intervals may end a float's error early
+    if trains.observed is None:
+        observed = _find_extent(plan, trains, edges)
+    else:
+        observed = find_observed(trains, edges, tolerance=tolerance)
+    return iterate_counts(trains, edges), np.arange(len(trains)), observed
+
+
+def _find_extent(plan: Plan, trains: SpikeTrains, edges: Ticks) -> Mask:
+    """Return the bins between first and last sign of a recording, shape (n_trials, n_bins, 1)."""
+    times = np.array([*plan.session, *trains.extent])
+    times = times[np.isfinite(times)]
+    first, last = to_ticks(times.min()), to_ticks(times.max())
+    return ((edges[:, :-1] >= first) & (edges[:, 1:] <= last))[..., np.newaxis]
+
+
+def _choose_observed(
+    observed: Mask, wanted: Mask, *, path: str
+) -> tuple[NDArray[np.int64], tuple[Choice, ...]]:
+    """Return the units to keep that were observed in enough of the bins."""
+    part = np.broadcast_to(observed.mean(axis=(0, 1)), wanted.shape)
+    kept = np.flatnonzero(wanted & (part >= MIN_OBSERVED))
+    if not kept.size:
+        raise MissingDataError(
+            f"{path}: units: expected units observed during the trials, but none was in "
+            "half of their bins; choose another align_to or window"
+        )
+    if kept.size == wanted.sum():
+        return kept, ()
+    text = f"{wanted.sum() - kept.size} of {wanted.sum()}"
+    reason = f"observed in less than {MIN_OBSERVED:.0%} of the bins"
+    return kept, (Choice("units left out", text, reason),)
