@@ -30,18 +30,22 @@ def fit(
     held_out: Annotated[
         list[str] | None, typer.Option(help="Condition to hold out instead of trials; repeatable.")
     ] = None,
+    mapping: options.Map = None,
     outputs: options.Outputs = None,
     channels: options.Channels = None,
     inputs: options.Inputs = None,
     rates: options.Rates = None,
+    units: options.Units = None,
     align_to: options.AlignTo = None,
     window: options.Window = None,
+    whole_trials: options.WholeTrials = False,
     bin_size: options.BinSize = None,
     condition: options.Condition = None,
     where: options.Where = None,
     smoothing: options.Smoothing = None,
     emg: options.Emg = None,
     nan: options.Nan = None,
+    follow_links: options.FollowLinks = False,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
@@ -59,9 +63,10 @@ def fit(
     check_json(json_path, overwrite=overwrite, others=[Path(file), output])
     job = options.load_config(config)
     read = {
-        "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates, "align_to": align_to,
-        "window": window, "bin_size": bin_size, "condition": condition, "where": where,
-        "smoothing": smoothing, "emg": emg, "nan": nan,
+        "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
+        "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
+        "bin_size": bin_size, "condition": condition, "where": where, "smoothing": smoothing, "emg": emg,
+        "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
     training = {
         "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "epochs": epochs,

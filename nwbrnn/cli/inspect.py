@@ -8,14 +8,18 @@ from nwbrnn.cli.output import check_json, console, print_choices, print_table, w
 
 def inspect(
     file: options.File,
+    mapping: options.Map = None,
     outputs: options.Outputs = None,
     inputs: options.Inputs = None,
     rates: options.Rates = None,
+    units: options.Units = None,
     align_to: options.AlignTo = None,
     window: options.Window = None,
+    whole_trials: options.WholeTrials = False,
     bin_size: options.BinSize = None,
     condition: options.Condition = None,
     where: options.Where = None,
+    follow_links: options.FollowLinks = False,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
@@ -28,8 +32,9 @@ def inspect(
 
     check_json(json_path, overwrite=overwrite, others=[Path(file)])
     read = {
-        "outputs": outputs, "inputs": inputs, "rates": rates, "align_to": align_to, "window": window,
-        "bin_size": bin_size, "condition": condition, "where": where,
+        "map": mapping, "outputs": outputs, "inputs": inputs, "rates": rates, "units": units,
+        "align_to": align_to, "window": window, "whole_trials": whole_trials, "bin_size": bin_size,
+        "condition": condition, "where": where, "follow_links": follow_links,
     }  # fmt: skip
     found = inspect_nwb(file, options.merge_read(options.load_config(config).read, read))
     write_json(found.to_dict(), json_path, overwrite=overwrite)

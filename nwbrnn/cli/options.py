@@ -20,6 +20,12 @@ JsonPath = Annotated[Path | None, typer.Option("--json", help="Also write as JSO
 ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml.")]
 
 _PANEL = "What to read (found by rule if not given)"
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", help="What has a role: emg=processing/behavior/emg; repeatable.", rich_help_panel=_PANEL
+    ),
+]
 Outputs = Annotated[
     list[str] | None,
     typer.Option("--outputs", help="emg, force, kinematics or a path; repeatable.", rich_help_panel=_PANEL),
@@ -36,12 +42,19 @@ Inputs = Annotated[
 Rates = Annotated[
     str | None, typer.Option("--rates", help="spikes, or the path of a series.", rich_help_panel=_PANEL)
 ]
+Units = Annotated[
+    list[str] | None,
+    typer.Option("--units", help="Units to keep: location=M1; repeatable.", rich_help_panel=_PANEL),
+]
 AlignTo = Annotated[
     str | None, typer.Option("--align-to", help="Trial column that becomes time 0.", rich_help_panel=_PANEL)
 ]
 Window = Annotated[
     tuple[float, float] | None,
     typer.Option("--window", help="Start and stop around it in s.", rich_help_panel=_PANEL),
+]
+WholeTrials = Annotated[
+    bool, typer.Option("--whole-trials", help="From start to stop of each trial.", rich_help_panel=_PANEL)
 ]
 BinSize = Annotated[
     float | None, typer.Option("--bin-size", help="Width of a time bin in s.", rich_help_panel=_PANEL)
@@ -66,6 +79,12 @@ Nan = Annotated[
 ]
 
 
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Allow links out of the file.", rich_help_panel=_PANEL),
+]
+
+
 def load_config(path: Path | None) -> JobConfig:
     """Return the settings of a file, or the defaults."""
     return JobConfig() if path is None else read_config(path)
@@ -73,23 +92,30 @@ def load_config(path: Path | None) -> JobConfig:
 
 def merge_read(config: ReadConfig, options: dict[str, Any]) -> ReadConfig:
     """Return reading settings with the options that were given on the command line."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    if given.pop("whole_trials", False):
+        if "window" in given:
+            raise ConfigError("--whole-trials: expected no --window beside it; give one of them")
+        given["window"] = "trial"
     for name in ("outputs", "inputs", "condition"):
         if name in given:
             given[name] = given[name][0] if len(given[name]) == 1 else tuple(given[name])
     if "channels" in given:
         given["channels"] = tuple(part.strip() for part in given["channels"].split(","))
     if "where" in given:
-        given["where"] = _parse_where(given["where"])
+        given["where"] = {} if given["where"] == ["all"] else _parse_pairs(given["where"], "--where")
+    if "units" in given:
+        given["units"] = _parse_pairs(given["units"], "--units")
+    if "map" in given:
+        given["map"] = config.map | _parse_pairs(given["map"], "--map")
     return parse_settings(ReadConfig, config.model_dump() | given, source="command line")
 
 
-def _parse_where(values: list[str]) -> dict[str, str]:
-    """Return conditions on trials from ``column=value``."""
-    if values == ["all"]:
-        return {}
+def _parse_pairs(values: list[str], option: str) -> dict[str, str]:
+    """Return names and values from ``name=value``."""
     pairs = [value.partition("=") for value in values]
     for name, equals, _ in pairs:
         if not (name and equals):
-            raise ConfigError(f"--where: expected column=value or all, but got {name!r}")
-    return {name: value for name, _, value in pairs}
+            more = " or all" if option == "--where" else ""
+            raise ConfigError(f"{option}: expected name=value{more}, but got {name!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pynwb import NWBFile
 
 from nwbrnn.config import ReadConfig, parse_settings
@@ -13,7 +12,9 @@ from nwbrnn.errors import NwbrnnError
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.plan import plan_reading
-from nwbrnn.readers.tables import read_plain_columns
+from nwbrnn.readers.trial_choices import choose_table
+from nwbrnn.readers.trials import read_trials
+from nwbrnn.readers.units import read_unit_columns
 from nwbrnn.storage import find_source, open_nwb
 
 
@@ -81,7 +82,7 @@ def inspect_nwb(path: str | Path, config: ReadConfig | None = None, **settings: 
             identity=_identify(nwbfile, find_source(path).name),
             signals=tuple(_list_signals(nwbfile)),
             units=_summarise_units(nwbfile),
-            trials=tuple(_list_trial_columns(nwbfile)),
+            trials=tuple(_list_trial_columns(nwbfile, config, path=str(path))),
             choices=choices,
             problem=problem,
         )
@@ -117,15 +118,20 @@ def _summarise_units(nwbfile: NWBFile) -> dict[str, Any]:
     if units is None:
         return {"number": 0}
     spikes = len(units["spike_times"].target.data) if "spike_times" in units.colnames else 0
-    return {"number": len(units), "spikes": spikes, "columns": list(units.colnames)}
+    places = read_unit_columns(nwbfile).get("unit_location", np.zeros(0)).tolist()
+    numbers = [f"{place}: {places.count(place)}" for place in dict.fromkeys(places)]
+    return {"number": len(units), "spikes": spikes, "locations": numbers, "columns": list(units.colnames)}
 
 
-def _list_trial_columns(nwbfile: NWBFile) -> list[dict[str, Any]]:
-    if nwbfile.trials is None:
+def _list_trial_columns(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> list[dict[str, Any]]:
+    """Return the plain columns of the table of trials, events among them."""
+    try:
+        table = choose_table(nwbfile, config, path=path)[0]
+    except NwbrnnError:  # none there; the problem says so
         return []
     rows = []
-    for name, values in read_plain_columns(nwbfile.trials).items():
-        known = pd.Series(values).dropna()
+    for name, values in read_trials(nwbfile, table).items():
+        known = values.dropna()
         examples = [f"{v:g}" if values.dtype.kind == "f" else str(v) for v in known.unique()[:4]]
         missing = len(values) - len(known)
         rows.append({"name": name, "different": known.nunique(), "missing": missing, "examples": examples})

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, ReadError, SchemaError, UnsupportedFileError
+from nwbrnn.readers.saved import read_dataset
 from nwbrnn.readers.trials import label_values
-from nwbrnn.schema import COORDINATES, VARIABLES, validate
+from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.storage import one_line, open_nwb
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
@@ -45,13 +46,7 @@ def read_run(path: str | Path) -> xr.Dataset:
     if not path.is_file():
         raise UnsupportedFileError(f"{path}: expected a run in .npz or .nc, but there is no such file")
     if path.suffix == ".nc":
-        try:
-            ds = xr.load_dataset(path)
-        except (OSError, ValueError, ImportError) as error:
-            raise UnsupportedFileError(
-                f"{path}: expected a readable NetCDF file, but {one_line(error)}"
-            ) from error
-        return validate(ds)
+        return read_dataset(path)
     if path.suffix != ".npz":
         raise UnsupportedFileError(
             f"{path}: expected a run in .npz or .nc, but got {path.suffix!r}; convert it"

@@ -91,7 +91,7 @@ def read_binned(
         values = read_values(signal, times, outer)
         bad = ~np.isfinite(values)
         if filtering:
-            values = _filter_runs(values, bad.any(axis=1), filtering) if bad.any() else filtering(values)
+            values = _filter_runs(values, bad, filtering) if bad.any() else filtering(values)
         core = slice(inner.start - outer.start, inner.stop - outer.start)
         _add_block(sums, values[core], index, start=inner.start)
         if bad.any():
@@ -158,7 +158,7 @@ def _compute_envelope(values: Array, *, sampling_rate: float) -> Array:
 def _filter_runs(values: Array, bad: NDArray[np.bool_], filtering: Filter) -> Array:
     """Filter the stretches between NaN, each by itself."""
     filtered = np.full_like(values, np.nan)
-    borders = np.flatnonzero(np.diff(np.concatenate([[True], bad, [True]])))
+    borders = np.flatnonzero(np.diff(np.concatenate([[True], bad.any(axis=1), [True]])))
     for start, stop in borders.reshape(-1, 2):
         filtered[start:stop] = filtering(values[start:stop])
     return filtered

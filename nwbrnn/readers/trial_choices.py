@@ -326,7 +326,8 @@ def _find_events_column(trials: pd.DataFrame, numeric: Sequence[str], events: Ti
 
 
 def _count_values(trials: pd.DataFrame, names: Sequence[str]) -> int:
-    return len(trials[list(names)].dropna().drop_duplicates())
+    known = trials[list(names)].dropna()
+    return len(set(zip(*(label_values(known[name]).tolist() for name in names), strict=True)))
 
 
 def _is_continuous(trials: pd.DataFrame, names: Sequence[str], sectors: int) -> bool:

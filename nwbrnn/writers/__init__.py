@@ -1,6 +1,7 @@
-"""Datasets and results in, NWB files out; nothing else writes a file."""
+"""Datasets and results in, files out; nothing else writes a file."""
 
+from nwbrnn.writers.dataset import write_dataset
 from nwbrnn.writers.fit import write_fit
 from nwbrnn.writers.teacher import write_teacher
 
-__all__ = ["write_fit", "write_teacher"]
+__all__ = ["write_dataset", "write_fit", "write_teacher"]

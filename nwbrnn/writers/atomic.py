@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from pynwb import NWBHDF5IO, NWBFile
 from nwbrnn.errors import ExportError, OutputExistsError
 
 
-def check_output(path: Path, *, overwrite: bool, suffix: str = ".nwb", others: Sequence[Path] = ()) -> None:
+def check_output(
+    path: Path,
+    *,
+    overwrite: bool,
+    suffix: str = ".nwb",
+    others: Sequence[Path] = (),
+    folder: bool = False,
+) -> None:
     """Refuse an output that cannot or must not be written; call it before any long work.
 
     Parameters
@@ -25,6 +33,8 @@ def check_output(path: Path, *, overwrite: bool, suffix: str = ".nwb", others: S
         How its name has to end.
     others
         Files of the same job that it must not be, even to overwrite.
+    folder
+        Whether the output is a folder, as Zarr is; an existing one has to be Zarr to be replaced.
 
     Raises
     ------
@@ -40,7 +50,7 @@ def check_output(path: Path, *, overwrite: bool, suffix: str = ".nwb", others: S
         same = path.exists() and other.exists() and path.samefile(other)
         if same or path.resolve() == other.resolve():
             raise ExportError(f"{path}: expected another file than {other}; choose another output")
-    if path.is_dir():
+    if path.is_dir() and not (folder and is_zarr(path)):
         raise ExportError(f"{path}: expected the name of a file, but it is a folder; add a file name")
     if not path.parent.is_dir():
         raise ExportError(f"{path}: expected an existing folder, but there is no {path.parent}; create it")
@@ -66,11 +76,15 @@ def replace_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     ExportError
         If it cannot be written.
     """
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    token = secrets.token_hex(4)
+    temporary, old = path.with_name(f".{token}.{path.name}"), path.with_name(f".{token}.old.{path.name}")
     try:
         yield temporary
         _synchronise(temporary)
-        check_output(path, overwrite=overwrite, suffix="")  # somebody may have been faster
+        # somebody may have been faster
+        check_output(path, overwrite=overwrite, suffix="", folder=temporary.is_dir())
+        if path.is_dir():  # a folder cannot be replaced in one step
+            path.replace(old)
         temporary.replace(path)
         _synchronise(path.parent)
     except OutputExistsError:  # an OSError too, by its second base
@@ -79,7 +93,13 @@ def replace_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
         reason = error.strerror or str(error)
         raise ExportError(f"{path}: cannot be written: {reason}; nothing was changed") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if old.is_dir() and not path.exists():
+            old.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def write_nwbfile(nwbfile: NWBFile, path: Path, *, overwrite: bool) -> None:
@@ -99,6 +119,11 @@ def write_nwbfile(nwbfile: NWBFile, path: Path, *, overwrite: bool) -> None:
         problems = pynwb.validate(path=str(temporary))
         if problems:
             raise ExportError(f"{path}: the file would not be valid NWB: {problems[0]}; please report this")
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a Zarr store."""
+    return any((path / name).exists() for name in (".zgroup", ".zmetadata", "zarr.json"))
 
 
 def _synchronise(path: Path) -> None:

@@ -1,0 +1,57 @@
+"""``nwbrnn read``: an NWB file becomes aligned arrays, for those who go on with other tools."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nwbrnn.cli import options
+from nwbrnn.cli.output import console, print_choices
+
+
+def read(
+    file: options.File,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .nc or .zarr to make.", show_default=False)
+    ],
+    mapping: options.Map = None,
+    outputs: options.Outputs = None,
+    channels: options.Channels = None,
+    inputs: options.Inputs = None,
+    rates: options.Rates = None,
+    units: options.Units = None,
+    align_to: options.AlignTo = None,
+    window: options.Window = None,
+    whole_trials: options.WholeTrials = False,
+    bin_size: options.BinSize = None,
+    condition: options.Condition = None,
+    where: options.Where = None,
+    smoothing: options.Smoothing = None,
+    emg: options.Emg = None,
+    nan: options.Nan = None,
+    follow_links: options.FollowLinks = False,
+    config: options.ConfigPath = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Read an NWB file, align it by trial, and write the Dataset to NetCDF or Zarr.
+
+    [dim]nwbrnn read session.nwb -o session.nc[/dim]
+    """
+    import json
+
+    from nwbrnn.readers import read_nwb
+    from nwbrnn.writers import write_dataset
+    from nwbrnn.writers.dataset import check_dataset_output
+
+    check_dataset_output(output, overwrite=overwrite)
+    given = {
+        "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
+        "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
+        "bin_size": bin_size, "condition": condition, "where": where, "smoothing": smoothing, "emg": emg,
+        "nan": nan, "follow_links": follow_links,
+    }  # fmt: skip
+    ds = read_nwb(file, options.merge_read(options.load_config(config).read, given))
+    write_dataset(ds, output, overwrite=overwrite)
+    print_choices(json.loads(ds.attrs["choices"]))
+    sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
+    console.print(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins.", markup=False)

@@ -1,0 +1,36 @@
+"""read_dataset: what write_dataset wrote."""
+
+from pathlib import Path
+
+import xarray as xr
+
+from nwbrnn.errors import UnsupportedFileError
+from nwbrnn.schema import validate
+from nwbrnn.storage import one_line
+
+
+def read_dataset(path: str | Path) -> xr.Dataset:
+    """Read a Dataset from NetCDF or Zarr, as :func:`nwbrnn.write_dataset` wrote it.
+
+    Parameters
+    ----------
+    path
+        A ``.nc`` file or a ``.zarr`` folder that holds the contract of :mod:`nwbrnn.schema`.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If it cannot be read.
+    SchemaError
+        If what is in it breaks the contract.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UnsupportedFileError(f"{path}: expected a Dataset in .nc or .zarr, but there is no such file")
+    try:
+        ds = xr.load_dataset(path, engine="zarr" if path.is_dir() else None)
+    except Exception as error:  # xarray and its backends raise many kinds
+        raise UnsupportedFileError(
+            f"{path}: expected a readable Dataset in .nc or .zarr, but {one_line(error)}; write it again"
+        ) from error
+    return validate(ds)
