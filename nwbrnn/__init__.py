@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from nwbrnn.errors import NwbrnnError
     from nwbrnn.evaluation import Scores, evaluate
     from nwbrnn.job import fit
-    from nwbrnn.readers import inspect_nwb, read_circuit, read_fit, read_nwb, read_run
+    from nwbrnn.readers import inspect_nwb, read_circuit, read_dataset, read_fit, read_nwb, read_run
+    from nwbrnn.readers.doctor import diagnose
     from nwbrnn.result import FitResult
     from nwbrnn.schema import validate
     from nwbrnn.teacher import TeacherConfig, build_circuit, simulate_teacher
     from nwbrnn.training import predict
-    from nwbrnn.writers import write_fit, write_teacher
+    from nwbrnn.writers import write_dataset, write_fit, write_teacher
 
 _MODULES = {
     "FitConfig": "nwbrnn.config",
@@ -28,16 +29,19 @@ _MODULES = {
     "TeacherConfig": "nwbrnn.teacher",
     "build_circuit": "nwbrnn.teacher",
     "create_dataset": "nwbrnn.dataset",
+    "diagnose": "nwbrnn.readers.doctor",
     "evaluate": "nwbrnn.evaluation",
     "fit": "nwbrnn.job",
     "inspect_nwb": "nwbrnn.readers",
     "predict": "nwbrnn.training",
     "read_circuit": "nwbrnn.readers",
+    "read_dataset": "nwbrnn.readers",
     "read_fit": "nwbrnn.readers",
     "read_nwb": "nwbrnn.readers",
     "read_run": "nwbrnn.readers",
     "simulate_teacher": "nwbrnn.teacher",
     "validate": "nwbrnn.schema",
+    "write_dataset": "nwbrnn.writers",
     "write_fit": "nwbrnn.writers",
     "write_teacher": "nwbrnn.writers",
 }
@@ -51,16 +55,19 @@ __all__ = [
     "TeacherConfig",
     "build_circuit",
     "create_dataset",
+    "diagnose",
     "evaluate",
     "fit",
     "inspect_nwb",
     "predict",
     "read_circuit",
+    "read_dataset",
     "read_fit",
     "read_nwb",
     "read_run",
     "simulate_teacher",
     "validate",
+    "write_dataset",
     "write_fit",
     "write_teacher",
 ]

@@ -69,6 +69,9 @@ class ReadConfig(_Settings):
     smoothing: float = Field(
         0.05, ge=0, le=10, description="standard deviation of the Gaussian that turns counts into rates [s]"
     )
+    stamps: Literal["auto", "start", "centre", "end"] = Field(
+        "auto", description="what of a sample its time stamp is, for all series"
+    )
     emg: Literal["auto", "raw", "envelope"] = Field(
         "auto", description="whether the EMG still needs its envelope extracted"
     )

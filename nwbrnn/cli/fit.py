@@ -44,6 +44,7 @@ def fit(
     where: options.Where = None,
     smoothing: options.Smoothing = None,
     emg: options.Emg = None,
+    stamps: options.Stamps = None,
     nan: options.Nan = None,
     follow_links: options.FollowLinks = False,
     config: options.ConfigPath = None,
@@ -66,7 +67,7 @@ def fit(
         "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
         "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
         "bin_size": bin_size, "condition": condition, "where": where, "smoothing": smoothing, "emg": emg,
-        "nan": nan, "follow_links": follow_links,
+        "stamps": stamps, "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
     training = {
         "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "epochs": epochs,

@@ -5,9 +5,11 @@ import sys
 import typer
 
 from nwbrnn.cli.convert import convert
+from nwbrnn.cli.doctor import doctor
 from nwbrnn.cli.evaluate import evaluate
 from nwbrnn.cli.fit import fit
 from nwbrnn.cli.inspect import inspect
+from nwbrnn.cli.read import read
 from nwbrnn.cli.simulate import simulate
 from nwbrnn.errors import NwbrnnError
 
@@ -17,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (fit, inspect, evaluate, simulate, convert):
+for command in (fit, inspect, read, doctor, evaluate, simulate, convert):
     app.command()(command)
 
 

@@ -74,6 +74,10 @@ Smoothing = Annotated[
 Emg = Annotated[
     str | None, typer.Option("--emg", help="raw or envelope.", rich_help_panel=_PANEL, metavar="KIND")
 ]
+Stamps = Annotated[
+    str | None,
+    typer.Option("--stamps", help="Time stamps are: start, centre or end.", rich_help_panel=_PANEL),
+]
 Nan = Annotated[
     str | None, typer.Option("--nan", help="raise, or mask bins with NaN.", rich_help_panel=_PANEL)
 ]
@@ -116,6 +120,7 @@ def _parse_pairs(values: list[str], option: str) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     for name, equals, _ in pairs:
         if not (name and equals):
+            what = "column" if option != "--map" else "role"
             more = " or all" if option == "--where" else ""
-            raise ConfigError(f"{option}: expected name=value{more}, but got {name!r}")
+            raise ConfigError(f"{option}: expected {what}=value{more}, but got {name!r}")
     return {name.strip(): value.strip() for name, _, value in pairs}

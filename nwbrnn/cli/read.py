@@ -28,6 +28,7 @@ def read(
     where: options.Where = None,
     smoothing: options.Smoothing = None,
     emg: options.Emg = None,
+    stamps: options.Stamps = None,
     nan: options.Nan = None,
     follow_links: options.FollowLinks = False,
     config: options.ConfigPath = None,
@@ -48,7 +49,7 @@ def read(
         "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
         "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
         "bin_size": bin_size, "condition": condition, "where": where, "smoothing": smoothing, "emg": emg,
-        "nan": nan, "follow_links": follow_links,
+        "stamps": stamps, "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
     ds = read_nwb(file, options.merge_read(options.load_config(config).read, given))
     write_dataset(ds, output, overwrite=overwrite)

@@ -4,5 +4,6 @@ from nwbrnn.readers.fit import read_fit
 from nwbrnn.readers.inspect import Inspection, inspect_nwb
 from nwbrnn.readers.recording import read_nwb
 from nwbrnn.readers.run import read_circuit, read_run
+from nwbrnn.readers.saved import read_dataset
 
-__all__ = ["Inspection", "inspect_nwb", "read_circuit", "read_fit", "read_nwb", "read_run"]
+__all__ = ["Inspection", "inspect_nwb", "read_circuit", "read_dataset", "read_fit", "read_nwb", "read_run"]

@@ -22,6 +22,7 @@ from nwbrnn.readers.trials import label_values
 OUTPUT_ROLES = ("emg", "force", "kinematics")
 
 _PROCESSED = re.compile(r"envelope|rectif|preprocess|smooth", re.IGNORECASE)
+_LIMB = re.compile(r"hand|finger|arm", re.IGNORECASE)
 _RAW = re.compile(r"raw|notch|_hp\b|high_?pass", re.IGNORECASE)
 
 
@@ -47,7 +48,8 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> li
     MissingDataError
         If a mapped signal is not there.
     """
-    mapped = list(signals)
+    given = None if config.stamps == "auto" else config.stamps
+    mapped = [replace(s, stamps_given=given) for s in signals]
     for role, where in config.map.items():
         if role != "trials":
             meant = {
@@ -220,7 +222,8 @@ def note_oddities(signals: Sequence[Signal]) -> list[Choice]:
     for signal in signals:
         if signal.stamps != "start":
             text = f"{signal.path}: {signal.stamps} of the sample"
-            notes.append(Choice("time stamps", text, "its description says so", ("start of the sample",)))
+            reason = "given" if signal.stamps_given else "its description says so, or its name (FALCON M1)"
+            notes.append(Choice("time stamps", text, reason, ("start of the sample",)))
         if any(np.isnan(series.conversion) for series in signal.series):
             notes.append(Choice("conversion", f"{signal.path}: 1", "the file says NaN"))
         offsets = {float(series.offset or 0.0) for series in signal.series} - {0.0}
@@ -290,14 +293,15 @@ def _match(signals: Sequence[Signal], wanted: str, setting: str, *, path: str) -
 
 
 def _rank(signals: Sequence[Signal], role: str) -> list[Signal]:
-    """Return the signals of a role, best first: processed before raw, velocity before position."""
+    """Return the signals of a role, best first: processed, velocities, limbs before others."""
 
-    def cost(signal: Signal) -> tuple[bool, bool, bool, bool]:
+    def cost(signal: Signal) -> tuple[bool, ...]:
         return (
             bool(_RAW.search(signal.path)),
             not _PROCESSED.search(signal.path),
             not signal.path.startswith("processing"),
             role == "kinematics" and "vel" not in signal.path.lower(),
+            role == "kinematics" and not _LIMB.search(signal.path),
         )
 
     return sorted((s for s in signals if s.role == role), key=cost)

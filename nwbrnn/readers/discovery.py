@@ -33,6 +33,7 @@ ROLES = ("emg", "force", "kinematics", "inputs", "rates", "spike_counts")
 _EMG = re.compile(ROLE_PATTERNS[0][1], re.IGNORECASE)
 _VERSION = re.compile(r"raw|notch|filt|pass|rect|envelope|(^|_)[hlb]p($|_)", re.IGNORECASE)
 _END_STAMPS = re.compile(r"bin[\s-]*(ends?|stop)|end of (the |each )?bin", re.IGNORECASE)
+_FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins and need not say so
 _CENTRE_STAMPS = re.compile(r"bin[\s-]*cent(er|re)s?|cent(er|re) of (the |each )?bin", re.IGNORECASE)
 COLUMNS = re.compile(r"columns\s*=\s*\[([^\]]*)\]")
 _LABELS = ("label", "muscle", "channel_name", "location")
@@ -55,6 +56,8 @@ class Signal:
         Channel names, over all series.
     picks
         Columns of the one series that are meant; all by default.
+    stamps_given
+        What the user says of ``stamps``.
     """
 
     path: str
@@ -62,6 +65,7 @@ class Signal:
     series: tuple[TimeSeries, ...]
     columns: tuple[str, ...]
     picks: tuple[int, ...] | None = None
+    stamps_given: str | None = None
 
     @property
     def unit(self) -> str:
@@ -89,10 +93,12 @@ class Signal:
     @property
     def stamps(self) -> str:
         """Whether a time stamp is the ``start``, ``centre`` or ``end`` of its sample, by the description."""
+        if self.stamps_given is not None:
+            return self.stamps_given
         text = f"{self.series[0].description} {self.series[0].comments}"
-        if _END_STAMPS.search(text):
-            return "end"
-        return "centre" if _CENTRE_STAMPS.search(text) else "start"
+        if _CENTRE_STAMPS.search(text):
+            return "centre"
+        return "end" if _END_STAMPS.search(text) or self.path.endswith(_FALCON) else "start"
 
     @property
     def shape(self) -> tuple[int, int]:

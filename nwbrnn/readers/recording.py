@@ -147,7 +147,7 @@ def _find_usable(nwbfile: NWBFile, plan: Plan) -> tuple[NDArray[np.bool_], list[
     first, last = edges[:, :-1], edges[:, 1:]
     usable = np.ones(first.shape, dtype=bool)
     if plan.whole_trials:
-        starts, stops = (to_ticks(np.nan_to_num(b, posinf=1e9))[:, np.newaxis] for b in plan.bounds)
+        starts, stops = (to_ticks(np.nan_to_num(b, posinf=9e9))[:, np.newaxis] for b in plan.bounds)
         tolerance = to_ticks(plan.bin_size / 100)
         usable &= (first >= starts - tolerance) & (last <= stops + tolerance)
     table = nwbfile.invalid_times

@@ -28,7 +28,7 @@ class Binned(NamedTuple):
     Attributes
     ----------
     values
-        Averages, NaN where not recorded, shape (n_trials, n_bins, n_channels).
+        Averages (spike counts: sums), NaN where not recorded, shape (n_trials, n_bins, n_channels).
     covered
         Whether a bin was recorded, shape (n_trials, n_bins).
     note
@@ -75,7 +75,9 @@ def read_binned(
     index = times.find(edges)
     bin_size = float(edges[0, 1] - edges[0, 0]) / TICKS_PER_SECOND
     counts = np.diff(index, axis=1)
-    covered = counts >= max(1.0, MIN_COVERED * (bin_size / times.interval - 1e-6))
+    summed = signal.role == "spike_counts"
+    needed = 1.0 if summed else MIN_COVERED
+    covered = counts >= max(1.0, needed * (bin_size / times.interval - 1e-6))
     if not covered.any():
         raise MissingDataError(
             f"{path}: {signal.path}: expected samples inside the trials, but it ranges from "
@@ -103,7 +105,8 @@ def read_binned(
             "use nan='mask' (--nan mask) to leave out these bins, or choose other outputs"
         )
     covered &= np.isfinite(sums).all(axis=2)
-    sums /= np.maximum(counts, 1)[..., np.newaxis]
+    if not summed:
+        sums /= np.maximum(counts, 1)[..., np.newaxis]
     sums[~covered] = np.nan
     return Binned(sums, covered, times.note)
 
@@ -141,10 +144,11 @@ def _choose_filter(
         except ConfigError as error:
             raise ConfigError(f"{path}: {signal.path}: {error} (--emg envelope)") from error
         return partial(_compute_envelope, sampling_rate=1 / interval), round(ENVELOPE_SETTLED / interval)
-    # inputs are steps and rates are counts: both keep their plain averages
-    if bin_size < 1.99 * interval or signal.role in ("inputs", "rates"):
+    # inputs are steps, rates are counts: these keep their plain averages
+    if bin_size < 1.99 * interval or signal.role in ("inputs", "rates", "spike_counts"):
         return None, 0
-    filtering = partial(suppress_aliases, sampling_rate=1 / interval, bin_size=bin_size)
+    magnitude = signal.role == "emg"
+    filtering = partial(suppress_aliases, sampling_rate=1 / interval, bin_size=bin_size, magnitude=magnitude)
     return filtering, round(SETTLED * bin_size / interval)  # type: ignore[return-value]
 
 

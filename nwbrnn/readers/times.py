@@ -149,6 +149,19 @@ def _find_uncontested(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
     finite = np.isfinite(stamps)
     if finite.all() and (np.diff(stamps) >= 0).all():
         return finite
+    finite[finite] &= ~_find_glitches(stamps[finite])
     before = np.maximum.accumulate(np.where(finite, stamps, -np.inf))
     after = np.minimum.accumulate(np.where(finite, stamps, np.inf)[::-1])[::-1]
     return finite & (stamps >= before) & (stamps <= after)
+
+
+def _find_glitches(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return single stamps that are too late or too early while their neighbours are in order."""
+    glitch = np.zeros(len(stamps), dtype=bool)
+    padded = np.concatenate([[-np.inf], stamps, [np.inf]])
+    back = np.flatnonzero(stamps[1:] < stamps[:-1])  # from here to the next, the clock runs backwards
+    late = padded[back] <= stamps[back + 1]  # the one before fits the next
+    glitch[back[late]] = True
+    early = ~late & (padded[back + 3] >= stamps[back])  # the one after the next fits this one
+    glitch[back[early] + 1] = True
+    return glitch

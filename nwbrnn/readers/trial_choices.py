@@ -84,9 +84,8 @@ def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tup
         for name, values in SUCCESS:
             kept = set(values) & set(label_values(trials[name])) if name in trials else set()
             if kept:
-                where = {name: ",".join(sorted(kept))}
-                reason = f"the column {name} tells which trials succeeded"
-                break
+                where[name] = ",".join(sorted(kept))
+                reason = f"what {' and '.join(where)} say of which trials succeeded"
     keep = np.ones(len(trials), dtype=bool)
     for name, value in where.items():
         _check_column(trials, name, "where", path=path)

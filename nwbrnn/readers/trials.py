@@ -15,7 +15,7 @@ from nwbrnn.readers.tables import read_plain_columns
 
 # names without underscores and without a final "time", as found in DANDI 000070, 000127, 000140, 000688,
 # 000941 and kin
-GO_NAMES = ("gocue", "gocuearray0", "go", "gosignal", "gotone", "cuestart", "imperative")
+GO_NAMES = ("gocue", "gocuetimearray0", "go", "gosignal", "gotone", "cuestart", "imperative")
 MOVE_NAMES = (
     "moveonset",
     "movementonset",
@@ -48,6 +48,7 @@ SUCCESS = (
     # column, values that mean a trial to keep
     ("result", ("R", "reward", "rewarded", "success")),
     ("task_success", ("1", "True", "1.0")),
+    ("success", ("1", "True", "1.0")),
     ("outcome", ("success", "correct", "hit", "R")),
     ("is_good", ("1", "True")),
     ("discard_trial", ("0", "False", "0.0")),
@@ -210,8 +211,8 @@ def get_session_times(trials: pd.DataFrame, column: str) -> NDArray[np.float64]:
 def is_relative(times: NDArray[np.floating], starts: NDArray[np.floating]) -> bool:
     """Return whether times count from the start of each trial and not from that of the session.
 
-    True if nearly all lie before their own trial begins and would lie before the next one begins if they were
-    counted from the start of the trial.
+    True if nearly all lie before their own trial begins and, counted from there, would lie before the next
+    one begins, or if they are spread over much less of the session than the trials are.
     """
     finite = np.isfinite(times) & np.isfinite(starts)
     if not finite.any():
@@ -219,4 +220,5 @@ def is_relative(times: NDArray[np.floating], starts: NDArray[np.floating]) -> bo
     next_starts = np.append(starts[1:], np.inf)
     before = times[finite] < starts[finite] - 1e-6
     fits = (times[finite] >= 0) & (times[finite] <= (next_starts - starts)[finite])
+    fits |= (times[finite] >= 0) & bool(np.ptp(times[finite]) < 0.1 * np.ptp(starts[finite]))
     return bool((before & fits).mean() > 0.9)

@@ -9,19 +9,21 @@ from typing import Any
 import h5py
 from pynwb import NWBHDF5IO, NWBFile
 
-from nwbrnn.errors import NwbrnnError, ReadError, UnsupportedFileError
+from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileError
+from nwbrnn.storage.damage import find_endless_heap
 from nwbrnn.storage.source import Source, find_source
 from nwbrnn.storage.store import Store, find_links_outside, one_line
+from nwbrnn.storage.zarr_store import create_zarr_io, open_zarr
 
 
 @contextlib.contextmanager
-def open_nwb(path: str | Path, *, follow_links: bool = False) -> Iterator[NWBFile]:
+def open_nwb(path: str | Path | Source, *, follow_links: bool = False) -> Iterator[NWBFile]:
     """Open an NWB file for reading and close it afterwards.
 
     Parameters
     ----------
     path
-        A local HDF5 file or Zarr folder, or an address as for :func:`nwbrnn.storage.find_source`.
+        A local HDF5 file or Zarr folder, or an address, as for :func:`nwbrnn.storage.find_source`.
     follow_links
         Whether links may lead out of the file.
 
@@ -48,6 +50,11 @@ def open_nwb(path: str | Path, *, follow_links: bool = False) -> Iterator[NWBFil
             ) from error
         try:
             yield nwbfile
+        except SchemaError as error:  # NaN or infinity where there must be none, mostly
+            raise ReadError(
+                f"{source.text}: expected data that make a Dataset, but got {'; '.join(error.problems)}; "
+                "choose other outputs, inputs or trials, or repair the file"
+            ) from error
         except NwbrnnError:
             raise
         except Exception as error:  # damaged files raise any kind, wherever they are touched
@@ -67,10 +74,14 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
     """
     stack = contextlib.ExitStack()
     try:
-        root = _open_zarr(source) if source.is_zarr else _open_hdf5(source, stack)
+        outside: list[str] = []
+        if source.is_zarr:
+            root = open_zarr(source, follow_links=follow_links)
+        else:
+            root = _open_hdf5(source, stack)
+            outside = find_links_outside(root)
         store = Store(root, stack)
         _check_version(source, root)
-        outside = [] if follow_links else find_links_outside(root)
     except NwbrnnError:
         stack.close()
         raise
@@ -80,7 +91,7 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
             f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; "
             "if it was downloaded or copied, get a fresh copy"
         ) from error
-    if outside:
+    if outside and not follow_links:
         stack.close()
         raise UnsupportedFileError(
             f"{source.text}: expected a file that stands alone, but it links to others: "
@@ -96,6 +107,12 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
             raise UnsupportedFileError(
                 f"{source.text}: expected an NWB file in HDF5, but it is not HDF5; give a .nwb file"
             )
+        place = find_endless_heap(Path(source.url))
+        if place is not None:
+            raise UnsupportedFileError(
+                f"{source.text}: expected a whole NWB file, but its texts at byte {place} end in zeros; "
+                "if it was downloaded or copied, get a fresh copy"
+            )
         return stack.enter_context(h5py.File(source.url, "r"))
     try:
         stream = stack.enter_context(source.open_bytes())
@@ -104,8 +121,8 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
         raise
     except Exception as error:  # of aiohttp, of botocore
         raise UnsupportedFileError(
-            f"{source.text}: cannot be fetched: {type(error).__name__}: {one_line(error)}; check the address, "
-            "and that its server gives parts of files (range requests), or download it"
+            f"{source.text}: expected a file on a server that gives parts of it (range requests), "
+            f"but got {_find_reason(error)}; check the address, or download the file"
         ) from error
     if signature != _SIGNATURE:
         raise UnsupportedFileError(
@@ -114,45 +131,20 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
     return stack.enter_context(h5py.File(stream, "r"))
 
 
-def _open_zarr(source: Source) -> Any:
-    """Open Zarr, local or from a server."""
-    zarr = _import_zarr(source)
-    if source.is_remote:
-        source.find_filesystem()
-    elif (Path(source.url) / "zarr.json").exists() and zarr.__version__.startswith("2."):
-        raise UnsupportedFileError(
-            f"{source.text}: this is Zarr 3, which needs hdmf-zarr 0.14 or newer (Python 3.12 or newer), but "
-            f"zarr {zarr.__version__} is installed; use Python 3.12: pip install 'nwbrnn[zarr]'"
-        )
-    options = {"storage_options": source.storage_options} if source.is_remote else {}
-    try:
-        return zarr.open_consolidated(source.url, mode="r", **options)
-    except (KeyError, ValueError):  # never consolidated
-        return zarr.open_group(source.url, mode="r", **options)
-
-
-def _import_zarr(source: Source) -> Any:
-    try:
-        import hdmf_zarr  # noqa: F401
-        import zarr
-    except ImportError as error:
-        raise UnsupportedFileError(
-            f"{source.text}: reading Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
-        ) from error
-    return zarr
+def _find_reason(error: BaseException) -> str:
+    """Return what went wrong at first: fsspec says "not found" of every failure."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (
+        "no such file"
+        if isinstance(error, FileNotFoundError)
+        else f"{type(error).__name__}: {one_line(error)}"
+    )
 
 
 def _create_io(source: Source, store: Store) -> Any:
     """Return the pynwb or hdmf-zarr reader of an opened file."""
-    if not source.is_zarr:
-        return NWBHDF5IO(file=store.root, mode="r")
-    import hdmf_zarr
-
-    name = "NWBZarrIO"
-    if getattr(store.root.metadata, "zarr_format", 2) == 2 and hasattr(hdmf_zarr, "NWBZarrV2IO"):
-        name = "NWBZarrV2IO"
-    options = {"storage_options": source.storage_options} if source.is_remote else {}
-    return getattr(hdmf_zarr, name)(source.url, mode="r", **options)
+    return create_zarr_io(source, store.root) if source.is_zarr else NWBHDF5IO(file=store.root, mode="r")
 
 
 def _check_version(source: Source, root: Any) -> None:

@@ -1,6 +1,7 @@
 """Where a file is: a local path, a URL, or an asset of the DANDI archive."""
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ MAX_BLOCKS = 64
 _REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
 _DANDI = re.compile(r"dandi://(?P<dandiset>[^/@]+)/(?P<path>.+?)(@(?P<version>draft|\d[\d.]*))?")
 _HASHED = 1 << 20
+_SILENT = logging.NullHandler()
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,10 @@ class Source:
 
             return url_to_fs(self.url, **self.storage_options)  # type: ignore[no-any-return]
         except ImportError as error:
+            extra = "s3" if self.url.startswith("s3:") else "remote"
             raise UnsupportedFileError(
                 f"{self.text}: reading from a server needs packages that are not installed ({error}); "
-                "pip install 'nwbrnn[remote]'"
+                f"pip install 'nwbrnn[{extra}]'"
             ) from error
 
     @property
@@ -72,7 +75,7 @@ class Source:
         return {"anon": get_session().get_credentials() is None}
 
     def compute_sha256(self) -> str | None:
-        """Return the SHA-256 of a local file as hexadecimal text; ``None`` if that means fetching it whole."""
+        """Return the SHA-256 of a local HDF5 file as hexadecimal text; ``None`` for anything else."""
         if self.is_remote or self.is_zarr:
             return None
         digest = hashlib.sha256()
@@ -82,19 +85,22 @@ class Source:
         return digest.hexdigest()
 
 
-def find_source(path: str | Path) -> Source:
+def find_source(path: str | Path | Source) -> Source:
     """Return where a file is.
 
     Parameters
     ----------
     path
-        A local path, ``http://``, ``https://``, ``s3://`` or ``dandi://DANDISET/path[@version]``.
+        A local path, ``http://``, ``https://``, ``s3://`` or ``dandi://DANDISET/path[@version]``;
+        what was found before is returned as it is.
 
     Raises
     ------
     UnsupportedFileError
         If there is no such file, or no such asset in the archive.
     """
+    if isinstance(path, Source):
+        return path
     text = str(path)
     if _REMOTE.match(text):
         text = re.sub(r"^(\w+):/+", r"\1://", text)  # pathlib makes one slash of two
@@ -125,6 +131,7 @@ def _resolve_dandi(text: str) -> str:
         raise UnsupportedFileError(
             f"{text}: reading from the DANDI archive needs the package dandi; pip install 'nwbrnn[dandi]'"
         ) from error
+    logging.getLogger("dandi").addHandler(_SILENT)  # what it would print is in the exceptions
     try:
         with DandiAPIClient() as client:
             dandiset = client.get_dandiset(match["dandiset"], match["version"] or "draft")

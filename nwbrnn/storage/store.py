@@ -1,11 +1,12 @@
 """An opened container, HDF5 or Zarr, as groups and arrays."""
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
+
+from nwbrnn.storage.damage import check_object
 
 
 @dataclass(frozen=True)
@@ -28,31 +29,36 @@ class Store:
         self.closing.close()
 
 
-def find_links_outside(root: Any) -> list[str]:
-    """Return every link that leads out of the file, as ``where -> what``."""
-    return list(_walk_hdf5(root) if isinstance(root, h5py.Group) else _walk_zarr(root))
+def find_links_outside(root: h5py.Group) -> list[str]:
+    """Return every external link, external storage and virtual dataset of HDF5, as ``where -> what``.
 
-
-def _walk_hdf5(root: h5py.Group) -> Iterator[str]:
-    """Yield external links, external storage and virtual datasets of other files."""
-    seen, waiting = set(), [root]
+    Raises
+    ------
+    OSError
+        If something in the file is damaged, so that it must not be read.
+    """
+    links, seen, waiting = [], set(), [root]
+    file_size = root.file.id.get_filesize()
     while waiting:
         group = waiting.pop()
         address = h5py.h5o.get_info(group.id).addr
         if address in seen:  # hard links can form circles
             continue
         seen.add(address)
+        check_object(group, file_size=file_size)
         for name in group:
             link = group.get(name, getlink=True)
             where = f"{group.name.rstrip('/')}/{name}"
             if isinstance(link, h5py.ExternalLink):
-                yield f"{where} -> {link.filename}"
+                links.append(f"{where} -> {link.filename}")
             elif isinstance(link, h5py.HardLink):
                 member = group[name]
                 if isinstance(member, h5py.Group):
                     waiting.append(member)
                 elif isinstance(member, h5py.Dataset):
-                    yield from (f"{where} -> {name}" for name in _list_files(member))
+                    check_object(member, file_size=file_size)
+                    links += [f"{where} -> {file}" for file in _list_files(member)]
+    return links
 
 
 def _list_files(dataset: h5py.Dataset) -> set[str]:
@@ -61,15 +67,6 @@ def _list_files(dataset: h5py.Dataset) -> set[str]:
     if dataset.is_virtual:
         files |= {source.file_name for source in dataset.virtual_sources()} - {"."}
     return files
-
-
-def _walk_zarr(group: Any) -> Iterator[str]:
-    """Yield hdmf-zarr's links to other stores."""
-    for link in group.attrs.get("zarr_link", ()):
-        if link["source"] not in (".", ""):
-            yield f"/{group.path}/{link['name']} -> {link['source']}"
-    for _, child in group.groups():
-        yield from _walk_zarr(child)
 
 
 def one_line(error: BaseException) -> str:

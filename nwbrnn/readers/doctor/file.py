@@ -1,0 +1,95 @@
+"""Checks of the file as a whole: its groups, its schema, and what it lacks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pynwb import NWBFile
+
+from nwbrnn.readers.doctor.finding import Finding, list_some, note
+from nwbrnn.readers.trials import find_trial_tables
+
+_TYPED_FOLDERS = (
+    "acquisition",
+    "analysis",
+    "general/devices",
+    "intervals",
+    "processing",
+    "scratch",
+    "stimulus/presentation",
+    "stimulus/templates",
+)
+_ROOT = {
+    "acquisition",
+    "analysis",
+    "general",
+    "intervals",
+    "processing",
+    "scratch",
+    "specifications",
+    "stimulus",
+}
+
+
+def check_orphans(root: Any) -> Iterator[Finding]:
+    """Find groups without a type where NWB requires one: an interrupted write leaves them."""
+    folders = [name for name in _TYPED_FOLDERS if name in root]
+    folders += [
+        f"processing/{name}" for name in root.get("processing", ()) if _has_type(root["processing"], name)
+    ]
+    orphans = [
+        f"{folder}/{name}" for folder in folders for name in root[folder] if not _has_type(root[folder], name)
+    ]
+    orphans += [
+        name
+        for name in root
+        if name not in _ROOT and hasattr(root[name], "keys") and not _has_type(root, name)
+    ]
+    for path in orphans:
+        size = _count_members(root[path])
+        yield note(
+            path,
+            f"it has no neurodata_type (it holds {size} objects), so that NWB readers do not see it",
+            "an interrupted write leaves such a thing: write the data again under another name, and export "
+            "the "
+            "file with pynwb, which leaves this out",
+        )
+
+
+def check_schema(root: Any) -> Iterator[Finding]:
+    """Find several versions of the schema: another version appended to the file, which may be invalid."""
+    cached = root.get("specifications")
+    core = sorted(cached["core"]) if cached is not None and "core" in cached else []
+    version = root.attrs.get("nwb_version", "")
+    text = version.decode() if isinstance(version, bytes) else str(version)
+    if len(core) > 1 or (core and text and text.removeprefix("NWB-") not in core):
+        yield note(
+            "specifications/core",
+            f"nwb_version is {text}, but the file holds the schema of {list_some(core)}",
+            "it was appended to with another version of NWB; export it to a new file with one version of "
+            "pynwb, "
+            "and validate that",
+        )
+
+
+def check_trials_missing(nwbfile: NWBFile) -> Iterator[Finding]:
+    """Find units without trials."""
+    if nwbfile.units is not None and not find_trial_tables(nwbfile):
+        yield note(
+            "intervals/trials",
+            f"there are {len(nwbfile.units)} units but no trials (interval tables: "
+            f"{list_some(nwbfile.intervals or ()) or 'none'})",
+            "add a table of trials with nwbfile.add_trial before fitting",
+        )
+
+
+def _has_type(group: Any, name: str) -> bool:
+    member = group.get(name)
+    return member is not None and "neurodata_type" in member.attrs
+
+
+def _count_members(member: Any) -> int:
+    return len(member) if hasattr(member, "keys") else 1
+
+
+STORE_CHECKS = (check_orphans, check_schema)
+FILE_CHECKS = (check_trials_missing,)

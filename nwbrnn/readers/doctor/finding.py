@@ -1,0 +1,80 @@
+"""What a check reports, and how checks are run."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Subject = TypeVar("Subject")
+
+BLOCK = 1 << 20
+"""How many values are held in memory at once."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in a file that is wrong, or that a reader has to know.
+
+    Attributes
+    ----------
+    rule
+        Name of the check, such as ``repeated_timestamps``.
+    object
+        Path of the object in the file, such as ``acquisition/EMG``; ``/`` for the file itself.
+    problem
+        What was found, with numbers: how many, and where first.
+    remedy
+        What to do about it.
+    biases
+        Whether a fit to this object would be wrong or refused; otherwise nwbrnn copes with it.
+    """
+
+    rule: str
+    object: str
+    problem: str
+    remedy: str
+    biases: bool
+
+
+@dataclass
+class Tally:
+    """How often something was met, and the number of the first."""
+
+    count: int = 0
+    first: int = -1
+
+    def add(self, hits: NDArray[np.bool_], offset: int = 0) -> None:
+        """Count the hits of a block that begins at ``offset``."""
+        count = int(np.count_nonzero(hits))
+        if count and not self.count:
+            self.first = offset + int(np.argmax(hits))
+        self.count += count
+
+
+Check = Callable[[Subject], Iterable[Finding]]
+
+
+def run_checks(checks: Iterable[Check[Subject]], subject: Subject) -> Iterator[Finding]:
+    """Yield what the checks find in a subject; the rule is the name of the check."""
+    for check in checks:
+        rule = getattr(check, "__name__", "").removeprefix("check_")
+        yield from (replace(finding, rule=rule) for finding in check(subject))
+
+
+def bias(where: str, problem: str, remedy: str) -> Finding:
+    """Return a finding that would bias a fit."""
+    return Finding("", where, problem, remedy, biases=True)
+
+
+def note(where: str, problem: str, remedy: str) -> Finding:
+    """Return a finding that would not bias a fit."""
+    return Finding("", where, problem, remedy, biases=False)
+
+
+def list_some(items: Iterable[object], *, limit: int = 5) -> str:
+    """Return the first few items as text, and how many more there are."""
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more

@@ -1,0 +1,268 @@
+"""Checks of one time series: its scaling and its time stamps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from pynwb import NWBFile, TimeSeries
+from pynwb.behavior import BehavioralEvents
+from pynwb.ecephys import ElectricalSeries
+from pynwb.image import ImageSeries
+from pynwb.misc import AnnotationSeries, IntervalSeries
+
+from nwbrnn.readers.discovery import Signal, find_signals
+from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
+from nwbrnn.readers.times import GAP
+
+_REGULAR_SHARE = 0.9
+
+
+@dataclass
+class Steps:
+    """What is known of the time stamps of a series, gathered block by block.
+
+    Attributes
+    ----------
+    n
+        Number of time stamps.
+    median
+        Median time between the first of them [s]; NaN if there are fewer than two.
+    regular
+        How many steps are within a tenth of the median.
+    longest, longest_at
+        The longest step [s], and the time at which it begins [s].
+    most_backwards
+        The longest step back in time [s], negative.
+    first_gap_at
+        Time at which the first gap begins [s].
+    """
+
+    n: int
+    median: float
+    regular: int = 0
+    longest: float = 0.0
+    longest_at: float = float("nan")
+    most_backwards: float = 0.0
+    first_gap_at: float = float("nan")
+    not_finite: Tally = field(default_factory=Tally)
+    backwards: Tally = field(default_factory=Tally)
+    repeated: Tally = field(default_factory=Tally)
+    gaps: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True)
+class SeriesView:
+    """A time series, and what its checks look at.
+
+    Attributes
+    ----------
+    path
+        Where it is in the file.
+    series
+        The NWB object.
+    signal
+        The signal it belongs to; ``None`` if it is not one that could be read.
+    steps
+        Its time stamps; ``None`` if it has a rate instead.
+    """
+
+    path: str
+    series: TimeSeries
+    signal: Signal | None
+    steps: Steps | None
+
+    @property
+    def role(self) -> str:
+        """Role of its signal."""
+        return "other" if self.signal is None else self.signal.role
+
+    @property
+    def n_samples(self) -> int | None:
+        """Number of samples; ``None`` where the data are elsewhere."""
+        shape = getattr(self.series.data, "shape", None)
+        outside = isinstance(self.series, ImageSeries) and self.series.external_file is not None
+        return None if not shape or outside else int(shape[0])
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether a fit could use it: numbers sampled over time, not events, video or broadband."""
+        odd = isinstance(self.series, ImageSeries | IntervalSeries | AnnotationSeries)
+        events = isinstance(self.series.parent, BehavioralEvents)
+        broadband = isinstance(self.series, ElectricalSeries) and self.role == "other"
+        return not (odd or events or broadband)
+
+    def report(self, problem: str, remedy: str) -> Finding:
+        """Return a finding that biases a fit if a fit could use this series."""
+        return (bias if self.is_sampled else note)(self.path, problem, remedy)
+
+
+def list_series(nwbfile: NWBFile) -> Iterator[SeriesView]:
+    """Yield every time series of a file, wherever it is, sorted by path."""
+    found_signals = sorted(
+        find_signals(nwbfile), key=lambda signal: signal.role == "emg"
+    )  # EMG may be some columns
+    signals = {id(series): signal for signal in found_signals for series in signal.series}
+    manager = nwbfile.read_io.manager
+    found = [item for item in nwbfile.objects.values() if isinstance(item, TimeSeries)]
+    paths = {str(manager.get_builder(item).path).removeprefix("root/"): item for item in found}
+    for path, series in sorted(paths.items()):
+        yield SeriesView(path, series, signals.get(id(series)), _read_steps(series))
+
+
+def check_conversion(view: SeriesView) -> Iterator[Finding]:
+    """Find a conversion of 0, which makes all values equal, or NaN, which counts as 1."""
+    conversion = float(view.series.conversion)
+    if conversion == 0 or np.isinf(conversion):
+        yield view.report(
+            f"conversion is {conversion:g}, which makes all values in {view.series.unit} alike",
+            "set the conversion to the size of one step of the data in the unit, 1 if they are in the unit",
+        )
+    elif np.isnan(conversion):
+        yield note(
+            view.path,
+            "conversion is NaN, so that other readers make every value NaN; nwbrnn counts it as 1",
+            "set it to 1, or to the size of one step of the data in the unit",
+        )
+
+
+def check_offset(view: SeriesView) -> Iterator[Finding]:
+    """Find an offset that is no number, which spoils all values."""
+    if not np.isfinite(float(view.series.offset or 0.0)):
+        yield view.report(f"offset is {view.series.offset}, which spoils every value", "set the offset to 0")
+
+
+def check_offset_as_start(view: SeriesView) -> Iterator[Finding]:
+    """Find offsets that may be the time at which a series begins, as in FALCON H1."""
+    offset = float(view.series.offset or 0.0)
+    begins_at_zero = view.series.timestamps is None and not view.series.starting_time
+    if offset and np.isfinite(offset) and view.role == "kinematics" and begins_at_zero:
+        yield note(
+            view.path,
+            f"offset is {offset:g} {view.series.unit} and starting_time is 0; some files (FALCON H1) keep "
+            "the start "
+            "time in the offset, but it is added to the values",
+            "if it is a time, set starting_time to it and offset to 0",
+        )
+
+
+def check_rate(view: SeriesView) -> Iterator[Finding]:
+    """Find rates that do not tell when samples were taken."""
+    rate, start = view.series.rate, view.series.starting_time
+    if view.series.timestamps is None and rate is not None and not (np.isfinite(rate) and rate > 0):
+        yield view.report(
+            f"rate is {rate:g} Hz for {view.n_samples} samples", "set the rate, or give timestamps instead"
+        )
+    if start is not None and not np.isfinite(start):
+        yield view.report(f"starting_time is {start}", "set it to the time of the first sample [s]")
+
+
+def check_timestamps_number(view: SeriesView) -> Iterator[Finding]:
+    """Find a number of time stamps that is not that of the samples."""
+    if view.steps is not None and view.n_samples is not None and view.steps.n != view.n_samples:
+        yield view.report(
+            f"there are {view.steps.n} timestamps for {view.n_samples} samples",
+            "write data and timestamps again with one length, time on the first axis",
+        )
+
+
+def check_timestamps_not_finite(view: SeriesView) -> Iterator[Finding]:
+    """Find time stamps that are not finite; such samples are left out."""
+    if view.steps is not None and (bad := view.steps.not_finite).count:
+        yield note(
+            view.path,
+            f"{bad.count} of {view.steps.n} timestamps are not finite, the first is number {bad.first}",
+            "nothing: these samples are left out; or repair the timestamps",
+        )
+
+
+def check_timestamps_backwards(view: SeriesView) -> Iterator[Finding]:
+    """Find a clock that was set back.
+
+    Samples that claim the same time are left out; the others may be shifted against the spikes.
+    """
+    if view.steps is not None and (bad := view.steps.backwards).count:
+        yield view.report(
+            f"{bad.count} of {view.steps.n} timestamps are earlier than the one before, the first is number "
+            f"{bad.first}; the longest step back is {-view.steps.most_backwards:.6g} s",
+            "sort the samples by time, or cut the overlap where recordings were joined",
+        )
+
+
+def check_timestamps_repeated(view: SeriesView) -> Iterator[Finding]:
+    """Find several samples at one time, which are averaged."""
+    if view.steps is not None and (bad := view.steps.repeated).count:
+        yield note(
+            view.path,
+            f"{bad.count} of {view.steps.n} timestamps equal the one before, the first is number {bad.first}",
+            "remove the samples that were written twice, or give a rate if the clock was too coarse",
+        )
+
+
+def check_timestamps_gaps(view: SeriesView) -> Iterator[Finding]:
+    """Find gaps; bins in them are masked, and filters do not run across them."""
+    steps = view.steps
+    if steps is None or not steps.gaps.count or steps.regular < _REGULAR_SHARE * (steps.n - 1):
+        return  # events are not sampled regularly
+    yield note(
+        view.path,
+        f"{steps.gaps.count} gaps: steps above {GAP} times the usual {steps.median:.6g} s, the first at "
+        f"{steps.first_gap_at:.6g} s, the longest {steps.longest:.6g} s at {steps.longest_at:.6g} s",
+        "nothing: bins without samples are masked; do not replace these timestamps by a rate",
+    )
+
+
+def check_stamps_in_bins(view: SeriesView) -> Iterator[Finding]:
+    """Find time stamps that are read as the ends or centres of bins, as the description says."""
+    if view.signal is not None and view.signal.stamps != "start":
+        yield note(
+            view.path,
+            f"by its description, time stamps are bin {view.signal.stamps}s, and are read so",
+            "nothing, if that is true; else correct the description",
+        )
+
+
+SERIES_CHECKS = (
+    check_conversion,
+    check_offset,
+    check_offset_as_start,
+    check_rate,
+    check_timestamps_number,
+    check_timestamps_not_finite,
+    check_timestamps_backwards,
+    check_timestamps_repeated,
+    check_timestamps_gaps,
+    check_stamps_in_bins,
+)
+
+
+def _read_steps(series: TimeSeries) -> Steps | None:
+    """Return what is known of the time stamps, read block by block."""
+    stamps = series.timestamps
+    if stamps is None:
+        return None
+    n = len(stamps)
+    first_steps = np.diff(np.asarray(stamps[: min(n, BLOCK)], dtype=np.float64))
+    forward = first_steps[first_steps > 0]  # a repeated or backward step says nothing about the usual one
+    steps = Steps(n, float(np.median(forward)) if len(forward) else float("nan"))
+    for start in range(0, n, BLOCK):
+        block = np.asarray(stamps[max(start - 1, 0) : start + BLOCK], dtype=np.float64)
+        _add_block(steps, block, max(start - 1, 0))
+    return steps
+
+
+def _add_block(steps: Steps, block: np.ndarray, offset: int) -> None:
+    """Add a block of time stamps that begins with the last of the block before."""
+    new = block[1:] if offset else block
+    steps.not_finite.add(~np.isfinite(new), offset + len(block) - len(new))
+    step = np.diff(block)
+    steps.backwards.add(step < 0, offset + 1)
+    steps.repeated.add(step == 0, offset + 1)
+    gaps = step > GAP * steps.median
+    if gaps.any() and not steps.gaps.count:
+        steps.first_gap_at = float(block[np.argmax(gaps)])
+    steps.gaps.add(gaps, offset + 1)
+    steps.regular += int(np.count_nonzero(np.abs(step - steps.median) <= 0.1 * steps.median))
+    finite = np.where(np.isfinite(step), step, 0.0)
+    if finite.max(initial=0.0) > steps.longest:
+        steps.longest, steps.longest_at = float(finite.max()), float(block[np.argmax(finite)])
+    steps.most_backwards = min(steps.most_backwards, float(finite.min(initial=0.0)))

@@ -1,0 +1,234 @@
+"""What the checks of units look at, gathered while spike times are read unit by unit."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pynwb import NWBFile
+
+from nwbrnn.readers.doctor.finding import BLOCK
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+N_PARTS = 30
+COARSE = 5e-3
+_MAX_BINS = 1 << 22
+_BIN = 0.01
+_EDGE = 1e-6
+_COUNTS = ("counts", "not_finite", "negative", "unsorted", "outside")
+_TIMES = ("first", "last", "longest", "step")
+
+
+@dataclass(frozen=True)
+class SpikeTable:
+    """The units table as it is stored.
+
+    Attributes
+    ----------
+    ends
+        Where the spikes of each unit end in the flat column.
+    flat
+        The flat column of spike times [s], not read.
+    resolution
+        As the file says [s]; ``None`` if it does not.
+    observed
+        Disjoint observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` without any.
+    """
+
+    ends: Counts
+    flat: Any
+    resolution: float | None
+    observed: tuple[Array, ...] | None
+
+    @property
+    def n_spikes(self) -> int:
+        """Number of spikes of all units."""
+        return len(self.flat)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the index cannot be followed."""
+        return bool(len(self.ends)) and (
+            bool((np.diff(self.ends, prepend=0) < 0).any()) or self.ends[-1] > len(self.flat)
+        )
+
+    def read(self, unit: int) -> Array:
+        """Return the finite spike times of a unit, sorted [s]."""
+        times = np.asarray(self.flat[self.ends[unit - 1] if unit else 0 : self.ends[unit]], dtype=np.float64)
+        return np.sort(times[np.isfinite(times)], kind="stable")
+
+    def iterate(self) -> Iterator[tuple[int, Array]]:
+        """Yield the spike times of each unit as stored; the column is read in blocks [s]."""
+        block, first = np.empty(0), 0
+        starts = np.append(0, self.ends[:-1])
+        for unit, (start, stop) in enumerate(zip(starts.tolist(), self.ends.tolist(), strict=True)):
+            if stop > first + len(block):
+                first = start
+                block = np.asarray(self.flat[start : max(stop, start + BLOCK)], dtype=np.float64)
+            yield unit, block[start - first : stop - first]
+
+
+@dataclass
+class SpikeView:
+    """The spikes of all units in numbers; arrays by unit unless said otherwise.
+
+    Attributes
+    ----------
+    table
+        Where they come from.
+    trials
+        Start and stop of each trial, shape (n_trials, 2) [s]; ``None`` without trials.
+    counts, not_finite, negative, unsorted, outside
+        How many spikes are finite, are not, lie before time 0, are earlier than the one before, or lie
+        outside the observation intervals.
+    first, last, longest
+        First and last spike, and the longest time between spikes [s].
+    step
+        Shortest time between different spike times [s].
+    edges
+        Of the bins of ``busy``, which span spikes and trials: start and width [s].
+    busy
+        Whether any unit fires in each bin.
+    parts
+        Spikes in each of 30 equal parts of the session, shape (n_units, 30).
+    grid
+        Width of which all times are multiples, from the first spike on [s]; 0 if none of 5 ms or more is.
+    """
+
+    table: SpikeTable
+    trials: Array | None
+    counts: Counts
+    not_finite: Counts
+    negative: Counts
+    unsorted: Counts
+    outside: Counts
+    first: Array
+    last: Array
+    longest: Array
+    step: Array
+    parts: Counts
+    edges: tuple[float, float] = (0.0, _BIN)
+    busy: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    grid: float = 0.0
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """First and last spike of any unit [s]; NaN without spikes."""
+        some = self.counts > 0
+        return (
+            (float(self.first[some].min()), float(self.last[some].max())) if some.any() else (np.nan, np.nan)
+        )
+
+    @property
+    def all_observed(self) -> Array:
+        """Times at which any unit was observed, disjoint, shape (n, 2) [s]."""
+        return merge(np.concatenate([np.empty((0, 2)), *(self.table.observed or ())]))
+
+
+def view_spikes(nwbfile: NWBFile, *, trials: Array | None) -> SpikeView | None:
+    """Read the spikes of a file in numbers; ``None`` if it has none.
+
+    Parameters
+    ----------
+    nwbfile
+        An open file.
+    trials
+        Start and stop of each trial, shape (n_trials, 2) [s].
+    """
+    units = nwbfile.units
+    if units is None or "spike_times" not in units.colnames:
+        return None
+    table = _get_table(units)
+    n = len(table.ends)
+    arrays: dict[str, Any] = {name: np.zeros(n, dtype=np.int64) for name in _COUNTS}
+    arrays |= {name: np.full(n, np.nan) for name in _TIMES}
+    view = SpikeView(table, trials, **arrays, parts=np.zeros((n, N_PARTS), dtype=np.int64))
+    if not table.is_damaged:
+        for unit, train in table.iterate():
+            _add_train(view, unit, train)
+        _place(view, trials)
+    return view
+
+
+def merge(spans: Array) -> Array:
+    """Return disjoint, ascending spans that cover the same times, shape (n, 2)."""
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(spans[:, 1])
+    new = np.flatnonzero(np.append(True, spans[1:, 0] > reach[:-1])) if len(spans) else np.zeros(0, dtype=int)
+    last = np.append(new[1:], len(spans)) - 1 if len(spans) else new
+    return np.stack([spans[new, 0], reach[last]], axis=1)
+
+
+def _get_table(units: Any) -> SpikeTable:
+    """Return the table of units without reading its spikes."""
+    index = units["spike_times"]
+    resolution = units.resolution
+    known = resolution is not None and np.isfinite(resolution) and resolution > 0
+    return SpikeTable(
+        np.asarray(index.data[:], dtype=np.int64),
+        index.target.data,
+        float(resolution) if known else None,
+        _read_observed(units) if "obs_intervals" in units.colnames else None,
+    )
+
+
+def _read_observed(units: Any) -> tuple[Array, ...] | None:
+    """Return the observation intervals of each unit; equal ones are kept once."""
+    index = units["obs_intervals"]
+    ends = np.asarray(index.data[:], dtype=np.int64)
+    if not len(ends) or not ends[-1]:
+        return None
+    known: dict[bytes, Array] = {}
+    observed = []
+    for start, stop in zip(np.append(0, ends[:-1]), ends, strict=True):
+        spans = np.asarray(index.target.data[start:stop], dtype=np.float64).reshape(-1, 2)
+        observed.append(known.setdefault(spans.tobytes(), merge(spans[np.isfinite(spans).all(axis=1)])))
+    return tuple(observed)
+
+
+def _add_train(view: SpikeView, unit: int, train: Array) -> None:
+    """Add the spikes of one unit."""
+    finite = train[np.isfinite(train)]
+    view.counts[unit] = len(finite)
+    view.not_finite[unit] = len(train) - len(finite)
+    if not len(finite):
+        return
+    view.negative[unit] = np.count_nonzero(finite < 0)
+    view.unsorted[unit] = np.count_nonzero(np.diff(finite) < 0)
+    if view.unsorted[unit]:
+        finite = np.sort(finite)
+    view.first[unit], view.last[unit] = finite[0], finite[-1]
+    steps = np.diff(finite)
+    view.longest[unit] = steps.max(initial=0.0)
+    view.step[unit] = steps[steps > 0].min(initial=np.inf)
+    if view.table.observed is not None:
+        spans = view.table.observed[unit]
+        k = np.searchsorted(spans[:, 0] - _EDGE, finite, side="right") - 1
+        stops = np.append(spans[:, 1], -np.inf)  # k is -1 before the first
+        view.outside[unit] = np.count_nonzero(finite > stops[k] + _EDGE)
+
+
+def _place(view: SpikeView, trials: Array | None) -> None:
+    """Find when units fire, once the extent of the session is known."""
+    low, high = view.extent
+    if not high > low:
+        return
+    known = np.append(np.empty(0) if trials is None else trials[np.isfinite(trials)], [low, high])
+    start, stop = float(known.min()), float(known.max())
+    width = max(_BIN, (stop - start) / _MAX_BINS)
+    view.edges = (start, width)
+    view.busy = np.zeros(int((stop - start) / width) + 1, dtype=bool)
+    step = float(np.nanmin(view.step))
+    on_grid = np.isfinite(step) and step >= COARSE * (1 - 1e-6) and int(view.counts.sum()) >= 100
+    origin = float(view.first[view.counts > 0][0])
+    for unit, train in view.table.iterate():
+        finite = train[np.isfinite(train)]
+        view.busy[((finite - start) / width).astype(np.int64)] = True
+        view.parts[unit] = np.histogram(finite, N_PARTS, (low, high))[0]
+        if on_grid:
+            place = (finite - origin) / step
+            on_grid = bool((np.abs(place - np.rint(place)) < 0.01).all())
+    view.grid = step if on_grid else 0.0

@@ -1,0 +1,147 @@
+"""Checks of the trials table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pynwb import NWBFile
+
+from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
+from nwbrnn.readers.tables import read_plain_columns
+from nwbrnn.readers.trials import (
+    GO_NAMES,
+    MOVE_NAMES,
+    TARGET_NAMES,
+    find_named,
+    find_trial_tables,
+    get_session_times,
+)
+
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """The table of trials: its path, its plain columns, start and stop [s]."""
+
+    path: str
+    table: pd.DataFrame
+    start: NDArray[np.float64]
+    stop: NDArray[np.float64]
+
+    @property
+    def spans(self) -> NDArray[np.float64]:
+        """Start and stop of each trial, shape (n_trials, 2) [s]."""
+        return np.stack([self.start, self.stop], axis=1)
+
+
+def view_trials(nwbfile: NWBFile) -> TrialView | None:
+    """Return the trials of a file; ``None`` if there are none."""
+    tables = find_trial_tables(nwbfile)
+    if not tables:
+        return None
+    path, trials = next(iter(tables.items()))
+    table = pd.DataFrame(read_plain_columns(trials))
+    start, stop = (table[name].to_numpy(dtype=np.float64) for name in ("start_time", "stop_time"))
+    return TrialView(path, table, start, stop)
+
+
+def check_trials_overlap(view: TrialView) -> Iterator[Finding]:
+    """Find trials that overlap: held out, they share data with training trials."""
+    order = np.argsort(view.start, kind="stable")
+    start, stop = view.start[order], view.stop[order]
+    ended = np.fmax.accumulate(np.where(np.isfinite(stop), stop, -np.inf))[:-1]
+    ends = np.fmin(ended, np.where(np.isfinite(stop), stop, np.inf)[1:])
+    overlap = np.where(start[1:] < ended - _TOLERANCE, ends - start[1:], 0.0)
+    overlap = np.where(np.isfinite(overlap), overlap, 0.0)
+    bad = overlap > _TOLERANCE
+    if bad.any():
+        yield bias(
+            view.path,
+            f"{int(bad.sum())} of {len(start)} trials begin before an earlier one ended, the first is row "
+            f"{order[1:][bad].min()}; the longest overlap is {overlap.max():.4g} s",
+            "held-out trials would share data with training trials: leave one of each pair out with "
+            "where=... "
+            "(--where), or correct the stop times",
+        )
+
+
+def check_trials_unordered(view: TrialView) -> Iterator[Finding]:
+    """Find trials that are not in the order in which they happened."""
+    bad = np.diff(view.start) < 0
+    if bad.any():
+        yield note(
+            view.path,
+            f"{int(bad.sum())} of {len(view.start)} trials begin before the row above, the first is row "
+            f"{int(np.argmax(bad)) + 1}",
+            "sort the table by start_time",
+        )
+
+
+def check_trials_reversed(view: TrialView) -> Iterator[Finding]:
+    """Find trials that end before they begin."""
+    bad = view.start > view.stop
+    if bad.any():
+        yield bias(
+            view.path,
+            f"{int(bad.sum())} of {len(bad)} trials begin after they end, the first is row "
+            f"{int(np.argmax(bad))}",
+            "correct start_time and stop_time, or leave these trials out with where=... (--where)",
+        )
+
+
+def check_trial_times_missing(view: TrialView) -> Iterator[Finding]:
+    """Find trials without start or stop; they cannot be read whole."""
+    for name, times in (("start_time", view.start), ("stop_time", view.stop)):
+        bad = ~np.isfinite(times)
+        if bad.any():
+            yield note(
+                f"{view.path}/{name}",
+                f"{int(bad.sum())} of {len(bad)} values are NaN, the first is row {int(np.argmax(bad))}",
+                "give a window around an event (--window, --align-to), or fill in the times",
+            )
+
+
+def check_events_outside(view: TrialView) -> Iterator[Finding]:
+    """Find cues outside their trial, in session time as well as counted from the start of the trial."""
+    stop = np.where(np.isfinite(view.stop), view.stop, np.inf)
+    for name in find_named(list(map(str, view.table.columns)), (*GO_NAMES, *MOVE_NAMES, *TARGET_NAMES)):
+        if view.table[name].dtype.kind not in "iuf":
+            continue
+        times = get_session_times(view.table, name)
+        bad = (times < view.start - _TOLERANCE) | (times > stop + _TOLERANCE)
+        if bad.any():
+            row = int(np.argmax(bad))
+            yield bias(
+                f"{view.path}/{name}",
+                f"{int(bad.sum())} of {len(bad)} times lie outside their trial, the first is row {row}: "
+                f"{view.table[name].iloc[row]:.6g} s in a trial from {view.start[row]:.6g} to "
+                f"{view.stop[row]:.6g} s",
+                "write the times in session time, correct start_time and stop_time, or align to another "
+                "column "
+                "(--align-to)",
+            )
+
+
+def check_columns_empty(view: TrialView) -> Iterator[Finding]:
+    """Find columns with nothing in them."""
+    numeric = [name for name in view.table if view.table[name].dtype.kind == "f" and name != "stop_time"]
+    empty = [name for name in numeric if view.table[name].isna().all()]
+    if empty:
+        yield note(
+            view.path,
+            f"{len(empty)} columns hold only NaN: {list_some(empty)}",
+            "do not use them, or fill them in",
+        )
+
+
+TRIAL_CHECKS = (
+    check_trials_overlap,
+    check_trials_unordered,
+    check_trials_reversed,
+    check_trial_times_missing,
+    check_events_outside,
+    check_columns_empty,
+)

@@ -1,0 +1,204 @@
+"""Checks of the values of one series that a fit could reproduce: EMG, force, kinematics."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, list_some, note
+from nwbrnn.readers.doctor.series import SeriesView
+
+Array = NDArray[np.float64]
+
+_MIN_CLIPPED_SHARE = 1e-3
+_MIN_CLIPPED = 20
+_EDGE = 0.01
+_PER_VOLT = {
+    "v": 1.0, "volt": 1.0, "volts": 1.0,
+    "mv": 1e3, "millivolt": 1e3, "millivolts": 1e3,
+    "uv": 1e6, "µv": 1e6, "microvolt": 1e6, "microvolts": 1e6,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ValueView:
+    """The values of a series, by channel, as they are stored, before conversion.
+
+    Attributes
+    ----------
+    series
+        The series.
+    n
+        Number of samples.
+    missing
+        How many are not finite, by channel.
+    first_missing
+        Number of the first sample that is not finite in any channel; -1 if there is none.
+    low, high
+        Extremes of what is finite, by channel; infinite and reversed without any.
+    at_low, at_high
+        How many samples are exactly there, by channel.
+    """
+
+    series: SeriesView
+    n: int
+    missing: NDArray[np.int64]
+    first_missing: int
+    low: Array
+    high: Array
+    at_low: NDArray[np.int64]
+    at_high: NDArray[np.int64]
+
+    @property
+    def path(self) -> str:
+        """Where the series is."""
+        return self.series.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        signal = self.series.signal
+        if signal is None:
+            return tuple(f"column {i}" for i in range(len(self.low)))
+        if len(signal.series) == 1:
+            return signal.columns
+        return tuple(n for n, s in zip(signal.columns, signal.series, strict=True) if s is self.series.series)
+
+    def pick(self, which: NDArray[np.bool_]) -> list[str]:
+        """Return the names of some channels."""
+        return [name for name, chosen in zip(self.names, which, strict=True) if chosen]
+
+
+def has_outputs(view: SeriesView) -> bool:
+    """Return whether the values of a series should be read."""
+    return view.role in ("emg", "force", "kinematics") and view.signal is not None
+
+
+def view_values(view: SeriesView) -> ValueView:
+    """Read the values of a series block by block."""
+    n_channels = len(_find_columns(view))
+    low, high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
+    at_low, at_high, missing = (np.zeros(n_channels, dtype=np.int64) for _ in range(3))
+    first_missing = -1
+    for start, block in _iterate_blocks(view):
+        bad = ~np.isfinite(block)
+        if bad.any() and first_missing < 0:
+            first_missing = start + int(np.argmax(bad.any(axis=1)))
+        missing += bad.sum(axis=0)
+        lower = np.where(bad, np.inf, block).min(axis=0)
+        higher = np.where(bad, -np.inf, block).max(axis=0)
+        at_low = np.where(lower < low, 0, at_low)
+        at_high = np.where(higher > high, 0, at_high)
+        low, high = np.minimum(low, lower), np.maximum(high, higher)
+        at_low = at_low + (block == low).sum(axis=0)
+        at_high = at_high + (block == high).sum(axis=0)
+    n = int(view.series.data.shape[0])
+    return ValueView(view, n, missing, first_missing, low, high, at_low, at_high)
+
+
+def check_values_missing(view: ValueView) -> Iterator[Finding]:
+    """Find NaN; such bins are refused or masked, as the user wishes."""
+    some = (view.missing > 0) & (view.missing < view.n)
+    if some.any():
+        worst = int(np.argmax(np.where(some, view.missing, 0)))
+        yield note(
+            view.path,
+            f"{int(some.sum())} of {len(some)} channels hold NaN or infinity, most in {view.names[worst]}: "
+            f"{view.missing[worst]} of {view.n} samples; the first is sample {view.first_missing}",
+            "read with nan='mask' (--nan mask), which leaves out these bins, or choose other channels",
+        )
+
+
+def check_channels_dead(view: ValueView) -> Iterator[Finding]:
+    """Find muscles that never change: they were not recorded."""
+    empty = view.missing == view.n
+    constant = (view.low == view.high) & (view.n > 1)
+    for dead, what in ((empty, "hold only NaN"), (constant, "never change")):
+        if view.series.role == "emg" and dead.any():
+            yield bias(
+                view.path,
+                f"{int(dead.sum())} of {len(dead)} EMG channels {what} in {view.n} samples: "
+                f"{list_some(view.pick(dead), limit=16)}",
+                "leave these muscles out with channels=... (--channels)",
+            )
+
+
+def check_channels_saturated(view: ValueView) -> Iterator[Finding]:
+    """Find channels that rest at their limits: an amplifier then gives the very same value again and again.
+
+    Of noise without limits, next to no samples equal the extreme exactly. Clipped data have at least one in a
+    thousand there, and more than in the next hundredth of the range, because all that would lie beyond is
+    there. Zero at the bottom is no limit: rectified and clipped envelopes rest there.
+    """
+    if view.series.role != "emg":
+        return
+    enough = max(_MIN_CLIPPED, _MIN_CLIPPED_SHARE * view.n)
+    suspect_low = (view.at_low >= enough) & (view.low < 0) & (view.high > view.low)
+    suspect_high = (view.at_high >= enough) & (view.high > view.low)
+    if not (suspect_low.any() or suspect_high.any()):
+        return
+    near_low, near_high = _count_near(view)
+    clipped = (suspect_low & (view.at_low > near_low)) | (suspect_high & (view.at_high > near_high))
+    shares = np.maximum(view.at_low * suspect_low, view.at_high * suspect_high) / view.n
+    if clipped.any():
+        listed = [f"{n} ({s:.2%})" for n, s in zip(view.pick(clipped), shares[clipped], strict=True)]
+        yield bias(
+            view.path,
+            f"{int(clipped.sum())} of {len(clipped)} EMG channels are clipped: this share of the {view.n} "
+            "samples "
+            f"equals the very minimum or maximum: {list_some(listed, limit=16)}",
+            "leave these muscles out with channels=... (--channels), or the trials in which it happens",
+        )
+
+
+def check_emg_volts(view: ValueView) -> Iterator[Finding]:
+    """Find EMG above one volt; it is some millivolts at most, and even amplified seldom more."""
+    series = view.series.series
+    per_volt = _PER_VOLT.get(str(series.unit).strip().lower().replace("μ", "µ"))
+    if view.series.role != "emg" or per_volt is None:
+        return
+    scale, offset = float(series.conversion), float(series.offset or 0.0)
+    extremes = np.stack([view.low, view.high]) * (1.0 if np.isnan(scale) else scale) + offset
+    largest = np.where(np.isfinite(extremes), np.abs(extremes), 0.0).max(axis=0) / per_volt
+    if (largest > 1).any():
+        worst = int(np.argmax(largest))
+        yield note(
+            view.path,
+            f"the unit is {series.unit}, but {int((largest > 1).sum())} of {len(largest)} EMG channels "
+            "exceed 1 V, most "
+            f"{view.names[worst]} with {largest[worst]:.4g} V",
+            "correct conversion or unit (a.u. if it is not known); a fit does not depend on it, it scales "
+            "outputs",
+        )
+
+
+VALUE_CHECKS = (check_values_missing, check_channels_dead, check_channels_saturated, check_emg_volts)
+
+
+def _find_columns(view: SeriesView) -> list[int]:
+    """Return the columns of a series that belong to the signal."""
+    if view.signal is not None and view.signal.picks is not None:
+        return list(view.signal.picks)
+    shape = view.series.data.shape
+    return list(range(shape[1] if len(shape) > 1 else 1))
+
+
+def _iterate_blocks(view: SeriesView) -> Iterator[tuple[int, Array]]:
+    """Yield the number of the first sample and the values of each block, shape (n, n_channels)."""
+    data, columns = view.series.data, _find_columns(view)
+    rows = max(1, BLOCK // (data.shape[1] if len(data.shape) > 1 else 1))
+    for start in range(0, data.shape[0], rows):
+        block = np.asarray(data[start : start + rows])
+        block = block[:, np.newaxis] if block.ndim == 1 else block
+        yield start, np.asarray(block[:, columns], dtype=np.float64)
+
+
+def _count_near(view: ValueView) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many samples are within a hundredth of the range from the extremes, but not there."""
+    edge = _EDGE * (view.high - view.low)
+    near_low, near_high = np.zeros_like(view.at_low), np.zeros_like(view.at_high)
+    for _, block in _iterate_blocks(view.series):
+        near_low += ((block > view.low) & (block <= view.low + edge)).sum(axis=0)
+        near_high += ((block < view.high) & (block >= view.high - edge)).sum(axis=0)
+    return near_low, near_high

@@ -1,0 +1,88 @@
+"""Damages that are found before libhdf5 reads: it would read on for ever, or end the process (2.0.0)."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+SEARCHED = 2 << 20
+"""Bytes searched at each end of a file: quick, and where most texts are."""
+
+MAX_SIZE = 1 << 40
+"""Bytes that an array may have in any case; more only if the file has a fair part of them."""
+MAX_COMPRESSION = 10_000
+
+_VLEN_KINDS = (0, 1)  # of values, of characters
+
+_SIGNATURE = b"GCOL\x01\0\0\0"
+_OBJECT = struct.Struct("<HH4xQ")  # index, references, size; the same in all versions of HDF5
+
+
+def find_endless_heap(path: Path) -> int | None:
+    """Return where a heap of texts and references breaks off in zeros, in bytes from the start of the file.
+
+    That happens where a page of the file was never written or copied. libhdf5 takes the zeros for free space
+    of no size, and never gets to its end. Only the ends of a file are searched (:data:`SEARCHED`).
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        for start in sorted({0, max(0, size - SEARCHED)}):
+            stream.seek(start)
+            content = stream.read(SEARCHED)
+            for heap in _find_heaps(content):
+                if _is_endless(content, heap):
+                    return start + heap
+    return None
+
+
+def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
+    """Refuse an object that is too damaged to be read.
+
+    That is a type of variable length that is neither of values nor of text, here or of an attribute, since
+    reading one ends the process; and an array of a length that its file cannot hold.
+
+    Parameters
+    ----------
+    item
+        Group or dataset.
+    file_size
+        Of its file [bytes].
+
+    Raises
+    ------
+    OSError
+        If there is one.
+    """
+    attributes = (h5py.h5a.open(item.id, index=i) for i in range(h5py.h5a.get_num_attrs(item.id)))
+    owners = [*attributes, item.id] if isinstance(item, h5py.Dataset) else attributes
+    for owner in owners:
+        kind = owner.get_type()
+        # bytes of an encoded type: what it is, version, class, and for this class the kind in the low bits
+        if kind.get_class() == h5py.h5t.VLEN and kind.encode()[3] & 15 not in _VLEN_KINDS:
+            raise OSError(f"{item.name} holds a type that does not exist")
+    if isinstance(item, h5py.Dataset) and not (item.is_virtual or item.external):
+        size = item.nbytes if item.shape is not None else 0
+        if size > max(MAX_SIZE, MAX_COMPRESSION * file_size):
+            raise OSError(f"{item.name} would have {size:.0e} bytes, in a file of {file_size:.0e}")
+
+
+def _find_heaps(content: bytes) -> Iterator[int]:
+    heap = content.find(_SIGNATURE)
+    while heap >= 0:
+        yield heap
+        heap = content.find(_SIGNATURE, heap + len(_SIGNATURE))
+
+
+def _is_endless(content: bytes, heap: int) -> bool:
+    """Walk over the objects of a heap as libhdf5 does."""
+    (size,) = struct.unpack_from("<Q", content.ljust(heap + 16, b"\1"), heap + 8)
+    end = min(heap + size, len(content))
+    place = heap + 16
+    while place + _OBJECT.size <= end:
+        index, _, length = _OBJECT.unpack_from(content, place)
+        step = length if index == 0 else (_OBJECT.size + (length + 7) // 8 * 8) % 2**64
+        if step == 0:
+            return True
+        place += step
+    return False
