@@ -193,7 +193,7 @@ def test_oddities_of_position_are_reported(tmp_path):
     assert get_choice(ds, "conversion")["picked"] == "processing/behavior/Position/Hand: 1"
     left_out = 3400 - len(expected.values)
     assert get_choice(ds, "samples left out")["reason"].startswith(f"{left_out} of 3400 samples")
-    assert get_choice(ds, "outputs")["alternatives"] == ["processing/behavior/Position/Hand"]
+    assert get_choice(ds, "outputs")["alternatives"] == ["processing/behavior/Position/Cursor"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""Spike counts around the go cue, from the file: against pynapple, and against merely reading the spikes.
+
+300 units, 30 million spikes in one hour, 600 trials of -0.4 to 1.5 s in bins of 10 ms. Each measurement is a
+process of its own, after its imports and a first call that compiles; the file is in the system's cache.
+Stops if the counts differ.
+
+    pip install pynapple; python benchmarks/binning.py
+"""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+from large_files import (
+    HOUR,
+    add_units,
+    create_nwbfile,
+    get_edges,
+    list_versions,
+    load_result,
+    make_alone,
+    measure,
+    measure_in_turn,
+    name_result,
+    temporary_folder,
+    write,
+)
+from numpy.typing import NDArray
+
+N_UNITS, N_SPIKES, N_TRIALS = 300, 30_000_000, 600
+WINDOW, BIN_SIZE = (-0.4, 1.5), 0.01
+SIDES = ["nwbrnn", "pynapple", "h5py"]
+
+
+def count_with_nwbrnn(path: Path, n_trials: int) -> NDArray[np.generic]:
+    """Return counts of shape (n_trials, n_bins, n_units)."""
+    from nwbrnn.readers.units import count_spikes, read_spike_trains
+    from nwbrnn.storage import open_nwb
+
+    with open_nwb(path) as nwbfile:
+        return count_spikes(read_spike_trains(nwbfile, path=str(path)), get_edges(n_trials, WINDOW, BIN_SIZE))
+
+
+def count_with_pynapple(path: Path, n_trials: int) -> NDArray[np.generic]:
+    """Return counts of shape (n_trials, n_bins, n_units)."""
+    import pynapple as nap
+
+    edges = get_edges(n_trials, WINDOW, BIN_SIZE) / 1e9
+    epochs = nap.IntervalSet(start=edges[:, 0], end=edges[:, -1])
+    counts = nap.load_file(str(path))["units"].count(BIN_SIZE, ep=epochs)
+    return np.asarray(counts.values).reshape(n_trials, edges.shape[1] - 1, -1)
+
+
+def read_with_h5py(path: Path, _: int) -> NDArray[np.generic]:
+    """Read all spike times, and return their number."""
+    with h5py.File(path) as file:
+        return np.array(len(file["units/spike_times"][:]))
+
+
+JOBS = {"nwbrnn": count_with_nwbrnn, "pynapple": count_with_pynapple, "h5py": read_with_h5py}
+
+
+def make_file(path: Path) -> None:
+    """Write the large file."""
+    nwbfile = create_nwbfile(N_TRIALS)
+    add_units(nwbfile, N_UNITS, N_SPIKES, HOUR)
+    write(nwbfile, path)
+
+
+def run_side(side: str, path: Path) -> None:
+    """Warm up on a small file, and measure on the large one."""
+    with temporary_folder() as folder:
+        nwbfile = create_nwbfile(3)
+        add_units(nwbfile, 3, 3000, 30.0)
+        JOBS[side](write(nwbfile, folder / "small.nwb"), 3)
+    measure(lambda: JOBS[side](path, N_TRIALS), name_result(path, side))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help="measure one side on --path")
+    parser.add_argument("--path", type=Path)
+    args = parser.parse_args()
+    if args.side:
+        run_side(args.side, args.path)
+        return
+    if importlib.util.find_spec("pynapple") is None:
+        sys.exit("This compares with pynapple, which is not installed: pip install pynapple")
+    with temporary_folder() as folder:
+        path = make_alone(make_file, folder / "units.nwb")
+        best = measure_in_turn(__file__, SIDES, path, args.rounds)
+        ours, theirs = (load_result(path, side) for side in SIDES[:2])
+        if not np.array_equal(ours, theirs):
+            sys.exit(f"the counts differ in {(ours != theirs).sum()} of {ours.size} bins")
+    print(f"{list_versions('nwbrnn', 'pynapple', 'h5py')}, one thread, best of {args.rounds}")
+    print(f"{ours.sum()} of {N_SPIKES} spikes lie in {N_TRIALS} trials; all {ours.size} counts are equal")
+    print("side     | seconds | times nwbrnn | memory beyond imports")
+    for side in SIDES:
+        numbers = best[side]
+        ratio = numbers["seconds"] / best["nwbrnn"]["seconds"]
+        print(f"{side:8} | {numbers['seconds']:7.2f} | {ratio:12.2f} | {numbers['memory']:.0f} MiB")
+    floor = best["nwbrnn"]["seconds"] / best["h5py"]["seconds"]
+    print(f"nwbrnn takes {floor:.1f} times as long as reading the spike times with h5py (target: at most 3)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Links that lead out of a file are followed only with permission; those inside always."""
+
+import os
+import uuid
+
+import h5py
+import numpy as np
+import pytest
+
+import nwbrnn
+from nwbrnn.errors import NwbrnnError, UnsupportedFileError
+from nwbrnn.storage import open_nwb
+
+EMG = "acquisition/EMG"
+DATA = f"{EMG}/data"
+
+
+@pytest.fixture
+def pair(recording, tmp_path):
+    """Return two copies of the recording: ``here``, and ``there`` with other values."""
+    here, there = tmp_path / "here.nwb", tmp_path / "there.nwb"
+    for path in (here, there):
+        path.write_bytes(recording.path.read_bytes())
+    with h5py.File(there, "r+") as file:
+        file[DATA][...] = file[DATA][...] * 3 + 1
+    return here, there
+
+
+def link_externally(file, there):
+    del file[DATA]
+    file[DATA] = h5py.ExternalLink(there.name, DATA)
+    return f"/{DATA} -> {there.name}"
+
+
+def link_group_externally(file, there):
+    del file[EMG]
+    file[EMG] = h5py.ExternalLink(str(there), EMG)
+    return f"/{EMG} -> {there}"
+
+
+def store_externally(file, there):
+    attributes = dict(file[DATA].attrs)
+    with h5py.File(there) as other:
+        values = other[DATA][...]
+    raw = there.with_suffix(".raw")
+    raw.write_bytes(values.tobytes())
+    del file[DATA]
+    dataset = file.create_dataset(
+        DATA, shape=values.shape, dtype=values.dtype, external=[(str(raw), 0, raw.stat().st_size)]
+    )
+    dataset.attrs.update(attributes)
+    return f"/{DATA} -> {raw}"
+
+
+def map_virtually(file, there):
+    attributes, shape, dtype = dict(file[DATA].attrs), file[DATA].shape, file[DATA].dtype
+    del file[DATA]
+    layout = h5py.VirtualLayout(shape, dtype)
+    layout[...] = h5py.VirtualSource(str(there), DATA, shape=shape)
+    file.create_virtual_dataset(DATA, layout).attrs.update(attributes)
+    return f"/{DATA} -> {there}"
+
+
+WAYS = [
+    link_externally,
+    link_group_externally,
+    store_externally,
+    map_virtually,
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_link_to_another_file_needs_permission(way, pair):
+    here, there = pair
+    with h5py.File(here, "r+") as file:
+        link = way(file, there)
+    for read in (nwbrnn.read_nwb, nwbrnn.inspect_nwb):
+        with pytest.raises(UnsupportedFileError) as refused:
+            read(here)
+        assert str(refused.value).startswith(f"{here}: ")
+        assert link in str(refused.value)
+        assert "follow_links" in str(refused.value)
+
+
+def test_soft_link_through_an_external_one_needs_permission(pair):
+    here, there = pair
+    with h5py.File(here, "r+") as file:  # the soft link itself looks like one inside the file
+        file["specifications/elsewhere"] = h5py.ExternalLink(there.name, "/")
+        del file[DATA]
+        file[DATA] = h5py.SoftLink(f"/specifications/elsewhere/{DATA}")
+        assert file[DATA].file.filename == str(there)
+    with pytest.raises(UnsupportedFileError, match=r"/specifications/elsewhere -> there\.nwb"):
+        nwbrnn.read_nwb(here)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_linked_values_arrive_in_the_dataset(way, pair):
+    here, there = pair
+    own = nwbrnn.read_nwb(here)
+    with h5py.File(here, "r+") as file:
+        way(file, there)
+    linked = nwbrnn.read_nwb(here, follow_links=True)
+    recorded = own["mask"].values
+    np.testing.assert_allclose(
+        linked["outputs"].values[recorded], own["outputs"].values[recorded] * 3 + 1, rtol=1e-5
+    )
+    np.testing.assert_array_equal(linked["spike_counts"], own["spike_counts"])
+
+
+@pytest.mark.parametrize("way", [link_externally, link_group_externally], ids=lambda way: way.__name__)
+def test_link_to_a_missing_file_is_refused(way, pair):
+    here, there = pair
+    with h5py.File(here, "r+") as file:
+        way(file, there)
+    there.unlink()
+    with pytest.raises(NwbrnnError, match=r"here\.nwb: "):
+        nwbrnn.read_nwb(here, follow_links=True)
+
+
+def test_link_in_a_group_nobody_reads_is_found(pair):
+    here, there = pair
+    with h5py.File(here, "r+") as file:
+        file["specifications/core/deep/er"] = h5py.ExternalLink(there.name, "/units")
+    with pytest.raises(UnsupportedFileError, match=r"/specifications/core/deep/er -> there\.nwb"):
+        nwbrnn.inspect_nwb(here)
+
+
+def test_links_inside_the_file_need_no_permission(tmp_path):
+    from datetime import UTC, datetime
+
+    from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+
+    stamps = np.arange(50) / 10
+    first = TimeSeries(name="EMG_one", data=np.arange(50.0), unit="mV", timestamps=stamps)
+    second = TimeSeries(name="EMG_two", data=-np.arange(50.0), unit="mV", timestamps=first)
+    nwbfile = NWBFile("x", "x", datetime(2020, 1, 1, tzinfo=UTC))
+    nwbfile.add_acquisition(first)
+    nwbfile.add_acquisition(second)
+    path = tmp_path / "shared.nwb"
+    with NWBHDF5IO(str(path), "w") as io:
+        io.write(nwbfile)
+    with h5py.File(path) as file:
+        links = [file["acquisition"][f"EMG_{n}"].get("timestamps", getlink=True) for n in ("one", "two")]
+        assert sum(isinstance(link, h5py.SoftLink) for link in links) == 1
+    (signal,) = nwbrnn.inspect_nwb(path).signals
+    assert (signal["path"], signal["samples"]) == ("acquisition/EMG*", 50)
+    assert signal["interval"] == pytest.approx(0.1)
+    with open_nwb(path) as nwbfile:
+        np.testing.assert_array_equal(nwbfile.acquisition["EMG_two"].timestamps[:], stamps)
+
+
+def test_soft_link_inside_the_file_gives_the_same_values(recording, tmp_path):
+    path = tmp_path / "soft.nwb"
+    path.write_bytes(recording.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.copy(EMG, "acquisition/EMG_too")
+        file["acquisition/EMG_too"].attrs["object_id"] = str(uuid.uuid4())
+        del file["acquisition/EMG_too/data"]
+        file["acquisition/EMG_too/data"] = h5py.SoftLink(f"/{DATA}")
+    np.testing.assert_array_equal(
+        nwbrnn.read_nwb(path, outputs="acquisition/EMG_too")["outputs"].values,
+        nwbrnn.read_nwb(recording.path)["outputs"].values,
+    )
+
+
+def test_virtual_dataset_of_the_same_file_needs_no_permission(recording, tmp_path):
+    path = tmp_path / "virtual.nwb"
+    path.write_bytes(recording.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        attributes, shape, dtype = dict(file[DATA].attrs), file[DATA].shape, file[DATA].dtype
+        file.move(DATA, "acquisition/EMG/moved")
+        layout = h5py.VirtualLayout(shape, dtype)
+        layout[...] = h5py.VirtualSource(file["acquisition/EMG/moved"])
+        file.create_virtual_dataset(DATA, layout).attrs.update(attributes)
+    np.testing.assert_array_equal(
+        nwbrnn.read_nwb(path)["outputs"].values, nwbrnn.read_nwb(recording.path)["outputs"].values
+    )
+
+
+@pytest.mark.parametrize("place", ["processing", "acquisition", "scratch/loop", "units"])
+def test_circle_of_hard_links_ends(place, recording, tmp_path):
+    path = tmp_path / "circle.nwb"
+    path.write_bytes(recording.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        group = file.require_group(place)
+        group["circle"] = group
+        group["root"] = file["/"]
+    before = path.read_bytes()
+    for read in (nwbrnn.read_nwb, nwbrnn.inspect_nwb):
+        message = ""
+        try:
+            assert read(path) is not None
+        except NwbrnnError as error:
+            message = str(error)
+        assert message.startswith(str(path)) or not message
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("target", ["/acquisition/nothing", "/acquisition/EMG/data"])
+def test_soft_link_to_nothing_or_itself_ends(target, recording, tmp_path):
+    path = tmp_path / "dangling.nwb"
+    path.write_bytes(recording.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file[DATA]
+        file[DATA] = h5py.SoftLink(target)
+    with pytest.raises(NwbrnnError, match=os.fspath(path)):
+        nwbrnn.read_nwb(path)

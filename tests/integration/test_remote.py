@@ -1,0 +1,389 @@
+"""Files on a server and Zarr stores give what the same file on disk gives, or one clear refusal."""
+
+import hashlib
+import json
+import socket
+import sys
+import warnings
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from servers import DANDISET, serve_dandi, serve_folder
+
+import nwbrnn
+from nwbrnn.errors import UnsupportedFileError
+from nwbrnn.storage import open_nwb
+
+MEBIBYTE = 1 << 20
+ORIGIN = ("source_file", "source_sha256")
+
+
+def assert_same(ds, expected):
+    copies = []
+    for original in (ds, expected):
+        copy = original.copy()
+        copy.attrs = {name: value for name, value in original.attrs.items() if name not in ORIGIN}
+        copies.append(copy)
+    xr.testing.assert_identical(*copies)
+
+
+@pytest.fixture
+def server(recording):
+    with serve_folder(recording.path.parent) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def local(recording):
+    return nwbrnn.read_nwb(recording.path)
+
+
+@pytest.fixture(scope="module")
+def large(make_recording):
+    """Return a file of several blocks."""
+    file = make_recording(emg_rate=5000.0)
+    assert file.path.stat().st_size > 4 * MEBIBYTE
+    return file
+
+
+def test_url_gives_the_same_dataset(server, recording, local):
+    url = f"{server.url}/{recording.path.name}"
+    ds = nwbrnn.read_nwb(url)
+    assert_same(ds, local)
+    assert ds.attrs["source_file"] == url
+    assert ds.attrs["source_sha256"] == ""
+    assert local.attrs["source_sha256"] == hashlib.sha256(recording.path.read_bytes()).hexdigest()
+
+
+def test_url_gives_the_same_inspection(server, recording):
+    url = f"{server.url}/{recording.path.name}"
+    assert nwbrnn.inspect_nwb(url).to_dict() == nwbrnn.inspect_nwb(recording.path).to_dict()
+
+
+def test_url_can_be_fitted(server, recording, run_cli, tmp_path):
+    pytest.importorskip("torch")
+    url = f"{server.url}/{recording.path.name}"
+    before = hashlib.sha256(recording.path.read_bytes()).hexdigest()
+    finished = run_cli("fit", url, "-o", tmp_path / "fit.nwb", "--epochs", "2", "--hidden", "20")
+    assert (finished.code, finished.err) == (0, "")
+    ds = nwbrnn.read_fit(tmp_path / "fit.nwb").recorded
+    assert ds.sizes["output"] == 3
+    assert hashlib.sha256(recording.path.read_bytes()).hexdigest() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["fit.nwb"]
+
+
+def test_only_what_is_needed_is_fetched(large):
+    with serve_folder(large.path.parent) as server:
+        with open_nwb(f"{server.url}/{large.path.name}") as nwbfile:
+            first = nwbfile.acquisition["EMG"].data[0]
+        np.testing.assert_array_equal(first, large.emg[0])
+        assert server.n_bytes < large.path.stat().st_size / 2
+        assert len(server.requests) <= 6
+
+
+def test_server_without_ranges_is_refused(large):
+    with serve_folder(large.path.parent, ranges=False) as server:
+        url = f"{server.url}/{large.path.name}"
+        with pytest.raises(UnsupportedFileError, match="range requests") as refused:
+            nwbrnn.read_nwb(url)
+        assert str(refused.value).startswith(url)
+
+
+def find_free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing.nwb", "Not Found"),
+        ("text.nwb", "is not HDF5"),
+        ("short.nwb", "is not HDF5"),
+        ("empty.nwb", "empty.nwb: expected"),
+        ("truncated.nwb", "fresh copy"),
+        ("plain.nwb", "no 'nwb_version'"),
+        ("missing.nwb.zarr", "check the address"),
+        ("listed.zarr", "consolidated"),
+    ],
+)
+def test_what_is_not_nwb_is_refused(name, words, recording, tmp_path):
+    (tmp_path / "text.nwb").write_text("not HDF5, though it is called NWB\n" * 100)
+    (tmp_path / "short.nwb").write_text("x")
+    (tmp_path / "empty.nwb").write_bytes(b"")
+    whole = recording.path.read_bytes()
+    (tmp_path / "truncated.nwb").write_bytes(whole[: len(whole) // 2])
+    with h5py.File(tmp_path / "plain.nwb", "w") as file:
+        file["numbers"] = np.arange(3)
+    (tmp_path / "listed.zarr").mkdir()
+    (tmp_path / "listed.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    if name.endswith("zarr"):
+        pytest.importorskip("hdmf_zarr")
+    with serve_folder(tmp_path) as server:
+        url = f"{server.url}/{name}"
+        for read in (nwbrnn.read_nwb, nwbrnn.inspect_nwb):
+            with pytest.raises(UnsupportedFileError) as refused:
+                read(url)
+            assert str(refused.value).startswith(f"{url}: ")
+            assert words in str(refused.value)
+            assert "\n" not in str(refused.value)
+
+
+def test_refused_connection_says_so():
+    url = f"http://127.0.0.1:{find_free_port()}/session.nwb"
+    with pytest.raises(UnsupportedFileError, match=r"ConnectionRefusedError.*check the address"):
+        nwbrnn.read_nwb(url)
+
+
+def test_command_line_reports_a_missing_address_in_one_line(server, run_cli):
+    finished = run_cli("inspect", f"{server.url}/nothing.nwb")
+    assert finished.code == 2
+    assert finished.err.startswith(f"Error: {server.url}/nothing.nwb: expected a file on a server")
+    assert len(finished.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "module", "extra"),
+    [
+        ("https://localhost/session.nwb", "fsspec.core", "nwbrnn[remote]"),
+        ("s3://bucket/session.nwb", "botocore.session", "nwbrnn[s3]"),
+        ("dandi://000123/session.nwb", "dandi.dandiapi", "nwbrnn[dandi]"),
+        ("session.zarr", "hdmf_zarr", "nwbrnn[zarr]"),
+    ],
+)
+def test_missing_package_is_named(address, module, extra, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "session.zarr").mkdir()
+    (tmp_path / "session.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UnsupportedFileError) as refused:
+        nwbrnn.read_nwb(address)
+    assert str(refused.value).startswith(f"{address}: ")
+    assert f"pip install '{extra}'" in str(refused.value)
+
+
+# DANDI: its own client, against a server of this computer
+
+
+@pytest.fixture
+def archive(recording, tmp_path, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("dandi.dandiapi", reason="the package dandi is not installed")
+    folder = tmp_path / "sub-T"
+    folder.mkdir()
+    (folder / "sub-T_ecephys.nwb").write_bytes(recording.path.read_bytes())
+    with serve_dandi(tmp_path) as server:
+        monkeypatch.setenv("DANDI_INSTANCE", server.url)
+        monkeypatch.setenv("DANDI_NO_ET", "1")
+        yield server
+
+
+@pytest.mark.parametrize("version", ["", "@draft"])
+def test_dandi_asset_gives_the_same_dataset(version, archive, local):
+    address = f"dandi://{DANDISET}/sub-T/sub-T_ecephys.nwb{version}"
+    ds = nwbrnn.read_nwb(address)
+    assert_same(ds, local)
+    assert ds.attrs["source_file"] == address
+    assert nwbrnn.inspect_nwb(address).problem is None
+    assert "GET /sub-T/sub-T_ecephys.nwb" in archive.requests  # where the redirect leads, without signature
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        (f"dandi://{DANDISET}/sub-T/other.nwb", "No asset at path 'sub-T/other.nwb'"),
+        (f"dandi://{DANDISET}/sub-T/sub-T_ecephys.nwb@0.210812.1448", "No such version"),
+        ("dandi://999999/a.nwb", "Dandiset 999999"),
+        ("dandi://000123", "expected dandi://DANDISET/path"),
+    ],
+)
+def test_unknown_dandi_asset_is_refused(address, words, archive, run_cli):
+    finished = run_cli("inspect", address)
+    assert finished.code == 2
+    assert finished.err.startswith(f"Error: {address}: ")
+    assert words in finished.err
+    assert len(finished.err.strip().splitlines()) == 1
+
+
+# Zarr: run these with zarr 2 (Python 3.11) and with zarr 3 (Python 3.12 and later)
+
+
+@pytest.fixture(scope="module")
+def zarr():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("hdmf_zarr", reason="the package hdmf-zarr is not installed")
+        import zarr
+    return zarr
+
+
+@pytest.fixture(scope="module")
+def native(zarr, recording, tmp_path_factory):
+    """Return the recording as hdmf-zarr writes it, in the format of the zarr installed."""
+    from hdmf_zarr import NWBZarrIO
+    from pynwb import NWBHDF5IO
+
+    path = tmp_path_factory.mktemp("native") / "session.nwb.zarr"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with NWBHDF5IO(str(recording.path), "r") as source, NWBZarrIO(str(path), "w") as target:
+            target.export(src_io=source, write_args={"link_data": False})
+    return path
+
+
+def write_format_2(source, folder):
+    """Write HDF5 as hdmf-zarr 0.13 does: what zarr 3 cannot write, and cannot list."""
+    metadata = {}
+    with h5py.File(source) as file:
+        for item in [file, *find_items(file)]:
+            path = item.name.strip("/")
+            metadata[f"{path}/.zattrs".strip("/")] = describe_attributes(item)
+            if isinstance(item, h5py.Group):
+                metadata[f"{path}/.zgroup".strip("/")] = {"zarr_format": 2}
+                continue
+            array, kind, content = encode_dataset(item)
+            metadata[f"{path}/.zarray"] = array
+            metadata[f"{path}/.zattrs"]["zarr_dtype"] = kind
+            chunk = folder / path / ".".join("0" * len(array["shape"]))
+            chunk.parent.mkdir(parents=True, exist_ok=True)
+            chunk.write_bytes(content)
+    for name, content in metadata.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    consolidated = {"zarr_consolidated_format": 1, "metadata": metadata}
+    (folder / ".zmetadata").write_text(json.dumps(consolidated))
+    return folder
+
+
+def find_items(file):
+    names = []
+    file.visit(names.append)
+    return [file[name] for name in names]
+
+
+def describe_attributes(item):
+    values = {}
+    for name, value in item.attrs.items():
+        if not isinstance(value, h5py.Reference):
+            values[name] = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        elif name == ".specloc":
+            values[name] = item.file[value].name.strip("/")
+        else:
+            target = {"source": ".", "path": item.file[value].name, "object_id": None}
+            values[name] = {"zarr_dtype": "object", "value": target}
+    return values
+
+
+def encode_dataset(item):
+    """Return the description of an array of one chunk, hdmf-zarr's name of its type, and the chunk."""
+    shape = [1] if item.shape == () else list(item.shape)
+    array = {"zarr_format": 2, "shape": shape, "chunks": shape, "fill_value": 0, "order": "C"}
+    array |= {"compressor": None, "filters": None, "dtype": item.dtype.str}
+    if h5py.check_string_dtype(item.dtype) is None:
+        kind, content = item.dtype.name, np.ascontiguousarray(item[()]).tobytes()
+    else:
+        texts = [text if isinstance(text, bytes) else text.encode() for text in np.ravel(item[()])]
+        parts = [len(texts), *(part for text in texts for part in (len(text), text))]
+        content = b"".join(p if isinstance(p, bytes) else p.to_bytes(4, "little") for p in parts)
+        kind, array = "str", array | {"dtype": "|O", "filters": [{"id": "vlen-utf8"}]}
+        if item.name.startswith("/specifications"):
+            array["filters"] = [{"id": "json2"}]
+            content = json.dumps([text.decode() for text in texts] + ["|O", [1]]).encode()
+    return array, "scalar" if item.shape == () else kind, content
+
+
+@pytest.fixture(scope="module")
+def format_2(recording, tmp_path_factory):
+    return write_format_2(recording.path, tmp_path_factory.mktemp("format2") / "session.nwb.zarr")
+
+
+@pytest.mark.parametrize("kind", ["native", "format_2"])
+@pytest.mark.parametrize("where", ["disk", "server"])
+def test_zarr_gives_the_same_dataset(kind, where, zarr, local, request):
+    store = request.getfixturevalue(kind)
+    with serve_folder(store.parent) as server:
+        path = store if where == "disk" else f"{server.url}/{store.name}"
+        assert_same(nwbrnn.read_nwb(path), local)
+        found = nwbrnn.inspect_nwb(path)
+    assert found.problem is None
+    assert [signal["path"] for signal in found.signals] == ["acquisition/EMG"]
+
+
+def test_zarr_format_3_needs_python_3_12(zarr, tmp_path):
+    if not zarr.__version__.startswith("2."):
+        pytest.skip("zarr 3 is installed, which reads it")
+    path = tmp_path / "session.nwb.zarr"
+    path.mkdir()
+    (path / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
+    with pytest.raises(UnsupportedFileError, match=r"Zarr 3.*hdmf-zarr 0\.14.*Python 3\.12"):
+        nwbrnn.read_nwb(path)
+
+
+def copy_store(store, folder):
+    for file in store.rglob("*"):
+        if file.is_file():
+            target = folder / store.name / file.relative_to(store)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    return folder / store.name
+
+
+def edit_json(path, change):
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_zarr_link_to_another_store_is_refused(consolidated, zarr, format_2, tmp_path):
+    store = copy_store(format_2, tmp_path)
+    link = {"name": "stolen", "source": "../other.zarr", "path": "/acquisition/EMG"}
+    if consolidated:
+        edit_json(
+            store / ".zmetadata", lambda d: d["metadata"]["acquisition/.zattrs"].update(zarr_link=[link])
+        )
+    else:
+        edit_json(store / "acquisition" / ".zattrs", lambda d: d.update(zarr_link=[link]))
+    with pytest.raises(UnsupportedFileError, match=r"/acquisition/stolen -> \.\./other\.zarr.*follow_links"):
+        nwbrnn.read_nwb(store)
+
+
+def test_zarr_link_is_followed_with_permission(zarr, format_2, recording, tmp_path):
+    store = copy_store(format_2, tmp_path / "here")
+    other = copy_store(format_2, tmp_path / "there")
+    (other / "acquisition" / "EMG").rename(other / "acquisition" / "EMG_there")
+    link = {"name": "EMG_there", "source": "../../there/session.nwb.zarr", "path": "/acquisition/EMG_there"}
+    for edited in (store, other):
+        (edited / ".zmetadata").unlink()
+    edit_json(store / "acquisition" / ".zattrs", lambda d: d.update(zarr_link=[link]))
+    with pytest.raises(UnsupportedFileError, match="EMG_there"):
+        nwbrnn.inspect_nwb(store)
+    with open_nwb(store, follow_links=True) as nwbfile:
+        linked = nwbfile.acquisition["EMG_there"].data[:]
+    np.testing.assert_array_equal(linked, recording.emg)
+
+
+def test_zarr_format_3_link_to_another_store_is_refused(zarr, native, tmp_path):
+    if zarr.__version__.startswith("2."):
+        pytest.skip("zarr 2 is installed, which cannot read it")
+    store = copy_store(native, tmp_path)
+    link = {"name": "stolen", "source": "../other.zarr", "path": "/acquisition/EMG"}
+    edit_json(store / "acquisition" / "zarr.json", lambda d: d["attributes"].update(_LINKS=[link]))
+    with pytest.raises(UnsupportedFileError, match=r"/acquisition/stolen -> \.\./other\.zarr"):
+        nwbrnn.read_nwb(store)
+
+
+def test_zarr_pickle_is_refused_unread(zarr, format_2, tmp_path):
+    store = copy_store(format_2, tmp_path)
+    witness = tmp_path / "witness"
+    program = f"cos\nsystem\n(S'touch {witness}'\ntR.".encode()  # what a pickle can do
+    edit_json(store / "units" / "quality" / ".zarray", lambda d: d.update(filters=[{"id": "pickle"}]))
+    (store / ".zmetadata").unlink()
+    (store / "units" / "quality" / "0").write_bytes(program)
+    with pytest.raises(UnsupportedFileError, match=r"units/quality: .*pickles"):
+        nwbrnn.read_nwb(store)
+    assert not witness.exists()

@@ -1,0 +1,153 @@
+"""Servers on this computer: files in parts as http.server cannot give them, and an archive like DANDI."""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+DANDISET = "000123"
+
+
+@dataclass
+class Server:
+    """A running server: its address, and what was asked of it since the last reset.
+
+    ``requests`` holds a method and path each; ``n_bytes`` were sent in answer, without headers.
+    """
+
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
+    n_bytes: int = 0
+    answers: dict[str, object] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
+
+    def reset(self) -> None:
+        self.requests.clear()
+        self.n_bytes = 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD; a subclass says of which folder."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and content in one packet
+    state: Server
+    folder: Path
+    ranges: bool
+
+    def do_GET(self) -> None:  # noqa: N802
+        self.state.requests.append(f"{self.command} {self.path}")
+        path = self.path.split("?")[0]
+        file = self.folder / path.strip("/")
+        if path in self.state.redirects:
+            self.reply(302, b"", {"Location": self.state.redirects[path]})
+        elif path in self.state.answers:
+            self.reply(
+                200, json.dumps(self.state.answers[path]).encode(), {"Content-Type": "application/json"}
+            )
+        elif file.is_file():
+            self.reply_file(file)
+        else:
+            self.reply(404, b"no such file", {})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def reply_file(self, file: Path) -> None:
+        size = file.stat().st_size
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not (self.ranges and wanted):
+            self.reply(200, file.read_bytes(), {"Accept-Ranges": "bytes"} if self.ranges else {})
+            return
+        first, last = int(wanted[1]), min(int(wanted[2] or size - 1), size - 1)
+        with file.open("rb") as stream:
+            stream.seek(first)
+            content = stream.read(max(last - first + 1, 0))
+        self.reply(206 if content else 416, content, {"Content-Range": f"bytes {first}-{last}/{size}"})
+
+    def reply(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.state.n_bytes += len(content)
+            with contextlib.suppress(ConnectionError):  # a reader that has read enough
+                self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serve_folder(folder: Path, *, ranges: bool = True) -> Iterator[Server]:
+    """Serve the files of a folder; without ``ranges`` each as a whole, whatever part is asked for."""
+    state = Server()
+    handler = type("Handler", (_Handler,), {"state": state, "folder": folder, "ranges": ranges})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextlib.contextmanager
+def serve_dandi(folder: Path) -> Iterator[Server]:
+    """Serve the files of a folder as the assets of a draft, as the DANDI archive does.
+
+    A client finds it by the environment variable ``DANDI_INSTANCE`` with the server's address.
+    """
+    with serve_folder(folder) as server:
+        files = sorted(path for path in folder.rglob("*.nwb"))
+        info = {
+            "version": "0.3.0",
+            "services": {"api": {"url": f"{server.url}/api"}},
+            "cli-minimal-version": "0.60.0",
+            "cli-bad-versions": [],
+        }
+        version = {"version": "draft", "name": "a test", "asset_count": len(files), "size": 0}
+        version |= {"status": "Valid", "created": _TIME, "modified": _TIME}
+        assets = [_describe_asset(path, folder, number) for number, path in enumerate(files)]
+        draft = f"/api/dandisets/{DANDISET}/versions/draft/"
+        server.answers |= {
+            "/server-info": info,
+            "/api/info/": info,
+            f"/api/dandisets/{DANDISET}/": {
+                "identifier": DANDISET, "created": _TIME, "modified": _TIME, "contact_person": "",
+                "draft_version": version, "most_recent_published_version": None,
+            },
+            f"{draft}info/": version,
+            f"{draft}assets/": {"count": len(assets), "next": None, "results": assets},
+        }  # fmt: skip
+        for asset in assets:
+            download = f"/api/assets/{asset['asset_id']}/download/"
+            metadata = {"path": asset["path"], "contentUrl": [f"{server.url}{download}"]}
+            server.answers[f"{draft}assets/{asset['asset_id']}/"] = metadata
+            server.answers[f"/api/assets/{asset['asset_id']}/"] = metadata
+            # as from a bucket: signed for a while
+            server.redirects[download] = f"{server.url}/{asset['path']}?X-Amz-Signature=abc"
+        yield server
+
+
+_TIME = "2024-01-01T00:00:00Z"
+
+
+def _describe_asset(path: Path, folder: Path, number: int) -> dict[str, object]:
+    return {
+        "asset_id": f"00000000-0000-4000-8000-{number:012d}",
+        "blob": f"10000000-0000-4000-8000-{number:012d}",
+        "zarr": None,
+        "path": path.relative_to(folder).as_posix(),
+        "size": path.stat().st_size,
+        "created": _TIME,
+        "modified": _TIME,
+    }
