@@ -69,20 +69,21 @@ def inspect_nwb(path: str | Path, config: ReadConfig | None = None, **settings: 
     ConfigError
         If a setting is unknown.
     """
+    source = find_source(path)
     given = (config or ReadConfig()).model_dump() | settings
     config = parse_settings(ReadConfig, given, source="inspect_nwb")
-    with open_nwb(path, follow_links=config.follow_links) as nwbfile:
+    with open_nwb(source, follow_links=config.follow_links) as nwbfile:
         choices: tuple[Choice, ...] = ()
         problem = None
         try:
-            choices = plan_reading(nwbfile, config, path=str(path)).choices
+            choices = plan_reading(nwbfile, config, path=source.text).choices
         except NwbrnnError as error:
             problem = str(error)
         return Inspection(
-            identity=_identify(nwbfile, find_source(path).name),
+            identity=_identify(nwbfile, source.name),
             signals=tuple(_list_signals(nwbfile)),
             units=_summarise_units(nwbfile),
-            trials=tuple(_list_trial_columns(nwbfile, config, path=str(path))),
+            trials=tuple(_list_trial_columns(nwbfile, config, path=source.text)),
             choices=choices,
             problem=problem,
         )

@@ -63,7 +63,7 @@ def read_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any
     source = find_source(path)
     given = (config or ReadConfig()).model_dump() | settings
     config = parse_settings(ReadConfig, given, source="read_nwb")
-    with open_nwb(path, follow_links=config.follow_links) as nwbfile:
+    with open_nwb(source, follow_links=config.follow_links) as nwbfile:
         plan = plan_reading(nwbfile, config, path=source.text)
         return _execute(nwbfile, plan, config, source=source)
 

@@ -1,11 +1,15 @@
 """Zarr stores, format 2 and 3, with the zarr and hdmf-zarr of Python 3.11 (2, 0.13) and later (3, 0.14).
 
 What decides whether a store may be read is taken from its JSON files: zarr 3 cannot list every store of
-format 2, and reading an array can already run what was pickled in it.
+format 2. There, hdmf-zarr pickles references to objects; these are read by an unpickler that knows nothing
+else, since pickles can run any program.
 """
 
 import contextlib
+import functools
+import io
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +28,8 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
     Raises
     ------
     UnsupportedFileError
-        If hdmf-zarr is missing or too old, or the store has no metadata, pickled objects, or links to other
-        stores that may not be followed.
+        If hdmf-zarr is missing or too old, or the store has no metadata, or links to other stores that may
+        not be followed.
     """
     zarr = _import_zarr(source)
     documents = _read_documents(source)
@@ -35,7 +39,6 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
             f"{source.text}: this is Zarr 3, which needs hdmf-zarr 0.14 or newer (Python 3.12 or newer), but "
             f"zarr {zarr.__version__} is installed; use Python 3.12: pip install 'nwbrnn[zarr]'"
         )
-    _refuse_pickles(source, documents)
     outside = [] if follow_links else sorted(set(_find_links(documents)))
     if outside:
         raise UnsupportedFileError(
@@ -45,11 +48,7 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
     options: dict[str, Any] = {"storage_options": source.storage_options} if source.is_remote else {}
     try:
         return zarr.open_consolidated(source.url, mode="r", **options)
-    except (
-        KeyError,
-        ValueError,
-        TypeError,
-    ):  # not consolidated; or by zarr 2, as zarr 3 cannot parse
+    except (KeyError, ValueError, TypeError):  # not consolidated, or by zarr 2 as zarr 3 cannot parse
         if not zarr.__version__.startswith("2."):
             options |= {"use_consolidated": False, "zarr_format": 2 if is_format_2 else 3}
         return zarr.open_group(source.url, mode="r", **options)
@@ -59,10 +58,13 @@ def create_zarr_io(source: Source, root: Any) -> Any:
     """Return the hdmf-zarr reader of an opened store."""
     import hdmf_zarr
 
-    zarr_format = getattr(getattr(root, "metadata", None), "zarr_format", 2)
-    io = getattr(hdmf_zarr, "NWBZarrV2IO", hdmf_zarr.NWBZarrIO) if zarr_format == 2 else hdmf_zarr.NWBZarrIO
-    options = {"storage_options": source.storage_options} if source.is_remote else {}
-    return io(source.url, mode="r", **options)
+    options: dict[str, Any] = {"storage_options": source.storage_options} if source.is_remote else {}
+    reader = hdmf_zarr.NWBZarrIO
+    is_format_2 = getattr(getattr(root, "metadata", None), "zarr_format", 2) == 2
+    if is_format_2 and hasattr(hdmf_zarr, "NWBZarrV2IO"):
+        reader = hdmf_zarr.NWBZarrV2IO
+        options["allow_pickle"] = True  # of references only, see above
+    return reader(source.url, mode="r", **options)
 
 
 def _import_zarr(source: Source) -> Any:
@@ -73,7 +75,41 @@ def _import_zarr(source: Source) -> Any:
         raise UnsupportedFileError(
             f"{source.text}: reading Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
+    _register_references()
     return zarr
+
+
+@functools.cache
+def _register_references() -> None:
+    """Have Zarr read pickled references; for all other pickles it goes on to do as numcodecs does."""
+    import numcodecs
+
+    class ReferencePickle(numcodecs.Pickle):  # type: ignore[misc]
+        def decode(self, buf: Any, out: Any = None) -> Any:
+            try:
+                values = _ReferenceUnpickler(io.BytesIO(bytes(buf))).load()
+            except pickle.UnpicklingError:
+                if not hasattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE"):
+                    raise  # this numcodecs would not refuse it
+                return super().decode(buf, out)
+            if out is None:
+                return values
+            out[:] = values
+            return out
+
+    numcodecs.register_codec(ReferencePickle, codec_id="pickle")
+
+
+class _ReferenceUnpickler(pickle.Unpickler):
+    """An unpickler of arrays of references."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what may be built, or refuse it."""
+        known = name == "ZarrReference" and module in ("hdmf_zarr.utils", "hdmf_zarr.zarr_utils")
+        known |= name == "_reconstruct" and module in ("numpy._core.multiarray", "numpy.core.multiarray")
+        if known or (module == "numpy" and name in ("ndarray", "dtype")):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"expected references to objects, but got {module}.{name}")
 
 
 def _read_documents(source: Source) -> list[_Document]:
@@ -102,20 +138,6 @@ def _read_documents(source: Source) -> list[_Document]:
             "address; check the address, or run zarr.consolidate_metadata on the store"
         )
     return documents + consolidated
-
-
-def _refuse_pickles(source: Source, documents: list[_Document]) -> None:
-    """Refuse arrays of pickled objects: whoever made the store could run any program with them."""
-    for name, document in documents:
-        codecs = [*(document.get("filters") or ()), *(document.get("codecs") or ())]
-        codecs.append(document.get("compressor") or {})
-        names = {codec.get("id", codec.get("name", "")) for codec in codecs}
-        if any("pickle" in text for text in names):
-            raise UnsupportedFileError(
-                f"{source.text}: {name.rpartition('/')[0]}: expected numbers or text, but got pickles, "
-                "which can run any program when read; if you trust the store, convert it to Zarr 3 "
-                "with hdmf-zarr 0.14 (NWBZarrV2IO.convert_to_v3 with allow_pickle=True)"
-            )
 
 
 def _find_links(documents: list[_Document]) -> Iterator[str]:

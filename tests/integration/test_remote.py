@@ -5,15 +5,19 @@ import json
 import socket
 import sys
 import warnings
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from pynwb import NWBFile
+from pynwb.ecephys import ElectricalSeries
 from servers import DANDISET, serve_dandi, serve_folder
 
 import nwbrnn
-from nwbrnn.errors import UnsupportedFileError
+from nwbrnn.errors import ReadError, UnsupportedFileError
+from nwbrnn.readers.discovery import find_signals
 from nwbrnn.storage import open_nwb
 
 MEBIBYTE = 1 << 20
@@ -377,13 +381,47 @@ def test_zarr_format_3_link_to_another_store_is_refused(zarr, native, tmp_path):
         nwbrnn.read_nwb(store)
 
 
-def test_zarr_pickle_is_refused_unread(zarr, format_2, tmp_path):
+def write_with_electrodes(path):
+    """Write an EMG array whose electrodes refer to their group, and return its values."""
+    from hdmf_zarr import NWBZarrIO
+
+    values = np.arange(60.0).reshape(20, 3)
+    nwbfile = NWBFile(
+        session_description="electrodes",
+        identifier="electrodes",
+        session_start_time=datetime(2020, 5, 17, tzinfo=UTC),
+    )
+    group = nwbfile.create_electrode_group(
+        name="EMGArray", description="EMG", location="arm", device=nwbfile.create_device("amplifier")
+    )
+    for _ in range(3):
+        nwbfile.add_electrode(location="arm", group=group)
+    region = nwbfile.create_electrode_table_region([0, 1, 2], "all")
+    nwbfile.add_acquisition(ElectricalSeries(name="raw", data=values, electrodes=region, rate=20.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numcodecs and zarr
+        with NWBZarrIO(str(path), mode="w") as io:
+            io.write(nwbfile)
+    return values
+
+
+def test_zarr_references_are_read(zarr, tmp_path):
+    """In format 2 these are pickled."""
+    store = tmp_path / "electrodes.nwb.zarr"
+    values = write_with_electrodes(store)
+    with open_nwb(store) as nwbfile:
+        (signal,) = find_signals(nwbfile)
+        assert (signal.role, signal.path, len(signal.columns)) == ("emg", "acquisition/raw", 3)
+        np.testing.assert_array_equal(signal.series[0].data[:], values)
+
+
+def test_zarr_pickle_is_never_run(zarr, format_2, tmp_path):
     store = copy_store(format_2, tmp_path)
     witness = tmp_path / "witness"
     program = f"cos\nsystem\n(S'touch {witness}'\ntR.".encode()  # what a pickle can do
     edit_json(store / "units" / "quality" / ".zarray", lambda d: d.update(filters=[{"id": "pickle"}]))
     (store / ".zmetadata").unlink()
     (store / "units" / "quality" / "0").write_bytes(program)
-    with pytest.raises(UnsupportedFileError, match=r"units/quality: .*pickles"):
+    with pytest.raises(ReadError):
         nwbrnn.read_nwb(store)
     assert not witness.exists()
