@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 N_UNITS, N_SPIKES, N_TRIALS = 300, 30_000_000, 600
 WINDOW, BIN_SIZE = (-0.4, 1.5), 0.01
-SIDES = ["nwbrnn", "pynapple", "h5py"]
+SIDES = ["nwbrnn", "pynapple", "h5py", "opening"]
 
 
 def count_with_nwbrnn(path: Path, n_trials: int) -> NDArray[np.generic]:
@@ -60,7 +60,20 @@ def read_with_h5py(path: Path, _: int) -> NDArray[np.generic]:
         return np.array(len(file["units/spike_times"][:]))
 
 
-JOBS = {"nwbrnn": count_with_nwbrnn, "pynapple": count_with_pynapple, "h5py": read_with_h5py}
+def open_only(path: Path, _: int) -> NDArray[np.generic]:
+    """Open the file as nwbrnn does, and read nothing."""
+    from nwbrnn.storage import open_nwb
+
+    with open_nwb(path) as nwbfile:
+        return np.array(len(nwbfile.units))
+
+
+JOBS = {
+    "nwbrnn": count_with_nwbrnn,
+    "pynapple": count_with_pynapple,
+    "h5py": read_with_h5py,
+    "opening": open_only,
+}
 
 
 def make_file(path: Path) -> None:
@@ -103,8 +116,12 @@ def main() -> None:
         numbers = best[side]
         ratio = numbers["seconds"] / best["nwbrnn"]["seconds"]
         print(f"{side:8} | {numbers['seconds']:7.2f} | {ratio:12.2f} | {numbers['memory']:.0f} MiB")
-    floor = best["nwbrnn"]["seconds"] / best["h5py"]["seconds"]
-    print(f"nwbrnn takes {floor:.1f} times as long as reading the spike times with h5py (target: at most 3)")
+    total, opening, floor = (best[side]["seconds"] for side in ("nwbrnn", "opening", "h5py"))
+    apart = (total - opening) / floor
+    print(f"Reading the spike times with h5py is the floor (target: at most 3 times its {floor:.2f} s):")
+    print(
+        f"nwbrnn takes {apart:.1f} times as long without opening the file, {total / floor:.1f} times with it"
+    )
 
 
 if __name__ == "__main__":

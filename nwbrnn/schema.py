@@ -124,11 +124,12 @@ def _check_values(ds: xr.Dataset) -> list[str]:
         problems.append("'mask': expected at least one recorded bin in every trial")
     for name in ("outputs", "inputs", "rates", "spike_counts", "hidden"):
         if name in ds:
-            n_bad = int((~np.isfinite(ds[name].values[mask])).sum())
+            # without a copy of the values: they can be most of the memory
+            n_bad = int((~np.isfinite(ds[name].values) & mask[..., np.newaxis]).sum())
             if n_bad:
                 problems.append(f"{name!r}: {n_bad} values inside the mask are not finite")
     # rates may be negative: relative to a baseline in a simulation, or predicted linearly
-    if "spike_counts" in ds and (ds["spike_counts"].values[mask] < 0).any():
+    if "spike_counts" in ds and ((ds["spike_counts"].values < 0) & mask[..., np.newaxis]).any():
         problems.append("'spike_counts': expected no negative counts")
     return problems
 

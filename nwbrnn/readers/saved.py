@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from nwbrnn.errors import UnsupportedFileError
@@ -33,4 +34,6 @@ def read_dataset(path: str | Path) -> xr.Dataset:
         raise UnsupportedFileError(
             f"{path}: expected a readable Dataset in .nc or .zarr, but {one_line(error)}; write it again"
         ) from error
+    # NetCDF gives numbers back as NumPy's
+    ds.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in ds.attrs.items()}
     return validate(ds)
