@@ -61,4 +61,4 @@ def _interval(seconds: float | None) -> str:
 
 
 def _join(value: object) -> object:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    return (", ".join(map(str, value)) or "–") if isinstance(value, list) else value

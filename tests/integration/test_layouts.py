@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import layouts
 import numpy as np
@@ -12,6 +13,7 @@ from layouts import LAYOUTS
 
 import nwbrnn
 from nwbrnn.errors import ConfigError, MissingDataError
+from nwbrnn.readers.trials import find_events
 
 
 def get_choice(ds, role):
@@ -242,3 +244,17 @@ def test_bins_without_counts_around_an_event_are_masked(binned_spikes):
     counted = (ds["time"].values > -0.2) & (ds["time"].values < 0.6)
     np.testing.assert_array_equal(ds["mask"], np.tile(counted, (len(expected.rows), 1)))
     np.testing.assert_array_equal(ds["spike_counts"].values[:, counted], expected.spike_counts)
+
+
+def test_labelled_events_of_the_extension_are_a_kind_for_each_label():
+    """As ndx-events has them: codes, and what they mean."""
+    events = SimpleNamespace(
+        name="cues",
+        neurodata_type="LabeledEvents",
+        timestamps=np.array([1.0, 1.5, 3.0, 3.5]),
+        data=np.array([1, 0, 1, 0]),
+        labels=["go_cue", "target_on"],
+    )
+    nwbfile = SimpleNamespace(events={}, acquisition={"cues": events}, processing={})
+    found = {name: times.tolist() for name, times in find_events(nwbfile)}
+    assert found == {"go_cue": [1.5, 3.5], "target_on": [1.0, 3.0]}

@@ -14,24 +14,32 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "example_data" / "teacher.nwb"
 
 
-def read_block(language: str) -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL).group(1)
+def read_blocks(language: str, name: str = "README.md") -> list[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_python_example_of_the_readme_runs(tmp_path, monkeypatch):
+def test_python_examples_of_the_readme_run(tmp_path, monkeypatch):
     (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(read_block("python"), names)
+    fitting, opening = read_blocks("python")
+    exec(fitting, names)
     assert names["again"].scores.summary == names["result"].scores.summary
     assert names["again"].scores.get("output R2").value > 0.5
     assert (tmp_path / "fit.nwb").exists()
+    exec(opening, names)
+    assert names["emg"].sizes["time"] == 100  # at 100 Hz, stamps in the middle
+    names["tree"].close()
 
 
 def test_settings_of_the_readme_are_valid():
-    config = parse_settings(JobConfig, yaml.safe_load(read_block("yaml")), source="README")
+    (block,) = read_blocks("yaml")
+    config = parse_settings(JobConfig, yaml.safe_load(block), source="README")
     assert config.fit.sampled == 20
+    (block,) = read_blocks("yaml", "docs/reading.md")
+    config = parse_settings(JobConfig, yaml.safe_load(block), source="reading.md")
+    assert config.read.map == {"emg": "processing/behavior/wires", "trials": "intervals/reaches"}
 
 
 def test_example_is_what_its_checksum_says():
