@@ -78,6 +78,23 @@ class ReadConfig(_Settings):
     nan: Literal["raise", "mask"] = Field("raise", description="what to do about NaN in the data")
     follow_links: bool = Field(False, description="whether links in the file may lead to other files")
 
+    @field_validator("outputs", "channels", "inputs", "condition")
+    @classmethod
+    def _refuse_nothing(cls, value: Any) -> Any:
+        """Refuse an empty name or list."""
+        if value in ("", ()):
+            raise ValueError("expected at least one name")
+        return value
+
+    @field_validator("map", "where", "units", mode="before")
+    @classmethod
+    def _write_values(cls, values: Any) -> Any:
+        """Take the numbers, truths and lists of YAML as what they are called on the command line."""
+        if not isinstance(values, dict):
+            return values
+        plain = {k: v if isinstance(v, list | tuple) else [v] for k, v in values.items()}
+        return {k: ",".join(map(str, v)) if None not in v else None for k, v in plain.items()}
+
     @model_validator(mode="after")
     def _check_window(self) -> Self:
         if isinstance(self.window, tuple) and not self.window[0] < self.window[1]:
@@ -131,6 +148,12 @@ class JobConfig(_Settings):
 
     read: ReadConfig = ReadConfig()
     fit: FitConfig = FitConfig()
+
+    @field_validator("read", "fit", mode="before")
+    @classmethod
+    def _allow_nothing(cls, value: Any) -> Any:
+        """Take a section without settings for the defaults."""
+        return {} if value is None else value
 
 
 Settings = TypeVar("Settings", bound=BaseModel)

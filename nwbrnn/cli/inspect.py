@@ -10,6 +10,7 @@ def inspect(
     file: options.File,
     mapping: options.Map = None,
     outputs: options.Outputs = None,
+    channels: options.Channels = None,
     inputs: options.Inputs = None,
     rates: options.Rates = None,
     units: options.Units = None,
@@ -19,6 +20,10 @@ def inspect(
     bin_size: options.BinSize = None,
     condition: options.Condition = None,
     where: options.Where = None,
+    smoothing: options.Smoothing = None,
+    emg: options.Emg = None,
+    stamps: options.Stamps = None,
+    nan: options.Nan = None,
     follow_links: options.FollowLinks = False,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
@@ -34,7 +39,8 @@ def inspect(
     read = {
         "map": mapping, "outputs": outputs, "inputs": inputs, "rates": rates, "units": units,
         "align_to": align_to, "window": window, "whole_trials": whole_trials, "bin_size": bin_size,
-        "condition": condition, "where": where, "follow_links": follow_links,
+        "condition": condition, "where": where, "channels": channels, "smoothing": smoothing, "emg": emg,
+        "stamps": stamps, "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
     found = inspect_nwb(file, options.merge_read(options.load_config(config).read, read))
     write_json(found.to_dict(), json_path, overwrite=overwrite)

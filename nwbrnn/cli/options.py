@@ -96,7 +96,7 @@ def load_config(path: Path | None) -> JobConfig:
 
 def merge_read(config: ReadConfig, options: dict[str, Any]) -> ReadConfig:
     """Return reading settings with the options that were given on the command line."""
-    given = {name: value for name, value in options.items() if value not in (None, False)}
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
     if given.pop("whole_trials", False):
         if "window" in given:
             raise ConfigError("--whole-trials: expected no --window beside it; give one of them")
@@ -123,4 +123,8 @@ def _parse_pairs(values: list[str], option: str) -> dict[str, str]:
             what = "column" if option != "--map" else "role"
             more = " or all" if option == "--where" else ""
             raise ConfigError(f"{option}: expected {what}=value{more}, but got {name!r}")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    joined: dict[str, str] = {}
+    for name, _, value in pairs:
+        before = f"{joined[name.strip()]}," if name.strip() in joined else ""
+        joined[name.strip()] = before + value.strip()
+    return joined

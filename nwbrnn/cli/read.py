@@ -44,7 +44,7 @@ def read(
     from nwbrnn.writers import write_dataset
     from nwbrnn.writers.dataset import check_dataset_output
 
-    check_dataset_output(output, overwrite=overwrite)
+    check_dataset_output(output, overwrite=overwrite, others=[Path(file)])
     given = {
         "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
         "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,

@@ -17,7 +17,7 @@ from nwbrnn.config import ReadConfig, Role
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.discovery import Signal
-from nwbrnn.readers.trials import label_values
+from nwbrnn.readers.trials import label_values, match_values
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
 
@@ -50,11 +50,18 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> li
     """
     given = None if config.stamps == "auto" else config.stamps
     mapped = [replace(s, stamps_given=given) for s in signals]
+    taken: set[str] = set()
     for role, where in config.map.items():
         if role != "trials":
             meant = {
                 s.path for part in where.split(",") for s in _match(signals, part, f"map {role}", path=path)
             }
+            if meant & taken:
+                raise ConfigError(
+                    f"{path}: map: expected one role for {list_names(sorted(meant & taken))}, but got "
+                    "several; take it from one of them"
+                )
+            taken |= meant
             mapped = [
                 replace(s, role=role if s.path in meant else "other")
                 if s.path in meant or s.role == role
@@ -181,7 +188,7 @@ def choose_units(
                 f"{path}: units: expected a column of the units table, but got {name!r}; "
                 f"there are {list_names(known)}"
             )
-        keep &= np.isin(label_values(columns[column]), [v.strip() for v in value.split(",")])
+        keep &= match_values(columns[column], value)
     if not keep.any():
         present = {
             name: sorted(set(label_values(columns[c]).tolist()))[:10]
@@ -245,9 +252,11 @@ def choose_channels(
     """
     columns = [column for signal in signals for column in signal.columns]
     prefixed = len(set(columns)) < len(columns)
+    short = [signal.path.rsplit("/", 1)[-1] for signal in signals]
     kept, names, known = [], [], []
     for signal in signals:
-        prefix = f"{signal.path.rsplit('/', 1)[-1]}_" if prefixed else ""
+        name = signal.path.rsplit("/", 1)[-1]
+        prefix = f"{name if short.count(name) == 1 else signal.path}_" if prefixed else ""
         wanted = [c for c in signal.columns if config.channels is None or prefix + c in config.channels]
         known += [prefix + column for column in signal.columns]
         if wanted:
@@ -280,9 +289,16 @@ def _match_all(
 def _match(signals: Sequence[Signal], wanted: str, setting: str, *, path: str) -> list[Signal]:
     """Return the signal of a path or name that a user gave, or the signals in a container of that path."""
     wanted = wanted.strip().strip("/")
-    for signal in signals:
-        if wanted in (signal.path, signal.path.rsplit("/", 1)[-1]):
-            return [signal]
+    named = [s for s in signals if wanted == s.path] or [
+        s for s in signals if wanted == s.path.rsplit("/", 1)[-1]
+    ]
+    if len(named) > 1:
+        raise ConfigError(
+            f"{path}: {setting}: expected one series, but {wanted!r} is the name of several: "
+            f"{_name(named)}; give the path of one"
+        )
+    if named:
+        return named
     inside = [s for s in signals if s.path.startswith((f"{wanted}/", f"{wanted}["))]
     if inside:
         return inside

@@ -70,16 +70,28 @@ class Signal:
     @property
     def unit(self) -> str:
         """Unit of the data after conversion."""
-        return str(self.series[0].unit)
+        return ", ".join(dict.fromkeys(self.units))
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of each channel after conversion."""
+        if len(self.series) == 1:
+            return (str(self.series[0].unit),) * len(self.columns)
+        return tuple(str(series.unit) for series in self.series)
 
     @property
     def interval(self) -> float:
-        """Time between samples [s]; the median of those that ascend; NaN for a single sample or rate 0."""
+        """Time between samples [s]; the mean without gaps; NaN for a single sample or rate 0."""
         first = self.series[0]
         if first.timestamps is None:
             return 1.0 / float(first.rate) if first.rate > 0 else float("nan")
         steps = np.diff(np.asarray(first.timestamps[: min(1001, len(first.timestamps))], dtype=np.float64))
-        return float(np.median(steps[steps > 0])) if (steps > 0).any() else float("nan")
+        if not (steps > 0).any():
+            return float("nan")
+        median = np.median(steps[steps > 0])
+        mean = float(steps[(steps > 0.5 * median) & (steps < 1.5 * median)].mean())  # jitter averages out
+        plain = float(f"{mean:.3g}")
+        return plain if abs(plain - mean) < 5e-4 * mean else mean
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -138,7 +150,7 @@ def _group(path: str, members: list[NWBContainer]) -> Iterator[Signal]:
     series = [m for m in members if isinstance(m, TimeSeries) and _is_usable(m)]
     muscles = [s for s in series if len(s.data.shape) == 1 and _find_role(f"{path}/{s.name}") == "emg"]
     versions = any(_VERSION.search(s.name) for s in muscles)
-    if len(muscles) > 1 and not versions and len({s.data.shape for s in muscles}) == 1:
+    if len(muscles) > 1 and not versions and len({_get_clock(s) for s in muscles}) == 1:
         names = tuple(re.sub(r"(?i)^emg[_\s-]?|[_\s-]?emg$", "", s.name) or s.name for s in muscles)
         yield Signal(path if _EMG.search(path) else f"{path}/EMG*", "emg", tuple(muscles), names)
         series = [s for s in series if s not in muscles]
@@ -153,13 +165,23 @@ def _from_container(path: str, container: NWBContainer) -> Iterator[Signal]:
     """Yield the signals of a container: one if it holds one series per channel, else one for each series."""
     children = [c for c in container.children if isinstance(c, TimeSeries) and _is_usable(c)]
     children.sort(key=lambda child: str(child.name))
-    alike = {(c.data.shape, str(c.unit)) for c in children}
+    alike = {_get_clock(c) for c in children}
     if len(children) > 1 and len(alike) == 1 and len(children[0].data.shape) == 1:
         names = tuple(str(c.name) for c in children)
         yield Signal(path, _find_role(path), tuple(children), names)
         return
     for child in children:
         yield from _from_series(f"{path}/{child.name}", child)
+
+
+def _get_clock(series: TimeSeries) -> tuple[object, ...]:
+    """Return what two series have in common if they were sampled together."""
+    n_samples = series.data.shape[0]
+    if series.timestamps is None:
+        return n_samples, series.rate, series.starting_time
+    n_stamps = len(series.timestamps)
+    ends = (float(series.timestamps[0]), float(series.timestamps[n_stamps - 1])) if n_stamps else ()
+    return n_samples, n_stamps, *ends
 
 
 def _from_series(path: str, series: TimeSeries) -> Iterator[Signal]:

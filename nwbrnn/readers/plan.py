@@ -15,8 +15,15 @@ from nwbrnn.readers import trial_choices as rules
 from nwbrnn.readers.binned import BinnedCounts, find_binned
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal, find_signals
-from nwbrnn.readers.times import Ticks, to_ticks
-from nwbrnn.readers.trials import fill_stop_times, label_sectors, label_values, read_trials
+from nwbrnn.readers.times import SHIFTS, Ticks, to_ticks
+from nwbrnn.readers.trials import (
+    fill_stop_times,
+    find_degrees,
+    find_relative,
+    label_sectors,
+    label_values,
+    read_trials,
+)
 from nwbrnn.readers.units import read_unit_columns
 
 
@@ -44,8 +51,12 @@ class Plan:
         Number of sectors that make the conditions, if these are continuous directions.
     start, n_bins, bin_size
         Start of the window relative to the alignment [s], number and width of its bins [s].
-    whole_trials
-        Whether only bins inside each trial count.
+    stop_times, whole_trials
+        When each trial stops [s], infinite if nobody knows; whether only bins inside each trial count.
+    invalid
+        Start and stop of what the file declares invalid, shape (n, 2) [s].
+    degrees, relative
+        Trial columns of directions in degrees, and of times that count from the start of the trial.
     session
         First start and last stop of all trials of the file [s].
     resolution
@@ -70,7 +81,11 @@ class Plan:
     start: float
     n_bins: int
     bin_size: float
+    stop_times: NDArray[np.float64]
     whole_trials: bool
+    invalid: NDArray[np.float64]
+    degrees: frozenset[str]
+    relative: frozenset[str]
     session: tuple[float, float]
     resolution: float
     choices: tuple[Choice, ...]
@@ -84,16 +99,20 @@ class Plan:
     def conditions(self) -> NDArray[np.str_]:
         """Label of each trial's condition, shape (n_trials,)."""
         if self.sectors is not None:
-            return label_sectors(self.trials[self.shown[0]], self.sectors)
+            return label_sectors(
+                self.trials[self.shown[0]], self.sectors, degrees=self.shown[0] in self.degrees
+            )
         if len(self.shown) == 1:
             return label_values(self.trials[self.shown[0]])
         parts = [[f"{name}={v}" for v in label_values(self.trials[name])] for name in self.shown]
         return np.array([", ".join(row) for row in zip(*parts, strict=True)] or ["all"] * len(self.trials))
 
-    @property
-    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Start and stop of each trial, the stop infinite if nobody knows [s]."""
-        return self.trials["start_time"].to_numpy(np.float64), fill_stop_times(self.trials)
+    def find_valid(self, edges: Ticks) -> NDArray[np.bool_]:
+        """Return the bins that touch none of the file's invalid times, shape (n_trials, n_bins)."""
+        valid = np.ones((edges.shape[0], edges.shape[1] - 1), dtype=bool)
+        for start, stop in to_ticks(self.invalid):
+            valid &= (edges[:, 1:] <= start) | (edges[:, :-1] >= stop)
+        return valid
 
     def compute_edges(self, *, n_pad: int = 0) -> Ticks:
         """Return the bin edges of each trial, shape (n_trials, n_bins + 2 n_pad + 1) [ticks]."""
@@ -139,14 +158,20 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     if not what.inputs:
         shown_from, go, task_choice = rules.choose_task_inputs(which.trials, which.shown)
         choices.append(task_choice)
+    invalid = _read_invalid(nwbfile)
+    if len(invalid):
+        reason = "the file declares them; bins they touch are masked"
+        choices.append(Choice("invalid times", f"{len(invalid)} stretches", reason))
     if resolution <= bin_size / rules.FINE_PART:
         resolution = 0.0
     if resolution:
-        times = np.rint(times / resolution) * resolution
-        reason = (
-            "spikes are given in bins of this width, so these bins are kept and alignments rounded to them"
+        phase = _find_phase(what, resolution)
+        times = np.rint((times - phase) / resolution) * resolution + phase
+        start = round(start / resolution) * resolution
+        reason = "spikes are given in bins of this width, so alignments and window are rounded to these bins"
+        choices.append(
+            Choice("time grid", f"{resolution:g} s" + (f" from {phase:g} s" if phase else ""), reason)
         )
-        choices.append(Choice("time grid", f"{resolution:g} s", reason))
     return Plan(
         outputs=what.outputs,
         output_names=what.output_names,
@@ -164,7 +189,11 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         start=start,
         n_bins=n_bins,
         bin_size=bin_size,
+        stop_times=which.stop_times,
         whole_trials=whole_trials,
+        invalid=invalid,
+        degrees=which.degrees,
+        relative=which.relative,
         session=which.session,
         resolution=resolution,
         choices=tuple(choices),
@@ -201,7 +230,10 @@ def _choose_trials(
     table, table_name, table_choice = rules.choose_table(nwbfile, config, path=path)
     everything = read_trials(nwbfile, table)
     trials, trials_choice = rules.choose_trials(everything, config, path=path)
-    align_to, times, align_choice = rules.choose_alignment(trials, config, counts=counts, path=path)
+    relative = find_relative(everything)
+    align_to, times, align_choice = rules.choose_alignment(
+        trials, config, counts=counts, relative=relative, path=path
+    )
     trials, times = trials[np.isfinite(times)], times[np.isfinite(times)]
     shown, continuous, condition_choice = rules.choose_condition(trials, config, path=path)
     known = trials[list(shown)].notna().all(axis=1).to_numpy()
@@ -210,11 +242,23 @@ def _choose_trials(
             f"{path}: {table_name}: expected trials with {align_to} and {', '.join(shown)}, "
             "but one is NaN in all of them; choose another align_to or condition"
         )
+    stops = pd.Series(fill_stop_times(everything), index=everything.index)
     bounds = everything[["start_time", "stop_time"]].to_numpy(np.float64)
     finite = bounds[np.isfinite(bounds)]
     session = (finite.min(initial=np.inf), finite.max(initial=-np.inf))
     choices = [table_choice, trials_choice, align_choice, condition_choice]
-    return rules.Trials(trials[known], align_to, times[known], shown, continuous, session, choices)
+    return rules.Trials(
+        trials=trials[known],
+        align_to=align_to,
+        times=times[known],
+        stop_times=np.asarray(stops[trials.index[known]], dtype=np.float64),
+        shown=shown,
+        continuous=continuous,
+        session=session,
+        degrees=find_degrees(everything),
+        relative=relative,
+        choices=choices,
+    )
 
 
 def _find_intervals(nwbfile: NWBFile, what: _Objects) -> tuple[dict[str, float], float]:
@@ -227,7 +271,33 @@ def _find_intervals(nwbfile: NWBFile, what: _Objects) -> tuple[dict[str, float],
         if what.counts.events is None:
             resolution = what.counts.width
     elif what.rates is None and what.counts is None:
-        resolution = float(nwbfile.units.resolution or 0.0)
+        resolution = float(np.nan_to_num(nwbfile.units.resolution or 0.0))
         if resolution > 0:
             intervals["units/spike_times"] = resolution
     return intervals, resolution
+
+
+def _find_phase(what: _Objects, resolution: float) -> float:
+    """Return where the bins of the spikes begin, modulo their width [s]: with outputs in the same bins."""
+    if isinstance(what.counts, BinnedCounts):
+        return what.counts.offset % resolution
+    for signal in what.outputs:
+        if abs(signal.interval - resolution) < 1e-6 * resolution:
+            start = signal.extent[0] + (SHIFTS[signal.stamps] - 0.5) * resolution
+            phase = start % resolution
+            return 0.0 if min(phase, resolution - phase) < 1e-6 else phase
+    return 0.0
+
+
+def _read_invalid(nwbfile: NWBFile) -> NDArray[np.float64]:
+    """Return start and stop of the file's invalid times, shape (n, 2) [s]; what is open has no end."""
+    table = nwbfile.invalid_times
+    if table is None or len(table) == 0:
+        return np.zeros((0, 2))
+    starts, stops = (
+        np.asarray(table[name].data[:], dtype=np.float64) for name in ("start_time", "stop_time")
+    )
+    return np.stack(
+        [np.nan_to_num(starts, nan=-np.inf, neginf=-np.inf), np.nan_to_num(stops, nan=np.inf, posinf=np.inf)],
+        axis=1,
+    )

@@ -12,17 +12,16 @@ from pynwb import NWBFile
 from nwbrnn.config import ReadConfig, parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
+from nwbrnn.preprocessing.resampling import CUTOFF
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.neurons import Part, read_neurons
 from nwbrnn.readers.plan import Plan, plan_reading
-from nwbrnn.readers.series import read_binned
+from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks
 from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.storage import Source, find_source, open_nwb
-
-RAW_SAMPLING_RATE = 500.0  # EMG sampled faster, and on both sides of zero, is raw [Hz]
 
 
 def read_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
@@ -74,15 +73,15 @@ def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source
     outputs = _read_outputs(plan, config, path=path)
     neurons = read_neurons(nwbfile, plan, config, path=path)
     inputs = _read_inputs(plan, config, path=path)
-    usable, invalid = _find_usable(nwbfile, plan)
-    mask = outputs.covered & neurons.covered & inputs.covered & usable
+    mask = outputs.covered & neurons.covered & inputs.covered & _find_inside(plan)
+    mask &= plan.find_valid(plan.compute_edges())
     recorded = np.asarray(mask.any(axis=1))
     if not recorded.any():
         raise MissingDataError(
             f"{path}: expected trials in which outputs and units were recorded together, but there are none; "
             "choose another align_to or window, or other outputs"
         )
-    choices = [*plan.choices, *outputs.choices, *neurons.choices, *invalid]
+    choices = [*plan.choices, *outputs.choices, *neurons.choices]
     if not recorded.all():
         reason = "nothing was recorded in their window"
         choices.append(Choice("trials left out", str((~recorded).sum()), reason))
@@ -94,7 +93,7 @@ def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source
             kept[~variables["mask"]] = np.nan
         variables[name] = kept
     coords: dict[str, Any] = {"time": plan.time} | outputs.coords | neurons.coords | inputs.coords
-    coords |= _create_trial_coords(plan, recorded)
+    coords |= _create_trial_coords(plan, recorded, taken=set(coords))
     unit_names = dict.fromkeys(outputs.coords["output_units"].tolist())
     return create_dataset(
         variables,
@@ -111,16 +110,20 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
     edges = plan.compute_edges()
     values, covered, choices = [], np.ones((len(edges), plan.n_bins), dtype=bool), []
     for signal in plan.outputs:
-        raw = signal.role == "emg" and _is_raw(signal, config)
+        raw = _is_raw(signal, plan, config, path=path)
         binned = read_binned(signal, edges, path=path, nan=config.nan, envelope=raw)
         values.append(binned.values)
         covered &= binned.covered
         if raw:
-            reason = "given" if config.emg == "raw" else "sampled fast, on both sides of zero"
+            reason = "given" if config.emg == "raw" else "sampled fast, on both sides of its middle"
             choices.append(Choice("envelope", signal.path, f"raw EMG: {reason}", ("emg: envelope",)))
+        elif needs_low_pass(signal, signal.interval, plan.bin_size):
+            cutoff = CUTOFF / (2 * plan.bin_size)
+            reason = "several samples in a bin: nothing faster must be folded in"
+            choices.append(Choice("low-pass", f"{signal.path}: {cutoff:g} Hz", reason))
         if binned.note:
             choices.append(Choice("samples left out", signal.path, binned.note))
-    units = [signal.unit for signal in plan.outputs for _ in signal.columns]
+    units = [unit for signal in plan.outputs for unit in signal.units]
     coords = {"output": np.array(plan.output_names), "output_units": np.array(units)}
     return Part({"outputs": np.concatenate(values, axis=2)}, coords, covered, tuple(choices))
 
@@ -141,32 +144,22 @@ def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
     return Part({"inputs": np.concatenate(values, axis=2)}, {"input": np.array(names)}, covered)
 
 
-def _find_usable(nwbfile: NWBFile, plan: Plan) -> tuple[NDArray[np.bool_], list[Choice]]:
-    """Return the bins outside of ``invalid_times`` and, for whole trials, inside of their trial."""
+def _find_inside(plan: Plan) -> NDArray[np.bool_]:
+    """Return the bins inside of their trial, if whole trials are read, shape (n_trials, n_bins); else all."""
     edges = plan.compute_edges()
-    first, last = edges[:, :-1], edges[:, 1:]
-    usable = np.ones(first.shape, dtype=bool)
-    if plan.whole_trials:
-        starts, stops = (to_ticks(np.nan_to_num(b, posinf=9e9))[:, np.newaxis] for b in plan.bounds)
-        tolerance = to_ticks(plan.bin_size / 100)
-        usable &= (first >= starts - tolerance) & (last <= stops + tolerance)
-    table = nwbfile.invalid_times
-    if table is None or len(table) == 0:
-        return usable, []
-    for start, stop in zip(table["start_time"].data[:], table["stop_time"].data[:], strict=True):
-        usable &= (last <= to_ticks(start)) | (first >= to_ticks(stop))
-    text = f"{len(table)} stretches"
-    return usable, [Choice("invalid times", text, "the file declares them; bins they touch are masked")]
+    if not plan.whole_trials:
+        return np.ones((len(edges), plan.n_bins), dtype=bool)
+    starts = to_ticks(plan.trials["start_time"].to_numpy(np.float64))[:, np.newaxis]
+    stops = to_ticks(plan.stop_times)[:, np.newaxis]
+    tolerance = to_ticks(plan.bin_size / 100)
+    return np.asarray((edges[:, :-1] >= starts - tolerance) & (edges[:, 1:] <= stops + tolerance))
 
 
-def _is_raw(signal: Signal, config: ReadConfig) -> bool:
-    """Return whether the envelope of an EMG must still be extracted."""
-    if config.emg != "auto":
-        return config.emg == "raw"
-    if signal.interval * RAW_SAMPLING_RATE > 1:
-        return False
-    start = np.asarray(signal.series[0].data[:10_000])
-    return bool((start < 0).mean() > 0.2)
+def _is_raw(signal: Signal, plan: Plan, config: ReadConfig, *, path: str) -> bool:
+    """Return whether the envelope of an output must still be extracted."""
+    if config.emg == "raw":  # what is given is EMG, even if its name does not say so
+        return signal.role == "emg" or all(other.role != "emg" for other in plan.outputs)
+    return config.emg == "auto" and signal.role == "emg" and looks_raw(signal, path=path)
 
 
 def _check_window(plan: Plan, *, path: str) -> None:
@@ -180,16 +173,17 @@ def _check_window(plan: Plan, *, path: str) -> None:
         )
 
 
-def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return what the trial table says of each trial; names of the contract get the prefix ``trial_``."""
-    taken = {spec.name for spec in (*VARIABLES, *COORDINATES)}
+def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_], *, taken: set[str]) -> dict[str, Any]:
+    """Return what the trial table says of each trial; names that are taken get the prefix ``trial_``."""
+    taken = taken | {spec.name for spec in (*VARIABLES, *COORDINATES)}
     coords: dict[str, Any] = {
         "trial": plan.trials.index.to_numpy(dtype=np.int64)[recorded],
         "condition": plan.conditions[recorded],
         "align_time": plan.align_times[recorded],
     }
     for name in plan.trials.columns:
-        label = f"trial_{name}" if name in taken else str(name)
+        label = "_".join(str(name).split())  # NetCDF keeps lists of names apart by spaces
+        label = f"trial_{label}" if label in taken else label
         values = plan.trials[name].to_numpy()
         coords[label] = ("trial", np.array(values.tolist())[recorded])
     return coords

@@ -19,6 +19,9 @@ Filter = Callable[[Array], Array]
 BLOCK = 1 << 21  # values read at once
 ENVELOPE_SETTLED = 1.0  # time after which the envelope's filters have forgotten their input [s]
 ENVELOPE_SHORTEST = 0.1  # stretches between gaps that are shorter have no envelope [s]
+RAW_SAMPLING_RATE = 200.0  # EMG sampled more slowly is an envelope [Hz]
+RAW_CROSSINGS = 60.0  # of the middle; raw EMG has its power above 50 Hz, envelopes below 20 Hz [1/s]
+SKEWED = 0.5  # of the upper tail; the lower tail of rectified Gaussian noise is 0.3 of it
 MIN_COVERED = 0.5  # bins with less of their samples are not recorded
 
 
@@ -134,6 +137,35 @@ def read_values(signal: Signal, times: RegularTimes | StampedTimes, samples: sli
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
 
+def needs_low_pass(signal: Signal, interval: float, bin_size: float) -> bool:
+    """Return whether a signal passes a low-pass before it is averaged.
+
+    Not inputs, which are steps, nor rates and counts.
+    """
+    return bin_size >= 1.99 * interval and signal.role not in ("inputs", "rates", "spike_counts")
+
+
+def looks_raw(signal: Signal, *, path: str) -> bool:
+    """Return whether an EMG has no envelope extracted yet, by stretches of its beginning, middle and end.
+
+    Raw EMG is sampled fast, swings to both sides of its middle alike, and crosses it often; what is
+    rectified is skewed, and an envelope is slow.
+    """
+    if signal.interval * RAW_SAMPLING_RATE > 1:
+        return False
+    n_samples = signal.shape[0]
+    times = RegularTimes(n_samples, 0.0, 0.0, 1.0)  # only the order counts
+    length = min(n_samples, 4096)
+    for start in (0, (n_samples - length) // 2, n_samples - length):
+        values = read_values(signal, times, slice(start, start + length))
+        for channel in values.T:
+            low, middle, high = np.nanquantile(channel, [0.005, 0.5, 0.995]) if channel.size else (0, 0, 0)
+            crossings = np.diff(channel > middle).mean() / signal.interval if length > 1 else 0.0
+            if middle - low > SKEWED * (high - middle) > 0 and crossings > RAW_CROSSINGS:
+                return True
+    return False
+
+
 def _choose_filter(
     signal: Signal, interval: float, bin_size: float, *, envelope: bool, path: str
 ) -> tuple[Filter | None, int]:
@@ -144,8 +176,7 @@ def _choose_filter(
         except ConfigError as error:
             raise ConfigError(f"{path}: {signal.path}: {error} (--emg envelope)") from error
         return partial(_compute_envelope, sampling_rate=1 / interval), round(ENVELOPE_SETTLED / interval)
-    # inputs are steps, rates are counts: these keep their plain averages
-    if bin_size < 1.99 * interval or signal.role in ("inputs", "rates", "spike_counts"):
+    if not needs_low_pass(signal, interval, bin_size):
         return None, 0
     magnitude = signal.role == "emg"
     filtering = partial(suppress_aliases, sampling_rate=1 / interval, bin_size=bin_size, magnitude=magnitude)

@@ -34,7 +34,7 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     trials, time = plan.trials, plan.time
     columns, names = [], []
     for name in plan.shown:
-        encoded, labels = _encode(name, trials[name])
+        encoded, labels = _encode(name, trials[name], degrees=name in plan.degrees)
         columns.append(encoded)
         names += labels
     shown = np.ones((len(trials), len(time), 1))
@@ -47,10 +47,10 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     return np.concatenate(parts, axis=2).astype(np.float32), names
 
 
-def _encode(name: str, values: pd.Series) -> tuple[NDArray[np.float64], list[str]]:
+def _encode(name: str, values: pd.Series, *, degrees: bool) -> tuple[NDArray[np.float64], list[str]]:
     """Return a condition column as numbers, shape (n_trials, n_columns), and their names."""
     if is_direction(name, values):
-        angle = to_radians(values.to_numpy(dtype=np.float64))
+        angle = to_radians(values, degrees=degrees)
         return np.stack([np.cos(angle), np.sin(angle)], axis=1), [f"{name}_cos", f"{name}_sin"]
     labels = label_values(values)
     known = sorted(set(labels.tolist()))
@@ -60,5 +60,6 @@ def _encode(name: str, values: pd.Series) -> tuple[NDArray[np.float64], list[str
 def _step(plan: Plan, column: str) -> NDArray[np.float64]:
     """Return 0 before and 1 after the event of each trial, shape (n_trials, n_time, 1)."""
     # relative to the alignment as recorded: plan.align_times may be rounded to a grid
-    delay = get_session_times(plan.trials, column) - get_session_times(plan.trials, plan.align_to)
+    event, zero = (get_session_times(plan.trials, name, plan.relative) for name in (column, plan.align_to))
+    delay = event - zero
     return (plan.time >= delay[:, np.newaxis] - 1e-9).astype(float)[..., np.newaxis]

@@ -13,13 +13,15 @@ Ticks = NDArray[np.int64]
 TICKS_PER_SECOND = 1_000_000_000
 """Times are compared as whole nanoseconds, so that 3 * 0.05 and 0.15 are the same edge."""
 
+_FOREVER = 9e9  # what int64 holds [s]
 GAP = 1.5  # steps longer than so many sampling intervals are gaps
-_STAMP_SHIFT = {"start": 0.5, "centre": 0.0, "end": -0.5}
+SHIFTS = {"start": 0.5, "centre": 0.0, "end": -0.5}  # from a stamp to the middle of its sample [intervals]
 
 
 def to_ticks(seconds: NDArray[np.floating] | float) -> Ticks:
-    """Return times in whole nanoseconds, any shape."""
-    return np.asarray(np.rint(np.asarray(seconds, dtype=np.float64) * TICKS_PER_SECOND), dtype=np.int64)
+    """Return times in whole nanoseconds, any shape; infinite ones as 285 years away."""
+    finite = np.clip(np.asarray(seconds, dtype=np.float64), -_FOREVER, _FOREVER)
+    return np.asarray(np.rint(finite * TICKS_PER_SECOND), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
     """
     series = signal.series[0]
     n_samples = signal.shape[0]
-    shift = _STAMP_SHIFT[signal.stamps] * signal.interval
+    shift = SHIFTS[signal.stamps] * signal.interval
     if series.timestamps is None:
         return RegularTimes(n_samples, float(series.starting_time or 0.0), shift, float(series.rate))
     stamps = np.asarray(series.timestamps[:], dtype=np.float64)

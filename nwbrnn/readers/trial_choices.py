@@ -19,17 +19,18 @@ from nwbrnn.readers.trials import (
     GO_NAMES,
     SUCCESS,
     TARGET_NAMES,
-    fill_stop_times,
     find_named,
     find_trial_tables,
     get_session_times,
     is_direction,
     label_values,
+    match_values,
 )
 
 COARSE = 0.005  # signals sampled less often than this set the bin size [s]
 DEFAULT_BIN_SIZE = 0.02  # FALCON [s]
 DEFAULT_WINDOW = (-0.4, 1.5)  # around a go cue or movement onset [s]
+MAX_TRIAL = 5  # whole trials are cut at so many times the median: one may have been forgotten
 FINE_PART = 10  # sampling intervals longer than a tenth of a bin must divide it
 
 Times = NDArray[np.float64]
@@ -41,9 +42,12 @@ class Trials(NamedTuple):
     trials: pd.DataFrame
     align_to: str
     times: NDArray[np.float64]
+    stop_times: NDArray[np.float64]
     shown: tuple[str, ...]
     continuous: bool
     session: tuple[float, float]
+    degrees: frozenset[str]
+    relative: frozenset[str]
     choices: list[Choice]
 
 
@@ -81,15 +85,15 @@ def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tup
     reason = "given"
     if where is None:
         where, reason = {}, "no column tells which trials succeeded"
-        for name, values in SUCCESS:
-            kept = set(values) & set(label_values(trials[name])) if name in trials else set()
-            if kept:
-                where[name] = ",".join(sorted(kept))
+        for name, succeeded, failed in SUCCESS:
+            values = set(label_values(trials[name]).tolist()) if name in trials else set()
+            if values & set(succeeded) or (values and values <= set(failed)):
+                where[name] = ",".join(sorted(values & set(succeeded)) or succeeded)
                 reason = f"what {' and '.join(where)} say of which trials succeeded"
     keep = np.ones(len(trials), dtype=bool)
     for name, value in where.items():
         _check_column(trials, name, "where", path=path)
-        keep &= np.isin(label_values(trials[name]), [v.strip() for v in value.split(",")])
+        keep &= match_values(trials[name], value)
     if not keep.any():
         present = {name: sorted(set(label_values(trials[name]).tolist()))[:10] for name in where}
         raise MissingDataError(
@@ -101,7 +105,7 @@ def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tup
 
 
 def choose_alignment(
-    trials: pd.DataFrame, config: ReadConfig, *, counts: object, path: str
+    trials: pd.DataFrame, config: ReadConfig, *, counts: object, relative: frozenset[str], path: str
 ) -> tuple[str, Times, Choice]:
     """Choose the trial column that becomes time 0, and return its name and times [s].
 
@@ -113,6 +117,8 @@ def choose_alignment(
         With ``align_to`` if it was given.
     counts
         If these are :class:`BinnedCounts` around events, time 0 is these events.
+    relative
+        Columns of times that count from the start of the trial.
     path
         Of the file, for messages.
 
@@ -133,7 +139,7 @@ def choose_alignment(
             raise ConfigError(f"{path}: align_to: expected a column of times, but {name} holds text")
     elif events is not None:
         name, reason = (
-            _find_events_column(trials, numeric, events, path=path),
+            _find_events_column(trials[numeric], events, relative, path=path),
             "spikes were counted around it",
         )
     elif found:
@@ -143,8 +149,8 @@ def choose_alignment(
             f"{path}: intervals/trials: expected a column of times, but there are "
             f"{list_names(trials.columns)}; name one with align_to (--align-to)"
         )
-    times = get_session_times(trials, name)
-    if not np.array_equal(times, trials[name], equal_nan=True):
+    times = get_session_times(trials, name, relative)
+    if name in relative:
         reason += "; its times count from the start of each trial, so start_time was added"
     n_missing = int((~np.isfinite(times)).sum())
     if n_missing == len(times):
@@ -252,7 +258,7 @@ def choose_window(
         If it is shorter than two bins.
     """
     trials, times, align_to = which.trials, which.times, which.align_to
-    relative = [trials["start_time"].to_numpy(np.float64) - times, fill_stop_times(trials) - times]
+    relative = [trials["start_time"].to_numpy(np.float64) - times, which.stop_times - times]
     known = np.isfinite(relative).all(axis=0)
     alike = known.all() and all(np.ptp(r) < bin_size / 2 for r in relative)
     whole = config.window == "trial"
@@ -267,6 +273,10 @@ def choose_window(
         whole = True
         start, stop = float(relative[0][known].min()), float(relative[1][known].max())
         reason = "whole trials, as long as the longest; bins outside of the others are masked"
+        most = MAX_TRIAL * float(np.median(relative[1][known]))
+        if stop > most > 0:
+            stop = most
+            reason = f"whole trials, cut at {MAX_TRIAL} times the median; bins outside of trials are masked"
     else:
         (start, stop), reason = DEFAULT_WINDOW, "default"
     if config.window is None or whole:
@@ -308,11 +318,11 @@ def note_overlap(times: Times, length: float) -> list[Choice]:
     return [Choice("overlap", f"{n_overlaps} windows overlap the next", reason)]
 
 
-def _find_events_column(trials: pd.DataFrame, numeric: Sequence[str], events: Times, *, path: str) -> str:
+def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset[str], *, path: str) -> str:
     """Return the trial column whose times are the events around which spikes were counted."""
     ordered = np.append(np.sort(events), np.inf)
-    for name in sorted(numeric, key=lambda name: name == "start_time"):
-        times = get_session_times(trials, name)
+    for name in sorted(map(str, trials), key=lambda name: name == "start_time"):
+        times = get_session_times(trials, name, relative)
         times = times[np.isfinite(times)]
         if times.size:
             following = np.searchsorted(ordered, times - 1e-6)
@@ -320,7 +330,7 @@ def _find_events_column(trials: pd.DataFrame, numeric: Sequence[str], events: Ti
                 return name
     raise MissingDataError(
         f"{path}: intervals/trials: expected a column with the times around which spikes were counted, "
-        f"but there is none among {list_names(numeric)}; name one with align_to (--align-to)"
+        f"but there is none among {list_names(trials)}; name one with align_to (--align-to)"
     )
 
 

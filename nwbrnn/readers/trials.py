@@ -44,14 +44,29 @@ CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
     ("type",),
     ("target_id",),
 )
+_FAILED = (
+    "F",
+    "A",
+    "I",
+    "fail",
+    "failed",
+    "failure",
+    "incorrect",
+    "error",
+    "abort",
+    "aborted",
+    "miss",
+    "ignore",
+)
+_TRUE, _FALSE = ("1", "True", "1.0"), ("0", "False", "0.0")
 SUCCESS = (
-    # column, values that mean a trial to keep
-    ("result", ("R", "reward", "rewarded", "success")),
-    ("task_success", ("1", "True", "1.0")),
-    ("success", ("1", "True", "1.0")),
-    ("outcome", ("success", "correct", "hit", "R")),
-    ("is_good", ("1", "True")),
-    ("discard_trial", ("0", "False", "0.0")),
+    # column, values that mean a trial to keep, values that mean another
+    ("result", ("R", "reward", "rewarded", "success"), _FAILED),
+    ("task_success", _TRUE, _FALSE),
+    ("success", _TRUE, _FALSE),
+    ("outcome", ("success", "correct", "hit", "R"), _FAILED),
+    ("is_good", _TRUE, _FALSE),
+    ("discard_trial", _FALSE, _TRUE),
 )
 _DIRECTION = re.compile(r"(^|_)(dir|direction|angle)($|_)", re.IGNORECASE)
 _TRIALS = re.compile(r"trial|reach|movement", re.IGNORECASE)
@@ -182,30 +197,73 @@ def is_direction(name: str, values: pd.Series) -> bool:
     return bool(_DIRECTION.search(name)) and values.dtype.kind in "iuf"
 
 
-def to_radians(directions: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return directions in radians; those beyond ± 2π must have been degrees."""
-    return np.deg2rad(directions) if np.nanmax(np.abs(directions)) > 2 * np.pi + 1e-6 else directions
+def find_degrees(trials: pd.DataFrame) -> frozenset[str]:
+    """Return the columns of directions in degrees: those beyond ± 2π."""
+    directions = [str(name) for name in trials if is_direction(str(name), trials[name])]
+    return frozenset(name for name in directions if trials[name].abs().max() > 2 * np.pi + 1e-6)
+
+
+def to_radians(directions: pd.Series, *, degrees: bool) -> NDArray[np.float64]:
+    """Return directions in radians."""
+    values = directions.to_numpy(dtype=np.float64)
+    return np.deg2rad(values) if degrees else values
 
 
 def label_values(values: pd.Series | NDArray[Any]) -> NDArray[np.str_]:
-    """Return the values of a column as labels: 90.0 and 90 both as ``"90"``."""
+    """Return the values of a column as labels: 90.0 and 90 both as ``"90"``, others to six digits."""
     if values.dtype.kind == "f":
-        return np.array([f"{v:g}" for v in values], dtype="U")
+        return np.array([f"{v:.0f}" if v == np.rint(v) else f"{v:g}" for v in values + 0.0], dtype="U")
     return np.array([str(v) for v in values], dtype="U")
 
 
-def label_sectors(directions: pd.Series, n_sectors: int) -> NDArray[np.str_]:
+def match_values(values: pd.Series | NDArray[Any], wanted: str) -> NDArray[np.bool_]:
+    """Return where a column has one of some values with commas between; numbers by what they mean."""
+    names = [wanted, *(part.strip() for part in wanted.split(","))]
+    matches = np.isin(label_values(values), names)
+    if values.dtype.kind in "iufb":
+        truths = {"true": 1.0, "false": 0.0}
+        for name in names:
+            try:
+                number = truths.get(name.lower()) if name.lower() in truths else float(name)
+            except ValueError:
+                continue
+            matches |= np.asarray(values, dtype=np.float64) == number
+    return matches
+
+
+def label_sectors(directions: pd.Series, n_sectors: int, *, degrees: bool) -> NDArray[np.str_]:
     """Return the middle of the sector that holds each direction, in degrees, as labels."""
     width = 2 * np.pi / n_sectors
-    sector = np.rint(to_radians(directions.to_numpy(np.float64)) / width) % n_sectors
+    sector = np.rint(to_radians(directions, degrees=degrees) / width) % n_sectors
     return np.array([f"{np.rad2deg(s * width):g}" for s in sector], dtype="U")
 
 
-def get_session_times(trials: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """Return the times of a column in session time [s], also where they count from the start of the trial."""
+def find_relative(trials: pd.DataFrame) -> frozenset[str]:
+    """Return the columns of times that count from the start of each trial; of all trials of a file."""
+    starts = trials["start_time"].to_numpy(np.float64)
+    numeric = [
+        str(n) for n in trials if trials[n].dtype.kind in "iuf" and n not in ("start_time", "stop_time")
+    ]
+    return frozenset(n for n in numeric if is_relative(trials[n].to_numpy(np.float64), starts))
+
+
+def get_session_times(
+    trials: pd.DataFrame, column: str, relative: frozenset[str] | None = None
+) -> NDArray[np.float64]:
+    """Return the times of a column in session time [s], also where they count from the start of the trial.
+
+    Parameters
+    ----------
+    trials
+        Some trials.
+    column
+        Of times.
+    relative
+        What :func:`find_relative` found; by default, it is asked about these trials.
+    """
     times = trials[column].to_numpy(dtype=np.float64)
-    starts = trials["start_time"].to_numpy(dtype=np.float64)
-    return times + starts if is_relative(times, starts) else times
+    known = find_relative(trials[["start_time", column]]) if relative is None else relative
+    return times + trials["start_time"].to_numpy(np.float64) if column in known else times
 
 
 def is_relative(times: NDArray[np.floating], starts: NDArray[np.floating]) -> bool:
@@ -215,10 +273,13 @@ def is_relative(times: NDArray[np.floating], starts: NDArray[np.floating]) -> bo
     one begins, or if they are spread over much less of the session than the trials are.
     """
     finite = np.isfinite(times) & np.isfinite(starts)
-    if not finite.any():
+    if finite.sum() < 2:
         return False
     next_starts = np.append(starts[1:], np.inf)
     before = times[finite] < starts[finite] - 1e-6
     fits = (times[finite] >= 0) & (times[finite] <= (next_starts - starts)[finite])
     fits |= (times[finite] >= 0) & bool(np.ptp(times[finite]) < 0.1 * np.ptp(starts[finite]))
-    return bool((before & fits).mean() > 0.9)
+    # in a trial at the start of the session, both are the same
+    n_unlike = int((~(before & fits)).sum())
+    n_finite = int(finite.sum())
+    return n_unlike <= max(1, 0.1 * n_finite) and n_unlike < n_finite / 2

@@ -200,7 +200,7 @@ def read_unit_columns(nwbfile: NWBFile) -> dict[str, NDArray[Any]]:
     if units is None:
         return {}
     columns = {
-        name if name.startswith("unit_") else f"unit_{name}": values
+        "_".join((name if name.startswith("unit_") else f"unit_{name}").split()): values
         for name, values in read_plain_columns(units).items()
     }
     groups = _find_groups(units)

@@ -1,5 +1,6 @@
 """The Dataset as a file of its own, for those who go on with other tools: NetCDF or Zarr."""
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -40,12 +41,13 @@ def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
     validate(ds)
     with replace_whole(path, overwrite=overwrite) as temporary:
         if path.suffix == ".nc":
-            ds.to_netcdf(temporary, engine="h5netcdf")
+            # in memory first: on a full disk, HDF5 can end the process
+            temporary.write_bytes(ds.to_netcdf(engine="h5netcdf"))
         else:
             ds.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True)
 
 
-def check_dataset_output(path: Path, *, overwrite: bool) -> None:
+def check_dataset_output(path: Path, *, overwrite: bool, others: Sequence[Path] = ()) -> None:
     """Refuse an output that cannot or must not be written; call it before any long work.
 
     Raises
@@ -55,7 +57,7 @@ def check_dataset_output(path: Path, *, overwrite: bool) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise ExportError(f"{path}: expected a name that ends in .nc or .zarr; rename the output")
-    check_output(path, overwrite=overwrite, suffix="", folder=path.suffix == ".zarr")
+    check_output(path, overwrite=overwrite, suffix="", others=others, folder=path.suffix == ".zarr")
     if path.suffix == ".zarr":
         try:
             installed = version("zarr")

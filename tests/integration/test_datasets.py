@@ -1,6 +1,7 @@
 """Datasets in files: what write_dataset writes, read_dataset and plain xarray read."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,11 +74,17 @@ def test_nothing_is_left_of_a_failure(ds, tmp_path, kind, monkeypatch):
     nwbrnn.write_dataset(ds, path)
     before = digest(path)
 
-    def fail(self, target, **options):
-        (target.mkdir() or target / "part" if kind == "zarr" else target).write_text("half")
+    def fail_zarr(self, target, **options):
+        target.mkdir()
+        fail(target / "part", b"half")
+
+    def fail(target, content):
+        with target.open("wb") as stream:
+            stream.write(content[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(xr.Dataset, "to_zarr" if kind == "zarr" else "to_netcdf", fail)
+    monkeypatch.setattr(xr.Dataset, "to_zarr", fail_zarr)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(ExportError, match="No space left on device; nothing was changed"):
         nwbrnn.write_dataset(ds, path, overwrite=True)
     assert digest(path) == before

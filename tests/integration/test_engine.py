@@ -14,8 +14,7 @@ import pytest
 import xarray as xr
 
 from nwbrnn.errors import MissingDataError, NwbrnnError, ReadError, UnsupportedFileError
-from nwbrnn.readers import lazy
-from nwbrnn.readers.engine import NwbBackend
+from nwbrnn.readers.engine import NwbBackend, arrays, time_index
 
 N = 600
 SPIKES = [np.array([0.1, 0.2, 5.0]), np.array([]), np.array([3.0, 3.5])]
@@ -136,14 +135,14 @@ def list_open(path):
 def reads(monkeypatch):
     """Return a list that fills with the path and the number of values of everything read lazily."""
     seen = []
-    original = lazy.LazyFile.read
+    original = arrays.LazyFile.read
 
     def read(self, path, key):
         values = original(self, path, key)
         seen.append((path, values.size))
         return values
 
-    monkeypatch.setattr(lazy.LazyFile, "read", read)
+    monkeypatch.setattr(arrays.LazyFile, "read", read)
     return seen
 
 
@@ -223,8 +222,8 @@ def test_video_beside_the_file(path):
 
 @pytest.mark.parametrize("group", ["acquisition/EMG", "acquisition/plain"])
 def test_sel_agrees_with_pandas(either, group, monkeypatch):
-    monkeypatch.setattr(lazy, "_BLOCK", 16)
-    monkeypatch.setattr(lazy, "_CHECKED", 64)
+    monkeypatch.setattr(time_index, "_BLOCK", 16)
+    monkeypatch.setattr(time_index, "_STRETCH", 64)
     with open_group(either, group) as ds:
         times = pd.Index(ds.time.values)
         edges = [
@@ -256,7 +255,7 @@ def test_sel_agrees_with_pandas(either, group, monkeypatch):
 
 def test_equal_times_are_all_selected():
     times = xr.Variable("time", [0.0, 1.0, 1.0, 2.0])
-    index = lazy.TimeIndex.from_variables({"time": times}, options={})
+    index = time_index.TimeIndex.from_variables({"time": times}, options={})
     ds = xr.Dataset({"x": ("time", [1, 2, 3, 4])}, xr.Coordinates({"time": times}, {"time": index}))
     assert list(ds.sel(time=slice(1, 1)).x.values) == [2, 3]
     assert list(ds.sel(time=1.0).x.values) == [2, 3]

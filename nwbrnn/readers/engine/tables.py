@@ -1,0 +1,74 @@
+"""Tables: columns by row. Ragged columns stay flat, with their indexes beside them."""
+
+from collections.abc import Container
+
+import xarray as xr
+
+from nwbrnn.readers.engine.contents import ArrayNode, Contents, GroupNode
+from nwbrnn.readers.engine.variables import create_variable, create_variables, name_dims
+
+_ROW_NAMES = {
+    "/intervals/trials": "trial",
+    "/units": "unit",
+    "/general/extracellular_ephys/electrodes": "electrode",
+}
+_IN_SECONDS = {"start_time", "stop_time", "spike_times", "obs_intervals"}
+
+
+def is_table(group: GroupNode) -> bool:
+    """Return whether a group is a DynamicTable with ids that can be read."""
+    ids = group.arrays.get("id")
+    return bool(group.columns) and ids is not None and len(ids.shape) == 1 and ids.dtype is not None
+
+
+def read_table(contents: Contents, group: GroupNode) -> xr.Dataset:
+    """Read a DynamicTable; row ``i`` of a ragged column ends at ``<column>_index[i]``.
+
+    Returns
+    -------
+    Dataset
+        Variables in the order of the columns; the ids are the coordinate of the rows, without an index.
+    """
+    ids = group.arrays["id"]
+    row = _ROW_NAMES.get(group.path, group.path.rsplit("/", 1)[-1])
+    if row in group.arrays:  # a column has the name
+        row = "id"
+    dims = {name: _find_dims(group, name, row) for name in _sort_columns(group) if _is_shown(group, name)}
+    variables = create_variables(contents.file, group, dims)
+    for name, variable in variables.items():
+        if name in _IN_SECONDS and variable.dtype.kind == "f":
+            variable.attrs.setdefault("units", "s")
+        if _is_index(name, variables):
+            variable.attrs["long_name"] = f"end of each row in {name.removesuffix('_index')}"
+    coords = xr.Coordinates({row: create_variable(contents.file, ids, (row,))}, indexes={})
+    return xr.Dataset(variables, coords=coords)
+
+
+def _sort_columns(group: GroupNode) -> list[str]:
+    """Return the names of arrays in the order of the columns, each column before its index."""
+    order = {name: i for i, name in enumerate(group.columns)}
+    return sorted(group.arrays, key=lambda name: order.get(name.removesuffix("_index"), len(order)))
+
+
+def _is_shown(group: GroupNode, name: str) -> bool:
+    """Return whether an array is a column, and not the index of a column that cannot be shown."""
+    is_lost = name.endswith("_index") and _find_flat(group, name).dtype is None
+    return bool(group.arrays[name].shape) and name != "id" and not is_lost
+
+
+def _find_dims(group: GroupNode, name: str, row: str) -> tuple[str, ...]:
+    """Return dimensions; those that are flat, or of another length than the table, do not have its rows."""
+    array = group.arrays[name]
+    is_flat = f"{name}_index" in group.arrays or array.shape[0] != group.arrays["id"].shape[0]
+    return name_dims(name, array, f"{name}_row" if is_flat else row)
+
+
+def _find_flat(group: GroupNode, name: str) -> ArrayNode:
+    """Return the values that an index, or an index of an index, points to."""
+    while _is_index(name, group.arrays):
+        name = name.removesuffix("_index")
+    return group.arrays[name]
+
+
+def _is_index(name: str, others: Container[str]) -> bool:
+    return name.endswith("_index") and name.removesuffix("_index") in others
