@@ -21,7 +21,7 @@ ENVELOPE_SETTLED = 1.0  # time after which the envelope's filters have forgotten
 ENVELOPE_SHORTEST = 0.1  # stretches between gaps that are shorter have no envelope [s]
 RAW_SAMPLING_RATE = 200.0  # EMG sampled more slowly is an envelope [Hz]
 RAW_CROSSINGS = 60.0  # of the middle; raw EMG has its power above 50 Hz, envelopes below 20 Hz [1/s]
-SKEWED = 0.5  # of the upper tail; the lower tail of rectified Gaussian noise is 0.3 of it
+SKEWED = 0.5  # smaller tail to larger; of rectified Gaussian noise it is 0.3
 MIN_COVERED = 0.5  # bins with less of their samples are not recorded
 
 
@@ -158,12 +158,19 @@ def looks_raw(signal: Signal, *, path: str) -> bool:
     length = min(n_samples, 4096)
     for start in (0, (n_samples - length) // 2, n_samples - length):
         values = read_values(signal, times, slice(start, start + length))
-        for channel in values.T:
-            low, middle, high = np.nanquantile(channel, [0.005, 0.5, 0.995]) if channel.size else (0, 0, 0)
-            crossings = np.diff(channel > middle).mean() / signal.interval if length > 1 else 0.0
-            if middle - low > SKEWED * (high - middle) > 0 and crossings > RAW_CROSSINGS:
-                return True
+        if any(_swings(channel[np.isfinite(channel)], signal.interval) for channel in values.T):
+            return True
     return False
+
+
+def _swings(values: Array, interval: float) -> bool:
+    """Return whether values are alike on both sides of their middle, and cross it often."""
+    if len(values) < 100:
+        return False
+    low, middle, high = np.quantile(values, [0.005, 0.5, 0.995])
+    below, above = middle - low, high - middle
+    crossings = np.diff(values > middle).mean() / interval
+    return bool(min(below, above) > SKEWED * max(below, above) and crossings > RAW_CROSSINGS)
 
 
 def _choose_filter(
