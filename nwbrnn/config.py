@@ -17,6 +17,7 @@ from pydantic import (
 from nwbrnn.errors import ConfigError
 
 Role = Literal["emg", "force", "kinematics", "inputs", "rates", "spike_counts", "trials"]
+Nonlinearity = Literal["tanh", "softplus", "soc"]
 
 
 class _Settings(BaseModel):
@@ -103,25 +104,69 @@ class ReadConfig(_Settings):
 
 
 class FitConfig(_Settings):
-    """How to prepare the data, and how to fit the student."""
+    """How to prepare the data, what the student is, and how to fit it."""
 
+    # the student
     hidden: int = Field(200, ge=1, description="hidden units; the first stand for the sampled neurons")
+    nonlinearity: Nonlinearity = Field(
+        "tanh", description="rate of a state: 'tanh', 'softplus', or 'soc', the gain of Stroud et al. 2018"
+    )
+    tau: float = Field(0.1, gt=0, description="time constant of the hidden units [s]")
+    learn_tau: bool = Field(False, description="whether each hidden unit learns its own time constant")
+    substeps: int = Field(1, ge=1, le=100, description="integration steps in each bin")
+    gain: float = Field(1.2, ge=0, description="spectral radius of the initial recurrent weights")
+    excitatory: float | None = Field(
+        None, gt=0, lt=1, description="Dale's law: fraction of excitatory hidden units; no law if not given"
+    )
+    density: float = Field(1.0, gt=0, le=1, description="fraction of recurrent weights that exist")
+    rank: int | None = Field(None, ge=1, description="rank of the recurrent weights; full if not given")
+    initial_state: Literal["learned", "condition", "data"] = Field(
+        "learned", description="one for all, one for each condition, or of sampled neurons from their rates"
+    )
+    noise: float = Field(0.0, ge=0, description="standard deviation of the training noise")
+
+    # the loss
     sampled: int | float = Field(0.25, ge=0, description="sampled neurons: a number, or a fraction < 1")
-    dynamics_weight: float = Field(1.0, ge=0, description="lambda; 0 trains on the output only")
+    dynamics_weight: float | Literal["cv"] = Field(
+        1.0, description="lambda; 0 trains on the output only, 'cv' chooses it by cross-validation"
+    )
     dynamics_error: Literal["squared", "poisson"] = Field(
         "squared", description="error of the sampled neurons: of their rates, or of their spike counts"
     )
-    tau: float = Field(0.1, gt=0, description="time constant of the hidden units [s]")
-    gain: float = Field(1.2, ge=0, description="spectral radius of the initial recurrent weights")
-    noise: float = Field(0.0, ge=0, description="standard deviation of the training noise")
+    dynamics_of: Literal["rates", "derivative"] = Field(
+        "rates", description="compare the rates of the sampled neurons, or their change in time"
+    )
+    output_importance: dict[str, float] = Field(
+        {}, description="output -> factor of its error; 1 where not given"
+    )
+    unit_importance: dict[str, float] = Field(
+        {}, description="sampled unit -> factor of its error; 1 where not given"
+    )
     weight_penalty: float = Field(
         1e-4, ge=0, description="times the sum of the squared recurrent and output weights"
     )
     rate_penalty: float = Field(0.0, ge=0, description="times the mean squared hidden rate")
+    smoothness_penalty: float = Field(
+        0.0, ge=0, description="times the mean squared change of hidden rates from bin to bin"
+    )
+
+    # the fit
+    method: Literal["auto", "gradient", "least_squares"] = Field(
+        "auto", description="least squares, then gradient; or one of them"
+    )
     epochs: int = Field(600, ge=1, description="Adam steps, each on all training data")
     learning_rate: float = Field(3e-3, gt=0, description="of Adam")
     max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
     patience: int = Field(150, ge=1, description="epochs without a better validation loss before stopping")
+    retry: bool = Field(False, description="start a diverged fit once more, with a quarter of the step")
+    precision: Literal["float32", "float64", "bfloat16"] = Field(
+        "float32", description="of the arithmetic; bfloat16 is for GPUs"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    seed: int = Field(0, ge=0, description="of the split, the sampled neurons and the initial weights")
+    seeds: int = Field(1, ge=1, le=1000, description="students, from seed on, alike but for their weights")
+
+    # the data
     average: bool = Field(True, description="train on condition averages instead of single trials")
     test: float = Field(0.25, gt=0, lt=1, description="fraction of each condition's trials held out")
     validation: float = Field(0.1, ge=0, lt=1, description="fraction used for early stopping")
@@ -130,7 +175,33 @@ class FitConfig(_Settings):
     )
     min_rate: float = Field(1.0, ge=0, description="slower units are left out [Hz]")
     neural_lag: float = Field(0.0, description="neurons precede the outputs by this time [s]")
-    seed: int = Field(0, ge=0, description="of the split, the sampled neurons and the initial weights")
+
+    @property
+    def dynamics_factor(self) -> float:
+        """``dynamics_weight`` as a number."""
+        if self.dynamics_weight == "cv":
+            raise ValueError("expected dynamics_weight to be chosen before training, but it is still 'cv'")
+        return self.dynamics_weight
+
+    @field_validator("dynamics_weight")
+    @classmethod
+    def _refuse_negative(cls, value: Any) -> Any:
+        if not isinstance(value, str) and value < 0:
+            raise ValueError("expected a number greater than or equal to 0, or 'cv'")
+        return value
+
+    @field_validator("output_importance", "unit_importance", mode="before")
+    @classmethod
+    def _write_names(cls, values: Any) -> Any:
+        """Take the numbers that YAML makes of unit names as names."""
+        return {str(k): v for k, v in values.items()} if isinstance(values, dict) else values
+
+    @field_validator("output_importance", "unit_importance")
+    @classmethod
+    def _check_importance(cls, values: dict[str, float]) -> dict[str, float]:
+        if any(value < 0 for value in values.values()):
+            raise ValueError("expected factors of 0 or more")
+        return values
 
     @model_validator(mode="after")
     def _check_fractions(self) -> Self:
@@ -140,6 +211,16 @@ class FitConfig(_Settings):
             raise ValueError(
                 f"sampled: expected a whole number or a fraction below 1, but got {self.sampled}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if self.rank is not None and (self.excitatory is not None or self.density < 1):
+            raise ValueError("rank: expected neither excitatory nor density beside it; leave one of them out")
+        if self.rank is not None and self.rank > self.hidden:
+            raise ValueError(f"rank: expected at most hidden, {self.hidden}, but got {self.rank}")
+        if self.dynamics_of == "derivative" and self.dynamics_error == "poisson":
+            raise ValueError("dynamics_of: expected 'rates' with a Poisson error; counts have no derivative")
         return self
 
 

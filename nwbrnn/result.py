@@ -47,5 +47,4 @@ class FitResult:
         """Return the student as a torch module that takes inputs of shape (n_trials, n_time, n_inputs)."""
         from nwbrnn.models import RateRNN
 
-        alpha = self.recorded.attrs["bin_size"] / self.config.tau
-        return RateRNN.from_weights(self.weights, alpha=alpha)
+        return RateRNN.from_weights(self.weights, self.config, bin_size=self.recorded.attrs["bin_size"])

@@ -1,6 +1,23 @@
 """Errors and penalties as pure functions of tensors."""
 
-from nwbrnn.losses.errors import poisson_error, squared_error
-from nwbrnn.losses.terms import Targets, apply_exponential_link, compute_loss_terms
+from nwbrnn.losses.errors import compute_variation, poisson_error, squared_error
+from nwbrnn.losses.terms import (
+    LOG_RANGE,
+    Targets,
+    compute_change,
+    compute_loss_terms,
+    expect_counts,
+    keep_rates,
+)
 
-__all__ = ["Targets", "apply_exponential_link", "compute_loss_terms", "poisson_error", "squared_error"]
+__all__ = [
+    "LOG_RANGE",
+    "Targets",
+    "compute_change",
+    "compute_loss_terms",
+    "compute_variation",
+    "expect_counts",
+    "keep_rates",
+    "poisson_error",
+    "squared_error",
+]

@@ -1,12 +1,14 @@
 """The terms of the training loss, by name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from nwbrnn.losses.errors import poisson_error, squared_error
+from nwbrnn.config import Nonlinearity
+from nwbrnn.losses.errors import compute_variation, poisson_error, squared_error
 
 LossTerms = dict[str, Tensor]
 """Scalar terms by name, unweighted; see :func:`compute_loss_terms`."""
@@ -20,32 +22,74 @@ class Targets:
     ----------
     outputs
         Shape (n_trials, n_time, n_outputs).
-    mask
-        True where a bin was recorded, shape (n_trials, n_time).
+    output_weight
+        How much each value counts, shape (n_trials, n_time, n_outputs) or (n_trials, n_time, 1).
     dynamics
-        Of the sampled neurons, shape (n_trials, n_time, n_sampled): normalised rates, or spikes per bin.
-    mean_counts
-        Mean spikes per bin of each sampled neuron, shape (n_sampled,); for counts only.
-    dynamics_error
-        ``"squared"`` for rates, ``"poisson"`` for counts.
+        Of the sampled neurons, shape (n_trials, n_time, n_sampled): normalised rates, their change from
+        bin to bin (n_time - 1 of them), or spikes per bin.
+    dynamics_weight
+        How much each value of it counts, as for the outputs.
+    read_dynamics
+        What of the hidden rates of the sampled neurons, shape (n_trials, n_time, n_sampled), is compared with
+        ``dynamics``: one of :func:`keep_rates`, :func:`compute_change` and what :func:`expect_counts` gives.
+    counts
+        Whether ``dynamics`` are spike counts, so that the error is a Poisson deviance.
     """
 
     outputs: Tensor
-    mask: Tensor
+    output_weight: Tensor
     dynamics: Tensor
-    mean_counts: Tensor
-    dynamics_error: Literal["squared", "poisson"] = "squared"
+    dynamics_weight: Tensor
+    read_dynamics: Callable[[Tensor], Tensor]
+    counts: bool = False
+
+    @cached_property
+    def output_total(self) -> Tensor:
+        """The variation of the outputs, which scales their error."""
+        return compute_variation(self.outputs, weight=self.output_weight)
+
+    @cached_property
+    def dynamics_total(self) -> Tensor:
+        """The variation of the dynamics, which scales their error."""
+        return compute_variation(self.dynamics, weight=self.dynamics_weight)
 
 
-LOG_RANGE = 3.0  # hidden rates in (-1, 1) span expected counts from 1/20 to 20 times the mean
+LOG_RANGE = 3.0  # rates of tanh in (-1, 1) span expected counts from 1/20 to 20 times the mean
+_LEAST = 1e-6  # of the scale: an expected count of 0 would make any spike impossible
 
 
-def apply_exponential_link(rates: Tensor, mean: Tensor) -> Tensor:
-    """Return what hidden rates in (-1, 1) mean in spikes: ``mean * exp(3 r)``, in the unit of ``mean``."""
-    return mean * torch.exp(LOG_RANGE * rates)
+def keep_rates(rates: Tensor) -> Tensor:
+    """Return the rates: they are compared as they are."""
+    return rates
 
 
-def compute_loss_terms(outputs: Tensor, rates: Tensor, targets: Targets) -> LossTerms:
+def compute_change(rates: Tensor) -> Tensor:
+    """Return the change from bin to bin, shape (n_trials, n_time - 1, n_channels)."""
+    return rates[:, 1:] - rates[:, :-1]
+
+
+def expect_counts(rates: Tensor, scale: Tensor, *, nonlinearity: Nonlinearity) -> Tensor:
+    """Return the spikes that hidden rates stand for, in the unit of ``scale``.
+
+    Parameters
+    ----------
+    rates
+        Hidden rates, any shape with the neurons last.
+    scale
+        For ``tanh`` and ``soc`` the mean, for ``softplus`` what a hidden rate of 1 means, shape (n_neurons,).
+    nonlinearity
+        Of the hidden units. Rates of ``tanh`` are logarithmic, mean · exp(3 r); those of ``soc`` begin at the
+        baseline, mean · (1 + r); those of ``softplus`` at 0, scale · r.
+    """
+    if nonlinearity == "tanh":
+        return scale * torch.exp(LOG_RANGE * rates)
+    above = rates + 1 if nonlinearity == "soc" else rates
+    return scale * (above + _LEAST)
+
+
+def compute_loss_terms(
+    outputs: Tensor, rates: Tensor, targets: Targets, *, smoothness: bool = False
+) -> LossTerms:
     """Compare one run of the student with its targets.
 
     Parameters
@@ -56,20 +100,30 @@ def compute_loss_terms(outputs: Tensor, rates: Tensor, targets: Targets) -> Loss
         Hidden rates, the sampled neurons first, shape (n_trials, n_time, n_hidden).
     targets
         What was recorded.
+    smoothness
+        Whether to compute the smoothness too.
 
     Returns
     -------
     dict
-        ``output``, ``dynamics`` (if neurons are sampled) and ``rate`` (mean squared hidden rate), unweighted.
+        ``output``, ``dynamics`` (if neurons are sampled), ``rate`` (mean squared hidden rate) and
+        ``smoothness`` (mean squared change of hidden rates from bin to bin), unweighted.
     """
-    terms = {"output": squared_error(outputs, targets.outputs, mask=targets.mask)}
+    terms = {
+        "output": squared_error(
+            outputs, targets.outputs, weight=targets.output_weight, total=targets.output_total
+        )
+    }
     n_sampled = targets.dynamics.shape[-1]
     if n_sampled:
-        sampled = rates[..., :n_sampled]
-        if targets.dynamics_error == "poisson":
-            expected = apply_exponential_link(sampled, targets.mean_counts)
-            terms["dynamics"] = poisson_error(expected, targets.dynamics, mask=targets.mask)
+        read = targets.read_dynamics(rates[..., :n_sampled])
+        weight = targets.dynamics_weight
+        if targets.counts:
+            terms["dynamics"] = poisson_error(read, targets.dynamics, weight=weight)
         else:
-            terms["dynamics"] = squared_error(sampled, targets.dynamics, mask=targets.mask)
+            total = targets.dynamics_total
+            terms["dynamics"] = squared_error(read, targets.dynamics, weight=weight, total=total)
     terms["rate"] = rates.square().mean()
+    if smoothness:
+        terms["smoothness"] = compute_change(rates).square().mean()
     return terms

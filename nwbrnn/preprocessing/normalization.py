@@ -9,7 +9,7 @@ from nwbrnn.schema import UNIT
 SOFT_CONSTANT = 5.0  # [Hz], Churchland et al. 2012, Nature, doi:10.1038/nature11129
 
 
-def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT) -> xr.Dataset:
+def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT, centered: bool = True) -> xr.Dataset:
     """Find each unit's soft normalisation in the training trials.
 
     Parameters
@@ -18,17 +18,19 @@ def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT) -> xr.Dat
         A Dataset with ``rates`` and ``split``.
     constant
         Added to the range, so that slow units are not blown up [Hz].
+    centered
+        Whether the mean is the offset; otherwise the offset is 0, for hidden units that are never negative.
 
     Returns
     -------
     xarray.Dataset
-        The rates as they were, and the coordinates ``rate_offset`` (mean rate [Hz]) and ``rate_scale`` (range
-        of the condition averages + constant [Hz]); ``(rates - rate_offset) / rate_scale`` is within ± 1 on
-        the averages.
+        The rates as they were, and the coordinates ``rate_offset`` (mean rate or 0 [Hz]) and ``rate_scale``
+        (range of the condition averages + constant [Hz]); ``(rates - rate_offset) / rate_scale`` is within
+        ± 1 on the averages.
     """
     averages = average_conditions(ds.isel(trial=ds["split"].values == "train"))
     rates = averages["rates"].values[averages["mask"].values].astype(np.float64)
     return ds.assign_coords(
-        rate_offset=(UNIT, rates.mean(axis=0)),
+        rate_offset=(UNIT, rates.mean(axis=0) * centered),
         rate_scale=(UNIT, np.ptp(rates, axis=0) + constant),
     )

@@ -50,4 +50,4 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
         ds = split_trials(ds, test=config.test, validation=config.validation, seed=config.seed)
     ds = select_units(ds, min_rate=config.min_rate)
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
-    return validate(soft_normalize(scale_outputs(ds)))
+    return validate(soft_normalize(scale_outputs(ds), centered=config.nonlinearity != "softplus"))

@@ -18,7 +18,7 @@ from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.result import FitResult
 from nwbrnn.storage import one_line, open_nwb
 
-LAYOUT_VERSIONS = (1,)
+LAYOUT_VERSIONS = (1, 2)
 
 _OWN_TRIAL_COLUMNS = ("start_time", "stop_time", "source_row", "source_start_time", "source_stop_time")
 _VARIABLES = {
@@ -174,6 +174,10 @@ def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
     hidden, outputs, units = (module[name] for name in ("hidden_units", "outputs", "recorded_units"))
     names = ("recurrent_weights", "input_weights", "bias", "initial_state")
     weights = {name: np.asarray(hidden[name].data[:]) for name in names}
+    if weights["initial_state"].ndim == 2:  # a column for each condition
+        weights["initial_state"] = np.ascontiguousarray(weights["initial_state"].T)
+    if "tau" in hidden.colnames:
+        weights["tau"] = np.asarray(hidden["tau"].data[:])
     weights["output_weights"] = np.ascontiguousarray(np.asarray(hidden["output_weights"].data[:]).T)
     weights["output_bias"] = np.asarray(outputs["bias"].data[:])
     weights["rate_readout"] = np.asarray(units["readout"].data[:])

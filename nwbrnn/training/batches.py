@@ -1,17 +1,38 @@
 """The bridge from xarray to torch."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
-from nwbrnn.losses import Targets
+from nwbrnn.losses import LOG_RANGE, Targets, compute_change, expect_counts, keep_rates
 from nwbrnn.preprocessing import average_conditions
 
-Batch = tuple[Tensor, Targets]
-"""Inputs of shape (n_trials, n_time, n_inputs), and what the student's answer is compared with."""
+
+@dataclass(frozen=True)
+class Batch:
+    """What the student is shown, and what its answer is compared with.
+
+    Attributes
+    ----------
+    inputs
+        Shape (n_trials, n_time, n_inputs).
+    start
+        What its initial states depend on; see :meth:`nwbrnn.models.RateRNN.forward`.
+    targets
+        Outputs and dynamics.
+    """
+
+    inputs: Tensor
+    start: Tensor | None
+    targets: Targets
 
 
 def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch.device) -> Batch | None:
@@ -24,56 +45,145 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
     split
         ``"train"``, ``"validation"`` or ``"test"``.
     config
-        ``average`` and ``dynamics_error`` are used.
+        The settings of the loss, ``average``, ``initial_state`` and ``precision`` are used.
     device
         Where the tensors are to be.
 
     Returns
     -------
     Batch or None
-        In float32; ``None`` if the split has no trials.
+        In the precision of the student; ``None`` if the split has no trials.
 
     Raises
     ------
     ConfigError
-        If a Poisson error is asked for and there are no spike counts.
+        If a Poisson error is asked for and there are no spike counts, if the sampled neurons do not vary, or
+        if an importance names nothing that is there.
     """
     trials = ds.isel(trial=ds["split"].values == split)
     if not trials.sizes["trial"]:
         return None
     if config.average:
         trials = average_conditions(trials)
+    dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
+
+    def to_tensor(values: NDArray[np.generic]) -> Tensor:
+        """Return 0 for what was not recorded (NaN); time comes first in memory, as in the network."""
+        tensor = torch.from_numpy(np.nan_to_num(values.astype(dtype))).to(device)
+        return tensor if tensor.ndim < 2 else tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+    start = find_start(trials, ds, config)
+    return Batch(
+        inputs=to_tensor(trials["inputs"].values),
+        start=None if start is None else torch.from_numpy(start).to(device),
+        targets=_create_targets(trials, split, config, to_tensor),
+    )
+
+
+def _create_targets(
+    trials: xr.Dataset, split: str, config: FitConfig, to_tensor: Callable[[NDArray[np.generic]], Tensor]
+) -> Targets:
+    """Return what the student is compared with, and how much each value of it counts."""
     sampled = trials.isel(unit=trials["sampled"].values)
-    bin_size = ds.attrs["bin_size"]
-    if config.dynamics_error == "poisson":
-        if "spike_counts" not in ds:
-            raise ConfigError(
-                "dynamics_error: 'poisson' needs spike counts, but the data have rates only; use 'squared'"
-            )
-        dynamics = sampled["spike_counts"]
-    else:
-        dynamics = (sampled["rates"] - sampled["rate_offset"]) / sampled["rate_scale"]
-        dynamics = dynamics.transpose("trial", "time", "unit")
-    values = dynamics.values[trials["mask"].values]
+    mask = trials["mask"].values
+    dynamics = _read_dynamics(sampled, config)
+    values = dynamics[mask]
     if values.shape[1] and not np.ptp(values, axis=0).any():
         raise ConfigError(
             f"sampled: the {values.shape[1]} sampled neurons do not vary in the {split} trials; "
             "sample more neurons, others with another seed, or none (--sampled 0)"
         )
-    targets = Targets(
-        outputs=_to_tensor(trials["outputs"], device),
-        mask=torch.from_numpy(trials["mask"].values).to(device),
-        dynamics=_to_tensor(dynamics, device),
-        mean_counts=_to_tensor(sampled["rate_offset"] * bin_size, device),
-        dynamics_error=config.dynamics_error,
+    read = keep_rates
+    known = mask
+    if config.dynamics_of == "derivative":
+        dynamics, known, read = np.diff(dynamics, axis=1), mask[:, 1:] & mask[:, :-1], compute_change
+    if config.dynamics_error == "poisson":
+        scale = to_tensor(get_count_scale(sampled, config) * trials.attrs["bin_size"])
+        read = partial(expect_counts, scale=scale, nonlinearity=config.nonlinearity)
+    outputs = _get_importance("output", config.output_importance, trials["output"].values)
+    units = _get_importance("unit", config.unit_importance, sampled["unit"].values)
+    return Targets(
+        outputs=to_tensor(trials["outputs"].values),
+        output_weight=to_tensor(mask[..., np.newaxis] * outputs),
+        dynamics=to_tensor(dynamics),
+        dynamics_weight=to_tensor(known[..., np.newaxis] * units),
+        read_dynamics=read,
+        counts=config.dynamics_error == "poisson",
     )
-    return _to_tensor(trials["inputs"], device), targets
 
 
-def _to_tensor(values: xr.DataArray, device: torch.device) -> Tensor:
-    """Return a float32 tensor; what was not recorded (NaN, outside the mask) becomes 0.
+def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
+    """Return the spike counts or the normalised rates of the sampled neurons, trials first."""
+    if config.dynamics_error == "squared":
+        return normalize_rates(sampled)
+    if "spike_counts" not in sampled:
+        raise ConfigError(
+            "dynamics_error: 'poisson' needs spike counts, but the data have rates only; use 'squared'"
+        )
+    return np.asarray(sampled["spike_counts"].values, dtype=np.float64)
 
-    Time comes first in memory, as in the network, so that comparing the two runs along it.
+
+def normalize_rates(ds: xr.Dataset) -> NDArray[np.floating]:
+    """Return rates in units of hidden rates, shape (n_trials, n_time, n_units) [1]."""
+    return np.asarray((ds["rates"].values - ds["rate_offset"].values) / ds["rate_scale"].values)
+
+
+def get_count_scale(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
+    """Return the scale of :func:`nwbrnn.losses.expect_counts` as a rate, shape (n_sampled,) [Hz]."""
+    name = "rate_scale" if config.nonlinearity == "softplus" else "rate_offset"
+    return np.asarray(sampled[name].values)
+
+
+def _get_importance(
+    kind: str, factors: Mapping[str, float], names: NDArray[np.generic]
+) -> NDArray[np.float64]:
+    """Return a factor for each channel; a single 1 if none is given."""
+    labels = [str(name) for name in names.tolist()]
+    unknown = sorted(set(factors) - set(labels))
+    if unknown and labels:  # without sampled units no factor matters
+        raise ConfigError(
+            f"{kind}_importance: expected names of {'outputs' if kind == 'output' else 'sampled units'}, "
+            f"but got {', '.join(unknown)}; there are {', '.join(labels)}"
+        )
+    return np.array([factors.get(label, 1.0) for label in labels] if factors else [1.0])
+
+
+def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray[np.generic] | None:
+    """Return what the initial states of trials depend on, or ``None`` if they are all the same.
+
+    Parameters
+    ----------
+    trials
+        The trials, or averages, to start.
+    ds
+        The prepared Dataset they come from: the conditions of its training trials have a state each.
+    config
+        ``initial_state`` is used.
+
+    Returns
+    -------
+    ndarray or None
+        See :meth:`nwbrnn.models.RateRNN.forward`.
     """
-    tensor = torch.from_numpy(np.nan_to_num(values.values.astype(np.float32))).to(device)
-    return tensor if tensor.ndim < 2 else tensor.transpose(0, 1).contiguous().transpose(0, 1)
+    if config.initial_state == "condition":
+        rows = {condition: row for row, condition in enumerate(find_conditions(ds))}
+        return np.array([rows.get(condition, -1) for condition in trials["condition"].values.tolist()])
+    if config.initial_state == "data":
+        sampled = trials.isel(unit=trials["sampled"].values)
+        bins = np.arange(sampled.sizes["trial"]), sampled["mask"].values.argmax(axis=1)  # the first recorded
+        return np.asarray(np.nan_to_num(_guess_hidden(sampled, config)[bins]), dtype=np.float32)
+    return None
+
+
+def _guess_hidden(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
+    """Return the hidden rates that stand for recorded rates, shape (n_trials, n_time, n_sampled) [1]."""
+    if config.dynamics_error == "squared" or config.nonlinearity == "softplus":
+        return normalize_rates(sampled)
+    relative = np.maximum(sampled["rates"].values / sampled["rate_offset"].values, np.exp(-LOG_RANGE))
+    return np.asarray(relative - 1 if config.nonlinearity == "soc" else np.log(relative) / LOG_RANGE)
+
+
+def find_conditions(ds: xr.Dataset) -> list[str]:
+    """Return the conditions of the training trials in the order of their first appearance."""
+    labels = ds["condition"].values[ds["split"].values == "train"]
+    return list(dict.fromkeys(labels.tolist()))

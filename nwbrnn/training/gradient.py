@@ -13,7 +13,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError, TrainingDivergedError
 from nwbrnn.losses import compute_loss_terms
 from nwbrnn.models import RateRNN
-from nwbrnn.training.batches import Batch, create_batch
+from nwbrnn.training.batches import Batch, create_batch, find_conditions
 
 History = dict[str, list[float]]
 """One value per epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..."""
@@ -63,9 +63,8 @@ def train(
     if batch is None:
         raise ValueError("expected training trials, but the split has none")
     sizes = (ds.sizes["input"], config.hidden, ds.sizes["output"])
-    alpha = ds.attrs["bin_size"] / config.tau
     with _one_thread():
-        model = RateRNN(sizes, alpha=alpha, gain=config.gain, seed=config.seed)
+        model = RateRNN(sizes, config, bin_size=ds.attrs["bin_size"], n_conditions=len(find_conditions(ds)))
         model.to(device)
         return _descend(model, (batch, held), config, progress)
 
@@ -114,20 +113,21 @@ def _step(
     """Take one step and return the loss terms before it."""
     noise = None
     if config.noise:
-        shape = (*batch[0].shape[:2], config.hidden)
-        noise = config.noise * torch.randn(shape, generator=generator).to(batch[0].device)
+        shape = (*batch.inputs.shape[:2], config.hidden)
+        noise = config.noise * torch.randn(shape, generator=generator).to(batch.inputs.device)
     optimizer.zero_grad()
     terms = _compare(model, batch, noise=noise)
     _combine(terms, model, config).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     optimizer.step()
+    model.constrain()
     return terms
 
 
 def _compare(model: RateRNN, batch: Batch, *, noise: Tensor | None = None) -> dict[str, Tensor]:
     """Run the network and return its loss terms."""
-    outputs, rates = model(batch[0], noise=noise)
-    return compute_loss_terms(outputs, rates, batch[1])
+    outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
+    return compute_loss_terms(outputs, rates, batch.targets, smoothness=model.config.smoothness_penalty > 0)
 
 
 def _compare_quietly(model: RateRNN, batch: Batch, epoch: int) -> dict[str, Tensor]:
@@ -147,7 +147,12 @@ def _check_finite(terms: dict[str, Tensor], epoch: int) -> None:
 
 def _combine(terms: dict[str, Tensor], model: RateRNN, config: FitConfig) -> Tensor:
     """Return the weighted sum of the terms and the weight penalty."""
-    weights = {"output": 1.0, "dynamics": config.dynamics_weight, "rate": config.rate_penalty}
+    weights = {
+        "output": 1.0,
+        "dynamics": config.dynamics_factor,
+        "rate": config.rate_penalty,
+        "smoothness": config.smoothness_penalty,
+    }
     # terms without weight are only logged: their gradient is not worth computing
     total = sum((weights[name] * terms[name] for name in terms if weights[name]), torch.tensor(0.0))
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import compute_principal_components
-from nwbrnn.losses import apply_exponential_link
+from nwbrnn.losses import expect_counts
 from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import average_conditions
+from nwbrnn.training.batches import find_start, get_count_scale
 
 Array = NDArray[np.floating]
 
@@ -39,7 +40,7 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
     """
     outputs, hidden = _run(ds, weights, config)
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
-    if config.dynamics_weight > 0:  # otherwise no hidden unit stands for a neuron
+    if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron
         _link_sampled(rates, hidden, ds, config)
     variables = {
         "outputs": outputs,
@@ -84,10 +85,12 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
 
 def _run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> tuple[Array, Array]:
     """Return outputs and hidden rates of every trial."""
-    model = RateRNN.from_weights(weights, alpha=ds.attrs["bin_size"] / config.tau)
+    model = RateRNN.from_weights(weights, config, bin_size=ds.attrs["bin_size"])
     inputs = np.nan_to_num(ds["inputs"].values).astype(weights["input_weights"].dtype)
+    start = find_start(ds, ds, config)
     with torch.no_grad():
-        outputs, hidden = model(torch.from_numpy(inputs))
+        given = None if start is None else torch.from_numpy(start)
+        outputs, hidden = model(torch.from_numpy(inputs), start=given)
     return outputs.numpy(), hidden.numpy()
 
 
@@ -95,9 +98,10 @@ def _link_sampled(rates: Array, hidden: Array, ds: xr.Dataset, config: FitConfig
     """Overwrite the rates of sampled neurons by what their own hidden units mean [Hz]."""
     sampled = np.flatnonzero(ds["sampled"].values)
     activity = hidden[..., : len(sampled)]
-    scale, offset = (ds[name].values[sampled] for name in ("rate_scale", "rate_offset"))
     if config.dynamics_error == "poisson":
-        linked = apply_exponential_link(torch.from_numpy(activity), torch.from_numpy(offset))
+        count_scale = torch.from_numpy(get_count_scale(ds.isel(unit=sampled), config))
+        linked = expect_counts(torch.from_numpy(activity), count_scale, nonlinearity=config.nonlinearity)
         rates[..., sampled] = linked.numpy()
     else:
+        scale, offset = (ds[name].values[sampled] for name in ("rate_scale", "rate_offset"))
         rates[..., sampled] = scale * activity + offset

@@ -27,8 +27,13 @@ from nwbrnn.writers.session_time import Layer, create_series, lay_out
 from nwbrnn.writers.tables import compress, create_table, link_rows
 
 MODULE = "nwbrnn"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2  # 2: initial states by condition, time constants, more settings
 
+_RATES = {
+    "tanh": "r = tanh(x)",
+    "softplus": "r = log(1 + exp(x))",
+    "soc": "r = tanh(x) for x < 0, 4 tanh(x / 4) for x >= 0",
+}
 _CARRIED = (
     "session_start_time",
     "timestamps_reference_time",
@@ -245,9 +250,11 @@ def _add_model(nwbfile: NWBFile, module: ProcessingModule, result: FitResult) ->
         "recurrent_weights": (compress(weights["recurrent_weights"]), f"{matrix} presynaptic hidden unit"),
         "input_weights": (weights["input_weights"], f"{matrix} input"),
         "bias": (weights["bias"], "b"),
-        "initial_state": (weights["initial_state"], "x before the first bin"),
+        "initial_state": (_put_hidden_first(weights["initial_state"]), _explain_start(result)),
         "output_weights": (weights["output_weights"].T.copy(), f"{matrix} output, before its scale"),
     }
+    if "tau" in weights:
+        hidden["tau"] = (weights["tau"], "time constant that was learned [s]")
     outputs: dict[str, tuple[Any, str]] = {
         "output_name": (recorded["output"].values.tolist(), "name of the output"),
         "bias": (weights["output_bias"], "c in z = output_weights r + c"),
@@ -274,16 +281,33 @@ def _add_model(nwbfile: NWBFile, module: ProcessingModule, result: FitResult) ->
     if sampled:
         text = "the unit that a hidden unit was trained to reproduce; none for free units"
         links = link_rows("recorded_unit", text, nwbfile.units, sampled, n_rows=result.config.hidden)
-    equation = "tau dx/dt = -x + recurrent_weights r + input_weights u + bias, r = tanh(x)"
-    module.add(create_table("hidden_units", equation, hidden, links=links))
+    equation = "tau dx/dt = -x + recurrent_weights r + input_weights u + bias, "
+    rate = _RATES[result.config.nonlinearity]
+    module.add(create_table("hidden_units", equation + rate, hidden, links=links))
     module.add(create_table("outputs", "a row for each output", outputs))
     module.add(create_table("input_names", "a row for each input", inputs))
     module.add(create_table("recorded_units", "a row for each row of the units table", units))
 
 
+def _put_hidden_first(state: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the initial states with a row for each hidden unit."""
+    return state if state.ndim == 1 else state.T.copy()
+
+
+def _explain_start(result: FitResult) -> str:
+    """Return what the columns of the initial state are."""
+    if result.config.initial_state == "data":
+        return "x before the first bin; of sampled units it follows from the first recorded rate instead"
+    if result.config.initial_state == "learned":
+        return "x before the first bin"
+    train = result.recorded["split"].values == "train"
+    labels = dict.fromkeys(result.recorded["condition"].values[train].tolist())
+    return f"x before the first bin, one column for each condition: {', '.join(labels)}; others: their mean"
+
+
 def _find_sampled(result: FitResult) -> list[int]:
     """Return the rows of the units that hidden units stand for, in the order of the hidden units."""
-    if result.config.dynamics_weight == 0:
+    if result.config.dynamics_factor == 0:
         return []
     return list(np.flatnonzero(result.recorded["sampled"].values).tolist())
 

@@ -78,7 +78,7 @@ def test_first_loss_is_that_of_the_initial_network():
     config = FitConfig(**QUICK, average=False)
     ds = prepare(create_recording(), config)
     sizes = (ds.sizes["input"], 20, ds.sizes["output"])
-    start = RateRNN(sizes, alpha=0.2, gain=config.gain, seed=config.seed).to_weights()
+    start = RateRNN(sizes, config, bin_size=0.02).to_weights()
     chosen = ds.isel(trial=ds["split"].values == "train")
     x, outputs = np.broadcast_to(start["initial_state"], (chosen.sizes["trial"], 20)), []
     for u in chosen["inputs"].values.swapaxes(0, 1):
@@ -176,17 +176,21 @@ def test_progress_is_called_after_every_epoch():
 def test_batch_holds_the_chosen_trials(average):
     config = FitConfig(**QUICK, average=average)
     ds = prepare(create_recording(), config)
-    inputs, targets = create_batch(ds, "train", config, device=torch.device("cpu"))
+    batch = create_batch(ds, "train", config, device=torch.device("cpu"))
     chosen = ds.isel(trial=ds["split"].values == "train")
     outputs = chosen["outputs"]
     if average:
         order = list(dict.fromkeys(chosen["condition"].values.tolist()))  # of first appearance
         outputs = outputs.groupby("condition").mean("trial").sel(condition=order)
         outputs = outputs.transpose("condition", "time", "output")
-    assert len(inputs) == len(outputs)
-    np.testing.assert_allclose(targets.outputs, outputs, atol=1e-6)
-    sampled = ds["sampled"].values
-    np.testing.assert_allclose(targets.mean_counts, ds["rate_offset"].values[sampled] * 0.02, rtol=1e-6)
+    assert len(batch.inputs) == len(outputs)
+    np.testing.assert_allclose(batch.targets.outputs, outputs, atol=1e-6)
+    rates = chosen["rates"][..., ds["sampled"].values]
+    if average:
+        rates = rates.groupby("condition").mean("trial").sel(condition=order)
+        rates = rates.transpose("condition", "time", "unit")
+    scale = batch.targets.dynamics.numpy() * rates["rate_scale"].values + rates["rate_offset"].values
+    np.testing.assert_allclose(scale, rates, atol=1e-4)
 
 
 def test_batch_of_an_empty_split_is_none_and_cannot_be_trained_on():
@@ -204,11 +208,11 @@ def test_batch_of_an_empty_split_is_none_and_cannot_be_trained_on():
         ({"hidden": True}, "hidden: expected no true or false, got True"),
         ({"average": 1.5}, "average: "),
         ({"learning_rate": 0}, "learning_rate: .*greater than 0"),
-        ({"dynamics_weight": -1}, "dynamics_weight: .*greater than or equal to 0, got -1"),
+        ({"dynamics_weight": -1}, "dynamics_weight: .*0, or 'cv', got -1"),
         ({"dynamics_error": "cubic"}, "dynamics_error: .*'squared' or 'poisson'"),
         ({"test": 0.6, "validation": 0.4}, r"test \+ validation: expected less than 1"),
         ({"sampled": 2.5}, "sampled: expected a whole number or a fraction below 1, but got 2.5"),
-        ({"lamda": 1}, "lamda: unknown setting; there are hidden, sampled"),
+        ({"lamda": 1}, "lamda: unknown setting; there are hidden, .*sampled"),
     ],
 )
 def test_unsuitable_settings_are_refused(settings, message):
