@@ -1,6 +1,8 @@
 """The main job: Dataset in, fitted and scored student out."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -8,15 +10,28 @@ import xarray as xr
 from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.evaluation import evaluate
 from nwbrnn.preprocessing import prepare
-from nwbrnn.result import FitResult
-from nwbrnn.training import fit_rate_readout, predict, train
+from nwbrnn.result import FitResult, Run
+from nwbrnn.training import (
+    Task,
+    Trained,
+    choose_dynamics_weight,
+    fit_rate_readout,
+    measure_free_run,
+    predict,
+    train,
+    train_all,
+)
+
+Progress = Callable[[int, dict[str, float]], None]
 
 
 def fit(
     ds: xr.Dataset,
     config: FitConfig | None = None,
     *,
-    progress: Callable[[int, dict[str, float]], None] | None = None,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
     **settings: Any,
 ) -> FitResult:
     """Fit a recurrent network to the outputs and the sampled neurons of a Dataset.
@@ -28,7 +43,12 @@ def fit(
     config
         Settings made before.
     progress
-        Called after each epoch with its number and its losses by name.
+        Called after each epoch, or with several seeds after each student, with its number and its losses by
+        name. Ctrl-C, or a KeyboardInterrupt that it raises, ends training with the best weights so far.
+    checkpoint
+        File that keeps the state of training, for several seeds a file for each beside it.
+    resume
+        Whether to go on from the checkpoint, if there is one.
     **settings
         The fields of :class:`nwbrnn.FitConfig`, over those of ``config``, such as ``sampled`` and
         ``dynamics_weight``.
@@ -36,28 +56,55 @@ def fit(
     Returns
     -------
     FitResult
-        The student, its predictions for all trials, and its scores on the test trials.
+        The students, the predictions of the best for all trials, and their scores on the test trials.
 
     Raises
     ------
     SchemaError
         If the Dataset breaks the contract.
     ConfigError
-        If a setting is unknown or does not fit the data.
+        If a setting is unknown or does not fit the data, or the checkpoint is of another fit.
     TrainingDivergedError
         If the loss stops being finite.
     """
     given = (config or FitConfig()).model_dump() | settings
     config = parse_settings(FitConfig, given, source="fit")
     recorded = prepare(ds, config)
-    weights, history = train(recorded, config, progress=progress)
-    weights |= fit_rate_readout(recorded, weights, config)
+    if config.dynamics_weight == "cv":
+        choice = choose_dynamics_weight(recorded, config, progress=progress)
+        config = config.model_copy(update={"dynamics_weight": choice.weight})
+        recorded.attrs["dynamics_weight_errors"] = json.dumps(choice.errors)
+    configs = [config.model_copy(update={"seed": config.seed + i, "seeds": 1}) for i in range(config.seeds)]
+    if config.seeds == 1:
+        trained = {0: train(recorded, configs[0], progress=progress, checkpoint=checkpoint, resume=resume)}
+    else:
+        files = [list_checkpoints(checkpoint, config)[i] if checkpoint else None for i in range(config.seeds)]
+        tasks = [Task(recorded, c, file, resume) for c, file in zip(configs, files, strict=True)]
+        trained = train_all(tasks, progress=progress)
+    runs = [_finish(recorded, one, configs[number]) for number, one in sorted(trained.items())]
+    runs.sort(key=lambda run: run.loss)
+    predicted = predict(recorded, runs[0].weights, config)
+    return FitResult(recorded=recorded, predicted=predicted, runs=tuple(runs), config=config)
+
+
+def list_checkpoints(checkpoint: Path, config: FitConfig) -> list[Path]:
+    """Return the checkpoint of each seed."""
+    if config.seeds == 1:
+        return [checkpoint]
+    seeds = range(config.seed, config.seed + config.seeds)
+    return [checkpoint.with_name(f"{checkpoint.name}.{seed}") for seed in seeds]
+
+
+def _finish(recorded: xr.Dataset, trained: Trained, config: FitConfig) -> Run:
+    """Add to a trained student what its hidden units say of all units, and its scores."""
+    weights = trained.weights | fit_rate_readout(recorded, trained.weights, config)
     predicted = predict(recorded, weights, config)
-    return FitResult(
-        recorded=recorded,
-        predicted=predicted,
+    return Run(
+        seed=config.seed,
         weights=weights,
-        history=history,
+        history=trained.history,
+        loss=trained.loss,
+        ended=trained.ended,
+        free_run=measure_free_run(recorded, weights, config),
         scores=evaluate(recorded, predicted),
-        config=config,
     )

@@ -1,22 +1,42 @@
 """``nwbrnn fit``: the main job."""
 
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_choices, print_scores, write_json
+from nwbrnn.cli.output import check_json, console, print_choices, print_scores, print_table, write_json
 from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.errors import OutputExistsError
+
+if TYPE_CHECKING:
+    from nwbrnn.result import FitResult
 
 Sampled = Annotated[float | None, typer.Option(help="Sampled neurons: 20, or a fraction such as 0.25.")]
 DynamicsWeight = Annotated[
-    float | None, typer.Option(help="Weight of the dynamics loss; 0 trains on the outputs only.")
+    str | None,
+    typer.Option(
+        help="Weight of the dynamics loss; 0: outputs only; cv: tries several.",
+        metavar="NUMBER|cv",
+    ),
 ]
+Method = Annotated[
+    str | None, typer.Option(help="auto (both, the default), gradient or least_squares.", metavar="METHOD")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting of a fit: tau=0.05, excitatory=0.5; repeatable."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted or killed.")]
+
+STRAYS = 2.0  # outputs that grow to this many times their range are worth a warning
 
 
 def fit(
@@ -25,7 +45,11 @@ def fit(
     sampled: Sampled = None,
     dynamics_weight: DynamicsWeight = None,
     hidden: Annotated[int | None, typer.Option(help="Hidden units.")] = None,
+    method: Method = None,
     epochs: Annotated[int | None, typer.Option(help="Training steps at most.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Students, side by side, ranked.")] = None,
+    settings: Set = None,
+    resume: Resume = False,
     seed: Annotated[int | None, typer.Option(help="Of split, sampled neurons and weights.")] = None,
     held_out: Annotated[
         list[str] | None, typer.Option(help="Condition to hold out instead of trials; repeatable.")
@@ -56,12 +80,11 @@ def fit(
     [dim]nwbrnn fit session.nwb -o fit.nwb --sampled 20[/dim]
     """
     from nwbrnn.job import fit as fit_dataset
+    from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
     from nwbrnn.writers import write_fit
     from nwbrnn.writers.atomic import check_output
 
-    check_output(output, overwrite=overwrite, others=[Path(file)])
-    check_json(json_path, overwrite=overwrite, others=[Path(file), output])
     job = options.load_config(config)
     read = {
         "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
@@ -70,11 +93,17 @@ def fit(
         "stamps": stamps, "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
     training = {
-        "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "epochs": epochs,
-        "seed": seed, "held_out_conditions": held_out and tuple(held_out),
+        "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "method": method,
+        "epochs": epochs, "seeds": seeds, "seed": seed, "held_out_conditions": held_out and tuple(held_out),
     }  # fmt: skip
-    given = {name: value for name, value in training.items() if value is not None}
+    given = options.parse_values(settings or [], "--set")
+    given |= {name: value for name, value in training.items() if value is not None}
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    checkpoints = list_checkpoints(checkpoint, fit_config)
+    overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite, others=[Path(file), output])
     ds = read_nwb(file, options.merge_read(job.read, read))
     choices = json.loads(ds.attrs["choices"])
     quiet = str(json_path) == "-"
@@ -85,39 +114,99 @@ def fit(
             f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s",
             markup=False,
         )
-    with _show_progress(fit_config.epochs) as report:
-        result = fit_dataset(ds, fit_config, progress=report)
+    with _show_progress(fit_config) as report:
+        result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
     write_fit(result, file, output, overwrite=overwrite)
     scores = result.scores.to_dict(result.recorded)
-    n_epochs = len(result.history["train_output"])
-    write_json(
-        {"scores": scores, "choices": choices, "config": fit_config.model_dump()},
-        json_path,
-        overwrite=overwrite,
+    report_json = {"scores": scores, "choices": choices, "config": result.config.model_dump()}
+    write_json(report_json, json_path, overwrite=overwrite)
+    interrupted = len(result.runs) < fit_config.seeds or any(
+        run.ended == "interrupted" for run in result.runs
     )
+    if not interrupted:
+        for path in checkpoints:
+            path.unlink(missing_ok=True)
     if not quiet:
         print_scores(scores)
-        best = result.scores.get("output R2")
-        text = f"Wrote {output} after {n_epochs} epochs: output R2 {best.value:.3f} on held-out trials."
-        console.print(text, markup=False)
+        _print_runs(result)
+        _print_end(result, output)
+    if interrupted:
+        sys.stderr.write(f"Interrupted: {output} has the best so far; --resume goes on.\n")
+        raise typer.Exit(130)
+
+
+def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) -> bool:
+    """Refuse to lose an unfinished fit; return whether the output may be replaced."""
+    present = [path for path in paths if path.exists()]
+    if present and not (resume or overwrite):
+        raise OutputExistsError(
+            f"{present[0]}: expected no unfinished fit, but there is one; "
+            "go on with --resume, or start again with --overwrite"
+        )
+    if not resume:
+        for path in present:
+            path.unlink()
+    return overwrite or (resume and bool(present))  # what an interrupt wrote may be replaced
+
+
+def _print_runs(result: "FitResult") -> None:
+    """Print how the students differ, if there are several."""
+    if len(result.runs) == 1:
+        return
+    names = ("output R2", "sampled neurons R2", "unsampled neurons R2")
+    values = [[run.scores.get(name).value for name in names] for run in result.runs]
+    rows = [
+        (str(run.seed), f"{run.loss:.4f}", *(f"{value:.3f}" for value in row))
+        for run, row in zip(result.runs, values, strict=True)
+    ]
+    spread = [f"{mean(column):.3f} ± {stdev(column):.3f}" for column in zip(*values, strict=True)]
+    losses = [run.loss for run in result.runs]
+    rows.append(("mean ± SD", f"{mean(losses):.4f} ± {stdev(losses):.4f}", *spread))
+    print_table("Students, the best first", ("seed", "loss", *names), rows)
+
+
+def _print_end(result: "FitResult", output: Path) -> None:
+    """Print where the result is, and what is to be known of it."""
+    best = result.best
+    if result.config.dynamics_weight != 0 and "dynamics_weight_errors" in result.recorded.attrs:
+        console.print(f"Cross-validation chose the dynamics weight {result.config.dynamics_weight:g}.")
+    if best.free_run > STRAYS:
+        console.print(
+            f"The network does not come to rest: if it runs on after the trial, its outputs grow to "
+            f"{best.free_run:.1f} times their range."
+        )
+    n_epochs = len(best.history["train_output"])
+    score = best.scores.get("output R2").value
+    text = f"Wrote {output} after {n_epochs} epochs: output R2 {score:.3f} on held-out trials."
+    console.print(text, markup=False)
 
 
 @contextmanager
-def _show_progress(n_epochs: int) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
-    """Show a bar with both losses on a terminal, nothing elsewhere."""
+def _show_progress(config: FitConfig) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
+    """Show a bar with losses on training and validation trials on a terminal, nothing elsewhere."""
     if not console.is_terminal:
         yield None
         return
-    text = TextColumn("output {task.fields[output]:.4f}  dynamics {task.fields[dynamics]:.4f}")
-    with Progress("Fitting", BarColumn(), text, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task("fit", total=n_epochs, output=float("nan"), dynamics=float("nan"))
+    several = config.seeds > 1 or config.dynamics_weight == "cv"
+    total = None if config.dynamics_weight == "cv" else config.seeds if several else config.epochs
+    columns = BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
+    with Progress("Students" if several else "Fitting", *columns, console=console) as progress:
+        task = progress.add_task("", total=total)
 
-        def report(epoch: int, losses: dict[str, float]) -> None:
-            progress.update(
-                task,
-                completed=epoch + 1,
-                output=losses["train_output"],
-                dynamics=losses.get("train_dynamics", float("nan")),
-            )
+        def report(number: int, losses: dict[str, float]) -> None:
+            shown = _describe_losses(losses)
+            progress.update(task, completed=number if several else number + 1, description=shown)
 
         yield report
+
+
+def _describe_losses(losses: dict[str, float]) -> str:
+    """Return the error of outputs and neurons, and in brackets that on validation trials."""
+    parts = []
+    for name in ("output", "dynamics"):
+        if f"train_{name}" in losses:
+            held = losses.get(f"validation_{name}")
+            parts.append(
+                f"{name} {losses[f'train_{name}']:.4f}" + (f" ({held:.4f})" if held is not None else "")
+            )
+    return "  ".join(parts)

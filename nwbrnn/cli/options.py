@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from nwbrnn.config import JobConfig, ReadConfig, parse_settings, read_config
 from nwbrnn.errors import ConfigError
@@ -113,6 +114,20 @@ def merge_read(config: ReadConfig, options: dict[str, Any]) -> ReadConfig:
     if "map" in given:
         given["map"] = config.map | _parse_pairs(given["map"], "--map")
     return parse_settings(ReadConfig, config.model_dump() | given, source="command line")
+
+
+def parse_values(values: list[str], option: str) -> dict[str, Any]:
+    """Return names and values from ``name=value``; values as in a ``fit.yaml``."""
+    parsed: dict[str, Any] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"{option}: expected name=value, but got {value!r}")
+        try:
+            parsed[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{option}: expected a value as in YAML, but got {value!r}") from error
+    return parsed
 
 
 def _parse_pairs(values: list[str], option: str) -> dict[str, str]:

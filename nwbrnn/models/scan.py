@@ -1,29 +1,177 @@
-"""placeholder until the fast loop comes"""
+"""The time loop of the rate network, with its own gradient.
+
+Autograd would record several nodes and allocate several tensors for every time step. Here the loop runs on
+buffers made once, and the gradient of the recurrent weights, a sum over all time steps, is one matrix
+product at the end. On a CPU the loops are compiled (:mod:`nwbrnn.models.loops`); on a GPU, and in bfloat16,
+they are torch operations.
+"""
+
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nwbrnn.config import Nonlinearity
+from nwbrnn.models import loops
+
+_SOC_RANGE = 4.0  # (rmax - r0) / r0 of Stroud et al. 2018, Nature Neuroscience, doi:10.1038/s41593-018-0276-0
+_EDGE = 0.99  # of the range of a rate; a state beyond would be too far to come back from
 
 
-def activate(x, nonlinearity):
+def activate(states: Tensor, nonlinearity: Nonlinearity) -> Tensor:
+    """Return the rates of states, any shape.
+
+    ``tanh``; ``softplus``, log(1 + e^x); or ``soc``, tanh(x) for x < 0 and 4 tanh(x/4) for x >= 0: the gain
+    function of Stroud et al. 2018 in units of the baseline rate.
+    """
     if nonlinearity == "softplus":
-        return torch.nn.functional.softplus(x)
+        return torch.nn.functional.softplus(states)
     if nonlinearity == "soc":
-        return torch.where(x < 0, torch.tanh(x), 4 * torch.tanh(x / 4))
-    return torch.tanh(x)
+        positive = _SOC_RANGE * torch.tanh(states / _SOC_RANGE)
+        return torch.where(states < 0, torch.tanh(states), positive)
+    return torch.tanh(states)
 
 
-def invert(r, nonlinearity):
+def invert(rates: Tensor, nonlinearity: Nonlinearity) -> Tensor:
+    """Return the states of rates, any shape; rates at or beyond the ends of the range count as near them."""
     if nonlinearity == "softplus":
-        r = r.clamp(min=1e-3)
-        return r + torch.log(-torch.expm1(-r))
+        rates = rates.clamp(min=1 - _EDGE)
+        return rates + torch.log(-torch.expm1(-rates))
+    negative = torch.atanh(rates.clamp(-_EDGE, _EDGE))
     if nonlinearity == "soc":
-        return torch.where(r < 0, torch.atanh(r.clamp(min=-0.99)), 4 * torch.atanh((r / 4).clamp(max=0.99)))
-    return torch.atanh(r.clamp(-0.99, 0.99))
+        positive = _SOC_RANGE * torch.atanh((rates / _SOC_RANGE).clamp(max=_EDGE))
+        return torch.where(rates < 0, negative, positive)
+    return negative
 
 
-def scan(drive, weights, initial, keep, *, nonlinearity="tanh"):
-    x, r, out = initial, activate(initial, nonlinearity), []
-    for u in drive:
-        x = keep * x + u + (r @ weights.T)
-        r = activate(x, nonlinearity)
-        out.append(r)
-    return torch.stack(out)
+def scan(
+    drive: Tensor, weights: Tensor, initial: Tensor, keep: Tensor, *, nonlinearity: Nonlinearity = "tanh"
+) -> Tensor:
+    """Run x[t] = keep x[t-1] + W r[t-1] + u[t], r = φ(x), and return the rates.
+
+    Parameters
+    ----------
+    drive
+        u, everything that enters a unit besides recurrence, shape (n_time, n_trials, n_hidden). In bfloat16
+        products are computed in it, and states in float32.
+    weights
+        W, shape (n_hidden, n_hidden); columns are presynaptic.
+    initial
+        x before the first step, shape (n_trials, n_hidden).
+    keep
+        How much of its state a unit keeps from one step to the next, shape (n_hidden,).
+    nonlinearity
+        φ; see :func:`activate`.
+
+    Returns
+    -------
+    Tensor
+        r[0], r[1], ..., shape (n_time, n_trials, n_hidden), differentiable once.
+    """
+    return _Scan.apply(drive, weights, initial, keep, nonlinearity)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, drive: Tensor, weights: Tensor, initial: Tensor, keep: Tensor, nonlinearity: Nonlinearity
+    ) -> Tensor:
+        n_time, n_trials, n_hidden = drive.shape
+        rates = drive.new_empty(n_time + 1, n_trials, n_hidden)
+        # states are needed again only for the gradient of what a unit keeps of them
+        n_kept = n_time + 1 if ctx.needs_input_grad[3] else 1
+        states = initial.new_empty(n_kept, n_trials, n_hidden)
+        states[0] = initial
+        run = _run_compiled if _is_compiled(drive) else _run
+        run(drive, weights, keep, nonlinearity, states, rates)
+        ctx.save_for_backward(rates, states if n_kept > 1 else None, weights, keep)
+        ctx.nonlinearity = nonlinearity
+        return rates[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_rates: Tensor) -> tuple[Tensor | None, ...]:
+        rates, states, weights, keep = ctx.saved_tensors
+        grads = keep.new_empty(rates.shape)
+        run = _run_compiled_backward if _is_compiled(rates) else _run_backward
+        run(grad_rates, rates, weights, keep, ctx.nonlinearity, grads)
+        driven = grads[1:]
+        grad_weights = driven.flatten(0, 1).T.to(weights.dtype) @ rates[:-1].flatten(0, 1)
+        grad_keep = (driven * states[:-1]).sum(dim=(0, 1)) if states is not None else None
+        return driven.to(rates.dtype), grad_weights, grads[0], grad_keep, None
+
+
+def _is_compiled(values: Tensor) -> bool:
+    return values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64)
+
+
+def _run_compiled(
+    drive: Tensor,
+    weights: Tensor,
+    keep: Tensor,
+    nonlinearity: Nonlinearity,
+    states: Tensor,
+    rates: Tensor,
+) -> None:
+    arrays = [t.detach().contiguous().numpy() for t in (drive, weights.T, keep)]
+    loops.run_forward(*arrays, loops.KINDS[nonlinearity], states.numpy(), rates.numpy())
+
+
+def _run_compiled_backward(
+    grad_rates: Tensor,
+    rates: Tensor,
+    weights: Tensor,
+    keep: Tensor,
+    nonlinearity: Nonlinearity,
+    grads: Tensor,
+) -> None:
+    arrays = [t.detach().contiguous().numpy() for t in (grad_rates, rates, weights, keep)]
+    loops.run_backward(*arrays, loops.KINDS[nonlinearity], grads.numpy())
+
+
+def _run(
+    drive: Tensor,
+    weights: Tensor,
+    keep: Tensor,
+    nonlinearity: Nonlinearity,
+    states: Tensor,
+    rates: Tensor,
+) -> None:
+    """Run the network as :func:`nwbrnn.models.loops.run_forward` does."""
+    transposed = weights.T.contiguous()
+    state = states[0].clone()
+    rates[0] = activate(state, nonlinearity)
+    for t, step_drive in enumerate(drive):
+        state.mul_(keep).add_(step_drive).add_(rates[t] @ transposed)
+        rates[t + 1] = activate(state, nonlinearity)
+        if len(states) > 1:
+            states[t + 1] = state
+
+
+def _run_backward(
+    grad_rates: Tensor,
+    rates: Tensor,
+    weights: Tensor,
+    keep: Tensor,
+    nonlinearity: Nonlinearity,
+    grads: Tensor,
+) -> None:
+    """Run the adjoint as :func:`nwbrnn.models.loops.run_backward` does."""
+    slopes = _compute_slopes(rates.to(keep.dtype), nonlinearity)
+    torch.mul(grad_rates[-1], slopes[-1], out=grads[-1])
+    for t in range(len(rates) - 2, -1, -1):
+        following = grads[t + 1]
+        recurrent = (following.to(weights.dtype) @ weights).to(keep.dtype)
+        if t > 0:
+            recurrent.add_(grad_rates[t - 1])
+        torch.addcmul(keep * following, recurrent, slopes[t], out=grads[t])
+
+
+def _compute_slopes(rates: Tensor, nonlinearity: Nonlinearity) -> Tensor:
+    """Return dr/dx, which follows from the rates alone."""
+    if nonlinearity == "softplus":
+        return -torch.expm1(-rates)
+    if nonlinearity == "soc":
+        rates = torch.where(rates < 0, rates, rates / _SOC_RANGE)
+    return 1 - rates.square()

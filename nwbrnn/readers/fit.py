@@ -15,7 +15,7 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, ReadError, UnsupportedFileError
 from nwbrnn.evaluation import Score, Scores
 from nwbrnn.readers.tables import read_plain_columns
-from nwbrnn.result import FitResult
+from nwbrnn.result import FitResult, Run
 from nwbrnn.storage import one_line, open_nwb
 
 LAYOUT_VERSIONS = (1, 2)
@@ -97,12 +97,7 @@ def _read(nwbfile: NWBFile, *, path: Path) -> FitResult:
     return FitResult(
         recorded=built["recorded"],
         predicted=built["predicted"],
-        weights=_read_weights(module),
-        history={
-            str(name): np.asarray(module["history"][name].data[:]).tolist()
-            for name in module["history"].colnames
-        },
-        scores=_read_scores(module, built["recorded"]),
+        runs=_read_runs(module, built["recorded"], config),
         config=config,
     )
 
@@ -185,27 +180,70 @@ def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
     return weights
 
 
-def _read_scores(module: ProcessingModule, recorded: xr.Dataset) -> Scores:
-    """Return the stored scores; columns left out because all were NaN come back as NaN."""
+def _read_runs(module: ProcessingModule, recorded: xr.Dataset, config: FitConfig) -> tuple[Run, ...]:
+    """Return the students, the best first; a fit of layout 1 has one, and does not say how it ended."""
+    best = _read_weights(module)
+    table = {"seed": np.array([config.seed])}
+    if "runs" in module.data_interfaces:
+        table = read_plain_columns(module["runs"])
+    runs = []
+    for row, seed in enumerate(table["seed"].tolist()):
+        weights = {name: np.asarray(module["runs"][name].data[row]) for name in best} if row else best
+        runs.append(
+            Run(
+                seed=seed,
+                weights=weights,
+                history=_read_history(module, seed),
+                loss=float(table["loss"][row]) if "loss" in table else float("nan"),
+                ended=str(table["ended"][row]) if "ended" in table else "finished",  # type: ignore[arg-type]
+                free_run=float(table["free_run"][row]) if "free_run" in table else float("nan"),
+                scores=_read_scores(module, recorded, seed=seed, row=row),
+            )
+        )
+    return tuple(runs)
+
+
+def _read_history(module: ProcessingModule, seed: int) -> dict[str, list[float]]:
+    """Return the losses of one student."""
+    columns = {str(name): np.asarray(module["history"][name].data[:]) for name in module["history"].colnames}
+    mine = columns.pop("seed") == seed if "seed" in columns else slice(None)
+    history = {name: values[mine].tolist() for name, values in columns.items()}
+    return {name: _strip(values) for name, values in history.items()}
+
+
+def _strip(values: list[float]) -> list[float]:
+    """Return values without the NaN that fill up shorter columns."""
+    while values and np.isnan(values[-1]):
+        values.pop()
+    return values
+
+
+def _read_scores(module: ProcessingModule, recorded: xr.Dataset, *, seed: int, row: int) -> Scores:
+    """Return the stored scores of one student; columns left out because all were NaN come back as NaN."""
 
     def column(table: str, name: str, n_rows: int) -> NDArray[np.float64]:
         columns = read_plain_columns(module[table])
         return np.asarray(columns.get(name, np.full(n_rows, np.nan)))
 
+    def of_run(table: str, name: str, n_rows: int) -> NDArray[np.float64]:
+        if row == 0:
+            return column(table, "r2", n_rows)
+        runs = module["runs"]
+        return np.asarray(runs[name].data[row]) if name in runs.colnames else np.full(n_rows, np.nan)
+
     names = read_plain_columns(module["scores"])
     n_scores = len(names["score"])
-    rows = zip(
-        names["score"].tolist(),
-        names["level"].tolist(),
-        column("scores", "value", n_scores).tolist(),
-        column("scores", "ceiling", n_scores).tolist(),
-        strict=True,
-    )
+    seeds = names["seed"] if "seed" in names else np.full(n_scores, seed)
+    values, ceilings = (column("scores", name, n_scores) for name in ("value", "ceiling"))
+    summary = [
+        Score(str(names["score"][i]), str(names["level"][i]), float(values[i]), float(ceilings[i]))
+        for i in np.flatnonzero(seeds == seed)
+    ]
     n_outputs, n_units = recorded.sizes["output"], recorded.sizes["unit"]
     return Scores(
-        summary=tuple(Score(*row) for row in rows),
-        output_r2=column("outputs", "r2", n_outputs),
+        summary=tuple(summary),
+        output_r2=of_run("outputs", "output_r2", n_outputs),
         output_ceiling=column("outputs", "r2_ceiling", n_outputs),
-        unit_r2=column("recorded_units", "r2", n_units),
+        unit_r2=of_run("recorded_units", "unit_r2", n_units),
         unit_ceiling=column("recorded_units", "r2_ceiling", n_units),
     )

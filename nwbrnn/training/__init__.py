@@ -1,6 +1,17 @@
 """Where torch begins and ends: Datasets in, weights, history and predicted Datasets out."""
 
-from nwbrnn.training.gradient import History, train
-from nwbrnn.training.predict import fit_rate_readout, predict
+from nwbrnn.training.cross_validation import choose_dynamics_weight
+from nwbrnn.training.parallel import Task, train_all
+from nwbrnn.training.predict import fit_rate_readout, measure_free_run, predict
+from nwbrnn.training.student import Trained, train
 
-__all__ = ["History", "fit_rate_readout", "predict", "train"]
+__all__ = [
+    "Task",
+    "Trained",
+    "choose_dynamics_weight",
+    "fit_rate_readout",
+    "measure_free_run",
+    "predict",
+    "train",
+    "train_all",
+]

@@ -1,19 +1,17 @@
 """The gradient fit: back-propagation through time with Adam."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
-import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
 from nwbrnn.config import FitConfig
-from nwbrnn.errors import ConfigError, TrainingDivergedError
+from nwbrnn.errors import TrainingDivergedError
 from nwbrnn.losses import compute_loss_terms
 from nwbrnn.models import RateRNN
-from nwbrnn.training.batches import Batch, create_batch, find_conditions
+from nwbrnn.training.batches import Batch
 
 History = dict[str, list[float]]
 """One value per epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..."""
@@ -21,60 +19,12 @@ History = dict[str, list[float]]
 Weights = dict[str, NDArray[np.floating]]
 
 
-def train(
-    ds: xr.Dataset,
-    config: FitConfig,
-    *,
-    progress: Callable[[int, dict[str, float]], None] | None = None,
-) -> tuple[Weights, History]:
-    """Fit a student to the training trials and return its best weights.
-
-    With validation trials the best weights are those of the lowest validation loss, and training
-    stops after ``patience`` epochs without a better one; otherwise they are the last.
-
-    Parameters
-    ----------
-    ds
-        A prepared Dataset; see :func:`nwbrnn.preprocessing.prepare`.
-    config
-        Settings. The same settings, data, machine and torch version give the same result.
-    progress
-        Called after each epoch with its number and its losses by name.
-
-    Returns
-    -------
-    weights, history
-        Arrays by parameter name, and losses by name, one value per epoch.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer hidden units than sampled neurons.
-    TrainingDivergedError
-        If a loss term stops being finite.
-    """
-    n_sampled = int(ds["sampled"].sum())
-    if config.hidden < n_sampled:
-        raise ConfigError(
-            f"hidden: expected at least {n_sampled}, one for each sampled neuron, but got {config.hidden}"
-        )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch, held = (create_batch(ds, split, config, device=device) for split in ("train", "validation"))
-    if batch is None:
-        raise ValueError("expected training trials, but the split has none")
-    sizes = (ds.sizes["input"], config.hidden, ds.sizes["output"])
-    with _one_thread():
-        model = RateRNN(sizes, config, bin_size=ds.attrs["bin_size"], n_conditions=len(find_conditions(ds)))
-        model.to(device)
-        return _descend(model, (batch, held), config, progress)
-
-
-def _descend(
+def descend(
     model: RateRNN,
     batches: tuple[Batch, Batch | None],
     config: FitConfig,
     progress: Callable[[int, dict[str, float]], None] | None,
-) -> tuple[Weights, History]:
+) -> tuple[Weights, History, float, str]:
     """Run the epochs."""
     batch, held = batches
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -89,8 +39,8 @@ def _descend(
             if loss < best_loss:
                 best, best_loss, best_epoch = model.to_weights(), loss, epoch
             elif epoch - best_epoch >= config.patience:
-                return best, history
-            _record(history, "validation", terms)
+                return best, history, best_loss, "patience"
+            _record(history, "validation", terms | {"total": torch.tensor(loss)})
         terms = _step(model, batch, optimizer, config, noise)
         _check_finite(terms, epoch)
         _record(history, "train", terms)
@@ -98,9 +48,10 @@ def _descend(
         if progress is not None:
             progress(epoch, {name: values[-1] for name, values in history.items()})
     terms = _compare_quietly(model, held or batch, config.epochs)  # nothing has seen the last step yet
-    if _combine(terms, model, config).item() < best_loss or held is None:
-        best = model.to_weights()
-    return best, history
+    loss = _combine(terms, model, config).item()
+    if loss < best_loss or held is None:
+        best, best_loss = model.to_weights(), loss
+    return best, history, best_loss, "finished"
 
 
 def _step(
@@ -162,14 +113,3 @@ def _combine(terms: dict[str, Tensor], model: RateRNN, config: FitConfig) -> Ten
 def _record(history: History, prefix: str, terms: dict[str, Tensor]) -> None:
     for name, term in terms.items():
         history.setdefault(f"{prefix}_{name}", []).append(term.item())
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: at these sizes more are slower beside any other process, and less repeatable."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -83,6 +83,32 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     return {"rate_readout": contiguous, "rate_readout_offset": offset.astype(np.float32)}
 
 
+def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> float:
+    """Let a student run on for twice the time it was trained on, and return how far its outputs stray.
+
+    Parameters
+    ----------
+    ds
+        A prepared Dataset.
+    weights
+        Arrays by parameter name.
+    config
+        Settings of the fit.
+
+    Returns
+    -------
+    float
+        The largest absolute output of that time, the last inputs held, over the largest output before [1].
+        About 1 or less for a network that comes to rest; infinite for one that runs away.
+    """
+    n_time = ds.sizes["time"]
+    steps = np.minimum(np.arange(3 * n_time), n_time - 1)
+    longer = ds[["inputs", "mask", "rates"]].isel(time=steps)
+    outputs = np.abs(_run(longer, weights, config)[0])
+    before, after = outputs[:, :n_time].max(), outputs[:, n_time:].max()
+    return float(after / before) if np.isfinite(after) and before > 0 else float("inf")
+
+
 def _run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> tuple[Array, Array]:
     """Return outputs and hidden rates of every trial."""
     model = RateRNN.from_weights(weights, config, bin_size=ds.attrs["bin_size"])

@@ -5,6 +5,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pynwb.file import Subject
 from pynwb.misc import Units
 
 from nwbrnn.errors import ExportError, ReadError
-from nwbrnn.result import FitResult
+from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import COORDINATES, TRIAL, UNIT
 from nwbrnn.storage import Source, find_source, open_nwb
 from nwbrnn.writers.atomic import check_output, write_nwbfile
@@ -313,21 +314,52 @@ def _find_sampled(result: FitResult) -> list[int]:
 
 
 def _add_scores(module: ProcessingModule, result: FitResult) -> None:
-    """Add overall scores and the course of training."""
-    summary = result.scores.summary
+    """Add the students, their overall scores and the course of their training."""
+    runs = result.runs
+    pairs = [(run.seed, score) for run in runs for score in run.scores.summary]
     columns: dict[str, tuple[Any, str]] = {
-        "score": ([s.name for s in summary], "R2: coefficient of determination; neurons: median over units"),
-        "level": ([s.level for s in summary], "what was compared, of the test trials"),
-        "value": (np.array([s.value for s in summary]), "of the student"),
-        "ceiling": (np.array([s.ceiling for s in summary]), "of the average of all other trials"),
+        "seed": (np.array([seed for seed, _ in pairs]), "of the initial weights of the student"),
+        "score": ([s.name for _, s in pairs], "R2: coefficient of determination; neurons: median over units"),
+        "level": ([s.level for _, s in pairs], "what was compared, of the test trials"),
+        "value": (np.array([s.value for _, s in pairs]), "of the student"),
+        "ceiling": (np.array([s.ceiling for _, s in pairs]), "of the average of all other trials"),
     }
-    module.add(create_table("scores", "how well the student does on the test trials", columns))
-    n_epochs = min(map(len, result.history.values()))
-    history = {
-        name: (np.array(values[:n_epochs]), f"unweighted loss term {name}")
-        for name, values in result.history.items()
+    module.add(create_table("scores", "how well each student does on the test trials", columns))
+    module.add(create_table("runs", "a row for each student, the best first", _describe_runs(runs)))
+    names = list(dict.fromkeys(name for run in runs for name in run.history))
+    lengths = [max(map(len, run.history.values())) for run in runs]
+    history: dict[str, tuple[Any, str]] = {
+        "seed": (np.repeat([run.seed for run in runs], lengths), "of the initial weights of the student")
     }
-    module.add(create_table("history", "a row for each epoch", history))
+    for name in names:
+        parts = [_pad(run.history.get(name, ()), n) for run, n in zip(runs, lengths, strict=True)]
+        history[name] = np.concatenate(parts), f"unweighted loss term {name}"
+    module.add(create_table("history", "a row for each pass of least squares and each epoch", history))
+
+
+def _describe_runs(runs: Sequence[Run]) -> dict[str, tuple[Any, str]]:
+    """Return the columns of the students; their weights too if there are several."""
+    columns: dict[str, tuple[Any, str]] = {
+        "seed": (np.array([run.seed for run in runs]), "of the initial weights"),
+        "loss": (np.array([run.loss for run in runs]), "total loss on validation, or else training trials"),
+        "ended": ([run.ended for run in runs], "why training ended"),
+        "free_run": (
+            np.array([run.free_run for run in runs]),
+            "largest output after the trial, inputs held, over the largest output in it",
+        ),
+    }
+    if len(runs) > 1:  # of a single student they are in the other tables
+        for name in ("output_r2", "unit_r2"):
+            columns[name] = np.stack([getattr(run.scores, name) for run in runs]), "R2 on condition averages"
+        for name in runs[0].weights:
+            stacked = np.stack([run.weights[name] for run in runs])
+            columns[name] = compress(stacked), f"{name}, a student in each row"
+    return columns
+
+
+def _pad(values: Sequence[float], length: int) -> NDArray[np.float64]:
+    """Return values with NaN where an interrupt left some terms out."""
+    return np.array([*values, *[np.nan] * (length - len(values))], dtype=np.float64)
 
 
 def _get_output_units(recorded: xr.Dataset) -> list[str]:

@@ -1,0 +1,173 @@
+"""The time loop and its gradient on one CPU thread, compiled.
+
+At these sizes a library spends as long on calls and packing as on arithmetic. Here the matrix stays in the
+processor's cache from step to step, and the element-wise work becomes vector instructions.
+"""
+
+import math
+from typing import Any
+
+from numba import njit, types
+from numba.extending import overload
+
+TANH, SOFTPLUS, SOC = 0, 1, 2
+KINDS = {"tanh": TANH, "softplus": SOFTPLUS, "soc": SOC}
+
+# any order of float operations, but NaN stays NaN: the caller recognises divergence by it
+_compile = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+
+
+def _tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Stand for the function that is chosen when a loop is compiled."""
+    return math.tanh(x)
+
+
+@overload(_tanh, jit_options={"fastmath": {"contract", "reassoc", "nsz", "arcp"}})
+def _choose_tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Take the exact function in float64, and in float32 a rational one that becomes vector instructions."""
+    if x != types.float32:
+        return lambda x: math.tanh(x)  # noqa: PLW0108
+
+    def rational(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        # coefficients of the Eigen library, Eigen/src/Core/MathFunctionsImpl.h; within 3e-7 of tanh
+        f = types.float32
+        c = min(max(x, f(-7.90531110763549805)), f(7.90531110763549805))
+        s = c * c
+        p = f(-2.76076847742355e-16) * s + f(2.00018790482477e-13)
+        p = p * s + f(-8.60467152213735e-11)
+        p = p * s + f(5.12229709037114e-08)
+        p = p * s + f(1.48572235717979e-05)
+        p = p * s + f(6.37261928875436e-04)
+        p = p * s + f(4.89352455891786e-03)
+        q = f(1.19825839466702e-06) * s + f(1.18534705686654e-04)
+        q = q * s + f(2.26843463243900e-03)
+        q = q * s + f(4.89352518554385e-03)
+        return c * p / q
+
+    return rational
+
+
+@_compile
+def _activate(states: Any, rates: Any, kind: int) -> None:
+    """Write the rates of states, both (n_trials, n_hidden)."""
+    four = states.dtype.type(4)
+    for b in range(states.shape[0]):
+        x, r = states[b], rates[b]
+        if kind == TANH:
+            for i in range(x.shape[0]):
+                r[i] = _tanh(x[i])
+        elif kind == SOC:
+            for i in range(x.shape[0]):
+                r[i] = _tanh(x[i]) if x[i] < 0 else four * _tanh(x[i] / four)
+        else:
+            for i in range(x.shape[0]):
+                r[i] = max(x[i], 0) + math.log1p(math.exp(-abs(x[i])))
+
+
+@_compile
+def _multiply_by_slopes(values: Any, rates: Any, kind: int) -> None:
+    """Multiply (n_trials, n_hidden) in place by dr/dx, which follows from the rates alone."""
+    one, quarter = values.dtype.type(1), values.dtype.type(0.25)
+    for b in range(values.shape[0]):
+        h, r = values[b], rates[b]
+        if kind == TANH:
+            for i in range(h.shape[0]):
+                h[i] *= one - r[i] * r[i]
+        elif kind == SOC:
+            for i in range(h.shape[0]):
+                s = r[i] if r[i] < 0 else quarter * r[i]
+                h[i] *= one - s * s
+        else:
+            for i in range(h.shape[0]):
+                h[i] *= -math.expm1(-r[i])
+
+
+@_compile
+def _add_product(out: Any, rows: Any, matrix: Any) -> None:
+    """Add rows @ matrix to out, shapes (n_trials, n), (n_trials, m) and (m, n)."""
+    n_trials, n = out.shape
+    m = matrix.shape[0]
+    for j in range(0, m - m % 4, 4):  # four rows of the matrix at a time: few stores for each product
+        w0, w1, w2, w3 = matrix[j], matrix[j + 1], matrix[j + 2], matrix[j + 3]
+        for b in range(0, n_trials - n_trials % 2, 2):  # and two trials for each load
+            x, y = out[b], out[b + 1]
+            p0, p1, p2, p3 = rows[b, j], rows[b, j + 1], rows[b, j + 2], rows[b, j + 3]
+            q0, q1, q2, q3 = rows[b + 1, j], rows[b + 1, j + 1], rows[b + 1, j + 2], rows[b + 1, j + 3]
+            for i in range(n):
+                x[i] += p0 * w0[i] + p1 * w1[i] + p2 * w2[i] + p3 * w3[i]
+                y[i] += q0 * w0[i] + q1 * w1[i] + q2 * w2[i] + q3 * w3[i]
+        if n_trials % 2:
+            x = out[n_trials - 1]
+            p0, p1 = rows[n_trials - 1, j], rows[n_trials - 1, j + 1]
+            p2, p3 = rows[n_trials - 1, j + 2], rows[n_trials - 1, j + 3]
+            for i in range(n):
+                x[i] += p0 * w0[i] + p1 * w1[i] + p2 * w2[i] + p3 * w3[i]
+    for j in range(m - m % 4, m):
+        for b in range(n_trials):
+            for i in range(n):
+                out[b, i] += rows[b, j] * matrix[j, i]
+
+
+@_compile
+def run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, rates: Any) -> None:
+    """Run the network; see :func:`nwbrnn.models.scan.scan`.
+
+    Parameters
+    ----------
+    drive
+        Shape (n_time, n_trials, n_hidden).
+    transposed
+        The weights, presynaptic units first, shape (n_hidden, n_hidden).
+    keep
+        Shape (n_hidden,).
+    kind
+        One of ``KINDS``.
+    states
+        Buffer whose first entry is the initial state, shape (n_time + 1, n_trials, n_hidden) to keep all
+        states, or (1, n_trials, n_hidden) to keep only the last.
+    rates
+        Is filled; shape (n_time + 1, n_trials, n_hidden), the first those of the initial state.
+    """
+    n_time, n_trials, n_hidden = drive.shape
+    n_kept = states.shape[0]
+    _activate(states[0], rates[0], kind)
+    for t in range(n_time):
+        before, x, u = states[t % n_kept], states[(t + 1) % n_kept], drive[t]
+        for b in range(n_trials):
+            for i in range(n_hidden):
+                x[b, i] = keep[i] * before[b, i] + u[b, i]
+        _add_product(x, rates[t], transposed)
+        _activate(x, rates[t + 1], kind)
+
+
+@_compile
+def run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int, grads: Any) -> None:
+    """Run the adjoint of the network backwards.
+
+    Parameters
+    ----------
+    grad_rates
+        dL/dr of each step, shape (n_time, n_trials, n_hidden).
+    rates
+        Of :func:`run_forward`.
+    weights
+        W, columns presynaptic.
+    keep, kind
+        As there.
+    grads
+        Is filled with dL/dx, shape (n_time + 1, n_trials, n_hidden), the first that of the initial state.
+    """
+    n_time, n_trials, n_hidden = grad_rates.shape
+    for t in range(n_time, -1, -1):
+        now = grads[t]
+        if t > 0:
+            now[:] = grad_rates[t - 1]
+        else:
+            now[:] = 0
+        if t < n_time:
+            _add_product(now, grads[t + 1], weights)
+        _multiply_by_slopes(now, rates[t], kind)
+        if t < n_time:
+            for b in range(n_trials):
+                for i in range(n_hidden):
+                    now[b, i] += keep[i] * grads[t + 1, b, i]

@@ -1,0 +1,57 @@
+"""Several students at once: one process for each core, one thread for each student."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import joblib
+import xarray as xr
+
+from nwbrnn.config import FitConfig
+from nwbrnn.training.student import Trained, train
+
+
+class Task(NamedTuple):
+    """One student to train: prepared data, settings, and where its checkpoint is."""
+
+    ds: xr.Dataset
+    config: FitConfig
+    checkpoint: Path | None = None
+    resume: bool = False
+
+
+def train_all(
+    tasks: Sequence[Task], *, progress: Callable[[int, dict[str, float]], None] | None = None
+) -> dict[int, Trained]:
+    """Train students side by side.
+
+    Parameters
+    ----------
+    tasks
+        What to train.
+    progress
+        Called after each student that is ready with their number and its last losses by name.
+
+    Returns
+    -------
+    dict
+        By number of the task. After an interrupt only those that were ready; it is raised if none was.
+    """
+    n_jobs = min(len(tasks), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    # processes that do not re-import the user's script, so that it needs no guard around its main part
+    parallel = joblib.Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
+    ready: dict[int, Trained] = {}
+    try:
+        for number, trained in parallel(joblib.delayed(_train)(i, task) for i, task in enumerate(tasks)):
+            ready[number] = trained
+            if progress is not None:
+                progress(len(ready), {name: values[-1] for name, values in trained.history.items()})
+    except KeyboardInterrupt:
+        if not ready:
+            raise
+    return ready
+
+
+def _train(number: int, task: Task) -> tuple[int, Trained]:
+    return number, train(task.ds, task.config, checkpoint=task.checkpoint, resume=task.resume)
