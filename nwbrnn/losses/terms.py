@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,6 +88,24 @@ def expect_counts(rates: Tensor, scale: Tensor, *, nonlinearity: Nonlinearity) -
     return scale * (above + _LEAST)
 
 
+class _Leading(torch.autograd.Function):
+    """``rates[..., :n]`` with a gradient that lies in memory as the rates do: adding it is then fast."""
+
+    @staticmethod
+    def forward(ctx: Any, rates: Tensor, n_leading: int) -> Tensor:
+        ctx.n_hidden = rates.shape[-1]
+        return rates[..., :n_leading]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        n_trials, n_time, n_leading = gradient.shape
+        if n_leading == ctx.n_hidden:
+            return gradient, None
+        whole = gradient.new_zeros(n_time, n_trials, ctx.n_hidden).transpose(0, 1)
+        whole[..., :n_leading] = gradient
+        return whole, None
+
+
 def compute_loss_terms(
     outputs: Tensor, rates: Tensor, targets: Targets, *, smoothness: bool = False
 ) -> LossTerms:
@@ -116,7 +135,7 @@ def compute_loss_terms(
     }
     n_sampled = targets.dynamics.shape[-1]
     if n_sampled:
-        read = targets.read_dynamics(rates[..., :n_sampled])
+        read = targets.read_dynamics(_Leading.apply(rates, n_sampled))  # type: ignore[no-untyped-call]
         weight = targets.dynamics_weight
         if targets.counts:
             terms["dynamics"] = poisson_error(read, targets.dynamics, weight=weight)

@@ -144,7 +144,9 @@ class RateRNN(nn.Module):
         if self.config.precision == "bfloat16":
             drive, weights = drive.bfloat16(), weights.bfloat16()
         rates = scan(drive, weights, initial, 1 - alpha, nonlinearity=self.config.nonlinearity)
-        rates = rates[substeps - 1 :: substeps].to(self.bias.dtype)
+        if substeps > 1:
+            rates = rates[substeps - 1 :: substeps]
+        rates = rates.to(self.bias.dtype)
         outputs = rates @ self.output_weights.T + self.output_bias
         return outputs.transpose(0, 1), rates.transpose(0, 1)
 
