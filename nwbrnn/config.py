@@ -114,7 +114,7 @@ class FitConfig(_Settings):
     tau: float = Field(0.1, gt=0, description="time constant of the hidden units [s]")
     learn_tau: bool = Field(False, description="whether each hidden unit learns its own time constant")
     substeps: int = Field(1, ge=1, le=100, description="integration steps in each bin")
-    gain: float = Field(1.2, ge=0, description="spectral radius of the initial recurrent weights")
+    gain: float = Field(0.5, ge=0, description="spectral radius of the initial recurrent weights")
     excitatory: float | None = Field(
         None, gt=0, lt=1, description="Dale's law: fraction of excitatory hidden units; no law if not given"
     )
@@ -143,7 +143,7 @@ class FitConfig(_Settings):
         {}, description="sampled unit -> factor of its error; 1 where not given"
     )
     weight_penalty: float = Field(
-        1e-4, ge=0, description="times the sum of the squared recurrent and output weights"
+        1e-3, ge=0, description="times the sum of the squared recurrent and output weights"
     )
     rate_penalty: float = Field(0.0, ge=0, description="times the mean squared hidden rate")
     smoothness_penalty: float = Field(

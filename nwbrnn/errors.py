@@ -50,21 +50,21 @@ class ConfigError(NwbrnnError, ValueError):
 
 
 class TrainingDivergedError(NwbrnnError, RuntimeError):
-    """The training loss stopped being finite.
+    """A loss term or a gradient stopped being finite.
 
     Parameters
     ----------
     epoch
         Epoch at which it happened, from 0.
     term
-        Name of the first loss term that was not finite.
+        What was not finite first, such as "loss term 'output'".
     """
 
     def __init__(self, epoch: int, term: str) -> None:
         self.epoch = epoch
         self.term = term
         super().__init__(
-            f"training diverged at epoch {epoch}: loss term {term!r} is not finite; "
+            f"training diverged at epoch {epoch}: {term} is not finite; "
             "use a smaller learning_rate or a smaller max_gradient_norm"
         )
 

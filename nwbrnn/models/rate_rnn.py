@@ -199,7 +199,10 @@ class RateRNN(nn.Module):
         if self.log_tau is not None:
             named["log_tau"] = np.log(weights["tau"])
         for name, parameter in self.named_parameters():
-            parameter.data = torch.from_numpy(np.array(named[name])).to(parameter.device)
+            values = np.array(
+                named[name], order="C"
+            )  # products round the same way, wherever weights came from
+            parameter.data = torch.from_numpy(values).to(parameter.device)
 
 
 def _rescale(weights: Tensor, radius: float) -> float:

@@ -28,11 +28,18 @@ class Batch:
         What its initial states depend on; see :meth:`nwbrnn.models.RateRNN.forward`.
     targets
         Outputs and dynamics.
+    mask
+        True where a bin was recorded, shape (n_trials, n_time).
+    sampled
+        Hidden rates that the recorded rates of the sampled neurons stand for, as a target of least squares,
+        shape (n_trials, n_time, n_sampled) [1].
     """
 
     inputs: Tensor
     start: Tensor | None
     targets: Targets
+    mask: NDArray[np.bool_]
+    sampled: NDArray[np.floating]
 
 
 def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch.device) -> Batch | None:
@@ -77,6 +84,8 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         inputs=to_tensor(trials["inputs"].values),
         start=None if start is None else torch.from_numpy(start).to(device),
         targets=_create_targets(trials, split, config, to_tensor),
+        mask=trials["mask"].values,
+        sampled=np.nan_to_num(_guess_hidden(trials.isel(unit=trials["sampled"].values), config)),
     )
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.training.parallel import Task, train_all
-from nwbrnn.training.student import Trained
 
 CANDIDATES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 N_FOLDS = 3
@@ -60,7 +59,7 @@ def choose_dynamics_weight(
     ready = train_all(tasks, progress=progress)
     if len(ready) < len(tasks):
         raise KeyboardInterrupt
-    found = [_get_output_error(ready[number]) for number in range(len(tasks))]
+    found = [ready[number].losses["validation_output"] for number in range(len(tasks))]
     errors = {w: found[i * N_FOLDS : (i + 1) * N_FOLDS] for i, w in enumerate(CANDIDATES)}
     return Choice(min(errors, key=lambda weight: float(np.mean(errors[weight]))), errors)
 
@@ -83,10 +82,3 @@ def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.bool_]]:
         shuffled = np.random.default_rng([config.seed, 2]).permutation(names).astype(int)
         order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     return [known & np.isin(groups, order[part::N_FOLDS]) for part in range(N_FOLDS)]
-
-
-def _get_output_error(trained: Trained) -> float:
-    """Return the output error on the left-out part at the epoch whose weights were kept."""
-    history = trained.history
-    total = np.array(history["validation_total"])
-    return history["validation_output"][int(np.argmin(total))]

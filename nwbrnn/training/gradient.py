@@ -1,115 +1,278 @@
 """The gradient fit: back-propagation through time with Adam."""
 
-from collections.abc import Callable
+import contextlib
+import math
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import TrainingDivergedError
 from nwbrnn.losses import compute_loss_terms
 from nwbrnn.models import RateRNN
+from nwbrnn.result import Ended
 from nwbrnn.training.batches import Batch
+from nwbrnn.training.checkpoint import Checkpoint
 
 History = dict[str, list[float]]
-"""One value per epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..."""
+"""One value per pass or epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..."""
 
-Weights = dict[str, NDArray[np.floating]]
+Batches = tuple[Batch, Batch | None]
+Progress = Callable[[int, dict[str, float]], None]
+
+RETRY_FACTOR = 0.25  # of the learning rate, when a diverged fit starts once more
+
+
+@dataclass
+class _Descent:
+    """Everything that the next epoch depends on."""
+
+    model: RateRNN
+    config: FitConfig
+    optimizer: torch.optim.Optimizer
+    noise: torch.Generator
+    history: History
+    learning_rate: float
+    epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_loss: float = math.inf
+    best_epoch: int = 0
+
+    def keep_if_better(self, loss: float) -> None:
+        """Remember the present parameters if none were better."""
+        if loss < self.best_loss or not self.best:
+            self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            self.best_loss, self.best_epoch = loss, self.epoch
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write all of it."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": tensor for name, tensor in state.items()}
+        for name, values in self.history.items():
+            tensors[f"history.{name}"] = torch.tensor(values, dtype=torch.float64)
+        tensors["noise"] = self.noise.get_state()
+        names = ("learning_rate", "epoch", "best_epoch")
+        about = {name: getattr(self, name) for name in names} | {"best_loss": self.best_loss.hex()}
+        checkpoint.write(tensors, about)
+
+    def read(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Take over what was written."""
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}, "history": {}}
+        for name, tensor in tensors.items():
+            group, _, rest = name.partition(".")
+            if group in groups:
+                groups[group][rest] = tensor
+        self.model.load_state_dict(groups["model"])
+        self.best = {name: tensor.to(self.model.bias.device) for name, tensor in groups["best"].items()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in groups["adam"].items():
+            number, _, rest = name.partition(".")
+            moments.setdefault(int(number), {})[rest] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.history = {name: values.tolist() for name, values in groups["history"].items()}
+        self.noise.set_state(tensors["noise"])
+        self.learning_rate, self.epoch = float(about["learning_rate"]), int(about["epoch"])
+        self.best_loss, self.best_epoch = float.fromhex(about["best_loss"]), int(about["best_epoch"])
 
 
 def descend(
     model: RateRNN,
-    batches: tuple[Batch, Batch | None],
+    batches: Batches,
     config: FitConfig,
-    progress: Callable[[int, dict[str, float]], None] | None,
-) -> tuple[Weights, History, float, str]:
-    """Run the epochs."""
-    batch, held = batches
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
+    *,
+    history: History,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[History, Ended]:
+    """Train a model by gradient descent; in the end it has the best parameters.
+
+    With validation trials those of the lowest validation loss are the best, and training stops after
+    ``patience`` epochs without better ones; otherwise the last are.
+
+    Parameters
+    ----------
+    model
+        Where to begin, and what is trained.
+    batches
+        Training trials, and validation trials or ``None``.
+    config
+        Settings.
+    history
+        Losses of what came before, to which those of the epochs are added.
+    progress
+        Called after each epoch with its number and its losses by name.
+    checkpoint
+        Where to keep the state, and from where to go on if it has one.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If a loss term or a gradient stops being finite; with ``retry``, if it does so twice.
+    """
+    start = deepcopy(model.state_dict())
+    descent = _begin(model, config, history, config.learning_rate)
+    stored = checkpoint.read() if checkpoint is not None else None
+    if stored is not None:
+        descent.read(*stored)
+    try:
+        ended = _run(descent, batches, progress, checkpoint)
+    except TrainingDivergedError as error:
+        if not config.retry or descent.learning_rate != config.learning_rate:
+            raise
+        rate = RETRY_FACTOR * config.learning_rate
+        warnings.warn(f"{error}; starting again with learning_rate {rate:g}", stacklevel=2)
+        model.load_state_dict(start)
+        descent = _begin(model, config, history, rate)
+        ended = _run(descent, batches, progress, checkpoint)
+    model.load_state_dict(descent.best)
+    return descent.history, ended
+
+
+def _begin(model: RateRNN, config: FitConfig, history: History, learning_rate: float) -> _Descent:
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     noise = torch.Generator().manual_seed(config.seed)
-    history: History = {}
-    best, best_loss, best_epoch = model.to_weights(), float("inf"), 0
-    for epoch in range(config.epochs):
-        if held is not None:  # before the step, so that history pairs losses of the same weights
-            terms = _compare_quietly(model, held, epoch)
-            loss = _combine(terms, model, config).item()
-            if loss < best_loss:
-                best, best_loss, best_epoch = model.to_weights(), loss, epoch
-            elif epoch - best_epoch >= config.patience:
-                return best, history, best_loss, "patience"
-            _record(history, "validation", terms | {"total": torch.tensor(loss)})
-        terms = _step(model, batch, optimizer, config, noise)
-        _check_finite(terms, epoch)
-        _record(history, "train", terms)
-        schedule.step()
-        if progress is not None:
-            progress(epoch, {name: values[-1] for name, values in history.items()})
-    terms = _compare_quietly(model, held or batch, config.epochs)  # nothing has seen the last step yet
-    loss = _combine(terms, model, config).item()
-    if loss < best_loss or held is None:
-        best, best_loss = model.to_weights(), loss
-    return best, history, best_loss, "finished"
+    return _Descent(model, config, optimizer, noise, deepcopy(history), learning_rate)
 
 
-def _step(
-    model: RateRNN,
-    batch: Batch,
-    optimizer: torch.optim.Optimizer,
-    config: FitConfig,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
+def _run(
+    descent: _Descent, batches: Batches, progress: Progress | None, checkpoint: Checkpoint | None
+) -> Ended:
+    """Run the epochs that are left."""
+    config = descent.config
+    ended: Ended = "finished"
+    with _listen_for_interrupt() as interrupt:
+        while descent.epoch < config.epochs and ended == "finished":
+            losses = _run_epoch(descent, batches)
+            if losses is None:
+                return "patience"
+            for name, value in losses.items():
+                descent.history.setdefault(name, []).append(value)
+            descent.epoch += 1
+            try:
+                if progress is not None:
+                    progress(len(descent.history["train_total"]) - 1, losses)
+            except KeyboardInterrupt:
+                interrupt.set()
+            if interrupt.is_set():
+                ended = "interrupted"
+            if checkpoint is not None and (ended == "interrupted" or checkpoint.is_due()):
+                descent.write(checkpoint)
+    final = compare(descent.model, batches, config)  # nothing has seen the last step yet
+    _check_finite({name: final[name] for name in final}, descent)
+    if batches[1] is None:
+        descent.best_loss = math.inf  # then the last parameters are the best
+    descent.keep_if_better(final["validation_total" if batches[1] is not None else "train_total"])
+    return ended
+
+
+def _run_epoch(descent: _Descent, batches: Batches) -> dict[str, float] | None:
+    """Compare on validation trials, take a step, and return all losses before it; ``None`` to stop."""
+    model, config = descent.model, descent.config
+    batch, held = batches
+    losses: dict[str, float] = {}
+    if held is not None:  # before the step, so that history pairs losses of the same weights
+        with torch.no_grad():
+            losses |= _name("validation", _compare(model, held))
+        _check_finite(losses, descent)
+        descent.keep_if_better(losses["validation_total"])
+        if descent.epoch - descent.best_epoch >= config.patience:
+            return None
+    terms = _step(descent, batch)
+    losses |= _name("train", terms)
+    _check_finite(losses, descent)
+    return losses
+
+
+def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
     """Take one step and return the loss terms before it."""
+    model, config, optimizer = descent.model, descent.config, descent.optimizer
+    fraction = descent.epoch / config.epochs
+    optimizer.param_groups[0]["lr"] = descent.learning_rate * (1 + math.cos(math.pi * fraction)) / 2
     noise = None
     if config.noise:
         shape = (*batch.inputs.shape[:2], config.hidden)
-        noise = config.noise * torch.randn(shape, generator=generator).to(batch.inputs.device)
+        noise = config.noise * torch.randn(shape, generator=descent.noise).to(batch.inputs)
     optimizer.zero_grad()
     terms = _compare(model, batch, noise=noise)
-    _combine(terms, model, config).backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+    terms["total"].backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+    if torch.isfinite(terms["total"]) and not torch.isfinite(norm):
+        broken = [
+            n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        raise TrainingDivergedError(descent.epoch, f"gradient of {broken[0] if broken else 'all weights'}")
     optimizer.step()
     model.constrain()
     return terms
 
 
-def _compare(model: RateRNN, batch: Batch, *, noise: Tensor | None = None) -> dict[str, Tensor]:
-    """Run the network and return its loss terms."""
-    outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
-    return compute_loss_terms(outputs, rates, batch.targets, smoothness=model.config.smoothness_penalty > 0)
-
-
-def _compare_quietly(model: RateRNN, batch: Batch, epoch: int) -> dict[str, Tensor]:
-    """Return the loss terms without a gradient, or say that they are not finite."""
+def compare(model: RateRNN, batches: Batches, config: FitConfig) -> dict[str, float]:
+    """Return all losses by name, with ``train_total`` and ``validation_total``, of a run without noise."""
+    losses: dict[str, float] = {}
     with torch.no_grad():
-        terms = _compare(model, batch)
-    _check_finite(terms, epoch)
-    return terms
+        for prefix, batch in zip(("train", "validation"), batches, strict=True):
+            if batch is not None:
+                losses |= _name(prefix, _compare(model, batch))
+    return losses
 
 
-def _check_finite(terms: dict[str, Tensor], epoch: int) -> None:
-    """Raise if a loss term is not finite."""
-    for name, term in terms.items():
-        if not torch.isfinite(term):
-            raise TrainingDivergedError(epoch, name)
-
-
-def _combine(terms: dict[str, Tensor], model: RateRNN, config: FitConfig) -> Tensor:
-    """Return the weighted sum of the terms and the weight penalty."""
+def _compare(model: RateRNN, batch: Batch, *, noise: Tensor | None = None) -> dict[str, Tensor]:
+    """Run the network and return its loss terms, with their weighted sum and penalty as ``total``."""
+    config = model.config
+    outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
+    terms = compute_loss_terms(outputs, rates, batch.targets, smoothness=config.smoothness_penalty > 0)
     weights = {
         "output": 1.0,
         "dynamics": config.dynamics_factor,
         "rate": config.rate_penalty,
         "smoothness": config.smoothness_penalty,
     }
-    # terms without weight are only logged: their gradient is not worth computing
-    total = sum((weights[name] * terms[name] for name in terms if weights[name]), torch.tensor(0.0))
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
-    return total + config.weight_penalty * squares
-
-
-def _record(history: History, prefix: str, terms: dict[str, Tensor]) -> None:
+    total = config.weight_penalty * squares
+    # terms without weight are only logged: their gradient is not worth computing
     for name, term in terms.items():
-        history.setdefault(f"{prefix}_{name}", []).append(term.item())
+        if weights[name]:
+            total = total + weights[name] * term
+    return terms | {"total": total}
+
+
+def _name(prefix: str, terms: dict[str, Tensor]) -> dict[str, float]:
+    """Return terms as numbers; together, so that a GPU is waited for once."""
+    values = torch.stack([term.detach() for term in terms.values()]).tolist()
+    return {f"{prefix}_{name}": value for name, value in zip(terms, values, strict=True)}
+
+
+def _check_finite(losses: dict[str, float], descent: _Descent) -> None:
+    """Raise if a loss is not finite."""
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise TrainingDivergedError(descent.epoch, f"loss term {name.partition('_')[2]!r}")
+
+
+@contextlib.contextmanager
+def _listen_for_interrupt() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C only ask to stop, between two epochs; the second stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def on_signal(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)

@@ -1,7 +1,7 @@
 """How one student is trained: by least squares, by gradient descent, or by one after the other."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,21 +13,28 @@ from numpy.typing import NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.models import RateRNN
+from nwbrnn.models.scan import activate, invert
 from nwbrnn.result import Ended
 from nwbrnn.training.batches import create_batch, find_conditions
-from nwbrnn.training.gradient import History, descend
+from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint
+from nwbrnn.training.gradient import Batches, History, Progress, compare, descend
+from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
 
 Weights = dict[str, NDArray[np.floating]]
-Progress = Callable[[int, dict[str, float]], None]
 
 
 class Trained(NamedTuple):
-    """A trained student: weights, history, loss of these weights, and why training ended."""
+    """A trained student: weights, history, losses of these weights by name, and why training ended."""
 
     weights: Weights
     history: History
-    loss: float
+    losses: dict[str, float]
     ended: Ended
+
+    @property
+    def loss(self) -> float:
+        """Total loss on validation trials, or on training trials if there are none."""
+        return self.losses.get("validation_total", self.losses["train_total"])
 
 
 def train(
@@ -79,7 +86,61 @@ def train(
         model = RateRNN(
             sizes, config, bin_size=ds.attrs["bin_size"], n_conditions=len(find_conditions(ds))
         ).to(device)
-        return Trained(*descend(model, (batch, held), config, progress))
+        batches = batch, held
+        keeper = Checkpoint(checkpoint, compute_fingerprint(config, batches)) if checkpoint else None
+        if keeper is not None and not resume:
+            keeper.path.unlink(missing_ok=True)
+        history: History = {}
+        ended: Ended = "finished"
+        resumed = keeper is not None and keeper.path.exists()
+        if config.method != "gradient" and not _list_limits(config) and not resumed:
+            history = _start_by_least_squares(model, batches, config, progress)
+        if config.method != "least_squares":
+            history, ended = descend(
+                model, batches, config, history=history, progress=progress, checkpoint=keeper
+            )
+        return Trained(model.to_weights(), history, compare(model, batches, config), ended)
+
+
+def _start_by_least_squares(
+    model: RateRNN, batches: Batches, config: FitConfig, progress: Progress | None
+) -> History:
+    """Give the model the weights of the least-squares candidate that does best on validation trials."""
+    batch, held = batches
+    history: History = {}
+    alpha = model.alpha.detach().double().cpu().numpy()
+
+    def to_array(tensor: torch.Tensor) -> NDArray[np.float64]:
+        return np.asarray(tensor.transpose(0, 1).double().cpu().numpy())
+
+    n_targets = batch.sampled.shape[2] if config.dynamics_factor else 0
+    problem = LinearProblem(
+        inputs=to_array(batch.inputs),
+        sampled=np.asarray(batch.sampled.swapaxes(0, 1)[..., :n_targets], dtype=np.float64),
+        outputs=to_array(batch.targets.outputs),
+        mask=batch.mask.T,
+        alpha=1 - (1 - alpha) ** config.substeps,
+        activate=lambda x: activate(torch.from_numpy(x), config.nonlinearity).numpy(),
+        invert=lambda r: invert(torch.from_numpy(r), config.nonlinearity).numpy(),
+    )
+    start = model.to_weights()
+    shape = start["initial_state"].shape
+    start["initial_state"] = start["initial_state"].reshape(-1, shape[-1]).mean(axis=0)
+
+    def load(weights: Weights) -> None:
+        model.load_weights(weights | {"initial_state": np.broadcast_to(weights["initial_state"], shape)})
+
+    def score(weights: Weights) -> float:
+        load(weights)
+        losses = compare(model, batches, config)
+        for name, value in losses.items():
+            history.setdefault(name, []).append(value)
+        if progress is not None:
+            progress(len(history["train_total"]) - 1, losses)
+        return losses["train_total" if held is None else "validation_total"]
+
+    load(fit_least_squares(problem, start, score=score)[0])
+    return history
 
 
 def _check(ds: xr.Dataset, config: FitConfig) -> None:
@@ -89,13 +150,18 @@ def _check(ds: xr.Dataset, config: FitConfig) -> None:
         raise ConfigError(
             f"hidden: expected at least {n_sampled}, one for each sampled neuron, but got {config.hidden}"
         )
-    limits = [name for name in ("excitatory", "rank") if getattr(config, name) is not None]
-    limits += ["density"] * (config.density < 1)
+    limits = _list_limits(config)
     if config.method == "least_squares" and limits:
         raise ConfigError(
             f"method: least squares cannot limit recurrent weights, but {' and '.join(limits)} is set; "
             "use method 'gradient' or 'auto'"
         )
+
+
+def _list_limits(config: FitConfig) -> list[str]:
+    """Return the settings that limit recurrent weights."""
+    limits = [name for name in ("excitatory", "rank") if getattr(config, name) is not None]
+    return limits + ["density"] * (config.density < 1)
 
 
 def _choose_device(config: FitConfig) -> torch.device:

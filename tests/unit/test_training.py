@@ -12,8 +12,15 @@ from nwbrnn.training import train
 from nwbrnn.training.batches import create_batch
 
 N_DIRECTIONS, N_REPEATS, N_TIME, N_NEURONS = 4, 6, 30, 12
-QUICK = {"hidden": 20, "sampled": 4, "epochs": 8, "min_rate": 0}
-RECOVERY = {"hidden": 30, "sampled": 6, "epochs": 300, "learning_rate": 0.01, "min_rate": 0}
+QUICK = {"hidden": 20, "sampled": 4, "epochs": 8, "min_rate": 0, "method": "gradient"}
+RECOVERY = {
+    "hidden": 30,
+    "sampled": 6,
+    "epochs": 300,
+    "learning_rate": 0.01,
+    "min_rate": 0,
+    "method": "gradient",
+}
 
 
 def create_recording(*, noise=0.02, counts=True, seed=0):
@@ -142,7 +149,7 @@ def test_poisson_error_needs_counts():
 def test_divergence_is_reported_with_epoch_and_term():
     with pytest.raises(TrainingDivergedError, match="training diverged at epoch 1") as caught:
         train_quickly(learning_rate=1e30, epochs=20)
-    assert (caught.value.epoch, caught.value.term) == (1, "output")
+    assert (caught.value.epoch, caught.value.term) == (1, "loss term 'output'")
 
 
 def test_training_stops_early_when_validation_does_not_improve():

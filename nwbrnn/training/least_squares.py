@@ -1,0 +1,314 @@
+"""The least-squares fit: recurrent and output weights from linear regression on target currents.
+
+What a unit with a known course of rates needs as its input current follows from its own equation, so that
+its weights are a linear regression (FORCE, Sussillo & Abbott 2009, Neuron, doi:10.1016/j.neuron.2009.07.018;
+here on all recurrent weights). Free hidden units get their targets from a random network driven by everything
+that is known (full-FORCE, DePasquale et al. 2018, PLoS ONE, doi:10.1371/journal.pone.0191527). All units
+share the same regressors, and hence one inverse correlation matrix P.
+
+First the regressors are the targets themselves (teacher-forced), which is one linear system; then they are
+the student's own rates (closed loop), and weights and P follow recursively, so that the student learns to
+correct the errors it makes. All in float64: in float32 P becomes singular after some hundred updates.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Weights = dict[str, NDArray[np.floating]]
+Function = Callable[[Array], Array]
+
+# standard deviations of the noise on the regressors to which a ridge of n σ² corresponds; rates are about 1
+NOISE_LEVELS = (0.3, 0.1, 0.03, 0.01)
+MAX_PASSES = 4  # in closed loop; more have not helped on left-out conditions
+UPDATE_EVERY = 5  # steps between updates of weights and P in closed loop
+DRIVE = 0.2  # standard deviation of what the known channels add to the currents of free units
+
+
+@dataclass(frozen=True)
+class LinearProblem:
+    """What the student is shown and what is known of its units.
+
+    Attributes
+    ----------
+    inputs
+        Shape (n_time, n_trials, n_inputs).
+    sampled
+        Target rates of the first hidden units, shape (n_time, n_trials, n_sampled).
+    outputs
+        Shape (n_time, n_trials, n_outputs).
+    mask
+        True where a bin was recorded, shape (n_time, n_trials).
+    alpha
+        Step over time constant of each hidden unit, shape (n_hidden,).
+    activate, invert
+        The rate of a state and the state of a rate, element by element.
+    """
+
+    inputs: Array
+    sampled: Array
+    outputs: Array
+    mask: NDArray[np.bool_]
+    alpha: Array
+    activate: Function
+    invert: Function
+
+
+@dataclass(frozen=True)
+class Regression:
+    """The recurrent regression: coefficients of [rates, inputs, 1] and their inverse correlation matrix.
+
+    Attributes
+    ----------
+    coefficients
+        Shape (n_hidden + n_inputs + 1, n_hidden).
+    inverse
+        P, shape (n_hidden + n_inputs + 1, n_hidden + n_inputs + 1).
+    """
+
+    coefficients: Array
+    inverse: Array
+
+
+def fit_least_squares(
+    problem: LinearProblem, start: Mapping[str, NDArray[np.floating]], *, score: Callable[[Weights], float]
+) -> tuple[Weights, float]:
+    """Fit a student by least squares and return the weights of the lowest score.
+
+    Ridges of several strengths are tried; from the best of them the student goes through the data in closed
+    loop until its score, rather than its training error, gets worse: more passes overfit.
+
+    Parameters
+    ----------
+    problem
+        Inputs and targets.
+    start
+        Random weights, by the names of :class:`nwbrnn.models.RateRNN`: the recurrence of the target network,
+        and the initial states of free units.
+    score
+        The loss of weights in a free run, if possible on data that were held out; called for each candidate.
+
+    Returns
+    -------
+    weights, score
+        The best weights, and their score; those of ``start`` and infinity if nothing finite was found.
+    """
+    rates, currents, initial = create_targets(problem, start)
+    best, best_score = {name: np.asarray(values) for name, values in start.items()}, float("inf")
+    chosen: tuple[Regression, float] | None = None
+    for noise in NOISE_LEVELS:
+        ridge = max(problem.mask.sum(), 1) * noise**2
+        regression = solve_forced(problem, rates, currents, ridge=ridge)
+        weights = _assemble(problem, regression, start, initial, ridge)
+        found = score(weights)
+        if found < best_score:
+            best, best_score, chosen = weights, found, (regression, ridge)
+    if chosen is None:
+        return best, best_score
+    regression, ridge = chosen
+    for _ in range(MAX_PASSES):
+        regression = run_closed_loop(problem, regression, currents, initial)
+        weights = _assemble(problem, regression, start, initial, ridge)
+        found = score(weights)
+        if not found < best_score:
+            break
+        best, best_score = weights, found
+    return best, best_score
+
+
+def create_targets(
+    problem: LinearProblem, start: Mapping[str, NDArray[np.floating]]
+) -> tuple[Array, Array, Array]:
+    """Return the rates and the input currents that every hidden unit is to have.
+
+    Sampled units: the current that their equation asks for. Free units: what they do in a random network
+    whose sampled units are clamped to their targets, and which is driven by the sampled rates and outputs.
+
+    Returns
+    -------
+    rates, currents, initial
+        Shapes (n_time + 1, n_trials, n_hidden), the first those of the initial state; (n_time, n_trials,
+        n_hidden); and (n_hidden,), the initial state.
+    """
+    n_time, n_trials, n_sampled = problem.sampled.shape
+    recurrent = np.asarray(start["recurrent_weights"], dtype=np.float64)
+    n_hidden = len(recurrent)
+    sampled = problem.invert(_hold(problem.sampled, problem.mask))
+    initial = np.array(start["initial_state"], dtype=np.float64)
+    if n_sampled:
+        initial[:n_sampled] = sampled[0].mean(axis=0)
+    known = np.concatenate(
+        [_standardize(_hold(values, problem.mask)) for values in (problem.sampled, problem.outputs)], axis=2
+    )
+    rng = np.random.default_rng(n_hidden)
+    drive = DRIVE * rng.standard_normal((known.shape[2], n_hidden)) / np.sqrt(known.shape[2])
+    fixed = problem.inputs @ np.asarray(start["input_weights"], dtype=np.float64).T
+    fixed = fixed + known @ drive + np.asarray(start["bias"], dtype=np.float64)
+    states = np.empty((n_time + 1, n_trials, n_hidden))
+    currents = np.empty((n_time, n_trials, n_hidden))
+    rates = np.empty_like(states)
+    states[0] = initial
+    rates[0] = problem.activate(states[0])
+    alpha = problem.alpha
+    for t in range(n_time):
+        currents[t] = rates[t] @ recurrent.T + fixed[t]
+        states[t + 1] = (1 - alpha) * states[t] + alpha * currents[t]
+        states[t + 1, :, :n_sampled] = sampled[t]
+        rates[t + 1] = problem.activate(states[t + 1])
+    before, after = states[:-1, :, :n_sampled], states[1:, :, :n_sampled]
+    kept = 1 - alpha[:n_sampled]
+    currents[..., :n_sampled] = (after - kept * before) / alpha[:n_sampled]
+    return rates, currents, initial
+
+
+def solve_forced(problem: LinearProblem, rates: Array, currents: Array, *, ridge: float) -> Regression:
+    """Solve for all weights at once, with the target rates as regressors.
+
+    This is where one pass of recursive least squares from P = I / ridge ends, too.
+    """
+    counted = _find_transitions(problem.mask)
+    features = _stack_features(rates[:-1], problem.inputs)[counted]
+    gram = features.T @ features
+    gram[np.diag_indices_from(gram)] += ridge
+    factor = scipy.linalg.cho_factor(gram, lower=True)
+    coefficients = scipy.linalg.cho_solve(factor, features.T @ currents[counted])
+    return Regression(coefficients, scipy.linalg.cho_solve(factor, np.eye(len(gram))))
+
+
+def run_closed_loop(
+    problem: LinearProblem, regression: Regression, currents: Array, initial: Array
+) -> Regression:
+    """Run the student once through the data on its own rates, with recursive least squares on the way.
+
+    The trials run side by side; the samples of a few steps are one block, by which P is updated at once
+    (Woodbury).
+
+    Parameters
+    ----------
+    problem, initial
+        Inputs and mask; the state before the first step, shape (n_hidden,).
+    regression
+        Where to begin.
+    currents
+        Targets, shape (n_time, n_trials, n_hidden).
+
+    Returns
+    -------
+    Regression
+        As it is at the end.
+    """
+    n_time, n_trials, n_hidden = currents.shape
+    counted = _find_transitions(problem.mask)
+    coefficients, inverse = regression.coefficients.copy(), regression.inverse.copy()
+    state = np.broadcast_to(initial, (n_trials, n_hidden)).copy()
+    features = np.empty((UPDATE_EVERY, n_trials, len(coefficients)))
+    errors = np.empty((UPDATE_EVERY, n_trials, n_hidden))
+    for begin in range(0, n_time, UPDATE_EVERY):
+        n_steps = min(UPDATE_EVERY, n_time - begin)
+        for step in range(n_steps):
+            t = begin + step
+            row = features[step]
+            row[:, :n_hidden] = problem.activate(state)
+            row[:, n_hidden:-1] = problem.inputs[t]
+            row[:, -1] = 1.0
+            current = row @ coefficients
+            np.subtract(currents[t], current, out=errors[step])
+            state += problem.alpha * (current - state)
+        block = counted[begin : begin + n_steps]
+        update_recursively(coefficients, inverse, features[:n_steps][block], errors[:n_steps][block])
+    return Regression(coefficients, inverse)
+
+
+def update_recursively(coefficients: Array, inverse: Array, features: Array, errors: Array) -> None:
+    """Take a block of samples into a regression, in place: a block of recursive least squares.
+
+    Parameters
+    ----------
+    coefficients
+        Shape (n_features, n_targets).
+    inverse
+        P, shape (n_features, n_features), symmetric.
+    features
+        Shape (n_samples, n_features).
+    errors
+        Target minus prediction by the coefficients so far, shape (n_samples, n_targets).
+    """
+    if not len(features):
+        return
+    projected = features @ inverse
+    innovation = projected @ features.T
+    innovation[np.diag_indices_from(innovation)] += 1.0
+    factor = np.linalg.cholesky(innovation)
+    gain = scipy.linalg.solve_triangular(factor, projected, lower=True, check_finite=False)
+    whitened = scipy.linalg.solve_triangular(factor, errors, lower=True, check_finite=False)
+    coefficients += gain.T @ whitened
+    inverse -= gain.T @ gain  # a product with itself stays symmetric
+
+
+def _assemble(
+    problem: LinearProblem,
+    regression: Regression,
+    start: Mapping[str, NDArray[np.floating]],
+    initial: Array,
+    ridge: float,
+) -> Weights:
+    """Return all weights, with the readout that suits the student's own rates best."""
+    n_hidden, n_inputs = len(initial), problem.inputs.shape[2]
+    coefficients = regression.coefficients
+    rates = _run(problem, coefficients, initial)
+    counted = problem.mask
+    features = _stack_features(rates, np.empty((*rates.shape[:2], 0)))[counted]
+    gram = features.T @ features
+    gram[np.diag_indices_from(gram)] += ridge
+    readout = scipy.linalg.solve(gram, features.T @ problem.outputs[counted], assume_a="pos")
+    weights = {
+        "recurrent_weights": coefficients[:n_hidden].T,
+        "input_weights": coefficients[n_hidden : n_hidden + n_inputs].T,
+        "bias": coefficients[-1],
+        "initial_state": initial,
+        "output_weights": readout[:-1].T,
+        "output_bias": readout[-1],
+    }
+    return {name: values.astype(start[name].dtype) for name, values in weights.items()}
+
+
+def _run(problem: LinearProblem, coefficients: Array, initial: Array) -> Array:
+    """Return the rates of a student that runs freely, shape (n_time, n_trials, n_hidden)."""
+    n_time, n_trials = problem.mask.shape
+    n_hidden = len(initial)
+    fixed = problem.inputs @ coefficients[n_hidden:-1] + coefficients[-1]
+    state = np.broadcast_to(initial, (n_trials, n_hidden)).copy()
+    rate = problem.activate(state)
+    rates = np.empty((n_time, n_trials, n_hidden))
+    for t in range(n_time):
+        state += problem.alpha * (rate @ coefficients[:n_hidden] + fixed[t] - state)
+        rate = rates[t] = problem.activate(state)
+    return rates
+
+
+def _stack_features(rates: Array, inputs: Array) -> Array:
+    """Return [rates, inputs, 1], shape (n_time, n_trials, n_hidden + n_inputs + 1)."""
+    return np.concatenate([rates, inputs, np.ones((*rates.shape[:2], 1))], axis=2)
+
+
+def _find_transitions(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return for which steps both ends were recorded; the first step starts from the initial state."""
+    return np.asarray(mask & np.concatenate([np.ones_like(mask[:1]), mask[:-1]]))
+
+
+def _hold(values: Array, mask: NDArray[np.bool_]) -> Array:
+    """Return values with what was not recorded replaced by the last that was, or the first."""
+    n_time = len(mask)
+    last = np.maximum.accumulate(np.where(mask, np.arange(n_time)[:, np.newaxis], -1), axis=0)
+    last = np.where(last < 0, mask.argmax(axis=0), last)
+    return np.take_along_axis(values, last[..., np.newaxis], axis=0)
+
+
+def _standardize(values: Array) -> Array:
+    """Return values with mean 0 and standard deviation 1 in each column; constant ones become 0."""
+    deviation = values.std(axis=(0, 1))
+    return np.asarray((values - values.mean(axis=(0, 1))) / np.where(deviation > 0, deviation, 1.0))

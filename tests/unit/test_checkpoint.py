@@ -1,0 +1,237 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from nwbrnn.config import FitConfig
+from nwbrnn.errors import ConfigError, ExportError, TrainingDivergedError
+from nwbrnn.job import fit
+from nwbrnn.preprocessing import prepare
+from nwbrnn.training import checkpoint as checkpoints
+from nwbrnn.training import train
+from nwbrnn.training.checkpoint import Checkpoint
+from tests.unit.test_training import QUICK, create_recording
+
+SETTINGS = QUICK | {"epochs": 12, "patience": 5, "noise": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def always_due(monkeypatch):
+    monkeypatch.setattr(Checkpoint, "is_due", lambda self: True)
+
+
+def run(path=None, *, stop_after=None, resume=False, **changes):
+    """Train; interrupt after some epochs, counted over everything in the history."""
+    config = FitConfig(**(SETTINGS | changes))
+    ds = prepare(create_recording(), config)
+
+    def progress(number, losses):
+        if number == stop_after:
+            raise KeyboardInterrupt
+
+    return train(ds, config, progress=progress, checkpoint=path, resume=resume)
+
+
+def assert_same(first, second):
+    assert first.history == second.history
+    assert first.losses == second.losses
+    for name, values in first.weights.items():
+        np.testing.assert_array_equal(values, second.weights[name], err_msg=name)
+
+
+CASES = {
+    "gradient": {},
+    "no validation": {"validation": 0},
+    "no noise": {"noise": 0.0},
+    "patience": {"learning_rate": 1.0},
+    "after least squares": {"method": "auto"},
+    "float64": {"precision": "float64"},
+    "learned tau": {"learn_tau": True, "initial_state": "condition"},
+    "Dale": {"excitatory": 0.5, "density": 0.5},
+    "low rank": {"rank": 3},
+}
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
+def test_a_resumed_fit_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes):
+    whole = run(**changes)
+    path = tmp_path / "fit.checkpoint"
+    for stop in (0, 3):  # twice in a row
+        stopped = run(path, stop_after=stop + len(whole.history["train_total"]) - 12, resume=True, **changes)
+        assert stopped.ended == "interrupted" or len(whole.history["train_total"]) < 12
+    assert_same(run(path, resume=True, **changes), whole)
+
+
+def test_interrupts_at_the_last_epoch_and_resumes_of_a_finished_fit_change_nothing(tmp_path):
+    whole, path = run(), tmp_path / "fit.checkpoint"
+    assert_same(run(path, stop_after=11), whole._replace(ended="interrupted"))
+    assert_same(run(path, resume=True), whole)
+    assert_same(run(path, resume=True), whole)
+
+
+def test_without_resume_a_checkpoint_is_replaced(tmp_path):
+    path = tmp_path / "fit.checkpoint"
+    run(path, stop_after=3)
+    assert_same(run(path), run())
+
+
+def test_an_interrupt_ends_with_the_best_so_far(tmp_path):
+    stopped = run(tmp_path / "fit.checkpoint", stop_after=6)
+    assert stopped.ended == "interrupted"
+    assert len(stopped.history["train_output"]) == 7
+    assert stopped.loss <= min(stopped.history["validation_total"])
+
+
+def test_the_file_holds_tensors_and_json_and_no_leftovers(tmp_path):
+    path = tmp_path / "fit.checkpoint"
+    run(path, stop_after=3)
+    assert [p.name for p in tmp_path.iterdir()] == ["fit.checkpoint"]
+    content = path.read_bytes()
+    assert b"pickle" not in content
+    with safe_open(path, framework="np") as file:
+        about = json.loads(file.metadata()["nwbrnn_checkpoint"])
+        assert about["epoch"] == 4
+        assert len(file.get_tensor("history.train_output")) == 4
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "half"])
+def test_a_damaged_checkpoint_is_refused_with_the_remedy(tmp_path, damage):
+    path = tmp_path / "fit.checkpoint"
+    run(path, stop_after=3)
+    path.write_bytes(path.read_bytes()[:1000] if damage == "half" else damage)
+    with pytest.raises(ConfigError, match=r"fit\.checkpoint: expected a checkpoint, but .*remove it"):
+        run(path, resume=True)
+
+
+def test_a_checkpoint_of_another_fit_is_refused_and_the_difference_named(tmp_path):
+    path = tmp_path / "fit.checkpoint"
+    run(path, stop_after=3)
+    with pytest.raises(ConfigError, match="fit, but learning_rate, tau differ; go on with"):
+        run(path, resume=True, tau=0.2, learning_rate=0.1)
+    config = FitConfig(**SETTINGS)
+    ds = prepare(create_recording(seed=1), config)
+    with pytest.raises(ConfigError, match="but the data differ"):
+        train(ds, config, checkpoint=path, resume=True)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path):
+    with pytest.raises(ExportError, match="the checkpoint cannot be written"):
+        run(tmp_path / "missing" / "fit.checkpoint")
+
+
+def test_several_seeds_have_a_checkpoint_each(tmp_path):
+    path = tmp_path / "fit.checkpoint"
+    result = fit(create_recording(), checkpoint=path, seeds=2, **QUICK)
+    again = fit(create_recording(), checkpoint=path, resume=True, seeds=2, **QUICK)
+    assert [run.seed for run in result.runs] == [run.seed for run in again.runs]
+    np.testing.assert_array_equal(result.weights["bias"], again.weights["bias"])
+
+
+def test_states_are_written_only_when_they_are_due(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    path = tmp_path / "fit.checkpoint"
+    run(path)
+    assert not path.exists()  # a fit of less than ten seconds
+    clock = iter(range(0, 10_000, 4))
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
+    checkpoint = Checkpoint(path, {})
+    assert [checkpoint.is_due() for _ in range(3)] == [False, False, True]
+
+
+def test_divergence_is_retried_once_if_asked():
+    with pytest.raises(TrainingDivergedError, match="training diverged at epoch 1: loss term"):
+        run(learning_rate=1e30)
+    with pytest.warns(UserWarning, match="starting again with learning_rate 2.5e"):  # noqa: SIM117
+        with pytest.raises(TrainingDivergedError):
+            run(learning_rate=1e30, retry=True)
+
+
+def test_a_retry_starts_from_the_beginning_with_a_quarter_of_the_step(monkeypatch):
+    expected = run(learning_rate=0.01)
+    original = torch.nn.utils.clip_grad_norm_
+    calls = []
+
+    def break_once(parameters, limit):
+        calls.append(1)
+        norm = original(parameters, limit)
+        return norm * float("nan") if len(calls) == 4 else norm
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", break_once)
+    with pytest.warns(UserWarning, match="diverged at epoch 3: gradient of all weights .*learning_rate 0.01"):
+        found = run(learning_rate=0.04, retry=True)
+    assert_same(found, expected)
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from nwbrnn.training.checkpoint import Checkpoint
+Checkpoint.is_due = lambda self: True
+from tests.unit import test_checkpoint as t
+import numpy as np
+from nwbrnn.config import FitConfig
+from nwbrnn.preprocessing import prepare
+from nwbrnn.training import train
+config = FitConfig(**(t.SETTINGS | {{"epochs": 150, "patience": 1000}}))
+ds = prepare(t.create_recording(), config)
+def progress(number, losses):
+    print(number, flush=True)
+trained = train(ds, config, progress=progress, checkpoint=Path(sys.argv[1]), resume=True)
+print("ended", trained.ended, flush=True)
+np.savez(sys.argv[2], history=trained.history["train_total"], **trained.weights)
+"""
+
+
+def start_script(tmp_path, name="fit"):
+    root = str(Path(__file__).resolve().parents[2])
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(root=root))
+    arguments = [
+        sys.executable,
+        str(script),
+        str(tmp_path / f"{name}.checkpoint"),
+        str(tmp_path / f"{name}.npz"),
+    ]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_kills_at_ten_random_moments_lose_nothing_that_was_checkpointed(tmp_path):
+    process = start_script(tmp_path, "whole")
+    assert "ended finished" in process.communicate(timeout=120)[0]
+    rng = np.random.default_rng(0)
+    reached = -1
+    for _ in range(10):
+        process = start_script(tmp_path)
+        n_epochs = int(rng.integers(2, 12))
+        numbers = [int(process.stdout.readline()) for _ in range(n_epochs)]
+        time.sleep(rng.uniform(0, 0.02))
+        process.send_signal(signal.SIGKILL)
+        rest = [int(line) for line in process.communicate()[0].split() if line.isdigit()]
+        # it goes on where the last state was: at most the epoch that was under way is repeated
+        assert numbers[0] in (reached, reached + 1)
+        reached = max([*numbers, *rest])
+    process = start_script(tmp_path)
+    assert "ended finished" in process.communicate(timeout=120)[0]
+    whole, resumed = (np.load(tmp_path / f"{name}.npz") for name in ("whole", "fit"))
+    assert set(whole.files) == set(resumed.files)
+    for name in whole.files:
+        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+
+
+def test_an_interrupt_from_the_keyboard_ends_cleanly(tmp_path):
+    process = start_script(tmp_path)
+    for _ in range(3):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert "ended interrupted" in process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    assert (tmp_path / "fit.checkpoint").exists()
