@@ -46,6 +46,7 @@ class Checkpoint:
     _written: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        """Count from now: the first state is not worth writing."""
         self._written = time.monotonic()
 
     def is_due(self) -> bool:

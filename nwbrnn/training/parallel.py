@@ -1,6 +1,7 @@
 """Several students at once: one process for each core, one thread for each student."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -42,12 +43,16 @@ def train_all(
     # processes that do not re-import the user's script, so that it needs no guard around its main part
     parallel = joblib.Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
     ready: dict[int, Trained] = {}
+    students = parallel(joblib.delayed(_train)(i, task) for i, task in enumerate(tasks))
     try:
-        for number, trained in parallel(joblib.delayed(_train)(i, task) for i, task in enumerate(tasks)):
+        for number, trained in students:
             ready[number] = trained
             if progress is not None:
                 progress(len(ready), {name: values[-1] for name, values in trained.history.items()})
     except KeyboardInterrupt:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the others are cancelled is what was asked for
+            students.close()
         if not ready:
             raise
     return ready

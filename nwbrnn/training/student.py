@@ -128,7 +128,8 @@ def _start_by_least_squares(
     start["initial_state"] = start["initial_state"].reshape(-1, shape[-1]).mean(axis=0)
 
     def load(weights: Weights) -> None:
-        model.load_weights(weights | {"initial_state": np.broadcast_to(weights["initial_state"], shape)})
+        state = np.broadcast_to(weights["initial_state"], shape)
+        model.load_weights(start | weights | {"initial_state": state})
 
     def score(weights: Weights) -> float:
         load(weights)

@@ -1,0 +1,216 @@
+"""Several students at once, the choice of the dynamics weight, and settings that exclude one another."""
+
+import numpy as np
+import pytest
+import torch
+
+from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.errors import ConfigError
+from nwbrnn.job import fit
+from nwbrnn.preprocessing import prepare
+from nwbrnn.training import Trained, choose_dynamics_weight, measure_free_run, train
+from nwbrnn.training import cross_validation as module
+from tests.unit.test_training import QUICK, create_recording
+
+AUTO = QUICK | {"method": "auto"}
+
+
+def test_several_seeds_equal_the_same_seeds_one_by_one_and_are_ranked():
+    ds = create_recording()
+    together = fit(ds, **AUTO, seeds=3)
+    losses = [run.loss for run in together.runs]
+    assert losses == sorted(losses)
+    assert sorted(run.seed for run in together.runs) == [0, 1, 2]
+    recorded = prepare(ds, FitConfig(**AUTO))
+    for run in together.runs:
+        alone = train(recorded, FitConfig(**AUTO, seed=run.seed))
+        assert alone.loss == run.loss
+        np.testing.assert_array_equal(alone.weights["recurrent_weights"], run.weights["recurrent_weights"])
+    assert together.scores is together.runs[0].scores
+    np.testing.assert_array_equal(together.build_model().bias.detach(), together.runs[0].weights["bias"])
+
+
+def test_seeds_differ_in_their_weights_but_not_in_their_data():
+    one, two = (fit(create_recording(), **QUICK, seeds=n) for n in (1, 2))
+    for name in ("split", "sampled"):
+        np.testing.assert_array_equal(one.recorded[name], two.recorded[name])
+    weights = {run.seed: run.weights["bias"] for run in two.runs}
+    assert (weights[0] != weights[1]).any()
+
+
+def test_progress_counts_students():
+    calls = []
+    fit(create_recording(), progress=lambda n, losses: calls.append((n, losses)), **QUICK, seeds=2)
+    assert [n for n, _ in calls] == [1, 2]
+    assert all("train_output" in losses for _, losses in calls)
+
+
+def test_an_interrupt_keeps_the_students_that_are_ready():
+    def progress(number, losses):
+        raise KeyboardInterrupt
+
+    result = fit(create_recording(), progress=progress, **QUICK, seeds=4)
+    assert len(result.runs) == 1
+
+
+def test_the_weight_with_the_least_error_of_left_out_outputs_is_chosen(monkeypatch):
+    ds, seen = prepare(create_recording(), FitConfig(**QUICK)), []
+    errors = iter([5, 5, 5, 4, 4, 4, 3, 3, 3, 1, 2, 1, 2, 2, 2, 9, 0, 9])
+
+    def train_all(tasks, *, progress):
+        seen.extend(tasks)
+        return {i: Trained({}, {}, {"validation_output": float(next(errors))}, "finished") for i in range(18)}
+
+    monkeypatch.setattr(module, "train_all", train_all)
+    choice = choose_dynamics_weight(ds, FitConfig(**QUICK))
+    assert choice.weight == 1.0
+    assert choice.errors[10.0] == [9.0, 0.0, 9.0]
+    known = ds["split"].values != "test"
+    for first in range(0, 18, 3):
+        left_out = [task.ds["split"].values == "validation" for task in seen[first : first + 3]]
+        np.testing.assert_array_equal(np.sum(left_out, axis=0), known)  # each trial once, no test trials
+        assert len({task.config.dynamics_weight for task in seen[first : first + 3]}) == 1
+
+
+def test_whole_conditions_are_left_out_if_the_test_has_whole_conditions(monkeypatch):
+    config = FitConfig(**QUICK, held_out_conditions=("3",))
+    ds, seen = prepare(create_recording(), config), []
+
+    def train_all(tasks, *, progress):
+        seen.extend(tasks)
+        return {i: Trained({}, {}, {"validation_output": 1.0}, "finished") for i in range(len(tasks))}
+
+    monkeypatch.setattr(module, "train_all", train_all)
+    choose_dynamics_weight(ds, config)
+    labels = ds["condition"].values
+    for task in seen:
+        split = task.ds["split"].values
+        assert not set(labels[split == "validation"]) & set(labels[split == "train"])
+        assert set(labels[split == "test"]) == {"3"}
+
+
+def test_cross_validation_end_to_end():
+    result = fit(create_recording(), **(AUTO | {"epochs": 2}), dynamics_weight="cv")
+    assert result.config.dynamics_weight in module.CANDIDATES
+    assert "dynamics_weight_errors" in result.recorded.attrs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampled": 0, "dynamics_weight": "cv"}, "'cv' needs sampled neurons"),
+        (
+            {"dynamics_weight": "cv", "held_out_conditions": ("0", "1")},
+            "needs at least 3 conditions to train on, but there are 2",
+        ),
+        ({"method": "least_squares", "rank": 2}, "least squares cannot limit .* but rank is set"),
+        ({"method": "least_squares", "density": 0.5, "excitatory": 0.5}, "excitatory and density is set"),
+        ({"output_importance": {"nothing": 2}}, "output_importance: .*but got nothing; there are output_0|0"),
+        ({"unit_importance": {"99": 2}}, "unit_importance: expected names of sampled units, but got 99"),
+    ],
+)
+def test_settings_that_do_not_suit_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        fit(create_recording(), **(QUICK | changes))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank": 3, "excitatory": 0.5}, "rank: expected neither excitatory nor density"),
+        ({"rank": 300}, "rank: expected at most hidden, 200, but got 300"),
+        ({"dynamics_of": "derivative", "dynamics_error": "poisson"}, "dynamics_of: expected 'rates'"),
+        ({"dynamics_weight": "many"}, "dynamics_weight"),
+        ({"unit_importance": {1: -1}}, "unit_importance: expected factors of 0 or more"),
+        ({"excitatory": 1.5}, "excitatory: .*less than 1"),
+    ],
+)
+def test_settings_that_exclude_one_another_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(FitConfig, settings, source="x")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error():
+    with pytest.raises(ConfigError, match="device: expected a GPU"):
+        fit(create_recording(), **QUICK, device="cuda")
+
+
+def test_importance_draws_the_fit_to_an_output():
+    ds = create_recording()
+    names = [str(name) for name in ds["output"].values]
+    settings = QUICK | {"epochs": 60, "learning_rate": 0.01, "dynamics_weight": 0}
+    first, last = (
+        fit(ds, **settings, output_importance={name: 0.0 for name in names if name != kept})
+        for kept in (names[0], names[-1])
+    )
+    assert first.scores.output_r2[0] > last.scores.output_r2[0] + 0.2
+    assert last.scores.output_r2[-1] > first.scores.output_r2[-1] + 0.2
+
+
+OPTIONS = [
+    {"nonlinearity": "softplus"},
+    {"nonlinearity": "soc"},
+    {"learn_tau": True},
+    {"substeps": 2},
+    {"excitatory": 0.5},
+    {"density": 0.5},
+    {"rank": 5},
+    {"initial_state": "condition"},
+    {"initial_state": "data"},
+    {"dynamics_of": "derivative"},
+    {"precision": "float64"},
+    {"precision": "bfloat16"},
+    {"smoothness_penalty": 0.1},
+    {"rate_penalty": 0.1},
+    {"noise": 0.1},
+    {"dynamics_error": "poisson"},
+    {"dynamics_error": "poisson", "nonlinearity": "soc", "initial_state": "data"},
+    {"dynamics_error": "poisson", "nonlinearity": "softplus"},
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_every_option_learns(option):
+    settings = AUTO | {"epochs": 60, "learning_rate": 0.01, "patience": 1000}
+    result = fit(create_recording(), **(settings | option))
+    best = min(result.history["validation_total"])
+    first = result.history["validation_total"][-60]
+    assert best < first or best == min(result.history["validation_total"][:-60])
+    assert result.scores.get("output R2").value > 0.5
+    assert np.isfinite(result.best.free_run)
+    if "excitatory" in option:
+        signs = np.sign(result.weights["recurrent_weights"])
+        assert ((signs >= 0).all(axis=0) | (signs <= 0).all(axis=0)).all()
+    if "rank" in option:
+        assert np.linalg.matrix_rank(result.weights["recurrent_weights"], tol=1e-4) <= 5
+    if "learn_tau" in option:
+        assert np.ptp(result.weights["tau"]) > 0
+
+
+def test_auto_is_never_worse_than_its_start():
+    result = fit(create_recording(), **(AUTO | {"epochs": 40}))
+    n_passes = len(result.history["validation_total"]) - 40
+    assert n_passes >= 5
+    assert result.best.loss <= min(result.history["validation_total"][:n_passes])
+
+
+def test_least_squares_alone_fits_a_small_teacher():
+    result = fit(create_recording(), **(QUICK | {"method": "least_squares", "hidden": 30, "sampled": 6}))
+    assert result.scores.get("output R2").value > 0.9
+    assert result.scores.get("sampled neurons R2").value > 0.9
+
+
+def test_a_network_that_runs_away_is_recognised():
+    config = FitConfig(**QUICK)
+    ds = prepare(create_recording(), config)
+    weights = train(ds, config).weights
+    calm = {name: np.zeros_like(values) for name, values in weights.items()}
+    calm |= {"output_weights": np.ones_like(weights["output_weights"]), "bias": np.full(20, 1e-3, np.float32)}
+    slow = config.model_copy(update={"tau": 0.5})
+    # dx/dt = (-x + b) / tau comes to rest at b; with a recurrence of 1.5 it grows as (exp(t/s) - 1)
+    ratio = (1 - np.exp(-3 * 0.6 / 0.5)) / (1 - np.exp(-0.6 / 0.5))
+    assert measure_free_run(ds, calm, slow) == pytest.approx(ratio, rel=0.02)
+    loud = calm | {"recurrent_weights": 1.5 * np.eye(20, dtype=np.float32)}
+    ratio = (np.exp(3 * 0.6) - 1) / (np.exp(0.6) - 1)
+    assert measure_free_run(ds, loud, slow) == pytest.approx(ratio, rel=0.05)
