@@ -1,89 +1,195 @@
-"""One training epoch against the plain autograd loop, both in one run, in turn.
+"""One training step, and its time loop alone, against peers and the floor; all in one run, in turn.
 
-The job: 10 conditions of 600 steps, 200 target neurons and 8 outputs, full batch, float32, one
-thread; an epoch is forward, loss, backward, clipping and an Adam step. Only the time loop differs.
-Also prints how far apart the weights are afterwards.
+The job: 600 steps, 200 target neurons (as many hidden units stand for them) and 8 outputs, full batch,
+float32, one thread; 10 conditions, and 64. A step is forward, loss, backward, clipping and Adam. Peers: the
+loop as one would write it for torch's autograd, and jax.lax.scan with value_and_grad, compiled (skipped where
+jax is not installed). The floor is the matrix products of the same step and nothing else, by the faster of
+NumPy and torch.
 
-    python benchmarks/epoch.py
+    OMP_NUM_THREADS=1 python benchmarks/epoch.py
 """
 
 import argparse
+import os
 import platform
 import time
 from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
 from statistics import median
 
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # jax cannot be told otherwise
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from nwbrnn.losses import Targets, compute_loss_terms
+from nwbrnn.config import FitConfig
+from nwbrnn.losses import Targets, compute_loss_terms, keep_rates
 from nwbrnn.models import rate_rnn
 from nwbrnn.models.scan import scan
 
-N_CONDITIONS, N_TIME, N_TARGETS, N_OUTPUTS, N_INPUTS = 10, 600, 200, 8, 3
+N_TIME, N_TARGETS, N_OUTPUTS, N_INPUTS, ALPHA = 600, 200, 8, 3, 0.1
+LEARNING_RATE = 1e-3
+
+Run = Callable[[], object]
 
 
-def autograd_scan(drive: Tensor, weights: Tensor, initial: Tensor, *, alpha: float) -> Tensor:
-    """Run the loop as anybody would write it, and let autograd find the gradient."""
+def autograd_scan(
+    drive: Tensor, weights: Tensor, initial: Tensor, keep: Tensor, *, nonlinearity: str = "tanh"
+) -> Tensor:
+    """Run the loop for autograd: one addmm, one addcmul and one tanh in each step."""
+    transposed = weights.T
     state, rate, rates = initial, torch.tanh(initial), []
-    for step_drive in drive:
-        state = (1 - alpha) * state + alpha * (rate @ weights.T + step_drive)
+    for step_drive in drive.unbind(0):
+        state = torch.addmm(torch.addcmul(step_drive, keep, state), rate, transposed)
         rate = torch.tanh(state)
         rates.append(rate)
     return torch.stack(rates)
 
 
-def create_job(n_hidden: int) -> tuple[rate_rnn.RateRNN, Tensor, Targets]:
-    """Return a network, inputs and targets."""
+def create_step(n_hidden: int, n_conditions: int, loop: Callable[..., Tensor]) -> Run:
+    """Return a training step of our model with a given time loop."""
     generator = torch.Generator().manual_seed(0)
-    model = rate_rnn.RateRNN((N_INPUTS, n_hidden, N_OUTPUTS), alpha=0.1)
+    config = FitConfig(hidden=n_hidden, tau=0.1)
+    model = rate_rnn.RateRNN((N_INPUTS, n_hidden, N_OUTPUTS), config, bin_size=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
 
     def random(n_channels: int) -> Tensor:  # time first in memory, as nwbrnn.training makes its batches
-        return torch.randn(N_TIME, N_CONDITIONS, n_channels, generator=generator).transpose(0, 1)
+        return torch.randn(N_TIME, n_conditions, n_channels, generator=generator).transpose(0, 1)
 
     inputs = random(N_INPUTS)
-    targets = Targets(
-        outputs=random(N_OUTPUTS),
-        mask=torch.ones(N_CONDITIONS, N_TIME, dtype=torch.bool),
-        dynamics=random(N_TARGETS),
-        mean_counts=torch.ones(N_TARGETS),
-    )
-    return model, inputs, targets
+    weight = torch.ones(N_TIME, n_conditions, 1).transpose(0, 1)
+    targets = Targets(random(N_OUTPUTS), weight, random(N_TARGETS), weight, keep_rates)
+
+    def step() -> None:
+        rate_rnn.scan = loop  # the only difference
+        optimizer.zero_grad()
+        outputs, rates = model(inputs)
+        terms = compute_loss_terms(outputs, rates, targets)
+        (terms["output"] + terms["dynamics"]).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
 
 
-def run_epoch(job: tuple[rate_rnn.RateRNN, Tensor, Targets], optimizer: torch.optim.Optimizer) -> None:
-    """Take one training step."""
-    model, inputs, targets = job
-    optimizer.zero_grad()
-    outputs, rates = model(inputs)
-    terms = compute_loss_terms(outputs, rates, targets)
-    (terms["output"] + terms["dynamics"]).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+def create_loop(n_hidden: int, n_conditions: int, loop: Callable[..., Tensor]) -> Run:
+    """Return forward and backward of the time loop alone."""
+    drive, seen = (torch.randn(N_TIME, n_conditions, n_hidden) for _ in range(2))
+    weights = ALPHA * torch.randn(n_hidden, n_hidden) / n_hidden**0.5
+    initial, keep = torch.zeros(n_conditions, n_hidden), torch.full((n_hidden,), 1 - ALPHA)
+    given = [drive.mul_(ALPHA).requires_grad_(), weights.requires_grad_()]
+    return lambda: torch.autograd.grad(loop(*given, initial, keep), given, seen)
 
 
-def measure(n_hidden: int, n_rounds: int) -> None:
-    """Print the seconds of an epoch with either loop, and their ratio round by round."""
-    loops: dict[str, Callable[..., Tensor]] = {"own gradient": scan, "autograd": autograd_scan}
-    jobs = {name: create_job(n_hidden) for name in loops}
-    optimizers = {name: torch.optim.Adam(job[0].parameters()) for name, job in jobs.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(n_rounds + 1):
-        for name, loop in loops.items():
-            rate_rnn.scan = loop  # the only difference
+def create_floor(n_hidden: int, n_conditions: int, library: str, *, whole: bool) -> Run:
+    """Return the matrix products of the time loop, or of the whole step, into buffers made before."""
+    rng = np.random.default_rng(0)
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    weights, rates = random(n_hidden, n_hidden), random(N_TIME, n_conditions, n_hidden)
+    flat = rates.reshape(-1, n_hidden)
+    products = [(rate, weights) for rate in rates] * 2 + [(flat.T, flat)]
+    if whole:
+        readout, inputs = random(N_OUTPUTS, n_hidden), random(len(flat), N_INPUTS)
+        errors = random(len(flat), N_OUTPUTS)
+        products += [(flat, readout.T), (errors, readout), (errors.T, flat)]
+        products += [(inputs, random(N_INPUTS, n_hidden)), (flat.T, inputs)]
+    outs = {(len(a), b.shape[1]): np.empty((len(a), b.shape[1]), np.float32) for a, b in products}
+    jobs = [(a, b, outs[len(a), b.shape[1]]) for a, b in products]
+    if library == "numpy":
+        return lambda: [np.dot(a, b, out=out) for a, b, out in jobs]
+    tensors = [tuple(torch.from_numpy(part) for part in job) for job in jobs]
+    return lambda: [torch.mm(a, b, out=out) for a, b, out in tensors]
+
+
+def create_jax(n_hidden: int, n_conditions: int, *, whole: bool) -> Run | None:
+    """Return a compiled training step, or the time loop alone, or ``None`` without jax."""
+    try:
+        import jax
+        import jax.numpy as jnp
+    except ImportError:
+        return None
+    rng = np.random.default_rng(0)
+
+    def random(*shape: int) -> "jax.Array":
+        return jnp.asarray(rng.standard_normal(shape), dtype=jnp.float32)
+
+    def run_loop(drive: "jax.Array", weights: "jax.Array") -> "jax.Array":
+        def step(state, u):
+            state = (1 - ALPHA) * state + jnp.tanh(state) @ weights.T + u
+            return state, jnp.tanh(state)
+
+        return jax.lax.scan(step, jnp.zeros((n_conditions, n_hidden)), drive)[1]
+
+    if not whole:
+        drive, weights = ALPHA * random(N_TIME, n_conditions, n_hidden), random(n_hidden, n_hidden)
+        weights, seen = ALPHA * weights / n_hidden**0.5, random(N_TIME, n_conditions, n_hidden)
+        grad = jax.jit(jax.value_and_grad(lambda d, w: (run_loop(d, w) * seen).sum(), argnums=(0, 1)))
+        return lambda: jax.block_until_ready(grad(drive, weights))
+    inputs = random(N_TIME, n_conditions, N_INPUTS)
+    outputs, dynamics = random(N_TIME, n_conditions, N_OUTPUTS), random(N_TIME, n_conditions, N_TARGETS)
+    shapes = {"w": (n_hidden, n_hidden), "i": (n_hidden, N_INPUTS), "b": (n_hidden,)}
+    shapes |= {"o": (N_OUTPUTS, n_hidden), "c": (N_OUTPUTS,)}
+    parameters = {name: random(*shape) / n_hidden**0.5 for name, shape in shapes.items()}
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    state = [parameters, zeros, zeros, 0]
+
+    def compute_loss(p: dict) -> "jax.Array":
+        rates = run_loop(ALPHA * (inputs @ p["i"].T + p["b"]), ALPHA * p["w"])
+        errors = rates @ p["o"].T + p["c"] - outputs, rates[..., :N_TARGETS] - dynamics
+        return sum((e**2).sum() / (t**2).sum() for e, t in zip(errors, (outputs, dynamics), strict=True))
+
+    def update(p, m, v, t):
+        grads = jax.grad(compute_loss)(p)
+        norm = jnp.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grads)))
+        grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, 1 / norm), grads)
+        m = jax.tree.map(lambda a, g: 0.9 * a + 0.1 * g, m, grads)
+        v = jax.tree.map(lambda a, g: 0.999 * a + 0.001 * g**2, v, grads)
+        t = t + 1
+        p = jax.tree.map(
+            lambda x, a, b: x
+            - LEARNING_RATE * a / (1 - 0.9**t) / (jnp.sqrt(b / (1 - 0.999**t)) + 1e-8),
+            p, m, v,
+        )  # fmt: skip
+        return [p, m, v, t]
+
+    compiled = jax.jit(update, donate_argnums=(0, 1, 2))
+    state = compiled(*[jax.tree.map(jnp.array, part) for part in state[:3]], 0)
+
+    def run() -> None:
+        nonlocal state
+        state = jax.block_until_ready(compiled(*state))
+
+    return run
+
+
+def measure(title: str, runs: dict[str, Run | None], n_rounds: int) -> None:
+    """Print the median time of each run, and the median of its ratio to ours round by round."""
+    present = {name: run for name, run in runs.items() if run is not None}
+    seconds: dict[str, list[float]] = {name: [] for name in present}
+    for _ in range(n_rounds + 2):
+        for name, run in present.items():
             start = time.perf_counter()
-            run_epoch(jobs[name], optimizers[name])
+            run()
             seconds[name].append(time.perf_counter() - start)
-    rate_rnn.scan = scan
-    own, plain = (values[1:] for values in seconds.values())  # the first round warms up
-    ratios = sorted(b / a for a, b in zip(own, plain, strict=True))
-    weights = [dict(job[0].named_parameters())["recurrent_weights"] for job in jobs.values()]
-    difference = (weights[0] - weights[1]).abs().max().item()
-    print(
-        f"N={n_hidden}: own gradient {median(own) * 1e3:.0f} ms, autograd {median(plain) * 1e3:.0f} ms, "
-        f"ratio {median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f}); "
-        f"weights differ by {difference:.0e} after {n_rounds + 1} epochs"
-    )
+    warm = {name: values[2:] for name, values in seconds.items()}
+    floor = min(("floor, NumPy", "floor, torch"), key=lambda name: median(warm[name]))
+    print(title)
+    for name, values in warm.items():
+        if name.startswith("floor") and name != floor:
+            continue
+        ratios = sorted(other / own for other, own in zip(values, warm["nwbrnn"], strict=True))
+        print(
+            f"  {name:16} {1e3 * median(values):8.1f} ms   {median(ratios):5.2f} times ours "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        )
 
 
 def main() -> None:
@@ -91,9 +197,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, {platform.machine()}, one thread")
-    for n_hidden in (200, 400):
-        measure(n_hidden, args.rounds)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("nwbrnn", "torch", "numpy", "numba"))
+    print(f"{date.today()}, {platform.machine()}, one thread; {versions}")
+    for n_hidden, n_conditions in ((200, 10), (400, 10), (400, 64)):
+        size = (n_hidden, n_conditions)
+        n_rounds = args.rounds if n_conditions == 10 else max(args.rounds // 3, 2)
+        for whole, title in ((False, "time loop, forward and backward"), (True, "training step")):
+            create = create_step if whole else create_loop
+            runs = {
+                "nwbrnn": create(*size, scan),
+                "autograd": create(*size, autograd_scan),
+                "jax": create_jax(*size, whole=whole),
+                "floor, NumPy": create_floor(*size, "numpy", whole=whole),
+                "floor, torch": create_floor(*size, "torch", whole=whole),
+            }
+            measure(f"{title}, {n_hidden} hidden units, {n_conditions} conditions", runs, n_rounds)
+    rate_rnn.scan = scan
 
 
 if __name__ == "__main__":

@@ -59,20 +59,24 @@ def compute_variation(target: Tensor, *, weight: Tensor) -> Tensor:
 
 
 class _WeightedSquares(torch.autograd.Function):
-    """Σ w (p - y)² in two passes over memory each way; autograd would take seven."""
+    """Σ w (p - y)² with one new tensor each way: making them costs more than the sums."""
 
     @staticmethod
     def forward(ctx: Any, predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         difference = predicted - target
-        weighted = difference * weight
-        ctx.save_for_backward(weighted)
-        return (difference * weighted).sum()
+        root = None if bool((weight == 1).all()) else weight.sqrt()
+        if root is not None:
+            difference.mul_(root)
+        ctx.save_for_backward(difference, root)
+        squares: Tensor = torch.linalg.vector_norm(difference).square()
+        return squares
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (weighted,) = ctx.saved_tensors
-        return weighted * (2 * gradient), None, None
+        difference, root = ctx.saved_tensors
+        grad = difference * (2 * gradient)
+        return grad if root is None else grad.mul_(root), None, None
 
 
 def poisson_error(predicted: Tensor, counts: Tensor, *, weight: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ def compute_loss_terms(
         else:
             total = targets.dynamics_total
             terms["dynamics"] = squared_error(read, targets.dynamics, weight=weight, total=total)
-    terms["rate"] = rates.square().mean()
+    terms["rate"] = torch.linalg.vector_norm(rates).square() / rates.numel()
     if smoothness:
         terms["smoothness"] = compute_change(rates).square().mean()
     return terms

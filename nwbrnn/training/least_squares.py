@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from scipy.linalg import blas
 
 Array = NDArray[np.float64]
 Weights = dict[str, NDArray[np.floating]]
@@ -205,22 +206,23 @@ def run_closed_loop(
     counted = _find_transitions(problem.mask)
     coefficients, inverse = regression.coefficients.copy(), regression.inverse.copy()
     state = np.broadcast_to(initial, (n_trials, n_hidden)).copy()
-    features = np.empty((UPDATE_EVERY, n_trials, len(coefficients)))
-    errors = np.empty((UPDATE_EVERY, n_trials, n_hidden))
+    change = np.empty_like(state)
+    features = np.ones((UPDATE_EVERY, n_trials, len(coefficients)))
+    given = np.empty((UPDATE_EVERY, n_trials, n_hidden))
     for begin in range(0, n_time, UPDATE_EVERY):
-        n_steps = min(UPDATE_EVERY, n_time - begin)
-        for step in range(n_steps):
-            t = begin + step
-            row = features[step]
+        steps = slice(begin, min(begin + UPDATE_EVERY, n_time))
+        n_steps = steps.stop - begin
+        features[:n_steps, :, n_hidden:-1] = problem.inputs[steps]
+        for row, current in zip(features[:n_steps], given, strict=False):
             row[:, :n_hidden] = problem.activate(state)
-            row[:, n_hidden:-1] = problem.inputs[t]
-            row[:, -1] = 1.0
-            current = row @ coefficients
-            np.subtract(currents[t], current, out=errors[step])
-            state += problem.alpha * (current - state)
-        block = counted[begin : begin + n_steps]
-        update_recursively(coefficients, inverse, features[:n_steps][block], errors[:n_steps][block])
-    return Regression(coefficients, inverse)
+            np.matmul(row, coefficients, out=current)
+            np.subtract(current, state, out=change)
+            change *= problem.alpha
+            state += change
+        block = counted[steps]
+        errors = (currents[steps] - given[:n_steps])[block]
+        update_recursively(coefficients, inverse, features[:n_steps][block], errors)
+    return Regression(coefficients, np.tril(inverse) + np.tril(inverse, -1).T)
 
 
 def update_recursively(coefficients: Array, inverse: Array, features: Array, errors: Array) -> None:
@@ -231,7 +233,7 @@ def update_recursively(coefficients: Array, inverse: Array, features: Array, err
     coefficients
         Shape (n_features, n_targets).
     inverse
-        P, shape (n_features, n_features), symmetric.
+        P, shape (n_features, n_features), symmetric: only the lower triangle is read and written.
     features
         Shape (n_samples, n_features).
     errors
@@ -239,14 +241,15 @@ def update_recursively(coefficients: Array, inverse: Array, features: Array, err
     """
     if not len(features):
         return
-    projected = features @ inverse
-    innovation = projected @ features.T
+    # BLAS counts columns first: there every array is its own transpose, and the lower triangle the upper one
+    projected = blas.dsymm(1.0, inverse.T, features.T, lower=0)
+    innovation = blas.dgemm(1.0, projected, features.T, trans_a=1)
     innovation[np.diag_indices_from(innovation)] += 1.0
-    factor = np.linalg.cholesky(innovation)
-    gain = scipy.linalg.solve_triangular(factor, projected, lower=True, check_finite=False)
-    whitened = scipy.linalg.solve_triangular(factor, errors, lower=True, check_finite=False)
-    coefficients += gain.T @ whitened
-    inverse -= gain.T @ gain  # a product with itself stays symmetric
+    factor = np.asfortranarray(np.linalg.cholesky(innovation))
+    gain = blas.dtrsm(1.0, factor, projected, side=1, lower=1, trans_a=1, overwrite_b=1)
+    whitened = blas.dtrsm(1.0, factor, errors.T, side=1, lower=1, trans_a=1)
+    blas.dgemm(1.0, whitened, gain, 1.0, coefficients.T, trans_b=1, overwrite_c=1)
+    blas.dsyrk(-1.0, gain, 1.0, inverse.T, lower=0, overwrite_c=1)
 
 
 def _assemble(
