@@ -1,0 +1,157 @@
+"""``nwbrnn fit``: settings, several students, interrupts and what goes on after them."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import nwbrnn
+from nwbrnn.training.checkpoint import Checkpoint
+
+SMALL = ("--epochs", 3, "--hidden", 12, "--bin-size", 0.04)
+
+
+def test_settings_on_the_command_line_are_those_of_a_file(recording, run_cli, tmp_path):
+    out = tmp_path / "fit.nwb"
+    finished = run_cli(
+        "fit", recording.path, "-o", out, *SMALL, "--method", "gradient", "--set", "learn_tau=true",
+        "--set", "nonlinearity=soc", "--set", "initial_state=condition",
+        "--set", "output_importance={FCR: 2}",
+    )  # fmt: skip
+    assert (finished.code, finished.err) == (0, "")
+    stored = nwbrnn.read_fit(out)
+    assert stored.config.method == "gradient"
+    assert stored.config.nonlinearity == "soc"
+    assert stored.config.output_importance == {"FCR": 2.0}
+    assert len(stored.history["train_output"]) == 3
+    assert stored.weights["tau"].shape == (12,)
+    n_conditions = len(set(stored.recorded["condition"].values.tolist()))
+    assert stored.weights["initial_state"].shape == (n_conditions, 12)
+    again = nwbrnn.predict(stored.recorded, stored.weights, stored.config)
+    mask = stored.recorded["mask"].values
+    np.testing.assert_allclose(
+        again["outputs"].values[mask], stored.predicted["outputs"].values[mask], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "tau"), "--set: expected name=value, but got 'tau'"),
+        (("--set", "tau=[1"), "--set: expected a value as in YAML"),
+        (("--set", "taw=1"), "command line: taw: unknown setting"),
+        (("--method", "magic"), "command line: method: .*'auto', 'gradient' or 'least_squares'"),
+        (("--dynamics-weight", "much"), "command line: dynamics_weight"),
+        (("--seeds", 0), "command line: seeds: "),
+    ],
+)
+def test_unsuitable_settings_are_refused(recording, run_cli, tmp_path, arguments, message):
+    finished = run_cli("fit", recording.path, "-o", tmp_path / "fit.nwb", *arguments)
+    assert finished.code == 2
+    assert re.search(message, finished.err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_students_are_ranked_and_come_back_from_the_file(recording, run_cli, tmp_path):
+    out = tmp_path / "fit.nwb"
+    finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--seeds", 3)
+    assert (finished.code, finished.err) == (0, "")
+    assert "Students, the best first" in finished.out
+    assert "mean ± SD" in finished.out
+    stored = nwbrnn.read_fit(out)
+    assert [run.loss for run in stored.runs] == sorted(run.loss for run in stored.runs)
+    assert sorted(run.seed for run in stored.runs) == [0, 1, 2]
+    for run in stored.runs:
+        predicted = nwbrnn.predict(stored.recorded, run.weights, stored.config)
+        scores = nwbrnn.evaluate(stored.recorded, predicted)
+        assert scores.get("output R2").value == pytest.approx(run.scores.get("output R2").value, abs=1e-5)
+        np.testing.assert_allclose(scores.output_r2, run.scores.output_r2, atol=1e-5)
+        assert len(run.history["train_output"]) >= 3
+        assert run.ended == "finished"
+    assert not list(tmp_path.glob("*checkpoint*"))
+
+
+def test_the_dynamics_weight_can_be_left_to_cross_validation(recording, run_cli, tmp_path):
+    out = tmp_path / "fit.nwb"
+    finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--dynamics-weight", "cv")
+    assert (finished.code, finished.err) == (0, "")
+    stored = nwbrnn.read_fit(out)
+    assert f"chose the dynamics weight {stored.config.dynamics_weight:g}" in finished.out
+    errors = json.loads(stored.recorded.attrs["dynamics_weight_errors"])
+    means = {float(weight): np.mean(values) for weight, values in errors.items()}
+    assert min(means, key=means.get) == stored.config.dynamics_weight
+
+
+def test_an_unfinished_fit_is_not_lost_by_mistake(recording, run_cli, tmp_path):
+    out, left = tmp_path / "fit.nwb", tmp_path / "fit.nwb.checkpoint"
+    left.write_bytes(b"something")
+    finished = run_cli("fit", recording.path, "-o", out, *SMALL)
+    assert finished.code == 2
+    assert "expected no unfinished fit" in finished.err
+    assert "--resume" in finished.err
+    assert left.read_bytes() == b"something"
+    finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--resume")
+    assert finished.code == 2
+    assert "damaged or another file" in finished.err
+    finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--overwrite")
+    assert (finished.code, finished.err) == (0, "")
+    assert not left.exists()
+
+
+def test_resume_without_a_checkpoint_is_an_ordinary_fit(recording, run_cli, tmp_path):
+    finished = run_cli("fit", recording.path, "-o", tmp_path / "fit.nwb", *SMALL, "--resume")
+    assert (finished.code, finished.err) == (0, "")
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_the_best_so_far_and_resume_ends_where_an_undisturbed_fit_ends(recording, tmp_path):
+    settings = ["--hidden", "50", "--epochs", "250", "--set", "patience=5000", "--bin-size", "0.02"]
+    code = """
+import sys
+from nwbrnn.training.checkpoint import Checkpoint
+Checkpoint.is_due = lambda self: True
+from nwbrnn.cli.main import main
+sys.argv = {arguments!r}
+main()
+"""
+
+    def start(name, *more):
+        arguments = ["fit", str(recording.path), "-o", str(tmp_path / name), *settings, *more]
+        script = code.format(arguments=["nwbrnn", *arguments])
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", script], **pipes)
+
+    process = start("stopped.nwb")
+    while not (tmp_path / "stopped.nwb.checkpoint").exists():  # training has begun
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped.nwb has the best so far; --resume goes on" in error
+    stopped = nwbrnn.read_fit(tmp_path / "stopped.nwb")
+    assert stopped.best.ended == "interrupted"
+    assert (tmp_path / "stopped.nwb.checkpoint").exists()
+
+    for name, more in (("stopped.nwb", ["--resume"]), ("whole.nwb", [])):
+        process = start(name, *more)
+        _, error = process.communicate(timeout=300)
+        assert (process.returncode, error) == (0, "")
+    resumed, whole = (nwbrnn.read_fit(tmp_path / name) for name in ("stopped.nwb", "whole.nwb"))
+    assert len(stopped.history["train_output"]) < len(whole.history["train_output"])
+    for name, values in whole.weights.items():
+        np.testing.assert_array_equal(resumed.weights[name], values, err_msg=name)
+    assert resumed.history == whole.history
+    assert not (tmp_path / "stopped.nwb.checkpoint").exists()
+
+
+def test_nothing_of_a_checkpoint_is_left_after_a_fit(recording, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoint, "is_due", lambda self: True)
+    finished = run_cli("fit", recording.path, "-o", tmp_path / "fit.nwb", *SMALL)
+    assert (finished.code, finished.err) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["fit.nwb"]

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+import torch
+
+from nwbrnn.models import scan as module
+from nwbrnn.models.scan import activate, scan
+
+SIZES = [(1, 1, 1), (7, 3, 5), (4, 2, 4), (3, 7, 13), (5, 10, 40), (2, 64, 9)]
+NONLINEARITIES = ["tanh", "softplus", "soc"]
+
+
+def create_problem(n_time=7, n_trials=3, n_hidden=5, *, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (n_time, n_trials, n_hidden), (n_hidden, n_hidden), (n_trials, n_hidden)
+    drive, weights, initial = (torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes)
+    keep = torch.rand(n_hidden, generator=generator, dtype=torch.float64)
+    given = drive, weights / n_hidden**0.5, initial, keep
+    return [value.to(dtype).requires_grad_() for value in given]
+
+
+def run_autograd_loop(drive, weights, initial, keep, nonlinearity="tanh"):
+    state, rates = initial, []
+    for step in drive:
+        state = keep * state + activate(state, nonlinearity) @ weights.T + step
+        rates.append(activate(state, nonlinearity))
+    return torch.stack(rates)
+
+
+def compute_gradients(run, problem):
+    rates = run(*problem)
+    seen = torch.randn(rates.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    loss = (rates * seen.to(rates.dtype)).sum()
+    return [rates.detach(), *torch.autograd.grad(loss, problem)]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+def test_rates_and_gradients_equal_an_autograd_loop(monkeypatch, sizes, nonlinearity, compiled):
+    if not compiled:
+        monkeypatch.setattr(module, "_is_compiled", lambda values: False)
+    problem = create_problem(*sizes)
+    fast = compute_gradients(lambda *args: scan(*args, nonlinearity=nonlinearity), problem)
+    slow = compute_gradients(lambda *args: run_autograd_loop(*args, nonlinearity), problem)
+    for got, expected in zip(fast, slow, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+def test_scan_passes_gradcheck(monkeypatch, nonlinearity, compiled):
+    if not compiled:
+        monkeypatch.setattr(module, "_is_compiled", lambda values: False)
+    problem = create_problem(4, 2, 3)
+    assert torch.autograd.gradcheck(lambda *args: scan(*args, nonlinearity=nonlinearity), problem)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_gradients_equal_central_differences(which):
+    problem = create_problem()
+    gradient = torch.autograd.grad(scan(*problem).square().sum(), problem)[which]
+    direction = torch.randn(
+        problem[which].shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64
+    )
+
+    def compute_loss(step):
+        moved = [p.detach() + step * direction if i == which else p.detach() for i, p in enumerate(problem)]
+        return run_autograd_loop(*moved).square().sum().item()
+
+    expected = (compute_loss(1e-5) - compute_loss(-1e-5)) / 2e-5
+    assert (gradient * direction).sum().item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("sizes", [(60, 10, 40), (30, 3, 17)], ids=str)
+def test_float32_is_near_float64(nonlinearity, sizes):
+    single, double = (
+        compute_gradients(
+            lambda *args: scan(*args, nonlinearity=nonlinearity), create_problem(*sizes, dtype=dtype)
+        )
+        for dtype in (torch.float32, torch.float64)
+    )
+    for got, expected in zip(single, double, strict=True):
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-4 * scale)
+
+
+def test_the_tanh_of_float32_is_within_a_millionth():
+    x = torch.linspace(-12, 12, 100_001)
+    drive = x.reshape(1, -1, 1)
+    weights, initial, keep = torch.zeros(1, 1), torch.zeros(len(x), 1), torch.zeros(1)
+    got = scan(drive, weights, initial, keep).flatten().numpy()
+    np.testing.assert_allclose(got, np.tanh(x.numpy().astype(float)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_nan_is_not_lost(dtype, which, nonlinearity):
+    problem = [value.detach() for value in create_problem(5, 2, 6, dtype=dtype)]
+    problem[which][(0,) * problem[which].ndim] = float("nan")
+    assert scan(*problem, nonlinearity=nonlinearity)[-1].isnan().any()
+
+
+def test_layouts_in_memory_do_not_matter():
+    drive, weights, initial, keep = (value.detach() for value in create_problem(6, 4, 5))
+    strided = [
+        drive.transpose(0, 1).contiguous().transpose(0, 1),
+        weights.T.contiguous().T,
+        initial[:1].expand(4, -1),
+        torch.stack([keep, keep], dim=1)[:, 0],
+    ]
+    initial = initial[:1].repeat(4, 1)
+    expected, got = [], []
+    for given, found in (([drive, weights, initial, keep], expected), (strided, got)):
+        leaves = [value.requires_grad_() for value in given]
+        rates = scan(*leaves)
+        seen = torch.arange(rates.numel(), dtype=torch.float64).reshape(4, 6, 5).transpose(0, 1)
+        found += [rates, *torch.autograd.grad((rates * seen).sum(), leaves)]
+    for one, other in zip(expected, got, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_scan_leaves_its_arguments_alone():
+    problem = create_problem()
+    before = [p.detach().clone() for p in problem]
+    scan(*problem).sum().backward()
+    for now, then in zip(problem, before, strict=True):
+        torch.testing.assert_close(now.detach(), then, rtol=0, atol=0)
+
+
+def test_scan_refuses_a_second_derivative():
+    problem = create_problem()
+    loss = scan(*problem).square().sum()
+    (gradient,) = torch.autograd.grad(loss, problem[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_scan_on_a_gpu_agrees_with_the_cpu(nonlinearity):
+    found = []
+    for device in ("cpu", "cuda"):
+        problem = [value.detach().to(device).requires_grad_() for value in create_problem(30, 4, 16)]
+        rates = scan(*problem, nonlinearity=nonlinearity)
+        found.append([rates, *torch.autograd.grad(rates.square().sum(), problem)])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-9, atol=1e-9)
