@@ -30,6 +30,7 @@ unit: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/recursive_least_squares.py
 	$(BIN)/python benchmarks/envelope.py
 	$(BIN)/python benchmarks/session.py
 	$(BIN)/python benchmarks/streaming.py

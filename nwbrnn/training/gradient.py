@@ -181,7 +181,7 @@ def _run_epoch(descent: _Descent, batches: Batches) -> dict[str, float] | None:
     losses: dict[str, float] = {}
     if held is not None:  # before the step, so that history pairs losses of the same weights
         with torch.no_grad():
-            losses |= _name("validation", _compare(model, held))
+            losses |= _name("validation", _compare(model, held, penalty=0.0))
         _check_finite(losses, descent)
         descent.keep_if_better(losses["validation_total"])
         if descent.epoch - descent.best_epoch >= config.patience:
@@ -202,7 +202,7 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
         shape = (*batch.inputs.shape[:2], config.hidden)
         noise = config.noise * torch.randn(shape, generator=descent.noise).to(batch.inputs)
     optimizer.zero_grad()
-    terms = _compare(model, batch, noise=noise)
+    terms = _compare(model, batch, penalty=config.weight_penalty, noise=noise)
     terms["total"].backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     if torch.isfinite(terms["total"]) and not torch.isfinite(norm):
@@ -219,14 +219,20 @@ def compare(model: RateRNN, batches: Batches, config: FitConfig) -> dict[str, fl
     """Return all losses by name, with ``train_total`` and ``validation_total``, of a run without noise."""
     losses: dict[str, float] = {}
     with torch.no_grad():
-        for prefix, batch in zip(("train", "validation"), batches, strict=True):
+        penalties = config.weight_penalty, 0.0
+        for prefix, batch, penalty in zip(("train", "validation"), batches, penalties, strict=True):
             if batch is not None:
-                losses |= _name(prefix, _compare(model, batch))
+                losses |= _name(prefix, _compare(model, batch, penalty=penalty))
     return losses
 
 
-def _compare(model: RateRNN, batch: Batch, *, noise: Tensor | None = None) -> dict[str, Tensor]:
-    """Run the network and return its loss terms, with their weighted sum and penalty as ``total``."""
+def _compare(
+    model: RateRNN, batch: Batch, *, penalty: float, noise: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Run the network and return its loss terms, and as ``total`` their weighted sum with a weight penalty.
+
+    On validation trials the penalty is 0: it would choose small weights rather than good ones.
+    """
     config = model.config
     outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
     terms = compute_loss_terms(outputs, rates, batch.targets, smoothness=config.smoothness_penalty > 0)
@@ -237,7 +243,7 @@ def _compare(model: RateRNN, batch: Batch, *, noise: Tensor | None = None) -> di
         "smoothness": config.smoothness_penalty,
     }
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
-    total = config.weight_penalty * squares
+    total = penalty * squares
     # terms without weight are only logged: their gradient is not worth computing
     for name, term in terms.items():
         if weights[name]:
