@@ -60,7 +60,16 @@ def test_example_can_be_repeated():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "reading.md", "architecture.md", "nwb_export.md", "results.md"]
+    "name",
+    [
+        "README.md",
+        "reading.md",
+        "architecture.md",
+        "nwb_export.md",
+        "performance.md",
+        "results.md",
+        "training.md",
+    ],
 )
 def test_links_of_the_documents_lead_somewhere(name):
     path = ROOT / name if name == "README.md" else ROOT / "docs" / name
