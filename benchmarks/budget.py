@@ -4,8 +4,8 @@ For each seed a teacher of 200 neurons and 16 directions; every other direction 
 neurons are sampled. First the default fit, with the time it takes. Then every method gets the same wall time
 on one thread: its number of epochs is set so that the learning rate has come down when the time is over
 (patience may end it earlier). Peers: the same gradient fit with the loop one would write for torch's
-autograd, and a reservoir of reservoirpy (skipped where it is not installed) with a ridge readout, which has no
-use for more time. Scores are R2 on condition averages; those of neurons are medians.
+autograd, and a reservoir of reservoirpy (skipped where it is not installed) with a ridge readout, which has
+no use for more time. Scores are R2 on condition averages; those of neurons are medians.
 
     OMP_NUM_THREADS=1 python benchmarks/budget.py --seeds 5 --seconds 15 60
 """
