@@ -177,7 +177,7 @@ def _print_end(result: "FitResult", output: Path) -> None:
         )
     n_epochs = len(best.history["train_output"])
     score = best.scores.get("output R2").value
-    text = f"Wrote {output} after {n_epochs} epochs: output R2 {score:.3f} on held-out trials."
+    text = f"Wrote {output} after {n_epochs} passes and epochs: output R2 {score:.3f} on held-out trials."
     console.print(text, markup=False)
 
 
