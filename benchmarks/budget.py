@@ -11,15 +11,12 @@ no use for more time. Scores are R2 on condition averages; those of neurons are 
 """
 
 import argparse
-import os
-import platform
 import time
 from contextlib import contextmanager
-from datetime import date
-from importlib.metadata import version
 
-os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+from timing import print_versions  # first: it sets the number of threads
 
+# isort: split
 import numpy as np
 import xarray as xr
 from epoch import autograd_scan
@@ -138,8 +135,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seconds", type=float, nargs="*", default=[15.0, 60.0])
     args = parser.parse_args()
-    versions = ", ".join(f"{name} {version(name)}" for name in ("nwbrnn", "torch", "numpy"))
-    print(f"{date.today()}, {platform.machine()}, one thread; {versions}", flush=True)
+    print_versions("torch", "numpy")
     rows: dict[str, list[list[float]]] = {}
     for seed in range(args.seeds):
         run_seed(seed, args.seconds, rows)

@@ -10,19 +10,11 @@ NumPy and torch.
 """
 
 import argparse
-import os
-import platform
-import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
-from statistics import median
 
-os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # jax cannot be told otherwise
+from timing import Run, measure, print_versions  # first: it sets the number of threads
 
+# isort: split
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,8 +26,6 @@ from nwbrnn.models.scan import scan
 
 N_TIME, N_TARGETS, N_OUTPUTS, N_INPUTS, ALPHA = 600, 200, 8, 3, 0.1
 LEARNING_RATE = 1e-3
-
-Run = Callable[[], object]
 
 
 def autograd_scan(
@@ -170,35 +160,12 @@ def create_jax(n_hidden: int, n_conditions: int, *, whole: bool) -> Run | None:
     return run
 
 
-def measure(title: str, runs: dict[str, Run | None], n_rounds: int) -> None:
-    """Print the median time of each run, and the median of its ratio to ours round by round."""
-    present = {name: run for name, run in runs.items() if run is not None}
-    seconds: dict[str, list[float]] = {name: [] for name in present}
-    for _ in range(n_rounds + 2):
-        for name, run in present.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    warm = {name: values[2:] for name, values in seconds.items()}
-    floor = min(("floor, NumPy", "floor, torch"), key=lambda name: median(warm[name]))
-    print(title)
-    for name, values in warm.items():
-        if name.startswith("floor") and name != floor:
-            continue
-        ratios = sorted(other / own for other, own in zip(values, warm["nwbrnn"], strict=True))
-        print(
-            f"  {name:16} {1e3 * median(values):8.1f} ms   {median(ratios):5.2f} times ours "
-            f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("nwbrnn", "torch", "numpy", "numba"))
-    print(f"{date.today()}, {platform.machine()}, one thread; {versions}")
+    print_versions("torch", "numpy", "numba")
     for n_hidden, n_conditions in ((200, 10), (400, 10), (400, 64)):
         size = (n_hidden, n_conditions)
         n_rounds = args.rounds if n_conditions == 10 else max(args.rounds // 3, 2)

@@ -9,19 +9,10 @@ with jax.lax.scan, float32, compiled (skipped where jax is not installed).
 """
 
 import argparse
-import os
-import platform
-import time
-from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
-from statistics import median
 
-os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # jax cannot be told otherwise
+from timing import Run, measure, print_versions  # first: it sets the number of threads
 
+# isort: split
 import numpy as np
 
 from nwbrnn.training.least_squares import LinearProblem, Regression, run_closed_loop
@@ -68,9 +59,7 @@ def run_textbook(problem: LinearProblem, currents: np.ndarray, initial: np.ndarr
     return coefficients
 
 
-def create_jax(
-    problem: LinearProblem, currents: np.ndarray, initial: np.ndarray
-) -> Callable[[], object] | None:
+def create_jax(problem: LinearProblem, currents: np.ndarray, initial: np.ndarray) -> Run | None:
     """Return the pass with jax, or ``None`` without it."""
     try:
         import jax
@@ -102,41 +91,25 @@ def create_jax(
     return lambda: jax.block_until_ready(run(*data))
 
 
-def measure(n_hidden: int, n_rounds: int) -> None:
-    """Print the median times, and the ratios to ours round by round."""
+def create_runs(n_hidden: int) -> dict[str, Run | None]:
+    """Return the pass by each method."""
     job = create_problem(n_hidden)
     n_features = n_hidden + N_INPUTS + 1
     start = Regression(np.zeros((n_features, n_hidden)), np.eye(n_features) / RIDGE)
-    runs: dict[str, Callable[[], object] | None] = {
+    return {
         "nwbrnn": lambda: run_closed_loop(job[0], start, job[1], job[2]),
         "textbook NumPy": lambda: run_textbook(*job),
         "jax": create_jax(*job),
     }
-    present = {name: run for name, run in runs.items() if run is not None}
-    seconds: dict[str, list[float]] = {name: [] for name in present}
-    for _ in range(n_rounds + 1):
-        for name, run in present.items():
-            begin = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - begin)
-    print(f"one pass, {n_hidden} hidden units")
-    own = seconds["nwbrnn"][1:]
-    for name, values in seconds.items():
-        ratios = sorted(other / mine for other, mine in zip(values[1:], own, strict=True))
-        print(
-            f"  {name:16} {median(values[1:]):8.3f} s   {median(ratios):5.1f} times ours "
-            f"({ratios[0]:.1f} to {ratios[-1]:.1f})"
-        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    versions = ", ".join(f"{name} {version(name)}" for name in ("nwbrnn", "numpy", "scipy"))
-    print(f"{date.today()}, {platform.machine()}, one thread; {versions}")
+    print_versions("numpy", "scipy")
     for n_hidden in (200, 400):
-        measure(n_hidden, args.rounds)
+        measure(f"one pass, {n_hidden} hidden units", create_runs(n_hidden), args.rounds)
 
 
 if __name__ == "__main__":

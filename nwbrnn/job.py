@@ -1,7 +1,6 @@
 """The main job: Dataset in, fitted and scored student out."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from nwbrnn.evaluation import evaluate
 from nwbrnn.preprocessing import prepare
 from nwbrnn.result import FitResult, Run
 from nwbrnn.training import (
+    Progress,
     Task,
     Trained,
     choose_dynamics_weight,
@@ -21,8 +21,6 @@ from nwbrnn.training import (
     train,
     train_all,
 )
-
-Progress = Callable[[int, dict[str, float]], None]
 
 
 def fit(
@@ -78,7 +76,7 @@ def fit(
     if config.seeds == 1:
         trained = {0: train(recorded, configs[0], progress=progress, checkpoint=checkpoint, resume=resume)}
     else:
-        files = [list_checkpoints(checkpoint, config)[i] if checkpoint else None for i in range(config.seeds)]
+        files = list_checkpoints(checkpoint, config) if checkpoint else [None] * config.seeds
         tasks = [Task(recorded, c, file, resume) for c, file in zip(configs, files, strict=True)]
         trained = train_all(tasks, progress=progress)
     runs = [_finish(recorded, one, configs[number]) for number, one in sorted(trained.items())]

@@ -143,9 +143,6 @@ def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) 
             f"{present[0]}: expected no unfinished fit, but there is one; "
             "go on with --resume, or start again with --overwrite"
         )
-    if not resume:
-        for path in present:
-            path.unlink()
     return overwrite or (resume and bool(present))  # what an interrupt wrote may be replaced
 
 
@@ -168,7 +165,7 @@ def _print_runs(result: "FitResult") -> None:
 def _print_end(result: "FitResult", output: Path) -> None:
     """Print where the result is, and what is to be known of it."""
     best = result.best
-    if result.config.dynamics_weight != 0 and "dynamics_weight_errors" in result.recorded.attrs:
+    if "dynamics_weight_errors" in result.recorded.attrs:
         console.print(f"Cross-validation chose the dynamics weight {result.config.dynamics_weight:g}.")
     if best.free_run > STRAYS:
         console.print(

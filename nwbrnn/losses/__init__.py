@@ -1,6 +1,6 @@
 """Errors and penalties as pure functions of tensors."""
 
-from nwbrnn.losses.errors import compute_variation, poisson_error, squared_error
+from nwbrnn.losses.errors import compute_null_deviance, compute_variation, poisson_error, squared_error
 from nwbrnn.losses.terms import (
     LOG_RANGE,
     Targets,
@@ -15,6 +15,7 @@ __all__ = [
     "Targets",
     "compute_change",
     "compute_loss_terms",
+    "compute_null_deviance",
     "compute_variation",
     "expect_counts",
     "keep_rates",

@@ -49,10 +49,7 @@ def compute_variation(target: Tensor, *, weight: Tensor) -> Tensor:
     ValueError
         If it is 0.
     """
-    weight = weight.expand_as(target)
-    counted = weight.sum(dim=(0, 1)).clamp(min=torch.finfo(target.dtype).tiny)
-    mean = (target * weight).sum(dim=(0, 1)) / counted
-    total = ((target - mean).square() * weight).sum()
+    total = ((target - _compute_mean(target, weight)).square() * weight).sum()
     if not total > 0:
         raise ValueError("target: expected values that vary, but they are constant inside the mask")
     return total
@@ -79,7 +76,9 @@ class _WeightedSquares(torch.autograd.Function):
         return grad if root is None else grad.mul_(root), None, None
 
 
-def poisson_error(predicted: Tensor, counts: Tensor, *, weight: Tensor) -> Tensor:
+def poisson_error(
+    predicted: Tensor, counts: Tensor, *, weight: Tensor, total: Tensor | None = None
+) -> Tensor:
     """Poisson deviance of spike counts over that of a constant rate: 1 - pseudo-R².
 
     Parameters
@@ -90,6 +89,8 @@ def poisson_error(predicted: Tensor, counts: Tensor, *, weight: Tensor) -> Tenso
         Spikes per bin; averages over trials are allowed; same shape.
     weight
         How much each value counts, shape (n_trials, n_time, n_units) or (n_trials, n_time, 1).
+    total
+        What :func:`compute_null_deviance` returned for these counts and weight; computed if not given.
 
     Returns
     -------
@@ -106,13 +107,29 @@ def poisson_error(predicted: Tensor, counts: Tensor, *, weight: Tensor) -> Tenso
     .. [1] Cameron & Windmeijer 1997, J. Econometrics, doi:10.1016/S0304-4076(96)01818-0.
     """
     _check_shapes(predicted, counts, weight)
-    weight = weight.expand_as(counts)
-    counted = weight.sum(dim=(0, 1)).clamp(min=torch.finfo(predicted.dtype).tiny)
-    mean = (counts * weight).sum(dim=(0, 1)) / counted
-    null = _deviance(mean, counts, weight)
-    if not null > torch.finfo(predicted.dtype).eps * weight.sum():
+    if total is None:
+        total = compute_null_deviance(counts, weight=weight)
+    return _deviance(predicted, counts, weight) / total
+
+
+def compute_null_deviance(counts: Tensor, *, weight: Tensor) -> Tensor:
+    """Return half the weighted Poisson deviance of each unit's mean count, summed over units.
+
+    Raises
+    ------
+    ValueError
+        If it is 0.
+    """
+    total = _deviance(_compute_mean(counts, weight), counts, weight)
+    if not total > torch.finfo(counts.dtype).eps * weight.expand_as(counts).sum():
         raise ValueError("counts: expected values that vary, but they are constant inside the mask")
-    return _deviance(predicted, counts, weight) / null
+    return total
+
+
+def _compute_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean of each channel, shape (n_channels,); 0 where nothing counts."""
+    counted = weight.expand_as(values).sum(dim=(0, 1))
+    return (values * weight).sum(dim=(0, 1)) / counted.clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def _deviance(expected: Tensor, counts: Tensor, weight: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nwbrnn.config import Nonlinearity
-from nwbrnn.losses.errors import compute_variation, poisson_error, squared_error
+from nwbrnn.losses.errors import compute_null_deviance, compute_variation, poisson_error, squared_error
 
 LossTerms = dict[str, Tensor]
 """Scalar terms by name, unweighted; see :func:`compute_loss_terms`."""
@@ -51,8 +51,9 @@ class Targets:
 
     @cached_property
     def dynamics_total(self) -> Tensor:
-        """The variation of the dynamics, which scales their error."""
-        return compute_variation(self.dynamics, weight=self.dynamics_weight)
+        """The variation or null deviance of the dynamics, which scales their error."""
+        compute = compute_null_deviance if self.counts else compute_variation
+        return compute(self.dynamics, weight=self.dynamics_weight)
 
 
 LOG_RANGE = 3.0  # rates of tanh in (-1, 1) span expected counts from 1/20 to 20 times the mean
@@ -136,12 +137,10 @@ def compute_loss_terms(
     n_sampled = targets.dynamics.shape[-1]
     if n_sampled:
         read = targets.read_dynamics(_Leading.apply(rates, n_sampled))  # type: ignore[no-untyped-call]
-        weight = targets.dynamics_weight
-        if targets.counts:
-            terms["dynamics"] = poisson_error(read, targets.dynamics, weight=weight)
-        else:
-            total = targets.dynamics_total
-            terms["dynamics"] = squared_error(read, targets.dynamics, weight=weight, total=total)
+        error = poisson_error if targets.counts else squared_error
+        terms["dynamics"] = error(
+            read, targets.dynamics, weight=targets.dynamics_weight, total=targets.dynamics_total
+        )
     terms["rate"] = torch.linalg.vector_norm(rates).square() / rates.numel()
     if smoothness:
         terms["smoothness"] = compute_change(rates).square().mean()

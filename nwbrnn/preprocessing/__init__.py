@@ -7,7 +7,7 @@ from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.prepare import prepare
 from nwbrnn.preprocessing.selection import choose_sampled, select_units
 from nwbrnn.preprocessing.smoothing import smooth_counts, smooth_spikes
-from nwbrnn.preprocessing.splits import split_conditions, split_trials
+from nwbrnn.preprocessing.splits import find_conditions, split_conditions, split_trials
 
 __all__ = [
     "apply_neural_lag",
@@ -15,6 +15,7 @@ __all__ = [
     "choose_sampled",
     "compute_envelope",
     "extract_envelope",
+    "find_conditions",
     "prepare",
     "scale_outputs",
     "select_units",

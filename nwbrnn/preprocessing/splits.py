@@ -85,3 +85,9 @@ def split_conditions(
     split = ds["split"].values.astype("<U10")
     split[np.isin(labels, list(held_out))] = "test"
     return ds.assign_coords(split=(TRIAL, split))
+
+
+def find_conditions(ds: xr.Dataset) -> list[str]:
+    """Return the conditions of the training trials in the order of their first appearance."""
+    labels = ds["condition"].values[ds["split"].values == "train"]
+    return list(dict.fromkeys(labels.tolist()))

@@ -13,7 +13,7 @@ from torch import Tensor
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.losses import LOG_RANGE, Targets, compute_change, expect_counts, keep_rates
-from nwbrnn.preprocessing import average_conditions
+from nwbrnn.preprocessing import average_conditions, find_conditions
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,3 @@ def _guess_hidden(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating
         return normalize_rates(sampled)
     relative = np.maximum(sampled["rates"].values / sampled["rate_offset"].values, np.exp(-LOG_RANGE))
     return np.asarray(relative - 1 if config.nonlinearity == "soc" else np.log(relative) / LOG_RANGE)
-
-
-def find_conditions(ds: xr.Dataset) -> list[str]:
-    """Return the conditions of the training trials in the order of their first appearance."""
-    labels = ds["condition"].values[ds["split"].values == "train"]
-    return list(dict.fromkeys(labels.tolist()))

@@ -49,6 +49,11 @@ class Checkpoint:
         """Count from now: the first state is not worth writing."""
         self._written = time.monotonic()
 
+    @property
+    def _temporary(self) -> Path:
+        """One name for all writes: what a kill leaves is found again, and removed on reading."""
+        return self.path.with_name(f".{self.path.name}.part")
+
     def is_due(self) -> bool:
         """Return whether the last state is older than the interval."""
         return time.monotonic() - self._written >= self.interval
@@ -63,15 +68,14 @@ class Checkpoint:
         """
         header = {_KEY: json.dumps({"layout": _LAYOUT, "fingerprint": self.fingerprint, **about})}
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
-        temporary = self.path.with_name(f".{self.path.name}.part")  # one name: leftovers are overwritten
         try:
-            with temporary.open("wb") as file:
+            with self._temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self.path)
+            self._temporary.replace(self.path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)
             raise ExportError(
                 f"{self.path}: the checkpoint cannot be written ({error.strerror}); "
                 "make room, or write elsewhere"
@@ -86,6 +90,7 @@ class Checkpoint:
         ConfigError
             If the file is damaged, or of other settings or data.
         """
+        self._temporary.unlink(missing_ok=True)
         if not self.path.exists():
             return None
         remedy = "remove it to start again"

@@ -1,6 +1,5 @@
 """The weight of the dynamics loss, chosen by cross-validation."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
+from nwbrnn.training.gradient import Progress
 from nwbrnn.training.parallel import Task, train_all
 
 CANDIDATES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -22,9 +22,7 @@ class Choice(NamedTuple):
     errors: dict[float, list[float]]
 
 
-def choose_dynamics_weight(
-    ds: xr.Dataset, config: FitConfig, *, progress: Callable[[int, dict[str, float]], None] | None = None
-) -> Choice:
+def choose_dynamics_weight(ds: xr.Dataset, config: FitConfig, *, progress: Progress | None = None) -> Choice:
     """Choose the weight of the dynamics loss with which left-out outputs are predicted best.
 
     What is not in the test split is divided into three parts, by whole conditions if the test split has whole

@@ -167,7 +167,7 @@ def _run(
             if checkpoint is not None and (ended == "interrupted" or checkpoint.is_due()):
                 descent.write(checkpoint)
     final = compare(descent.model, batches, config)  # nothing has seen the last step yet
-    _check_finite({name: final[name] for name in final}, descent)
+    _check_finite(final, descent)
     if batches[1] is None:
         descent.best_loss = math.inf  # then the last parameters are the best
     descent.keep_if_better(final["validation_total" if batches[1] is not None else "train_total"])

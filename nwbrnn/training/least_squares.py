@@ -264,7 +264,7 @@ def _assemble(
     coefficients = regression.coefficients
     rates = _run(problem, coefficients, initial)
     counted = problem.mask
-    features = _stack_features(rates, np.empty((*rates.shape[:2], 0)))[counted]
+    features = _stack_features(rates, problem.inputs[..., :0])[counted]
     gram = features.T @ features
     gram[np.diag_indices_from(gram)] += ridge
     readout = scipy.linalg.solve(gram, features.T @ problem.outputs[counted], assume_a="pos")

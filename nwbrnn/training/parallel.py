@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import joblib
 import xarray as xr
 
 from nwbrnn.config import FitConfig
+from nwbrnn.training.gradient import Progress
 from nwbrnn.training.student import Trained, train
 
 
@@ -22,9 +23,7 @@ class Task(NamedTuple):
     resume: bool = False
 
 
-def train_all(
-    tasks: Sequence[Task], *, progress: Callable[[int, dict[str, float]], None] | None = None
-) -> dict[int, Trained]:
+def train_all(tasks: Sequence[Task], *, progress: Progress | None = None) -> dict[int, Trained]:
     """Train students side by side.
 
     Parameters

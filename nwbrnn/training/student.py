@@ -14,8 +14,9 @@ from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.models import RateRNN
 from nwbrnn.models.scan import activate, invert
+from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import Ended
-from nwbrnn.training.batches import create_batch, find_conditions
+from nwbrnn.training.batches import create_batch
 from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint
 from nwbrnn.training.gradient import Batches, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
@@ -93,8 +94,9 @@ def train(
         history: History = {}
         ended: Ended = "finished"
         resumed = keeper is not None and keeper.path.exists()
-        if config.method != "gradient" and not _list_limits(config) and not resumed:
-            history = _start_by_least_squares(model, batches, config, progress)
+        if config.method != "gradient" and not _list_limits(config):
+            # on a resume, too, but silently: a retry would begin again from there
+            history = _start_by_least_squares(model, batches, config, None if resumed else progress)
         if config.method != "least_squares":
             history, ended = descend(
                 model, batches, config, history=history, progress=progress, checkpoint=keeper

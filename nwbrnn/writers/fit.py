@@ -20,6 +20,7 @@ from pynwb.file import Subject
 from pynwb.misc import Units
 
 from nwbrnn.errors import ExportError, ReadError
+from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import COORDINATES, TRIAL, UNIT
 from nwbrnn.storage import Source, find_source, open_nwb
@@ -301,9 +302,8 @@ def _explain_start(result: FitResult) -> str:
         return "x before the first bin; of sampled units it follows from the first recorded rate instead"
     if result.config.initial_state == "learned":
         return "x before the first bin"
-    train = result.recorded["split"].values == "train"
-    labels = dict.fromkeys(result.recorded["condition"].values[train].tolist())
-    return f"x before the first bin, one column for each condition: {', '.join(labels)}; others: their mean"
+    labels = ", ".join(find_conditions(result.recorded))
+    return f"x before the first bin, one column for each condition: {labels}; others: their mean"
 
 
 def _find_sampled(result: FitResult) -> list[int]:

@@ -235,3 +235,29 @@ def test_an_interrupt_from_the_keyboard_ends_cleanly(tmp_path):
     assert "ended interrupted" in process.communicate(timeout=60)[0]
     assert process.returncode == 0
     assert (tmp_path / "fit.checkpoint").exists()
+
+
+def test_a_retry_after_a_resume_starts_where_a_retry_without_one_starts(tmp_path, monkeypatch):
+    original, path = torch.nn.utils.clip_grad_norm_, tmp_path / "fit.checkpoint"
+    changes = {"method": "auto", "retry": True, "learning_rate": 0.04, "patience": 1000}
+    n_passes = len(run(**changes).history["train_total"]) - 12
+    run(path, stop_after=n_passes + 2, **changes)
+    found = []
+    for fail_at, given in ((7, {}), (4, {"path": path, "resume": True})):  # epoch 6 in both
+        calls = []
+
+        def break_once(parameters, limit, calls=calls, fail_at=fail_at):
+            calls.append(1)
+            return original(parameters, limit) * (float("nan") if len(calls) == fail_at else 1)
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", break_once)
+        with pytest.warns(UserWarning, match="diverged at epoch 6"):
+            found.append(run(**given, **changes))
+    assert_same(*found)
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path):
+    path = tmp_path / "fit.checkpoint"
+    (tmp_path / ".fit.checkpoint.part").write_bytes(b"half")
+    run(path, stop_after=3)
+    assert [p.name for p in tmp_path.iterdir()] == ["fit.checkpoint"]
