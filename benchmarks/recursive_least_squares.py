@@ -35,6 +35,7 @@ def create_problem(n_hidden: int) -> tuple[LinearProblem, np.ndarray, np.ndarray
         sampled=np.empty((N_TIME, N_CONDITIONS, 0)),
         outputs=np.empty((N_TIME, N_CONDITIONS, 0)),
         mask=np.ones((N_TIME, N_CONDITIONS), dtype=bool),
+        output_mask=np.ones((N_TIME, N_CONDITIONS), dtype=bool),
         alpha=np.full(n_hidden, ALPHA),
         activate=np.tanh,
         invert=np.arctanh,

@@ -126,9 +126,13 @@ class FitConfig(_Settings):
     noise: float = Field(0.0, ge=0, description="standard deviation of the training noise")
 
     # the loss
-    sampled: int | float = Field(0.25, ge=0, description="sampled neurons: a number, or a fraction < 1")
+    sampled: int | float | Literal["all"] = Field(
+        0.25, description="sampled neurons: a number, a fraction < 1, a percentage such as '25%', or 'all'"
+    )
     dynamics_weight: float | Literal["cv"] = Field(
-        1.0, description="lambda; 0 trains on the output only, 'cv' chooses it by cross-validation"
+        1.0,
+        description="lambda; 0 trains on the output only, 'cv' chooses it, and the number of epochs, by "
+        "cross-validation",
     )
     dynamics_error: Literal["squared", "poisson"] = Field(
         "squared", description="error of the sampled neurons: of their rates, or of their spike counts"
@@ -142,8 +146,9 @@ class FitConfig(_Settings):
     unit_importance: dict[str, float] = Field(
         {}, description="sampled unit -> factor of its error; 1 where not given"
     )
-    weight_penalty: float = Field(
-        1e-3, ge=0, description="times the sum of the squared recurrent and output weights"
+    weight_penalty: float | Literal["cv"] = Field(
+        1e-3,
+        description="times the sum of the squared recurrent and output weights; 'cv' as for dynamics_weight",
     )
     rate_penalty: float = Field(0.0, ge=0, description="times the mean squared hidden rate")
     smoothness_penalty: float = Field(
@@ -158,11 +163,17 @@ class FitConfig(_Settings):
     learning_rate: float = Field(3e-3, gt=0, description="of Adam")
     max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
     patience: int = Field(150, ge=1, description="epochs without a better validation loss before stopping")
+    stop_after: int | None = Field(
+        None, ge=0, description="stop after so many epochs, whatever the validation loss says"
+    )
     retry: bool = Field(False, description="start a diverged fit once more, with a quarter of the step")
     precision: Literal["float32", "float64", "bfloat16"] = Field(
         "float32", description="of the arithmetic; bfloat16 is for GPUs"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    processes: int | None = Field(
+        None, ge=1, description="for several seeds and cross-validation; by default one for each core"
+    )
     seed: int = Field(0, ge=0, description="of the split, the sampled neurons and the initial weights")
     seeds: int = Field(1, ge=1, le=1000, description="students, from seed on, alike but for their weights")
 
@@ -171,7 +182,15 @@ class FitConfig(_Settings):
     test: float = Field(0.25, gt=0, lt=1, description="fraction of each condition's trials held out")
     validation: float = Field(0.1, ge=0, lt=1, description="fraction used for early stopping")
     held_out_conditions: tuple[str, ...] = Field(
-        (), description="conditions held out altogether, instead of trials"
+        (), description="conditions held out, instead of trials of every condition"
+    )
+    held_out: Literal["condition", "outputs"] = Field(
+        "condition",
+        description="of these conditions: everything, or only the outputs, their neurons are trained on",
+    )
+    train_until: float | None = Field(None, description="bins after this time are not trained on [s]")
+    train_trials: int | None = Field(
+        None, ge=1, description="trials of each condition to train on, at most; others are left out"
     )
     min_rate: float = Field(1.0, ge=0, description="slower units are left out [Hz]")
     neural_lag: float = Field(0.0, description="neurons precede the outputs by this time [s]")
@@ -179,15 +198,49 @@ class FitConfig(_Settings):
     @property
     def dynamics_factor(self) -> float:
         """``dynamics_weight`` as a number."""
-        if self.dynamics_weight == "cv":
-            raise ValueError("expected dynamics_weight to be chosen before training, but it is still 'cv'")
-        return self.dynamics_weight
+        return self._get_number("dynamics_weight")
 
-    @field_validator("dynamics_weight")
+    @property
+    def penalty_factor(self) -> float:
+        """``weight_penalty`` as a number."""
+        return self._get_number("weight_penalty")
+
+    def _get_number(self, name: str) -> float:
+        value = getattr(self, name)
+        if value == "cv":
+            raise ValueError(f"expected {name} to be chosen before training, but it is still 'cv'")
+        return float(value)
+
+    @field_validator("dynamics_weight", "weight_penalty")
     @classmethod
     def _refuse_negative(cls, value: Any) -> Any:
         if not isinstance(value, str) and value < 0:
             raise ValueError("expected a number greater than or equal to 0, or 'cv'")
+        return value
+
+    @field_validator("sampled", mode="before")
+    @classmethod
+    def _read_percentage(cls, value: Any) -> Any:
+        """Take 25% as 0.25, 100% as all, and numbers that are written as text as numbers."""
+        if not isinstance(value, str) or value == "all":
+            return value
+        text = value.strip()
+        try:
+            number = float(text.removesuffix("%"))
+            number = int(number) if number.is_integer() else number
+        except ValueError:
+            raise ValueError("expected a number, a percentage or 'all'") from None
+        if not text.endswith("%"):
+            return number
+        if not 0 <= number <= 100:
+            raise ValueError("expected a percentage from 0 to 100")
+        return "all" if number == 100 else number / 100
+
+    @field_validator("sampled")
+    @classmethod
+    def _check_sampled(cls, value: Any) -> Any:
+        if value != "all" and (value < 0 or (value >= 1 and value != int(value))):
+            raise ValueError("expected a whole number of 0 or more, or a fraction below 1")
         return value
 
     @field_validator("output_importance", "unit_importance", mode="before")
@@ -207,10 +260,6 @@ class FitConfig(_Settings):
     def _check_fractions(self) -> Self:
         if self.test + self.validation >= 1:
             raise ValueError("test + validation: expected less than 1, so that trials are left to train")
-        if self.sampled >= 1 and self.sampled != int(self.sampled):
-            raise ValueError(
-                f"sampled: expected a whole number or a fraction below 1, but got {self.sampled}"
-            )
         return self
 
     @model_validator(mode="after")
@@ -222,6 +271,44 @@ class FitConfig(_Settings):
         if self.dynamics_of == "derivative" and self.dynamics_error == "poisson":
             raise ValueError("dynamics_of: expected 'rates' with a Poisson error; counts have no derivative")
         return self
+
+
+class SweepConfig(_Settings):
+    """The grid of a sweep: every combination is one cell."""
+
+    sampled: tuple[int | float | str, ...] = Field(
+        (0, 5, 10, 20, 50, "100%"),
+        min_length=1,
+        description="numbers of sampled neurons, as FitConfig.sampled",
+    )
+    seeds: int = Field(10, ge=1, le=1000, description="students of each combination, from seed 0 on")
+    held_out: Literal["trials", "condition", "outputs", "between"] = Field(
+        "trials",
+        description="what is tested: trials of each condition; each condition in turn, all of it or only its "
+        "outputs; or every other condition at once",
+    )
+    vary: dict[str, tuple[Any, ...]] = Field({}, description="further settings of a fit -> values")
+    resamples: int = Field(25, ge=0, description="resampled sets of test trials, for the interval of a score")
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _list_values(cls, values: Any) -> Any:
+        """Take a single value as a list of one."""
+        if not isinstance(values, dict):
+            return values
+        return {k: tuple(v) if isinstance(v, list | tuple) else (v,) for k, v in values.items()}
+
+    @field_validator("vary")
+    @classmethod
+    def _check_vary(cls, values: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        own = {"sampled", "seed", "seeds", "held_out", "held_out_conditions"}
+        known = set(FitConfig.model_fields) - own
+        wrong = sorted(set(values) - known)
+        if wrong:
+            raise ValueError(
+                f"expected settings of a fit other than {', '.join(sorted(own))}, but got {', '.join(wrong)}"
+            )
+        return values
 
 
 class JobConfig(_Settings):

@@ -14,7 +14,7 @@ from nwbrnn.training import (
     Progress,
     Task,
     Trained,
-    choose_dynamics_weight,
+    choose_settings,
     fit_rate_readout,
     measure_free_run,
     predict,
@@ -68,10 +68,10 @@ def fit(
     given = (config or FitConfig()).model_dump() | settings
     config = parse_settings(FitConfig, given, source="fit")
     recorded = prepare(ds, config)
-    if config.dynamics_weight == "cv":
-        choice = choose_dynamics_weight(recorded, config, progress=progress)
-        config = config.model_copy(update={"dynamics_weight": choice.weight})
-        recorded.attrs["dynamics_weight_errors"] = json.dumps(choice.errors)
+    if "cv" in (config.dynamics_weight, config.weight_penalty):
+        choice = choose_settings(recorded, config, progress=progress)
+        config = config.model_copy(update=choice.settings)
+        recorded.attrs["cross_validation"] = json.dumps(choice.candidates)
     configs = [config.model_copy(update={"seed": config.seed + i, "seeds": 1}) for i in range(config.seeds)]
     if config.seeds == 1:
         trained = {0: train(recorded, configs[0], progress=progress, checkpoint=checkpoint, resume=resume)}

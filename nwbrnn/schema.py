@@ -49,7 +49,7 @@ COORDINATES = (
     VariableSpec(INPUT, (INPUT,), TEXT, "name of the task input"),
     VariableSpec("condition", (TRIAL,), TEXT, "label of the trial's condition"),
     VariableSpec("align_time", (TRIAL,), FLOAT, "session time of time = 0", units="s"),
-    VariableSpec("split", (TRIAL,), TEXT, "train, validation or test", False),
+    VariableSpec("split", (TRIAL,), TEXT, "train, neurons, validation or test", False),
     VariableSpec("n_trials", (TRIAL,), "iu", "trials averaged into this one", False),
     VariableSpec("output_units", (OUTPUT,), TEXT, "unit of each output", False),
     VariableSpec("output_scale", (OUTPUT,), FLOAT, "recorded = outputs * output_scale", False),
@@ -58,7 +58,8 @@ COORDINATES = (
     VariableSpec("rate_offset", (UNIT,), FLOAT, "see rate_scale", False),
 )
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "neurons", "validation", "test")
+"""``neurons``: trained on, but for the outputs."""
 
 
 def validate(ds: xr.Dataset) -> xr.Dataset:

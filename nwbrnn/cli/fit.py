@@ -165,8 +165,12 @@ def _print_runs(result: "FitResult") -> None:
 def _print_end(result: "FitResult", output: Path) -> None:
     """Print where the result is, and what is to be known of it."""
     best = result.best
-    if "dynamics_weight_errors" in result.recorded.attrs:
-        console.print(f"Cross-validation chose the dynamics weight {result.config.dynamics_weight:g}.")
+    if "cross_validation" in result.recorded.attrs:
+        config = result.config
+        console.print(
+            f"Cross-validation chose the dynamics weight {config.dynamics_weight:g}, the weight penalty "
+            f"{config.weight_penalty:g} and {config.stop_after} epochs."
+        )
     if best.free_run > STRAYS:
         console.print(
             f"The network does not come to rest: if it runs on after the trial, its outputs grow to "

@@ -1,4 +1,4 @@
-"""Coefficients of determination."""
+"""How much of the outputs and rates a prediction accounts for."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,55 @@ def compute_weighted_r2(predicted: Array, target: Array) -> float:
         NaN if the target does not vary.
     """
     residual, total = _compute_sums(predicted, target)
+    return float(1 - residual.sum() / total.sum()) if total.sum() > 0 else float("nan")
+
+
+def compute_skill(predicted: Array, target: Array, reference: Array) -> float:
+    """Explained part of what a reference varies by: 1 - mean (y - ŷ)² / mean (z - z̄)².
+
+    The denominator is the same whatever part of the data is the target. Over conditions left out in turn,
+    with the averages of all conditions as the reference, its mean is the pooled R² of all of them (1 - PRESS
+    / SS of Allen 1974, Technometrics, doi:10.2307/1267500), whereas R² within one condition is
+    unbounded below where little happens.
+
+    Parameters
+    ----------
+    predicted, target
+        Shape (n_samples, n_channels); every sample counts.
+    reference
+        Shape (n_reference_samples, n_channels).
+
+    Returns
+    -------
+    float
+        NaN if the reference does not vary or there is no sample.
+    """
+    residual, _ = _compute_sums(predicted, target)
+    total = np.square(reference - reference.mean(axis=0)).sum() / max(len(reference), 1)
+    return float(1 - residual.sum() / len(target) / total) if total > 0 and len(target) else float("nan")
+
+
+def compute_vaf(predicted: Array, target: Array) -> float:
+    """Variance accounted for, over all columns: 1 - ΣVar(y - ŷ) / ΣVar(y).
+
+    Unlike R², it forgives a constant offset of a column.
+
+    Parameters
+    ----------
+    predicted, target
+        Shape (n_samples, n_channels); every sample counts.
+
+    Returns
+    -------
+    float
+        NaN if the target does not vary.
+
+    References
+    ----------
+    .. [1] Kearney & Hunter 1990, Critical Reviews in Biomedical Engineering 18:55.
+    """
+    _, residual = _compute_sums(target, target - predicted)
+    _, total = _compute_sums(target, target)
     return float(1 - residual.sum() / total.sum()) if total.sum() > 0 else float("nan")
 
 

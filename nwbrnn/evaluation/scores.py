@@ -1,5 +1,6 @@
 """The scores of a fit: recorded against predicted Dataset, each score beside its ceiling."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,20 @@ LEVELS = ("condition averages", "single trials")
 
 @dataclass(frozen=True)
 class Score:
-    """One number, and what the average of the trials known to the fit would score in its place."""
+    """One number, what could be reached at best in its place, and what by chance.
+
+    In :func:`evaluate` the ceiling is what the average of the trials known to the fit would score; in
+    :func:`nwbrnn.assess` it comes from halves of the test trials. ``chance``, ``low`` and ``high`` (95 %) are
+    NaN where they were not asked for.
+    """
 
     name: str
     level: str
     value: float
     ceiling: float
+    chance: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -111,11 +120,11 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     }
     summary: list[Score] = []
     for level, (truth, student) in by_level.items():
-        summary += _score_level(level, truth, student, _expect(known, truth))
+        summary += _score_level(level, truth, student, expect_average(known, truth))
     truth, student = by_level[LEVELS[0]]
-    ceiling = _expect(known, truth)
+    ceiling = expect_average(known, truth)
     tables = [
-        compute_r2(_stack(other, name), _stack(truth, name, like=other))
+        compute_r2(stack_samples(other, name), stack_samples(truth, name, like=other))
         for name in ("outputs", "rates")
         for other in (student, ceiling)
     ]
@@ -127,47 +136,49 @@ def _score_level(level: str, truth: xr.Dataset, student: xr.Dataset, ceiling: xr
     sampled = truth["sampled"].values
     pairs = []
     for other in (student, ceiling):
-        outputs = _stack(other, "outputs"), _stack(truth, "outputs", like=other)
-        rates = _stack(other, "rates"), _stack(truth, "rates", like=other)
+        outputs = stack_samples(other, "outputs"), stack_samples(truth, "outputs", like=other)
+        rates = stack_samples(other, "rates"), stack_samples(truth, "rates", like=other)
         r2 = compute_r2(*rates)
-        population = "hidden" if "hidden" in other else "rates"
+        normal = [(values - truth["rate_offset"].values) / truth["rate_scale"].values for values in rates]
+        population = stack_samples(other, "hidden") if "hidden" in other else normal[0]
         pairs.append(
             {
                 "output R2": compute_weighted_r2(*outputs),
-                "sampled neurons R2": _median(r2[sampled]),
-                "unsampled neurons R2": _median(r2[~sampled]),
-                "canonical correlation": _mean_correlation(_stack(other, population), rates[1]),
+                "sampled neurons R2": compute_median(r2[sampled]),
+                "unsampled neurons R2": compute_median(r2[~sampled]),
+                "canonical correlation": compute_mean_correlation(population, normal[1]),
             }
         )
     values, ceilings = pairs
     return [Score(name, level, value, ceilings[name]) for name, value in values.items()]
 
 
-def _expect(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
+def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """Return, for every trial of ``truth``, the average of the known trials of its condition.
 
     Where a condition has no known trials the mask is False throughout.
     """
     rows = {condition: i for i, condition in enumerate(known["condition"].values.tolist())}
     index = np.array([rows.get(condition, -1) for condition in truth["condition"].values.tolist()])
-    expected = known[["outputs", "rates", "mask"]].isel(trial=index)
+    names = [name for name in ("outputs", "rates", "hidden", "mask") if name in known]
+    expected = known[names].isel(trial=index)
     seen = expected["mask"].values & (index >= 0)[:, np.newaxis] & truth["mask"].values
     return expected.assign(mask=(("trial", "time"), seen))
 
 
-def _stack(ds: xr.Dataset, name: str, *, like: xr.Dataset | None = None) -> Array:
+def stack_samples(ds: xr.Dataset, name: str, *, like: xr.Dataset | None = None) -> Array:
     """Return a variable as samples by channels, of the bins inside the mask (of ``like``)."""
     mask = (ds if like is None else like)["mask"].values
     return np.asarray(ds[name].values[mask])
 
 
-def _median(values: Array) -> float:
+def compute_median(values: Array) -> float:
     """Return the median of the finite values, NaN if there are none."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else float("nan")
 
 
-def _mean_correlation(first: Array, second: Array) -> float:
+def compute_mean_correlation(first: Array, second: Array) -> float:
     """Return the mean canonical correlation, NaN without samples or if a population is constant."""
     correlations = compute_canonical_correlations(first, second) if len(first) else np.array([])
     return float(correlations.mean()) if correlations.size else float("nan")

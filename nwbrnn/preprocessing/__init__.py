@@ -7,7 +7,13 @@ from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.prepare import prepare
 from nwbrnn.preprocessing.selection import choose_sampled, select_units
 from nwbrnn.preprocessing.smoothing import smooth_counts, smooth_spikes
-from nwbrnn.preprocessing.splits import find_conditions, split_conditions, split_trials
+from nwbrnn.preprocessing.splits import (
+    find_conditions,
+    find_trained,
+    limit_training,
+    split_conditions,
+    split_trials,
+)
 
 __all__ = [
     "apply_neural_lag",
@@ -16,6 +22,8 @@ __all__ = [
     "compute_envelope",
     "extract_envelope",
     "find_conditions",
+    "find_trained",
+    "limit_training",
     "prepare",
     "scale_outputs",
     "select_units",

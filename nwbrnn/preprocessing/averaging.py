@@ -1,7 +1,11 @@
 """Averages over the trials of a condition."""
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwbrnn.schema import TIME, TRIAL
 
@@ -26,7 +30,7 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     belongs = labels[first][:, np.newaxis] == labels  # (n_conditions, n_trials)
     mask = ds["mask"].values
     n_recorded = np.einsum("ct,tb->cb", belongs.astype(float), mask.astype(float))
-    averages = ds.isel(trial=first)
+    averages: dict[Hashable, tuple[tuple[Hashable, ...], NDArray[np.generic], dict[Any, Any]]] = {}
     for name, variable in ds.data_vars.items():
         if variable.dims[:2] == (TRIAL, TIME) and name != "mask":
             recorded = np.where(mask[..., np.newaxis], variable.values, 0).astype(np.float64)
@@ -36,4 +40,6 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
             dtype = variable.dtype if variable.dtype.kind == "f" else np.float32
             averages[name] = (variable.dims, mean.astype(dtype), variable.attrs)
     averages["mask"] = (ds["mask"].dims, n_recorded > 0, ds["mask"].attrs)
-    return averages.assign_coords(n_trials=(TRIAL, belongs.sum(axis=1)))
+    kept = ds.drop_vars(list(averages)).isel(trial=first)
+    # at once: each single assignment to a Dataset aligns all of it
+    return kept.assign(averages).assign_coords(n_trials=(TRIAL, belongs.sum(axis=1)))

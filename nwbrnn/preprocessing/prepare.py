@@ -8,7 +8,7 @@ from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.selection import choose_sampled, select_units
 from nwbrnn.preprocessing.smoothing import smooth_spikes
-from nwbrnn.preprocessing.splits import split_conditions, split_trials
+from nwbrnn.preprocessing.splits import limit_training, split_conditions, split_trials
 from nwbrnn.schema import validate
 
 
@@ -44,10 +44,13 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
             ds,
             held_out=config.held_out_conditions,
             validation=config.validation,
+            test=config.test if config.held_out == "outputs" else None,
             seed=config.seed,
         )
     else:
         ds = split_trials(ds, test=config.test, validation=config.validation, seed=config.seed)
+    if config.train_trials is not None:
+        ds = limit_training(ds, n_trials=config.train_trials, seed=config.seed)
     ds = select_units(ds, min_rate=config.min_rate)
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
     return validate(soft_normalize(scale_outputs(ds), centered=config.nonlinearity != "softplus"))

@@ -1,5 +1,7 @@
 """Which units are used, and which of them the dynamics loss sees."""
 
+from typing import Literal
+
 import numpy as np
 import xarray as xr
 
@@ -27,7 +29,7 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     return ds.isel(unit=mean >= min_rate)
 
 
-def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float, seed: int = 0) -> xr.Dataset:
+def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], seed: int = 0) -> xr.Dataset:
     """Choose at random the neurons whose dynamics the student is trained on.
 
     Parameters
@@ -35,7 +37,7 @@ def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float, seed: int = 0) -> 
     ds
         Any valid Dataset.
     n_sampled
-        Their number, or below 1 the fraction of all units, rounded.
+        Their number, or below 1 the fraction of all units, rounded, or ``"all"``.
     seed
         The same seed chooses the same neurons, and more of them with a larger number.
 
@@ -50,7 +52,10 @@ def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float, seed: int = 0) -> 
         If there are fewer units.
     """
     n_units = ds.sizes[UNIT]
-    count = int(n_sampled) if n_sampled >= 1 else round(n_sampled * n_units)
+    if n_sampled == "all":
+        count = n_units
+    else:
+        count = int(n_sampled) if n_sampled >= 1 else round(n_sampled * n_units)
     if count > n_units:
         raise ConfigError(f"sampled: expected at most {n_units}, the number of units, but got {count}")
     # a stream of its own: the choice must not follow from the split of trials by the same seed

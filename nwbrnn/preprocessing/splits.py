@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import TRIAL
@@ -53,9 +54,14 @@ def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1,
 
 
 def split_conditions(
-    ds: xr.Dataset, *, held_out: Sequence[str], validation: float = 0.1, seed: int = 0
+    ds: xr.Dataset,
+    *,
+    held_out: Sequence[str],
+    validation: float = 0.1,
+    test: float | None = None,
+    seed: int = 0,
 ) -> xr.Dataset:
-    """Hold out all trials of some conditions.
+    """Hold out some conditions: all of their trials, or their outputs.
 
     Parameters
     ----------
@@ -65,13 +71,16 @@ def split_conditions(
         Labels of the conditions of the test split.
     validation
         Fraction of the trials of each other condition, rounded up.
+    test
+        If given, only the outputs of these conditions are held out: this fraction of their trials is tested,
+        the neurons of the others are trained on.
     seed
         The same seed gives the same split.
 
     Raises
     ------
     ConfigError
-        If a condition does not exist, or none is left to train on.
+        If a condition does not exist, none is left to train on, or one has too few trials to test some.
     """
     labels = ds["condition"].values
     known = list(dict.fromkeys(labels.tolist()))
@@ -81,13 +90,41 @@ def split_conditions(
             f"held_out_conditions: expected some, but not all, of {', '.join(sorted(known))}, "
             f"but got {', '.join(held_out)}"
         )
-    ds = split_trials(ds, test=0.0, validation=validation, seed=seed)
-    split = ds["split"].values.astype("<U10")
-    split[np.isin(labels, list(held_out))] = "test"
+    left_out = np.isin(labels, list(held_out))
+    split = split_trials(ds, test=0.0, validation=validation, seed=seed)["split"].values.astype("<U10")
+    if test is None:
+        split[left_out] = "test"
+    else:
+        seen = split_trials(ds.isel(trial=left_out), test=test, validation=0.0, seed=seed)["split"].values
+        split[left_out] = np.where(seen == "test", "test", "neurons")
     return ds.assign_coords(split=(TRIAL, split))
 
 
+def limit_training(ds: xr.Dataset, *, n_trials: int, seed: int = 0) -> xr.Dataset:
+    """Leave out training trials, at random, until each condition has at most so many.
+
+    Parameters
+    ----------
+    ds
+        A Dataset with ``split``.
+    n_trials
+        Number of training trials of each condition.
+    seed
+        The same seed keeps the same trials, and more of them with a larger number.
+    """
+    rng = np.random.default_rng([seed, 3])
+    labels, keep = ds["condition"].values, ~find_trained(ds)
+    for condition in find_conditions(ds):
+        trials = np.flatnonzero(find_trained(ds) & (labels == condition))
+        keep[rng.permutation(trials)[:n_trials]] = True
+    return ds.isel(trial=keep)
+
+
+def find_trained(ds: xr.Dataset) -> NDArray[np.bool_]:
+    """Return which trials are trained on, if only their neurons, shape (n_trials,)."""
+    return np.isin(ds["split"].values, ("train", "neurons"))
+
+
 def find_conditions(ds: xr.Dataset) -> list[str]:
-    """Return the conditions of the training trials in the order of their first appearance."""
-    labels = ds["condition"].values[ds["split"].values == "train"]
-    return list(dict.fromkeys(labels.tolist()))
+    """Return the conditions of the trials that are trained on in the order of their first appearance."""
+    return list(dict.fromkeys(ds["condition"].values[find_trained(ds)].tolist()))

@@ -1,19 +1,22 @@
 """Where torch begins and ends: Datasets in, weights, history and predicted Datasets out."""
 
-from nwbrnn.training.cross_validation import choose_dynamics_weight
+from nwbrnn.training.cross_validation import choose_settings
 from nwbrnn.training.gradient import Progress
-from nwbrnn.training.parallel import Task, train_all
+from nwbrnn.training.parallel import Task, count_cores, train_all
 from nwbrnn.training.predict import fit_rate_readout, measure_free_run, predict
+from nwbrnn.training.probes import probe
 from nwbrnn.training.student import Trained, train
 
 __all__ = [
     "Progress",
     "Task",
     "Trained",
-    "choose_dynamics_weight",
+    "choose_settings",
+    "count_cores",
     "fit_rate_readout",
     "measure_free_run",
     "predict",
+    "probe",
     "train",
     "train_all",
 ]

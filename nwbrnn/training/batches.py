@@ -13,7 +13,7 @@ from torch import Tensor
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.losses import LOG_RANGE, Targets, compute_change, expect_counts, keep_rates
-from nwbrnn.preprocessing import average_conditions, find_conditions
+from nwbrnn.preprocessing import average_conditions, find_conditions, find_trained
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Batch:
         Outputs and dynamics.
     mask
         True where a bin was recorded, shape (n_trials, n_time).
+    outputs_known
+        True where the outputs of a trial may be learned from, shape (n_trials,).
     sampled
         Hidden rates that the recorded rates of the sampled neurons stand for, as a target of least squares,
         shape (n_trials, n_time, n_sampled) [1].
@@ -39,6 +41,7 @@ class Batch:
     start: Tensor | None
     targets: Targets
     mask: NDArray[np.bool_]
+    outputs_known: NDArray[np.bool_]
     sampled: NDArray[np.floating]
 
 
@@ -50,7 +53,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
     ds
         A prepared Dataset, with coordinates ``split``, ``sampled``, ``rate_scale`` and ``rate_offset``.
     split
-        ``"train"``, ``"validation"`` or ``"test"``.
+        ``"train"`` (with ``"neurons"``, whose outputs do not count), ``"validation"`` or ``"test"``.
     config
         The settings of the loss, ``average``, ``initial_state`` and ``precision`` are used.
     device
@@ -67,9 +70,11 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         If a Poisson error is asked for and there are no spike counts, if the sampled neurons do not vary, or
         if an importance names nothing that is there.
     """
-    trials = ds.isel(trial=ds["split"].values == split)
+    trials = ds.isel(trial=find_trained(ds) if split == "train" else ds["split"].values == split)
     if not trials.sizes["trial"]:
         return None
+    if config.train_until is not None:
+        trials = _forget_later(trials, config.train_until)
     if config.average:
         trials = average_conditions(trials)
     dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
@@ -85,8 +90,20 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         start=None if start is None else torch.from_numpy(start).to(device),
         targets=_create_targets(trials, split, config, to_tensor),
         mask=trials["mask"].values,
+        outputs_known=trials["split"].values != "neurons",
         sampled=np.nan_to_num(_guess_hidden(trials.isel(unit=trials["sampled"].values), config)),
     )
+
+
+def _forget_later(trials: xr.Dataset, end: float) -> xr.Dataset:
+    """Return trials of which the bins after ``end`` [s] do not count."""
+    mask = trials["mask"].values & (trials["time"].values <= end)
+    if not mask.any(axis=1).all():
+        raise ConfigError(
+            f"train_until: expected recorded bins before it in every trial, but got {end:g} s; the window is "
+            f"{trials['time'].values[0]:g} to {trials['time'].values[-1]:g} s"
+        )
+    return trials.assign(mask=(trials["mask"].dims, mask, trials["mask"].attrs))
 
 
 def _create_targets(
@@ -111,9 +128,10 @@ def _create_targets(
         read = partial(expect_counts, scale=scale, nonlinearity=config.nonlinearity)
     outputs = _get_importance("output", config.output_importance, trials["output"].values)
     units = _get_importance("unit", config.unit_importance, sampled["unit"].values)
+    known_outputs = mask & (trials["split"].values != "neurons")[:, np.newaxis]
     return Targets(
         outputs=to_tensor(trials["outputs"].values),
-        output_weight=to_tensor(mask[..., np.newaxis] * outputs),
+        output_weight=to_tensor(known_outputs[..., np.newaxis] * outputs),
         dynamics=to_tensor(dynamics),
         dynamics_weight=to_tensor(known[..., np.newaxis] * units),
         read_dynamics=read,

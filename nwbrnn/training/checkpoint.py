@@ -124,7 +124,7 @@ def compute_fingerprint(config: FitConfig, batches: tuple[Batch, Batch | None]) 
             parts = (batch.inputs, targets.outputs, targets.output_weight, targets.dynamics)
             for tensor in (*parts, targets.dynamics_weight):
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    settings = config.model_dump(mode="json", exclude={"seeds", "device"})
+    settings = config.model_dump(mode="json", exclude={"seeds", "device", "processes"})
     return {name: json.dumps(value) for name, value in settings.items()} | {
         "the data": digest.hexdigest(),
         "the version of torch": str(torch.__version__),

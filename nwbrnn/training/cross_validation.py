@@ -1,6 +1,8 @@
-"""The weight of the dynamics loss, chosen by cross-validation."""
+"""Settings chosen by cross-validation: how much neurons and small weights count, and when to stop."""
 
-from typing import NamedTuple
+from itertools import product
+from statistics import mean, median
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -11,72 +13,100 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.training.gradient import Progress
 from nwbrnn.training.parallel import Task, train_all
 
-CANDIDATES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+DYNAMICS_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0)
+WEIGHT_PENALTIES = (1e-3, 1e-2)
 N_FOLDS = 3
 
 
 class Choice(NamedTuple):
-    """The weight that was chosen, and the output error of every candidate on each left-out part."""
+    """What was chosen, and how well each candidate did.
 
-    weight: float
-    errors: dict[float, list[float]]
+    Attributes
+    ----------
+    settings
+        ``dynamics_weight`` and ``weight_penalty``, chosen where they are ``"cv"``, and ``stop_after``.
+    candidates
+        A record for each: ``dynamics_weight``, ``weight_penalty``, ``errors`` of the outputs on each
+        left-out part, ``epochs`` after which each of its students was best.
+    """
+
+    settings: dict[str, float | int]
+    candidates: list[dict[str, Any]]
 
 
-def choose_dynamics_weight(ds: xr.Dataset, config: FitConfig, *, progress: Progress | None = None) -> Choice:
-    """Choose the weight of the dynamics loss with which left-out outputs are predicted best.
+def choose_settings(ds: xr.Dataset, config: FitConfig, *, progress: Progress | None = None) -> Choice:
+    """Choose the settings with which left-out outputs are predicted best; test trials have no say.
 
-    What is not in the test split is divided into three parts, by whole conditions if the test split has whole
-    conditions, otherwise trial by trial. With each candidate a student is trained on two parts and its output
-    error taken on the third. Neurons have no say: their weight cannot be judged by its own term.
+    What is not in the test split is divided into three parts, by whole conditions if conditions are held
+    out, otherwise trial by trial. With each candidate a student is trained on two parts, stops where its
+    loss on the third is lowest, and its output error is taken there. Where only the outputs of conditions
+    are held out, the students see neurons of the conditions left out, too. Neurons have no say:
+    their weight cannot be judged by its own term. The number of epochs is the median of those of the best
+    candidate.
 
     Parameters
     ----------
     ds
         A prepared Dataset.
     config
-        Settings of the fit; its ``dynamics_weight`` is not looked at.
+        Settings of the fit; ``dynamics_weight`` and ``weight_penalty`` are chosen if they are ``"cv"``.
     progress
-        Called after each of the 18 students with their number and its last losses by name.
+        Called after each student, three for each candidate, with their number and its last losses by name.
 
     Raises
     ------
     ConfigError
-        If no neurons are sampled, or there are fewer than three trials or conditions to divide.
+        If there are fewer than three trials or conditions to divide.
     KeyboardInterrupt
         If it is interrupted: a choice from some of the students would not be fair.
     """
-    if not ds["sampled"].any():
-        raise ConfigError("dynamics_weight: 'cv' needs sampled neurons, but there are none; raise sampled")
+    weights: tuple[float, ...] = (0.0,)  # without sampled neurons it means nothing
+    if ds["sampled"].any():
+        weights = DYNAMICS_WEIGHTS if config.dynamics_weight == "cv" else (config.dynamics_weight,)
+    penalties = WEIGHT_PENALTIES if config.weight_penalty == "cv" else (config.weight_penalty,)
     folds = _divide(ds, config)
+    candidates = [{"dynamics_weight": w, "weight_penalty": p} for w, p in product(weights, penalties)]
     tasks = []
-    for weight in CANDIDATES:
-        for left_out in folds:
-            split = np.where(left_out, "validation", np.where(ds["split"] == "test", "test", "train"))
-            changed = config.model_copy(update={"dynamics_weight": weight})
-            tasks.append(Task(ds.assign_coords(split=("trial", split)), changed))
+    for candidate in candidates:
+        changed = config.model_copy(update=candidate | {"stop_after": None})
+        tasks += [Task(ds.assign_coords(split=("trial", split)), changed) for split in folds]
     ready = train_all(tasks, progress=progress)
     if len(ready) < len(tasks):
         raise KeyboardInterrupt
-    found = [ready[number].losses["validation_output"] for number in range(len(tasks))]
-    errors = {w: found[i * N_FOLDS : (i + 1) * N_FOLDS] for i, w in enumerate(CANDIDATES)}
-    return Choice(min(errors, key=lambda weight: float(np.mean(errors[weight]))), errors)
+    records: list[dict[str, Any]] = []
+    for i, candidate in enumerate(candidates):
+        students = [ready[number] for number in range(i * N_FOLDS, (i + 1) * N_FOLDS)]
+        errors = [student.losses["validation_output"] for student in students]
+        epochs = [student.best_epoch for student in students]
+        records.append(candidate | {"errors": errors, "epochs": epochs})
+    best = min(range(len(records)), key=lambda i: mean(records[i]["errors"]))
+    return Choice(candidates[best] | {"stop_after": int(median(records[best]["epochs"]))}, records)
 
 
-def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.bool_]]:
-    """Return which trials each part has."""
-    known = ds["split"].values != "test"
-    labels = ds["condition"].values
-    groups = labels if config.held_out_conditions else np.arange(len(labels))
+def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.str_]]:
+    """Return the splits of the students, each with another part for validation."""
+    split, labels = ds["split"].values, ds["condition"].values
+    whole = bool(config.held_out_conditions)
+    known = np.isin(split, ("train", "validation"))
+    groups = labels if whole else np.arange(len(labels))
     names = list(dict.fromkeys(groups[known].tolist()))
     if len(names) < N_FOLDS:
-        what = "conditions" if config.held_out_conditions else "trials"
+        what = "conditions" if whole else "trials"
         raise ConfigError(
-            f"dynamics_weight: 'cv' needs at least {N_FOLDS} {what} to train on, but there are {len(names)}; "
+            f"'cv' needs at least {N_FOLDS} {what} to train on, but there are {len(names)}; "
             "give a number instead"
         )
-    if config.held_out_conditions:
-        order = np.random.default_rng([config.seed, 2]).permutation(names)
-    else:  # each part with trials of every condition
-        shuffled = np.random.default_rng([config.seed, 2]).permutation(names).astype(int)
-        order = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    return [known & np.isin(groups, order[part::N_FOLDS]) for part in range(N_FOLDS)]
+    rng = np.random.default_rng([config.seed, 2])
+    order = rng.permutation(names)
+    if not whole:  # each part with trials of every condition
+        order = order.astype(int)[np.argsort(labels[order.astype(int)], kind="stable")]
+    splits = []
+    for part in range(N_FOLDS):
+        left_out = known & np.isin(groups, order[part::N_FOLDS])
+        divided = np.where(left_out, "validation", np.where(known, "train", split))
+        if whole and config.held_out == "outputs":
+            trials = rng.permutation(np.flatnonzero(left_out))
+            trials = trials[np.argsort(labels[trials], kind="stable")]
+            divided[trials[1::2]] = "neurons"  # of each condition every other trial
+        splits.append(divided)
+    return splits

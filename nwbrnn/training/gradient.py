@@ -92,11 +92,11 @@ def descend(
     history: History,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
-) -> tuple[History, Ended]:
+) -> tuple[History, Ended, int]:
     """Train a model by gradient descent; in the end it has the best parameters.
 
     With validation trials those of the lowest validation loss are the best, and training stops after
-    ``patience`` epochs without better ones; otherwise the last are.
+    ``patience`` epochs without better ones; otherwise, and with ``stop_after``, the last are.
 
     Parameters
     ----------
@@ -112,6 +112,11 @@ def descend(
         Called after each epoch with its number and its losses by name.
     checkpoint
         Where to keep the state, and from where to go on if it has one.
+
+    Returns
+    -------
+    history, ended, epoch
+        All losses, why training ended, and after how many epochs the model had these parameters.
 
     Raises
     ------
@@ -134,7 +139,7 @@ def descend(
         descent = _begin(model, config, history, rate)
         ended = _run(descent, batches, progress, checkpoint)
     model.load_state_dict(descent.best)
-    return descent.history, ended
+    return descent.history, ended, descent.best_epoch
 
 
 def _begin(model: RateRNN, config: FitConfig, history: History, learning_rate: float) -> _Descent:
@@ -150,7 +155,7 @@ def _run(
     config = descent.config
     ended: Ended = "finished"
     with _listen_for_interrupt() as interrupt:
-        while descent.epoch < config.epochs and ended == "finished":
+        while descent.epoch < _count_epochs(config) and ended == "finished":
             losses = _run_epoch(descent, batches)
             if losses is None:
                 return "patience"
@@ -168,10 +173,14 @@ def _run(
                 descent.write(checkpoint)
     final = compare(descent.model, batches, config)  # nothing has seen the last step yet
     _check_finite(final, descent)
-    if batches[1] is None:
+    if batches[1] is None or config.stop_after is not None:
         descent.best_loss = math.inf  # then the last parameters are the best
     descent.keep_if_better(final["validation_total" if batches[1] is not None else "train_total"])
     return ended
+
+
+def _count_epochs(config: FitConfig) -> int:
+    return config.epochs if config.stop_after is None else min(config.stop_after, config.epochs)
 
 
 def _run_epoch(descent: _Descent, batches: Batches) -> dict[str, float] | None:
@@ -184,7 +193,7 @@ def _run_epoch(descent: _Descent, batches: Batches) -> dict[str, float] | None:
             losses |= _name("validation", _compare(model, held, penalty=0.0))
         _check_finite(losses, descent)
         descent.keep_if_better(losses["validation_total"])
-        if descent.epoch - descent.best_epoch >= config.patience:
+        if config.stop_after is None and descent.epoch - descent.best_epoch >= config.patience:
             return None
     terms = _step(descent, batch)
     losses |= _name("train", terms)
@@ -202,7 +211,7 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
         shape = (*batch.inputs.shape[:2], config.hidden)
         noise = config.noise * torch.randn(shape, generator=descent.noise).to(batch.inputs)
     optimizer.zero_grad()
-    terms = _compare(model, batch, penalty=config.weight_penalty, noise=noise)
+    terms = _compare(model, batch, penalty=config.penalty_factor, noise=noise)
     terms["total"].backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     if torch.isfinite(terms["total"]) and not torch.isfinite(norm):
@@ -219,7 +228,7 @@ def compare(model: RateRNN, batches: Batches, config: FitConfig) -> dict[str, fl
     """Return all losses by name, with ``train_total`` and ``validation_total``, of a run without noise."""
     losses: dict[str, float] = {}
     with torch.no_grad():
-        penalties = config.weight_penalty, 0.0
+        penalties = config.penalty_factor, 0.0
         for prefix, batch, penalty in zip(("train", "validation"), batches, penalties, strict=True):
             if batch is not None:
                 losses |= _name(prefix, _compare(model, batch, penalty=penalty))

@@ -27,6 +27,9 @@ Function = Callable[[Array], Array]
 NOISE_LEVELS = (0.3, 0.1, 0.03, 0.01)
 MAX_PASSES = 4  # in closed loop; more have not helped on left-out conditions
 UPDATE_EVERY = 5  # steps between updates of weights and P in closed loop
+# scale of the inputs of the target network where neurons are sampled; with 1 the free units respond to the
+# task more than to the neurons, and the leading dimensions of the student are theirs (docs/performance.md)
+INPUTS = 0.3
 DRIVE = 0.2  # standard deviation of what the known channels add to the currents of free units
 
 
@@ -42,8 +45,8 @@ class LinearProblem:
         Target rates of the first hidden units, shape (n_time, n_trials, n_sampled).
     outputs
         Shape (n_time, n_trials, n_outputs).
-    mask
-        True where a bin was recorded, shape (n_time, n_trials).
+    mask, output_mask
+        True where a bin was recorded, and where its outputs may be learned from, shape (n_time, n_trials).
     alpha
         Step over time constant of each hidden unit, shape (n_hidden,).
     activate, invert
@@ -54,6 +57,7 @@ class LinearProblem:
     sampled: Array
     outputs: Array
     mask: NDArray[np.bool_]
+    output_mask: NDArray[np.bool_]
     alpha: Array
     activate: Function
     invert: Function
@@ -142,12 +146,14 @@ def create_targets(
     initial = np.array(start["initial_state"], dtype=np.float64)
     if n_sampled:
         initial[:n_sampled] = sampled[0].mean(axis=0)
-    known = np.concatenate(
-        [_standardize(_hold(values, problem.mask)) for values in (problem.sampled, problem.outputs)], axis=2
-    )
+    seen = problem.output_mask.any(axis=0)
+    outputs = np.zeros_like(problem.outputs)  # what may not be learned from is 0, the mean
+    outputs[:, seen] = _standardize(_hold(problem.outputs, problem.mask)[:, seen])
+    known = np.concatenate([_standardize(_hold(problem.sampled, problem.mask)), outputs], axis=2)
     rng = np.random.default_rng(n_hidden)
     drive = DRIVE * rng.standard_normal((known.shape[2], n_hidden)) / np.sqrt(known.shape[2])
-    fixed = problem.inputs @ np.asarray(start["input_weights"], dtype=np.float64).T
+    scale = INPUTS if n_sampled else 1.0
+    fixed = scale * problem.inputs @ np.asarray(start["input_weights"], dtype=np.float64).T
     fixed = fixed + known @ drive + np.asarray(start["bias"], dtype=np.float64)
     states = np.empty((n_time + 1, n_trials, n_hidden))
     currents = np.empty((n_time, n_trials, n_hidden))
@@ -263,7 +269,7 @@ def _assemble(
     n_hidden, n_inputs = len(initial), problem.inputs.shape[2]
     coefficients = regression.coefficients
     rates = _run(problem, coefficients, initial)
-    counted = problem.mask
+    counted = problem.output_mask
     features = _stack_features(rates, problem.inputs[..., :0])[counted]
     gram = features.T @ features
     gram[np.diag_indices_from(gram)] += ridge

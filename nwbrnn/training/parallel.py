@@ -38,7 +38,7 @@ def train_all(tasks: Sequence[Task], *, progress: Progress | None = None) -> dic
     dict
         By number of the task. After an interrupt only those that were ready; it is raised if none was.
     """
-    n_jobs = min(len(tasks), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    n_jobs = min(len(tasks), tasks[0].config.processes or count_cores())
     # processes that do not re-import the user's script, so that it needs no guard around its main part
     parallel = joblib.Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
     ready: dict[int, Trained] = {}
@@ -55,6 +55,11 @@ def train_all(tasks: Sequence[Task], *, progress: Progress | None = None) -> dic
         if not ready:
             raise
     return ready
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _train(number: int, task: Task) -> tuple[int, Trained]:

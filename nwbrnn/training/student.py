@@ -25,12 +25,16 @@ Weights = dict[str, NDArray[np.floating]]
 
 
 class Trained(NamedTuple):
-    """A trained student: weights, history, losses of these weights by name, and why training ended."""
+    """A trained student: weights, history, losses of these weights by name, why training ended.
+
+    ``best_epoch`` is the number of epochs of gradient descent after which it had these weights.
+    """
 
     weights: Weights
     history: History
     losses: dict[str, float]
     ended: Ended
+    best_epoch: int
 
     @property
     def loss(self) -> float:
@@ -93,15 +97,16 @@ def train(
             keeper.path.unlink(missing_ok=True)
         history: History = {}
         ended: Ended = "finished"
+        best_epoch = 0
         resumed = keeper is not None and keeper.path.exists()
         if config.method != "gradient" and not _list_limits(config):
             # on a resume, too, but silently: a retry would begin again from there
             history = _start_by_least_squares(model, batches, config, None if resumed else progress)
         if config.method != "least_squares":
-            history, ended = descend(
+            history, ended, best_epoch = descend(
                 model, batches, config, history=history, progress=progress, checkpoint=keeper
             )
-        return Trained(model.to_weights(), history, compare(model, batches, config), ended)
+        return Trained(model.to_weights(), history, compare(model, batches, config), ended, best_epoch)
 
 
 def _start_by_least_squares(
@@ -121,6 +126,7 @@ def _start_by_least_squares(
         sampled=np.asarray(batch.sampled.swapaxes(0, 1)[..., :n_targets], dtype=np.float64),
         outputs=to_array(batch.targets.outputs),
         mask=batch.mask.T,
+        output_mask=batch.mask.T & batch.outputs_known,
         alpha=1 - (1 - alpha) ** config.substeps,
         activate=lambda x: activate(torch.from_numpy(x), config.nonlinearity).numpy(),
         invert=lambda r: invert(torch.from_numpy(r), config.nonlinearity).numpy(),

@@ -43,6 +43,7 @@ def create_problem(teacher, *, n_sampled, n_time=40, n_trials=6, mask=None, seed
         sampled=rates[..., :n_sampled],
         outputs=outputs,
         mask=np.ones((n_time, n_trials), dtype=bool) if mask is None else mask,
+        output_mask=np.ones((n_time, n_trials), dtype=bool) if mask is None else mask,
         alpha=np.full(len(teacher["bias"]), ALPHA),
         activate=np.tanh,
         invert=np.arctanh,
@@ -165,7 +166,14 @@ def test_padding_changes_nothing():
         return np.concatenate([values, np.zeros((15, *values.shape[1:]))])
 
     padded = LinearProblem(
-        pad(short.inputs), pad(short.sampled), pad(short.outputs), mask, short.alpha, np.tanh, np.arctanh
+        pad(short.inputs),
+        pad(short.sampled),
+        pad(short.outputs),
+        mask,
+        mask,
+        short.alpha,
+        np.tanh,
+        np.arctanh,
     )
     # the target network of free units is driven by standardised signals, so only the sampled units are equal
     found = []

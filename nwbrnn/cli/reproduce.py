@@ -1,0 +1,51 @@
+"""``nwbrnn reproduce``: the three claims of the paper."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nwbrnn.cli.output import console, print_table
+from nwbrnn.cli.sweep import Scheduler, show_cells
+
+if TYPE_CHECKING:
+    from nwbrnn.reproduce import Claim
+
+
+def reproduce(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for everything; an earlier one goes on.")
+    ] = Path("reproduction"),
+    quick: Annotated[bool, typer.Option("--quick", help="Three circuits instead of ten.")] = False,
+    scheduler: Scheduler = None,
+) -> None:
+    """Test the three claims of Salatiello & Giese 2020 on simulated circuits.
+
+    [dim]nwbrnn reproduce --quick[/dim]
+    """
+    from nwbrnn.reproduce import reproduce as run
+
+    with show_cells() as begin:
+        claims = run(output, quick=quick, scheduler=scheduler, progress=begin)
+    print_claims(claims)
+    console.print(f"Wrote {output}: teachers, sweeps, figures and claims.json.", markup=False)
+
+
+def print_claims(claims: "tuple[Claim, ...]") -> None:
+    """Print each claim, its numbers, and whether it holds."""
+    for number, claim in enumerate(claims, start=1):
+        rows = [
+            (
+                one.score,
+                f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
+                if one.baseline != one.baseline
+                else f"{one.baseline + one.value:.3f}, {one.value:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
+                "–" if one.effect != one.effect else f"{one.effect:.1f}",
+                "–" if one.effect != one.effect else f"{one.better} of {one.seeds}",
+                "yes" if one.holds else "no",
+            )
+            for one in claim.evidence
+        ]
+        title = f"{number}. {claim.text}: {'holds' if claim.holds else 'does not hold here'}"
+        columns = ("score", "mean, or mean and gain (95 %)", "effect size", "better in", "holds")
+        print_table(title, columns, rows)

@@ -1,0 +1,166 @@
+"""``nwbrnn sweep``: many fits, compared."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nwbrnn.cli import options
+from nwbrnn.cli.output import console, print_table
+from nwbrnn.config import FitConfig, SweepConfig, parse_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+Files = Annotated[
+    list[str], typer.Argument(help="NWB files: paths or addresses.", show_default=False, metavar="FILE...")
+]
+Folder = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Folder of the sweep; an earlier one goes on.", show_default=False),
+]
+SampledList = Annotated[
+    str | None, typer.Option(help="Numbers of sampled neurons: 0,5,20,25%,100%; 0 is the baseline.")
+]
+HeldOut = Annotated[
+    str | None,
+    typer.Option(
+        help="What is tested: trials; condition (each in turn); outputs (of each in turn, its neurons are "
+        "trained on); between (every other condition).",
+        metavar="KIND",
+    ),
+]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vary", help="Another setting of a fit and its values: dynamics_weight=0.1,1; repeatable."
+    ),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Dask scheduler, tcp://HOST:8786; processes of this machine otherwise.")
+]
+
+SHOWN = (
+    "output R2", "output skill", "output R2, later than trained", "sampled neurons R2",
+    "unsampled neurons R2", "canonical correlation",
+)  # fmt: skip
+
+
+def sweep(
+    files: Files,
+    output: Folder,
+    sampled: SampledList = None,
+    seeds: Annotated[int | None, typer.Option(help="Students of each combination.")] = None,
+    held_out: HeldOut = None,
+    vary: Vary = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of all fits: hidden=100; repeatable.")
+    ] = None,
+    resamples: Annotated[int | None, typer.Option(help="Resampled test sets for intervals.")] = None,
+    scheduler: Scheduler = None,
+    config: options.ConfigPath = None,
+) -> None:
+    """Fit and evaluate every combination of files, sampled neurons, held-out conditions, settings and seeds.
+
+    Finished cells are not repeated. Tables and figures are written at the end.
+
+    [dim]nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,10,50 --seeds 5 --held-out condition[/dim]
+    """
+    from nwbrnn.sweep import run_sweep, write_results
+
+    job = options.load_config(config)
+    given = {
+        "sampled": None if sampled is None else tuple(part.strip() for part in sampled.split(",")),
+        "seeds": seeds, "held_out": held_out, "resamples": resamples,
+        "vary": _split_values(options.parse_values(vary or [], "--vary")) or None,
+    }  # fmt: skip
+    grid = parse_settings(
+        SweepConfig, {k: v for k, v in given.items() if v is not None}, source="command line"
+    )
+    fixed = options.parse_values(settings or [], "--set")
+    fit_config = parse_settings(FitConfig, job.fit.model_dump() | fixed, source="command line")
+    with show_cells() as begin:
+        try:
+            table = run_sweep(
+                files,
+                output,
+                grid,
+                configs=(job.read, fit_config),
+                scheduler=scheduler,
+                progress=begin("Cells"),
+            )
+        except KeyboardInterrupt:
+            sys.stderr.write(f"Interrupted: finished cells are in {output}; the same command goes on.\n")
+            raise typer.Exit(130) from None
+    statistics = write_results(table, output)
+    print_statistics(statistics)
+    n_failed = print_failures(table)
+    console.print(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.", markup=False)
+    if n_failed:
+        raise typer.Exit(1)
+
+
+def print_statistics(statistics: "pd.DataFrame") -> None:
+    """Print the main scores of each setting and their difference to the baseline."""
+    names = [n for n in ("source", "sampled") if n in statistics]
+    own = [str(n) for n in statistics.columns[: list(statistics.columns).index("score")] if n not in names]
+    rows = []
+    for score in SHOWN:
+        for _, row in statistics[statistics["score"] == score].iterrows():
+            paired = row["sampled"] != "0" and row["seeds"] > 0
+            rows.append(
+                (
+                    score,
+                    ", ".join(str(row[n]) for n in (*names, *own)),
+                    f"{row['mean']:.3f}",
+                    f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" if paired else "–",
+                    f"{row['better']} of {row['seeds']}" if paired else "–",
+                )
+            )
+    what = ", ".join((*names, *own))
+    print_table("Held-out data", ("score", what, "mean", "against outputs only (95 %)", "better seeds"), rows)
+
+
+def print_failures(table: "xr.Dataset") -> int:
+    """Print the cells that failed, and return how many there are."""
+    failed = table.isel(cell=table["status"].values != "done")
+    rows = list(zip(failed["cell"].values, failed["error"].values, strict=True))
+    if rows:
+        print_table("Cells that failed; the same command tries them again", ("cell", "why"), rows)
+    return len(rows)
+
+
+@contextmanager
+def show_cells() -> Iterator[Callable[[str], Callable[[int, int, int], None] | None]]:
+    """Provide what begins a bar with finished and failed cells: on a terminal, nothing elsewhere."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
+
+        def begin(name: str) -> Callable[[int, int, int], None]:
+            task = progress.add_task(name, total=None)
+
+            def report(done: int, failed: int, total: int) -> None:
+                text = f"{name}, {failed} failed" if failed else name
+                progress.update(task, completed=done + failed, total=total, description=text)
+
+            return report
+
+        yield begin
+
+
+def _split_values(given: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Return the values of each setting; text with commas is a list."""
+    import yaml
+
+    return {
+        name: tuple(yaml.safe_load(part) for part in value.split(",")) if isinstance(value, str) else (value,)
+        for name, value in given.items()
+    }

@@ -1,0 +1,84 @@
+"""Scores of the Neural Latents Benchmark.
+
+Pei et al. 2021, NeurIPS Datasets and Benchmarks, arXiv:2109.04463.
+"""
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+
+from nwbrnn.evaluation.accuracy import compute_r2
+
+Array = NDArray[np.floating]
+
+FLOOR = 0.05  # of a neuron's mean: what a linear prediction below it counts as; ours, the benchmark has 1e-9
+
+
+def compute_bits_per_spike(expected: Array, counts: NDArray[np.number]) -> float:
+    """Gain in log-likelihood over each neuron's mean rate: (LL(expected) - LL(mean)) / (n_spikes ln 2).
+
+    LL is the Poisson log-likelihood over all neurons. With neurons whose activity the model was not
+    trained on, this is the benchmark's co-smoothing score.
+
+    Parameters
+    ----------
+    expected
+        Expected spikes per bin, not negative, shape (n_samples, n_neurons).
+    counts
+        Recorded spikes per bin, same shape.
+
+    Returns
+    -------
+    float
+        0 for the mean rates, NaN without spikes. Minus infinity if a spike was ruled out (expected 0).
+
+    Raises
+    ------
+    ValueError
+        If shapes differ or an expected count is negative.
+    """
+    if expected.shape != counts.shape or (expected < 0).any():
+        raise ValueError(
+            f"expected counts of 0 or more of shape {counts.shape}, but got shape {expected.shape}, "
+            f"smallest {expected.min() if expected.size else 'none'}"
+        )
+    n_spikes = counts.sum()
+    if not n_spikes:
+        return float("nan")
+    mean = np.broadcast_to(counts.mean(axis=0), counts.shape)
+    spikes = counts.astype(np.float64)
+    likelihoods = [(scipy.special.xlogy(spikes, rates) - rates).sum() for rates in (expected, mean)]
+    return float((likelihoods[0] - likelihoods[1]) / n_spikes / np.log(2))
+
+
+def expect_spikes(rates: Array, mean: Array, *, bin_size: float) -> Array:
+    """Return expected spikes per bin of predicted rates, at least 5 % of each neuron's mean.
+
+    Parameters
+    ----------
+    rates
+        Shape (n_samples, n_neurons) [Hz].
+    mean
+        Of each neuron, shape (n_neurons,) [Hz].
+    bin_size
+        Width of a time bin [s].
+    """
+    return np.asarray(np.maximum(rates, FLOOR * mean) * bin_size)
+
+
+def compute_psth_r2(predicted: Array, target: Array) -> float:
+    """R² of the rates averaged by condition, over all conditions and bins, mean over neurons.
+
+    Parameters
+    ----------
+    predicted, target
+        Condition averages, shape (n_samples, n_neurons) [Hz].
+
+    Returns
+    -------
+    float
+        Over the neurons that vary; NaN if none does.
+    """
+    values = compute_r2(predicted, target)
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,201 @@
+"""One fit of a sweep: what a worker does, wherever it is."""
+
+import functools
+import json
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import dask
+import numpy as np
+import xarray as xr
+
+from nwbrnn.config import FitConfig
+from nwbrnn.evaluation import Score, assess
+from nwbrnn.job import fit
+from nwbrnn.preprocessing import prepare
+from nwbrnn.readers import read_dataset
+from nwbrnn.result import FitResult
+from nwbrnn.sweep.grid import Cell
+from nwbrnn.training import predict, probe
+from nwbrnn.writers.atomic import replace_whole
+
+CELLS, DATA = "cells", "data"
+
+
+def run_cell(folder: Path, cell: Cell) -> str | None:
+    """Fit, evaluate and save one cell, in a file of its own; a failure is saved, too.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep: ``data/SOURCE.nc`` is read, ``cells/KEY.nc`` written, or ``cells/KEY.error.json``.
+    cell
+        What to fit.
+
+    Returns
+    -------
+    str or None
+        What went wrong.
+    """
+    # xarray would take a lock of the cluster to write a file that is nobody else's
+    with dask.config.set(scheduler="synchronous"):
+        return _run(folder, cell)
+
+
+def _run(folder: Path, cell: Cell) -> str | None:
+    started = time.perf_counter()
+    try:
+        ds = _read(folder / DATA / f"{cell.source}.nc", cell.data_hash)
+        result = fit(ds, cell.config)
+        saved = summarize(result, cell, seconds=time.perf_counter() - started)
+        with replace_whole(get_path(folder, cell), overwrite=True) as temporary:
+            temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
+    except Exception as error:  # whatever it is, the other cells go on
+        message = f"{type(error).__name__}: {error}"
+        write_error(folder, cell, message, traceback.format_exc())
+        return message
+    get_error_path(folder, cell).unlink(missing_ok=True)
+    return None
+
+
+def write_error(folder: Path, cell: Cell, message: str, trace: str = "") -> None:
+    """Record that a cell failed, and how."""
+    about = {"message": message, "source": cell.source, "config": cell.config.model_dump(mode="json")}
+    with replace_whole(get_error_path(folder, cell), overwrite=True) as temporary:
+        temporary.write_text(json.dumps(about | {"traceback": trace}, indent=2), encoding="utf-8")
+
+
+def get_path(folder: Path, cell: Cell) -> Path:
+    """Return where the result of a cell is, if it is finished."""
+    return folder / CELLS / f"{cell.key}.nc"
+
+
+def get_error_path(folder: Path, cell: Cell) -> Path:
+    """Return where the failure of a cell is recorded."""
+    return folder / CELLS / f"{cell.key}.error.json"
+
+
+def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
+    """Return the scores and the weights of a fit as a Dataset for a file.
+
+    Parameters
+    ----------
+    result
+        The fit.
+    cell
+        What it was to be.
+    seconds
+        What it took [s].
+
+    Returns
+    -------
+    xarray.Dataset
+        Scores by name (dimension ``score``), R² of each unit and output, weights (their names begin with
+        ``weights_``), and in the attributes settings, versions and how training ended.
+    """
+    scores = list(_score(result, cell))
+    scores += [
+        Score(name, "condition averages", value, np.nan)
+        for name, value in probe(result.recorded, result.weights, result.config).items()
+    ]
+    table = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
+    columns = ("value", "ceiling", "chance", "low", "high")
+    variables = {name: ("score", np.array(table[name], dtype=np.float64)) for name in columns}
+    weights = {
+        f"weights_{name}": (tuple(f"{name}_{i}" for i in range(values.ndim)), values)
+        for name, values in result.weights.items()
+    }
+    return xr.Dataset(
+        variables
+        | weights
+        | {
+            "unit_r2": ("unit", result.scores.unit_r2),
+            "sampled": ("unit", result.recorded["sampled"].values),
+            "output_r2": ("output", result.scores.output_r2),
+        },
+        coords={
+            "score": np.array(table["name"]),
+            "level": ("score", np.array(table["level"])),
+            "unit": result.recorded["unit"].values,
+            "output": result.recorded["output"].values,
+        },
+        attrs={
+            "source": cell.source,
+            "data_hash": cell.data_hash,
+            "resamples": cell.resamples,
+            "config": result.config.model_dump_json(),
+            "asked": cell.config.model_dump_json(),
+            "ended": result.best.ended,
+            "epochs": len(result.best.history["train_total"]),
+            "free_run": result.best.free_run,
+            "seconds": seconds,
+            "versions": json.dumps({name: version(name) for name in ("nwbrnn", "torch", "numpy")}),
+            "cross_validation": result.recorded.attrs.get("cross_validation", ""),
+        },
+    )
+
+
+def _score(result: FitResult, cell: Cell) -> Iterable[Score]:
+    """Score the bins that were trained on; and, apart, the outputs of those that come later."""
+    pair = result.recorded, result.predicted
+    end = result.config.train_until
+    if end is None:
+        return assess(*pair, n_resamples=cell.resamples)
+    earlier, later = ([ds.isel(time=keep) for ds in pair] for keep in _divide(result.recorded, end))
+    scores = assess(*earlier, n_resamples=cell.resamples)
+    after = next(s for s in assess(*later, n_resamples=cell.resamples) if s.name == "output R2")
+    return *scores, Score(**asdict(after) | {"name": "output R2, later than trained"})
+
+
+def _divide(ds: xr.Dataset, end: float) -> tuple[np.ndarray, np.ndarray]:
+    earlier = ds["time"].values <= end
+    return earlier, ~earlier
+
+
+@functools.lru_cache(maxsize=2)  # a worker takes many cells of the same data
+def _read(path: Path, data_hash: str) -> xr.Dataset:  # noqa: ARG001 - other data under the same name
+    return read_dataset(path)
+
+
+def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:
+    """Read the result of a finished cell and the settings that were asked for."""
+    saved = xr.load_dataset(path, engine="h5netcdf")
+    return saved, FitConfig.model_validate_json(saved.attrs["asked"])
+
+
+def list_finished(folder: Path) -> list[Cell]:
+    """Return the cells of a sweep that are done, from what is in its folder."""
+    cells = []
+    for path in sorted((folder / CELLS).glob("*.nc")):
+        with xr.open_dataset(path, engine="h5netcdf") as saved:
+            about = saved.attrs
+        config = FitConfig.model_validate_json(about["asked"])
+        cells.append(Cell(about["source"], config, int(about["resamples"]), about["data_hash"]))
+    return cells
+
+
+def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the recorded and the predicted Dataset of a finished cell, without fitting again.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep.
+    cell
+        A finished cell.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not finished.
+    """
+    saved, _ = read_cell(get_path(folder, cell))
+    config = FitConfig.model_validate_json(saved.attrs["config"])
+    recorded = prepare(_read(folder / DATA / f"{cell.source}.nc", cell.data_hash), config)
+    names = [str(name) for name in saved.data_vars if str(name).startswith("weights_")]
+    weights = {name.removeprefix("weights_"): saved[name].values for name in names}
+    return recorded, predict(recorded, weights, config)

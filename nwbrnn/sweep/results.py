@@ -1,0 +1,64 @@
+"""What a sweep leaves for people: tables and figures."""
+
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from nwbrnn.report import plot_differences, plot_scores, save_figure
+from nwbrnn.sweep.statistics import compare_with_baseline
+from nwbrnn.sweep.table import flatten
+from nwbrnn.writers.atomic import replace_whole
+
+MAIN = (
+    "output R2", "output skill", "sampled neurons R2", "unsampled neurons R2", "canonical correlation",
+    "co-smoothing bits per spike",
+)  # fmt: skip
+SIMILARITY = (
+    "canonical correlation", "SVCCA", "linear CKA", "principal angle", "Procrustes angle", "PSTH R2",
+    "rotation R2, student", "rotation R2, recorded",
+)  # fmt: skip
+ROBUSTNESS = tuple(
+    f"output skill, disturbed {kind} {level}"
+    for kind in ("initial state", "inputs", "kick")
+    for level in ("0.1", "0.4")
+)
+FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS}
+
+
+def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> pd.DataFrame:
+    """Write ``table.nc``, ``table.csv``, ``statistics.csv`` and the figures of a sweep, over earlier ones.
+
+    Parameters
+    ----------
+    table
+        What :func:`nwbrnn.sweep.run_sweep` returned.
+    folder
+        Of the sweep.
+    pooled
+        Whether all sources are one group; see :func:`nwbrnn.sweep.compare_with_baseline`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The statistics; empty if no cell is done.
+
+    Raises
+    ------
+    ExportError
+        If something cannot be written.
+    """
+    with replace_whole(folder / "table.nc", overwrite=True) as temporary:
+        temporary.write_bytes(table.to_netcdf(engine="h5netcdf"))
+    statistics = compare_with_baseline(table, pooled=pooled)
+    for name, frame in (("table", flatten(table)), ("statistics", statistics)):
+        with replace_whole(folder / f"{name}.csv", overwrite=True) as temporary:
+            frame.to_csv(temporary, index=name == "table")
+    if statistics.empty:
+        return statistics
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, scores in FIGURES.items():
+        save_figure(plot_scores(statistics, scores), folder / "figures" / f"{name}.png")
+    if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
+        save_figure(plot_differences(statistics, MAIN), folder / "figures" / "differences.png")
+    return statistics

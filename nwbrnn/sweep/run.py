@@ -1,0 +1,211 @@
+"""Run the cells of a sweep, on processes of this machine or on a Dask cluster."""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from distributed import Client, LocalCluster, as_completed
+
+from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.errors import ConfigError, ExportError
+from nwbrnn.readers import read_dataset, read_nwb
+from nwbrnn.sweep.cell import CELLS, DATA, get_error_path, get_path, run_cell, write_error
+from nwbrnn.sweep.grid import Cell, list_cells
+from nwbrnn.sweep.table import create_table
+from nwbrnn.training import count_cores
+from nwbrnn.writers import write_dataset
+from nwbrnn.writers.atomic import replace_whole
+
+ABOUT = "sweep.json"
+
+Progress = Callable[[int, int, int], None]
+"""Called with the numbers of finished, failed and all cells."""
+
+
+def run_sweep(
+    files: Sequence[str | Path],
+    folder: str | Path,
+    grid: SweepConfig | None = None,
+    *,
+    configs: tuple[ReadConfig, FitConfig] | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Fit and evaluate every combination of files, settings, held-out conditions and seeds.
+
+    Finished cells are not repeated, so the same call goes on after an interrupt. A cell that fails, or whose
+    worker is killed again and again, is recorded; the others go on.
+
+    Local workers are processes that import the main script: a script that calls this needs
+    ``if __name__ == "__main__":`` around it.
+
+    Parameters
+    ----------
+    files
+        NWB files; see :func:`nwbrnn.read_nwb`.
+    folder
+        Where the sweep lives: ``data``, ``cells``, ``sweep.json``. Workers on other machines must see it
+        under the same path.
+    grid
+        The axes of the sweep.
+    configs
+        Settings of reading, and settings of the fit that all cells share.
+    scheduler
+        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; by default one process for each core
+        of this machine.
+    progress
+        Called at the beginning and after each cell.
+
+    Returns
+    -------
+    xarray.Dataset
+        See :func:`nwbrnn.sweep.create_table`.
+
+    Raises
+    ------
+    ReadError
+        If a file cannot be read.
+    ConfigError
+        If settings do not fit the data, two files have the same name, or the scheduler cannot be used.
+    ExportError
+        If the folder cannot be written, or holds something else.
+    """
+    folder, grid = Path(folder).resolve(), grid or SweepConfig()
+    read_config, fit_config = configs or (ReadConfig(), FitConfig())
+    names = [_name(file) for file in files]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ConfigError(f"files: expected different names, but {', '.join(twice)} come twice; rename one")
+    _create_folder(folder)
+    sources = {}
+    for name, file in zip(names, files, strict=True):
+        ds = read_nwb(file, read_config)
+        sources[name] = ds, hash_dataset(ds)
+    cells = list_cells(sources, grid, fit_config)
+    for name, (ds, data_hash) in sources.items():
+        _keep_data(ds, folder / DATA / f"{name}.nc", data_hash)
+    _write_about(folder, files, grid, (read_config, fit_config))
+    _run(folder, cells, scheduler, progress or (lambda *_: None))
+    return create_table(folder, cells)
+
+
+def hash_dataset(ds: xr.Dataset) -> str:
+    """Return a hash of all values, names and dimensions, as hexadecimal text."""
+    digest = hashlib.sha256()
+    for name in sorted(map(str, ds.variables)):
+        values = ds[name].values
+        plain = values.astype("U") if values.dtype.kind in "OT" else values
+        digest.update(repr((name, ds[name].dims, plain.shape)).encode())
+        digest.update(np.ascontiguousarray(plain).tobytes())
+    return digest.hexdigest()
+
+
+def _name(file: str | Path) -> str:
+    """Return the name of a file without folder and ending."""
+    return str(file).rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".nwb")
+
+
+def _create_folder(folder: Path) -> None:
+    """Make the folder, or go on in that of a sweep."""
+    if folder.exists() and not (folder / ABOUT).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ExportError(f"{folder}: expected an empty folder or that of a sweep; choose another output")
+    try:
+        for part in (CELLS, DATA):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
+
+
+def _keep_data(ds: xr.Dataset, path: Path, data_hash: str) -> None:
+    """Write the Dataset that the workers read, if it is not there yet."""
+    if not path.exists() or hash_dataset(read_dataset(path)) != data_hash:
+        write_dataset(ds, path, overwrite=True)
+
+
+def _write_about(
+    folder: Path, files: Sequence[str | Path], grid: SweepConfig, configs: tuple[ReadConfig, FitConfig]
+) -> None:
+    """Write what the sweep is made of."""
+    about = {
+        "files": [str(file) for file in files],
+        "grid": grid.model_dump(mode="json"),
+        "read": configs[0].model_dump(mode="json"),
+        "fit": configs[1].model_dump(mode="json"),
+        "versions": {name: version(name) for name in ("nwbrnn", "torch", "numpy", "xarray")},
+    }
+    with replace_whole(folder / ABOUT, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _run(folder: Path, cells: Sequence[Cell], scheduler: str | None, progress: Progress) -> None:
+    """Run the cells that are not finished."""
+    pending = {cell.key: cell for cell in cells if not get_path(folder, cell).exists()}
+    n_done, n_failed = len(cells) - len(pending), 0
+    progress(n_done, n_failed, len(cells))
+    if not pending:
+        return
+    with _connect(scheduler, folder, n_workers=min(len(pending), count_cores())) as client:
+        futures = [client.submit(run_cell, folder, cell, key=key) for key, cell in pending.items()]
+        for future in as_completed(futures):
+            cell = pending[future.key]
+            error = future.exception()
+            if error is not None:  # the worker did not survive it
+                write_error(folder, cell, f"{type(error).__name__}: {error}")
+            failed = error is not None or future.result() is not None
+            n_done, n_failed = n_done + (not failed), n_failed + failed
+            progress(n_done, n_failed, len(cells))
+            future.release()
+
+
+@contextmanager
+def _connect(scheduler: str | None, folder: Path, *, n_workers: int) -> Iterator[Client]:
+    """Provide a client of a cluster that sees the folder, and end what was begun for it."""
+    if scheduler is None:
+        with (
+            LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout=30)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"scheduler: expected a Dask scheduler at {scheduler!r}, but {error}; "
+            "start one with 'dask scheduler'"
+        ) from error
+    with client:
+        client.wait_for_workers(1)
+        blind = [worker for worker, sees in client.run(_sees, folder).items() if not sees]
+        if blind:
+            raise ConfigError(
+                f"scheduler: expected workers that see {folder}, but {', '.join(sorted(blind))} do not; "
+                "use a folder that all machines share"
+            )
+        yield client
+
+
+def _sees(folder: Path) -> bool:
+    return (folder / ABOUT).exists()
+
+
+def list_failures(folder: str | Path, cells: Sequence[Cell]) -> dict[str, str]:
+    """Return what went wrong in the cells that failed, by their keys."""
+    paths = {cell.key: get_error_path(Path(folder), cell) for cell in cells}
+    return {
+        key: str(json.loads(path.read_text(encoding="utf-8"))["message"])
+        for key, path in paths.items()
+        if path.exists()
+    }

@@ -1,0 +1,171 @@
+"""Paired statistics: each setting against the student that was trained on the outputs only."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import xarray as xr
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+OWN = ("source", "held_out", "seed", "n_sampled", "seconds", "chosen", "error", "status")
+LOWER_IS_BETTER = ("principal angle", "Procrustes angle")
+UNSAMPLED = "unsampled neurons R2"
+
+
+class Interval(NamedTuple):
+    """Mean of a table of numbers with its 95 % interval, its standard error and degrees of freedom."""
+
+    mean: float
+    low: float
+    high: float
+    error: float
+    freedom: float
+
+
+def compute_interval(values: Array) -> Interval:
+    """Mean over seeds and conditions with a 95 % interval for other seeds and other conditions.
+
+    With x_sc = mean + seed effect + condition effect + rest, the variance of the mean is at most
+    Var_s(mean over c) / n_s + Var_c(mean over s) / n_c (that of the pigeonhole bootstrap, in closed form
+    [1]_); Student's t with the degrees of freedom of Satterthwaite 1946. With one condition it is the t
+    interval over seeds.
+
+    Parameters
+    ----------
+    values
+        Shape (n_seeds, n_conditions); NaN for what is missing.
+
+    Returns
+    -------
+    Interval
+        NaN limits with fewer than two seeds and fewer than two conditions.
+
+    References
+    ----------
+    .. [1] Owen 2007, Annals of Applied Statistics, doi:10.1214/07-AOAS122.
+    """
+    terms = []
+    for means in (_mean(values, axis=1), _mean(values, axis=0)):
+        known = means[np.isfinite(means)]
+        if known.size > 1:
+            terms.append((known.var(ddof=1) / known.size, known.size - 1))
+    mean = float(_mean(values.ravel(), axis=0))
+    variance = sum(v for v, _ in terms)
+    if not terms or not np.isfinite(variance):
+        return Interval(mean, np.nan, np.nan, np.nan, np.nan)
+    freedom = variance**2 / sum(v**2 / f for v, f in terms) if variance > 0 else float(terms[0][1])
+    error = float(np.sqrt(variance))
+    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
+    return Interval(mean, mean - half, mean + half, error, float(freedom))
+
+
+def compare_with_baseline(table: xr.Dataset, *, pooled: bool = False) -> pd.DataFrame:
+    """Compare every setting with the one without sampled neurons, pair by pair.
+
+    Partners have the same data, seed, held-out condition and other settings. The R² of unsampled neurons
+    is that of the same neurons in both: those that the setting left unsampled.
+
+    Parameters
+    ----------
+    table
+        What :func:`nwbrnn.sweep.create_table` returned.
+    pooled
+        Whether all sources are one group, in which a source with a seed counts as a seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each source, setting and score: ``mean`` and ``baseline``, ``difference`` with ``low`` and
+        ``high`` (95 %, see :func:`compute_interval`), ``p`` (two-sided, of the same t), ``effect`` (Cohen's
+        d_z, over seeds), ``seeds`` and ``better`` (in how many of them, over all conditions), ``conditions``,
+        ``conditions_better``, ``ceiling`` and ``chance``.
+    """
+    settings = [str(n) for n in table.coords if table[n].dims == ("cell",) and n not in (*OWN, "cell")]
+    rows: list[dict[str, Any]] = []
+    done = table.isel(cell=table["status"].values == "done")
+    frame = pd.DataFrame({name: done[name].values for name in (*OWN, *settings)})
+    partners = _find_partners(frame, settings)
+    groups = ["source", *settings] if not pooled else settings
+    for key, part in frame.groupby(groups, sort=False):
+        cells = part.index.to_numpy()
+        names = dict(zip(groups, key, strict=True))
+        scores = done["score"].values.tolist()
+        rows += [names | _compare(done, frame, cells, partners, score) for score in scores]
+    return pd.DataFrame(rows)
+
+
+def _find_partners(frame: pd.DataFrame, settings: list[str]) -> NDArray[np.intp]:
+    """Return for each cell the one of the same kind without sampled neurons, -1 if there is none."""
+    same = [name for name in settings if name not in ("sampled", "dynamics_weight")]
+    kinds = list(frame[["source", "held_out", "seed", *same]].itertuples(index=False, name=None))
+    baselines = {kind: i for i, kind in enumerate(kinds) if frame["sampled"][i] == "0"}
+    return np.array([baselines.get(kind, -1) for kind in kinds], dtype=np.intp)
+
+
+def _compare(
+    done: xr.Dataset, frame: pd.DataFrame, cells: NDArray[np.intp], partners: NDArray[np.intp], score: str
+) -> dict[str, Any]:
+    """Return one row of the comparison."""
+    column = done["score"].values.tolist().index(score)
+    value, ceiling, chance = (done[name].values[:, column] for name in ("value", "ceiling", "chance"))
+    own, other = value[cells], np.where(partners[cells] >= 0, value[partners[cells]], np.nan)
+    if score == UNSAMPLED:
+        other = np.array([_read_unsampled(done, cell, partners[cell]) for cell in cells])
+    part = frame.loc[cells]
+    seeds = part["source"] + " " + part["seed"].astype(str)
+    paired = _arrange(own - other, seeds, part["held_out"])
+    interval = compute_interval(paired)
+    by_seed = _mean(paired, axis=1)
+    by_condition = _mean(paired, axis=0)
+    sign = -1 if score in LOWER_IS_BETTER else 1
+    deviation = np.nanstd(by_seed, ddof=1) if np.isfinite(by_seed).sum() > 1 else np.nan
+    alone = compute_interval(_arrange(own, seeds, part["held_out"]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.divide(interval.mean, interval.error)
+        effect = np.divide(interval.mean, deviation)
+    return {
+        "score": score,
+        "mean": alone.mean,
+        "mean_low": alone.low,
+        "mean_high": alone.high,
+        "baseline": float(_mean(other, axis=0)),
+        "difference": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "p": float(2 * scipy.stats.t.sf(abs(t), interval.freedom)),
+        "effect": float(effect),
+        "better": int((sign * by_seed > 0).sum()),
+        "seeds": int(np.isfinite(by_seed).sum()),
+        "conditions_better": int((sign * by_condition > 0).sum()),
+        "conditions": int(np.isfinite(by_condition).sum()),
+        "ceiling": float(_mean(ceiling[cells], axis=0)),
+        "chance": float(_mean(chance[cells], axis=0)),
+    }
+
+
+def _read_unsampled(done: xr.Dataset, cell: int, partner: int) -> float:
+    """Return the median R² of the partner over the neurons that a cell left unsampled."""
+    if partner < 0:
+        return float("nan")
+    values = done["unit_r2"].values[partner][~done["unit_sampled"].values[cell]]
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def _arrange(values: Array, seeds: "pd.Series[str]", conditions: "pd.Series[str]") -> Array:
+    """Return values as a table of seeds by conditions, NaN where there is none."""
+    rows, row_names = pd.factorize(seeds)
+    columns, column_names = pd.factorize(conditions)
+    arranged = np.full((len(row_names), len(column_names)), np.nan)
+    arranged[rows, columns] = values
+    return arranged
+
+
+def _mean(values: Array, *, axis: int) -> Array:
+    """Return the mean of what is finite, NaN of nothing."""
+    finite = np.isfinite(values)
+    n = finite.sum(axis=axis)
+    return np.asarray(np.where(finite, values, 0).sum(axis=axis) / np.where(n > 0, n, np.nan))

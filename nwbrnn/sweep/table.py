@@ -1,0 +1,117 @@
+"""The results of a sweep in one table."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwbrnn.config import FitConfig
+from nwbrnn.sweep.cell import get_error_path, get_path, read_cell
+from nwbrnn.sweep.grid import Cell
+
+VALUES = ("value", "ceiling", "chance", "low", "high")
+
+
+def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:
+    """Gather finished cells.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep.
+    cells
+        What it is made of.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions ``cell``, ``score`` and ``unit`` (by position in its file). ``value``, ``ceiling``,
+        ``chance``, ``low`` and ``high`` (cell, score), ``unit_r2`` and ``unit_sampled`` (cell, unit); as
+        coordinates of the cells ``source``, ``held_out``, ``seed``, ``n_sampled``, every setting that
+        differs between cells as text, ``chosen`` (what cross-validation chose, JSON), ``status`` (``done``,
+        ``failed`` or ``missing``), ``error`` and ``seconds``.
+    """
+    found = [_read(folder, cell) for cell in cells]
+    names = list(dict.fromkeys(name for one in found if one for name in one["score"].values.tolist()))
+    n_units = max((one.sizes["unit"] for one in found if one), default=0)
+    scores = {name: np.full((len(cells), len(names)), np.nan) for name in VALUES}
+    unit_r2 = np.full((len(cells), n_units), np.nan)
+    sampled = np.zeros((len(cells), n_units), dtype=bool)
+    for i, one in enumerate(found):
+        if one is not None:
+            columns = [names.index(name) for name in one["score"].values.tolist()]
+            for name, values in scores.items():
+                values[i, columns] = one[name].values
+            unit_r2[i, : one.sizes["unit"]] = one["unit_r2"].values
+            sampled[i, : one.sizes["unit"]] = one["sampled"].values.astype(bool)
+    return xr.Dataset(
+        {name: (("cell", "score"), values) for name, values in scores.items()}
+        | {"unit_r2": (("cell", "unit"), unit_r2), "unit_sampled": (("cell", "unit"), sampled)},
+        coords={"cell": [cell.key for cell in cells], "score": np.array(names, dtype="U")}
+        | {name: ("cell", values) for name, values in _describe(folder, cells, found).items()},
+    )
+
+
+def _read(folder: Path, cell: Cell) -> xr.Dataset | None:
+    path = get_path(folder, cell)
+    return read_cell(path)[0] if path.exists() else None
+
+
+def _describe(folder: Path, cells: Sequence[Cell], found: Sequence[xr.Dataset | None]) -> dict[str, Any]:
+    """Return the coordinates of the cells."""
+    columns: dict[str, list[Any]] = {
+        "source": [cell.source for cell in cells],
+        "held_out": [",".join(cell.config.held_out_conditions) for cell in cells],
+        "seed": [cell.config.seed for cell in cells],
+        "n_sampled": [-1 if one is None else int(one["sampled"].sum()) for one in found],
+        "seconds": [np.nan if one is None else one.attrs["seconds"] for one in found],
+        "chosen": ["" if one is None else _describe_choice(one) for one in found],
+    }
+    for name in list_settings([cell.config for cell in cells]):
+        columns[name] = [str(getattr(cell.config, name)) for cell in cells]
+    errors = [
+        _read_error(folder, cell) if one is None else "" for cell, one in zip(cells, found, strict=True)
+    ]
+    columns["error"] = errors
+    columns["status"] = [
+        "done" if one is not None else "failed" if error else "missing"
+        for one, error in zip(found, errors, strict=True)
+    ]
+    return columns
+
+
+def list_settings(configs: Sequence[FitConfig]) -> list[str]:
+    """Return the settings in which fits differ, without seed and held-out conditions; ``sampled`` always.
+
+    Those without sampled neurons are not asked for the weight of their dynamics.
+    """
+    names = [name for name in FitConfig.model_fields if name not in ("seed", "held_out_conditions")]
+    values = {name: {str(getattr(c, name)) for c in configs} for name in names}
+    values["dynamics_weight"] = {str(c.dynamics_weight) for c in configs if c.sampled != 0}
+    return [name for name in names if name == "sampled" or len(values[name]) > 1]
+
+
+def _describe_choice(saved: xr.Dataset) -> str:
+    """Return what cross-validation chose."""
+    if not saved.attrs["cross_validation"]:
+        return ""
+    config = json.loads(saved.attrs["config"])
+    return json.dumps({name: config[name] for name in ("dynamics_weight", "weight_penalty", "stop_after")})
+
+
+def _read_error(folder: Path, cell: Cell) -> str:
+    path = get_error_path(folder, cell)
+    return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.exists() else ""
+
+
+def flatten(table: xr.Dataset) -> pd.DataFrame:
+    """Return one row for each cell and one column for each score, for a CSV file."""
+    coords = [str(name) for name in table.coords if table[name].dims == ("cell",) and name != "cell"]
+    frame = pd.DataFrame({name: table[name].values for name in coords}, index=table["cell"].values)
+    values = pd.DataFrame(table["value"].values, columns=table["score"].values, index=table["cell"].values)
+    frame.index.name = "cell"
+    return pd.concat([frame, values], axis=1)

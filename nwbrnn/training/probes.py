@@ -1,0 +1,100 @@
+"""How robust a student is: its outputs when its state or its inputs are disturbed."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.config import FitConfig
+from nwbrnn.evaluation import compute_skill
+from nwbrnn.models import RateRNN
+from nwbrnn.models.scan import invert
+from nwbrnn.preprocessing import average_conditions
+from nwbrnn.training.batches import find_start
+
+Array = NDArray[np.floating]
+
+LEVELS = (0.1, 0.2, 0.4)
+N_REPEATS = 10
+KINDS = ("initial state", "inputs", "kick")
+
+
+def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, float]:
+    """Disturb a student and score its outputs on the condition averages of the test trials.
+
+    A disturbance is in proportion to the student's own activity, so that students of different amplitude are
+    compared fairly. With the level ε:
+
+    - *initial state*: the state after the first bin is shifted by Gaussian noise of ε times the RMS of the
+      student's states over all units, bins and conditions;
+    - *inputs*: Gaussian noise, new in every bin, comes in by the input weights; the current it makes has an
+    RMS of ε
+      times that of the student's recurrent current;
+    - *kick*: as for the initial state, but in the bin after a quarter of the time from 0 (or from the start)
+    to the end.
+
+    Parameters
+    ----------
+    recorded
+        A prepared Dataset.
+    weights
+        Arrays by parameter name.
+    config
+        Settings of the fit.
+
+    Returns
+    -------
+    dict
+        ``"output skill, disturbed KIND LEVEL"``, mean over ten repeats; see
+        :func:`nwbrnn.evaluation.compute_skill`.
+    """
+    tests = average_conditions(recorded.isel(trial=recorded["split"].values == "test"))
+    everything = average_conditions(recorded)
+    reference = everything["outputs"].values[everything["mask"].values]
+    model = RateRNN.from_weights(weights, config, bin_size=recorded.attrs["bin_size"])
+    inputs = torch.from_numpy(np.nan_to_num(tests["inputs"].values).astype(weights["input_weights"].dtype))
+    start = find_start(tests, recorded, config)
+    given = None if start is None else torch.from_numpy(start)
+    mask = tests["mask"].values
+    target = tests["outputs"].values[mask]
+
+    def score(noise: torch.Tensor | None) -> float:
+        with torch.no_grad():
+            outputs, _ = model(inputs, start=given, noise=noise)
+        return compute_skill(outputs.numpy()[mask], target, reference)
+
+    with torch.no_grad():
+        _, rates = model(inputs, start=given)
+        strength = {
+            "state": invert(rates.double(), config.nonlinearity).square().mean().sqrt(),
+            "current": (rates @ model.recurrent_weights.T).square().mean().sqrt(),
+        }
+    time = tests["time"].values
+    begin = max(time[0], 0.0)
+    middle = int(np.searchsorted(time, begin + (time[-1] - begin) / 4))
+    generator = torch.Generator().manual_seed(config.seed)
+    scores = {}
+    for kind in KINDS:
+        for level in LEVELS:
+            found = []
+            for _ in range(N_REPEATS):
+                if kind == "inputs":
+                    noise = _disturb_inputs(model, inputs, generator)
+                    noise *= level * strength["current"] / noise.square().mean().sqrt()
+                else:
+                    noise = torch.zeros(*rates.shape)
+                    shift = torch.randn(len(rates), rates.shape[2], generator=generator)
+                    # what is added to the current of one bin changes the state by alpha times as much
+                    noise[:, 0 if kind == "initial state" else middle] = shift / model.alpha
+                    noise *= level * strength["state"]
+                found.append(score(noise.to(inputs.dtype)))
+            scores[f"output skill, disturbed {kind} {level:g}"] = float(np.mean(found))
+    return scores
+
+
+def _disturb_inputs(model: RateRNN, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return currents of random inputs, shape (n_trials, n_time, n_hidden)."""
+    noise = torch.randn(*inputs.shape, generator=generator).to(inputs.dtype)
+    return (noise @ model.input_weights.T).detach()
