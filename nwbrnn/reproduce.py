@@ -23,6 +23,7 @@ GOOD = 0.9  # R² from which on outputs and sampled neurons count as reproduced;
 LEVELS: tuple[int | str, ...] = (0, "5%", "10%", SAMPLED, "50%", "100%")
 QUICK_LEVELS: tuple[int | str, ...] = (0, "5%", SAMPLED)
 N_TEACHERS, N_TEACHERS_QUICK = 10, 3
+N_TEACHERS_EACH = 3  # where each of 16 directions is held out in turn
 
 TEACHERS, CLAIMS = "teachers", "claims.json"
 
@@ -141,7 +142,7 @@ def reproduce(
         if quick and part.name == "between":
             grid = grid.model_copy(update={"sampled": QUICK_LEVELS})
         table = run_sweep(
-            files,
+            files[:N_TEACHERS_EACH] if part.name == "each" else files,
             folder / part.name,
             grid,
             configs=(ReadConfig(), FitConfig()),

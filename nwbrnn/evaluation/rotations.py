@@ -57,7 +57,8 @@ def compute_rotations(activity: Array, *, bin_size: float, n_components: int = 6
     n_conditions, n_time, n_channels = activity.shape
     centered = (activity - activity.mean(axis=0)).reshape(-1, n_channels).astype(np.float64)
     components = np.linalg.svd(centered, full_matrices=False)
-    rank = int((max(centered.shape) * np.finfo(np.float64).eps * components.S[0] < components.S).sum())
+    tolerance = max(centered.shape) * np.finfo(np.float64).eps * np.linalg.norm(activity)
+    rank = int((tolerance < components.S).sum())
     n_kept = min(n_components, rank) // 2 * 2
     if n_kept == 0 or n_time < 3:
         return Rotations(float("nan"), float("nan"), np.array([]), np.zeros((n_conditions, n_time, 0)))

@@ -26,7 +26,7 @@ from nwbrnn.writers.atomic import replace_whole
 CELLS, DATA = "cells", "data"
 
 
-def run_cell(folder: Path, cell: Cell) -> str | None:
+def run_cell(folder: Path, cell: Cell) -> None:
     """Fit, evaluate and save one cell, in a file of its own; a failure is saved, too.
 
     Parameters
@@ -34,32 +34,22 @@ def run_cell(folder: Path, cell: Cell) -> str | None:
     folder
         Of the sweep: ``data/SOURCE.nc`` is read, ``cells/KEY.nc`` written, or ``cells/KEY.error.json``.
     cell
-        What to fit.
-
-    Returns
-    -------
-    str or None
-        What went wrong.
+        What to fit. Nothing is done if it is finished.
     """
-    # xarray would take a lock of the cluster to write a file that is nobody else's
-    with dask.config.set(scheduler="synchronous"):
-        return _run(folder, cell)
-
-
-def _run(folder: Path, cell: Cell) -> str | None:
+    path = get_path(folder, cell)
+    if path.exists():  # by a worker that was lost after it
+        return
     started = time.perf_counter()
     try:
-        ds = _read(folder / DATA / f"{cell.source}.nc", cell.data_hash)
-        result = fit(ds, cell.config)
-        saved = summarize(result, cell, seconds=time.perf_counter() - started)
-        with replace_whole(get_path(folder, cell), overwrite=True) as temporary:
-            temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
+        # xarray would take a lock of the cluster to write a file that is nobody else's
+        with dask.config.set(scheduler="synchronous"):
+            ds = _read(folder / DATA / f"{cell.source}.nc", cell.data_hash)
+            result = fit(ds, cell.config)
+            saved = summarize(result, cell, seconds=time.perf_counter() - started)
+            with replace_whole(path, overwrite=True) as temporary:
+                temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
     except Exception as error:  # whatever it is, the other cells go on
-        message = f"{type(error).__name__}: {error}"
-        write_error(folder, cell, message, traceback.format_exc())
-        return message
-    get_error_path(folder, cell).unlink(missing_ok=True)
-    return None
+        write_error(folder, cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def write_error(folder: Path, cell: Cell, message: str, trace: str = "") -> None:

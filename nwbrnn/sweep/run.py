@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import dask
 import numpy as np
 import xarray as xr
 from distributed import Client, LocalCluster, as_completed
@@ -24,6 +25,23 @@ from nwbrnn.writers import write_dataset
 from nwbrnn.writers.atomic import replace_whole
 
 ABOUT = "sweep.json"
+CONNECT_TIMEOUT = 30  # [s]
+
+# One thread for each worker. Dask's own setting makes the C library return every freed block to the system; a
+# fit, which needs the same blocks in every epoch, then takes up to three times as long (docs/sweeps.md).
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+}
+
+# one cell at a time on each worker: those that wait there would share the blame if it is killed
+LOCAL = {
+    "distributed.nanny.pre-spawn-environ": ENVIRONMENT,
+    "distributed.scheduler.worker-saturation": 1.0,
+}
 
 Progress = Callable[[int, int, int], None]
 """Called with the numbers of finished, failed and all cells."""
@@ -145,20 +163,25 @@ def _write_about(
 
 
 def _run(folder: Path, cells: Sequence[Cell], scheduler: str | None, progress: Progress) -> None:
-    """Run the cells that are not finished."""
+    """Run the cells that are not finished.
+
+    What a cell left in the folder counts, not what its worker still holds: that is lost with the worker.
+    """
     pending = {cell.key: cell for cell in cells if not get_path(folder, cell).exists()}
     n_done, n_failed = len(cells) - len(pending), 0
     progress(n_done, n_failed, len(cells))
     if not pending:
         return
+    for cell in pending.values():
+        get_error_path(folder, cell).unlink(missing_ok=True)
     with _connect(scheduler, folder, n_workers=min(len(pending), count_cores())) as client:
         futures = [client.submit(run_cell, folder, cell, key=key) for key, cell in pending.items()]
         for future in as_completed(futures):
             cell = pending[future.key]
-            error = future.exception()
-            if error is not None:  # the worker did not survive it
+            failed = not get_path(folder, cell).exists()
+            if failed and not get_error_path(folder, cell).exists():
+                error = future.exception()
                 write_error(folder, cell, f"{type(error).__name__}: {error}")
-            failed = error is not None or future.result() is not None
             n_done, n_failed = n_done + (not failed), n_failed + failed
             progress(n_done, n_failed, len(cells))
             future.release()
@@ -169,6 +192,7 @@ def _connect(scheduler: str | None, folder: Path, *, n_workers: int) -> Iterator
     """Provide a client of a cluster that sees the folder, and end what was begun for it."""
     if scheduler is None:
         with (
+            dask.config.set(LOCAL),
             LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=1,
@@ -180,7 +204,7 @@ def _connect(scheduler: str | None, folder: Path, *, n_workers: int) -> Iterator
             yield client
         return
     try:
-        client = Client(scheduler, timeout=30)
+        client = Client(scheduler, timeout=CONNECT_TIMEOUT)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"scheduler: expected a Dask scheduler at {scheduler!r}, but {error}; "
@@ -199,13 +223,3 @@ def _connect(scheduler: str | None, folder: Path, *, n_workers: int) -> Iterator
 
 def _sees(folder: Path) -> bool:
     return (folder / ABOUT).exists()
-
-
-def list_failures(folder: str | Path, cells: Sequence[Cell]) -> dict[str, str]:
-    """Return what went wrong in the cells that failed, by their keys."""
-    paths = {cell.key: get_error_path(Path(folder), cell) for cell in cells}
-    return {
-        key: str(json.loads(path.read_text(encoding="utf-8"))["message"])
-        for key, path in paths.items()
-        if path.exists()
-    }

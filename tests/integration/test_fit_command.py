@@ -82,9 +82,10 @@ def test_the_dynamics_weight_can_be_left_to_cross_validation(recording, run_cli,
     assert (finished.code, finished.err) == (0, "")
     stored = nwbrnn.read_fit(out)
     assert f"chose the dynamics weight {stored.config.dynamics_weight:g}" in finished.out
-    errors = json.loads(stored.recorded.attrs["dynamics_weight_errors"])
-    means = {float(weight): np.mean(values) for weight, values in errors.items()}
-    assert min(means, key=means.get) == stored.config.dynamics_weight
+    candidates = json.loads(stored.recorded.attrs["cross_validation"])
+    best = min(candidates, key=lambda candidate: np.mean(candidate["errors"]))
+    assert best["dynamics_weight"] == stored.config.dynamics_weight
+    assert np.median(best["epochs"]) == stored.config.stop_after
 
 
 def test_an_unfinished_fit_is_not_lost_by_mistake(recording, run_cli, tmp_path):

@@ -51,7 +51,7 @@ CASES = {
     "no validation": {"validation": 0},
     "no noise": {"noise": 0.0},
     "patience": {"learning_rate": 1.0},
-    "after least squares": {"method": "auto"},
+    "after least squares": {"method": "auto", "patience": 50},
     "float64": {"precision": "float64"},
     "learned tau": {"learn_tau": True, "initial_state": "condition"},
     "Dale": {"excitatory": 0.5, "density": 0.5},

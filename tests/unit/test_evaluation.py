@@ -32,7 +32,13 @@ def create_recorded(seed=0, split=SPLIT):
         "inputs": np.zeros((10, 12, 1)),
         "mask": mask,
     }
-    coords = {"condition": CONDITION, "split": split, "sampled": np.array([True, True, False, False])}
+    coords = {
+        "condition": CONDITION,
+        "split": split,
+        "sampled": np.array([True, True, False, False]),
+        "rate_scale": np.ptp(arrays["rates"], axis=(0, 1)) + 5,
+        "rate_offset": arrays["rates"].mean(axis=(0, 1)),
+    }
     return create_dataset(arrays, coords, bin_size=0.02)
 
 

@@ -1,5 +1,7 @@
 """Several students at once, the choice of the dynamics weight, and settings that exclude one another."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.errors import ConfigError
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import prepare
-from nwbrnn.training import Trained, choose_dynamics_weight, measure_free_run, train
+from nwbrnn.training import Trained, choose_settings, measure_free_run, train
 from nwbrnn.training import cross_validation as module
 from tests.unit.test_training import QUICK, create_recording
 
@@ -53,35 +55,76 @@ def test_an_interrupt_keeps_the_students_that_are_ready():
     assert len(result.runs) == 1
 
 
-def test_the_weight_with_the_least_error_of_left_out_outputs_is_chosen(monkeypatch):
-    ds, seen = prepare(create_recording(), FitConfig(**QUICK)), []
-    errors = iter([5, 5, 5, 4, 4, 4, 3, 3, 3, 1, 2, 1, 2, 2, 2, 9, 0, 9])
+def pretend_to_train(monkeypatch, errors, epochs=(0,)):
+    seen = []
 
     def train_all(tasks, *, progress):
         seen.extend(tasks)
-        return {i: Trained({}, {}, {"validation_output": float(next(errors))}, "finished") for i in range(18)}
+        found = {}
+        for i in range(len(tasks)):
+            losses = {"validation_output": float(errors[i % len(errors)])}
+            found[i] = Trained({}, {}, losses, "finished", epochs[i % len(epochs)])
+        return found
 
     monkeypatch.setattr(module, "train_all", train_all)
-    choice = choose_dynamics_weight(ds, FitConfig(**QUICK))
-    assert choice.weight == 1.0
-    assert choice.errors[10.0] == [9.0, 0.0, 9.0]
+    return seen
+
+
+def test_the_settings_with_the_least_error_of_left_out_outputs_are_chosen(monkeypatch):
+    config = FitConfig(**QUICK | {"dynamics_weight": "cv", "weight_penalty": "cv"})
+    ds = prepare(create_recording(), config)
+    means = [5, 4, 3, 2, 4, 1.5, 2, 3, 9, 8]  # of 5 dynamics weights with 2 penalties each
+    errors = [mean + change for mean in means for change in (-0.5, 0, 0.5)]
+    seen = pretend_to_train(monkeypatch, errors, epochs=(7, 30, 9))
+    choice = choose_settings(ds, config)
+    assert choice.settings == {"dynamics_weight": 0.3, "weight_penalty": 1e-2, "stop_after": 9}
+    assert choice.candidates[8]["errors"] == [8.5, 9.0, 9.5]
     known = ds["split"].values != "test"
-    for first in range(0, 18, 3):
+    assert len(seen) == 30
+    for first in range(0, 30, 3):
         left_out = [task.ds["split"].values == "validation" for task in seen[first : first + 3]]
         np.testing.assert_array_equal(np.sum(left_out, axis=0), known)  # each trial once, no test trials
-        assert len({task.config.dynamics_weight for task in seen[first : first + 3]}) == 1
+        configs = [task.config for task in seen[first : first + 3]]
+        assert len({(config.dynamics_weight, config.weight_penalty) for config in configs}) == 1
+
+
+def test_what_is_given_is_not_chosen(monkeypatch):
+    config = FitConfig(**QUICK | {"dynamics_weight": 0.7, "weight_penalty": "cv"})
+    seen = pretend_to_train(monkeypatch, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    assert choose_settings(prepare(create_recording(), config), config).settings == {
+        "dynamics_weight": 0.7, "weight_penalty": 1e-2, "stop_after": 0,
+    }  # fmt: skip
+    assert len(seen) == 6
+
+
+def test_without_sampled_neurons_only_the_penalty_is_chosen(monkeypatch):
+    config = FitConfig(**QUICK | {"sampled": 0, "dynamics_weight": "cv", "weight_penalty": "cv"})
+    seen = pretend_to_train(monkeypatch, [1.0])
+    assert choose_settings(prepare(create_recording(), config), config).settings["dynamics_weight"] == 0.0
+    assert len(seen) == 6
+
+
+def test_only_outputs_of_left_out_conditions_are_unknown_if_that_is_tested(monkeypatch):
+    settings = {"dynamics_weight": "cv", "held_out": "outputs", "held_out_conditions": ("3",)}
+    config = FitConfig(**QUICK | settings)
+    ds = prepare(create_recording(), config)
+    seen = pretend_to_train(monkeypatch, [1.0])
+    choose_settings(ds, config)
+    labels, split = ds["condition"].values, ds["split"].values
+    for task in seen:
+        inner = task.ds["split"].values
+        left_out = set(labels[inner == "validation"])
+        assert left_out
+        assert left_out == set(labels[inner == "neurons"]) - {"3"}
+        assert not left_out & set(labels[inner == "train"])
+        np.testing.assert_array_equal(inner[labels == "3"], split[labels == "3"])
 
 
 def test_whole_conditions_are_left_out_if_the_test_has_whole_conditions(monkeypatch):
     config = FitConfig(**QUICK, held_out_conditions=("3",))
-    ds, seen = prepare(create_recording(), config), []
-
-    def train_all(tasks, *, progress):
-        seen.extend(tasks)
-        return {i: Trained({}, {}, {"validation_output": 1.0}, "finished") for i in range(len(tasks))}
-
-    monkeypatch.setattr(module, "train_all", train_all)
-    choose_dynamics_weight(ds, config)
+    ds = prepare(create_recording(), config)
+    seen = pretend_to_train(monkeypatch, [1.0])
+    choose_settings(ds, config)
     labels = ds["condition"].values
     for task in seen:
         split = task.ds["split"].values
@@ -91,14 +134,14 @@ def test_whole_conditions_are_left_out_if_the_test_has_whole_conditions(monkeypa
 
 def test_cross_validation_end_to_end():
     result = fit(create_recording(), **(AUTO | {"epochs": 2}), dynamics_weight="cv")
-    assert result.config.dynamics_weight in module.CANDIDATES
-    assert "dynamics_weight_errors" in result.recorded.attrs
+    assert result.config.dynamics_weight in module.DYNAMICS_WEIGHTS
+    assert result.config.stop_after in range(3)
+    assert len(json.loads(result.recorded.attrs["cross_validation"])) == len(module.DYNAMICS_WEIGHTS)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampled": 0, "dynamics_weight": "cv"}, "'cv' needs sampled neurons"),
         (
             {"dynamics_weight": "cv", "held_out_conditions": ("0", "1")},
             "needs at least 3 conditions to train on, but there are 2",
@@ -151,7 +194,7 @@ def test_importance_draws_the_fit_to_an_output():
 OPTIONS = [
     {"nonlinearity": "softplus"},
     {"nonlinearity": "soc"},
-    {"learn_tau": True},
+    {"learn_tau": True, "method": "gradient"},
     {"substeps": 2},
     {"excitatory": 0.5},
     {"density": 0.5},

@@ -218,7 +218,7 @@ def test_batch_of_an_empty_split_is_none_and_cannot_be_trained_on():
         ({"dynamics_weight": -1}, "dynamics_weight: .*0, or 'cv', got -1"),
         ({"dynamics_error": "cubic"}, "dynamics_error: .*'squared' or 'poisson'"),
         ({"test": 0.6, "validation": 0.4}, r"test \+ validation: expected less than 1"),
-        ({"sampled": 2.5}, "sampled: expected a whole number or a fraction below 1, but got 2.5"),
+        ({"sampled": 2.5}, "sampled: expected a whole number of 0 or more, or a fraction below 1, got 2.5"),
         ({"lamda": 1}, "lamda: unknown setting; there are hidden, .*sampled"),
     ],
 )

@@ -1,0 +1,242 @@
+"""Sweeps as users run them: the command, real clusters, killed workers, and the three claims."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from nwbrnn import reproduce as module
+from nwbrnn.cli.reproduce import print_claims
+from nwbrnn.config import FitConfig, SweepConfig
+from nwbrnn.errors import ConfigError, ExportError
+from nwbrnn.reproduce import Claim, Evidence, judge
+from nwbrnn.sweep import run_sweep
+from nwbrnn.teacher import TeacherConfig
+
+SMALL = ("--set", "hidden=30", "--set", "epochs=5", "--set", "min_rate=0", "--resamples", "0")
+GRID = ("--sampled", "0,3", "--seeds", "2", "--held-out", "between")
+
+
+def list_cells(folder):
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "cells").glob("*.nc")}
+
+
+def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run_cli, tmp_path):
+    out = tmp_path / "sweep"
+    command = ("sweep", recording.path, "-o", out, *GRID, *SMALL, "--set", "tau=0.08")
+    finished = run_cli(*command)
+    assert (finished.code, finished.err) == (0, "")
+    assert "unsampled neurons R2" in finished.out
+    before = list_cells(out)
+    assert len(before) == 4
+    with xr.open_dataset(out / "table.nc", engine="h5netcdf") as table:
+        assert table.sizes["cell"] == 4
+        assert set(table["status"].values.tolist()) == {"done"}
+    frame = pd.read_csv(out / "table.csv")
+    assert sorted(frame["n_sampled"]) == [0, 0, 3, 3]
+    statistics = pd.read_csv(out / "statistics.csv")
+    assert set(statistics["seeds"]) <= {0, 2}
+    for name in ("scores", "similarity", "robustness", "differences"):
+        assert (out / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    about = json.loads((out / "sweep.json").read_text())
+    assert about["fit"]["tau"] == 0.08
+    assert about["grid"]["held_out"] == "between"
+    start = time.monotonic()
+    again = run_cli(*command)
+    assert (again.code, again.err) == (0, "")
+    assert list_cells(out) == before
+    assert time.monotonic() - start < 60
+    more = run_cli(
+        "sweep", recording.path, "-o", out, "--sampled", "0,3,5", *GRID[2:], *SMALL, "--set", "tau=0.08"
+    )
+    assert (more.code, more.err) == (0, "")
+    after = list_cells(out)
+    assert len(after) == 6
+    assert {name: after[name] for name in before} == before
+
+
+def test_failed_cells_are_recorded_and_the_rest_goes_on(recording, run_cli, tmp_path):
+    out = tmp_path / "sweep"
+    finished = run_cli("sweep", recording.path, "-o", out, "--sampled", "0,3,99", "--seeds", "1", *SMALL)
+    assert (finished.code, finished.err) == (1, "")
+    assert "expected at most 12, the number of units, but got 99" in " ".join(finished.out.split())
+    assert len(list_cells(out)) == 2
+    assert len(list((out / "cells").glob("*.error.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--sampled", "0,many"], ["sampled", "many", "percentage"]),
+        (["--vary", "seed=1"], ["vary", "seed"]),
+        (["--held-out", "nothing"], ["held_out", "between"]),
+        (["--set", "hiden=3"], ["hiden", "unknown setting"]),
+        (["--scheduler", "tcp://127.0.0.1:9"], ["scheduler", "tcp://127.0.0.1:9", "dask scheduler"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_bad_options_are_refused(recording, run_cli, tmp_path, monkeypatch, options, parts):
+    monkeypatch.setattr("nwbrnn.sweep.run.CONNECT_TIMEOUT", 2)
+    finished = run_cli("sweep", recording.path, "-o", tmp_path / "sweep", *options)
+    assert finished.code == 2
+    for part in parts:
+        assert part in finished.err
+    assert not list((tmp_path / "sweep").glob("cells/*"))
+
+
+def test_a_folder_with_something_else_is_not_touched(recording, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "mother.txt").write_text("Dear")
+    with pytest.raises(ExportError, match="letters: expected an empty folder or that of a sweep"):
+        run_sweep([recording.path], tmp_path / "letters")
+
+
+def test_two_files_of_the_same_name_are_refused(recording, tmp_path):
+    with pytest.raises(ConfigError, match=r"expected different names, but .* come twice"):
+        run_sweep([recording.path, recording.path], tmp_path / "sweep")
+
+
+# ------------------------------------------------------------------ clusters
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A Dask scheduler and two workers as processes of their own; the workers do not restart."""
+    file = tmp_path / "scheduler.json"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    where = ["--scheduler-file", str(file)]
+    processes = [
+        subprocess.Popen(
+            [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *where], **quiet
+        )
+    ]
+    worker = [*dask, "worker", *where, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    processes += [subprocess.Popen(worker, **quiet) for _ in range(2)]
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield json.loads(file.read_text())["address"], processes
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_worker_costs_only_its_cell(recording, cluster, tmp_path):
+    address, (_, victim, _) = cluster
+    killed = []
+
+    def progress(done, failed, total):
+        if done == 2 and not killed:
+            victim.send_signal(signal.SIGKILL)
+            killed.append(total)
+
+    table = run_sweep(
+        [recording.path],
+        tmp_path / "sweep",
+        SweepConfig(sampled=(0, 3), seeds=2, held_out="condition", resamples=0),
+        configs=(module.ReadConfig(), FitConfig(hidden=30, epochs=20, min_rate=0)),
+        scheduler=address,
+        progress=progress,
+    )
+    assert killed == [16]
+    assert victim.wait(10) == -signal.SIGKILL
+    assert table["status"].values.tolist() == ["done"] * 16
+    assert np.isfinite(table["value"].sel(score="output skill")).all()
+
+
+def test_a_cell_that_kills_its_workers_is_a_failure_and_the_rest_goes_on(recording, tmp_path, monkeypatch):
+    """On the local cluster, which starts new workers."""
+    monkeypatch.setenv("NWBRNN_TEST_KILL", "3")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "killer"))
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    script = Path(__file__).parents[1] / "killer" / "run.py"
+    finished = subprocess.run(
+        [sys.executable, str(script), str(recording.path), str(tmp_path / "sweep")],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    status = json.loads(finished.stdout.splitlines()[-1])
+    assert [one["status"] for one in status if one["sampled"] == "0"] == ["done"] * 2
+    failed = [one for one in status if one["sampled"] == "3"]
+    assert {one["status"] for one in failed} == {"failed"}
+    assert all("KilledWorker" in one["error"] for one in failed)
+
+
+# ------------------------------------------------------------------ the claims
+
+
+def create_statistics(level, **rows):
+    names = (
+        "mean",
+        "mean_low",
+        "mean_high",
+        "baseline",
+        "difference",
+        "low",
+        "high",
+        "effect",
+        "better",
+        "seeds",
+    )
+    return pd.DataFrame(
+        [{"sampled": level, "score": score.replace("_", " ")} | dict(zip(names, values, strict=True))
+         for score, values in rows.items()]
+    )  # fmt: skip
+
+
+def test_claims_are_judged_by_their_intervals(capsys):
+    good = (0.97, 0.95, 0.99, 0.9, 0.07, 0.05, 0.09, 2.0, 10, 10)
+    poor = (0.91, 0.85, 0.97, 0.9, 0.01, -0.05, 0.07, 0.2, 6, 10)
+    between = create_statistics("0.25", output_R2=poor, unsampled_neurons_R2=good, canonical_correlation=good)
+    trials = create_statistics("0.25", output_R2=good, sampled_neurons_R2=poor)
+    claims = judge(between, trials)
+    assert [claim.holds for claim in claims] == [False, True, False]
+    assert [one.holds for one in claims[0].evidence] == [True, False]
+    assert claims[1].evidence[0] == Evidence(
+        "unsampled neurons R2", 0.07, 0.05, 0.09, 0.9, 2.0, 10, 10, holds=True
+    )
+    print_claims((*claims, Claim("Nothing is claimed", ())))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "better than training on the outputs alone: holds" in shown
+    assert "never trained on: does not hold here" in shown
+    assert "0.970, +0.070 (+0.050 to +0.090)" in shown
+
+
+@pytest.mark.slow
+def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monkeypatch):
+    """Circuits of 80 neurons in 6 directions: whether claims hold is not judged here, but that all is there."""
+    config = TeacherConfig(n_neurons=80, n_directions=6, n_trials=4)
+    monkeypatch.setattr(
+        module, "TeacherConfig", lambda seed, n_directions: config.model_copy(update={"seed": seed})
+    )
+    monkeypatch.setattr(
+        module, "FitConfig", lambda **given: FitConfig(**{"epochs": 20, "hidden": 80} | given)
+    )
+    monkeypatch.setattr(module, "N_TEACHERS_QUICK", 2)
+    out = tmp_path / "claims"
+    finished = run_cli("reproduce", "--quick", "-o", out)
+    assert (finished.code, finished.err) == (0, "")
+    assert finished.out.count("holds") >= 3
+    claims = json.loads((out / "claims.json").read_text())
+    assert len(claims) == 3
+    values = {one["score"]: one for claim in claims for one in claim["evidence"]}
+    table = pd.read_csv(out / "between" / "table.csv")
+    mean = {s: table[table["sampled"] == s]["output R2"].mean() for s in table["sampled"].unique()}
+    gain = mean[0.25] - mean[0.0]
+    assert claims[2]["evidence"][0]["value"] == pytest.approx(gain, abs=1e-6)
+    assert values["unsampled neurons R2"]["seeds"] == 2
+    for name in ("traces_outputs_only", "traces_with_dynamics", "rotations_with_dynamics"):
+        assert (out / "figures" / f"{name}.png").stat().st_size > 10_000
+    longer = pd.read_csv(out / "longer" / "statistics.csv")
+    assert "output R2, later than trained" in set(longer["score"])
+    assert len(list((out / "fewer_trials" / "cells").glob("*.nc"))) == 12

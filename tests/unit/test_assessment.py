@@ -1,0 +1,126 @@
+"""The assessment of a fit: values, ceilings, chance and intervals."""
+
+import numpy as np
+import pytest
+
+from nwbrnn.dataset import create_dataset
+from nwbrnn.evaluation import assess, evaluate
+from nwbrnn.evaluation.assessment import SPIKES, correct_reliability
+
+N_CONDITIONS, N_TRIALS, N_TIME, N_UNITS = 6, 12, 30, 8
+NOISE = 0.8
+HIGHER = (
+    "output R2", "output VAF", "output skill", "sampled neurons R2", "unsampled neurons R2", "PSTH R2",
+    SPIKES, "canonical correlation", "SVCCA", "linear CKA",
+)  # fmt: skip
+LOWER = ("principal angle", "Procrustes angle")
+
+
+def create_pair(*, noise=NOISE, n_test=8, counts=True, seed=0):
+    """Recorded trials around a true course for each condition, and a student that knows the true course."""
+    rng = np.random.default_rng(seed)
+    smooth = np.cumsum(rng.standard_normal((N_CONDITIONS, N_TIME, N_UNITS + 3)), axis=1)
+    smooth = (smooth - smooth.mean(axis=(0, 1))) / smooth.std(axis=(0, 1))
+    condition = np.repeat(np.arange(N_CONDITIONS), N_TRIALS)
+    truth = smooth[condition]
+    recorded = truth + noise * rng.standard_normal(truth.shape)
+    split = np.tile(np.arange(N_TRIALS) < N_TRIALS - n_test, N_CONDITIONS)
+    coords = {
+        "condition": condition.astype(str),
+        "split": np.where(split, "train", "test"),
+        "sampled": np.arange(N_UNITS) < 4,
+        "rate_scale": np.full(N_UNITS, 20.0),
+        "rate_offset": np.full(N_UNITS, 30.0),
+    }
+    inputs = np.zeros((*truth.shape[:2], 1))
+    both = []
+    for values in (recorded, truth):
+        arrays = {"outputs": values[..., :3], "rates": 30 + 5 * values[..., 3:], "inputs": inputs}
+        if values is truth:
+            arrays["hidden"] = 0.25 * values[..., 3:]
+        elif counts:
+            arrays["spike_counts"] = rng.poisson((30 + 5 * truth[..., 3:]).clip(0) * 0.05)
+        both.append(create_dataset(arrays, coords, bin_size=0.05))
+    return both
+
+
+def get(scores):
+    return {score.name: score for score in scores}
+
+
+def test_values_are_those_of_the_quick_scores():
+    pair = create_pair()
+    scores, quick = get(assess(*pair)), evaluate(*pair)
+    for name in ("output R2", "sampled neurons R2", "unsampled neurons R2"):
+        assert scores[name].value == pytest.approx(quick.get(name).value)
+
+
+def test_the_true_course_scores_its_ceiling_and_chance_is_far_below():
+    scores = get(assess(*create_pair()))
+    for name in ("output R2", "output VAF", "output skill", "unsampled neurons R2", "PSTH R2"):
+        score = scores[name]
+        # Var(signal) = 1, Var(noise of the average) = NOISE² / 8
+        assert score.value == pytest.approx(1 - NOISE**2 / 8 / (1 + NOISE**2 / 8), abs=0.02), name
+        assert score.ceiling == pytest.approx(score.value, abs=0.03), name
+    for name in HIGHER:
+        assert scores[name].value > scores[name].chance + 0.02, name
+    assert scores["Procrustes angle"].value < scores["Procrustes angle"].chance - 2
+
+
+def test_without_noise_everything_is_perfect():
+    scores = get(assess(*create_pair(noise=0.0)))
+    for name in HIGHER:
+        if name != SPIKES:
+            assert scores[name].value == pytest.approx(1, abs=1e-6), name
+            assert scores[name].ceiling == pytest.approx(1, abs=1e-6), name
+    for name in LOWER:
+        assert scores[name].value == pytest.approx(0, abs=1e-2), name
+    names = ("rotation R2", "rotation frequency", "rotation R2 of any linear dynamics")
+    for name in names:
+        assert scores[f"{name}, student"].value == pytest.approx(scores[f"{name}, recorded"].value)
+
+
+def test_intervals_cover_the_expected_score_and_shrink_with_noise():
+    expected = 1 - NOISE**2 / 8 / (1 + NOISE**2 / 8)
+    covered, widths = 0, []
+    for seed in range(10):
+        score = get(assess(*create_pair(seed=seed), n_resamples=15))["output R2"]
+        covered += score.low <= expected <= score.high
+        widths.append(score.high - score.low)
+    assert covered >= 6  # trials resampled with replacement are noisier: conservative on the low side
+    small = get(assess(*create_pair(noise=0.1), n_resamples=15))["output R2"]
+    assert small.high - small.low < 0.2 * np.mean(widths)
+
+
+def test_what_cannot_be_had_is_nan():
+    scores = get(assess(*create_pair(n_test=1, counts=False)))
+    assert np.isnan(scores["output R2"].ceiling)  # one test trial has no halves
+    assert np.isnan(scores["output R2"].low)
+    assert np.isnan(scores[SPIKES].value)
+    assert np.isfinite(scores["output R2"].chance)
+
+
+def test_one_held_out_condition_is_compared_with_predictions_for_others():
+    recorded, predicted = create_pair()
+    split = np.where(recorded["condition"].values == "2", "test", "train")
+    pair = [ds.assign_coords(split=("trial", split)) for ds in (recorded, predicted)]
+    scores = get(assess(*pair))
+    assert scores["output skill"].value > 0.9
+    assert scores["output skill"].chance < 0.3
+    assert np.isnan(scores["rotation R2, recorded"].value)  # nothing differs between conditions
+
+
+def test_no_test_trials_are_refused():
+    recorded, predicted = create_pair(n_test=0)
+    with pytest.raises(ValueError, match="expected test trials"):
+        assess(recorded, predicted)
+
+
+def test_reliability_of_the_whole_from_two_halves():
+    rng = np.random.default_rng(0)
+    signal = rng.standard_normal((20000, 1))
+    halves = [signal + rng.standard_normal((20000, 1)) for _ in range(2)]
+    # one half: 1 / (1 + 1), both together: 1 / (1 + 1/2)
+    assert correct_reliability(*halves)[0] == pytest.approx(2 / 3, abs=0.01)
+    assert correct_reliability(signal, -signal)[0] == 0
+    assert np.isnan(correct_reliability(signal, np.ones((20000, 1)))[0])

@@ -1,0 +1,88 @@
+"""Disturbed students."""
+
+import numpy as np
+import pytest
+
+from nwbrnn.config import FitConfig
+from nwbrnn.evaluation import compute_skill
+from nwbrnn.job import fit
+from nwbrnn.preprocessing import average_conditions
+from nwbrnn.training import probe
+from nwbrnn.training import probes as module
+from tests.unit.test_training import create_recording
+
+SETTINGS = {"hidden": 30, "sampled": 6, "min_rate": 0, "method": "least_squares"}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit(create_recording(), **SETTINGS)
+
+
+def run(result, weights=None):
+    return probe(result.recorded, weights or result.weights, result.config)
+
+
+def test_more_disturbance_is_worse(fitted):
+    scores = run(fitted)
+    assert len(scores) == 9
+    for kind in module.KINDS:
+        values = [scores[f"output skill, disturbed {kind} {level:g}"] for level in module.LEVELS]
+        assert values[0] > values[1] > values[2], kind
+    assert run(fitted) == scores
+
+
+def test_without_disturbance_the_outputs_are_those_of_the_fit(fitted, monkeypatch):
+    monkeypatch.setattr(module, "LEVELS", (0.0,))
+    is_test = fitted.recorded["split"].values == "test"
+    target, predicted = (
+        average_conditions(ds.isel(trial=is_test)) for ds in (fitted.recorded, fitted.predicted)
+    )
+    reference = average_conditions(fitted.recorded)["outputs"].values.reshape(-1, 3)
+    pair = [ds["outputs"].values.reshape(-1, 3) for ds in (predicted, target)]
+    for value in run(fitted).values():
+        assert value == pytest.approx(compute_skill(*pair, reference), abs=1e-5)
+
+
+def test_the_disturbance_of_the_inputs_does_not_depend_on_the_scale_of_the_input_weights(monkeypatch):
+    """A network without inputs in its course: larger input weights must not mean more noise."""
+    ds = create_recording()
+    silent = ds.assign(inputs=(ds["inputs"].dims, np.zeros_like(ds["inputs"].values), ds["inputs"].attrs))
+    result = fit(silent, **SETTINGS)
+    before = run(result)
+    scaled = dict(result.weights) | {"input_weights": 10 * np.ones_like(result.weights["input_weights"])}
+    base = dict(result.weights) | {"input_weights": np.ones_like(result.weights["input_weights"])}
+    first, second = (run(result, weights) for weights in (base, scaled))
+    for level in module.LEVELS:
+        name = f"output skill, disturbed inputs {level:g}"
+        assert first[name] == pytest.approx(second[name], rel=1e-3)
+    assert before.keys() == first.keys()
+
+
+def test_a_kick_is_of_the_size_that_was_asked_for(fitted, monkeypatch):
+    """In a network that only leaks the kick must be seen in the states as it is."""
+    monkeypatch.setattr(module, "LEVELS", (0.3,))
+    weights = dict(fitted.weights)
+    n_hidden = len(weights["bias"])
+    weights["recurrent_weights"] = np.zeros((n_hidden, n_hidden), dtype=np.float32)
+    seen = []
+    forward = module.RateRNN.forward
+
+    def record(self, inputs, *, start=None, noise=None):
+        outputs, rates = forward(self, inputs, start=start, noise=noise)
+        seen.append((noise, rates))
+        return outputs, rates
+
+    monkeypatch.setattr(module.RateRNN, "forward", record)
+    run(fitted, weights)
+    undisturbed = np.arctanh(seen[0][1].numpy().astype(float))
+    noise, rates = next((noise, rates) for noise, rates in seen if noise is not None and noise[:, 0].any())
+    shift = (np.arctanh(rates.numpy().astype(float)) - undisturbed)[:, 0]
+    expected = 0.3 * np.sqrt(np.square(undisturbed).mean())
+    assert np.sqrt(np.square(shift).mean()) == pytest.approx(expected, rel=0.3)
+    alpha = ds_alpha(fitted.config, fitted.recorded.attrs["bin_size"])
+    np.testing.assert_allclose(shift, alpha * noise[:, 0].numpy(), atol=2e-3)
+
+
+def ds_alpha(config: FitConfig, bin_size: float) -> float:
+    return bin_size / config.tau

@@ -1,0 +1,207 @@
+"""Measures of similarity, against analytic cases and other implementations."""
+
+import numpy as np
+import pytest
+import scipy.spatial
+import scipy.stats
+
+from nwbrnn.errors import ConfigError
+from nwbrnn.evaluation import (
+    compute_bits_per_spike,
+    compute_canonical_correlations,
+    compute_dynamical_distance,
+    compute_linear_cka,
+    compute_principal_angles,
+    compute_procrustes_distance,
+    compute_psth_r2,
+    compute_rotations,
+    compute_skill,
+    compute_svcca,
+    compute_vaf,
+    compute_weighted_r2,
+)
+from nwbrnn.evaluation.spikes import expect_spikes
+from nwbrnn.evaluation.subspaces import reduce_population
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def rotate(seed, n):
+    return np.linalg.qr(draw(seed, n, n))[0]
+
+
+def test_vaf_forgives_an_offset_and_r2_does_not():
+    target = draw(0, 50, 3)
+    predicted = target + np.array([1.0, -2.0, 0.5])
+    assert compute_vaf(predicted, target) == pytest.approx(1)
+    assert compute_weighted_r2(predicted, target) < 0
+    noise = 0.3 * draw(1, 50, 3)
+    expected = 1 - noise.var(axis=0).sum() / target.var(axis=0).sum()
+    assert compute_vaf(target + noise, target) == pytest.approx(expected)
+    assert np.isnan(compute_vaf(target, np.ones((50, 3))))
+
+
+def test_the_mean_skill_of_parts_is_the_pooled_r2():
+    target, predicted = draw(0, 40, 3), draw(0, 40, 3) + 0.5 * draw(1, 40, 3)
+    parts = [slice(0, 10), slice(10, 20), slice(20, 30), slice(30, 40)]
+    skills = [compute_skill(predicted[part], target[part], target) for part in parts]
+    assert np.mean(skills) == pytest.approx(compute_weighted_r2(predicted, target))
+    assert np.isnan(compute_skill(target, target, np.ones((5, 3))))
+    assert np.isnan(compute_skill(target[:0], target[:0], target))
+
+
+def test_a_population_is_reduced_to_the_components_that_hold_its_variance():
+    scales = np.array([3.0, 2.0, 1.0, 0.01])
+    activity = np.linalg.qr(draw(0, 200, 4) - draw(0, 200, 4).mean(axis=0))[0] * scales
+    mixed = activity @ rotate(1, 4) + 5
+    for variance, n_kept in ((0.5, 1), (0.9, 2), (0.999, 3), (1.0, 4)):
+        reduced = reduce_population(mixed, variance=variance)
+        assert reduced.shape == (200, n_kept)
+        np.testing.assert_allclose(np.linalg.norm(reduced, axis=0), scales[:n_kept], rtol=0.01)
+
+
+def test_svcca_sees_what_is_shared_and_nothing_of_small_components():
+    shared, private = draw(0, 500, 3), draw(1, 500, 2)
+    first = np.hstack([shared, 1e-3 * private]) @ rotate(2, 5)
+    second = np.hstack([shared @ rotate(3, 3), 1e-3 * draw(4, 500, 2)]) @ rotate(5, 5)
+    assert compute_svcca(first, second) == pytest.approx(1, abs=1e-4)
+    assert compute_svcca(first, second, variance=1.0) < 0.8
+    kept = compute_canonical_correlations(first, second, n_components=3)
+    assert compute_svcca(first, second) == pytest.approx(kept.mean())
+
+
+def test_principal_angles_of_known_planes():
+    signals = draw(0, 400, 2)
+    angle = np.deg2rad(30)
+    first = signals @ np.array([[1, 0, 0, 0], [0, 1, 0, 0]])
+    second = signals @ np.array([[np.cos(angle), 0, np.sin(angle), 0], [0, 1, 0, 0]])
+    np.testing.assert_allclose(compute_principal_angles(first, second, n_components=2), [0, 30], atol=1e-6)
+    orthogonal = signals @ np.array([[0, 0, 1, 0], [0, 0, 0, 1]])
+    np.testing.assert_allclose(compute_principal_angles(first, orthogonal), [90, 90], atol=1e-6)
+
+
+def test_procrustes_distance_is_that_of_scipy():
+    first, second = draw(0, 60, 4), draw(1, 60, 4)
+    disparity = scipy.spatial.procrustes(first, second)[2]
+    assert np.cos(np.deg2rad(compute_procrustes_distance(first, second))) ** 2 == pytest.approx(1 - disparity)
+    assert compute_procrustes_distance(first, 3 * first @ rotate(2, 4) + 1) == pytest.approx(0, abs=1e-5)
+    assert compute_procrustes_distance(first, np.pad(first, ((0, 0), (0, 3)))) == pytest.approx(0, abs=1e-5)
+    assert np.isnan(compute_procrustes_distance(first, np.ones((60, 4))))
+
+
+def test_linear_cka_is_the_normalised_hsic_of_linear_kernels():
+    first, second = draw(0, 30, 4), draw(1, 30, 6) + np.pad(draw(0, 30, 4), ((0, 0), (0, 2)))
+    center = np.eye(30) - 1 / 30
+
+    def hsic(x, y):
+        return np.trace(x @ x.T @ center @ y @ y.T @ center)
+
+    expected = hsic(first, second) / np.sqrt(hsic(first, first) * hsic(second, second))
+    assert compute_linear_cka(first, second) == pytest.approx(expected)
+    assert compute_linear_cka(first, 2 * first @ rotate(2, 4) - 1) == pytest.approx(1)
+    assert np.isnan(compute_linear_cka(first, np.ones((30, 2))))
+
+
+def create_rotation(frequencies, n_channels=12, n_conditions=5, n_time=200, dt=0.005, decay=0.0):
+    time = dt * np.arange(n_time)
+    planes = []
+    for i, frequency in enumerate(frequencies):
+        phase = 2 * np.pi * (np.arange(n_conditions) / n_conditions)[:, np.newaxis] * (i + 1)
+        angle = 2 * np.pi * frequency * time + phase
+        planes += [np.cos(angle), np.sin(angle)]
+    states = np.stack(planes, axis=-1) * np.exp(-decay * time)[:, np.newaxis]
+    return states @ rotate(0, n_channels)[: states.shape[-1]]
+
+
+def test_jpca_finds_the_frequencies_of_rotations():
+    found = compute_rotations(create_rotation([3.0, 1.5]), bin_size=0.005, n_components=4)
+    np.testing.assert_allclose(found.frequencies, [3.0, 1.5], rtol=2e-3)
+    assert found.r2 == pytest.approx(1, abs=1e-3)
+    assert found.unconstrained_r2 >= found.r2
+    assert found.projections.shape == (5, 200, 2)
+    radius = np.linalg.norm(found.projections, axis=2)
+    np.testing.assert_allclose(radius, radius.mean(), rtol=1e-2)
+
+
+def test_jpca_with_decay_is_explained_in_part():
+    rate, decay = 2 * np.pi * 2.0, 4.0
+    found = compute_rotations(create_rotation([2.0], decay=decay), bin_size=0.005, n_components=2)
+    # dx/dt = (-decay + i rate) x: the skew part explains rate² / (rate² + decay²)
+    assert found.r2 == pytest.approx(rate**2 / (rate**2 + decay**2), abs=5e-3)
+    assert found.unconstrained_r2 == pytest.approx(1, abs=1e-3)
+
+
+def test_the_skew_fit_is_the_least_squares_solution():
+    activity = draw(3, 4, 30, 8)
+    found = compute_rotations(activity, bin_size=0.01, n_components=4)
+    centered = (activity - activity.mean(axis=0)).reshape(-1, 8)
+    states = (centered @ np.linalg.svd(centered)[2][:4].T).reshape(4, 30, 4)
+    velocity = (np.diff(states, axis=1) / 0.01).reshape(-1, 4)
+    middle = ((states[:, 1:] + states[:, :-1]) / 2).reshape(-1, 4)
+    basis = []
+    for i in range(4):
+        for j in range(i):
+            matrix = np.zeros((4, 4))
+            matrix[i, j], matrix[j, i] = 1, -1
+            basis.append((middle @ matrix).ravel())
+    residual = np.linalg.lstsq(np.stack(basis, axis=1), velocity.ravel())[1][0]
+    assert found.r2 == pytest.approx(1 - residual / np.square(velocity).sum())
+
+
+def test_jpca_without_variation_between_conditions_is_nan():
+    same = np.repeat(draw(0, 1, 20, 4), 3, axis=0)
+    found = compute_rotations(same, bin_size=0.01)
+    assert np.isnan(found.r2)
+    assert found.frequencies.size == 0
+
+
+def test_bits_per_spike_by_poisson_likelihoods():
+    rng = np.random.default_rng(0)
+    expected = rng.uniform(0.1, 2.0, (200, 5))
+    counts = rng.poisson(expected)
+    mean = np.broadcast_to(counts.mean(axis=0), counts.shape)
+    gain = scipy.stats.poisson.logpmf(counts, expected).sum() - scipy.stats.poisson.logpmf(counts, mean).sum()
+    assert compute_bits_per_spike(expected, counts) == pytest.approx(gain / counts.sum() / np.log(2))
+    assert compute_bits_per_spike(mean, counts) == pytest.approx(0, abs=1e-12)
+    assert np.isnan(compute_bits_per_spike(expected, np.zeros((200, 5))))
+    assert compute_bits_per_spike(np.zeros((200, 5)), counts) == -np.inf
+
+
+def test_bits_per_spike_refuses_negative_rates_and_other_shapes():
+    with pytest.raises(ValueError, match=r"shape \(3, 2\), but got shape \(3, 1\)"):
+        compute_bits_per_spike(np.ones((3, 1)), np.ones((3, 2)))
+    with pytest.raises(ValueError, match="smallest -1"):
+        compute_bits_per_spike(-np.ones((3, 2)), np.ones((3, 2)))
+
+
+def test_linear_predictions_below_nothing_count_as_a_little():
+    rates = np.array([[-3.0, 4.0], [0.1, 10.0]])
+    expected = expect_spikes(rates, np.array([4.0, 8.0]), bin_size=0.1)
+    np.testing.assert_allclose(expected, [[0.02, 0.4], [0.02, 1.0]])
+
+
+def test_psth_r2_is_the_mean_over_neurons_that_vary():
+    target = np.stack([np.arange(4.0), 2 * np.arange(4.0), np.ones(4)], axis=1)
+    predicted = target + np.array([0, 1, 0])
+    assert compute_psth_r2(predicted, target) == pytest.approx((1 + 1 - 4 / 20) / 2)
+    assert np.isnan(compute_psth_r2(target[:, 2:], target[:, 2:]))
+
+
+def test_dynamical_distance_needs_its_package(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "DSA", None)
+    with pytest.raises(ConfigError, match=r"dsa-metric; pip install 'nwbrnn\[dsa\]'"):
+        compute_dynamical_distance(draw(0, 2, 30, 5), draw(1, 2, 30, 5))
+
+
+def test_dynamical_distance_sees_frequencies_and_not_coordinates():
+    pytest.importorskip("DSA", reason="dsa-metric is not installed")
+    slow = create_rotation([2.0, 1.0])
+    turned, fast = slow @ rotate(7, 12), create_rotation([6.0, 3.0])
+    near, far = (
+        compute_dynamical_distance(slow, other, n_components=4, n_delays=3) for other in (turned, fast)
+    )
+    assert near < 0.2 * far

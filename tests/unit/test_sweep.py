@@ -1,0 +1,289 @@
+"""The grid, the table and the statistics of a sweep."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import xarray as xr
+
+from nwbrnn.config import FitConfig, SweepConfig, parse_settings
+from nwbrnn.errors import ConfigError
+from nwbrnn.preprocessing import choose_sampled
+from nwbrnn.report import plot_differences, plot_rotations, plot_scores, plot_traces
+from nwbrnn.sweep import compare_with_baseline, compute_interval, create_table, flatten, list_cells, rebuild
+from nwbrnn.sweep.cell import get_path, read_cell, run_cell
+from nwbrnn.sweep.run import hash_dataset
+from nwbrnn.writers import write_dataset
+from tests.unit.test_training import QUICK, create_recording
+
+BASE = FitConfig(**QUICK | {"epochs": 3})
+
+
+def list_some(ds, base=BASE, **grid):
+    return list_cells({"session": (ds, "0" * 64)}, SweepConfig(**grid), base)
+
+
+# ------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("25%", 0.25), ("100%", "all"), ("20", 20), (" 0 ", 0), ("0.5", 0.5), ("all", "all")]
+)
+def test_numbers_of_sampled_neurons_as_text(given, meant):
+    assert FitConfig(sampled=given).sampled == meant
+    assert type(FitConfig(sampled=given).sampled) is type(meant)
+
+
+@pytest.mark.parametrize("wrong", ["120%", "-5%", "many", -1, 2.5])
+def test_wrong_numbers_of_sampled_neurons_are_refused(wrong):
+    with pytest.raises(ConfigError, match=r"sampled: .*expected"):
+        parse_settings(FitConfig, {"sampled": wrong}, source="here")
+
+
+def test_all_neurons_can_be_sampled():
+    assert choose_sampled(create_recording(), n_sampled="all")["sampled"].values.all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"vary": {"seed": [1]}}, "vary: expected settings of a fit other than .*, but got seed"),
+        ({"vary": {"nothing": [1]}}, "but got nothing"),
+        ({"held_out": "muscles"}, "held_out: .*'trials', 'condition', 'outputs' or 'between'"),
+        ({"sampled": []}, "sampled: .*at least 1"),
+    ],
+)
+def test_wrong_grids_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(SweepConfig, wrong, source="command line")
+
+
+# ------------------------------------------------------------------ the grid
+
+
+def test_every_combination_is_a_cell_once():
+    cells = list_some(
+        create_recording(),
+        sampled=(0, 2, "50%"),
+        seeds=3,
+        held_out="condition",
+        vary={"dynamics_weight": [0.1, 1]},
+    )
+    assert len(cells) == 4 * 3 * (1 + 2 * 2)  # conditions, seeds; without neurons the weight means nothing
+    assert len({cell.key for cell in cells}) == len(cells)
+    assert {cell.config.held_out_conditions for cell in cells} == {("0",), ("1",), ("2",), ("3",)}
+    assert {cell.config.dynamics_weight for cell in cells if cell.config.sampled == 0} == {0.0}
+    assert {cell.config.processes for cell in cells} == {1}
+
+
+def test_a_key_changes_with_data_and_settings_only():
+    ds = create_recording()
+    first, again = (list_some(ds, sampled=(2,), seeds=1)[0].key for _ in range(2))
+    assert first == again
+    assert list_some(ds, BASE.model_copy(update={"tau": 0.2}), sampled=(2,), seeds=1)[0].key != first
+    other = list_cells({"session": (ds, "1" * 64)}, SweepConfig(sampled=(2,), seeds=1), BASE)[0].key
+    assert other != first
+
+
+def test_every_other_condition_in_the_order_of_numbers():
+    ds = create_recording()
+    names = np.array(["270", "0", "90", "180"])[ds["condition"].values.astype(int)]
+    cells = list_some(ds.assign_coords(condition=("trial", names)), sampled=(0,), seeds=1, held_out="between")
+    assert [cell.config.held_out_conditions for cell in cells] == [("90", "270")]
+
+
+def test_only_the_outputs_of_conditions():
+    cells = list_some(create_recording(), sampled=(2,), seeds=1, held_out="outputs")
+    assert {cell.config.held_out for cell in cells} == {"outputs"}
+
+
+def test_too_few_conditions_are_refused():
+    ds = create_recording().isel(trial=slice(2))
+    with pytest.raises(ConfigError, match=r"at least 3 conditions in session .* there are 2; use 'trials'"):
+        list_some(ds, held_out="condition")
+
+
+def test_a_hash_of_the_data_sees_every_value():
+    ds = create_recording()
+    changed = ds.copy(deep=True)
+    changed["outputs"].values[3, 4, 1] += 1e-6
+    relabelled = ds.assign_coords(condition=("trial", np.roll(ds["condition"].values, 1)))
+    hashes = {hash_dataset(one) for one in (ds, ds.copy(deep=True), changed, relabelled)}
+    assert len(hashes) == 3
+
+
+# ------------------------------------------------------------------ cells and tables
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A sweep of three settings, two seeds and one failure."""
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "data").mkdir()
+    (folder / "cells").mkdir()
+    ds = create_recording()
+    write_dataset(ds, folder / "data" / "session.nc")
+    cells = list_some(ds, sampled=(0, 2, 6, 500), seeds=2, held_out="between", resamples=2)
+    for cell in cells:
+        run_cell(folder, cell)
+    return folder, cells, create_table(folder, cells)
+
+
+def test_a_failed_cell_is_recorded_with_its_reason(finished):
+    folder, cells, table = finished
+    assert table["status"].values.tolist() == ["done"] * 6 + ["failed"] * 2
+    assert "expected at most 12, the number of units, but got 500" in table["error"].values[-1]
+    record = json.loads((folder / "cells" / f"{cells[-1].key}.error.json").read_text())
+    assert record["config"]["sampled"] == 500
+    assert "Traceback" in record["traceback"]
+
+
+def test_a_cell_file_has_scores_and_weights(finished):
+    folder, cells, table = finished
+    saved, asked = read_cell(get_path(folder, cells[2]))
+    assert asked == cells[2].config
+    recorded, predicted = rebuild(folder, cells[2])
+    from nwbrnn.evaluation import evaluate
+
+    scores = evaluate(recorded, predicted)
+    for name in ("output R2", "unsampled neurons R2"):
+        assert float(saved["value"].sel(score=name)) == pytest.approx(scores.get(name).value, abs=1e-6)
+        assert float(table["value"].sel(score=name)[2]) == float(saved["value"].sel(score=name))
+    np.testing.assert_allclose(saved["unit_r2"], scores.unit_r2, atol=1e-6)
+    assert "output skill, disturbed inputs 0.4" in saved["score"].values
+
+
+def test_the_table_in_rows(finished):
+    frame = flatten(finished[2])
+    assert frame["n_sampled"].tolist() == [0, 0, 2, 2, 6, 6, -1, -1]
+    assert frame["sampled"].tolist() == ["0", "0", "2", "2", "6", "6", "500", "500"]
+    assert frame["output R2"].notna().tolist() == [True] * 6 + [False] * 2
+
+
+def test_partners_are_compared_on_the_same_neurons(finished):
+    table = finished[2]
+    statistics = compare_with_baseline(table).set_index(["sampled", "score"])
+    row = statistics.loc["6", "unsampled neurons R2"]
+    differences = []
+    for seed in (0, 1):
+        own, base = 4 + seed, seed
+        unsampled = ~table["unit_sampled"].values[own]
+        medians = [np.median(table["unit_r2"].values[cell][unsampled]) for cell in (own, base)]
+        differences.append(medians[0] - medians[1])
+    assert row["difference"] == pytest.approx(np.mean(differences))
+    assert row["seeds"] == 2
+    assert row["better"] == sum(d > 0 for d in differences)
+    assert statistics.loc["0", "output R2"]["difference"] == 0
+    assert np.isnan(statistics.loc["2", "sampled neurons R2"]["difference"])  # the baseline has none
+
+
+def test_an_empty_table_has_no_statistics(finished):
+    folder, cells, _ = finished
+    assert compare_with_baseline(create_table(folder, cells[-2:])).empty
+
+
+def test_figures_show_what_is_in_the_statistics(finished):
+    folder, cells, table = finished
+    statistics = compare_with_baseline(table)
+    names = ("output R2", "unsampled neurons R2", "no such score")
+    figure = plot_scores(statistics, names)
+    assert [ax.get_title() for ax in figure.axes] == ["session\noutput R2", "session\nunsampled neurons R2"]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["0", "2", "6"]
+    means = statistics[statistics["score"] == "output R2"]["mean"]
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), means)
+    figure = plot_differences(statistics, names)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["sampled 2", "sampled 6"]
+    pair = rebuild(folder, cells[2])
+    assert len(plot_traces(*pair).axes) == 6
+    assert "skew R²" in plot_rotations(*pair).axes[0].get_title()
+
+
+# ------------------------------------------------------------------ statistics
+
+
+def test_with_one_condition_the_interval_is_that_of_a_paired_t_test():
+    rng = np.random.default_rng(0)
+    first, second = rng.standard_normal((2, 10))
+    expected = scipy.stats.ttest_rel(first, second).confidence_interval()
+    found = compute_interval((first - second)[:, np.newaxis])
+    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high])
+    assert found.freedom == 9
+
+
+@pytest.mark.parametrize(("seed_sd", "condition_sd"), [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_the_interval_covers_the_mean_of_other_seeds_and_conditions(seed_sd, condition_sd):
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        effects = seed_sd * rng.standard_normal((5, 1)) + condition_sd * rng.standard_normal((1, 8))
+        found = compute_interval(0.3 + effects + 0.5 * rng.standard_normal((5, 8)))
+        covered += found.low <= 0.3 <= found.high
+    assert 0.91 <= covered / 400 <= 0.995
+
+
+def test_intervals_of_too_little_are_nan():
+    assert np.isnan(compute_interval(np.array([[0.5]])).low)
+    assert np.isnan(compute_interval(np.array([[np.nan, np.nan]])).mean)
+    found = compute_interval(np.array([[0.5, np.nan], [0.7, 0.6]]))
+    assert found.mean == pytest.approx(0.6)
+
+
+def create_statistics_table(values, seeds, conditions, sampled):
+    n = len(values)
+    return xr.Dataset(
+        {
+            name: (("cell", "score"), np.array(values, dtype=float)[:, np.newaxis])
+            for name in ("value", "ceiling")
+        }
+        | {"chance": (("cell", "score"), np.full((n, 1), np.nan))}
+        | {"unit_r2": (("cell", "unit"), np.zeros((n, 1)))}
+        | {"unit_sampled": (("cell", "unit"), np.zeros((n, 1), dtype=bool))},
+        coords={
+            "cell": [f"c{i}" for i in range(n)],
+            "score": ["Procrustes angle"],
+            "source": ("cell", ["a"] * n),
+            "held_out": ("cell", conditions),
+            "seed": ("cell", seeds),
+            "n_sampled": ("cell", [int(s) for s in sampled]),
+            "seconds": ("cell", np.zeros(n)),
+            "chosen": ("cell", [""] * n),
+            "sampled": ("cell", sampled),
+            "error": ("cell", [""] * n),
+            "status": ("cell", ["done"] * n),
+        },
+    )
+
+
+def test_pairs_by_hand_and_angles_are_better_when_smaller():
+    table = create_statistics_table(
+        values=[10, 20, 30, 40, 9, 21, 27, 38],
+        seeds=[0, 1, 0, 1] * 2,
+        conditions=["x", "x", "y", "y"] * 2,
+        sampled=["0"] * 4 + ["5"] * 4,
+    )
+    row = compare_with_baseline(table).set_index("sampled").loc["5"]
+    # differences: -1 and -3 for seed 0, 1 and -2 for seed 1
+    assert row["difference"] == pytest.approx(-1.25)
+    assert (row["better"], row["seeds"]) == (2, 2)
+    assert (row["conditions_better"], row["conditions"]) == (1, 2)
+    assert row["baseline"] == pytest.approx(25)
+    assert row["effect"] == pytest.approx(-1.25 / np.std([-2, -0.5], ddof=1))
+    variance = np.var([-2, -0.5], ddof=1) / 2 + np.var([0, -2.5], ddof=1) / 2
+    freedom = variance**2 / ((np.var([-2, -0.5], ddof=1) / 2) ** 2 + (np.var([0, -2.5], ddof=1) / 2) ** 2)
+    half = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    assert row["high"] - row["low"] == pytest.approx(2 * half)
+
+
+def test_pooled_sources_count_as_seeds():
+    one = create_statistics_table([1, 2], [0, 0], ["x", "x"], ["0", "5"])
+    other = create_statistics_table([5, 8], [0, 0], ["x", "x"], ["0", "5"]).assign_coords(
+        source=("cell", ["b"] * 2)
+    )
+    statistics = compare_with_baseline(xr.concat([one, other], "cell"), pooled=True)
+    row = statistics.set_index("sampled").loc["5"]
+    assert "source" not in statistics
+    assert row["seeds"] == 2
+    assert row["difference"] == pytest.approx(2)
+    assert isinstance(statistics, pd.DataFrame)
