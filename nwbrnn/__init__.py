@@ -7,10 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nwbrnn.config import FitConfig, ReadConfig
+    from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
     from nwbrnn.dataset import create_dataset
     from nwbrnn.errors import NwbrnnError
-    from nwbrnn.evaluation import Scores, evaluate
+    from nwbrnn.evaluation import Scores, assess, evaluate
     from nwbrnn.job import fit
     from nwbrnn.readers import inspect_nwb, read_circuit, read_dataset, read_fit, read_nwb, read_run
     from nwbrnn.readers.doctor import diagnose
@@ -26,7 +26,9 @@ _MODULES = {
     "NwbrnnError": "nwbrnn.errors",
     "ReadConfig": "nwbrnn.config",
     "Scores": "nwbrnn.evaluation",
+    "SweepConfig": "nwbrnn.config",
     "TeacherConfig": "nwbrnn.teacher",
+    "assess": "nwbrnn.evaluation",
     "build_circuit": "nwbrnn.teacher",
     "create_dataset": "nwbrnn.dataset",
     "diagnose": "nwbrnn.readers.doctor",
@@ -52,7 +54,9 @@ __all__ = [
     "NwbrnnError",
     "ReadConfig",
     "Scores",
+    "SweepConfig",
     "TeacherConfig",
+    "assess",
     "build_circuit",
     "create_dataset",
     "diagnose",

@@ -172,7 +172,7 @@ class FitConfig(_Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     processes: int | None = Field(
-        None, ge=1, description="for several seeds and cross-validation; by default one for each core"
+        None, ge=1, description="for several seeds, cross-validation and sweeps; by default one for each core"
     )
     seed: int = Field(0, ge=0, description="of the split, the sampled neurons and the initial weights")
     seeds: int = Field(1, ge=1, le=1000, description="students, from seed on, alike but for their weights")

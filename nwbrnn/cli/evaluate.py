@@ -5,16 +5,19 @@ from pathlib import Path
 import numpy as np
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_scores, write_json
+from nwbrnn.cli.output import check_json, console, print_assessment, print_scores, write_json
+
+N_RESAMPLES = 25  # of the test trials, for intervals
 
 
 def evaluate(
     file: options.File, json_path: options.JsonPath = None, overwrite: options.Overwrite = False
 ) -> None:
-    """Run the network of a stored fit again, check its stored predictions, and score it.
+    """Run the network of a stored fit again, check its stored predictions, and score it in every way.
 
     [dim]nwbrnn evaluate fit.nwb[/dim]
     """
+    from nwbrnn.evaluation import assess
     from nwbrnn.evaluation import evaluate as score
     from nwbrnn.readers import read_fit
     from nwbrnn.training import predict
@@ -25,7 +28,14 @@ def evaluate(
     mask = stored.recorded["mask"].values
     difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
-    write_json({"scores": scores, "largest_difference": float(difference)}, json_path, overwrite=overwrite)
+    everything = assess(stored.recorded, predicted, n_resamples=N_RESAMPLES)
+    values = {
+        "scores": scores,
+        "assessment": [one.to_dict() for one in everything],
+        "largest_difference": float(difference),
+    }
+    write_json(values, json_path, overwrite=overwrite)
     if str(json_path) != "-":
         print_scores(scores)
+        print_assessment(everything)
         console.print(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")

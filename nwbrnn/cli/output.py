@@ -4,12 +4,15 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from nwbrnn.evaluation import Score
 
 console = Console(width=None if os.isatty(1) else 120, highlight=False)
 
@@ -37,6 +40,19 @@ def print_scores(scores: dict[str, Any]) -> None:
     print_table("Held-out trials", ("score", "of", "student", "ceiling"), rows)
     outputs = [(o["name"], _show(o["r2"]), _show(o["ceiling"])) for o in scores["outputs"]]
     print_table("Outputs, R2 on condition averages", ("output", "student", "ceiling"), outputs)
+
+
+def print_assessment(scores: "Sequence[Score]") -> None:
+    """Print scores with interval, ceiling and chance; those of which nothing is known are left out."""
+    rows = []
+    for one in (score.to_dict() for score in scores):
+        if one["value"] is not None:
+            limits = "–" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
+            rows.append(
+                (one["name"], _show(one["value"]), limits, _show(one["ceiling"]), _show(one["chance"]))
+            )
+    columns = ("score", "student", "95 % over trials", "split-half ceiling", "chance")
+    print_table("Held-out trials, everything", columns, rows)
 
 
 def check_json(path: Path | None, *, overwrite: bool, others: Sequence[Path]) -> None:

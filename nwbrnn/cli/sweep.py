@@ -46,7 +46,7 @@ Scheduler = Annotated[
 ]
 
 SHOWN = (
-    "output R2", "output skill", "output R2, later than trained", "sampled neurons R2",
+    "output R2", "output skill", "output skill, later than trained", "sampled neurons R2",
     "unsampled neurons R2", "canonical correlation",
 )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Everything that can be said of a fit on its test trials, each number with ceiling, chance and interval."""
 
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import xarray as xr
@@ -16,6 +17,7 @@ from nwbrnn.evaluation.scores import (
     expect_average,
     stack_samples,
 )
+from nwbrnn.evaluation.similarity import compute_dynamical_distance
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_psth_r2, expect_spikes
 from nwbrnn.evaluation.subspaces import (
     compute_linear_cka,
@@ -33,6 +35,7 @@ N_PERMUTATIONS = 5  # of conditions, for chance
 VARIANCE = 0.999  # of a population whose shape is compared; the rest costs most of the time
 
 SPIKES = "co-smoothing bits per spike"
+DISTANCE = "dynamical distance"
 
 
 def assess(
@@ -45,7 +48,8 @@ def assess(
     five; for R² and VAF the reliability 2 r / (1 + r) of the average of all test trials, with r the
     correlation of two halves (Spearman 1910, Brown 1910), which is what the true course of each condition
     would score; for other scores simply what one half says of the other. Interval: 95 %, from the standard
-    deviation of the scores of resampled trials (bootstrap within conditions).
+    deviation of the scores of resampled trials (bootstrap within conditions). The dynamical distance, slow to
+    compute, has a value only, and is there if dsa-metric is installed.
 
     Parameters
     ----------
@@ -83,10 +87,15 @@ def assess(
         drawn = _resample(tests, rng)
         pair = tests.isel(trial=drawn), student.isel(trial=drawn)
         resampled.append(_compare(*pair, reference) | _find_rotations(*pair))
+    if find_spec("DSA") is not None:
+        values[DISTANCE] = _measure_distance(tests, student)
     nan = float("nan")
+    # resamples of n trials vary by (n - 1) / n of the variance; one trial says nothing
+    n_each = tests.sizes["trial"] / len(set(tests["condition"].values.tolist()))
+    widen = 1.96 * math.sqrt(n_each / (n_each - 1)) if n_each > 1 else nan
     scores = []
     for name, value in values.items():
-        error = 1.96 * np.std([one[name] for one in resampled], ddof=1) if len(resampled) > 1 else nan
+        error = widen * np.std([one[name] for one in resampled], ddof=1) if len(resampled) > 1 else nan
         level = LEVELS[1] if name == SPIKES else LEVELS[0]
         limits = float(value - error), float(value + error)
         scores.append(Score(name, level, value, ceiling.get(name, nan), chance.get(name, nan), *limits))
@@ -130,6 +139,13 @@ def _compare_shapes(population: Array, rates: Array) -> dict[str, float]:
         compute_linear_cka(*pair),
     )
     return dict(zip(names, values, strict=True))
+
+
+def _measure_distance(tests: xr.Dataset, student: xr.Dataset) -> float:
+    """Return the dynamical distance of the recorded population and the student."""
+    truth, guess = average_conditions(tests), average_conditions(student)
+    complete = truth["mask"].values.all(axis=0)
+    return compute_dynamical_distance(truth["rates"].values[:, complete], guess["hidden"].values[:, complete])
 
 
 def _compare_spikes(tests: xr.Dataset, student: xr.Dataset) -> float:

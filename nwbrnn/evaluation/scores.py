@@ -1,7 +1,7 @@
 """The scores of a fit: recorded against predicted Dataset, each score beside its ceiling."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ class Score:
     chance: float = math.nan
     low: float = math.nan
     high: float = math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and text, NaN as ``None``, for JSON."""
+        return {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,10 @@ def compute_dynamical_distance(
         raise ConfigError(
             "dynamical similarity needs the package dsa-metric; pip install 'nwbrnn[dsa]'"
         ) from error
-    states = [_reduce(activity, n_components) for activity in (first, second)]
-    analysis = DSA(*states, n_delays=n_delays, rank=n_components, score_method="wasserstein")
+    # not more components than the smaller population has, so that the maps are of the same size
+    n_kept = min(n_components, *(activity.shape[2] for activity in (first, second)))
+    states = [_reduce(activity, n_kept) for activity in (first, second)]
+    analysis = DSA(*states, n_delays=n_delays, rank=n_kept, score_method="wasserstein")
     return float(np.squeeze(analysis.fit_score()))
 
 

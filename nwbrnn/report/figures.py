@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation import compute_rotations
@@ -39,26 +40,26 @@ def save_figure(figure: Figure, path: Path) -> None:
 def plot_scores(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
     """Draw scores against the number of sampled neurons, with intervals, ceiling and chance.
 
+    What is far below the means and the ceiling, such as chance, is cut off.
+
     Parameters
     ----------
     statistics
         What :func:`nwbrnn.sweep.compare_with_baseline` returned.
     scores
-        A panel each; a row of panels for each source.
+        A panel each, for each source.
 
     Returns
     -------
     Figure
         A line for each combination of the other settings.
     """
-    sources = _list_sources(statistics)
-    scores = [name for name in scores if name in set(statistics["score"])]
-    figure, axes = _create_grid(len(sources), len(scores))
-    for (source, part), row in zip(sources, axes, strict=True):
-        for name, ax in zip(scores, row, strict=True):
-            _plot_score(ax, part[part["score"] == name])
-            ax.set_title(f"{source}\n{name}" if source else name, fontsize=9)
-            ax.set_xlabel("sampled neurons")
+    panels = _list_panels(statistics, scores, "mean")
+    figure, axes = _create_grid(len(panels))
+    for (title, part), ax in zip(panels, axes.ravel(), strict=False):
+        _plot_score(ax, part)
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("sampled neurons", fontsize=9)
     _add_legend(figure, axes)
     return figure
 
@@ -67,32 +68,36 @@ def _plot_score(ax: Axes, part: pd.DataFrame) -> None:
     """Draw one score against the number of sampled neurons."""
     others = _list_settings(part, without=("sampled",))
     levels = list(dict.fromkeys(part["sampled"]))
-    base = part[part["sampled"] == "0"]
-    treated = part[part["sampled"] != "0"] if others and len(base) else part
+    base, treated = part[part["sampled"] == "0"], part[part["sampled"] != "0"]
     groups: list[tuple[Any, pd.DataFrame]] = [((), treated)]
     if others:
         groups = list(treated.groupby(others, sort=False))
     for i, (key, rows) in enumerate(groups):
-        joined = pd.concat([base, rows]) if treated is not part else rows
-        x = [levels.index(level) for level in joined["sampled"]]
+        same = base[(base[others] == rows[others].iloc[0]).all(axis=1)] if others else base
+        joined = pd.concat([same if len(same) else base, rows])
+        x = np.array([levels.index(level) for level in joined["sampled"]])
         mean, low, high = (joined[name].to_numpy() for name in ("mean", "mean_low", "mean_high"))
         label = ", ".join(f"{name} {value}" for name, value in zip(others, key, strict=True))
-        limits = np.stack([mean - low, high - mean])
+        limits = np.nan_to_num(np.stack([mean - low, high - mean]))
         shift = 0.06 * (i - (len(groups) - 1) / 2)
-        ax.errorbar(
-            np.array(x) + shift, mean, yerr=np.nan_to_num(limits), fmt="o-", ms=4, lw=1.2, capsize=2,
-            color=COLOURS[i % len(COLOURS)], label=label or "student",
-        )  # fmt: skip
-    for name, style in (("ceiling", "--"), ("chance", ":")):
-        values = part.groupby("sampled", sort=False)[name].mean()
-        if np.isfinite(values).any():
-            ax.plot(range(len(levels)), values[levels], style, color=GREY, lw=1, label=name)
-    ax.set_xticks(range(len(levels)), levels)
+        style: dict[str, Any] = {
+            "fmt": "o-",
+            "ms": 4,
+            "lw": 1.2,
+            "capsize": 2,
+            "color": COLOURS[i % len(COLOURS)],
+        }
+        ax.errorbar(x + shift, mean, yerr=limits, label=label or "student, 95 % interval", **style)
+    ax.set_xticks(range(len(levels)), [_describe_level(level) for level in levels])
     shown = np.concatenate([part["mean"], part["ceiling"]])
-    if np.isfinite(shown).any():  # what is far below, such as chance or a wide interval, is cut off
-        bottom, top = np.nanmin(shown), np.nanmax(shown)
-        margin = 0.3 * (top - bottom) or 0.1
-        ax.set_ylim(bottom - margin, top + margin)
+    bottom, top = np.nanmin(shown), np.nanmax(shown)
+    half = np.nan_to_num((part["mean_high"] - part["mean"]).median())
+    margin = max(0.2 * (top - bottom), 1.3 * half) or 0.1
+    ax.set_ylim(bottom - margin, top + margin)
+    for name, line in (("ceiling", "--"), ("chance", ":")):
+        values = part.groupby("sampled", sort=False)[name].mean()
+        if (values > bottom - margin).any():
+            ax.plot(range(len(levels)), values[levels], line, color=GREY, lw=1, label=name)
 
 
 def plot_differences(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
@@ -103,29 +108,31 @@ def plot_differences(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
     statistics
         What :func:`nwbrnn.sweep.compare_with_baseline` returned.
     scores
-        A panel each; a row of panels for each source.
+        A panel each, for each source; those without a difference are left out.
+
+    Returns
+    -------
+    Figure
+        Intervals without 0 in colour.
     """
     treated = statistics[statistics["sampled"] != "0"]
-    sources = _list_sources(treated)
-    scores = [name for name in scores if name in set(treated["score"])]
+    panels = _list_panels(treated, scores, "difference")
     settings = _list_settings(treated)
-    n_rows = max(len(part[part["score"] == scores[0]]) for _, part in sources)
-    figure, axes = _create_grid(len(sources), len(scores), height=0.8 + 0.28 * n_rows, sharey=True)
-    for (source, part), row in zip(sources, axes, strict=True):
-        for name, ax in zip(scores, row, strict=True):
-            rows = part[part["score"] == name]
-            y = np.arange(len(rows))[::-1]
-            middle, low, high = (rows[n].to_numpy() for n in ("difference", "low", "high"))
-            clear = (low > 0) | (high < 0)
-            limits = np.nan_to_num(np.stack([middle - low, high - middle]))
-            for i, at in enumerate(y):
-                colour = COLOURS[0] if clear[i] else GREY
-                ax.errorbar(middle[i], at, xerr=limits[:, [i]], fmt="o", ms=4, capsize=2, color=colour)
-            ax.axvline(0, color="black", lw=0.8)
-            labels = [", ".join(f"{n} {rows[n].iloc[i]}" for n in settings) for i in range(len(rows))]
-            ax.set_yticks(y, labels, fontsize=8)
-            ax.set_title(f"{source}\n{name}" if source else name, fontsize=9)
-            ax.set_xlabel("difference to outputs only")
+    labels = list(dict.fromkeys(_describe_row(row, settings) for _, row in treated.iterrows()))[::-1]
+    figure, axes = _create_grid(len(panels), height=0.9 + 0.25 * len(labels))
+    for (title, rows), ax in zip(panels, axes.ravel(), strict=False):
+        for _, row in rows.iterrows():
+            at, middle = labels.index(_describe_row(row, settings)), row["difference"]
+            limits = np.nan_to_num([[middle - row["low"]], [row["high"] - middle]])
+            colour = COLOURS[0] if row["low"] > 0 or row["high"] < 0 else GREY
+            ax.errorbar(middle, at, xerr=limits, fmt="o", ms=4, capsize=2, color=colour)
+        ax.axvline(0, color="black", lw=0.8)
+        first = ax in axes[:, 0]  # the others have the same rows
+        ax.set_yticks(range(len(labels)), labels if first else [""] * len(labels), fontsize=8)
+        ax.set_ylim(-0.6, len(labels) - 0.4)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("difference to outputs only", fontsize=9)
     return figure
 
 
@@ -148,7 +155,7 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
     )
     channels = [("outputs", i, str(truth["output"].values[i])) for i in _spread(truth.sizes["output"], 3)]
     channels += [("rates", int(i), f"unit {truth['unit'].values[i]} [Hz]") for i in units]
-    figure, axes = _create_grid(2, (len(channels) + 1) // 2)
+    figure, axes = _create_grid(len(channels))
     time = truth["time"].values
     for (name, channel, title), ax in zip(channels, axes.ravel(), strict=False):
         for colour, row in zip(COLOURS, picked, strict=False):
@@ -158,8 +165,6 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
             ax.plot(time[shown], student[name].values[row, shown, channel], "--", color=colour, lw=1.2)
         ax.set_title(title, fontsize=9)
         ax.set_xlabel("time [s]")
-    for ax in axes.ravel()[len(channels) :]:
-        ax.set_axis_off()
     _add_legend(figure, axes, note="solid: recorded, dashed: student, never trained on")
     return figure
 
@@ -169,7 +174,7 @@ def plot_rotations(recorded: xr.Dataset, predicted: xr.Dataset) -> Figure:
     averages = [average_conditions(ds) for ds in (recorded, predicted)]
     normal = (averages[0]["rates"].values - recorded["rate_offset"].values) / recorded["rate_scale"].values
     moving = (recorded["time"].values > 0) & averages[0]["mask"].values.all(axis=0)
-    figure, axes = _create_grid(1, 2, width=3.6, height=3.6)
+    figure, axes = _create_grid(2, width=3.6, height=3.6)
     pairs = (("recorded", normal), ("student", averages[1]["hidden"].values))
     for ax, (name, activity) in zip(axes.ravel(), pairs, strict=True):
         found = compute_rotations(activity[:, moving], bin_size=recorded.attrs["bin_size"])
@@ -190,14 +195,18 @@ def plot_rotations(recorded: xr.Dataset, predicted: xr.Dataset) -> Figure:
 
 
 def _create_grid(
-    n_rows: int, n_columns: int, *, width: float = 2.7, height: float = 2.5, sharey: bool = False
+    n_panels: int, *, n_columns: int = 3, width: float = 3.2, height: float = 2.4
 ) -> tuple[Figure, NDArray[Any]]:
-    """Return a figure with a grid of axes, always two-dimensional."""
-    figure = Figure(figsize=(width * max(n_columns, 1) + 0.8, height * n_rows + 0.5), layout="constrained")
-    axes = figure.subplots(n_rows, max(n_columns, 1), squeeze=False, sharey="row" if sharey else False)
+    """Return a figure with a grid of axes, as many as there are panels."""
+    n_columns = min(n_columns, max(n_panels, 1))
+    n_rows = max(-(-n_panels // n_columns), 1)
+    figure = Figure(figsize=(width * n_columns + 0.6, height * n_rows + 0.5), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False)
     for ax in axes.ravel():
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8)
+    for ax in axes.ravel()[n_panels:]:
+        ax.set_axis_off()
     return figure, axes
 
 
@@ -210,11 +219,36 @@ def _add_legend(figure: Figure, axes: NDArray[Any], *, note: str = "") -> None:
     )  # fmt: skip
 
 
-def _list_sources(statistics: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return the rows of each source; all of them where sources are pooled."""
-    if "source" not in statistics:
-        return [("", statistics)]
-    return [(str(name), part) for name, part in statistics.groupby("source", sort=False)]
+def _list_panels(
+    statistics: pd.DataFrame, scores: Sequence[str], column: str
+) -> list[tuple[str, pd.DataFrame]]:
+    """Return title and rows of each panel: sources one after the other, scores of which anything is known."""
+    known = statistics[np.isfinite(statistics[column])]
+    names = [name for name in scores if name in set(known["score"])]
+    if "source" not in known:
+        return [(name, known[known["score"] == name]) for name in names]
+    return [
+        (f"{source}\n{name}", known[(known["source"] == source) & (known["score"] == name)])
+        for source in dict.fromkeys(known["source"])
+        for name in names
+    ]
+
+
+def _describe_level(level: str) -> str:
+    """Return a number of sampled neurons as people write it."""
+    try:
+        value = float(level)
+    except ValueError:
+        return level
+    return f"{100 * value:g} %" if 0 < value < 1 else f"{value:g}"
+
+
+def _describe_row(row: "pd.Series[Any]", settings: Sequence[str]) -> str:
+    """Return the settings of a row in words."""
+    return ", ".join(
+        f"{_describe_level(row[name])} sampled" if name == "sampled" else f"{name} {row[name]}"
+        for name in settings
+    )
 
 
 def _list_settings(statistics: pd.DataFrame, *, without: Sequence[str] = ()) -> list[str]:

@@ -4,7 +4,6 @@ import functools
 import json
 import time
 import traceback
-from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +13,10 @@ import numpy as np
 import xarray as xr
 
 from nwbrnn.config import FitConfig
-from nwbrnn.evaluation import Score, assess
+from nwbrnn.evaluation import Score, assess, compute_skill, compute_weighted_r2, evaluate
+from nwbrnn.evaluation.scores import LEVELS, stack_samples
 from nwbrnn.job import fit
-from nwbrnn.preprocessing import prepare
+from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset
 from nwbrnn.result import FitResult
 from nwbrnn.sweep.grid import Cell
@@ -24,6 +24,9 @@ from nwbrnn.training import predict, probe
 from nwbrnn.writers.atomic import replace_whole
 
 CELLS, DATA = "cells", "data"
+
+Pair = tuple[xr.Dataset, xr.Dataset]
+"""Recorded and predicted."""
 
 
 def run_cell(folder: Path, cell: Cell) -> None:
@@ -87,11 +90,13 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
         Scores by name (dimension ``score``), R² of each unit and output, weights (their names begin with
         ``weights_``), and in the attributes settings, versions and how training ended.
     """
-    scores = list(_score(result, cell))
-    scores += [
-        Score(name, "condition averages", value, np.nan)
-        for name, value in probe(result.recorded, result.weights, result.config).items()
-    ]
+    trained, later = _divide(result)
+    probed = probe(trained[0], result.weights, result.config)
+    scores = [*assess(*trained, n_resamples=cell.resamples)]
+    scores += [Score(name, LEVELS[0], value, np.nan) for name, value in probed.items()]
+    if later is not None:
+        scores += _score_later(later, result.recorded)
+    basic = evaluate(*trained)
     table = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
     columns = ("value", "ceiling", "chance", "low", "high")
     variables = {name: ("score", np.array(table[name], dtype=np.float64)) for name in columns}
@@ -103,9 +108,9 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
         variables
         | weights
         | {
-            "unit_r2": ("unit", result.scores.unit_r2),
+            "unit_r2": ("unit", basic.unit_r2),
             "sampled": ("unit", result.recorded["sampled"].values),
-            "output_r2": ("output", result.scores.output_r2),
+            "output_r2": ("output", basic.output_r2),
         },
         coords={
             "score": np.array(table["name"]),
@@ -129,21 +134,30 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     )
 
 
-def _score(result: FitResult, cell: Cell) -> Iterable[Score]:
-    """Score the bins that were trained on; and, apart, the outputs of those that come later."""
+def _divide(result: FitResult) -> tuple[Pair, Pair | None]:
+    """Return recorded and predicted bins up to the end of training, and those that come later."""
     pair = result.recorded, result.predicted
     end = result.config.train_until
     if end is None:
-        return assess(*pair, n_resamples=cell.resamples)
-    earlier, later = ([ds.isel(time=keep) for ds in pair] for keep in _divide(result.recorded, end))
-    scores = assess(*earlier, n_resamples=cell.resamples)
-    after = next(s for s in assess(*later, n_resamples=cell.resamples) if s.name == "output R2")
-    return *scores, Score(**asdict(after) | {"name": "output R2, later than trained"})
+        return pair, None
+    earlier = result.recorded["time"].values <= end
+    trained, later = ((pair[0].isel(time=part), pair[1].isel(time=part)) for part in (earlier, ~earlier))
+    return trained, later
 
 
-def _divide(ds: xr.Dataset, end: float) -> tuple[np.ndarray, np.ndarray]:
-    earlier = ds["time"].values <= end
-    return earlier, ~earlier
+def _score_later(later: Pair, whole: xr.Dataset) -> list[Score]:
+    """Score the outputs of the bins that come later than training; skill is relative to all bins."""
+    (truth, guess), known = (_average_tests(*later), average_conditions(whole))
+    predicted, target = (stack_samples(ds, "outputs", like=truth) for ds in (guess, truth))
+    skill = compute_skill(predicted, target, stack_samples(known, "outputs"))
+    values = {"R2": compute_weighted_r2(predicted, target), "skill": skill}
+    return [Score(f"output {name}, later than trained", LEVELS[0], v, np.nan) for name, v in values.items()]
+
+
+def _average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> Pair:
+    """Return the condition averages of the test trials."""
+    is_test = recorded["split"].values == "test"
+    return average_conditions(recorded.isel(trial=is_test)), average_conditions(predicted.isel(trial=is_test))
 
 
 @functools.lru_cache(maxsize=2)  # a worker takes many cells of the same data

@@ -15,13 +15,13 @@ MAIN = (
     "co-smoothing bits per spike",
 )  # fmt: skip
 SIMILARITY = (
-    "canonical correlation", "SVCCA", "linear CKA", "principal angle", "Procrustes angle", "PSTH R2",
-    "rotation R2, student", "rotation R2, recorded",
+    "canonical correlation", "SVCCA", "linear CKA", "principal angle", "Procrustes angle",
+    "rotation R2, student",
 )  # fmt: skip
 ROBUSTNESS = tuple(
     f"output skill, disturbed {kind} {level}"
     for kind in ("initial state", "inputs", "kick")
-    for level in ("0.1", "0.4")
+    for level in (0.1, 0.4)
 )
 FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS}
 

@@ -74,10 +74,10 @@ def run_sweep(
     grid
         The axes of the sweep.
     configs
-        Settings of reading, and settings of the fit that all cells share.
+        Settings of reading, and settings of the fit that all cells share; ``processes`` is how many cells are
+        fitted at a time on this machine.
     scheduler
-        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; by default one process for each core
-        of this machine.
+        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; by default processes of this machine.
     progress
         Called at the beginning and after each cell.
 
@@ -110,7 +110,8 @@ def run_sweep(
     for name, (ds, data_hash) in sources.items():
         _keep_data(ds, folder / DATA / f"{name}.nc", data_hash)
     _write_about(folder, files, grid, (read_config, fit_config))
-    _run(folder, cells, scheduler, progress or (lambda *_: None))
+    n_workers = fit_config.processes or count_cores()
+    _run(folder, cells, (scheduler, n_workers), progress or (lambda *_: None))
     return create_table(folder, cells)
 
 
@@ -162,7 +163,7 @@ def _write_about(
         temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _run(folder: Path, cells: Sequence[Cell], scheduler: str | None, progress: Progress) -> None:
+def _run(folder: Path, cells: Sequence[Cell], where: tuple[str | None, int], progress: Progress) -> None:
     """Run the cells that are not finished.
 
     What a cell left in the folder counts, not what its worker still holds: that is lost with the worker.
@@ -174,7 +175,8 @@ def _run(folder: Path, cells: Sequence[Cell], scheduler: str | None, progress: P
         return
     for cell in pending.values():
         get_error_path(folder, cell).unlink(missing_ok=True)
-    with _connect(scheduler, folder, n_workers=min(len(pending), count_cores())) as client:
+    scheduler, n_workers = where
+    with _connect(scheduler, folder, n_workers=min(len(pending), n_workers)) as client:
         futures = [client.submit(run_cell, folder, cell, key=key) for key, cell in pending.items()]
         for future in as_completed(futures):
             cell = pending[future.key]

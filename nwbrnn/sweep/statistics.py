@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 
 OWN = ("source", "held_out", "seed", "n_sampled", "seconds", "chosen", "error", "status")
-LOWER_IS_BETTER = ("principal angle", "Procrustes angle")
+LOWER_IS_BETTER = ("principal angle", "Procrustes angle", "dynamical distance")
 UNSAMPLED = "unsampled neurons R2"
 
 

@@ -47,7 +47,9 @@ def test_fit_then_evaluate(recording, run_cli, tmp_path):
     repeated = {(s["name"], s["level"]): s["value"] for s in evaluated["scores"]["summary"]}
     assert repeated["output R2", "condition averages"] == pytest.approx(value, abs=1e-5)
 
+    assert {one["name"] for one in json.loads(finished.out)["assessment"]} >= {"SVCCA", "linear CKA"}
     finished = run_cli("evaluate", out)
+    assert "split-half ceiling" in finished.out
     assert "Stored and repeated predictions differ by at most" in finished.out
 
 

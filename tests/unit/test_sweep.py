@@ -194,7 +194,7 @@ def test_figures_show_what_is_in_the_statistics(finished):
     means = statistics[statistics["score"] == "output R2"]["mean"]
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), means)
     figure = plot_differences(statistics, names)
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["sampled 2", "sampled 6"]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["6 sampled", "2 sampled"]
     pair = rebuild(folder, cells[2])
     assert len(plot_traces(*pair).axes) == 6
     assert "skew R²" in plot_rotations(*pair).axes[0].get_title()
