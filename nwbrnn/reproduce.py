@@ -44,7 +44,7 @@ class Evidence:
     effect
         Cohen's d_z of the difference.
     better, seeds
-        In how many teachers the difference is in favour.
+        In how many of the teachers the difference is in favour.
     holds
         Whether the interval is on the right side of what is needed.
     """
@@ -71,6 +71,14 @@ class Claim:
     def holds(self) -> bool:
         """Whether all of its evidence does."""
         return all(one.holds for one in self.evidence)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and text, NaN as ``None``, for JSON."""
+        evidence = [
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(one).items()}
+            for one in self.evidence
+        ]
+        return {"text": self.text, "holds": self.holds, "evidence": evidence}
 
 
 @dataclass(frozen=True)
@@ -152,9 +160,10 @@ def reproduce(
         statistics[part.name] = write_results(table, folder / part.name, pooled=True)
     _draw(folder)
     claims = judge(statistics["between"], statistics["trials"])
-    about = [asdict(claim) | {"holds": claim.holds} for claim in claims]
+    about = [claim.to_dict() for claim in claims]
     with replace_whole(folder / CLAIMS, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
     return claims
 
 
@@ -211,7 +220,7 @@ def _measure(rows: pd.DataFrame, score: str) -> Evidence:
     row: dict[Hashable, Any] = rows.loc[score].to_dict()
     limits = row["mean"], row["mean_low"], row["mean_high"]
     holds = row["mean_low"] > GOOD
-    return Evidence(score, *limits, math.nan, math.nan, 0, int(row["seeds"]), holds=holds)
+    return Evidence(score, *limits, math.nan, math.nan, 0, int(row["fits"]), holds=holds)
 
 
 def _compare(rows: pd.DataFrame, score: str) -> Evidence:

@@ -20,7 +20,7 @@ from nwbrnn.writers.atomic import replace_whole
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#888888"
 STATISTICS = {
-    "score", "mean", "mean_low", "mean_high", "baseline", "difference", "low", "high", "p", "effect",
+    "score", "mean", "mean_low", "mean_high", "baseline", "difference", "low", "high", "p", "effect", "fits",
     "better", "seeds", "conditions_better", "conditions", "ceiling", "chance",
 }  # fmt: skip
 

@@ -80,8 +80,8 @@ def compare_with_baseline(table: xr.Dataset, *, pooled: bool = False) -> pd.Data
     pandas.DataFrame
         A row for each source, setting and score: ``mean`` and ``baseline``, ``difference`` with ``low`` and
         ``high`` (95 %, see :func:`compute_interval`), ``p`` (two-sided, of the same t), ``effect`` (Cohen's
-        d_z, over seeds), ``seeds`` and ``better`` (in how many of them, over all conditions), ``conditions``,
-        ``conditions_better``, ``ceiling`` and ``chance``.
+        d_z, over seeds), ``fits``, ``seeds`` and ``better`` (in how many of them, over all conditions),
+        ``conditions``, ``conditions_better``, ``ceiling`` and ``chance``.
     """
     settings = [str(n) for n in table.coords if table[n].dims == ("cell",) and n not in (*OWN, "cell")]
     rows: list[dict[str, Any]] = []
@@ -137,6 +137,7 @@ def _compare(
         "high": interval.high,
         "p": float(2 * scipy.stats.t.sf(abs(t), interval.freedom)),
         "effect": float(effect),
+        "fits": int(np.isfinite(own).sum()),
         "better": int((sign * by_seed > 0).sum()),
         "seeds": int(np.isfinite(by_seed).sum()),
         "conditions_better": int((sign * by_condition > 0).sum()),

@@ -175,28 +175,23 @@ def test_a_cell_that_kills_its_workers_is_a_failure_and_the_rest_goes_on(recordi
 # ------------------------------------------------------------------ the claims
 
 
+COLUMNS = (
+    "mean", "mean_low", "mean_high", "baseline", "difference", "low", "high", "effect", "better", "seeds",
+    "fits",
+)  # fmt: skip
+
+
 def create_statistics(level, **rows):
-    names = (
-        "mean",
-        "mean_low",
-        "mean_high",
-        "baseline",
-        "difference",
-        "low",
-        "high",
-        "effect",
-        "better",
-        "seeds",
-    )
-    return pd.DataFrame(
-        [{"sampled": level, "score": score.replace("_", " ")} | dict(zip(names, values, strict=True))
-         for score, values in rows.items()]
-    )  # fmt: skip
+    records = []
+    for score, values in rows.items():
+        named = dict(zip(COLUMNS, values, strict=True))
+        records.append({"sampled": level, "score": score.replace("_", " ")} | named)
+    return pd.DataFrame(records)
 
 
 def test_claims_are_judged_by_their_intervals(capsys):
-    good = (0.97, 0.95, 0.99, 0.9, 0.07, 0.05, 0.09, 2.0, 10, 10)
-    poor = (0.91, 0.85, 0.97, 0.9, 0.01, -0.05, 0.07, 0.2, 6, 10)
+    good = (0.97, 0.95, 0.99, 0.9, 0.07, 0.05, 0.09, 2.0, 10, 10, 10)
+    poor = (0.91, 0.85, 0.97, 0.9, 0.01, -0.05, 0.07, 0.2, 6, 10, 10)
     between = create_statistics("0.25", output_R2=poor, unsampled_neurons_R2=good, canonical_correlation=good)
     trials = create_statistics("0.25", output_R2=good, sampled_neurons_R2=poor)
     claims = judge(between, trials)
@@ -205,6 +200,7 @@ def test_claims_are_judged_by_their_intervals(capsys):
     assert claims[1].evidence[0] == Evidence(
         "unsampled neurons R2", 0.07, 0.05, 0.09, 0.9, 2.0, 10, 10, holds=True
     )
+    assert json.dumps([claim.to_dict() for claim in claims], allow_nan=False)
     print_claims((*claims, Claim("Nothing is claimed", ())))
     shown = " ".join(capsys.readouterr().out.split())
     assert "better than training on the outputs alone: holds" in shown
