@@ -65,6 +65,8 @@ def test_example_can_be_repeated():
         "README.md",
         "reading.md",
         "architecture.md",
+        "evaluation.md",
+        "sweeps.md",
         "nwb_export.md",
         "performance.md",
         "results.md",
