@@ -13,13 +13,14 @@ import numpy as np
 import xarray as xr
 
 from nwbrnn.config import FitConfig
+from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import Score, assess, compute_skill, compute_weighted_r2, evaluate
 from nwbrnn.evaluation.scores import LEVELS, stack_samples
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset
 from nwbrnn.result import FitResult
-from nwbrnn.sweep.grid import Cell
+from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
 from nwbrnn.writers.atomic import replace_whole
 
@@ -161,8 +162,15 @@ def _average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> Pair:
 
 
 @functools.lru_cache(maxsize=2)  # a worker takes many cells of the same data
-def _read(path: Path, data_hash: str) -> xr.Dataset:  # noqa: ARG001 - other data under the same name
-    return read_dataset(path)
+def _read(path: Path, data_hash: str) -> xr.Dataset:
+    """Read the data of a cell, and make sure that they are."""
+    ds = read_dataset(path)
+    if hash_dataset(ds) != data_hash:
+        raise ConfigError(
+            f"{path}: expected the data that this cell is of, but got others of the same name; "
+            "keep sweeps of different data in different folders"
+        )
+    return ds
 
 
 def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:

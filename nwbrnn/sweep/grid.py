@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from nwbrnn.config import FitConfig, SweepConfig, parse_settings
@@ -79,6 +80,18 @@ def list_cells(
             cell = Cell(source, config, grid.resamples, data_hash)
             cells[cell.key] = cell
     return list(cells.values())
+
+
+def hash_dataset(ds: xr.Dataset) -> str:
+    """Return a hash of all values, names and dimensions, as hexadecimal text; a file gives the same back."""
+    digest = hashlib.sha256()
+    for name in sorted(map(str, ds.variables)):
+        values = ds[name].values
+        if values.dtype.kind in "OTU":  # text in the width that it needs
+            values = values.astype(object).astype("U")
+        digest.update(repr((name, ds[name].dims, values.shape)).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def list_held_out(ds: xr.Dataset, mode: str, source: str) -> list[tuple[str, ...]]:

@@ -1,6 +1,5 @@
 """Run the cells of a sweep, on processes of this machine or on a Dask cluster."""
 
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -10,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import dask
-import numpy as np
 import xarray as xr
 from distributed import Client, LocalCluster, as_completed
 
@@ -18,7 +16,7 @@ from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.readers import read_dataset, read_nwb
 from nwbrnn.sweep.cell import CELLS, DATA, get_error_path, get_path, run_cell, write_error
-from nwbrnn.sweep.grid import Cell, list_cells
+from nwbrnn.sweep.grid import Cell, hash_dataset, list_cells
 from nwbrnn.sweep.table import create_table
 from nwbrnn.training import count_cores
 from nwbrnn.writers import write_dataset
@@ -113,17 +111,6 @@ def run_sweep(
     n_workers = fit_config.processes or count_cores()
     _run(folder, cells, (scheduler, n_workers), progress or (lambda *_: None))
     return create_table(folder, cells)
-
-
-def hash_dataset(ds: xr.Dataset) -> str:
-    """Return a hash of all values, names and dimensions, as hexadecimal text."""
-    digest = hashlib.sha256()
-    for name in sorted(map(str, ds.variables)):
-        values = ds[name].values
-        plain = values.astype("U") if values.dtype.kind in "OT" else values
-        digest.update(repr((name, ds[name].dims, plain.shape)).encode())
-        digest.update(np.ascontiguousarray(plain).tobytes())
-    return digest.hexdigest()
 
 
 def _name(file: str | Path) -> str:

@@ -28,7 +28,7 @@ NOISE_LEVELS = (0.3, 0.1, 0.03, 0.01)
 MAX_PASSES = 4  # in closed loop; more have not helped on left-out conditions
 UPDATE_EVERY = 5  # steps between updates of weights and P in closed loop
 # scale of the inputs of the target network where neurons are sampled; with 1 the free units respond to the
-# task more than to the neurons, and the leading dimensions of the student are theirs (docs/performance.md)
+# task more than to the neurons, and the leading dimensions of the student are theirs (docs/results.md)
 INPUTS = 0.3
 DRIVE = 0.2  # standard deviation of what the known channels add to the currents of free units
 

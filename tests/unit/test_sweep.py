@@ -11,10 +11,11 @@ import xarray as xr
 from nwbrnn.config import FitConfig, SweepConfig, parse_settings
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing import choose_sampled
+from nwbrnn.readers import read_dataset
 from nwbrnn.report import plot_differences, plot_rotations, plot_scores, plot_traces
 from nwbrnn.sweep import compare_with_baseline, compute_interval, create_table, flatten, list_cells, rebuild
 from nwbrnn.sweep.cell import get_path, read_cell, run_cell
-from nwbrnn.sweep.run import hash_dataset
+from nwbrnn.sweep.grid import hash_dataset
 from nwbrnn.writers import write_dataset
 from tests.unit.test_training import QUICK, create_recording
 
@@ -22,7 +23,7 @@ BASE = FitConfig(**QUICK | {"epochs": 3})
 
 
 def list_some(ds, base=BASE, **grid):
-    return list_cells({"session": (ds, "0" * 64)}, SweepConfig(**grid), base)
+    return list_cells({"session": (ds, hash_dataset(ds))}, SweepConfig(**grid), base)
 
 
 # ------------------------------------------------------------------ settings
@@ -112,6 +113,24 @@ def test_a_hash_of_the_data_sees_every_value():
     relabelled = ds.assign_coords(condition=("trial", np.roll(ds["condition"].values, 1)))
     hashes = {hash_dataset(one) for one in (ds, ds.copy(deep=True), changed, relabelled)}
     assert len(hashes) == 3
+
+
+def test_a_hash_survives_files(tmp_path):
+    ds = create_recording()
+    ds = ds.assign_coords(condition=("trial", ds["condition"].values.astype("U20")))
+    write_dataset(ds, tmp_path / "session.nc")
+    assert hash_dataset(read_dataset(tmp_path / "session.nc")) == hash_dataset(ds)
+
+
+def test_other_data_of_the_same_name_are_not_taken_for_those_of_a_cell(tmp_path):
+    for part in ("data", "cells"):
+        (tmp_path / part).mkdir()
+    write_dataset(create_recording(seed=1), tmp_path / "data" / "session.nc")
+    (cell,) = list_some(create_recording(), sampled=(2,), seeds=1)
+    run_cell(tmp_path, cell)
+    table = create_table(tmp_path, [cell])
+    assert table["status"].values.tolist() == ["failed"]
+    assert "expected the data that this cell is of, but got others" in table["error"].values[0]
 
 
 # ------------------------------------------------------------------ cells and tables
