@@ -1,5 +1,6 @@
 """The settings of reading and fitting: names, defaults, ranges. Checked here, used elsewhere."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -227,9 +228,11 @@ class FitConfig(_Settings):
         text = value.strip()
         try:
             number = float(text.removesuffix("%"))
-            number = int(number) if number.is_integer() else number
         except ValueError:
-            raise ValueError("expected a number, a percentage or 'all'") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError("expected a number, a percentage or 'all'")
+        number = int(number) if number.is_integer() else number
         if not text.endswith("%"):
             return number
         if not 0 <= number <= 100:

@@ -19,7 +19,9 @@ from nwbrnn.errors import OutputExistsError
 if TYPE_CHECKING:
     from nwbrnn.result import FitResult
 
-Sampled = Annotated[float | None, typer.Option(help="Sampled neurons: 20, or a fraction such as 0.25.")]
+Sampled = Annotated[
+    str | None, typer.Option(help="Sampled neurons: 20, 0.25 or 25%, all.", metavar="NUMBER|%|all")
+]
 DynamicsWeight = Annotated[
     str | None,
     typer.Option(

@@ -57,7 +57,8 @@ def test_options_reach_reading_and_training(recording, run_cli, tmp_path):
     out = tmp_path / "fit.nwb"
     finished = run_cli(
         "fit", recording.path, "-o", out, *SMALL, "--window", "-0.4", "0.6", "--where", "result=R,F",
-        "--held-out", "90", "--sampled", 5, "--dynamics-weight", 0.5, "--channels", "FCR, ECR", "--json", "-",
+        "--held-out", "90", "--sampled", "50%", "--dynamics-weight", 0.5, "--channels", "FCR, ECR",
+        "--json", "-",
     )  # fmt: skip
     assert (finished.code, finished.err) == (0, "")
     config = json.loads(finished.out)["config"]
@@ -66,7 +67,7 @@ def test_options_reach_reading_and_training(recording, run_cli, tmp_path):
     recorded = nwbrnn.read_fit(out).recorded
     assert recorded.sizes["time"] == 25
     assert recorded.sizes["trial"] == 40
-    assert recorded["sampled"].values.sum() == 5
+    assert recorded["sampled"].values.sum() == 6
     assert recorded["output"].values.tolist() == ["FCR", "ECR"]
     np.testing.assert_array_equal(recorded["split"] == "test", recording.direction == 90)
 

@@ -37,7 +37,7 @@ def test_numbers_of_sampled_neurons_as_text(given, meant):
     assert type(FitConfig(sampled=given).sampled) is type(meant)
 
 
-@pytest.mark.parametrize("wrong", ["120%", "-5%", "many", -1, 2.5])
+@pytest.mark.parametrize("wrong", ["120%", "-5%", "many", "inf", "nan%", -1, 2.5])
 def test_wrong_numbers_of_sampled_neurons_are_refused(wrong):
     with pytest.raises(ConfigError, match=r"sampled: .*expected"):
         parse_settings(FitConfig, {"sampled": wrong}, source="here")
