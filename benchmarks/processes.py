@@ -27,8 +27,8 @@ def measure(file: Path, folder: Path, processes: int, seeds: int) -> tuple[float
     run_sweep(
         [file],
         folder,
-        SweepConfig(sampled=(0, "25%"), seeds=seeds, resamples=5),
-        configs=(ReadConfig(), FitConfig(processes=processes)),
+        SweepConfig(sampled=(0, "25%"), seeds=seeds, resamples=0),
+        configs=(ReadConfig(), FitConfig(epochs=100, processes=processes)),
         progress=lambda *_: times.append(time.perf_counter()),
     )
     return times[2 * processes] - begin, times[-1] - times[2 * processes]

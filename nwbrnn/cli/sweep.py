@@ -118,12 +118,18 @@ def print_statistics(statistics: "pd.DataFrame") -> None:
                     score,
                     ", ".join(str(row[n]) for n in (*names, *own)),
                     f"{row['mean']:.3f}",
-                    f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" if paired else "–",
+                    _describe_difference(row) if paired else "–",
                     f"{row['better']} of {row['seeds']}" if paired else "–",
                 )
             )
     what = ", ".join((*names, *own))
     print_table("Held-out data", ("score", what, "mean", "against outputs only (95 %)", "better seeds"), rows)
+
+
+def _describe_difference(row: "pd.Series[Any]") -> str:
+    """Return a difference with its interval, if there are seeds or conditions enough for one."""
+    difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    return f"{difference:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if low <= high else "")
 
 
 def print_failures(table: "xr.Dataset") -> int:
