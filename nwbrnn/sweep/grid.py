@@ -87,7 +87,7 @@ def hash_dataset(ds: xr.Dataset) -> str:
     digest = hashlib.sha256()
     for name in sorted(map(str, ds.variables)):
         values = ds[name].values
-        if values.dtype.kind in "OTU":  # text in the width that it needs
+        if values.dtype.kind in ("O", "T", "U"):  # text in the width that it needs
             values = values.astype(object).astype("U")
         digest.update(repr((name, ds[name].dims, values.shape)).encode())
         digest.update(np.ascontiguousarray(values).tobytes())
