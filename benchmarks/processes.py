@@ -1,7 +1,8 @@
 """How much faster a sweep is on two processes than on one.
 
 The same cells, of a simulated teacher, once on each; times without the start of the processes, which is
-printed, too. Needs two idle cores.
+printed, too. Needs two idle cores. (Not with the other benchmarks' ``timing``, which binds the process, and
+with it the workers it starts, to one core.)
 
     OMP_NUM_THREADS=1 python benchmarks/processes.py
 """
@@ -11,9 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from timing import print_versions  # first: it sets the number of threads
-
-# isort: split
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.sweep import run_sweep
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
@@ -38,7 +36,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=12)
     args = parser.parse_args()
-    print_versions()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "teacher.nwb"

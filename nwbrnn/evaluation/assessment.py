@@ -18,7 +18,7 @@ from nwbrnn.evaluation.scores import (
     stack_samples,
 )
 from nwbrnn.evaluation.similarity import compute_dynamical_distance
-from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_psth_r2, expect_spikes
+from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_mean, compute_psth_r2, expect_spikes
 from nwbrnn.evaluation.subspaces import (
     compute_linear_cka,
     compute_principal_angles,
@@ -221,14 +221,13 @@ def _measure_reliability(first: xr.Dataset, second: xr.Dataset, reference: Array
     explained = float(np.nansum(correct_reliability(*outputs) * variance) / variance.sum())
     # the same unexplained variance, but relative to that of all conditions
     skill = 1 - (1 - explained) * variance.sum() / reference.var(axis=0).sum()
-    known = neurons[np.isfinite(neurons)]
     return {
         "output R2": explained,
         "output VAF": explained,
         "output skill": float(skill),
         "sampled neurons R2": compute_median(neurons[sampled]),
         "unsampled neurons R2": compute_median(neurons[~sampled]),
-        "PSTH R2": float(known.mean()) if known.size else float("nan"),
+        "PSTH R2": compute_mean(neurons),
     }
 
 
@@ -264,4 +263,4 @@ def _average(scores: list[dict[str, float]]) -> dict[str, float]:
     if not scores:
         return {}
     table = {name: np.array([one.get(name, np.nan) for one in scores]) for name in scores[0]}
-    return {n: float(v[np.isfinite(v)].mean()) if np.isfinite(v).any() else np.nan for n, v in table.items()}
+    return {name: compute_mean(values) for name, values in table.items()}

@@ -79,6 +79,10 @@ def compute_psth_r2(predicted: Array, target: Array) -> float:
     float
         Over the neurons that vary; NaN if none does.
     """
-    values = compute_r2(predicted, target)
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
+    return compute_mean(compute_r2(predicted, target))
+
+
+def compute_mean(values: Array) -> float:
+    """Return the mean of the finite values, NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

@@ -25,6 +25,8 @@ from nwbrnn.training import predict, probe
 from nwbrnn.writers.atomic import replace_whole
 
 CELLS, DATA = "cells", "data"
+VALUES = ("value", "ceiling", "chance", "low", "high")
+"""What there is of each score."""
 
 Pair = tuple[xr.Dataset, xr.Dataset]
 """Recorded and predicted."""
@@ -99,8 +101,7 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
         scores += _score_later(later, result.recorded)
     basic = evaluate(*trained)
     table = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
-    columns = ("value", "ceiling", "chance", "low", "high")
-    variables = {name: ("score", np.array(table[name], dtype=np.float64)) for name in columns}
+    variables = {name: ("score", np.array(table[name], dtype=np.float64)) for name in VALUES}
     weights = {
         f"weights_{name}": (tuple(f"{name}_{i}" for i in range(values.ndim)), values)
         for name, values in result.weights.items()

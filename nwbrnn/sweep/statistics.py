@@ -8,6 +8,8 @@ import scipy.stats
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.evaluation.scores import compute_median
+
 Array = NDArray[np.floating]
 
 OWN = ("source", "held_out", "seed", "n_sampled", "seconds", "chosen", "error", "status")
@@ -151,9 +153,7 @@ def _read_unsampled(done: xr.Dataset, cell: int, partner: int) -> float:
     """Return the median R² of the partner over the neurons that a cell left unsampled."""
     if partner < 0:
         return float("nan")
-    values = done["unit_r2"].values[partner][~done["unit_sampled"].values[cell]]
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else float("nan")
+    return compute_median(done["unit_r2"].values[partner][~done["unit_sampled"].values[cell]])
 
 
 def _arrange(values: Array, seeds: "pd.Series[str]", conditions: "pd.Series[str]") -> Array:

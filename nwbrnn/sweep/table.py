@@ -10,10 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from nwbrnn.config import FitConfig
-from nwbrnn.sweep.cell import get_error_path, get_path, read_cell
+from nwbrnn.sweep.cell import VALUES, get_error_path, get_path, read_cell
 from nwbrnn.sweep.grid import Cell
-
-VALUES = ("value", "ceiling", "chance", "low", "high")
 
 
 def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:

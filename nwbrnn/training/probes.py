@@ -30,10 +30,9 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
     - *initial state*: the state after the first bin is shifted by Gaussian noise of ε times the RMS of the
       student's states over all units, bins and conditions;
     - *inputs*: Gaussian noise, new in every bin, comes in by the input weights; the current it makes has an
-    RMS of ε
-      times that of the student's recurrent current;
+      RMS of ε times that of the student's recurrent current;
     - *kick*: as for the initial state, but in the bin after a quarter of the time from 0 (or from the start)
-    to the end.
+      to the end.
 
     Parameters
     ----------
