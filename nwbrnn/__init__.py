@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nwbrnn.dataset import create_dataset
     from nwbrnn.errors import NwbrnnError
     from nwbrnn.evaluation import Scores, assess, evaluate
-    from nwbrnn.job import fit
+    from nwbrnn.job import fit, refit
     from nwbrnn.readers import inspect_nwb, read_circuit, read_dataset, read_fit, read_nwb, read_run
     from nwbrnn.readers.doctor import diagnose
     from nwbrnn.result import FitResult
@@ -41,6 +41,7 @@ _MODULES = {
     "read_fit": "nwbrnn.readers",
     "read_nwb": "nwbrnn.readers",
     "read_run": "nwbrnn.readers",
+    "refit": "nwbrnn.job",
     "simulate_teacher": "nwbrnn.teacher",
     "validate": "nwbrnn.schema",
     "write_dataset": "nwbrnn.writers",
@@ -69,6 +70,7 @@ __all__ = [
     "read_fit",
     "read_nwb",
     "read_run",
+    "refit",
     "simulate_teacher",
     "validate",
     "write_dataset",

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from nwbrnn.schema import COORDINATES, VARIABLES, validate
+from nwbrnn.schema import COORDINATES, TIME, TRIAL, VARIABLES, validate
 
 
 def create_dataset(
@@ -46,14 +46,39 @@ def create_dataset(
     variables = dict(variables)
     if "mask" not in variables and "outputs" in variables:
         variables["mask"] = np.ones(np.shape(variables["outputs"])[:2], dtype=bool)
+    mask = np.asarray(variables.get("mask"))
     stated = {"rates": "Hz"} | dict(units or {})
     data = {}
     for spec in VARIABLES:
         if spec.name in variables:
             unit = spec.units or stated.get(spec.name, "a.u.")
-            data[spec.name] = (spec.dims, np.asarray(variables[spec.name]), {"units": unit})
+            values = np.asarray(variables[spec.name])
+            if spec.dims[:2] == (TRIAL, TIME) and spec.name != "mask" and values.shape[:2] == mask.shape:
+                values = _blank(values, mask)
+            data[spec.name] = (spec.dims, values, {"units": unit})
     ds = xr.Dataset(data, attrs=dict(attrs or {}) | {"bin_size": float(bin_size)})
     return validate(ds.assign_coords(_complete_coords(ds, coords)))
+
+
+def blank_unrecorded(ds: xr.Dataset) -> xr.Dataset:
+    """Return a recorded Dataset with NaN, or 0 for counts in whole numbers, in the bins outside the mask.
+
+    What stood there means nothing, and no file keeps it.
+    """
+    names = [name for name in ("outputs", "inputs", "rates", "spike_counts") if name in ds]
+    blanked = {name: _blank(ds[name].values, ds["mask"].values) for name in names}
+    return ds.assign({name: ds[name].variable.copy(data=values) for name, values in blanked.items()})
+
+
+def _blank(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return values with NaN or 0 outside the mask; the same array if that is so already."""
+    outside = values[~mask]
+    is_float = values.dtype.kind == "f"
+    if (np.isnan(outside) if is_float else outside == 0).all():
+        return values
+    blanked = values.copy()
+    blanked[~mask] = np.nan if is_float else 0
+    return blanked
 
 
 def _complete_coords(ds: xr.Dataset, coords: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.config import FitConfig, ReadConfig, parse_settings
+from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
 from nwbrnn.preprocessing import prepare
+from nwbrnn.readers import read_nwb
 from nwbrnn.result import FitResult, Run
 from nwbrnn.training import (
     Progress,
@@ -83,6 +86,64 @@ def fit(
     runs.sort(key=lambda run: run.loss)
     predicted = predict(recorded, runs[0].weights, config)
     return FitResult(recorded=recorded, predicted=predicted, runs=tuple(runs), config=config)
+
+
+def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = None) -> FitResult:
+    """Repeat a fit from its source: read, prepare and train again with the stored settings.
+
+    Parameters
+    ----------
+    stored
+        From :func:`nwbrnn.read_fit`.
+    source
+        The NWB file that was fitted, or one that has the same data in it.
+    progress
+        As for :func:`fit`.
+
+    Returns
+    -------
+    FitResult
+        On the machine and with the versions of the first fit, the same weights.
+
+    Raises
+    ------
+    ReadError
+        If the source cannot be read, or gives other data than those that were fitted.
+    ConfigError
+        If the fit does not say how its data were read.
+    """
+    about = stored.recorded.attrs
+    if "read_config" not in about:
+        raise ConfigError(
+            "read_config: expected a fit of a Dataset that read_nwb made, but this one does not say how it "
+            "was read; fit the Dataset again"
+        )
+    config = ReadConfig.model_validate_json(about["read_config"])
+    ds = read_nwb(source, config)
+    different = _compare_recorded(prepare(ds, stored.config), stored.recorded)
+    if different:
+        raise ReadError(
+            f"{source}: expected the data that were fitted, but {', '.join(different)} differ; the file has "
+            "changed, is another one, or the Dataset was changed before it was fitted"
+        )
+    return fit(ds, stored.config, progress=progress)
+
+
+def _compare_recorded(again: xr.Dataset, stored: xr.Dataset) -> list[str]:
+    """Return the names of variables and coordinates that are not the same."""
+    names = sorted({*map(str, again.variables), *map(str, stored.variables)})
+    return [name for name in names if not _is_same(again, stored, name)]
+
+
+def _is_same(again: xr.Dataset, stored: xr.Dataset, name: str) -> bool:
+    if name not in again.variables or name not in stored.variables:
+        return False
+    first, second = again[name].values, stored[name].values
+    if first.shape != second.shape:
+        return False
+    if name == "outputs":  # these pass through their recorded unit
+        return bool(np.allclose(first, second, rtol=1e-6, atol=1e-6, equal_nan=True))
+    return bool(np.array_equal(first, second, equal_nan=first.dtype.kind == "f"))
 
 
 def list_checkpoints(checkpoint: Path, config: FitConfig) -> list[Path]:

@@ -10,7 +10,8 @@ import xarray as xr
 
 from nwbrnn.errors import SchemaError
 
-TRIAL, TIME, UNIT, OUTPUT, INPUT, HIDDEN = "trial", "time", "unit", "output", "input", "hidden"
+TRIAL, TIME, UNIT, OUTPUT, INPUT = "trial", "time", "unit", "output", "input"
+HIDDEN_UNIT = "hidden_unit"  # xarray makes a coordinate of a variable that has the name of a dimension
 
 FLOAT, NUMBER, BOOL, TEXT = "f", "iuf", "b", "UTO"
 """Allowed NumPy dtype kinds (``T`` is NumPy's variable-width string)."""
@@ -35,7 +36,7 @@ VARIABLES = (
     VariableSpec("mask", (TRIAL, TIME), BOOL, "True where a bin was recorded", units="1"),
     VariableSpec("rates", (TRIAL, TIME, UNIT), FLOAT, "firing rates", False),
     VariableSpec("spike_counts", (TRIAL, TIME, UNIT), NUMBER, "spikes per bin", False, "1"),
-    VariableSpec("hidden", (TRIAL, TIME, HIDDEN), FLOAT, "rates of a student", False, "1"),
+    VariableSpec("hidden", (TRIAL, TIME, HIDDEN_UNIT), FLOAT, "rates of a student", False, "1"),
     VariableSpec("connectivity", (UNIT, "presynaptic"), FLOAT, "weights of a teacher", False),
     VariableSpec("readout", (OUTPUT, UNIT), FLOAT, "a teacher's muscles from its rates", False),
 )

@@ -11,7 +11,10 @@ N_RESAMPLES = 25  # of the test trials, for intervals
 
 
 def evaluate(
-    file: options.File, json_path: options.JsonPath = None, overwrite: options.Overwrite = False
+    file: options.File,
+    name: options.Name = None,
+    json_path: options.JsonPath = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Run the network of a stored fit again, check its stored predictions, and score it in every way.
 
@@ -23,7 +26,7 @@ def evaluate(
     from nwbrnn.training import predict
 
     check_json(json_path, overwrite=overwrite, others=[Path(file)])
-    stored = read_fit(file)
+    stored = read_fit(file, name)
     predicted = predict(stored.recorded, stored.weights, stored.config)
     mask = stored.recorded["mask"].values
     difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()

@@ -84,8 +84,7 @@ def fit(
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
-    from nwbrnn.writers import write_fit
-    from nwbrnn.writers.atomic import check_output
+    from nwbrnn.writers import check_fit_output, write_fit
 
     job = options.load_config(config)
     read = {
@@ -104,9 +103,10 @@ def fit(
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
-    check_output(output, overwrite=overwrite, others=[Path(file)])
+    check_fit_output(file, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite, others=[Path(file), output])
     ds = read_nwb(file, options.merge_read(job.read, read))
+    ds.attrs["command"] = options.describe_command()
     choices = json.loads(ds.attrs["choices"])
     quiet = str(json_path) == "-"
     if not quiet:

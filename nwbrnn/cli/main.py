@@ -7,9 +7,11 @@ import typer
 from nwbrnn.cli.convert import convert
 from nwbrnn.cli.doctor import doctor
 from nwbrnn.cli.evaluate import evaluate
+from nwbrnn.cli.export import export
 from nwbrnn.cli.fit import fit
 from nwbrnn.cli.inspect import inspect
 from nwbrnn.cli.read import read
+from nwbrnn.cli.refit import refit
 from nwbrnn.cli.reproduce import reproduce
 from nwbrnn.cli.simulate import simulate
 from nwbrnn.cli.sweep import sweep
@@ -21,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (fit, sweep, reproduce, inspect, read, doctor, evaluate, simulate, convert):
+for command in (fit, sweep, reproduce, inspect, read, doctor, evaluate, export, refit, simulate, convert):
     app.command()(command)
 
 

@@ -1,5 +1,7 @@
 """Options that several commands share: which part of a file to read."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,6 +90,30 @@ FollowLinks = Annotated[
     bool,
     typer.Option("--follow-links", help="Allow links out of the file.", rich_help_panel=_PANEL),
 ]
+
+
+Name = Annotated[
+    str | None, typer.Option("--name", help="Which fit, if the file holds several.", metavar="NAME")
+]
+SourceFile = Annotated[
+    str | None,
+    typer.Option(
+        "--source", help="The NWB file that was fitted, if it is not beside the fit.", metavar="FILE"
+    ),
+]
+
+
+def describe_command() -> str:
+    """Return the command line, for the provenance; addresses without what may be secret in them."""
+    arguments = [find_public(argument) for argument in sys.argv[1:]]
+    return shlex.join(["nwbrnn", *arguments])
+
+
+def find_public(argument: str) -> str:
+    """Return an address without password and query, anything else as it is."""
+    from nwbrnn.storage import strip_secrets
+
+    return strip_secrets(argument) if "://" in argument else argument
 
 
 def load_config(path: Path | None) -> JobConfig:

@@ -3,7 +3,7 @@
 from nwbrnn.evaluation.accuracy import compute_r2, compute_skill, compute_vaf, compute_weighted_r2
 from nwbrnn.evaluation.assessment import assess
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
-from nwbrnn.evaluation.scores import Score, Scores, evaluate
+from nwbrnn.evaluation.scores import Score, Scores, evaluate, score_trials
 from nwbrnn.evaluation.similarity import compute_dynamical_distance
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
@@ -35,4 +35,5 @@ __all__ = [
     "compute_vaf",
     "compute_weighted_r2",
     "evaluate",
+    "score_trials",
 ]

@@ -188,3 +188,28 @@ def compute_mean_correlation(first: Array, second: Array) -> float:
     """Return the mean canonical correlation, NaN without samples or if a population is constant."""
     correlations = compute_canonical_correlations(first, second) if len(first) else np.array([])
     return float(correlations.mean()) if correlations.size else float("nan")
+
+
+def score_trials(recorded: xr.Dataset, predicted: xr.Dataset) -> dict[str, Array]:
+    """Return how well each single trial is predicted, of whatever split it is.
+
+    Parameters
+    ----------
+    recorded, predicted
+        Of a fit.
+
+    Returns
+    -------
+    dict
+        ``output_r2``: variance-weighted R² of all outputs; ``rate_r2``: median R² over the units. Shape
+        (n_trials,) [1], NaN where nothing varies.
+    """
+    scores: dict[str, list[float]] = {"output_r2": [], "rate_r2": []}
+    for trial, mask in enumerate(recorded["mask"].values):
+        outputs, rates = (
+            (predicted[name].values[trial, mask], recorded[name].values[trial, mask])
+            for name in ("outputs", "rates")
+        )
+        scores["output_r2"].append(compute_weighted_r2(*outputs))
+        scores["rate_r2"].append(compute_median(compute_r2(*rates)))
+    return {name: np.array(values) for name, values in scores.items()}

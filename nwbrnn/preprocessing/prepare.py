@@ -3,6 +3,7 @@
 import xarray as xr
 
 from nwbrnn.config import FitConfig
+from nwbrnn.dataset import blank_unrecorded
 from nwbrnn.preprocessing.emg import scale_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
@@ -53,4 +54,5 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
         ds = limit_training(ds, n_trials=config.train_trials, seed=config.seed)
     ds = select_units(ds, min_rate=config.min_rate)
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
-    return validate(soft_normalize(scale_outputs(ds), centered=config.nonlinearity != "softplus"))
+    ds = soft_normalize(scale_outputs(ds), centered=config.nonlinearity != "softplus")
+    return blank_unrecorded(validate(ds))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pynwb import NWBFile
 
+from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.times import RegularTimes, Ticks, to_ticks
 
 _OFFSETS = ("event_to_bin_offset_in_ms", "milliseconds_from_event_to_first_bin", "start_time_in_ms")
@@ -85,7 +86,7 @@ class BinnedCounts:
 def find_binned(nwbfile: NWBFile) -> list[BinnedCounts]:
     """Return every ``BinnedAlignedSpikes`` and ``BinnedSpikes`` of a file."""
     places = [("acquisition", nwbfile.acquisition.values())]
-    places += [(f"processing/{n}", m.data_interfaces.values()) for n, m in nwbfile.processing.items()]
+    places += [(f"processing/{n}", m.data_interfaces.values()) for n, m in list_modules(nwbfile).items()]
     found = []
     for folder, members in places:
         for member in members:

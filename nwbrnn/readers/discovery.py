@@ -13,6 +13,8 @@ from pynwb.core import NWBContainer
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 
+from nwbrnn.readers.tables import list_modules
+
 ROLE_PATTERNS = (
     # EMG has no NWB standard; these are the names met in the wild
     ("emg", r"emg|electromyo|muscle_?activ"),
@@ -138,7 +140,7 @@ def find_signals(nwbfile: NWBFile) -> list[Signal]:
         ("acquisition", nwbfile.acquisition.values()),
         *(
             (f"processing/{name}", module.data_interfaces.values())
-            for name, module in nwbfile.processing.items()
+            for name, module in list_modules(nwbfile).items()
         ),
         ("stimulus/presentation", nwbfile.stimulus.values()),
     ]

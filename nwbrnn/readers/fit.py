@@ -1,7 +1,8 @@
-"""read_fit: the file that ``write_fit`` made becomes the result it was made from."""
+"""read_fit: what ``write_fit`` exported becomes the result it was made from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +12,33 @@ from numpy.typing import NDArray
 from pynwb import NWBFile, ProcessingModule, TimeSeries
 
 from nwbrnn.config import FitConfig, parse_settings
-from nwbrnn.dataset import create_dataset
-from nwbrnn.errors import MissingDataError, ReadError, UnsupportedFileError
+from nwbrnn.errors import ConfigError, MissingDataError, ReadError, UnsupportedFileError
 from nwbrnn.evaluation import Score, Scores
+from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, is_module_of_fit, name_module, name_scratch
+from nwbrnn.readers.earlier_fits import describe_earlier
 from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
+from nwbrnn.schema import VARIABLES, validate
 from nwbrnn.storage import one_line, open_nwb
 
-LAYOUT_VERSIONS = (1, 2)
-
-_OWN_TRIAL_COLUMNS = ("start_time", "stop_time", "source_row", "source_start_time", "source_stop_time")
-_VARIABLES = {
-    # series in the file: Dataset, variable
-    "recorded_outputs": ("recorded", "outputs"),
-    "recorded_rates": ("recorded", "rates"),
-    "recorded_spike_counts": ("recorded", "spike_counts"),
-    "predicted_outputs": ("predicted", "outputs"),
-    "predicted_rates": ("predicted", "rates"),
-    "hidden_rates": ("predicted", "hidden"),
-}
+_DIMS = {spec.name: spec.dims for spec in VARIABLES}
 
 
-def read_fit(path: str | Path) -> FitResult:
-    """Read a fit back from the NWB file that :func:`nwbrnn.write_fit` made.
+def read_fit(path: str | Path, name: str | None = None) -> FitResult:
+    """Read a fit back from an NWB file that :func:`nwbrnn.write_fit` made, or put it into.
 
     Parameters
     ----------
     path
-        An NWB file with the processing module ``nwbrnn``.
+        An NWB file with a processing module ``nwbrnn`` or ``nwbrnn_NAME``: a path or an address.
+    name
+        Of the fit, if the file holds several.
 
     Returns
     -------
     FitResult
-        As it was written; outputs pass through their recorded unit and agree to float32 precision.
+        As it was written. Outputs pass through their recorded unit: float32 comes back exactly, float64 to
+        its last digit.
 
     Raises
     ------
@@ -51,112 +46,212 @@ def read_fit(path: str | Path) -> FitResult:
         If the file is not NWB, or of a newer layout than this version knows.
     MissingDataError
         If the file holds no fit, or a part of it is missing.
+    ConfigError
+        If the file holds several and none is named.
     """
-    path = Path(path)
-    with open_nwb(path) as nwbfile:
-        if "nwbrnn" not in nwbfile.processing or "nwbrnn_fit" not in (nwbfile.scratch or {}):
-            raise MissingDataError(
-                f"{path}: processing/nwbrnn: expected a fit, but the file has none; "
-                "make one with 'nwbrnn fit'"
-            )
+    with open_nwb(path, follow_links=False) as nwbfile:
+        module = _find_module(nwbfile, name, path=path)
         try:
-            return _read(nwbfile, path=path)
-        except (KeyError, IndexError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            return _read(nwbfile, module, path=path)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ConfigError | ReadError):
+                raise
             raise ReadError(
-                f"{path}: processing/nwbrnn: expected the layout of docs/nwb_export.md, but a part is "
+                f"{path}: processing/{module.name}: expected the layout of docs/nwb_export.md, but a part is "
                 f"missing or changed ({one_line(error)}); fit again"
             ) from error
 
 
-def _read(nwbfile: NWBFile, *, path: Path) -> FitResult:
-    module = nwbfile.processing["nwbrnn"]
-    about = json.loads(nwbfile.scratch["nwbrnn_fit"].data)
-    if about["layout_version"] not in LAYOUT_VERSIONS:
+def list_fits(nwbfile: NWBFile) -> list[str]:
+    """Return the processing modules of a file that hold a fit."""
+    scratch = nwbfile.scratch or {}
+    return [m for m in nwbfile.processing if is_module_of_fit(m) and name_scratch(m) in scratch]
+
+
+def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
+    """Return where the recording of a fit is: in the same file, at the address it came from, or beside it.
+
+    Parameters
+    ----------
+    path
+        The file with the fit.
+    recorded
+        Of the fit.
+
+    Raises
+    ------
+    MissingDataError
+        If it is nowhere there.
+    """
+    attrs = recorded.attrs
+    objects = set(json.loads(attrs.get("source_objects", "{}")).values())
+    with open_nwb(path) as nwbfile:
+        if objects and objects <= set(nwbfile.objects):
+            return str(path)
+    text = str(attrs.get("source_file", ""))
+    if "://" in text:
+        return text
+    beside = Path(path).parent / Path(text).name
+    if not text or not beside.exists():
+        raise MissingDataError(
+            f"{path}: expected the file that was fitted, {text or 'of unknown name'}, beside it, but it is "
+            "not there; give it with source (--source)"
+        )
+    return str(beside)
+
+
+def _find_module(nwbfile: NWBFile, name: str | None, *, path: str | Path) -> ProcessingModule:
+    """Return the module of the fit that is meant."""
+    found = list_fits(nwbfile)
+    wanted = name_module(name)
+    if name is None and len(found) == 1:
+        return nwbfile.processing[found[0]]
+    if wanted in found:
+        return nwbfile.processing[wanted]
+    if not found:
+        raise MissingDataError(
+            f"{path}: processing/{wanted}: expected a fit, but the file has none; make one with 'nwbrnn fit'"
+        )
+    names = ", ".join(module.removeprefix("nwbrnn_") for module in found)
+    if name is None:
+        raise ConfigError(f"{path}: expected one fit, but there are several; choose one by its name: {names}")
+    raise MissingDataError(f"{path}: processing/{wanted}: expected a fit, but there are only: {names}")
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a fit says of its Datasets, in whatever layout: see ``describe_dataset`` of the writers.
+
+    ``trials`` gives the row of each trial in the Dataset and where its samples are.
+    """
+
+    about: Mapping[str, Any]
+    predicted: Mapping[str, Any]
+    columns: Mapping[str, Mapping[str, NDArray[Any]]]
+    trials: Sequence[tuple[int, Sequence[Any]]]
+
+
+def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> FitResult:
+    about = json.loads(nwbfile.scratch[name_scratch(module.name)].data)
+    if not 1 <= about["layout_version"] <= LAYOUT_VERSION:
         raise UnsupportedFileError(
-            f"{path}: expected a fit of layout {LAYOUT_VERSIONS}, but got {about['layout_version']}; "
+            f"{path}: expected a fit of layout 1 to {LAYOUT_VERSION}, but got {about['layout_version']}; "
             "use a newer version of nwbrnn"
         )
-    config = parse_settings(FitConfig, about["config"], source=f"{path}: scratch/nwbrnn_fit")
-    time = np.array(about["time"])
-    coords = _read_coords(nwbfile, module, time)
-    arrays, mask = _read_arrays(nwbfile, module, time, about["dataset_attrs"])
-    scale = coords["output_scale"]
-    datasets: dict[str, dict[str, Any]] = {"recorded": {}, "predicted": {}}
-    for name, (dataset, variable) in _VARIABLES.items():
-        if name in arrays:
-            values = arrays[name] / scale if variable == "outputs" else arrays[name]
-            values = values if variable == "spike_counts" else values.astype(np.float32)
-            datasets[dataset][variable] = values
-    units = {"outputs": "1", "inputs": module["inputs"].unit}
-    bin_size = about["dataset_attrs"]["bin_size"]
-    built = {}
-    for name, variables in datasets.items():
-        variables |= {"inputs": arrays["inputs"].astype(np.float32), "mask": mask}
-        attrs = about["dataset_attrs"] if name == "recorded" else {}
-        built[name] = create_dataset(variables, coords, bin_size=bin_size, units=units, attrs=attrs)
+    config = parse_settings(FitConfig, about["config"], source=f"{path}: scratch/{name_scratch(module.name)}")
+    if about["layout_version"] < 3:
+        described = _Description(*describe_earlier(nwbfile, module, about))
+    else:
+        described = _describe(module, about)
+    coords = _read_coords(described)
+    arrays, mask = _read_arrays(described, coords, described.about["attrs"])
+    matrices = {
+        name: np.asarray(module[table][f"teacher_{name}"].data[:])
+        for name, table in MATRICES.items()
+        if name in described.about["variables"]
+    }
+    recorded = _build(described.about, {**arrays, **matrices, "mask": mask}, coords, dataset="recorded")
+    about_predicted = {"attrs": {"bin_size": recorded.attrs["bin_size"]}, "variables": described.predicted}
+    predicted = _build(about_predicted, {**arrays, "mask": mask}, coords, dataset="predicted")
     return FitResult(
-        recorded=built["recorded"],
-        predicted=built["predicted"],
-        runs=_read_runs(module, built["recorded"], config),
+        recorded=recorded,
+        predicted=predicted,
+        runs=_read_runs(module, recorded, config),
         config=config,
     )
 
 
-def _read_coords(nwbfile: NWBFile, module: ProcessingModule, time: NDArray[np.float64]) -> dict[str, Any]:
-    """Return all coordinates."""
-    units = read_plain_columns(nwbfile.units)
-    trials = read_plain_columns(nwbfile.trials)
-    outputs = read_plain_columns(module["outputs"])
-    recorded_units = read_plain_columns(module["recorded_units"])
-    coords: dict[str, Any] = {
-        "time": time,
-        "trial": trials["source_row"],
-        "unit": units["source_row"],
-        "output": outputs["output_name"],
-        "input": read_plain_columns(module["input_names"])["input_name"],
-        "output_scale": outputs["scale"],
-        "output_units": outputs["unit"],
-        **{name: recorded_units[name] for name in ("sampled", "rate_scale", "rate_offset")},
-        **{name: trials[name] for name in ("condition", "align_time", "split")},
-    }
-    for name, values in units.items():
-        if name != "source_row":
-            coords[name] = ("unit", values)
-    for name in ("start_time", "stop_time"):
-        if f"source_{name}" in trials:
-            coords[name] = ("trial", trials[f"source_{name}"])
-    for name, values in trials.items():
-        if name not in coords and name not in _OWN_TRIAL_COLUMNS:
-            coords[name] = ("trial", values)
+def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Description:
+    """Return what a fit of the present layout says of its Datasets."""
+    table = module["trials"]
+    rows = np.asarray(table["row"].data[:])
+    order = np.argsort(rows)
+    trials = read_plain_columns(table)
+    return _Description(
+        about=about["dataset"],
+        predicted=about["predicted"],
+        columns={
+            "trial": {name: values[order] for name, values in trials.items()},
+            "unit": read_plain_columns(module["recorded_units"]),
+        },
+        trials=[(int(row), table["timeseries"][i]) for i, row in enumerate(rows)],
+    )
+
+
+def _read_coords(described: _Description) -> dict[str, xr.Variable]:
+    """Return all coordinates, of the type they had."""
+    coords = {}
+    for name, about in described.about["coords"].items():
+        if "column" in about:
+            values = described.columns[about["dims"][0]][about["column"]]
+        else:
+            values = about["values"]
+        coords[name] = xr.Variable(about["dims"], _restore(values, about["dtype"]), about["attrs"])
     return coords
 
 
+def _restore(values: Any, dtype: str) -> NDArray[Any]:
+    """Return values as an array of the type they had."""
+    if dtype == "text":
+        return np.array(values, dtype=np.dtypes.StringDType())
+    kind = np.dtype(dtype)
+    if kind.kind in "mM":
+        return np.array(values, dtype=np.int64).astype(kind)
+    if kind.kind == "O":
+        array = np.empty(np.shape(values), dtype=object)
+        array[...] = values
+        return array
+    return np.asarray(values).astype(kind)
+
+
 def _read_arrays(
-    nwbfile: NWBFile, module: ProcessingModule, time: NDArray[np.float64], attrs: Mapping[str, Any]
+    described: _Description, coords: Mapping[str, xr.Variable], attrs: Mapping[str, Any]
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
     """Return every series as (n_trials, n_time, n_channels) with NaN outside the mask, and the mask."""
-    windows = module["windows"]
-    shape = (len(nwbfile.trials), len(time))
-    align = np.asarray(nwbfile.trials["align_time"].data[:])
-    mask = np.zeros(shape, dtype=bool)
+    time, align = coords["time"].values, coords["align_time"].values
+    mask = np.zeros((len(align), len(time)), dtype=bool)
     arrays: dict[str, NDArray[Any]] = {}
     loaded: dict[str, tuple[NDArray[Any], NDArray[np.float64]]] = {}
-    for row, trial in enumerate(np.asarray(windows["trial"].data[:]).tolist()):
-        for reference in windows["timeseries"][row]:
+    for trial, references in described.trials:
+        for reference in references:
             series = reference.timeseries
             if series.name not in loaded:
                 loaded[series.name] = np.asarray(series.data[:]), _read_times(series)
             data, stamps = loaded[series.name]
             samples = slice(reference.idx_start, reference.idx_start + reference.count)
-            name = series.name.rstrip("0123456789").removesuffix("_")
+            name = _strip_layer(series.name)
             lag = float(attrs.get("neural_lag", 0.0)) if name.endswith("outputs") else 0.0
             bins = np.rint((stamps[samples] - lag - align[trial] - time[0]) / attrs["bin_size"]).astype(int)
             if name not in arrays:
                 fill = np.nan if data.dtype.kind == "f" else 0
-                arrays[name] = np.full((*shape, data.shape[1]), fill, dtype=data.dtype)
+                arrays[name] = np.full((*mask.shape, data.shape[1]), fill, dtype=data.dtype)
             arrays[name][trial, bins] = data[samples]
             mask[trial, bins] = True
+    for name in ("recorded_outputs", "predicted_outputs"):
+        arrays[name] = arrays[name].astype(np.float64) / coords["output_scale"].values
     return arrays, mask
+
+
+def _strip_layer(name: str) -> str:
+    """Return the name of a series without the number of its layer."""
+    return name.rstrip("0123456789").removesuffix("_")
+
+
+def _build(
+    about: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    coords: Mapping[str, xr.Variable],
+    *,
+    dataset: str,
+) -> xr.Dataset:
+    """Put a Dataset together from what is said of it."""
+    stored = {variable: name for name, (owner, variable) in SERIES.items() if owner == dataset}
+    variables = {}
+    for name, one in about["variables"].items():
+        values = arrays[stored.get(name, name)].astype(one["dtype"])
+        variables[name] = (_DIMS[name], values, one["attrs"])
+    ds = xr.Dataset(variables, coords=dict(coords), attrs=dict(about["attrs"]))
+    return validate(ds)
 
 
 def _read_times(series: TimeSeries) -> NDArray[np.float64]:

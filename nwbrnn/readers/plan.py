@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pynwb import NWBFile
+from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError
@@ -41,6 +42,8 @@ class Plan:
         The units to keep, as rows of the units table.
     output_names
         Names of all channels of the outputs.
+    trial_table
+        Where the trials are in the file.
     trials
         The trials kept, with their plain columns.
     align_to, align_times
@@ -71,6 +74,7 @@ class Plan:
     counts: Signal | BinnedCounts | None
     units: NDArray[np.int64]
     output_names: tuple[str, ...]
+    trial_table: TimeIntervals
     trials: pd.DataFrame
     align_to: str
     align_times: NDArray[np.float64]
@@ -179,6 +183,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         rates=what.rates,
         counts=what.counts,
         units=what.units,
+        trial_table=which.table,
         trials=which.trials,
         align_to=which.align_to,
         align_times=times,
@@ -248,6 +253,7 @@ def _choose_trials(
     session = (finite.min(initial=np.inf), finite.max(initial=-np.inf))
     choices = [table_choice, trials_choice, align_choice, condition_choice]
     return rules.Trials(
+        table=table,
         trials=trials[known],
         align_to=align_to,
         times=times[known],

@@ -21,7 +21,7 @@ from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import Source, find_source, open_nwb
+from nwbrnn.storage import Source, find_source, open_nwb, strip_secrets
 
 
 def read_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
@@ -100,7 +100,7 @@ def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source
         coords,
         bin_size=plan.bin_size,
         units={"outputs": ", ".join(unit_names), "inputs": "1"},
-        attrs=_describe(nwbfile, config, choices, source=source),
+        attrs=_describe(nwbfile, plan, config, choices, source=source),
     )
 
 
@@ -190,16 +190,26 @@ def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_], *, taken: set[
 
 
 def _describe(
-    nwbfile: NWBFile, config: ReadConfig, choices: list[Choice], *, source: Source
+    nwbfile: NWBFile, plan: Plan, config: ReadConfig, choices: list[Choice], *, source: Source
 ) -> dict[str, str]:
     """Return the provenance of a Dataset."""
     return {
-        "source_file": source.text if source.is_remote else source.name,
+        "source_file": strip_secrets(source.text) if source.is_remote else source.name,
         "source_sha256": source.compute_sha256() or "",
         "source_identifier": str(nwbfile.identifier),
         "source_object_id": str(nwbfile.object_id),
+        "source_objects": json.dumps(_list_objects(nwbfile, plan)),
         "session_description": str(nwbfile.session_description),
         "session_start_time": nwbfile.session_start_time.isoformat(),
         "read_config": config.model_dump_json(),
         "choices": json.dumps([choice.to_dict() for choice in choices]),
     }
+
+
+def _list_objects(nwbfile: NWBFile, plan: Plan) -> dict[str, str]:
+    """Return the object ids of what is read, by path in the file: series, units and trials."""
+    signals = [*plan.outputs, *plan.inputs, *(s for s in (plan.rates, plan.counts) if isinstance(s, Signal))]
+    found: list[Any] = [series for signal in signals for series in signal.series]
+    found += [plan.trial_table] + ([] if nwbfile.units is None else [nwbfile.units])
+    manager = nwbfile.read_io.manager
+    return {str(manager.get_builder(item).path).removeprefix("root/"): str(item.object_id) for item in found}

@@ -1,10 +1,13 @@
-"""Tables of an NWB file as plain columns."""
+"""Tables of an NWB file as plain columns, and the modules that are not fits of ours."""
 
 from typing import Any
 
 import numpy as np
 from hdmf.common import DynamicTable, DynamicTableRegion, VectorIndex
 from numpy.typing import NDArray
+from pynwb import NWBFile, ProcessingModule
+
+from nwbrnn.layout import is_module_of_fit
 
 MAX_WIDTH = 8  # columns with up to so many numbers in each row become as many columns
 
@@ -38,3 +41,8 @@ def _to_plain(values: NDArray[Any]) -> NDArray[Any] | None:
             return None  # references to other objects
         return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values], dtype="U")
     return values if values.dtype.kind in "iufb" else None
+
+
+def list_modules(nwbfile: NWBFile) -> dict[str, ProcessingModule]:
+    """Return the processing modules by name, without exported fits: these are results and no data."""
+    return {name: m for name, m in nwbfile.processing.items() if not is_module_of_fit(name)}

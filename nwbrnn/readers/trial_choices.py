@@ -39,6 +39,7 @@ Times = NDArray[np.float64]
 class Trials(NamedTuple):
     """Which trials, aligned to what, of which conditions."""
 
+    table: TimeIntervals
     trials: pd.DataFrame
     align_to: str
     times: NDArray[np.float64]

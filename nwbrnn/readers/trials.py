@@ -11,7 +11,7 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.core import NWBContainer
 from pynwb.epoch import TimeIntervals
 
-from nwbrnn.readers.tables import read_plain_columns
+from nwbrnn.readers.tables import list_modules, read_plain_columns
 
 # names without underscores and without a final "time", as found in DANDI 000070, 000127, 000140, 000688,
 # 000941 and kin
@@ -94,7 +94,7 @@ def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
         tables = {"intervals/trials": nwbfile.trials} | tables
     if nwbfile.epochs is not None:
         tables["intervals/epochs"] = nwbfile.epochs
-    for module in nwbfile.processing.values():
+    for module in list_modules(nwbfile).values():
         for name, member in module.data_interfaces.items():
             if isinstance(member, TimeIntervals):
                 tables[f"processing/{module.name}/{name}"] = member
@@ -146,7 +146,7 @@ def find_events(nwbfile: NWBFile) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """
     for name, table in (getattr(nwbfile, "events", None) or {}).items():
         yield from _split_events(name, table["timestamp"].data[:], _find_labels(table))
-    places = [nwbfile.acquisition, *(module.data_interfaces for module in nwbfile.processing.values())]
+    places = [nwbfile.acquisition, *(module.data_interfaces for module in list_modules(nwbfile).values())]
     for member in (m for place in places for m in place.values()):
         kind = getattr(member, "neurodata_type", "")
         if kind == "BehavioralEvents":

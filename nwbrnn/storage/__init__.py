@@ -1,7 +1,20 @@
-"""Opening NWB files, wherever they are: the only code that knows of paths, URLs, HDF5 and Zarr."""
+"""Opening and making NWB files, wherever they are: the only code that knows of URLs, HDF5 and Zarr."""
 
+from nwbrnn.storage.compare import find_lost
 from nwbrnn.storage.file import open_nwb, open_store
-from nwbrnn.storage.source import Source, find_source
+from nwbrnn.storage.output import create_nwb, find_faults
+from nwbrnn.storage.source import Source, find_source, strip_secrets
 from nwbrnn.storage.store import Store, one_line
 
-__all__ = ["Source", "Store", "find_source", "one_line", "open_nwb", "open_store"]
+__all__ = [
+    "Source",
+    "Store",
+    "create_nwb",
+    "find_faults",
+    "find_lost",
+    "find_source",
+    "one_line",
+    "open_nwb",
+    "open_store",
+    "strip_secrets",
+]

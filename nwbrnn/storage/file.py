@@ -85,6 +85,12 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
     except NwbrnnError:
         stack.close()
         raise
+    except BlockingIOError as error:
+        stack.close()
+        raise UnsupportedFileError(
+            f"{source.text}: expected a file that nobody writes to, but another program has it open for "
+            "writing; close it there"
+        ) from error
     except Exception as error:
         stack.close()
         raise UnsupportedFileError(
@@ -144,7 +150,11 @@ def _find_reason(error: BaseException) -> str:
 
 def _create_io(source: Source, store: Store) -> Any:
     """Return the pynwb or hdmf-zarr reader of an opened file."""
-    return create_zarr_io(source, store.root) if source.is_zarr else NWBHDF5IO(file=store.root, mode="r")
+    if source.is_zarr:
+        return create_zarr_io(source, store.root)
+    # an export without the path would link to the source instead of copying from it
+    options = {} if source.is_remote else {"path": source.url}
+    return NWBHDF5IO(file=store.root, mode="r", **options)
 
 
 def _check_version(source: Source, root: Any) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from nwbrnn.errors import UnsupportedFileError
 
@@ -75,14 +75,29 @@ class Source:
         return {"anon": get_session().get_credentials() is None}
 
     def compute_sha256(self) -> str | None:
-        """Return the SHA-256 of a local HDF5 file as hexadecimal text; ``None`` for anything else."""
-        if self.is_remote or self.is_zarr:
+        """Return the SHA-256 of a local file as hexadecimal text; ``None`` for one on a server.
+
+        Of a Zarr store it is that of the names and contents of its files, in the order of their names.
+        """
+        if self.is_remote:
             return None
         digest = hashlib.sha256()
-        with Path(self.url).open("rb") as stream:
-            while chunk := stream.read(_HASHED):
-                digest.update(chunk)
+        path = Path(self.url)
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if self.is_zarr else [path]
+        for file in files:
+            if self.is_zarr:
+                size = file.stat().st_size
+                digest.update(f"{file.relative_to(path).as_posix()}\0{size}\0".encode())
+            with file.open("rb") as stream:
+                while chunk := stream.read(_HASHED):
+                    digest.update(chunk)
         return digest.hexdigest()
+
+
+def strip_secrets(address: str) -> str:
+    """Return an address without what may be secret in it: a password, a signature in the query."""
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def find_source(path: str | Path | Source) -> Source:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nwbrnn.errors import UnsupportedFileError
+from nwbrnn.errors import ExportError, UnsupportedFileError
 from nwbrnn.storage.source import Source
 
 _FILES = (".zmetadata", ".zgroup", ".zattrs", ".zarray", "zarr.json")
@@ -65,6 +65,24 @@ def create_zarr_io(source: Source, root: Any) -> Any:
         reader = hdmf_zarr.NWBZarrV2IO
         options["allow_pickle"] = True  # of references only, see above
     return reader(source.url, mode="r", **options)
+
+
+def create_zarr_output(path: Path, *, mode: str) -> Any:
+    """Return hdmf-zarr's writer of a new store, in the format of the installed zarr, or its reader of one.
+
+    Raises
+    ------
+    ExportError
+        If hdmf-zarr is missing.
+    """
+    try:
+        from hdmf_zarr import NWBZarrIO
+    except ImportError as error:
+        raise ExportError(
+            f"{path}: writing Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
+        ) from error
+    _register_references()
+    return NWBZarrIO(str(path), mode=mode)
 
 
 def _import_zarr(source: Source) -> Any:

@@ -13,6 +13,7 @@ from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.losses import expect_counts
 from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import average_conditions
+from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
 from nwbrnn.training.batches import find_start, get_count_scale
 
 Array = NDArray[np.floating]
@@ -72,7 +73,7 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     """
     hidden = _run(ds, weights, config)[1]
     known = ds["split"].values != "test"
-    student = ds.assign(hidden=(("trial", "time", "hidden"), hidden)).isel(trial=known)
+    student = ds.assign(hidden=((TRIAL, TIME, HIDDEN_UNIT), hidden)).isel(trial=known)
     averages = average_conditions(student)
     mask = averages["mask"].values
     activity, rates = (averages[name].values[mask].astype(np.float64) for name in ("hidden", "rates"))

@@ -1,23 +1,33 @@
-"""How a file comes to be: whole, valid and under its name, or not at all."""
+"""How a file comes to be: whole, on the disk, valid and under its name, or not at all.
+
+Everything is written under a temporary name in the same folder. While its writer lives it is locked, so that
+the next writer in the folder can tell what a killed one left behind, and removes it.
+"""
 
 import contextlib
+import ctypes
+import fcntl
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import pynwb
-from pynwb import NWBHDF5IO, NWBFile
-
 from nwbrnn.errors import ExportError, OutputExistsError
+
+_HDF5_REASON = re.compile("error message = '([^']+)'")
+
+_PREFIX, _SUFFIX = ".nwbrnn-", ".tmp"
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux, linux/fcntl.h and linux/fs.h
 
 
 def check_output(
     path: Path,
     *,
     overwrite: bool,
-    suffix: str = ".nwb",
+    suffix: str | tuple[str, ...] = ".nwb",
     others: Sequence[Path] = (),
     folder: bool = False,
 ) -> None:
@@ -30,7 +40,7 @@ def check_output(
     overwrite
         Whether it may replace an existing file.
     suffix
-        How its name has to end.
+        How its name has to end; one of these.
     others
         Files of the same job that it must not be, even to overwrite.
     folder
@@ -45,7 +55,8 @@ def check_output(
         exist or cannot be written to.
     """
     if not path.name.endswith(suffix):
-        raise ExportError(f"{path}: expected a name that ends in {suffix}; rename the output")
+        endings = suffix if isinstance(suffix, str) else " or ".join(suffix)
+        raise ExportError(f"{path}: expected a name that ends in {endings}; rename the output")
     for other in others:
         same = path.exists() and other.exists() and path.samefile(other)
         if same or path.resolve() == other.resolve():
@@ -64,10 +75,30 @@ def check_output(
 
 
 @contextlib.contextmanager
-def replace_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def replace_whole(
+    path: Path,
+    *,
+    overwrite: bool,
+    folder: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """Provide a temporary name beside ``path``; what was written under it becomes ``path`` at the end.
 
-    If anything fails, ``path`` is as it was and nothing is left under the temporary name.
+    If anything fails, ``path`` is as it was and nothing is left under the temporary name. The content is on
+    the disk before the name changes, and the name before this returns, so that a power failure leaves the old
+    file or the new one.
+
+    Parameters
+    ----------
+    path
+        The file, or folder of Zarr, to make.
+    overwrite
+        Whether it may replace an existing one.
+    folder
+        Whether it is a folder.
+    check
+        Called immediately before the name changes, while no other export can change names in the folder; what
+        it raises prevents the change.
 
     Raises
     ------
@@ -76,49 +107,48 @@ def replace_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     ExportError
         If it cannot be written.
     """
-    token = secrets.token_hex(4)
-    temporary, old = path.with_name(f".{token}.{path.name}"), path.with_name(f".{token}.old.{path.name}")
+    temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(6)}{_SUFFIX}{path.suffix}")
+    with contextlib.ExitStack() as stack:
+        try:
+            with lock_folder(path.parent):
+                _remove_leftovers(path.parent)
+                stack.callback(_remove, temporary)
+                stack.callback(os.close, _claim(temporary, folder=folder))
+            yield temporary
+            if path.exists() and not folder:
+                shutil.copymode(path, temporary)
+            _synchronise(temporary)
+            with lock_folder(path.parent):
+                # somebody may have been faster
+                check_output(path, overwrite=overwrite, suffix="", folder=folder)
+                check()
+                _rename(temporary, path, folder=folder)
+            _synchronise_one(path.parent)
+        except OutputExistsError:  # an OSError too, by its second base
+            raise
+        except OSError as error:
+            raise ExportError(
+                f"{path}: cannot be written: {_find_reason(error)}; nothing was changed"
+            ) from error
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other exports from changing names in a folder meanwhile, where its file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield temporary
-        _synchronise(temporary)
-        # somebody may have been faster
-        check_output(path, overwrite=overwrite, suffix="", folder=temporary.is_dir())
-        if path.is_dir():  # a folder cannot be replaced in one step
-            path.replace(old)
-        temporary.replace(path)
-        _synchronise(path.parent)
-    except OutputExistsError:  # an OSError too, by its second base
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ExportError(f"{path}: cannot be written: {reason}; nothing was changed") from error
+        with contextlib.suppress(OSError):  # some network file systems have none
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        if old.is_dir() and not path.exists():
-            old.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def write_nwbfile(nwbfile: NWBFile, path: Path, *, overwrite: bool) -> None:
-    """Write an NWB file under a temporary name, validate it, and only then give it its name.
-
-    Raises
-    ------
-    OutputExistsError
-        If there is a file and ``overwrite`` is false.
-    ExportError
-        If it cannot be written, or is not valid.
-    """
-    check_output(path, overwrite=overwrite)
-    with replace_whole(path, overwrite=overwrite) as temporary:
-        with NWBHDF5IO(str(temporary), "w") as io:
-            io.write(nwbfile)
-        problems = pynwb.validate(path=str(temporary))
-        if problems:
-            raise ExportError(f"{path}: the file would not be valid NWB: {problems[0]}; please report this")
+def _find_reason(error: OSError) -> str:
+    """Return what the system said; HDF5 has it somewhere in a long message."""
+    text = " ".join(str(error).split())
+    said = _HDF5_REASON.search(text)
+    return error.strerror or (said[1] if said else text)
 
 
 def is_zarr(path: Path) -> bool:
@@ -126,8 +156,73 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).exists() for name in (".zgroup", ".zmetadata", "zarr.json"))
 
 
+def _claim(temporary: Path, *, folder: bool) -> int:
+    """Make an empty file or folder and hold a lock on it; return its descriptor.
+
+    The lock is a shared one, so that HDF5, which takes locks of its own, can read the file.
+    """
+    if folder:
+        temporary.mkdir()
+        descriptor = os.open(temporary, os.O_RDONLY)
+    else:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left: temporary files that nobody holds a lock on."""
+    for leftover in folder.glob(f"{_PREFIX}*{_SUFFIX}*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(leftover)
+            finally:
+                os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
+    """Give the temporary file or folder its name; an old folder is then under the temporary name."""
+    if not (folder and path.exists()):
+        temporary.replace(path)
+        return
+    if _exchange(temporary, path):
+        return
+    old = temporary.with_suffix(".old")  # a moment without any folder of the name cannot be avoided here
+    path.replace(old)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two names change places in one step, if the system can; return whether it did."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    arguments = _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
+    return rename is not None and rename(*arguments) == 0
+
+
 def _synchronise(path: Path) -> None:
-    """Have the system bring a file or a folder's entries to the disk."""
+    """Have the system bring a file, or a folder with everything in it, to the disk."""
+    if path.is_dir():
+        for inner in path.rglob("*"):
+            _synchronise_one(inner)
+    _synchronise_one(path)
+
+
+def _synchronise_one(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -36,10 +36,15 @@ def create_table(
 
 
 def link_rows(
-    name: str, description: str, table: DynamicTable, rows: Sequence[int], *, n_rows: int
+    name: str, description: str, table: DynamicTable, rows: Sequence[int], *, n_rows: int | None = None
 ) -> list[VectorData]:
-    """Return a column that links its first rows to rows of another table, and the rest to none."""
+    """Return a column that links its rows to rows of another table.
+
+    With ``n_rows``, there are so many, and those after the first ones are linked to none.
+    """
     region = DynamicTableRegion(name=name, data=list(rows), description=description, table=table)
+    if n_rows is None:
+        return [region]
     ends = np.minimum(np.arange(1, n_rows + 1), len(rows)).astype(np.uint32)
     return [region, VectorIndex(name=f"{name}_index", target=region, data=ends)]
 

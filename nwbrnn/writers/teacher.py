@@ -13,7 +13,7 @@ from pynwb.file import Subject
 
 from nwbrnn.errors import ExportError
 from nwbrnn.schema import TRIAL, validate
-from nwbrnn.writers.atomic import write_nwbfile
+from nwbrnn.writers.nwb_file import write_nwbfile
 from nwbrnn.writers.session_time import Layer, create_series, lay_out
 from nwbrnn.writers.tables import compress, create_table
 

@@ -184,7 +184,7 @@ def test_file_that_appears_meanwhile_is_kept(teacher, tmp_path, monkeypatch):
         path.write_text("theirs")
         return []
 
-    monkeypatch.setattr("nwbrnn.writers.atomic.pynwb.validate", somebody_is_faster)
+    monkeypatch.setattr("nwbrnn.storage.output.pynwb.validate", somebody_is_faster)
     with pytest.raises(OutputExistsError, match="expected no such file yet"):
         nwbrnn.write_teacher(teacher.ds, path)
     assert path.read_text() == "theirs"

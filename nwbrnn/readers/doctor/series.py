@@ -10,6 +10,7 @@ from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
+from nwbrnn.layout import is_module_of_fit
 from nwbrnn.readers.discovery import Signal, find_signals
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.times import GAP
@@ -106,6 +107,9 @@ def list_series(nwbfile: NWBFile) -> Iterator[SeriesView]:
     found = [item for item in nwbfile.objects.values() if isinstance(item, TimeSeries)]
     paths = {str(manager.get_builder(item).path).removeprefix("root/"): item for item in found}
     for path, series in sorted(paths.items()):
+        parts = path.split("/")
+        if parts[0] == "processing" and is_module_of_fit(parts[1]):  # results, no data
+            continue
         yield SeriesView(path, series, signals.get(id(series)), _read_steps(series))
 
 

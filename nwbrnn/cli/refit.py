@@ -1,0 +1,73 @@
+"""``nwbrnn refit``: repeat a stored fit, and compare."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from nwbrnn.cli import options
+from nwbrnn.cli.output import check_json, console, print_table, write_json
+
+if TYPE_CHECKING:
+    from nwbrnn.result import FitResult
+
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Also write the new fit to this NWB file.")
+]
+
+
+def refit(
+    file: options.File,
+    output: Output = None,
+    source: options.SourceFile = None,
+    name: options.Name = None,
+    json_path: options.JsonPath = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Repeat a stored fit from the file that was fitted, with its settings, and compare the two.
+
+    [dim]nwbrnn refit fit.nwb[/dim]
+    """
+    from nwbrnn.job import refit as repeat
+    from nwbrnn.readers import find_fit_source, read_fit
+    from nwbrnn.writers import check_fit_output, write_fit
+
+    check_json(json_path, overwrite=overwrite, others=[Path(file)])
+    stored = read_fit(file, name)
+    found = source or find_fit_source(file, stored.recorded)
+    if output is not None:
+        check_fit_output(found, output, overwrite=overwrite)
+    again = repeat(stored, found)
+    if output is not None:
+        write_fit(again, found, output, overwrite=overwrite)
+    compared = _compare(stored, again)
+    write_json(compared, json_path, overwrite=overwrite)
+    if str(json_path) == "-":
+        return
+    rows = [(s["score"], f"{s['stored']:.6f}", f"{s['repeated']:.6f}") for s in compared["scores"]]
+    print_table("Held-out trials", ("score", "stored", "repeated"), rows)
+    if compared["same_weights"]:
+        console.print("The fit was repeated exactly: all weights are the same.")
+    else:
+        console.print(
+            f"The weights differ by up to {compared['largest_difference']:.1e}: another machine, other "
+            "versions, or a fit that was interrupted."
+        )
+
+
+def _compare(stored: "FitResult", again: "FitResult") -> dict[str, Any]:
+    """Return whether the weights are the same, and the scores of both."""
+    differences = [
+        np.abs(again.weights[name].astype(float) - values).max() if name in again.weights else np.inf
+        for name, values in stored.weights.items()
+    ]
+    names = ("output R2", "sampled neurons R2", "unsampled neurons R2")
+    return {
+        "same_weights": bool(max(differences) == 0),
+        "largest_difference": float(max(differences)),
+        "scores": [
+            {"score": n, "stored": stored.scores.get(n).value, "repeated": again.scores.get(n).value}
+            for n in names
+        ],
+    }

@@ -1,0 +1,52 @@
+"""The layout of an exported fit: names that writer and reader share. ``docs/nwb_export.md`` explains it."""
+
+import re
+
+from nwbrnn.errors import ConfigError
+
+LAYOUT_VERSION = 3
+"""1: the first; 2: initial states by condition, time constants, students; 3: a module that stands alone."""
+
+MODULE = "nwbrnn"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+SERIES = {
+    # series in the module: Dataset, variable
+    "recorded_outputs": ("recorded", "outputs"),
+    "inputs": ("recorded", "inputs"),
+    "recorded_rates": ("recorded", "rates"),
+    "recorded_spike_counts": ("recorded", "spike_counts"),
+    "predicted_outputs": ("predicted", "outputs"),
+    "predicted_rates": ("predicted", "rates"),
+    "hidden_rates": ("predicted", "hidden"),
+}
+MATRICES = {"connectivity": "recorded_units", "readout": "outputs"}
+"""Variables of a teacher, and the table that holds them in a column ``teacher_NAME``."""
+
+
+def name_module(name: str | None) -> str:
+    """Return the processing module of a fit: ``nwbrnn``, or ``nwbrnn_NAME`` for one with a name.
+
+    Raises
+    ------
+    ConfigError
+        If the name has other characters than letters, digits, ``_`` and ``-``, or is too long.
+    """
+    if name is None:
+        return MODULE
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"name: expected at most 64 letters, digits, '_' and '-', beginning with a letter or digit, "
+            f"but got {name!r}; choose another"
+        )
+    return f"{MODULE}_{name}"
+
+
+def name_scratch(module: str) -> str:
+    """Return where settings and provenance of the fit in a module are, in ``scratch``."""
+    return f"{module}_fit"
+
+
+def is_module_of_fit(module: str) -> bool:
+    """Return whether a processing module is one of ours, by its name."""
+    return module == MODULE or module.startswith(f"{MODULE}_")

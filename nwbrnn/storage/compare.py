@@ -1,0 +1,111 @@
+"""Whether a copy of a file holds everything that the file held: compared object by object, in blocks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from nwbrnn.layout import is_module_of_fit
+
+BLOCK = 1 << 22
+"""How many values are held in memory at once."""
+
+# a copy has an identity of its own, the schema it was written with, and a later date of change
+_CHANGES = ("specifications", "identifier", "file_create_date", "general/was_generated_by")
+_ROOT_ATTRIBUTES = ("object_id", "nwb_version")
+
+
+def find_lost(before: Any, after: Any) -> Iterator[str]:
+    """Yield what of a file is missing in a copy of it, or is different there; exported fits do not count.
+
+    Parameters
+    ----------
+    before, after
+        The opened roots, both of HDF5 or both of Zarr. Of Zarr only numbers and attributes are compared.
+    """
+    yield from _compare_attributes("/", before, after, but=_ROOT_ATTRIBUTES)
+    waiting = [""]
+    while waiting:
+        group = waiting.pop()
+        for name in before[group] if group else before:
+            path = f"{group}/{name}" if group else str(name)
+            if path in _CHANGES or _is_of_fit(path):
+                continue
+            if path not in after:
+                yield f"{path} is missing"
+                continue
+            if isinstance(before, h5py.Group):
+                links = before.get(path, getlink=True), after.get(path, getlink=True)
+                if not _is_same_link(*links):
+                    yield f"{path}: expected a {type(links[0]).__name__}, but got another or none"
+                if not isinstance(links[0], h5py.HardLink):
+                    continue
+            first, second = before[path], after[path]
+            yield from _compare_attributes(path, first, second)
+            if hasattr(first, "shape"):
+                yield from _compare_arrays(path, first, second)
+            else:
+                waiting.append(path)
+
+
+def _is_of_fit(path: str) -> bool:
+    """Return whether a path is that of an exported fit: its module, or what ``scratch`` has of it."""
+    parts = path.split("/")
+    return parts[0] in ("processing", "scratch") and len(parts) > 1 and is_module_of_fit(parts[1])
+
+
+def _is_same_link(before: Any, after: Any) -> bool:
+    """Return whether two links of HDF5 are of one kind and lead to the same place.
+
+    A copy that only links to its source looks the same, but the data are gone with the source.
+    """
+    if type(before) is not type(after):
+        return False
+    return isinstance(before, h5py.HardLink) or before.path == after.path
+
+
+def _compare_attributes(path: str, before: Any, after: Any, *, but: tuple[str, ...] = ()) -> Iterator[str]:
+    for name in before.attrs:
+        if str(name).startswith(".") or name in but:
+            continue
+        if name not in after.attrs:
+            yield f"{path}: attribute {name} is missing"
+        elif not _is_same(_name_targets(before, before.attrs[name]), _name_targets(after, after.attrs[name])):
+            yield f"{path}: attribute {name} is different"
+
+
+def _compare_arrays(path: str, before: Any, after: Any) -> Iterator[str]:
+    if before.shape != getattr(after, "shape", None) or before.dtype != after.dtype:
+        yield f"{path}: expected {before.shape} {before.dtype}, but got {after!r}"
+        return
+    if before.shape is None or (not isinstance(before, h5py.Dataset) and before.dtype.kind not in "iufb"):
+        return
+    rows = max(1, BLOCK // max(1, int(np.prod(before.shape[1:]))))
+    blocks: list[Any] = [()] if before.shape == () else [
+        slice(start, start + rows) for start in range(0, before.shape[0], rows)
+    ]  # fmt: skip
+    if not all(
+        _is_same(_name_targets(before, before[block]), _name_targets(after, after[block])) for block in blocks
+    ):
+        yield f"{path}: values are different"
+
+
+def _name_targets(owner: Any, value: Any) -> Any:
+    """Return values with the names of what they refer to, in place of references."""
+    if isinstance(value, h5py.Reference):
+        return owner.file[value].name if value else ""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        return np.array([_name_targets(owner, v) for v in value.ravel().tolist()], dtype=object)
+    if isinstance(value, np.ndarray) and value.dtype.names:
+        return [_name_targets(owner, value[name]) for name in value.dtype.names]
+    return value
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    if isinstance(before, list):
+        return len(before) == len(after) and all(map(_is_same, before, after))
+    first, second = np.asarray(before), np.asarray(after)
+    if first.dtype.kind == "f":
+        return bool(np.array_equal(first, second, equal_nan=True))
+    return bool(np.array_equal(first, second))

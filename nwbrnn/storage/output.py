@@ -1,0 +1,116 @@
+"""Making NWB files, HDF5 or Zarr, and asking pynwb whether they are valid."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pynwb
+from pynwb import NWBHDF5IO
+
+from nwbrnn.storage.zarr_store import create_zarr_output
+
+MAX_METADATA = 1 << 20
+"""What HDF5 writes in larger pieces are values, which it does not read again [bytes]."""
+
+
+@contextlib.contextmanager
+def create_nwb(path: Path, *, as_zarr: bool) -> Iterator[Any]:
+    """Provide pynwb's writer of a new file, or hdmf-zarr's of a new folder, and close it afterwards.
+
+    Raises
+    ------
+    ExportError
+        If a package is missing that writes it.
+    """
+    if as_zarr:
+        with contextlib.closing(create_zarr_output(path, mode="w")) as output:
+            yield output
+        return
+    with path.open("w+b", buffering=0) as raw:
+        stream = _Stream(path, raw)
+        with h5py.File(stream, "w") as file, NWBHDF5IO(path=str(path), file=file, mode="w") as output:
+            yield output
+        if stream.error is not None:
+            raise stream.error
+
+
+class _Stream:
+    """A file for HDF5 that never fails, but keeps the error of a failed write until it is closed.
+
+    Where libhdf5 cannot write, on a full disk for example, it ends the process when it is closed (2.0.0). So it
+    is not told; what it writes after that is kept in memory, as far as it may read it again, and thrown away.
+    HDF5 takes no lock of its own on such a file; the temporary name has one already.
+    """
+
+    def __init__(self, path: Path, stream: io.FileIO) -> None:
+        self.error: OSError | None = None
+        self._path, self._stream = path, stream
+        self._place = 0
+        self._unwritten: list[tuple[int, bytes]] = []
+
+    def __repr__(self) -> str:
+        """Return the path: h5py takes it for the name of the file, and hdmf tells its links by that."""
+        return str(self._path)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset if whence == io.SEEK_SET else self._stream.seek(offset, whence)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        self.readinto(buffer)
+        return bytes(buffer)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        self._stream.seek(self._place)
+        count = self._stream.readinto(view) or 0
+        view[count:] = bytes(len(view) - count)
+        for start, data in self._unwritten:
+            low, high = max(start, self._place), min(start + len(data), self._place + len(view))
+            if low < high:
+                view[low - self._place : high - self._place] = data[low - start : high - start]
+        return len(view)
+
+    def write(self, buffer: Any) -> int:
+        data = memoryview(buffer).cast("B")
+        written = 0
+        try:
+            while self.error is None and written < len(data):
+                self._stream.seek(self._place + written)
+                written += self._stream.write(data[written:])
+        except OSError as error:
+            self.error = error
+        if self.error is not None and len(data) <= MAX_METADATA:
+            self._unwritten.append((self._place, bytes(data)))
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        if self.error is None:
+            try:
+                self._stream.truncate(size)
+            except OSError as error:
+                self.error = error
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered."""
+
+
+def find_faults(path: Path, *, as_zarr: bool) -> list[str]:
+    """Return what pynwb's validator has against a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on namespaces that several versions of are cached
+        if as_zarr:
+            with contextlib.closing(create_zarr_output(path, mode="r")) as reader:
+                faults = pynwb.validate(io=reader)
+        else:
+            faults = pynwb.validate(path=str(path))
+    return [str(fault) for fault in faults or ()]

@@ -1,0 +1,183 @@
+"""What a new file takes over from the source of a fit: session, subject, fitted units with spikes, trials."""
+
+import uuid
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from hdmf.backends.hdf5.h5_utils import H5DataIO
+from hdmf.common import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
+from hdmf.data_utils import GenericDataChunkIterator
+from numpy.typing import NDArray
+from pynwb import NWBFile
+from pynwb.epoch import TimeIntervals
+from pynwb.file import Subject
+from pynwb.misc import Units
+
+from nwbrnn.writers.fit_module import Rows
+
+BLOCK = 1 << 20  # spikes in memory at once
+
+_CARRIED = (
+    "session_start_time",
+    "timestamps_reference_time",
+    "session_id",
+    "experimenter",
+    "experiment_description",
+    "institution",
+    "lab",
+    "keywords",
+    "related_publications",
+    "protocol",
+    "data_collection",
+    "surgery",
+    "virus",
+    "pharmacology",
+    "slices",
+    "stimulus_notes",
+)
+_SUBJECT = (
+    "subject_id",
+    "species",
+    "sex",
+    "age",
+    "age__reference",
+    "date_of_birth",
+    "description",
+    "genotype",
+    "strain",
+    "weight",
+)
+
+
+def create_derived(original: NWBFile) -> NWBFile:
+    """Return a new file with session and subject of another one, an identity of its own, and a note on it."""
+    carried = {name: _detach(getattr(original, name)) for name in _CARRIED}
+    subject = None
+    if original.subject is not None:
+        fields = {name: getattr(original.subject, name) for name in _SUBJECT}
+        subject = Subject(**{name: value for name, value in fields.items() if value})
+    related = f"Derived from the NWB file {original.identifier} (object id {original.object_id})."
+    return NWBFile(
+        session_description=f"Fit of a recurrent network to: {original.session_description}",
+        identifier=str(uuid.uuid4()),
+        was_generated_by=[("nwbrnn", version("nwbrnn"))],
+        subject=subject,
+        notes="\n".join(text for text in (original.notes, related) if text),
+        **{name: value for name, value in carried.items() if value is not None},
+    )
+
+
+def _detach(value: Any) -> Any:
+    """Return a value that does not depend on the open file."""
+    return [str(v) for v in value[:]] if hasattr(value, "dtype") or isinstance(value, tuple) else value
+
+
+def carry_units(nwbfile: NWBFile, original: Units, rows: NDArray[np.integer], *, as_zarr: bool) -> Rows:
+    """Add some units of another file: their plain columns, spike times and observation intervals.
+
+    Spike times are copied in blocks while the file is written, so the other one has to stay open until then.
+    Zarr compresses them by itself.
+    """
+    columns = [
+        VectorData(name="source_row", description="row in the units table of the source", data=rows.tolist()),
+        *_carry_columns(original, rows.tolist()),
+    ]
+    for name, width in (("spike_times", 0), ("obs_intervals", 2)):
+        if name in original.colnames:
+            columns += _carry_ragged(original, name, rows, width=width, wrap=not as_zarr)
+    nwbfile.units = Units(
+        name="units",
+        description="the units of the fit, as they are in the source",
+        columns=columns,
+        id=list(range(len(rows))),
+        resolution=original.resolution,
+    )
+    return Rows(nwbfile.units, np.arange(len(rows)))
+
+
+def carry_trials(nwbfile: NWBFile, original: TimeIntervals, rows: NDArray[np.integer]) -> Rows:
+    """Add the table of trials of another file, whole, so that its rows keep their numbers."""
+    table = TimeIntervals(
+        name=original.name,
+        description=original.description,
+        columns=_carry_columns(original, slice(None)),
+        id=np.asarray(original.id[:]).tolist(),
+    )
+    if original.name == "trials":
+        nwbfile.trials = table
+    else:
+        nwbfile.add_time_intervals(table)
+    return Rows(table, rows)
+
+
+def _carry_columns(table: DynamicTable, rows: Any) -> list[VectorData]:
+    """Return the columns with numbers, truths or text in each row; no ragged ones, no references."""
+    ragged = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
+    carried = []
+    for column in table.columns:
+        if column.name in ragged or isinstance(column, VectorIndex | DynamicTableRegion):
+            continue
+        values = np.asarray(column.data[:])[rows]
+        if values.dtype.kind in "OSUT":
+            texts = [v.decode() if isinstance(v, bytes) else v for v in values.ravel().tolist()]
+            if values.ndim > 1 or not all(isinstance(text, str) for text in texts):
+                continue
+            values = np.array(texts, dtype=object)
+        elif values.dtype.kind not in "iufb":
+            continue
+        carried.append(VectorData(name=column.name, description=column.description, data=values.tolist()))
+    return carried
+
+
+def _carry_ragged(
+    table: DynamicTable, name: str, rows: NDArray[np.integer], *, width: int, wrap: bool
+) -> Sequence[VectorData]:
+    """Return a ragged column of floats with its index, for some rows."""
+    index = table[name]
+    ends = np.asarray(index.data[:], dtype=np.int64)
+    starts = np.concatenate([[0], ends[:-1]])
+    values = _Gathered(index.target.data, np.stack([starts[rows], ends[rows]], axis=1), width=width)
+    data: Any = np.zeros((0, width) if width else 0)  # an iterator of nothing cannot be written
+    if values.n_values:
+        data = H5DataIO(values, compression="gzip", shuffle=True) if wrap else values
+    column = VectorData(name=name, description=index.target.description, data=data)
+    counts = np.cumsum(ends[rows] - starts[rows])
+    # the index first: hdmf forgets the column where it meets one that is still to be read
+    return [VectorIndex(name=f"{name}_index", target=column, data=counts.astype(np.uint64)), column]
+
+
+class _Gathered(GenericDataChunkIterator):  # type: ignore[misc]
+    """Stretches of an array one after the other, read in blocks while they are written."""
+
+    def __init__(self, data: Any, stretches: NDArray[np.int64], *, width: int) -> None:
+        self._data, self._stretches, self._width = data, stretches, width
+        self._ends = np.cumsum(stretches[:, 1] - stretches[:, 0])
+        self.n_values = int(self._ends[-1]) if len(self._ends) else 0
+        size = max(min(self.n_values, BLOCK), 1)
+        shape = (size, width) if width else (size,)
+        super().__init__(buffer_shape=shape, chunk_shape=(max(min(size, BLOCK // 16), 1), *shape[1:]))
+
+    def __len__(self) -> int:
+        return self.n_values
+
+    def _get_maxshape(self) -> tuple[int, ...]:
+        return (self.n_values, self._width) if self._width else (self.n_values,)
+
+    def _get_dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float64)
+
+    def _get_data(self, selection: tuple[slice, ...]) -> NDArray[np.float64]:
+        start, stop = selection[0].start, selection[0].stop
+        parts = []
+        first = int(np.searchsorted(self._ends, start, side="right"))
+        for i in range(first, len(self._ends)):
+            before = int(self._ends[i - 1]) if i else 0
+            if before >= stop:
+                break
+            low, high = max(start, before) - before, min(stop, int(self._ends[i])) - before
+            offset = int(self._stretches[i, 0])
+            parts.append(np.asarray(self._data[offset + low : offset + high], dtype=np.float64))
+        values = np.concatenate(parts)
+        return np.asarray(values[:, selection[1]] if self._width else values)

@@ -1,0 +1,143 @@
+"""The Dataset around its arrays: coordinates as columns of tables where people look, the rest as JSON."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.errors import ExportError
+from nwbrnn.schema import COORDINATES, TRIAL, UNIT, VARIABLES
+
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]")
+_HDF5_TEXT = re.compile("[\0\ud800-\udfff]")  # what HDF5 cannot hold in a text
+
+
+@dataclass(frozen=True)
+class Described:
+    """A Dataset without its arrays.
+
+    Attributes
+    ----------
+    about
+        What JSON holds: attributes, and of each variable and coordinate its type, dimensions and attributes;
+        of a coordinate also the name of its column, or its values.
+    columns
+        For the dimensions ``trial`` and ``unit``: values and description by the name of the column.
+    """
+
+    about: dict[str, Any]
+    columns: Mapping[str, dict[str, tuple[NDArray[Any], str]]]
+
+
+def describe_dataset(ds: xr.Dataset, reserved: Mapping[str, set[str]]) -> Described:
+    """Describe a Dataset so that it can be put together again.
+
+    Parameters
+    ----------
+    ds
+        A valid Dataset.
+    reserved
+        Names of columns that tables have already, for the dimensions ``trial`` and ``unit``.
+
+    Raises
+    ------
+    ExportError
+        If the Dataset holds what NWB or JSON cannot, or variables that are not in the contract.
+    """
+    unknown = sorted({str(name) for name in ds.data_vars} - {spec.name for spec in VARIABLES})
+    if unknown:
+        raise ExportError(
+            f"Dataset: expected only variables of the contract, but got {', '.join(unknown)}; drop them"
+        )
+    texts = {spec.name: spec.text for spec in COORDINATES}
+    columns: dict[str, dict[str, tuple[NDArray[Any], str]]] = {TRIAL: {}, UNIT: {}}
+    coords = {}
+    for name, coord in ds.coords.items():
+        if not isinstance(name, str):
+            raise ExportError(f"coordinate {name!r}: expected a text as name; rename it")
+        coords[name] = _describe_variable(name, coord)
+        dim = str(coord.dims[0]) if len(coord.dims) == 1 else ""
+        if dim in columns and _fits_column(coord.values):
+            taken = reserved[dim] | set(columns[dim])
+            column = _name_column(name, taken)
+            columns[dim][column] = _to_column(coord.values), texts.get(name, f"{name} in the Dataset")
+            coords[name]["column"] = column
+        else:
+            coords[name]["values"] = _to_json(name, coord.values)
+    about = {
+        "attrs": _check_json("attribute", dict(ds.attrs)),
+        "variables": {str(name): _describe_variable(str(name), ds[name]) for name in ds.data_vars},
+        "coords": coords,
+    }
+    return Described(about, columns)
+
+
+def _describe_variable(name: str, variable: xr.DataArray) -> dict[str, Any]:
+    kind = variable.dtype.kind
+    if kind not in "iufbUTOmM" or variable.dtype == np.longdouble != np.dtype(np.float64):
+        raise ExportError(
+            f"{name}: expected numbers, truths, times or text, but got {variable.dtype}; drop it"
+        )
+    return {
+        "dtype": "text" if kind == "T" else variable.dtype.str,
+        "dims": [str(dim) for dim in variable.dims],
+        "attrs": _check_json(f"{name}: attribute", dict(variable.attrs)),
+    }
+
+
+def _fits_column(values: NDArray[Any]) -> bool:
+    """Return whether a table can hold values: numbers, truths or text, not NaN throughout."""
+    if values.dtype.kind in "UTO":
+        return all(isinstance(v, str) and not _HDF5_TEXT.search(v) for v in values.tolist())
+    return values.dtype.kind in "iub" or (values.dtype.kind == "f" and not np.isnan(values).all())
+
+
+def _to_column(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind in "UTO":
+        return np.array(values.tolist(), dtype=object)
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def _name_column(name: str, taken: set[str]) -> str:
+    """Return a name that NWB and file systems allow, and no other column has."""
+    column = _FORBIDDEN.sub("_", name) or "column"
+    while column in taken:
+        column = f"source_{column}"
+    return column
+
+
+def _to_json(name: str, values: NDArray[Any]) -> Any:
+    """Return values as JSON has them; times as whole numbers of their unit."""
+    plain = values.astype(np.int64) if values.dtype.kind in "mM" else values
+    listed = plain.tolist()
+    flat = plain.ravel().tolist()
+    if any(v is not None and not isinstance(v, str | int | float) for v in flat):
+        raise ExportError(
+            f"coordinate {name}: expected numbers, truths or text, but got {values.dtype} with other values; "
+            "drop it"
+        )
+    return listed
+
+
+def _check_json(what: str, values: dict[Any, Any]) -> dict[str, Any]:
+    """Return attributes as JSON has them; arrays and numbers of NumPy as lists and plain numbers."""
+    checked = {}
+    for name, value in values.items():
+        try:
+            checked[str(name)] = json.loads(json.dumps(value, default=_to_plain))
+        except (TypeError, ValueError) as error:
+            raise ExportError(
+                f"{what} {name!r}: expected text, numbers or lists of them, but got {value!r:.80}; drop it"
+            ) from error
+    return checked
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError

@@ -1,0 +1,368 @@
+"""The processing module of a fit: predictions over session time, the model, the scores, and their settings.
+
+``docs/nwb_export.md`` specifies every object; :mod:`nwbrnn.readers.fit` reads them back. The module is the
+same in a file of its own and in a copy of the source, so that one reader serves both.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from platform import python_version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from hdmf.common import DynamicTable, VectorData
+from numpy.typing import NDArray
+from pynwb import NWBFile, ProcessingModule, TimeSeries
+from pynwb.base import TimeSeriesReference
+from pynwb.epoch import TimeIntervals
+
+from nwbrnn.evaluation import score_trials
+from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, name_scratch
+from nwbrnn.preprocessing import find_conditions
+from nwbrnn.result import FitResult, Run
+from nwbrnn.schema import TRIAL, UNIT
+from nwbrnn.writers.coordinates import Described, describe_dataset
+from nwbrnn.writers.session_time import create_series, lay_out
+from nwbrnn.writers.tables import compress, create_table, link_rows
+
+Column = tuple[Any, str]
+
+_RATES = {
+    "tanh": "r = tanh(x)",
+    "softplus": "r = log(1 + exp(x))",
+    "soc": "r = tanh(x) for x < 0, 4 tanh(x / 4) for x >= 0",
+}
+_TEXTS = {
+    "recorded_outputs": "outputs that the student was compared with, clipped",
+    "predicted_outputs": "outputs of the student",
+    "inputs": "inputs of the student",
+    "recorded_rates": "rates that the student was compared with, a column for each row of recorded_units",
+    "predicted_rates": "rates predicted by the student, a column for each row of recorded_units",
+    "recorded_spike_counts": "spikes in each bin, a column for each row of recorded_units",
+    "hidden_rates": "rates r of the student, a column for each row of hidden_units",
+}
+_VERSIONS = ("nwbrnn", "torch", "numpy", "numba", "xarray", "pynwb", "hdmf", "h5py")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table of the file that the units, or the trials, of a fit are."""
+
+    table: DynamicTable
+    rows: NDArray[np.integer]
+
+
+def add_fit(
+    nwbfile: NWBFile, result: FitResult, *, module_name: str, units: Rows | None, trials: Rows | None
+) -> None:
+    """Add the processing module of a fit, and its settings and provenance in ``scratch``.
+
+    Parameters
+    ----------
+    nwbfile
+        A new file, or one that was read.
+    result
+        The fit.
+    module_name
+        Of the module.
+    units, trials
+        What the units and trials of the fit are in this file; ``None`` if it does not hold them.
+
+    Raises
+    ------
+    ExportError
+        If the Dataset holds what an NWB file cannot.
+    """
+    reserved = {TRIAL: set(dir(TimeIntervals)) | _TRIAL_COLUMNS, UNIT: set(dir(DynamicTable)) | _UNIT_COLUMNS}
+    described = describe_dataset(result.recorded, reserved)
+    text = "a recurrent network fitted to this session, what it predicts, and how well"
+    module = nwbfile.create_processing_module(module_name, text)
+    windows = _add_series(module, result)
+    module.add(_create_trials(result, described, windows, trials))
+    _add_model(module, result, described, units)
+    _add_scores(module, result)
+    nwbfile.add_scratch(
+        json.dumps(_describe_fit(result, described)),
+        name=name_scratch(module_name),
+        description="settings and provenance of the fit, JSON",
+    )
+
+
+_TRIAL_COLUMNS = {
+    "start_time", "stop_time", "timeseries", "timeseries_index", "tags", "tags_index", "row", "source_trial",
+    "output_r2", "rate_r2",
+}  # fmt: skip
+_UNIT_COLUMNS = {
+    "source_unit", "readout", "readout_offset", "r2", "r2_ceiling", *(f"teacher_{name}" for name in MATRICES)
+}  # fmt: skip
+
+
+def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, list[TimeSeriesReference]]:
+    """Add what was recorded and what is predicted, over session time; return where each trial is in it."""
+    recorded = result.recorded
+    lag = float(recorded.attrs.get("neural_lag", 0.0))
+    windows: dict[int, list[TimeSeriesReference]] = {}
+    for number, layer in enumerate(lay_out(recorded)):
+        suffix = f"_{number + 1}" if number else ""  # further layers only where windows overlap
+        clock: TimeSeries | None = None
+        for name, values, unit, columns in _list_series(result):
+            shifted = bool(lag) and name.endswith("outputs")
+            one = create_series(
+                name + suffix,
+                layer.flatten(values),
+                layer.time + lag if shifted else clock or layer.time,
+                unit=unit,
+                description=_TEXTS[name],
+                columns=columns,
+            )
+            clock = clock or (None if shifted else one)
+            module.add(one)
+            for row, start, count in zip(layer.rows.tolist(), layer.starts, layer.counts, strict=True):
+                reference = TimeSeriesReference(int(start), int(count), one)
+                windows.setdefault(row, []).append(reference)
+    return windows
+
+
+def _list_series(result: FitResult) -> list[tuple[str, NDArray[Any], str, Sequence[str]]]:
+    """Return name, values (n_trials, n_time, n_columns), unit and column names of each series."""
+    scale = result.recorded["output_scale"].values
+    datasets = {"recorded": result.recorded, "predicted": result.predicted}
+    series = []
+    for name, (dataset, variable) in SERIES.items():
+        if variable not in datasets[dataset]:
+            continue
+        data = datasets[dataset][variable]
+        values, unit = data.values, str(data.attrs["units"])
+        if variable == "outputs":
+            # float64 holds the product so well that dividing it gives the float32 back
+            values = values.astype(np.float64) * scale
+            unit = ", ".join(dict.fromkeys(_get_output_units(result.recorded)))
+        elif values.dtype == np.float16:
+            values = values.astype(np.float32)
+        columns = result.recorded[data.dims[2]].values.tolist() if variable in ("outputs", "inputs") else ()
+        series.append((name, values, unit, columns))
+    return series
+
+
+def _create_trials(
+    result: FitResult,
+    described: Described,
+    windows: Mapping[int, list[TimeSeriesReference]],
+    trials: Rows | None,
+) -> TimeIntervals:
+    """Return the table of trials, in the order of their start."""
+    recorded = result.recorded
+    time, half = recorded["time"].values, recorded.attrs["bin_size"] / 2
+    starts, stops = (
+        np.array([align + time[kept][end] for align, kept in _iterate_windows(recorded)]) for end in (0, -1)
+    )
+    order = np.argsort(starts, kind="stable")
+    table = TimeIntervals(
+        name="trials", description="the trials of the fit, and where their samples are in the series here"
+    )
+    for row in order.tolist():
+        # not add_interval: it would find the samples again, by times that float errors can shift
+        table.add_row(
+            start_time=float(starts[row] - half), stop_time=float(stops[row] + half), timeseries=windows[row]
+        )
+    scores = score_trials(recorded, result.predicted)
+    columns: dict[str, Column] = {
+        "row": (np.arange(len(order)), "position of the trial in the Dataset"),
+        "output_r2": (scores["output_r2"], "R2 of all outputs in this one trial"),
+        "rate_r2": (scores["rate_r2"], "R2 of the rates in this one trial, median over units"),
+    } | described.columns[TRIAL]
+    for name, (values, text) in columns.items():
+        if not _is_unknown(values):
+            table.add_column(name=name, description=text, data=values[order].tolist())
+    if trials is not None:
+        table.add_column(
+            name="source_trial",
+            description="the trial in the table of trials of the recording",
+            data=trials.rows[order].tolist(),
+            table=trials.table,
+        )
+    return table
+
+
+def _iterate_windows(ds: xr.Dataset) -> list[tuple[float, NDArray[np.bool_]]]:
+    return list(zip(ds["align_time"].values.tolist(), ds["mask"].values, strict=True))
+
+
+def _is_unknown(values: NDArray[Any]) -> bool:
+    """Return whether values are NaN throughout."""
+    return values.dtype.kind == "f" and bool(np.isnan(values).all())
+
+
+def _add_model(module: ProcessingModule, result: FitResult, described: Described, units: Rows | None) -> None:
+    """Add the weights: a row for each hidden unit, output, input and recorded unit."""
+    recorded = result.recorded
+    equation = "tau dx/dt = -x + recurrent_weights r + input_weights u + bias, "
+    rate = _RATES[result.config.nonlinearity]
+    inputs = {"input_name": (recorded["input"].values.tolist(), "name of the input")}
+    links: list[VectorData] = []
+    if units is not None:
+        text = "the unit in the units table of the recording"
+        links = link_rows("source_unit", text, units.table, units.rows.tolist())
+    recorded_units = create_table(
+        "recorded_units", "the units of the fit", _describe_units(result, described), links=links
+    )
+    sampled = _find_sampled(result)
+    links = []
+    if sampled:
+        text = "the unit that a hidden unit was trained to reproduce; none for free units"
+        target = units or Rows(recorded_units, np.arange(len(recorded_units)))
+        links = link_rows(
+            "recorded_unit", text, target.table, target.rows[sampled].tolist(), n_rows=result.config.hidden
+        )
+    module.add(create_table("outputs", "a row for each output", _describe_outputs(result)))
+    module.add(create_table("input_names", "a row for each input", inputs))
+    module.add(recorded_units)
+    module.add(create_table("hidden_units", equation + rate, _describe_hidden(result), links=links))
+
+
+def _describe_hidden(result: FitResult) -> dict[str, Column]:
+    """Return the columns of the hidden units."""
+    weights = result.weights
+    state = weights["initial_state"]
+    columns: dict[str, Column] = {
+        "recurrent_weights": (
+            compress(weights["recurrent_weights"]),
+            "matrix, one column for each presynaptic hidden unit",
+        ),
+        "input_weights": (weights["input_weights"], "matrix, one column for each input"),
+        "bias": (weights["bias"], "b"),
+        "initial_state": (state if state.ndim == 1 else state.T.copy(), _explain_start(result)),
+        "output_weights": (
+            weights["output_weights"].T.copy(),
+            "matrix, one column for each output, before its scale",
+        ),
+    }
+    if "tau" in weights:
+        columns["tau"] = (weights["tau"], "time constant that was learned [s]")
+    return columns
+
+
+def _describe_outputs(result: FitResult) -> dict[str, Column]:
+    """Return the columns of the outputs."""
+    recorded, scores = result.recorded, result.scores
+    columns: dict[str, Column] = {
+        "output_name": (recorded["output"].values.tolist(), "name of the output"),
+        "bias": (result.weights["output_bias"], "c in z = output_weights r + c"),
+        "scale": (recorded["output_scale"].values, "recorded unit of 1 in z"),
+        "unit": (_get_output_units(recorded), "unit of the output"),
+        "r2": (scores.output_r2, "R2 on condition averages of the test trials"),
+        "r2_ceiling": (scores.output_ceiling, "R2 of the average of all other trials"),
+    }
+    if "readout" in recorded:
+        text = "the teacher's own readout, one column for each row of recorded_units"
+        columns["teacher_readout"] = recorded["readout"].values, text
+    return columns
+
+
+def _describe_units(result: FitResult, described: Described) -> dict[str, Column]:
+    """Return the columns of the recorded units."""
+    weights, scores = result.weights, result.scores
+    columns: dict[str, Column] = dict(described.columns[UNIT])
+    columns |= {
+        "readout": (compress(weights["rate_readout"]), "rate [Hz] = readout r + readout_offset, other units"),
+        "readout_offset": (weights["rate_readout_offset"], "see readout [Hz]"),
+        "r2": (scores.unit_r2, "R2 on condition averages of the test trials"),
+        "r2_ceiling": (scores.unit_ceiling, "R2 of the average of all other trials"),
+    }
+    if "connectivity" in result.recorded:
+        text = "the teacher's recurrent weights, one column for each presynaptic neuron"
+        columns["teacher_connectivity"] = compress(result.recorded["connectivity"].values), text
+    return columns
+
+
+def _explain_start(result: FitResult) -> str:
+    """Return what the columns of the initial state are."""
+    if result.config.initial_state == "data":
+        return "x before the first bin; of sampled units it follows from the first recorded rate instead"
+    if result.config.initial_state == "learned":
+        return "x before the first bin"
+    labels = ", ".join(find_conditions(result.recorded))
+    return f"x before the first bin, one column for each condition: {labels}; others: their mean"
+
+
+def _find_sampled(result: FitResult) -> list[int]:
+    """Return the positions of the units that hidden units stand for, in the order of the hidden units."""
+    if result.config.dynamics_factor == 0:
+        return []
+    return list(np.flatnonzero(result.recorded["sampled"].values).tolist())
+
+
+def _add_scores(module: ProcessingModule, result: FitResult) -> None:
+    """Add the students, their overall scores and the course of their training."""
+    runs = result.runs
+    pairs = [(run.seed, score) for run in runs for score in run.scores.summary]
+    columns: dict[str, Column] = {
+        "seed": (np.array([seed for seed, _ in pairs]), "of the initial weights of the student"),
+        "score": ([s.name for _, s in pairs], "R2: coefficient of determination; neurons: median over units"),
+        "level": ([s.level for _, s in pairs], "what was compared, of the test trials"),
+        "value": (np.array([s.value for _, s in pairs]), "of the student"),
+        "ceiling": (np.array([s.ceiling for _, s in pairs]), "of the average of all other trials"),
+    }
+    module.add(create_table("scores", "how well each student does on the test trials", columns))
+    module.add(create_table("runs", "a row for each student, the best first", _describe_runs(runs)))
+    names = list(dict.fromkeys(name for run in runs for name in run.history))
+    lengths = [max(map(len, run.history.values())) for run in runs]
+    history: dict[str, Column] = {
+        "seed": (np.repeat([run.seed for run in runs], lengths), "of the initial weights of the student")
+    }
+    for name in names:
+        parts = [_pad(run.history.get(name, ()), n) for run, n in zip(runs, lengths, strict=True)]
+        history[name] = np.concatenate(parts), f"unweighted loss term {name}"
+    module.add(create_table("history", "a row for each pass of least squares and each epoch", history))
+
+
+def _describe_runs(runs: Sequence[Run]) -> dict[str, Column]:
+    """Return the columns of the students; their weights too if there are several."""
+    columns: dict[str, Column] = {
+        "seed": (np.array([run.seed for run in runs]), "of the initial weights"),
+        "loss": (np.array([run.loss for run in runs]), "total loss on validation, or else training trials"),
+        "ended": ([run.ended for run in runs], "why training ended"),
+        "free_run": (
+            np.array([run.free_run for run in runs]),
+            "largest output after the trial, inputs held, over the largest output in it",
+        ),
+    }
+    if len(runs) > 1:  # of a single student they are in the other tables
+        for name in ("output_r2", "unit_r2"):
+            columns[name] = np.stack([getattr(run.scores, name) for run in runs]), "R2 on condition averages"
+        for name in runs[0].weights:
+            stacked = np.stack([run.weights[name] for run in runs])
+            columns[name] = compress(stacked), f"{name}, a student in each row"
+    return columns
+
+
+def _pad(values: Sequence[float], length: int) -> NDArray[np.float64]:
+    """Return values with NaN where an interrupt left some terms out."""
+    return np.array([*values, *[np.nan] * (length - len(values))], dtype=np.float64)
+
+
+def _get_output_units(recorded: xr.Dataset) -> list[str]:
+    """Return the unit of each output before scaling."""
+    if "output_units" not in recorded.coords:
+        return ["a.u."] * recorded.sizes["output"]
+    return list(recorded["output_units"].values.tolist())
+
+
+def _describe_fit(result: FitResult, described: Described) -> dict[str, Any]:
+    """Return settings and provenance."""
+    predicted = result.predicted
+    return {
+        "layout_version": LAYOUT_VERSION,
+        "config": result.config.model_dump(mode="json"),
+        "dataset": described.about,
+        "predicted": {
+            str(name): {"dtype": predicted[name].dtype.str, "attrs": dict(predicted[name].attrs)}
+            for name in predicted.data_vars
+        },
+        "versions": {name: version(name) for name in _VERSIONS} | {"python": python_version()},
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

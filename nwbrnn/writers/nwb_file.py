@@ -1,0 +1,130 @@
+"""An NWB file in memory, new or read, becomes a file: written under a temporary name, validated, renamed."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pynwb import NWBFile
+
+from nwbrnn.errors import ExportError
+from nwbrnn.storage import Source, create_nwb, find_faults, find_lost, find_source, one_line, open_store
+from nwbrnn.writers.atomic import check_output, replace_whole
+
+SUFFIXES = (".nwb", ".zarr")
+"""Of what can be written: HDF5, or a folder of Zarr."""
+
+
+def write_nwbfile(nwbfile: NWBFile, path: Path, *, overwrite: bool) -> None:
+    """Write a new NWB file.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is a file and ``overwrite`` is false.
+    ExportError
+        If it cannot be written, or is not valid.
+    """
+    _write(path, lambda io: io.write(nwbfile), overwrite=overwrite)
+
+
+def export_nwbfile(
+    nwbfile: NWBFile, source: Source, path: Path, *, overwrite: bool, check: Callable[[], None]
+) -> None:
+    """Write an NWB file that was read and added to; everything else in it is copied as it is, array by array.
+
+    Parameters
+    ----------
+    nwbfile
+        As it was read, with what was added.
+    source
+        Where it was read from.
+    path
+        The file to make, or the source itself.
+    overwrite
+        Whether it may replace an existing one.
+    check
+        Called before it gets its name; see :func:`replace_whole`.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is a file and ``overwrite`` is false.
+    ExportError
+        If it cannot be written, or has faults that the source has not.
+    """
+    # from HDF5 to HDF5 links stay links and the rest is copied; elsewhere hdmf would link to the source
+    same = not (source.is_remote or source.is_zarr or is_zarr_name(path))
+    options: dict[str, Any] = {} if same else {"link_data": False}
+
+    def export(io: Any) -> None:
+        io.export(src_io=nwbfile.read_io, nwbfile=nwbfile, write_args=options)
+
+    known = [] if source.is_remote else find_faults(Path(source.url), as_zarr=source.is_zarr)
+
+    def verify(temporary: Path) -> None:
+        if not source.is_remote and source.is_zarr == is_zarr_name(path):
+            _verify_copy(source, temporary, path=path)
+
+    _write(path, export, overwrite=overwrite, known=known, verify=verify, check=check)
+
+
+def _verify_copy(source: Source, copy: Path, *, path: Path) -> None:
+    """Refuse a copy that lacks something of its source: the two are compared, value by value."""
+    with contextlib.ExitStack() as stack:
+        roots = []
+        for file in (source, find_source(copy)):
+            store = open_store(file, follow_links=True)
+            stack.callback(store.close)
+            roots.append(store.root)
+        lost = list(itertools.islice(find_lost(*roots), 5))
+    if lost:
+        raise ExportError(
+            f"{path}: the copy would not hold all of {source.text}: {'; '.join(lost)}; nothing was changed; "
+            "please report this"
+        )
+
+
+def is_zarr_name(path: Path) -> bool:
+    """Return whether a name is that of a Zarr store."""
+    return path.name.endswith(".zarr")
+
+
+def _write(
+    path: Path,
+    write: Callable[[Any], None],
+    *,
+    overwrite: bool,
+    known: Sequence[str] = (),
+    verify: Callable[[Path], None] = lambda _: None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Write with pynwb, and refuse a result with faults that are not known of the source."""
+    as_zarr = is_zarr_name(path)
+    check_output(path, overwrite=overwrite, suffix=SUFFIXES, folder=as_zarr)
+    with replace_whole(path, overwrite=overwrite, folder=as_zarr, check=check) as temporary:
+        try:
+            with create_nwb(temporary, as_zarr=as_zarr) as io:
+                write(io)
+        except OSError:
+            raise
+        except Exception as error:  # hdmf hides what the system or HDF5 said
+            cause = _find_system_error(error)
+            if cause is not None:
+                raise cause from error
+            raise ExportError(f"{path}: cannot be written: {one_line(error)}; nothing was changed") from error
+        faults = [fault for fault in find_faults(temporary, as_zarr=as_zarr) if fault not in known]
+        if faults:
+            raise ExportError(f"{path}: the file would not be valid NWB: {faults[0]}; please report this")
+        verify(temporary)
+
+
+def _find_system_error(error: BaseException) -> OSError | None:
+    """Return the error of the system that led to another one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

@@ -1,0 +1,334 @@
+"""What can go wrong during an export is provoked: nothing is lost, and no partial file has the final name."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import pynwb
+import pytest
+from exporting import begin_export, hash_file
+
+import nwbrnn
+from nwbrnn.errors import ExportError
+from nwbrnn.storage import output
+
+N_KILLS = 100
+N_CUTS = 12
+
+WAYS = ("new", "copy", "in-place")
+
+
+@pytest.fixture(scope="module")
+def fitted(make_recording, tmp_path_factory):
+    """Return a folder with a recording and a fit of it; only to be read."""
+    source = make_recording().path
+    folder = tmp_path_factory.mktemp("fitted")
+    shutil.copy(source, folder / "session.nwb")
+    ds = nwbrnn.read_nwb(folder / "session.nwb", bin_size=0.1)
+    result = nwbrnn.fit(ds, epochs=2, hidden=6, sampled=3, min_rate=0)
+    nwbrnn.write_fit(result, folder / "session.nwb", folder / "fit.nwb")
+    return folder
+
+
+@pytest.fixture
+def folder(fitted, tmp_path):
+    """Return a folder of one's own with a recording and a fit of it."""
+    for name in ("session.nwb", "fit.nwb"):
+        shutil.copy(fitted / name, tmp_path / name)
+    return tmp_path
+
+
+def begin(folder, to, *, name=None, overwrite=False):
+    path = None if to == "in-place" else folder / "out.nwb"
+    options = {"to": to, "name": name, "overwrite": overwrite}
+    return begin_export(folder / "fit.nwb", folder / "session.nwb", path, options, folder / "report.txt")
+
+
+def list_names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def begin_and_wait(folder, to, **options):
+    process = begin(folder, to, **options)
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", WAYS)
+def test_kill_at_any_moment_loses_nothing(folder, to):
+    """SIGKILL at random moments: the source is as it was or has the whole fit, outputs whole or absent."""
+    source, out = folder / "session.nwb", folder / "out.nwb"
+    started = time.monotonic()
+    assert begin_and_wait(folder, to) == 0
+    duration = time.monotonic() - started
+    rng = random.Random(to)
+    n_killed = n_complete = 0
+    while n_killed < N_KILLS / len(WAYS):
+        out.unlink(missing_ok=True)
+        before = hash_file(source)
+        process = begin(folder, to, overwrite=True)
+        time.sleep(rng.uniform(0, 1.1) * duration)
+        process.kill()
+        process.join()
+        n_killed += process.exitcode == -signal.SIGKILL
+        changed = source if to == "in-place" else out
+        if changed.exists() and (changed == out or hash_file(source) != before):
+            n_complete += 1
+            assert pynwb.validate(path=str(changed)) == []
+            assert len(nwbrnn.read_fit(changed).weights["bias"]) == 6
+        if to != "in-place":
+            assert hash_file(source) == before
+        assert set(list_names(folder)) <= {"session.nwb", "fit.nwb", "out.nwb"} | find_temporary(folder)
+    print(f"{to}: {n_killed} killed, {n_complete} complete by then or before")
+    assert begin_and_wait(folder, to, overwrite=True) == 0
+    assert not find_temporary(folder)  # the next export removes what the killed ones left
+
+
+def find_temporary(folder):
+    return {path.name for path in folder.glob(".nwbrnn-*.tmp.nwb")}
+
+
+@pytest.fixture
+def mount():
+    """Return a function that mounts something for the test, or skips where that is not allowed."""
+    mounted = []
+
+    def run(*arguments):
+        done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mount is not allowed here: {done.stderr.strip()}")
+        mounted.append(arguments[-1])
+
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount")
+    yield run
+    for place in reversed(mounted):
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("to", WAYS)
+@pytest.mark.parametrize("free", [0, 20_000, 150_000, 400_000])
+def test_full_disk_loses_nothing(folder, mount, tmp_path_factory, to, free):
+    """A disk with so many bytes left: the export fails, everything is as it was."""
+    disk = tmp_path_factory.mktemp("disk")
+    mount("-t", "tmpfs", "-o", "size=4m", "tmpfs", disk)
+    for name in ("session.nwb", "fit.nwb"):
+        shutil.copy(folder / name, disk / name)
+    room = shutil.disk_usage(disk).free - free
+    with (disk / "filling").open("wb") as file:
+        file.write(b"x" * room)
+    before = {path.name: hash_file(path) for path in disk.iterdir()}
+    assert begin_and_wait_reporting(disk, folder, to) == 2
+    assert re.search("ExportError: .*No space left on device", (folder / "report.txt").read_text())
+    assert {path.name: hash_file(path) for path in disk.iterdir()} == before
+    (disk / "filling").unlink()
+    assert begin_and_wait_reporting(disk, folder, to) == 0
+
+
+def begin_and_wait_reporting(disk, folder, to):
+    """Export on a disk that may be full, and report elsewhere."""
+    path = None if to == "in-place" else disk / "out.nwb"
+    process = begin_export(disk / "fit.nwb", disk / "session.nwb", path, {"to": to}, folder / "report.txt")
+    process.join()
+    return process.exitcode
+
+
+def test_full_disk_of_other_outputs(mount, tmp_path, teacher):
+    mount("-t", "tmpfs", "-o", "size=100k", "tmpfs", tmp_path)
+    with pytest.raises(ExportError, match="No space left"):
+        nwbrnn.write_teacher(teacher.ds, tmp_path / "teacher.nwb")
+    with pytest.raises(ExportError, match="No space left"):
+        nwbrnn.write_dataset(teacher.ds, tmp_path / "teacher.nc")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", WAYS)
+def test_read_only_folder(folder, mount, to):
+    mount("--bind", folder, folder)
+    subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+    stored, path = nwbrnn.read_fit(folder / "fit.nwb"), None if to == "in-place" else folder / "out.nwb"
+    before = list_names(folder)
+    with pytest.raises(ExportError, match=r"(cannot be written: Read-only file system|cannot$)"):
+        nwbrnn.write_fit(stored, folder / "session.nwb", path, to=to)
+    assert list_names(folder) == before
+
+
+@pytest.mark.parametrize("to", WAYS)
+def test_source_that_is_open_for_writing_elsewhere(folder, to):
+    source, stored = folder / "session.nwb", nwbrnn.read_fit(folder / "fit.nwb")
+    program = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
+    command = [sys.executable, "-c", program, str(source)]
+    before = hash_file(source)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "open\n"
+        path = None if to == "in-place" else folder / "out.nwb"
+        with pytest.raises(ExportError, match=r"session\.nwb.*(another program has it open|lock)"):
+            nwbrnn.write_fit(stored, source, path, to=to)
+        assert hash_file(source) == before
+        writer.communicate("\n")
+    nwbrnn.write_fit(stored, source, path, to=to)
+
+
+def test_reader_elsewhere_keeps_its_file(folder):
+    """Who has the source open while it gets a fit goes on with what was opened."""
+    source, stored = folder / "session.nwb", nwbrnn.read_fit(folder / "fit.nwb")
+    with h5py.File(source) as file:
+        before = file["acquisition/EMG/data"][:]
+        nwbrnn.write_fit(stored, source, to="in-place")
+        assert (file["acquisition/EMG/data"][:] == before).all()
+        assert "nwbrnn" not in file["processing"]
+    with h5py.File(source) as file:
+        assert "nwbrnn" in file["processing"]
+
+
+@pytest.mark.parametrize("to", WAYS)
+def test_source_that_changed_since_the_fit(folder, to):
+    source, stored = folder / "session.nwb", nwbrnn.read_fit(folder / "fit.nwb")
+    with h5py.File(source, "r+") as file:
+        file["acquisition/EMG/data"][0, 0] += 1
+    before = hash_file(source)
+    with pytest.raises(ExportError, match=r"expected the file that was fitted, but it has changed since"):
+        nwbrnn.write_fit(stored, source, None if to == "in-place" else folder / "out.nwb", to=to)
+    assert hash_file(source) == before
+    assert list_names(folder) == ["fit.nwb", "session.nwb"]
+
+
+def test_source_that_changes_during_the_export(folder, monkeypatch):
+    """Another program replaces the file after it was read: its content stays."""
+    source, stored = folder / "session.nwb", nwbrnn.read_fit(folder / "fit.nwb")
+    theirs = source.read_bytes() + b"theirs"
+
+    def validate(**_):
+        shutil.copy(source, folder / "new")
+        with (folder / "new").open("ab") as file:
+            file.write(b"theirs")
+        (folder / "new").replace(source)
+        return []
+
+    monkeypatch.setattr("nwbrnn.storage.output.pynwb.validate", validate)
+    with pytest.raises(ExportError, match="another program changed it; nothing was written"):
+        nwbrnn.write_fit(stored, source, to="in-place")
+    assert source.read_bytes().startswith(theirs)
+    assert list_names(folder) == ["fit.nwb", "session.nwb"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", WAYS)
+def test_two_exports_at_once(folder, to):
+    """Whoever comes second is refused, or finds the first one's fit; both say the truth."""
+    source = folder / "session.nwb"
+    original = hash_file(source)
+    for attempt in range(5):
+        (folder / "out.nwb").unlink(missing_ok=True)
+        names = [f"a{attempt}", f"b{attempt}"]
+        racing = [begin(folder, to, name=name) for name in names]
+        for process in racing:
+            process.join()
+        codes = [process.exitcode for process in racing]
+        assert 0 in codes
+        assert set(codes) <= {0, 2}
+        won = [name for name, code in zip(names, codes, strict=True) if code == 0]
+        if to != "in-place":
+            assert len(won) == 1
+            assert hash_file(source) == original
+        for name in won:
+            assert len(
+                nwbrnn.read_fit(source if to == "in-place" else folder / "out.nwb", name).weights["bias"]
+            )
+        assert not find_temporary(folder)
+
+
+def test_copy_that_would_link_to_its_source_is_refused(folder, monkeypatch):
+    """A fault of ours or of hdmf: the file that would replace the source lacks its data."""
+    source, stored = folder / "session.nwb", nwbrnn.read_fit(folder / "fit.nwb")
+    create = output.NWBHDF5IO
+
+    def forgetful(*, path, file, mode):
+        return create(file=file, mode=mode)  # without the path hdmf takes the source for another file
+
+    monkeypatch.setattr("nwbrnn.storage.file.NWBHDF5IO", forgetful)
+    before = hash_file(source)
+    with pytest.raises(ExportError, match=r"would not hold all of .*expected a HardLink, but got another"):
+        nwbrnn.write_fit(stored, source, to="in-place")
+    assert hash_file(source) == before
+
+
+@pytest.mark.slow
+def test_power_failure_loses_nothing(folder, mount, tmp_path_factory):
+    """What is on the disk at random moments of exports is the old file or the new one, whole.
+
+    The file system is in an image; a copy of it is what a power failure would leave. Half of the moments
+    are after the export has ended: then the new file must be there.
+    """
+    place, image, cut, found = (tmp_path_factory.mktemp(n) / n for n in ("disk", "image", "cut", "found"))
+    make_disk(image, place, mount)
+    for name in ("session.nwb", "fit.nwb"):
+        shutil.copy(folder / name, place / name)
+    os.sync()
+    found.mkdir()
+    started = time.monotonic()
+    assert begin_and_wait_reporting(place, folder, "in-place") == 0
+    duration = time.monotonic() - started
+    rng = random.Random(0)
+    whole = {hash_file(place / "session.nwb")}
+    for attempt in range(N_CUTS):
+        options = {"to": "in-place", "overwrite": True}
+        arguments = place / "fit.nwb", place / "session.nwb", None, options, folder / "report.txt"
+        process = begin_export(*arguments)
+        if attempt % 2:
+            process.join()
+            whole = {hash_file(place / "session.nwb")}
+        else:
+            time.sleep(rng.uniform(0.2, 1) * duration)
+            os.kill(process.pid, signal.SIGSTOP)
+        subprocess.run(["cp", image, cut], check=True)
+        if not attempt % 2:
+            os.kill(process.pid, signal.SIGCONT)
+            process.join()
+            whole.add(hash_file(place / "session.nwb"))
+        assert look_into(cut, found, "session.nwb", hash_file) in whole
+        whole = {hash_file(place / "session.nwb")}
+
+
+@pytest.mark.slow
+def test_power_failure_is_seen_by_this_test(mount, tmp_path_factory):
+    """The way that is not taken, a rename before the content is on the disk, loses the file."""
+    place, image, cut, found = (tmp_path_factory.mktemp(n) / n for n in ("disk", "image", "cut", "found"))
+    make_disk(image, place, mount)
+    (place / "file").write_bytes(b"old" * 10_000)
+    os.sync()
+    found.mkdir()
+    (place / "temporary").write_bytes(b"new" * 10_000)
+    (place / "temporary").replace(place / "file")
+    time.sleep(2.5)  # the journal is written each second
+    subprocess.run(["cp", image, cut], check=True)
+    assert look_into(cut, found, "file", Path.read_bytes) not in (b"old" * 10_000, b"new" * 10_000)
+
+
+def make_disk(image, place, mount):
+    """Mount an empty file system that does not by itself write what is in files before it renames them."""
+    make = shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if make is None:
+        pytest.skip("there is no mkfs.ext4")
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    subprocess.run([make, "-q", str(image)], check=True)
+    place.mkdir()
+    mount("-o", "loop,noauto_da_alloc,commit=1", image, place)
+
+
+def look_into(image, place, name, look):
+    """Return what is seen of a file in a copy of a file system, mounted as after a power failure."""
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    try:
+        return look(place / name)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
