@@ -95,6 +95,8 @@ def _name_targets(owner: Any, value: Any) -> Any:
     """Return values with the names of what they refer to, in place of references."""
     if isinstance(value, h5py.Reference):
         return owner.file[value].name if value else ""
+    if isinstance(value, dict) and isinstance(value.get("value"), dict):  # a reference of hdmf-zarr
+        return str(value["value"].get("path"))
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         return np.array([_name_targets(owner, v) for v in value.ravel().tolist()], dtype=object)
     if isinstance(value, np.ndarray) and value.dtype.names:

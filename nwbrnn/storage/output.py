@@ -41,7 +41,7 @@ def create_nwb(path: Path, *, as_zarr: bool) -> Iterator[Any]:
 class _Stream:
     """A file for HDF5 that never fails, but keeps the error of a failed write until it is closed.
 
-    Where libhdf5 cannot write, on a full disk for example, it ends the process when it is closed (2.0.0). So it
+    Where libhdf5 cannot write, on a full disk for example, it ends the process when closed (2.0.0). So it
     is not told; what it writes after that is kept in memory, as far as it may read it again, and thrown away.
     HDF5 takes no lock of its own on such a file; the temporary name has one already.
     """

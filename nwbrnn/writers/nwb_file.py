@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ def _write(
     check_output(path, overwrite=overwrite, suffix=SUFFIXES, folder=as_zarr)
     with replace_whole(path, overwrite=overwrite, folder=as_zarr, check=check) as temporary:
         try:
-            with create_nwb(temporary, as_zarr=as_zarr) as io:
+            with warnings.catch_warnings(), create_nwb(temporary, as_zarr=as_zarr) as io:
+                warnings.simplefilter("ignore")  # of hdmf-zarr on its use of zarr
                 write(io)
         except OSError:
             raise

