@@ -70,7 +70,7 @@ def sweep(
 
     Finished cells are not repeated. Tables and figures are written at the end.
 
-    nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,10,50 --seeds 5 --held-out condition
+    nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,5,20,100% --seeds 5
     """
     from nwbrnn.sweep import run_sweep, write_results
 
