@@ -164,10 +164,8 @@ def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
     assert finished.code == 0
     assert not re.search(r"[│─━╭\x1b]", finished.out)
     choices = json.loads(run_cli("inspect", recording.path, "--json", "-").out)["choices"]
-    rows = finished.out.split("What was picked, and why
-")[1].rstrip("
-").split("
-")[1:]
+    lines = finished.out.rstrip().splitlines()
+    rows = lines[lines.index("What was picked, and why") + 2 :]
     assert len(rows) == len(choices)  # a line each, however long
     for row, choice in zip(rows, choices, strict=True):
         assert choice["picked"] in row
