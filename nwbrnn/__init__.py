@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nwbrnn.readers.doctor import diagnose
     from nwbrnn.result import FitResult
     from nwbrnn.schema import validate
+    from nwbrnn.session_time import to_pynapple
     from nwbrnn.teacher import TeacherConfig, build_circuit, simulate_teacher
     from nwbrnn.training import predict
     from nwbrnn.writers import write_dataset, write_fit, write_teacher
@@ -42,6 +43,7 @@ _MODULES = {
     "read_nwb": "nwbrnn.readers",
     "read_run": "nwbrnn.readers",
     "simulate_teacher": "nwbrnn.teacher",
+    "to_pynapple": "nwbrnn.session_time",
     "validate": "nwbrnn.schema",
     "write_dataset": "nwbrnn.writers",
     "write_fit": "nwbrnn.writers",
@@ -70,6 +72,7 @@ __all__ = [
     "read_nwb",
     "read_run",
     "simulate_teacher",
+    "to_pynapple",
     "validate",
     "write_dataset",
     "write_fit",

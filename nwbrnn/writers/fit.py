@@ -23,9 +23,10 @@ from nwbrnn.errors import ExportError, ReadError
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import COORDINATES, TRIAL, UNIT
+from nwbrnn.session_time import Layer, lay_out
 from nwbrnn.storage import Source, find_source, open_nwb
 from nwbrnn.writers.atomic import check_output, write_nwbfile
-from nwbrnn.writers.session_time import Layer, create_series, lay_out
+from nwbrnn.writers.session_time import create_series
 from nwbrnn.writers.tables import compress, create_table, link_rows
 
 MODULE = "nwbrnn"
