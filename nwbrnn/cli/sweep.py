@@ -112,6 +112,8 @@ def sweep(
 
 def print_statistics(statistics: "pd.DataFrame") -> None:
     """Print the main scores of each setting and their difference to the baseline."""
+    if statistics.empty:
+        return  # no cell is done
     names = [n for n in ("source", "sampled") if n in statistics]
     own = [str(n) for n in statistics.columns[: list(statistics.columns).index("score")] if n not in names]
     rows = []

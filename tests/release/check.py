@@ -86,7 +86,7 @@ def create_environment(folder: Path, *arguments: object) -> Path:
     venv.create(folder, with_pip=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     pip = (programs / "python", "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "install", "--quiet", "-c", ROOT / "constraints.txt", *arguments)
+    run(*pip, "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", *arguments)
     run(*pip, "check")
     return programs
 
