@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit benchmark clean
+.PHONY: demo test check unit release-check benchmark clean
 
 # The main job on the example: an NWB file becomes a fitted network, and an NWB file again.
 demo: $(READY)
@@ -27,6 +27,10 @@ check: $(READY)
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
 	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/zarr3 $(BIN)/python -m pytest -q tests/integration/test_datasets.py -k zarr
+
+# Builds sdist and wheel, installs the wheel without extras in a new environment, and tries every command there.
+release-check: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/release/check.py
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/epoch.py

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nwbrnn.readers.doctor import diagnose
     from nwbrnn.result import FitResult
     from nwbrnn.schema import validate
+    from nwbrnn.session_time import to_pynapple
     from nwbrnn.teacher import TeacherConfig, build_circuit, simulate_teacher
     from nwbrnn.training import predict
     from nwbrnn.writers import write_dataset, write_fit, write_teacher
@@ -43,6 +44,7 @@ _MODULES = {
     "read_run": "nwbrnn.readers",
     "refit": "nwbrnn.job",
     "simulate_teacher": "nwbrnn.teacher",
+    "to_pynapple": "nwbrnn.session_time",
     "validate": "nwbrnn.schema",
     "write_dataset": "nwbrnn.writers",
     "write_fit": "nwbrnn.writers",
@@ -72,6 +74,7 @@ __all__ = [
     "read_run",
     "refit",
     "simulate_teacher",
+    "to_pynapple",
     "validate",
     "write_dataset",
     "write_fit",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import Scores
+from nwbrnn.evaluation.scores import LEVELS
+from nwbrnn.notebook import format_number, format_table, format_text
+from nwbrnn.session_time import to_pynapple
 
 if TYPE_CHECKING:
     from nwbrnn.models import RateRNN
@@ -49,6 +52,18 @@ class Run:
     free_run: float
     scores: Scores
 
+    def __repr__(self) -> str:
+        """Return the seed, how it ended and its first score."""
+        n_epochs = max(map(len, self.history.values()), default=0)
+        scores = [s for s in self.scores.summary if s.level == LEVELS[0]][:1]
+        parts = [
+            f"seed {self.seed}",
+            f"loss {self.loss:.4g}",
+            f"{self.ended} after {n_epochs} passes and epochs",
+            *(f"{s.name} {s}" for s in scores),
+        ]
+        return f"Run({', '.join(parts)})"
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -71,6 +86,31 @@ class FitResult:
     runs: tuple[Run, ...]
     config: FitConfig
 
+    def __repr__(self) -> str:
+        """Return sizes, settings and scores on a few lines."""
+        ds, config = self.recorded, self.config
+        sizes = [f"{ds.sizes[dim]} {dim}s" for dim in ("trial", "unit", "output", "input")]
+        sizes[0] += f" ({int((ds['split'].values == 'test').sum())} test)"
+        sizes[1] += f" ({int(ds['sampled'].values.sum())} sampled)"
+        best = "only" if len(self.runs) == 1 else f"best of {len(self.runs)}"
+        student = f"{config.hidden} {config.nonlinearity} units by {config.method}"
+        return (
+            f"FitResult: {', '.join(sizes)}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s\n"
+            f"{student}, dynamics weight {config.dynamics_weight}\n"
+            f"{best}: {self.best!r}\n"
+            f"{self.scores!r}"
+        )
+
+    def _repr_html_(self) -> str:
+        scores = self.scores
+        r2 = zip(
+            self.recorded["output"].values.tolist(), scores.output_r2, scores.output_ceiling, strict=True
+        )
+        rows = [(name, format_number(value), format_number(ceiling)) for name, value, ceiling in r2]
+        about = format_text("\n".join(repr(self).split("\n")[:3]))
+        outputs = format_table((f"R2 of outputs, {LEVELS[0]}", "student", "ceiling"), rows)
+        return f"<div>{about}{scores._repr_html_()}{outputs}</div>"
+
     @property
     def best(self) -> Run:
         """The student of the lowest loss; test trials have no say in it."""
@@ -90,6 +130,10 @@ class FitResult:
     def scores(self) -> Scores:
         """Scores of the best student; see :class:`Run`."""
         return self.best.scores
+
+    def to_pynapple(self) -> dict[str, Any]:
+        """Return what was recorded and what is predicted over session time; as :func:`nwbrnn.to_pynapple`."""
+        return to_pynapple(self.recorded, self.predicted)
 
     def build_model(self) -> "RateRNN":
         """Return the best student as a torch module; its inputs have shape (n_trials, n_time, n_inputs)."""

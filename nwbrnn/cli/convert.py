@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console
+from nwbrnn.cli.output import console, step
 
 
 def convert(
@@ -16,14 +16,16 @@ def convert(
 ) -> None:
     """Convert a simulated run (outputs, inputs, rates, bin_size, condition ...) to an ordinary NWB file.
 
-    [dim]nwbrnn convert run.npz -o teacher.nwb[/dim]
+    nwbrnn convert run.npz -o teacher.nwb
     """
     from nwbrnn.readers import read_run
     from nwbrnn.writers import write_teacher
     from nwbrnn.writers.atomic import check_output
 
     check_output(output, overwrite=overwrite)
-    ds = read_run(run)
-    write_teacher(ds, output, overwrite=overwrite)
+    with step(f"Reading {run}"):
+        ds = read_run(run)
+    with step(f"Writing {output}"):
+        write_teacher(ds, output, overwrite=overwrite)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
     console.print(f"Wrote {output}: {sizes}.", markup=False)

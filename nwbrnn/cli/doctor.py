@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_table, write_json
+from nwbrnn.cli.output import check_json, console, print_table, step, write_json
 
 if TYPE_CHECKING:
     from nwbrnn.readers.doctor import Finding
@@ -26,17 +26,17 @@ def doctor(
 
     The exit code is 0 if nothing would, 1 if something would, 2 if the file cannot be read.
 
-    [dim]nwbrnn doctor session.nwb[/dim]
+    nwbrnn doctor session.nwb
     """
     from nwbrnn.readers.doctor import diagnose
 
     check_json(json_path, overwrite=overwrite, others=[Path(file)])
-    findings = diagnose(file, follow_links=follow_links)
+    with step(f"Examining {file}"):
+        findings = diagnose(file, follow_links=follow_links)
     biases = any(finding.biases for finding in findings)
     values = {"file": str(file), "biases": biases, "findings": [asdict(finding) for finding in findings]}
     write_json(values, json_path, overwrite=overwrite)
-    if str(json_path) != "-":
-        _print(findings)
+    _print(findings)
     if biases:
         raise typer.Exit(1)
 

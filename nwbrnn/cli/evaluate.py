@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_assessment, print_scores, write_json
+from nwbrnn.cli.output import check_json, console, print_assessment, print_scores, step, write_json
 
 N_RESAMPLES = 25  # of the test trials, for intervals
 
@@ -18,7 +18,7 @@ def evaluate(
 ) -> None:
     """Run the network of a stored fit again, check its stored predictions, and score it in every way.
 
-    [dim]nwbrnn evaluate fit.nwb[/dim]
+    nwbrnn evaluate fit.nwb
     """
     from nwbrnn.evaluation import assess
     from nwbrnn.evaluation import evaluate as score
@@ -26,12 +26,14 @@ def evaluate(
     from nwbrnn.training import predict
 
     check_json(json_path, overwrite=overwrite, others=[Path(file)])
-    stored = read_fit(file, name)
+    with step(f"Reading {file}"):
+        stored = read_fit(file, name)
     predicted = predict(stored.recorded, stored.weights, stored.config)
     mask = stored.recorded["mask"].values
     difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
-    everything = assess(stored.recorded, predicted, n_resamples=N_RESAMPLES)
+    with step("Scoring"):
+        everything = assess(stored.recorded, predicted, n_resamples=N_RESAMPLES)
     values = {
         "scores": scores,
         "assessment": [one.to_dict() for one in everything],

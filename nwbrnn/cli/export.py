@@ -33,9 +33,8 @@ def export(
 ) -> None:
     """Write a stored fit into a new NWB file, a copy of the file that was fitted, or that file itself.
 
-    [dim]nwbrnn export fit.nwb --to copy -o session_with_fit.nwb[/dim]
-
-    [dim]nwbrnn export fit.nwb --to in-place --as lambda1[/dim]
+    nwbrnn export fit.nwb --to copy -o session_with_fit.nwb
+    nwbrnn export fit.nwb --to in-place --as lambda1
     """
     from nwbrnn.readers import find_fit_source, read_fit
     from nwbrnn.writers import check_fit_output, write_fit

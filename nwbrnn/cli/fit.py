@@ -12,7 +12,17 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_choices, print_scores, print_table, write_json
+from nwbrnn.cli.output import (
+    check_json,
+    console,
+    print_choices,
+    print_scores,
+    print_table,
+    shows_progress,
+    stderr,
+    step,
+    write_json,
+)
 from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.errors import OutputExistsError
 
@@ -79,7 +89,7 @@ def fit(
 ) -> None:
     """Fit a recurrent network to an NWB file, and write it with its predictions and scores to a new one.
 
-    [dim]nwbrnn fit session.nwb -o fit.nwb --sampled 20[/dim]
+    nwbrnn fit session.nwb -o fit.nwb --sampled 20
     """
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
@@ -105,7 +115,8 @@ def fit(
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     check_fit_output(file, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite, others=[Path(file), output])
-    ds = read_nwb(file, options.merge_read(job.read, read))
+    with step(f"Reading {file}"):
+        ds = read_nwb(file, options.merge_read(job.read, read))
     ds.attrs["command"] = options.describe_command()
     choices = json.loads(ds.attrs["choices"])
     quiet = str(json_path) == "-"
@@ -116,9 +127,10 @@ def fit(
             f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s",
             markup=False,
         )
-    with _show_progress(fit_config) as report:
+    with step("Fitting"), _show_progress(fit_config) as report:
         result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
-    write_fit(result, file, output, overwrite=overwrite)
+    with step(f"Writing {output}"):
+        write_fit(result, file, output, overwrite=overwrite)
     scores = result.scores.to_dict(result.recorded)
     report_json = {"scores": scores, "choices": choices, "config": result.config.model_dump()}
     write_json(report_json, json_path, overwrite=overwrite)
@@ -187,13 +199,13 @@ def _print_end(result: "FitResult", output: Path) -> None:
 @contextmanager
 def _show_progress(config: FitConfig) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
     """Show a bar with losses on training and validation trials on a terminal, nothing elsewhere."""
-    if not console.is_terminal:
+    if not shows_progress():
         yield None
         return
     several = config.seeds > 1 or config.dynamics_weight == "cv"
     total = None if config.dynamics_weight == "cv" else config.seeds if several else config.epochs
     columns = BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
-    with Progress("Students" if several else "Fitting", *columns, console=console) as progress:
+    with Progress("Students" if several else "Fitting", *columns, console=stderr) as progress:
         task = progress.add_task("", total=total)
 
         def report(number: int, losses: dict[str, float]) -> None:

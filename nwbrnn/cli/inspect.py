@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_choices, print_table, write_json
+from nwbrnn.cli.output import check_json, console, print_choices, print_table, step, write_json
 
 
 def inspect(
@@ -31,7 +31,7 @@ def inspect(
 ) -> None:
     """Show what an NWB file holds, what a fit would read from it, and why.
 
-    [dim]nwbrnn inspect session.nwb[/dim]
+    nwbrnn inspect session.nwb
     """
     from nwbrnn.readers import inspect_nwb
 
@@ -42,10 +42,10 @@ def inspect(
         "condition": condition, "where": where, "channels": channels, "smoothing": smoothing, "emg": emg,
         "stamps": stamps, "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
-    found = inspect_nwb(file, options.merge_read(options.load_config(config).read, read))
+    settings = options.merge_read(options.load_config(config).read, read)
+    with step(f"Inspecting {file}"):
+        found = inspect_nwb(file, settings)
     write_json(found.to_dict(), json_path, overwrite=overwrite)
-    if str(json_path) == "-":
-        return
     print_table("Session", ("what", "value"), found.identity.items())
     rows = [
         (s["path"], s["role"], f"{s['samples']} x {len(s['channels'])}", _interval(s["interval"]), s["unit"],

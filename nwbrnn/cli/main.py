@@ -1,39 +1,172 @@
-"""The ``nwbrnn`` command. Errors a user can cause become one paragraph and exit code 2."""
+"""The ``nwbrnn`` command: which commands there are, and with which exit code they end.
 
+A command is the function ``NAME`` in ``nwbrnn/cli/NAME.py``, imported when it is called; the help of
+``nwbrnn`` needs none of them.
+"""
+
+import importlib
+import inspect
+import os
 import sys
+import traceback
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from nwbrnn.cli.convert import convert
-from nwbrnn.cli.doctor import doctor
-from nwbrnn.cli.evaluate import evaluate
-from nwbrnn.cli.export import export
-from nwbrnn.cli.fit import fit
-from nwbrnn.cli.inspect import inspect
-from nwbrnn.cli.read import read
-from nwbrnn.cli.refit import refit
-from nwbrnn.cli.reproduce import reproduce
-from nwbrnn.cli.simulate import simulate
-from nwbrnn.cli.sweep import sweep
 from nwbrnn.errors import NwbrnnError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMANDS = {
+    "look": {
+        "inspect": "What a file holds, what a fit would read from it, and why",
+        "doctor": "What in a file would bias a fit, and the remedy",
+        "read": "Align a file by trial; write arrays as NetCDF or Zarr",
+    },
+    "fit": {
+        "fit": "Fit a network, score it, write it to a new NWB file",
+        "sweep": "Many fits: files, sampled neurons, settings, seeds",
+        "reproduce": "The three claims of the method, on simulated circuits",
+    },
+    "result": {
+        "evaluate": "Run a stored network again, and score it in every way",
+        "export": "Put a fit into another file, or into its source",
+        "refit": "Repeat a stored fit from its source, and compare",
+    },
+    "simulate": {
+        "simulate": "Make a teacher: a simulated circuit that reaches",
+        "convert": "Make a teacher of your own simulated arrays",
+    },
+    "settings": {
+        "config": "Write a fit.yaml with every setting, explained",
+    },
+}
+"""Commands and what they do, grouped in the order of work."""
+
+USAGE = "Usage: nwbrnn [OPTIONS] COMMAND [ARGS]...      More: nwbrnn COMMAND --help"
+ABOUT = """\
+From an NWB file to a recurrent network that reproduces the muscles and the
+recorded neurons, and back to NWB."""
+END = """\
+Options, before the command:
+  -v, --verbose  tell what is done    --version             which nwbrnn this is
+  -q, --quiet    tell only errors     --install-completion  for your shell
+
+Example:    nwbrnn fit session.nwb -o fit.nwb --sampled 20
+Exit codes: 0 done, 1 in part, 2 bad input, 70 a bug, 130 Ctrl-C"""
+
+IN_PART, BAD_INPUT, BUG, INTERRUPTED = 1, 2, 70, 130
+
+
+class Commands(TyperGroup):
+    """The commands, each imported when it is needed."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        texts = {name: text for group in COMMANDS.values() for name, text in group.items()}
+        self.commands = {name: TyperCommand(name, help=text) for name, text in texts.items()}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        return list(self.commands)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command with its options, or ``None`` if there is no such command."""
+        return _load(cmd_name) if cmd_name in self.commands else None
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return the completions of a name, without importing the commands."""
+        stubs = TyperGroup(name="nwbrnn", commands=dict(self.commands), params=self.params)
+        ctx.command = stubs
+        return stubs.shell_complete(ctx, incomplete)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Tell the story on one screen."""
+        formatter.write(f"{USAGE}\n\n{ABOUT}\n\n")
+        for panel, commands in COMMANDS.items():
+            for i, (name, text) in enumerate(commands.items()):
+                label = "" if i else typer.style(f"{panel:<10}", bold=True)
+                formatter.write(f"  {label:<10}{name:<10} {text}\n")
+            formatter.write("\n")
+        formatter.write(END)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; Ctrl-C ends it in a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write("Interrupted.\n")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _load(name: str) -> TyperCommand:
+    """Import a command and read its options; an example in its docstring is a paragraph of command lines."""
+    function: Callable[..., None] = getattr(importlib.import_module(f"nwbrnn.cli.{name}"), name)
+    text = "\n\n".join(map(_keep_example, (inspect.getdoc(function) or "").split("\n\n")))
+    one = typer.Typer(add_completion=False, rich_markup_mode="rich" if os.isatty(1) else None)
+    one.command(name, help=text)(function)
+    return typer.main.get_command(one)  # type: ignore[return-value]
+
+
+def _keep_example(paragraph: str) -> str:
+    """Return a paragraph; the lines of one with command lines are kept apart."""
+    return f"\b\nExample:\n{indent(paragraph, '  ')}" if paragraph.startswith("nwbrnn ") else paragraph
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"nwbrnn {version('nwbrnn')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="From an NWB file to a recurrent network that reproduces muscles and recorded neurons, and back.",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="rich" if os.isatty(2) else None,
 )
-for command in (fit, sweep, reproduce, inspect, read, doctor, evaluate, export, refit, simulate, convert):
-    app.command()(command)
+
+
+@app.callback()
+def _set_verbosity(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell what is being done.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    from nwbrnn.cli import output
+
+    if verbose and quiet:
+        raise typer.BadParameter("--quiet: expected no --verbose beside it; give one of them")
+    output.set_verbosity(verbose=verbose, quiet=quiet)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; the exit codes are those of docs/cli.md."""
     try:
-        app()
+        app(prog_name="nwbrnn")
     except NwbrnnError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; nothing was written.\n")
-        sys.exit(130)
+        _end(str(error), BAD_INPUT)
+    except Exception as error:
+        _end(_explain_bug(error), BUG)
+
+
+def _explain_bug(error: Exception) -> str:
+    """Return what is to be said of an error that should not have happened."""
+    from nwbrnn.cli.output import steps
+
+    if not steps.quiet:
+        return "".join(traceback.format_exception(error)).rstrip()
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected {what}; this should not happen: `nwbrnn --verbose COMMAND ...` shows where it did"
+
+
+def _end(text: str, code: int) -> None:
+    sys.stderr.write(f"Error: {text}\n")
+    sys.exit(code)

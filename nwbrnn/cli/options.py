@@ -3,13 +3,14 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from nwbrnn.config import JobConfig, ReadConfig, parse_settings, read_config
 from nwbrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nwbrnn.config import JobConfig, ReadConfig
 
 File = Annotated[
     str,
@@ -19,7 +20,7 @@ File = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The NWB file to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
-JsonPath = Annotated[Path | None, typer.Option("--json", help="Also write as JSON; - for the terminal.")]
+JsonPath = Annotated[Path | None, typer.Option("--json", help="Also write as JSON; - prints only that.")]
 ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml.")]
 
 _PANEL = "What to read (found by rule if not given)"
@@ -116,13 +117,18 @@ def find_public(argument: str) -> str:
     return strip_secrets(argument) if "://" in argument else argument
 
 
-def load_config(path: Path | None) -> JobConfig:
+def load_config(path: Path | None) -> "JobConfig":
     """Return the settings of a file, or the defaults."""
+    from nwbrnn.config import JobConfig
+    from nwbrnn.config_file import read_config
+
     return JobConfig() if path is None else read_config(path)
 
 
-def merge_read(config: ReadConfig, options: dict[str, Any]) -> ReadConfig:
+def merge_read(config: "ReadConfig", options: dict[str, Any]) -> "ReadConfig":
     """Return reading settings with the options that were given on the command line."""
+    from nwbrnn.config import ReadConfig, parse_settings
+
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     if given.pop("whole_trials", False):
         if "window" in given:
@@ -149,11 +155,18 @@ def parse_values(values: list[str], option: str) -> dict[str, Any]:
         name, equals, text = value.partition("=")
         if not (name and equals):
             raise ConfigError(f"{option}: expected name=value, but got {value!r}")
-        try:
-            parsed[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{option}: expected a value as in YAML, but got {value!r}") from error
+        parsed[name.strip()] = parse_value(text, option)
     return parsed
+
+
+def parse_value(text: str, option: str) -> Any:
+    """Return a value as in a ``fit.yaml``."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-45
+        raise ConfigError(f"{option}: expected a value as in YAML, but got {text!r}") from error
 
 
 def _parse_pairs(values: list[str], option: str) -> dict[str, str]:

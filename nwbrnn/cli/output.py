@@ -1,12 +1,21 @@
-"""What several commands print and write."""
+"""What several commands print and write: the one place that knows of terminals, pipes, quiet and verbose.
+
+Results go to standard output: tables in rich on a terminal; plain columns elsewhere, whole and colourless.
+Progress, steps and errors go to standard error.
+"""
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,18 +23,76 @@ from rich.text import Text
 if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
 
-console = Console(width=None if os.isatty(1) else 120, highlight=False)
+NOBODY_READS = 141  # as the shell says of a program that SIGPIPE ended
+UNLIMITED = 1_000_000  # columns: what is not a terminal gets a row of a table in one line
+
+
+class _Results(Console):
+    """A console that ends the program when nobody reads on, as ``head`` does."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        stop_writing()
+
+
+console = _Results(width=None if os.isatty(1) else UNLIMITED, highlight=False)
+stderr = Console(stderr=True, highlight=False)
+steps = Console(stderr=True, highlight=False, soft_wrap=True, quiet=True)
+
+
+def set_verbosity(*, verbose: bool, quiet: bool) -> None:
+    """Say how much the next command tells: everything it does, or nothing but errors."""
+    console.quiet = stderr.quiet = quiet
+    steps.quiet = not verbose
+
+
+def shows_progress() -> bool:
+    """Return whether somebody would see a bar on standard error."""
+    return stderr.is_terminal and not stderr.quiet
+
+
+@contextmanager
+def step(text: str) -> Iterator[None]:
+    """Tell on standard error what is being done and how long it took, if that was asked for."""
+    steps.print(f"{text} ...", markup=False)
+    begin = time.perf_counter()
+    yield
+    steps.print(f"{text}: {time.perf_counter() - begin:.1f} s", markup=False)
+
+
+def stop_writing() -> NoReturn:
+    """End the program without a word, because nobody reads its standard output any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+    raise SystemExit(NOBODY_READS)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows of plain values; whatever stands in a file is shown as it is, not as markup."""
+    """Print rows of plain values; what stands in a file is shown as it is, no markup or control codes."""
+    cells = [[_show_text(value) for value in row] for row in rows]
     console.print(Text(title, style="bold"))
+    if not console.is_terminal:
+        console.print("\n".join(_align([list(columns), *cells])) + "\n", markup=False)
+        return
     table = Table(box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=False, style="bold" if i == 0 else None)
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row))
+    for row in cells:
+        table.add_row(*map(Text, row))
     console.print(table)
+
+
+def _show_text(value: object) -> str:
+    """Return a value as text in which control characters are written out."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(value))
+
+
+def _align(rows: list[list[str]]) -> Iterator[str]:
+    """Return lines of columns that are as wide as they need to be; a cell may have several lines."""
+    cells = [[cell.split("\n") for cell in row] for row in rows]
+    widths = [max(cell_len(line) for cell in column for line in cell) for column in zip(*cells, strict=True)]
+    for row in cells:
+        for parts in zip_longest(*row, fillvalue=""):
+            padded = (part + " " * (w - cell_len(part)) for part, w in zip(parts, widths, strict=True))
+            yield ("  " + "  ".join(padded)).rstrip()
 
 
 def print_choices(choices: Iterable[dict[str, Any]]) -> None:
@@ -56,10 +123,15 @@ def print_assessment(scores: "Sequence[Score]") -> None:
 
 
 def check_json(path: Path | None, *, overwrite: bool, others: Sequence[Path]) -> None:
-    """Refuse a JSON output that cannot be written, exists already, or is one of the other files."""
+    """Refuse a JSON output that cannot be written, exists already, or is one of the other files.
+
+    If it is ``-``, standard output is for JSON only from here on.
+    """
     from nwbrnn.writers.atomic import check_output
 
-    if path is not None and str(path) != "-":
+    if str(path) == "-":
+        console.quiet = True
+    elif path is not None:
         check_output(path, overwrite=overwrite, suffix="", others=others)
 
 
@@ -69,10 +141,19 @@ def write_json(values: dict[str, Any], path: Path | None, *, overwrite: bool) ->
 
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     if str(path) == "-":
-        print(text, end="")
+        print_text(text)
     elif path is not None:
         with replace_whole(path, overwrite=overwrite) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def print_text(text: str) -> None:
+    """Write what was asked for to standard output, whatever else may be printed."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        stop_writing()
 
 
 def _show(value: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console, print_choices
+from nwbrnn.cli.output import check_json, console, print_choices, step, write_json
 
 
 def read(
@@ -32,11 +32,12 @@ def read(
     nan: options.Nan = None,
     follow_links: options.FollowLinks = False,
     config: options.ConfigPath = None,
+    json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Read an NWB file, align it by trial, and write the Dataset to NetCDF or Zarr.
 
-    [dim]nwbrnn read session.nwb -o session.nc[/dim]
+    nwbrnn read session.nwb -o session.nc
     """
     import json
 
@@ -45,14 +46,21 @@ def read(
     from nwbrnn.writers.dataset import check_dataset_output
 
     check_dataset_output(output, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite, others=[Path(file), output])
     given = {
         "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
         "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
         "bin_size": bin_size, "condition": condition, "where": where, "smoothing": smoothing, "emg": emg,
         "stamps": stamps, "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
-    ds = read_nwb(file, options.merge_read(options.load_config(config).read, given))
-    write_dataset(ds, output, overwrite=overwrite)
-    print_choices(json.loads(ds.attrs["choices"]))
+    settings = options.merge_read(options.load_config(config).read, given)
+    with step(f"Reading {file}"):
+        ds = read_nwb(file, settings)
+    with step(f"Writing {output}"):
+        write_dataset(ds, output, overwrite=overwrite)
+    choices = json.loads(ds.attrs["choices"])
+    values = {"output": str(output), "sizes": dict(ds.sizes), "choices": choices}
+    write_json(values, json_path, overwrite=overwrite)
+    print_choices(choices)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
     console.print(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins.", markup=False)

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_table, write_json
+from nwbrnn.cli.output import check_json, console, print_table, step, write_json
 
 if TYPE_CHECKING:
     from nwbrnn.result import FitResult
@@ -27,7 +27,7 @@ def refit(
 ) -> None:
     """Repeat a stored fit from the file that was fitted, with its settings, and compare the two.
 
-    [dim]nwbrnn refit fit.nwb[/dim]
+    nwbrnn refit fit.nwb
     """
     from nwbrnn.job import refit as repeat
     from nwbrnn.readers import find_fit_source, read_fit
@@ -38,13 +38,12 @@ def refit(
     found = source or find_fit_source(file, stored.recorded)
     if output is not None:
         check_fit_output(found, output, overwrite=overwrite)
-    again = repeat(stored, found)
+    with step(f"Repeating the fit of {found}"):
+        again = repeat(stored, found)
     if output is not None:
         write_fit(again, found, output, overwrite=overwrite)
     compared = _compare(stored, again)
     write_json(compared, json_path, overwrite=overwrite)
-    if str(json_path) == "-":
-        return
     rows = [(s["score"], f"{s['stored']:.6f}", f"{s['repeated']:.6f}") for s in compared["scores"]]
     print_table("Held-out trials", ("score", "stored", "repeated"), rows)
     if compared["same_weights"]:

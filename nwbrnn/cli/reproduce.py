@@ -1,11 +1,13 @@
 """``nwbrnn reproduce``: the three claims of the paper."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nwbrnn.cli.output import console, print_table
+from nwbrnn.cli import options
+from nwbrnn.cli.output import check_json, console, print_table, write_json
 from nwbrnn.cli.sweep import Scheduler, show_cells
 
 if TYPE_CHECKING:
@@ -18,15 +20,22 @@ def reproduce(
     ] = Path("reproduction"),
     quick: Annotated[bool, typer.Option("--quick", help="Three circuits instead of ten.")] = False,
     scheduler: Scheduler = None,
+    json_path: options.JsonPath = None,
 ) -> None:
     """Test the three claims of Salatiello & Giese 2020 on simulated circuits.
 
-    [dim]nwbrnn reproduce --quick[/dim]
+    nwbrnn reproduce --quick
     """
     from nwbrnn.reproduce import reproduce as run
 
+    check_json(json_path, overwrite=True, others=[])
     with show_cells() as begin:
-        claims = run(output, quick=quick, scheduler=scheduler, progress=begin)
+        try:
+            claims = run(output, quick=quick, scheduler=scheduler, progress=begin)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"Interrupted: what is finished is in {output}; the same command goes on.\n")
+            raise typer.Exit(130) from None
+    write_json({"claims": [claim.to_dict() for claim in claims]}, json_path, overwrite=True)
     print_claims(claims)
     console.print(f"Wrote {output}: teachers, sweeps, figures and claims.json.", markup=False)
 

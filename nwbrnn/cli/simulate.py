@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console
+from nwbrnn.cli.output import console, step
 from nwbrnn.config import parse_settings
 from nwbrnn.errors import ConfigError
 
@@ -29,7 +29,7 @@ def simulate(
 ) -> None:
     """Simulate a stability-optimised circuit that reaches, and write it as an ordinary NWB file.
 
-    [dim]nwbrnn simulate -o teacher.nwb --neurons 200 --directions 8 --trials 5[/dim]
+    nwbrnn simulate -o teacher.nwb --neurons 200 --directions 8 --trials 5
     """
     from nwbrnn.readers import read_circuit
     from nwbrnn.teacher import Circuit, TeacherConfig, simulate_teacher
@@ -49,8 +49,10 @@ def simulate(
             raise ConfigError(f"--neurons: the circuit of {repeat} has {len(weights)} neurons; leave it out")
         circuit, given = Circuit(weights), stored | given
     config = parse_settings(TeacherConfig, given, source="command line")
-    ds = simulate_teacher(config, circuit=circuit)
-    write_teacher(ds, output, overwrite=overwrite)
+    with step("Simulating"):
+        ds = simulate_teacher(config, circuit=circuit)
+    with step(f"Writing {output}"):
+        write_teacher(ds, output, overwrite=overwrite)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
     console.print(
         f"Wrote {output}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s.", markup=False

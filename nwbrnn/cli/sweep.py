@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console, print_table
+from nwbrnn.cli.output import check_json, console, print_table, shows_progress, stderr, write_json
 from nwbrnn.config import FitConfig, SweepConfig, parse_settings
 
 if TYPE_CHECKING:
@@ -64,12 +64,13 @@ def sweep(
     resamples: Annotated[int | None, typer.Option(help="Resampled test sets for intervals.")] = None,
     scheduler: Scheduler = None,
     config: options.ConfigPath = None,
+    json_path: options.JsonPath = None,
 ) -> None:
     """Fit and evaluate every combination of files, sampled neurons, held-out conditions, settings and seeds.
 
     Finished cells are not repeated. Tables and figures are written at the end.
 
-    [dim]nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,10,50 --seeds 5 --held-out condition[/dim]
+    nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,5,20,100% --seeds 5
     """
     from nwbrnn.sweep import run_sweep, write_results
 
@@ -84,6 +85,7 @@ def sweep(
     )
     fixed = options.parse_values(settings or [], "--set")
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | fixed, source="command line")
+    check_json(json_path, overwrite=True, others=[Path(file) for file in files])
     with show_cells() as begin:
         try:
             table = run_sweep(
@@ -98,15 +100,20 @@ def sweep(
             sys.stderr.write(f"Interrupted: finished cells are in {output}; the same command goes on.\n")
             raise typer.Exit(130) from None
     statistics = write_results(table, output)
+    failed = list_failures(table)
+    rows = statistics.astype(object).where(statistics.notna(), None).to_dict(orient="records")
+    write_json({"statistics": rows, "failed": failed}, json_path, overwrite=True)
     print_statistics(statistics)
-    n_failed = print_failures(table)
+    print_failures(failed)
     console.print(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.", markup=False)
-    if n_failed:
+    if failed:
         raise typer.Exit(1)
 
 
 def print_statistics(statistics: "pd.DataFrame") -> None:
     """Print the main scores of each setting and their difference to the baseline."""
+    if statistics.empty:
+        return  # no cell is done
     names = [n for n in ("source", "sampled") if n in statistics]
     own = [str(n) for n in statistics.columns[: list(statistics.columns).index("score")] if n not in names]
     rows = []
@@ -132,23 +139,28 @@ def _describe_difference(row: "pd.Series[Any]") -> str:
     return f"{difference:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if low <= high else "")
 
 
-def print_failures(table: "xr.Dataset") -> int:
-    """Print the cells that failed, and return how many there are."""
+def list_failures(table: "xr.Dataset") -> list[dict[str, str]]:
+    """Return the cells that failed, and why."""
     failed = table.isel(cell=table["status"].values != "done")
-    rows = list(zip(failed["cell"].values, failed["error"].values, strict=True))
-    if rows:
-        print_table("Cells that failed; the same command tries them again", ("cell", "why"), rows)
-    return len(rows)
+    pairs = zip(failed["cell"].values, failed["error"].values, strict=True)
+    return [{"cell": str(cell), "error": str(error)} for cell, error in pairs]
+
+
+def print_failures(failed: list[dict[str, str]]) -> None:
+    """Print the cells that failed."""
+    if failed:
+        title = "Cells that failed; the same command tries them again"
+        print_table(title, ("cell", "why"), [tuple(one.values()) for one in failed])
 
 
 @contextmanager
 def show_cells() -> Iterator[Callable[[str], Callable[[int, int, int], None] | None]]:
     """Provide what begins a bar with finished and failed cells: on a terminal, nothing elsewhere."""
-    if not console.is_terminal:
+    if not shows_progress():
         yield lambda _: None
         return
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
+    with Progress(TextColumn("{task.description}"), *columns, console=stderr) as progress:
 
         def begin(name: str) -> Callable[[int, int, int], None]:
             task = progress.add_task(name, total=None)
@@ -164,9 +176,9 @@ def show_cells() -> Iterator[Callable[[str], Callable[[int, int, int], None] | N
 
 def _split_values(given: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Return the values of each setting; text with commas is a list."""
-    import yaml
-
     return {
-        name: tuple(yaml.safe_load(part) for part in value.split(",")) if isinstance(value, str) else (value,)
+        name: tuple(options.parse_value(part, "--vary") for part in value.split(","))
+        if isinstance(value, str)
+        else (value,)
         for name, value in given.items()
     }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.subspaces import compute_canonical_correlations
+from nwbrnn.notebook import format_number, format_table
 from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]
@@ -33,6 +34,11 @@ class Score:
     chance: float = math.nan
     low: float = math.nan
     high: float = math.nan
+
+    def __str__(self) -> str:
+        """Return the value beside its ceiling."""
+        ceiling = f" (ceiling {self.ceiling:.3f})" if math.isfinite(self.ceiling) else ""
+        return f"{format_number(self.value)}{ceiling}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and text, NaN as ``None``, for JSON."""
@@ -75,6 +81,21 @@ class Scores:
         raise LookupError(
             f"no score {name!r} on {level}; there are {[(s.name, s.level) for s in self.summary]}"
         )
+
+    def __repr__(self) -> str:
+        """Return the scores on condition averages beside their ceilings."""
+        sizes = f"{len(self.output_r2)} outputs, {len(self.unit_r2)} units"
+        lines = [f"\n  {s.name:<25} {s}" for s in self.summary if s.level == LEVELS[0]]
+        return f"Scores on test trials ({sizes}), {LEVELS[0]}:" + "".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, list[str]] = {}
+        for level in LEVELS:
+            for score in (s for s in self.summary if s.level == level):
+                pair = [format_number(score.value), format_number(score.ceiling)]
+                rows.setdefault(score.name, [score.name]).extend(pair)
+        columns = ["score on test trials", *(c for level in LEVELS for c in (level, "ceiling"))]
+        return format_table(columns, rows.values())
 
     def to_dict(self, recorded: xr.Dataset) -> dict[str, Any]:
         """Return everything as plain numbers and text, NaN as ``None``, for JSON."""

@@ -97,6 +97,16 @@ class RateRNN(nn.Module):
             weights = weights * _rescale(weights, config.gain)
         self.full_weights = nn.Parameter(weights.to(dtype))
 
+    def __repr__(self) -> str:
+        """Return what goes in and out, and how large it is."""
+        n_hidden, n_inputs = self.input_weights.shape
+        tau = "learned time constants" if self.log_tau is not None else f"tau {self.config.tau:g} s"
+        n_parameters = sum(parameter.numel() for parameter in self.parameters())
+        return (
+            f"RateRNN({n_inputs} inputs -> {n_hidden} {self.config.nonlinearity} units -> "
+            f"{len(self.output_bias)} outputs, {tau}, {n_parameters:,} parameters)"
+        )
+
     @property
     def recurrent_weights(self) -> Tensor:
         """W, shape (n_hidden, n_hidden); columns are presynaptic."""

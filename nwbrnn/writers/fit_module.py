@@ -25,8 +25,9 @@ from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, name_scratch
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
+from nwbrnn.session_time import lay_out
 from nwbrnn.writers.coordinates import Described, describe_dataset
-from nwbrnn.writers.session_time import create_series, lay_out
+from nwbrnn.writers.session_time import create_series
 from nwbrnn.writers.tables import compress, create_table, link_rows
 
 Column = tuple[Any, str]

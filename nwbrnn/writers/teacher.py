@@ -13,8 +13,9 @@ from pynwb.file import Subject
 
 from nwbrnn.errors import ExportError
 from nwbrnn.schema import TRIAL, validate
+from nwbrnn.session_time import Layer, lay_out
 from nwbrnn.writers.nwb_file import write_nwbfile
-from nwbrnn.writers.session_time import Layer, create_series, lay_out
+from nwbrnn.writers.session_time import create_series
 from nwbrnn.writers.tables import compress, create_table
 
 CONFIG_NAME = "teacher_config"

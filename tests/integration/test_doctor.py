@@ -550,7 +550,7 @@ def test_command_shows_notes_of_several_series_in_one_row(make_recording, run_cl
     assert finished.code == 0
     assert finished.out.count("stamps_in_bins") == 1
     for muscle in ("ECR", "FCR", "FCU"):
-        assert f"acquisition/preprocessed_emg/{muscle} " in finished.out
+        assert f"acquisition/preprocessed_emg/{muscle}" in finished.out.split()
 
 
 def test_command_refuses_what_cannot_be_read(run_cli, tmp_path):

@@ -8,6 +8,8 @@ import yaml
 
 import nwbrnn
 from nwbrnn.config import JobConfig, parse_settings
+from nwbrnn.config_file import read_config
+from nwbrnn.errors import ConfigError
 from nwbrnn.teacher import Circuit, TeacherConfig, simulate_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -59,12 +61,23 @@ def test_example_can_be_repeated():
     assert (again["condition"].values == stored["condition"].values).all()
 
 
+def test_faults_shown_in_the_document_of_the_command_line_are_those_that_are_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("fit.yaml").write_text("read:\n  bin_size: -1\nfit:\n  hiden: 20\n  tau: slow\n")
+    with pytest.raises(ConfigError) as caught:
+        read_config(Path("fit.yaml"))
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    shown = text.split("    Error: ")[1].split("\n\n")[0].replace("\n    ", "\n")
+    assert shown == str(caught.value)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "README.md",
         "reading.md",
         "architecture.md",
+        "cli.md",
         "evaluation.md",
         "sweeps.md",
         "nwb_export.md",

@@ -50,8 +50,13 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     assert about["fit"]["tau"] == 0.08
     assert about["grid"]["held_out"] == "between"
     start = time.monotonic()
-    again = run_cli(*command)
+    again = run_cli(*command, "--json", "-")
     assert (again.code, again.err) == (0, "")
+    told = json.loads(again.out)
+    assert told["failed"] == []
+    means = [np.nan if row["mean"] is None else row["mean"] for row in told["statistics"]]
+    np.testing.assert_allclose(means, statistics["mean"], rtol=1e-12)
+    assert [row["score"] for row in told["statistics"]] == statistics["score"].tolist()
     assert list_cells(out) == before
     assert time.monotonic() - start < 60
     more = run_cli(
@@ -70,6 +75,16 @@ def test_failed_cells_are_recorded_and_the_rest_goes_on(recording, run_cli, tmp_
     assert "expected at most 12, the number of units, but got 99" in " ".join(finished.out.split())
     assert len(list_cells(out)) == 2
     assert len(list((out / "cells").glob("*.error.json"))) == 1
+
+
+def test_a_sweep_of_which_everything_failed_says_so(recording, run_cli, tmp_path):
+    finished = run_cli(
+        "sweep", recording.path, "-o", tmp_path / "sweep", "--sampled", "99", *SMALL, "--json", "-"
+    )
+    assert (finished.code, finished.err) == (1, "")
+    told = json.loads(finished.out)
+    assert told["statistics"] == []
+    assert all("expected at most 12" in one["error"] for one in told["failed"])
 
 
 @pytest.mark.parametrize(

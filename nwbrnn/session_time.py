@@ -1,0 +1,143 @@
+"""Trial-aligned arrays over session time: trials in layers that do not overlap; pynapple objects of them."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.errors import ExportError
+from nwbrnn.schema import HIDDEN_UNIT, INPUT, OUTPUT, TRIAL, UNIT
+
+_DIMENSIONS = {"outputs": OUTPUT, "inputs": INPUT, "rates": UNIT, "spike_counts": UNIT}
+_TOUCHING = 1e-6  # [s]: pynapple wants at least this between two intervals
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Trials that do not overlap in session time, in the order of their start.
+
+    Attributes
+    ----------
+    rows
+        Row of each trial in the Dataset, shape (n_trials,).
+    starts, counts
+        Where the samples of each trial are in the layer's series, shape (n_trials,).
+    time
+        Bin centres in session time, ascending, shape (n_samples,) [s].
+    """
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    time: NDArray[np.float64]
+    _mask: NDArray[np.bool_]
+
+    def flatten(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the recorded bins of a (n_trials, n_time, ...) array of the whole Dataset, in order."""
+        return np.asarray(values[self.rows][self._mask])
+
+
+def lay_out(ds: xr.Dataset) -> list[Layer]:
+    """Distribute trials over as few layers as needed so that none overlap within one; usually one."""
+    bin_size = ds.attrs["bin_size"]
+    mask = ds["mask"].values
+    centres = ds["align_time"].values[:, np.newaxis] + ds["time"].values
+    first = np.array([c[m][0] for c, m in zip(centres, mask, strict=True)])
+    last = np.array([c[m][-1] for c, m in zip(centres, mask, strict=True)])
+    layers: list[list[int]] = []
+    for row in np.argsort(first, kind="stable"):
+        free = (layer for layer in layers if first[row] > last[layer[-1]] + bin_size / 2)
+        target = next(free, None)
+        if target is None:
+            target = []
+            layers.append(target)
+        target.append(int(row))
+    return [_create_layer(np.array(rows), centres, mask) for rows in layers]
+
+
+def _create_layer(rows: NDArray[np.int64], centres: NDArray[np.float64], mask: NDArray[np.bool_]) -> Layer:
+    counts = mask[rows].sum(axis=1)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return Layer(rows, starts, counts, centres[rows][mask[rows]], mask[rows])
+
+
+def to_pynapple(ds: xr.Dataset, predicted: xr.Dataset | None = None) -> dict[str, Any]:
+    """Return a Dataset as pynapple objects over session time; they share nothing with it.
+
+    Parameters
+    ----------
+    ds
+        Any valid Dataset.
+    predicted
+        What a student predicts for the same trials, as in :attr:`nwbrnn.FitResult.predicted`.
+
+    Returns
+    -------
+    dict
+        ``trials``, an IntervalSet with the labels of the trials (``trial_split`` for the split), and as
+        TsdFrames ``outputs`` (in their recorded unit), ``inputs``, ``rates`` [Hz] and ``spike_counts``, as
+        far as there are; with ``predicted`` also ``predicted_outputs``, ``predicted_rates`` and ``hidden``.
+        Times are bin centres; bins that were not recorded are absent. Outputs that a lag had moved are back
+        at their times. Trials that overlap others are in ``trials_2``, ``outputs_2`` and so on.
+
+    Raises
+    ------
+    ExportError
+        If pynapple is not installed.
+    """
+    try:
+        import pynapple
+    except ImportError as error:
+        raise ExportError("to_pynapple needs the package pynapple; pip install 'nwbrnn[pynapple]'") from error
+    frames = {name: (ds[name], dim) for name, dim in _DIMENSIONS.items() if name in ds}
+    if predicted is not None:
+        names = [name for name in ("outputs", "rates") if name in predicted]
+        frames |= {f"predicted_{name}": (predicted[name], _DIMENSIONS[name]) for name in names}
+        frames["hidden"] = (predicted["hidden"], HIDDEN_UNIT)
+    lag = float(ds.attrs.get("neural_lag", 0.0))
+    found: dict[str, Any] = {}
+    for number, layer in enumerate(lay_out(ds)):
+        suffix = f"_{number + 1}" if number else ""
+        start, stop = _bound_trials(layer, ds.attrs["bin_size"])
+        trials = pynapple.IntervalSet(start, stop)
+        trials.set_info(**_list_labels(ds.isel(trial=layer.rows), TRIAL, taken=dir(trials)))
+        found[f"trials{suffix}"] = trials
+        for name, (variable, dim) in frames.items():
+            scale = ds["output_scale"].values if dim == OUTPUT and "output_scale" in ds.coords else 1
+            shift = lag if dim == OUTPUT else 0.0
+            frame = pynapple.TsdFrame(
+                t=layer.time + shift,
+                d=layer.flatten(variable.values) * scale,
+                columns=variable[dim].values.tolist(),
+                time_support=pynapple.IntervalSet(start + shift, stop + shift),
+            )
+            taken = [*dir(frame), *map(str, frame.columns)]
+            frame.set_info(**_list_labels(variable, dim, taken=taken))
+            found[f"{name}{suffix}"] = frame
+    return found
+
+
+def _bound_trials(layer: Layer, bin_size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return start and stop of the trials of a layer, which do not touch."""
+    first = layer.time[layer.starts]
+    last = layer.time[layer.starts + layer.counts - 1]
+    start, stop = first - bin_size / 2, last + bin_size / 2
+    stop[:-1] = np.minimum(stop[:-1], start[1:] - _TOUCHING)
+    return start, stop
+
+
+def _list_labels(
+    of: xr.Dataset | xr.DataArray, dim: str, *, taken: Collection[str]
+) -> dict[str, NDArray[Any]]:
+    """Return the labels along a dimension, under names that pynapple can use."""
+    labels = {}
+    for name, coord in of.coords.items():
+        if coord.dims == (dim,):
+            plain = re.sub(r"\W", "_", str(name))
+            values = coord.values.astype("U") if coord.dtype.kind in "OT" else coord.values
+            labels[f"{dim}_{plain}" if plain in taken else plain] = values
+    return labels

@@ -1,0 +1,146 @@
+"""``fit.yaml``: what is wrong with it is said with its line; ``nwbrnn config`` writes one that is right."""
+
+import re
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from nwbrnn.config import JobConfig
+from nwbrnn.config_file import format_config, read_config
+from nwbrnn.errors import ConfigError
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that reads a text as a file, and one that returns what is wrong, by line."""
+    path = tmp_path / "fit.yaml"
+
+    def get_faults(text):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError) as caught:
+            read_config(path)
+        lines = str(caught.value).split("\n")
+        assert all(line.startswith(f"{path}:") for line in lines)
+        pairs = [line.removeprefix(f"{path}:").split(": ", 1) for line in lines]
+        return [(int(number), message) for number, message in pairs]
+
+    return get_faults
+
+
+FAULTS = {
+    # text: line, what the message holds
+    "read:\n  bin_size: -1\n": (2, "read.bin_size: expected a value greater than 0, but got -1"),
+    "\n\nfit:\n\n  # more\n  hiden: 20\n": (6, "fit.hiden: unknown setting; did you mean hidden?"),
+    "read:\n  tau: 3\n": (2, "read.tau: unknown setting; it belongs to the section fit"),
+    "fit:\n  hidden: many\n": (2, "fit.hidden: expected a whole number, but got 'many' (default 200)"),
+    "fit: {epochs: 5,\n  seeds: 2.5}\n": (2, "fit.seeds: expected a whole number, but got 2.5"),
+    "fit:\n  sampled: 2.5\n": (2, "fit.sampled: expected a whole number of 0 or more, or a fraction below 1"),
+    "fit:\n  dynamics_weight: high\n": (2, "fit.dynamics_weight: expected a number or 'cv', but got 'high'"),
+    "fit:\n  nonlinearity: relu\n": (2, "expected 'tanh', 'softplus' or 'soc', but got 'relu'"),
+    "fit:\n  tau: yes\n": (2, "fit.tau: expected no true or false, but got True (default 0.1)"),
+    "fit:\n  average: perhaps\n": (2, "fit.average: expected true or false, but got 'perhaps'"),
+    "read:\n  window: [1, x]\n": (2, "read.window.1: expected a number, but got 'x'"),
+    "read:\n  channels:\n    - FCR\n    - 3\n": (4, "read.channels.1: expected text, but got 3"),
+    "read:\n  map:\n    emg: a\n    muscle: b\n": (4, "read.map.muscle: expected 'emg', 'force'"),
+    "fit:\n  output_importance:\n    FCR: 1\n    FCU: much\n": (4, "FCU: expected a number, but got 'much'"),
+    "fit:\n  rank: 9\n  hidden: 5\n": (2, "fit.rank: expected at most hidden, 5, but got 9"),
+    "fit:\n  tau: 1\n  tau: 2\n": (3, "fit.tau: expected once, but it is also on line 2"),
+    "fit:\n  tau: 1\nread: {}\nfit: {}\n": (4, "fit: expected once, but it is also on line 1"),
+    "read:\n  window: [2, 1]\n": (2, "read.window: expected start < stop"),
+    "read: {}\ntraining: {}\n": (2, "training: unknown setting; there are read, fit"),
+    "- fit\n": (1, "expected settings by name; there are read, fit"),
+    "fit:\n  - tau\n": (1, "fit: expected settings by name; `nwbrnn config` shows them all"),
+    "fit:\n\ttau: 1\n": (2, r"expected YAML, but while scanning"),
+    "fit:\n  tau: [1, 2\n": (3, "expected YAML"),
+    "fit:\n  tau: !!python/object:os.system {}\n": (
+        2,
+        "expected YAML, but could not determine a constructor",
+    ),
+    "fit: {}\n---\nfit: {}\n": (2, "expected a single document"),
+}
+
+
+@pytest.mark.parametrize("text", FAULTS)
+def test_fault_is_said_with_its_line(text, read):
+    line, words = FAULTS[text]
+    ((number, message),) = read(text)
+    assert number == line
+    assert words in message
+
+
+def test_all_faults_are_said_at_once_in_the_order_of_lines(read):
+    text = "fit:\n  hiden: 1\n  tau: 0\n  gain: 1\n  gain: 2\nread:\n  sectors: 1\n  emg: x\n"
+    faults = read(text)
+    assert [number for number, _ in faults] == [2, 3, 5, 7, 8]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"fit:\n  tau: 2020-13-45\n", b"[" * 3000])
+def test_what_cannot_be_read_at_all_is_refused(content, tmp_path):
+    path = tmp_path / "fit.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"fit\.yaml.*: expected (a readable )?YAML"):
+        read_config(path)
+
+
+def test_aliases_do_not_take_for_ever(tmp_path):
+    lines = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
+    path = tmp_path / "fit.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="a39: unknown setting"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "read:\nfit:\n", "fit: {}\n", "\ufefffit: {}\n"])
+def test_nothing_is_the_defaults(text, tmp_path):
+    path = tmp_path / "fit.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert read_config(path) == JobConfig()
+
+
+def list_settings():
+    for section, field in JobConfig.model_fields.items():
+        assert issubclass(field.annotation, BaseModel)
+        for name, setting in field.annotation.model_fields.items():
+            yield section, name, setting
+
+
+def test_written_configuration_has_every_setting_its_default_and_its_meaning(run_cli, tmp_path):
+    finished = run_cli("--quiet", "config")
+    assert (finished.code, finished.err) == (0, "")
+    path = tmp_path / "fit.yaml"
+    path.write_text(finished.out)
+    assert read_config(path) == JobConfig()
+    values = yaml.safe_load(finished.out)
+    comments = " ".join(
+        re.sub(r"^ *#", "", line).strip() for line in finished.out.splitlines() if "#" in line
+    )
+    n_settings = 0
+    for section, name, setting in list_settings():
+        n_settings += 1
+        default = setting.default
+        assert values[section][name] == (list(default) if isinstance(default, tuple) else default), name
+        assert setting.description in comments, name
+    assert n_settings > 50
+    assert max(map(len, finished.out.splitlines())) <= 100
+
+
+def test_ranges_and_words_are_in_the_comments():
+    text = format_config()
+    assert "# integration steps in each bin; at least 1 and at most 100\n  substeps: 1\n" in text
+    assert "# what to do about NaN in the data; raise, mask\n  nan: raise\n" in text
+
+
+def test_wrong_values_on_the_command_line_name_setting_and_default(run_cli, tmp_path):
+    for option, value, words in [
+        ("--set", "tau=-1", "command line: tau: expected a value greater than 0, but got -1 (default 0.1)"),
+        ("--set", "taw=1", "command line: taw: unknown setting; did you mean tau?"),
+        ("--set", "tau=2020-13-45", "--set: expected a value as in YAML, but got '2020-13-45'"),
+        ("--method", "magic", "method: expected 'auto', 'gradient' or 'least_squares', but got 'magic'"),
+    ]:
+        finished = run_cli("fit", "x.nwb", "-o", tmp_path / "fit.nwb", option, value)
+        assert finished.code == 2
+        assert words in finished.err
+    finished = run_cli("sweep", "x.nwb", "-o", tmp_path / "sweep", "--vary", "tau=1,[")
+    assert finished.code == 2
+    assert "--vary: expected a value as in YAML, but got '['" in finished.err
