@@ -5,7 +5,6 @@ from nwbrnn.report.figures import (
     plot_rotations,
     plot_scores,
     plot_traces,
-    save_figure,
 )
 
-__all__ = ["plot_differences", "plot_rotations", "plot_scores", "plot_traces", "save_figure"]
+__all__ = ["plot_differences", "plot_rotations", "plot_scores", "plot_traces"]
