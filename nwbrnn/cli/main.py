@@ -10,6 +10,7 @@ from nwbrnn.cli.evaluate import evaluate
 from nwbrnn.cli.fit import fit
 from nwbrnn.cli.inspect import inspect
 from nwbrnn.cli.read import read
+from nwbrnn.cli.report import report
 from nwbrnn.cli.reproduce import reproduce
 from nwbrnn.cli.simulate import simulate
 from nwbrnn.cli.sweep import sweep
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (fit, sweep, reproduce, inspect, read, doctor, evaluate, simulate, convert):
+for command in (fit, sweep, reproduce, inspect, read, doctor, evaluate, report, simulate, convert):
     app.command()(command)
 
 
