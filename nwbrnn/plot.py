@@ -36,8 +36,8 @@ __all__ = [
 
 Array = NDArray[np.floating]
 
-# Okabe & Ito 2008, distinguishable with every kind of colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe & Ito 2008, distinguishable with every kind of colour vision; grey for their pale yellow
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 GREY = "#888888"
 # text stays text in SVG, and TrueType in PDF, so that journals can edit it; the same file every time
 VECTOR: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "nwbrnn"}
@@ -136,7 +136,7 @@ def trajectories(
     result
         A fit.
     conditions
-        At most seven, evenly spread, if not given.
+        At most eight, evenly spread, if not given.
     ax
         Where to draw; by default on a new figure.
 
@@ -150,6 +150,7 @@ def trajectories(
     mask = truth["mask"].values
     normal = [_normalise(ds["rates"].values, truth) for ds in (truth, student)]
     axes, mean = compute_principal_components(normal[0][mask], 2)
+    axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # one neuron has one dimension
     total = normal[0][mask].var(axis=0).sum()
     paths = [(values - mean) @ axes for values in normal]
     rows = _find_rows(truth, conditions, at_most=len(COLOURS))
@@ -236,7 +237,7 @@ def learning_curve(result: FitResult, *, terms: Sequence[str] | None = None, ax:
     if lowest > 0:  # the error of spikes can be negative
         ax.set_yscale("log")
     ax.set_xlabel("pass of least squares or epoch", fontsize=9)
-    ax.set_ylabel("error [1] (1: predicting the mean)", fontsize=9)
+    ax.set_ylabel("error relative to the mean [1]", fontsize=9)
     _place_legend(ax)
     return ax
 

@@ -19,6 +19,7 @@ from nwbrnn.plot import (
     get_output_units,
     list_settings,
     sampling_curve,
+    sort_conditions,
     spread,
 )
 from nwbrnn.preprocessing import average_conditions, average_tests
@@ -121,10 +122,11 @@ def plot_rotations(recorded: xr.Dataset, predicted: xr.Dataset) -> Figure:
     normal = (averages[0]["rates"].values - recorded["rate_offset"].values) / recorded["rate_scale"].values
     moving = (recorded["time"].values > 0) & averages[0]["mask"].values.all(axis=0)
     figure, axes = _create_grid(2, width=3.6, height=3.6)
+    order = sort_conditions(averages[0]["condition"].values)  # the colours of plot.trajectories
     pairs = (("recorded", normal), ("student", averages[1]["hidden"].values))
     for ax, (name, activity) in zip(axes.ravel(), pairs, strict=True):
         found = compute_rotations(activity[:, moving], bin_size=recorded.attrs["bin_size"])
-        for i, path in enumerate(found.projections):
+        for i, path in enumerate(found.projections[order]):
             if path.shape[1] == 2:
                 colour = COLOURS[i % len(COLOURS)]
                 ax.plot(*path.T, lw=1, color=colour)

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn import plot
-from nwbrnn.config import FitConfig
+from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.evaluation import Score, assess, compute_skill
 from nwbrnn.evaluation.scores import stack_samples
 from nwbrnn.preprocessing import average_conditions, average_tests, compute_standard_errors
@@ -24,8 +24,12 @@ from nwbrnn.result import FitResult
 Array = NDArray[np.floating]
 
 MAX_NUMBERS = 250_000  # of the neurons' courses on a page, about 1.5 MB; more neurons are thinned out
-SHOWN = ("output R2", "sampled neurons R2", "unsampled neurons R2")  # in the verdict already
 
+ROTATIONS = {
+    "R², pure rotation": "rotation R2",
+    "R², any linear dynamics": "rotation R2 of any linear dynamics",
+    "frequency of the fastest plane [Hz]": "rotation frequency",
+}
 MEANINGS = {
     "output VAF": "like R², but an offset is forgiven",
     "output skill": "like R², relative to the variance over all conditions",
@@ -37,12 +41,6 @@ MEANINGS = {
     "Procrustes angle": "what is left after the best rotation and scaling [degrees]; 0: the same shape",
     "linear CKA": "similarity of the geometry; 1: the same but for rotation and scale",
     "dynamical distance": "between linear models of the two dynamics; 0: the same",
-    "rotation R2, recorded": "part of the recorded change that pure rotation explains",
-    "rotation R2, student": "the same of the student",
-    "rotation R2 of any linear dynamics, recorded": "the limit of the two above: any linear dynamics",
-    "rotation R2 of any linear dynamics, student": "the same of the student",
-    "rotation frequency, recorded": "of the fastest plane [Hz]",
-    "rotation frequency, student": "the same of the student",
 }
 
 
@@ -88,6 +86,7 @@ def describe_fit(
     recorded = result.recorded
     attrs = recorded.attrs
     judgements = judge(result, assessment)
+    by_name = {score.name: score for score in assessment}
     return {
         "title": str(attrs.get("source_file", "A fit")),
         "subtitle": str(attrs.get("session_description", "")),
@@ -101,9 +100,13 @@ def describe_fit(
         "cautions": list_cautions(result, judgements),
         "outputs": _list_outputs(result),
         "scores": [
-            (score, MEANINGS.get(score.name, ""))
+            (score, MEANINGS[score.name])
             for score in assessment
-            if score.name not in SHOWN and math.isfinite(score.value)
+            if score.name in MEANINGS and math.isfinite(score.value)
+        ],
+        "rotations": [
+            (label, by_name[f"{name}, recorded"], by_name[f"{name}, student"])
+            for label, name in ROTATIONS.items()
         ],
         "conditions": _score_conditions(result),
         "runs": result.runs,
@@ -217,7 +220,7 @@ def _draw(result: FitResult) -> dict[str, Any]:
     drawn = {}
     for name, draw, size in (
         ("trajectories", plot.trajectories, (5.0, 3.4)),
-        ("learning", plot.learning_curve, (6.4, 2.6)),
+        ("learning", plot.learning_curve, (5.6, 2.6)),
         ("spectrum", plot.spectrum, (3.4, 2.8)),
     ):
         figure = create_figure(figsize=size)
@@ -260,8 +263,18 @@ def _list_provenance(result: FitResult, about: Mapping[str, str]) -> list[tuple[
         "its NWB identifier": "source_identifier",
         "its object id": "source_object_id",
         "session start": "session_start_time",
-        "read with": "read_config",
     }
     rows = [(label, str(attrs[name])) for label, name in named.items() if name in attrs]
+    rows.append(("read with", _describe_reading(attrs)))
     rows += [("seed", str(result.best.seed)), ("ended", result.best.ended)]
     return [*rows, *about.items(), ("this page", f"nwbrnn {version('nwbrnn')}")]
+
+
+def _describe_reading(attrs: Mapping[Any, Any]) -> str:
+    """Return the settings of reading that were given."""
+    defaults = ReadConfig().model_dump(mode="json")
+    given = json.loads(attrs.get("read_config", "{}"))
+    named = [
+        f"{name} {json.dumps(v, ensure_ascii=False)}" for name, v in given.items() if v != defaults.get(name)
+    ]
+    return ", ".join(named) or "all settings by default"

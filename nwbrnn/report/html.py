@@ -160,7 +160,7 @@ def show_number(value: float | None, digits: int = 2) -> str:
 
 def place(value: float) -> str:
     """Return where a number from 0 to 1 lies on a bar, for a style sheet."""
-    return f"{100 * min(max(value, 0.0), 1.0):.1f}%"
+    return f"{100 * min(max(value, 0.0), 1.0):.1f}%" if math.isfinite(value) else "0%"
 
 
 create_figure = functools.partial(Figure, layout="constrained")

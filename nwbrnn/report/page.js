@@ -19,9 +19,11 @@
   function findTicks(low, high, count) {
     const rough = (high - low) / count;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((k) => k * power).find((s) => s >= rough);
-    const ticks = [];
-    for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1) ticks.push(k * step);
+    const steps = [10, 5, 2, 1, 0.5, 0.2].map((k) => k * power);
+    const countOf = (step) => Math.floor(high / step + 1e-9) - Math.ceil(low / step - 1e-9) + 1;
+    const step = steps.find((s) => (s <= 2 * rough && countOf(s) >= 2)) ?? steps[steps.length - 1];
+    const first = Math.ceil(low / step - 1e-9);
+    const ticks = Array.from({ length: countOf(step) }, (_, k) => (first + k) * step);
     return { ticks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
   }
 
