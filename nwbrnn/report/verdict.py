@@ -11,7 +11,7 @@ STRAYS = 2.0  # outputs that grow to this many times their range are worth a war
 
 # Shares of the ceiling and what they are called; ours
 GRADES = ((0.95, "as well as the noise of the trials allows"), (0.8, "well"), (0.5, "in part"))
-WEAK, CHANCE = "weakly", "no better than chance"
+PERFECT, WEAK, CHANCE = "almost perfectly", "weakly", "no better than chance"
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ def grade(score: Score) -> str | None:
     lowest = score.low if math.isfinite(score.low) else score.value
     if lowest <= floor:
         return CHANCE
-    ceiling = score.ceiling if math.isfinite(score.ceiling) and score.ceiling > 0 else 1.0
-    words = (word for share, word in GRADES if score.value >= share * ceiling)
-    return next(words, WEAK)
+    known = math.isfinite(score.ceiling) and score.ceiling > 0
+    ceiling = score.ceiling if known else 1.0
+    word = next((word for share, word in GRADES if score.value >= share * ceiling), WEAK)
+    return word if known or word != GRADES[0][1] else PERFECT
 
 
 def list_cautions(result: FitResult, judgements: Sequence[Judgement]) -> list[str]:
@@ -81,12 +82,12 @@ def list_cautions(result: FitResult, judgements: Sequence[Judgement]) -> list[st
         cautions.append(f"The test is on conditions that were held out altogether: {held}.")
         if config.held_out == "outputs":
             cautions[-1] = f"The test is on outputs of conditions of which only neurons were seen: {held}."
-    if any(math.isnan(one.score.ceiling) for one in judgements if one.grade is not None):
+    judged = [one.score for one in judgements if one.grade is not None]
+    if any(math.isnan(score.ceiling) for score in judged):
         cautions.append(
-            "Where no ceiling is shown, there are too few test trials of a condition to know one."
+            "With one test trial of each condition there is neither ceiling nor interval: the words compare "
+            "with 1, which noise may keep any student from."
         )
-    if any(math.isnan(one.score.low) for one in judgements if one.grade is not None):
-        cautions.append("With one test trial of each condition there are no intervals.")
     if best.ended == "interrupted":
         cautions.append("The fit was interrupted: this is the best student until then.")
     if best.free_run > STRAYS:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ HOSTILE = (
     "</script><img src=x onerror=\"document.title='hacked'\">$\\frac{1}{0}$",
 )
 WIDTHS = (1280, 390)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,7 @@ def test_the_verdict_gives_the_scores(stored, text):
         (0.60, 0.95, 0.65, 0.55, CHANCE),
         (-3.0, 0.95, -9.0, -3.1, CHANCE),
         (0.60, np.nan, np.nan, np.nan, "in part"),
+        (0.97, np.nan, np.nan, np.nan, "almost perfectly"),
         (np.nan, 0.95, 0.0, np.nan, None),
     ],
 )
@@ -222,7 +225,9 @@ def sweep(recording, tmp_path_factory):
 
 
 def test_a_sweep_becomes_a_page(sweep, run_cli, tmp_path):
-    folder, statistics = sweep
+    made, statistics = sweep
+    folder = tmp_path / "sweep"
+    shutil.copytree(made, folder)
     out = tmp_path / "sweep.html"
     finished = run_cli("report", folder, "-o", out)
     assert (finished.code, finished.err) == (0, "")
@@ -234,11 +239,28 @@ def test_a_sweep_becomes_a_page(sweep, run_cli, tmp_path):
     assert text.count("<svg") >= 3
     assert HOSTILE[0] not in text
     assert "http://" not in text.replace(find_script(text), "")
-    (folder / "table.nc").rename(folder / "away.nc")
+    (folder / "table.nc").unlink()
     finished = run_cli("report", folder, "-o", out, "--overwrite")
     assert finished.code == 2
     assert "expected the table of a sweep" in finished.err
     assert out.read_text(encoding="utf-8") == text
+
+
+def test_the_examples_of_the_page_on_reports_run(stored, sweep, tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    (tmp_path / "fit.nwb").symlink_to(stored[1])
+    (tmp_path / "sweep").symlink_to(sweep[0])
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    plt.close("all")
+    assert len(names["figure"].axes) == 4
+    assert (tmp_path / "outputs.pdf").read_bytes().startswith(b"%PDF")
+    assert "normalised rates, PC 1" in (tmp_path / "fit.svg").read_text(encoding="utf-8")
 
 
 # ------------------------------------------------------------------ in a browser
