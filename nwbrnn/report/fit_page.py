@@ -75,8 +75,9 @@ def write_fit_report(
         If it cannot be written.
     """
     assessment = assess(result.recorded, result.predicted, n_resamples=n_resamples)
-    values = describe_fit(result, assessment, about=about or {})
-    write_page("fit.html", values, Path(path), data=collect_courses(result), overwrite=overwrite)
+    courses = collect_courses(result)
+    values = describe_fit(result, assessment, about=about or {}) | {"n_drawn": len(courses["rates"])}
+    write_page("fit.html", values, Path(path), data=courses, overwrite=overwrite)
 
 
 def describe_fit(

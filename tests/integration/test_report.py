@@ -16,6 +16,7 @@ import pytest
 import nwbrnn
 from nwbrnn.config import FitConfig, SweepConfig
 from nwbrnn.evaluation import Score
+from nwbrnn.report import fit_page
 from nwbrnn.report.html import embed_json, render_matrix, round_values
 from nwbrnn.report.verdict import CHANCE, grade
 from nwbrnn.sweep import create_table, list_cells, write_results
@@ -124,6 +125,19 @@ def test_what_is_drawn_is_what_was_recorded_and_predicted(stored, text):
         expected = kind["rates"].values[chosen, :, 5].mean(axis=0)
         np.testing.assert_allclose(data["rates"][5][name][condition], expected, atol=0.05)
     assert {one["group"] for one in data["rates"]} == {"sampled", "not sampled"}
+
+
+def test_more_neurons_than_a_page_has_room_for_are_thinned_out(stored, tmp_path, monkeypatch):
+    result = stored[0]
+    one = 3 * result.recorded.sizes["time"] * 4  # recorded, student and error in four conditions
+    monkeypatch.setattr(fit_page, "MAX_NUMBERS", 5 * one)
+    fit_page.write_fit_report(result, tmp_path / "report.html", n_resamples=0)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    drawn = [one["r2"] for one in read_data(text)["rates"]]
+    assert len(drawn) == 5
+    assert min(drawn) == pytest.approx(result.scores.unit_r2.min())
+    assert max(drawn) == pytest.approx(result.scores.unit_r2.max())
+    assert "5 of the 12 neurons" in text
 
 
 def test_settings_and_provenance_are_there(stored, text):
