@@ -11,17 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation import compute_rotations
-from nwbrnn.plot import (
-    COLOURS,
-    GREY,
-    describe_level,
-    draw_courses,
-    get_output_units,
-    list_settings,
-    sampling_curve,
-    sort_conditions,
-    spread,
-)
+from nwbrnn.plot.fit import draw_courses, get_output_units, sort_conditions, spread
+from nwbrnn.plot.style import COLOURS, GREY
+from nwbrnn.plot.sweep import describe_level, list_settings, sampling_curve
 from nwbrnn.preprocessing import average_conditions, average_tests
 
 

@@ -15,6 +15,8 @@ from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.evaluation import Score, assess, compute_skill
 from nwbrnn.evaluation.scores import stack_samples
+from nwbrnn.plot.fit import describe_time, get_output_units, sort_conditions, spread
+from nwbrnn.plot.style import COLOURS
 from nwbrnn.preprocessing import average_conditions, average_tests, compute_standard_errors
 from nwbrnn.report.figures import plot_rotations
 from nwbrnn.report.html import create_figure, render_figure, render_matrix, round_values, write_page
@@ -124,9 +126,9 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
     """Return what the script draws: outputs and neurons over time by condition, recorded and predicted."""
     recorded = result.recorded
     truth, student = average_tests(recorded, result.predicted)
-    order = plot.sort_conditions(truth["condition"].values)
+    order = sort_conditions(truth["condition"].values)
     tests = recorded.isel(trial=recorded["split"].values == "test")
-    output_units, scores = plot.get_output_units(recorded), result.scores
+    output_units, scores = get_output_units(recorded), result.scores
     sampled = recorded["sampled"].values
     kinds: dict[str, list[dict[str, Any]]] = {"outputs": [], "rates": []}
     for name, unit_of, r2, ceiling in (
@@ -152,7 +154,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
             )  # fmt: skip
     return {
         "time": round_values(truth["time"].values),
-        "timeLabel": plot.describe_time(recorded),
+        "timeLabel": describe_time(recorded),
         "conditions": [str(label) for label in truth["condition"].values[order]],
         **kinds,
     }
@@ -167,14 +169,14 @@ def _round_together(courses: list[Array]) -> dict[str, Any]:
 def _pick_channels(r2: Array, *, n_numbers: int) -> list[int]:
     """Return the channels that a page has room for, evenly over all qualities."""
     order = np.argsort(np.nan_to_num(r2, nan=-np.inf), kind="stable")
-    return sorted(order[plot.spread(len(order), max(MAX_NUMBERS // n_numbers, 2))].tolist())
+    return sorted(order[spread(len(order), max(MAX_NUMBERS // n_numbers, 2))].tolist())
 
 
 def _list_outputs(result: FitResult) -> list[tuple[str, str, float, float]]:
     """Return name, unit, R² and ceiling of each output."""
     scores = result.scores
     names = [str(name) for name in result.recorded["output"].values]
-    units = plot.get_output_units(result.recorded)
+    units = get_output_units(result.recorded)
     return list(zip(names, units, scores.output_r2.tolist(), scores.output_ceiling.tolist(), strict=True))
 
 
@@ -186,7 +188,7 @@ def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
     split, labels = recorded["split"].values, recorded["condition"].values
     unsampled = ~recorded["sampled"].values
     rows = []
-    for i in plot.sort_conditions(truth["condition"].values):
+    for i in sort_conditions(truth["condition"].values):
         label = truth["condition"].values[i]
         kinds = set(split[labels == label].tolist())
         pair = [ds.isel(trial=[i]) for ds in (student, truth)]
@@ -231,7 +233,7 @@ def _draw(result: FitResult) -> dict[str, Any]:
     figure = create_figure(figsize=(3.4, 2.8))
     ax = figure.add_subplot()
     weights = np.asarray(result.weights["recurrent_weights"])
-    ax.hist(weights.ravel(), bins=60, color=plot.COLOURS[0])
+    ax.hist(weights.ravel(), bins=60, color=COLOURS[0])
     ax.set_yscale("log")
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8)

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from nwbrnn.plot import VECTOR
+from nwbrnn.plot.style import VECTOR
 
 FOLDER = Path(__file__).parent
 # what could end the element or a line of the script it stands in

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from nwbrnn.errors import MissingDataError
-from nwbrnn.plot import describe_level, list_settings
+from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
 from nwbrnn.sweep.results import FIGURES, MAIN

@@ -1,50 +1,23 @@
-"""Figures of a fit for papers and notebooks: each function draws on matplotlib axes and returns them.
-
-Recorded lines are solid, those of the student dashed; both are averages over the test trials of a condition.
-Colours can be told apart with every kind of colour vision. Reached as ``nwbrnn.plot``; matplotlib is imported
-only then.
-"""
+"""Figures of a fit."""
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
+from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
 from nwbrnn.preprocessing import average_tests, compute_standard_errors
 from nwbrnn.result import FitResult
 
-__all__ = [
-    "learning_curve",
-    "outputs",
-    "rates",
-    "sampling_curve",
-    "save",
-    "spectrum",
-    "trajectories",
-]
-
 Array = NDArray[np.floating]
 
-# Okabe & Ito 2008, distinguishable with every kind of colour vision; grey for their pale yellow
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-GREY = "#888888"
-# text stays text in SVG, and TrueType in PDF, so that journals can edit it; the same file every time
-VECTOR: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "nwbrnn"}
-STATISTICS = {
-    "score", "mean", "mean_low", "mean_high", "baseline", "difference", "low", "high", "p", "effect", "fits",
-    "better", "seeds", "conditions_better", "conditions", "ceiling", "chance",
-}  # fmt: skip
 TERMS = {"output": "outputs", "dynamics": "sampled neurons"}
 
 
@@ -81,7 +54,7 @@ def outputs(
     )
     ax = _draw_fit(result, "outputs", channel, conditions=conditions, ax=ax)
     ax.set_ylabel(
-        f"{_plain(labels[channel])} [{_plain(get_output_units(result.recorded)[channel])}]", fontsize=9
+        f"{plain(labels[channel])} [{plain(get_output_units(result.recorded)[channel])}]", fontsize=9
     )
     return ax
 
@@ -146,7 +119,7 @@ def trajectories(
         If there is no test trial of a condition.
     """
     truth, student = average_tests(result.recorded, result.predicted)
-    ax = _prepare_axes(ax, width=4.6, height=3.4)
+    ax = prepare_axes(ax, width=4.6, height=3.4)
     mask = truth["mask"].values
     normal = [_normalise(ds["rates"].values, truth) for ds in (truth, student)]
     axes, mean = compute_principal_components(normal[0][mask], 2)
@@ -182,7 +155,7 @@ def spectrum(result: FitResult, *, ax: Axes | None = None) -> Axes:
     ax
         Where to draw; by default on a new figure.
     """
-    ax = _prepare_axes(ax, width=3.6, height=3.0)
+    ax = prepare_axes(ax, width=3.6, height=3.0)
     values = compute_spectrum(result)
     ax.axvline(0, color=GREY, lw=0.8)
     ax.plot(values.real, values.imag / (2 * np.pi), "o", ms=2.5, color=COLOURS[0], alpha=0.8, mew=0)
@@ -225,7 +198,7 @@ def learning_curve(result: FitResult, *, terms: Sequence[str] | None = None, ax:
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise ConfigError(f"terms: expected some of {known}, but got {unknown}; choose from these")
-    ax = _prepare_axes(ax)
+    ax = prepare_axes(ax)
     lowest = np.inf
     for i, term in enumerate(chosen):
         for kind, line in (("train", "-"), ("validation", "--")):
@@ -238,76 +211,8 @@ def learning_curve(result: FitResult, *, terms: Sequence[str] | None = None, ax:
         ax.set_yscale("log")
     ax.set_xlabel("pass of least squares or epoch", fontsize=9)
     ax.set_ylabel("error relative to the mean [1]", fontsize=9)
-    _place_legend(ax)
+    place_legend(ax)
     return ax
-
-
-def sampling_curve(
-    statistics: pd.DataFrame, score: str = "unsampled neurons R2", *, ax: Axes | None = None
-) -> Axes:
-    """Draw a score of a sweep against the number of sampled neurons, with intervals, ceiling and chance.
-
-    What is far below the means and the ceiling, such as chance, is cut off.
-
-    Parameters
-    ----------
-    statistics
-        What :func:`nwbrnn.sweep.compare_with_baseline` returned, or the ``statistics.csv`` of a sweep.
-    score
-        Its name.
-    ax
-        Where to draw; by default on a new figure. A line for each combination of the other settings.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such score.
-    """
-    part = statistics[statistics["score"] == score]
-    part = part.assign(sampled=part["sampled"].map(_name_level))
-    if not np.isfinite(part["mean"]).any():
-        known = list(dict.fromkeys(statistics["score"]))
-        raise ConfigError(f"score: expected one of {known}, but got {score!r}; choose one of these")
-    ax = _prepare_axes(ax)
-    sources = [name for name in ("source",) if name in part and part[name].nunique() > 1]
-    others = [*sources, *list_settings(part, without=("sampled",))]
-    levels = list(dict.fromkeys(part["sampled"]))
-    groups = _group_settings(part, others)
-    for i, (label, rows) in enumerate(groups):
-        x = np.array([levels.index(level) for level in rows["sampled"]])
-        mean, low, high = (rows[name].to_numpy() for name in ("mean", "mean_low", "mean_high"))
-        limits = np.nan_to_num(np.stack([mean - low, high - mean]))
-        style: dict[str, Any] = {"ms": 4, "lw": 1.2, "capsize": 2, "color": COLOURS[i % len(COLOURS)]}
-        ax.errorbar(x + 0.06 * (i - (len(groups) - 1) / 2), mean, yerr=limits, fmt="o-", label=label, **style)
-    ax.set_xticks(range(len(levels)), [describe_level(level) for level in levels])
-    _add_references(ax, part, levels)
-    ax.set_xlabel("sampled neurons", fontsize=9)
-    ax.set_ylabel(f"{score} [{'degrees' if 'angle' in score else '1'}]", fontsize=9)
-    return ax
-
-
-def save(figure: Figure | Axes, path: str | Path) -> None:
-    """Write a figure as PNG, PDF or SVG, as its name says, whole or not at all; an existing one is replaced.
-
-    Text stays text in SVG, and TrueType in PDF.
-
-    Raises
-    ------
-    ExportError
-        If it cannot be written.
-    ConfigError
-        If the axes were removed from their figure.
-    """
-    from nwbrnn.writers.atomic import replace_whole  # with pynwb, which drawing does not need
-
-    path = Path(path)
-    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
-    if whole is None:
-        raise ConfigError("figure: expected axes on a figure, but got axes that were removed; draw again")
-    kind = path.suffix.removeprefix(".").lower() or "png"
-    dated = {"Date" if kind == "svg" else "CreationDate": None} if kind in ("svg", "pdf") else None
-    with replace_whole(path, overwrite=True) as temporary, rc_context(VECTOR):
-        whole.savefig(temporary, format=kind, dpi=150, metadata=dated)
 
 
 def compute_spectrum(result: FitResult) -> NDArray[np.complexfloating]:
@@ -361,13 +266,13 @@ def draw_courses(
     for i, row in enumerate(rows):
         colour, shown = COLOURS[i % len(COLOURS)], truth["mask"].values[row]
         solid, dashed = (scale * ds[name].values[row, shown, channel] for ds in (truth, student))
-        label = f"condition {_plain(truth['condition'].values[row])}"
+        label = f"condition {plain(truth['condition'].values[row])}"
         ax.plot(time[shown], solid, color=colour, lw=1.5, label=label)
         ax.plot(time[shown], dashed, "--", color=colour, lw=1.2)
         if errors is not None:
             half = scale * errors[row, shown, channel]
             ax.fill_between(time[shown], solid - half, solid + half, color=colour, alpha=0.15, lw=0)
-    ax.set_xlabel(_plain(describe_time(truth)), fontsize=9)
+    ax.set_xlabel(plain(describe_time(truth)), fontsize=9)
 
 
 def _draw_fit(
@@ -378,7 +283,7 @@ def _draw_fit(
     averages = average_tests(recorded, result.predicted)
     rows = _find_rows(averages[0], conditions, at_most=4)
     errors = compute_standard_errors(recorded.isel(trial=recorded["split"].values == "test"), name)
-    ax = _prepare_axes(ax)
+    ax = prepare_axes(ax)
     draw_courses(ax, averages, name, channel, rows=rows, errors=errors)
     if recorded["time"].values[0] < 0 < recorded["time"].values[-1]:
         ax.axvline(0, color=GREY, lw=0.6, zorder=0)
@@ -386,87 +291,17 @@ def _draw_fit(
     return ax
 
 
-def _prepare_axes(ax: Axes | None, *, width: float = 4.6, height: float = 2.6) -> Axes:
-    """Return the axes, or those of a new figure that notebooks show."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.figure(figsize=(width, height), layout="constrained").add_subplot()
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=8)
-    return ax
-
-
 def _add_legend(ax: Axes, conditions: Sequence[str] | NDArray[np.str_]) -> None:
     """Add what colours and lines mean."""
     handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], label=f"condition {_plain(condition)}")
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], label=f"condition {plain(condition)}")
         for i, condition in enumerate(conditions)
     ]
     handles += [
         Line2D([], [], color=GREY, ls=line, label=text)
         for line, text in (("-", "recorded"), ("--", "student"))
     ]
-    _place_legend(ax, handles)
-
-
-def _place_legend(ax: Axes, handles: list[Line2D] | None = None) -> None:
-    """Put the legend beside the axes, where it hides nothing."""
-    given = {} if handles is None else {"handles": handles}
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, **given)
-
-
-def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Return a label and the rows of each combination of settings, each with its baseline first."""
-    base, treated = part[part["sampled"] == "0"], part[part["sampled"] != "0"]
-    if treated.empty:
-        treated, base = base, base.iloc[:0]
-    if not others:
-        return [("student, 95 % interval", pd.concat([base, treated]))]
-    groups = []
-    for key, rows in treated.groupby(list(others), sort=False):
-        # without sampled neurons the weight of their dynamics is no setting
-        shared = [name for name in others if name != "dynamics_weight"]
-        same = base[(base[shared] == rows[shared].iloc[0]).all(axis=1)] if shared else base
-        label = ", ".join(
-            str(value) if name == "source" else f"{name} {value}"
-            for name, value in zip(others, key, strict=True)
-        )
-        groups.append((_plain(label), pd.concat([same.head(1), rows])))
-    return groups
-
-
-def _add_references(ax: Axes, part: pd.DataFrame, levels: Sequence[str]) -> None:
-    """Add ceiling and chance, and cut off what is far below the means and the ceiling."""
-    shown = np.concatenate([part["mean"], part["ceiling"]])
-    bottom, top = np.nanmin(shown), np.nanmax(shown)
-    half = np.nan_to_num((part["mean_high"] - part["mean"]).median())
-    margin = max(0.2 * (top - bottom), 1.3 * half) or 0.1
-    ax.set_ylim(bottom - margin, top + margin)
-    for name, line in (("ceiling", "--"), ("chance", ":")):
-        values = part.groupby("sampled", sort=False)[name].mean()
-        if (values > bottom - margin).any():
-            ax.plot(range(len(levels)), values[list(levels)], line, color=GREY, lw=1, label=name)
-
-
-def list_settings(statistics: pd.DataFrame, *, without: Sequence[str] = ()) -> list[str]:
-    """Return the columns that are settings."""
-    names = [str(name) for name in statistics.columns]
-    return [name for name in names if name not in STATISTICS and name not in ("source", *without)]
-
-
-def describe_level(level: str) -> str:
-    """Return a number of sampled neurons as people write it."""
-    try:
-        value = float(level)
-    except ValueError:
-        return level
-    return f"{100 * value:g} %" if 0 < value < 1 else f"{value:g}"
-
-
-def _name_level(level: object) -> str:
-    """Return a number of sampled neurons as text; a CSV file made 10.0 of 10."""
-    return f"{level:g}" if isinstance(level, int | float) else str(level)
+    place_legend(ax, handles)
 
 
 def sort_conditions(labels: NDArray[Any]) -> NDArray[np.intp]:
@@ -506,8 +341,3 @@ def _find_best(r2: Array) -> int:
 def _normalise(values: Array, recorded: xr.Dataset) -> Array:
     """Return rates as the student sees them."""
     return np.asarray((values - recorded["rate_offset"].values) / recorded["rate_scale"].values)
-
-
-def _plain(text: object) -> str:
-    """Return text that matplotlib shows as it is, not as mathematics."""
-    return str(text).replace("$", r"\$")
