@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nwbrnn import plot as plot
     from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
     from nwbrnn.dataset import create_dataset
     from nwbrnn.errors import NwbrnnError
@@ -82,11 +83,16 @@ __all__ = [
 ]
 
 
+_SUBMODULES = ("plot",)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"nwbrnn.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'nwbrnn' has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_SUBMODULES])

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
-from nwbrnn.report import plot_rotations, plot_traces, save_figure
+from nwbrnn.plot import save
+from nwbrnn.report import plot_rotations, plot_traces
 from nwbrnn.sweep import Cell, list_finished, rebuild, run_sweep, write_results
 from nwbrnn.sweep.run import Progress
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
@@ -243,5 +244,5 @@ def _draw(folder: Path) -> None:
         cell = find(level)
         if cell is not None:
             pair = rebuild(folder / "between", cell)
-            save_figure(plot_traces(*pair), folder / "figures" / f"traces_{name}.png")
-            save_figure(plot_rotations(*pair), folder / "figures" / f"rotations_{name}.png")
+            save(plot_traces(*pair), folder / "figures" / f"traces_{name}.png")
+            save(plot_rotations(*pair), folder / "figures" / f"rotations_{name}.png")

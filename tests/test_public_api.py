@@ -19,7 +19,7 @@ def test_public_name_is_importable_and_documented(name):
 def test_all_equals_the_lazy_map_and_is_sorted():
     assert nwbrnn.__all__ == list(nwbrnn._MODULES)
     assert nwbrnn.__all__ == sorted(nwbrnn.__all__)
-    assert dir(nwbrnn) == nwbrnn.__all__
+    assert dir(nwbrnn) == sorted([*nwbrnn.__all__, *nwbrnn._SUBMODULES])
 
 
 def test_unknown_name_is_an_attribute_error():

@@ -1,6 +1,6 @@
 """Dataset in, Dataset out: what is done to recordings before a fit. NumPy and SciPy only."""
 
-from nwbrnn.preprocessing.averaging import average_conditions
+from nwbrnn.preprocessing.averaging import average_conditions, average_tests, compute_standard_errors
 from nwbrnn.preprocessing.emg import compute_envelope, extract_envelope, scale_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
@@ -18,8 +18,10 @@ from nwbrnn.preprocessing.splits import (
 __all__ = [
     "apply_neural_lag",
     "average_conditions",
+    "average_tests",
     "choose_sampled",
     "compute_envelope",
+    "compute_standard_errors",
     "extract_envelope",
     "find_conditions",
     "find_trained",

@@ -43,3 +43,50 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     kept = ds.drop_vars(list(averages)).isel(trial=first)
     # at once: each single assignment to a Dataset aligns all of it
     return kept.assign(averages).assign_coords(n_trials=(TRIAL, belongs.sum(axis=1)))
+
+
+def average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Average the test trials of each condition, of a recording and of what was predicted for it.
+
+    Parameters
+    ----------
+    recorded
+        With ``split``.
+    predicted
+        The same trials.
+
+    Returns
+    -------
+    recorded, predicted
+        See :func:`average_conditions`.
+    """
+    is_test = recorded["split"].values == "test"
+    return average_conditions(recorded.isel(trial=is_test)), average_conditions(predicted.isel(trial=is_test))
+
+
+def compute_standard_errors(ds: xr.Dataset, name: str) -> NDArray[np.float64]:
+    """Return the standard error of each bin of the condition averages: SD over trials / √n.
+
+    Parameters
+    ----------
+    ds
+        Any valid Dataset.
+    name
+        A variable of shape (n_trials, n_time, n_channels).
+
+    Returns
+    -------
+    ndarray
+        Shape (n_conditions, n_time, n_channels), conditions as in :func:`average_conditions`, in the unit of
+        the variable; NaN where fewer than two trials were recorded.
+    """
+    labels = ds["condition"].values
+    values = np.where(ds["mask"].values[..., np.newaxis], ds[name].values, np.nan).astype(np.float64)
+    errors = []
+    for condition in dict.fromkeys(labels.tolist()):
+        trials = values[labels == condition]
+        n = np.isfinite(trials).sum(axis=0)
+        mean = np.nansum(trials, axis=0) / np.maximum(n, 1)
+        squares = np.nansum((trials - mean) ** 2, axis=0)
+        errors.append(np.sqrt(squares / np.where(n > 1, (n - 1) * n, np.nan)))
+    return np.stack(errors)

@@ -68,6 +68,30 @@ def list_fits(nwbfile: NWBFile) -> list[str]:
     return [m for m in nwbfile.processing if is_module_of_fit(m) and name_scratch(m) in scratch]
 
 
+def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
+    """Read which versions of which software made a fit.
+
+    Parameters
+    ----------
+    path, name
+        As for :func:`read_fit`.
+
+    Returns
+    -------
+    dict
+        Version by name.
+
+    Raises
+    ------
+    UnsupportedFileError, MissingDataError, ConfigError
+        As :func:`read_fit`.
+    """
+    with open_nwb(path) as nwbfile:
+        module = _find_module(nwbfile, name, path=path)
+        about = json.loads(nwbfile.scratch[name_scratch(module.name)].data)
+    return {str(software): str(version) for software, version in about["versions"].items()}
+
+
 def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
     """Return where the recording of a fit is: in the same file, at the address it came from, or beside it.
 

@@ -1,11 +1,11 @@
-"""Figures: tables and Datasets in, matplotlib figures out."""
+"""Figures and pages: tables and Datasets in, matplotlib figures and HTML out."""
 
 from nwbrnn.report.figures import (
     plot_differences,
     plot_rotations,
     plot_scores,
     plot_traces,
-    save_figure,
 )
+from nwbrnn.report.fit_page import write_fit_report
 
-__all__ = ["plot_differences", "plot_rotations", "plot_scores", "plot_traces", "save_figure"]
+__all__ = ["plot_differences", "plot_rotations", "plot_scores", "plot_traces", "write_fit_report"]

@@ -1,40 +1,20 @@
 """Figures of sweeps and fits, without a screen and without the global state of matplotlib."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation import compute_rotations
-from nwbrnn.preprocessing import average_conditions
-from nwbrnn.writers.atomic import replace_whole
-
-# Okabe & Ito 2008, distinguishable with every kind of colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#888888"
-STATISTICS = {
-    "score", "mean", "mean_low", "mean_high", "baseline", "difference", "low", "high", "p", "effect", "fits",
-    "better", "seeds", "conditions_better", "conditions", "ceiling", "chance",
-}  # fmt: skip
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all; an existing one is replaced.
-
-    Raises
-    ------
-    ExportError
-        If it cannot be written.
-    """
-    with replace_whole(path, overwrite=True) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+from nwbrnn.plot.fit import draw_courses, get_output_units, sort_conditions, spread
+from nwbrnn.plot.style import COLOURS, GREY
+from nwbrnn.plot.sweep import describe_level, list_settings, sampling_curve
+from nwbrnn.preprocessing import average_conditions, average_tests
 
 
 def plot_scores(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
@@ -57,47 +37,11 @@ def plot_scores(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
     panels = _list_panels(statistics, scores, "mean")
     figure, axes = _create_grid(len(panels))
     for (title, part), ax in zip(panels, axes.ravel(), strict=False):
-        _plot_score(ax, part)
+        sampling_curve(part, part["score"].iloc[0], ax=ax)
         ax.set_title(title, fontsize=9)
-        ax.set_xlabel("sampled neurons", fontsize=9)
+        ax.set_ylabel("")  # the title says it
     _add_legend(figure, axes)
     return figure
-
-
-def _plot_score(ax: Axes, part: pd.DataFrame) -> None:
-    """Draw one score against the number of sampled neurons."""
-    others = _list_settings(part, without=("sampled",))
-    levels = list(dict.fromkeys(part["sampled"]))
-    base, treated = part[part["sampled"] == "0"], part[part["sampled"] != "0"]
-    groups: list[tuple[Any, pd.DataFrame]] = [((), treated)]
-    if others:
-        groups = list(treated.groupby(others, sort=False))
-    for i, (key, rows) in enumerate(groups):
-        same = base[(base[others] == rows[others].iloc[0]).all(axis=1)] if others else base
-        joined = pd.concat([same if len(same) else base, rows])
-        x = np.array([levels.index(level) for level in joined["sampled"]])
-        mean, low, high = (joined[name].to_numpy() for name in ("mean", "mean_low", "mean_high"))
-        label = ", ".join(f"{name} {value}" for name, value in zip(others, key, strict=True))
-        limits = np.nan_to_num(np.stack([mean - low, high - mean]))
-        shift = 0.06 * (i - (len(groups) - 1) / 2)
-        style: dict[str, Any] = {
-            "fmt": "o-",
-            "ms": 4,
-            "lw": 1.2,
-            "capsize": 2,
-            "color": COLOURS[i % len(COLOURS)],
-        }
-        ax.errorbar(x + shift, mean, yerr=limits, label=label or "student, 95 % interval", **style)
-    ax.set_xticks(range(len(levels)), [_describe_level(level) for level in levels])
-    shown = np.concatenate([part["mean"], part["ceiling"]])
-    bottom, top = np.nanmin(shown), np.nanmax(shown)
-    half = np.nan_to_num((part["mean_high"] - part["mean"]).median())
-    margin = max(0.2 * (top - bottom), 1.3 * half) or 0.1
-    ax.set_ylim(bottom - margin, top + margin)
-    for name, line in (("ceiling", "--"), ("chance", ":")):
-        values = part.groupby("sampled", sort=False)[name].mean()
-        if (values > bottom - margin).any():
-            ax.plot(range(len(levels)), values[levels], line, color=GREY, lw=1, label=name)
 
 
 def plot_differences(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
@@ -117,7 +61,7 @@ def plot_differences(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
     """
     treated = statistics[statistics["sampled"] != "0"]
     panels = _list_panels(treated, scores, "difference")
-    settings = _list_settings(treated)
+    settings = list_settings(treated)
     labels = list(dict.fromkeys(_describe_row(row, settings) for _, row in treated.iterrows()))[::-1]
     figure, axes = _create_grid(len(panels), height=0.9 + 0.25 * len(labels))
     for (title, rows), ax in zip(panels, axes.ravel(), strict=False):
@@ -146,25 +90,20 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
     n_conditions
         Conditions to show, evenly chosen from those of the test trials.
     """
-    is_test = recorded["split"].values == "test"
-    truth, student = (average_conditions(ds.isel(trial=is_test)) for ds in (recorded, predicted))
-    picked = _spread(truth.sizes["trial"], n_conditions)
+    truth, student = average_tests(recorded, predicted)
+    picked = spread(truth.sizes["trial"], n_conditions)
     unsampled = np.flatnonzero(~truth["sampled"].values)
-    units = (
-        unsampled[_spread(len(unsampled), 3)] if len(unsampled) else np.arange(min(3, truth.sizes["unit"]))
-    )
-    channels = [("outputs", i, str(truth["output"].values[i])) for i in _spread(truth.sizes["output"], 3)]
+    units = unsampled[spread(len(unsampled), 3)] if len(unsampled) else np.arange(min(3, truth.sizes["unit"]))
+    of_outputs = get_output_units(truth)
+    channels = [
+        ("outputs", int(i), f"{truth['output'].values[i]} [{of_outputs[i]}]")
+        for i in spread(truth.sizes["output"], 3)
+    ]
     channels += [("rates", int(i), f"unit {truth['unit'].values[i]} [Hz]") for i in units]
     figure, axes = _create_grid(len(channels))
-    time = truth["time"].values
     for (name, channel, title), ax in zip(channels, axes.ravel(), strict=False):
-        for colour, row in zip(COLOURS, picked, strict=False):
-            shown = truth["mask"].values[row]
-            label = f"condition {truth['condition'].values[row]}"
-            ax.plot(time[shown], truth[name].values[row, shown, channel], color=colour, lw=1.6, label=label)
-            ax.plot(time[shown], student[name].values[row, shown, channel], "--", color=colour, lw=1.2)
-        ax.set_title(title, fontsize=9)
-        ax.set_xlabel("time [s]")
+        draw_courses(ax, (truth, student), name, channel, rows=picked)
+        ax.set_title(title, fontsize=9, parse_math=False)
     _add_legend(figure, axes, note="solid: recorded, dashed: student, never trained on")
     return figure
 
@@ -175,10 +114,11 @@ def plot_rotations(recorded: xr.Dataset, predicted: xr.Dataset) -> Figure:
     normal = (averages[0]["rates"].values - recorded["rate_offset"].values) / recorded["rate_scale"].values
     moving = (recorded["time"].values > 0) & averages[0]["mask"].values.all(axis=0)
     figure, axes = _create_grid(2, width=3.6, height=3.6)
+    order = sort_conditions(averages[0]["condition"].values)  # the colours of plot.trajectories
     pairs = (("recorded", normal), ("student", averages[1]["hidden"].values))
     for ax, (name, activity) in zip(axes.ravel(), pairs, strict=True):
         found = compute_rotations(activity[:, moving], bin_size=recorded.attrs["bin_size"])
-        for i, path in enumerate(found.projections):
+        for i, path in enumerate(found.projections[order]):
             if path.shape[1] == 2:
                 colour = COLOURS[i % len(COLOURS)]
                 ax.plot(*path.T, lw=1, color=colour)
@@ -234,29 +174,9 @@ def _list_panels(
     ]
 
 
-def _describe_level(level: str) -> str:
-    """Return a number of sampled neurons as people write it."""
-    try:
-        value = float(level)
-    except ValueError:
-        return level
-    return f"{100 * value:g} %" if 0 < value < 1 else f"{value:g}"
-
-
 def _describe_row(row: "pd.Series[Any]", settings: Sequence[str]) -> str:
     """Return the settings of a row in words."""
     return ", ".join(
-        f"{_describe_level(row[name])} sampled" if name == "sampled" else f"{name} {row[name]}"
+        f"{describe_level(row[name])} sampled" if name == "sampled" else f"{name} {row[name]}"
         for name in settings
     )
-
-
-def _list_settings(statistics: pd.DataFrame, *, without: Sequence[str] = ()) -> list[str]:
-    """Return the columns that are settings."""
-    names = [str(name) for name in statistics.columns]
-    return [name for name in names if name not in STATISTICS and name not in ("source", *without)]
-
-
-def _spread(n: int, n_picked: int) -> NDArray[np.intp]:
-    """Return so many numbers below n, evenly spread."""
-    return np.unique(np.linspace(0, n - 1, min(n, n_picked)).round().astype(np.intp))

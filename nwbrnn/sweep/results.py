@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from nwbrnn.report import plot_differences, plot_scores, save_figure
+from nwbrnn.plot import save
+from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.sweep.statistics import compare_with_baseline
 from nwbrnn.sweep.table import flatten
 from nwbrnn.writers.atomic import replace_whole
@@ -58,7 +59,7 @@ def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> p
         return statistics
     (folder / "figures").mkdir(exist_ok=True)
     for name, scores in FIGURES.items():
-        save_figure(plot_scores(statistics, scores), folder / "figures" / f"{name}.png")
+        save(plot_scores(statistics, scores), folder / "figures" / f"{name}.png")
     if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
-        save_figure(plot_differences(statistics, MAIN), folder / "figures" / "differences.png")
+        save(plot_differences(statistics, MAIN), folder / "figures" / "differences.png")
     return statistics

@@ -1,0 +1,48 @@
+"""``nwbrnn report``: a page on a fit or a sweep that stands alone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nwbrnn.cli import options
+from nwbrnn.cli.evaluate import N_RESAMPLES
+from nwbrnn.cli.output import console
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="The NWB file of a fit, or the folder of a sweep.", show_default=False, metavar="FIT|FOLDER"
+    ),
+]
+Page = Annotated[Path, typer.Option("--output", "-o", help="The page to make, .html.", show_default=False)]
+
+
+def report(
+    source: Source, output: Page, name: options.Name = None, overwrite: options.Overwrite = False
+) -> None:
+    """Write a page on a fit or a sweep: verdict, figures, scores, provenance. One HTML file, for any browser.
+
+    nwbrnn report fit.nwb -o report.html
+    """
+    from nwbrnn.sweep.page import write_sweep_report
+    from nwbrnn.writers.atomic import check_output
+
+    check_output(output, overwrite=overwrite, suffix=".html", others=[source])
+    if (source / "sweep.json").exists():
+        write_sweep_report(source, output, overwrite=overwrite)
+    else:
+        _report_fit(source, output, name=name, overwrite=overwrite)
+    size = output.stat().st_size / 1e6
+    console.print(f"Wrote {output} ({size:.1f} MB): open it in a browser.", markup=False)
+
+
+def _report_fit(source: Path, output: Path, *, name: str | None, overwrite: bool) -> None:
+    """Write the page of a fit."""
+    from nwbrnn.readers.fit import read_fit, read_versions
+    from nwbrnn.report import write_fit_report
+
+    result = read_fit(source, name)
+    versions = [f"{software} {version}" for software, version in read_versions(source, name).items()]
+    about = {"fit file": source.name, "fitted with": ", ".join(versions) or "not known"}
+    write_fit_report(result, output, about=about, n_resamples=N_RESAMPLES, overwrite=overwrite)

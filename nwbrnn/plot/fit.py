@@ -1,0 +1,343 @@
+"""Figures of a fit."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from nwbrnn.errors import ConfigError
+from nwbrnn.evaluation import compute_principal_components
+from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
+from nwbrnn.preprocessing import average_tests, compute_standard_errors
+from nwbrnn.result import FitResult
+
+Array = NDArray[np.floating]
+
+TERMS = {"output": "outputs", "dynamics": "sampled neurons"}
+
+
+def outputs(
+    result: FitResult,
+    output: str | None = None,
+    *,
+    conditions: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw an output, recorded and predicted, by condition, in its recorded unit.
+
+    The band is the standard error of the recorded trials, where a condition has more than one test trial.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    output
+        Its name; by default that of the highest R².
+    conditions
+        At most four, evenly spread, if not given.
+    ax
+        Where to draw; by default on a new figure.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such output, or no test trial of a condition.
+    """
+    labels = result.recorded["output"].values
+    channel = (
+        _find(labels, output, what="output") if output is not None else _find_best(result.scores.output_r2)
+    )
+    ax = _draw_fit(result, "outputs", channel, conditions=conditions, ax=ax)
+    ax.set_ylabel(
+        f"{plain(labels[channel])} [{plain(get_output_units(result.recorded)[channel])}]", fontsize=9
+    )
+    return ax
+
+
+def rates(
+    result: FitResult,
+    unit: int | None = None,
+    *,
+    conditions: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the firing rate of a unit, recorded and predicted, by condition.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    unit
+        Its label, the row of the units table; by default that of the highest R² among the neurons that were
+        not sampled, or among all if all were.
+    conditions
+        At most four, evenly spread, if not given.
+    ax
+        Where to draw; by default on a new figure.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such unit, or no test trial of a condition.
+    """
+    recorded = result.recorded
+    labels, sampled = recorded["unit"].values, recorded["sampled"].values
+    r2 = result.scores.unit_r2
+    best = _find_best(r2 if sampled.all() else np.where(sampled, np.nan, r2))
+    channel = best if unit is None else _find(labels, unit, what="unit")
+    ax = _draw_fit(result, "rates", channel, conditions=conditions, ax=ax)
+    kind = "sampled" if sampled[channel] else "not sampled"
+    ax.set_ylabel(f"unit {labels[channel]} ({kind}) [{recorded['rates'].attrs['units']}]", fontsize=9)
+    return ax
+
+
+def trajectories(
+    result: FitResult, *, conditions: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the recorded and the predicted population in the plane that holds most of the recorded variance.
+
+    The plane is that of the first two principal components of the soft-normalised recorded rates, averaged
+    by condition; the predicted rates are projected onto the same.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    conditions
+        At most eight, evenly spread, if not given.
+    ax
+        Where to draw; by default on a new figure.
+
+    Raises
+    ------
+    ConfigError
+        If there is no test trial of a condition.
+    """
+    truth, student = average_tests(result.recorded, result.predicted)
+    ax = prepare_axes(ax, width=4.6, height=3.4)
+    mask = truth["mask"].values
+    normal = [_normalise(ds["rates"].values, truth) for ds in (truth, student)]
+    axes, mean = compute_principal_components(normal[0][mask], 2)
+    axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # one neuron has one dimension
+    total = normal[0][mask].var(axis=0).sum()
+    paths = [(values - mean) @ axes for values in normal]
+    rows = _find_rows(truth, conditions, at_most=len(COLOURS))
+    for i, row in enumerate(rows):
+        colour = COLOURS[i % len(COLOURS)]
+        for path, line in zip(paths, ("-", "--"), strict=True):
+            points = path[row][mask[row]].T
+            ax.plot(*points, line, color=colour, lw=1.4 if line == "-" else 1.1)
+            ax.plot(*points[:, :1], "o", ms=3.5, color=colour, mfc=colour if line == "-" else "none")
+    share = paths[0][mask].var(axis=0) / total
+    labels = [f"normalised rates, PC {k + 1} ({100 * part:.0f} %) [1]" for k, part in enumerate(share)]
+    ax.set_xlabel(labels[0], fontsize=9)
+    ax.set_ylabel(labels[1], fontsize=9)
+    ax.set_aspect("equal", adjustable="datalim")
+    _add_legend(ax, truth["condition"].values[rows])
+    return ax
+
+
+def spectrum(result: FitResult, *, ax: Axes | None = None) -> Axes:
+    """Draw the eigenvalues of the recurrent network: how fast its modes grow or decay, and turn.
+
+    They are those of diag(1/τ) (W - 1), the dynamics of the states where each unit works at slope 1 of its
+    nonlinearity (tanh: near 0). To the right of the line modes grow until the nonlinearity holds them.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    ax
+        Where to draw; by default on a new figure.
+    """
+    ax = prepare_axes(ax, width=3.6, height=3.0)
+    values = compute_spectrum(result)
+    ax.axvline(0, color=GREY, lw=0.8)
+    ax.plot(values.real, values.imag / (2 * np.pi), "o", ms=2.5, color=COLOURS[0], alpha=0.8, mew=0)
+    ax.set_xlabel("growth rate of the mode, Re λ [1/s]", fontsize=9)
+    ax.set_ylabel("frequency, Im λ / 2π [Hz]", fontsize=9)
+    ax.annotate(
+        "grows", (0, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+        fontsize=8, color=GREY,
+    )  # fmt: skip
+    ax.annotate(
+        "decays", (0, 1), (-4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+        ha="right", fontsize=8, color=GREY,
+    )  # fmt: skip
+    low, high = values.real.min(), max(values.real.max(), 0.0)
+    ax.set_xlim(low - 0.05 * (high - low), high + 0.2 * (high - low))  # room for the words
+    return ax
+
+
+def learning_curve(result: FitResult, *, terms: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the loss terms of the best student over its passes of least squares and its epochs.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    terms
+        Names as in ``result.history`` without ``train_`` and ``validation_``; by default those of outputs
+        and sampled neurons.
+    ax
+        Where to draw; by default on a new figure.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such term.
+    """
+    history = result.history
+    known = [name.removeprefix("train_") for name in history if name.startswith("train_")]
+    chosen = [name for name in TERMS if name in known] if terms is None else list(terms)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ConfigError(f"terms: expected some of {known}, but got {unknown}; choose from these")
+    ax = prepare_axes(ax)
+    lowest = np.inf
+    for i, term in enumerate(chosen):
+        for kind, line in (("train", "-"), ("validation", "--")):
+            values = np.asarray(history.get(f"{kind}_{term}", []), dtype=np.float64)
+            if np.isfinite(values).any():
+                label = f"{TERMS.get(term, term)}, {'training' if kind == 'train' else kind}"
+                ax.plot(1 + np.arange(len(values)), values, line, color=COLOURS[i], lw=1.2, label=label)
+                lowest = min(lowest, np.nanmin(values))
+    if lowest > 0:  # the error of spikes can be negative
+        ax.set_yscale("log")
+    ax.set_xlabel("pass of least squares or epoch", fontsize=9)
+    ax.set_ylabel("error relative to the mean [1]", fontsize=9)
+    place_legend(ax)
+    return ax
+
+
+def compute_spectrum(result: FitResult) -> NDArray[np.complexfloating]:
+    """Return the eigenvalues of diag(1/τ) (W - 1), shape (n_hidden,) [1/s]."""
+    weights = np.asarray(result.weights["recurrent_weights"], dtype=np.float64)
+    tau = np.broadcast_to(result.weights.get("tau", result.config.tau), len(weights))
+    return np.linalg.eigvals((weights - np.eye(len(weights))) / tau[:, np.newaxis])
+
+
+def get_output_units(recorded: xr.Dataset) -> list[str]:
+    """Return the unit of each output before scaling."""
+    if "output_units" not in recorded.coords:
+        return ["a.u."] * recorded.sizes["output"]
+    return [str(unit) for unit in recorded["output_units"].values]
+
+
+def describe_time(recorded: xr.Dataset) -> str:
+    """Return what time is counted from, as a label."""
+    choices = json.loads(recorded.attrs.get("choices", "[]"))
+    events = [choice["picked"] for choice in choices if choice["role"] == "align_to"]
+    return f"time from {events[0].removesuffix('_time').replace('_', ' ')} [s]" if events else "time [s]"
+
+
+def draw_courses(
+    ax: Axes,
+    averages: tuple[xr.Dataset, xr.Dataset],
+    name: str,
+    channel: int,
+    *,
+    rows: Sequence[int] | NDArray[np.intp],
+    errors: Array | None = None,
+) -> None:
+    """Draw one channel of ``outputs`` or ``rates`` over time, a colour for each condition.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    averages
+        Recorded and predicted, a trial for each condition.
+    name, channel
+        Which; outputs are drawn in their recorded unit.
+    rows
+        Conditions, by position.
+    errors
+        Of the recorded averages, for a band, shape (n_conditions, n_time, n_channels).
+    """
+    truth, student = averages
+    scale = truth["output_scale"].values[channel] if name == "outputs" else 1.0
+    time = truth["time"].values
+    for i, row in enumerate(rows):
+        colour, shown = COLOURS[i % len(COLOURS)], truth["mask"].values[row]
+        solid, dashed = (scale * ds[name].values[row, shown, channel] for ds in (truth, student))
+        label = f"condition {plain(truth['condition'].values[row])}"
+        ax.plot(time[shown], solid, color=colour, lw=1.5, label=label)
+        ax.plot(time[shown], dashed, "--", color=colour, lw=1.2)
+        if errors is not None:
+            half = scale * errors[row, shown, channel]
+            ax.fill_between(time[shown], solid - half, solid + half, color=colour, alpha=0.15, lw=0)
+    ax.set_xlabel(plain(describe_time(truth)), fontsize=9)
+
+
+def _draw_fit(
+    result: FitResult, name: str, channel: int, *, conditions: Sequence[str] | None, ax: Axes | None
+) -> Axes:
+    """Draw one channel of a fit by condition, with band, event and legend."""
+    recorded = result.recorded
+    averages = average_tests(recorded, result.predicted)
+    rows = _find_rows(averages[0], conditions, at_most=4)
+    errors = compute_standard_errors(recorded.isel(trial=recorded["split"].values == "test"), name)
+    ax = prepare_axes(ax)
+    draw_courses(ax, averages, name, channel, rows=rows, errors=errors)
+    if recorded["time"].values[0] < 0 < recorded["time"].values[-1]:
+        ax.axvline(0, color=GREY, lw=0.6, zorder=0)
+    _add_legend(ax, averages[0]["condition"].values[rows])
+    return ax
+
+
+def _add_legend(ax: Axes, conditions: Sequence[str] | NDArray[np.str_]) -> None:
+    """Add what colours and lines mean."""
+    handles = [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], label=f"condition {plain(condition)}")
+        for i, condition in enumerate(conditions)
+    ]
+    handles += [
+        Line2D([], [], color=GREY, ls=line, label=text)
+        for line, text in (("-", "recorded"), ("--", "student"))
+    ]
+    place_legend(ax, handles)
+
+
+def sort_conditions(labels: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the order of conditions: by number if all are numbers, else as they are."""
+    try:
+        return np.argsort([float(label) for label in labels], kind="stable")
+    except ValueError:
+        return np.arange(len(labels))
+
+
+def spread(n: int, n_picked: int) -> NDArray[np.intp]:
+    """Return so many numbers below n, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, n_picked)).round().astype(np.intp))
+
+
+def _find_rows(truth: xr.Dataset, conditions: Sequence[str] | None, *, at_most: int) -> NDArray[np.intp]:
+    """Return the positions of conditions, by default some."""
+    labels = truth["condition"].values
+    if conditions is None:
+        return sort_conditions(labels)[spread(len(labels), at_most)]
+    return np.array([_find(labels, condition, what="condition") for condition in conditions], dtype=np.intp)
+
+
+def _find(labels: NDArray[Any], label: object, *, what: str) -> int:
+    """Return the position of a label."""
+    known: list[Any] = labels.tolist()
+    if label not in known:
+        raise ConfigError(f"{what}: expected one of {known}, but got {label!r}; choose one of these")
+    return known.index(label)
+
+
+def _find_best(r2: Array) -> int:
+    """Return the position of the highest R², the first if none is known."""
+    return int(np.nanargmax(r2)) if np.isfinite(r2).any() else 0
+
+
+def _normalise(values: Array, recorded: xr.Dataset) -> Array:
+    """Return rates as the student sees them."""
+    return np.asarray((values - recorded["rate_offset"].values) / recorded["rate_scale"].values)

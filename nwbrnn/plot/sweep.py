@@ -1,0 +1,113 @@
+"""Figures of a sweep."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from nwbrnn.errors import ConfigError
+from nwbrnn.plot.style import COLOURS, GREY, plain, prepare_axes
+
+STATISTICS = {
+    "score", "mean", "mean_low", "mean_high", "baseline", "difference", "low", "high", "p", "effect", "fits",
+    "better", "seeds", "conditions_better", "conditions", "ceiling", "chance",
+}  # fmt: skip
+
+
+def sampling_curve(
+    statistics: pd.DataFrame, score: str = "unsampled neurons R2", *, ax: Axes | None = None
+) -> Axes:
+    """Draw a score of a sweep against the number of sampled neurons, with intervals, ceiling and chance.
+
+    What is far below the means and the ceiling, such as chance, is cut off.
+
+    Parameters
+    ----------
+    statistics
+        What :func:`nwbrnn.sweep.compare_with_baseline` returned, or the ``statistics.csv`` of a sweep.
+    score
+        Its name.
+    ax
+        Where to draw; by default on a new figure. A line for each combination of the other settings.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such score.
+    """
+    part = statistics[statistics["score"] == score]
+    part = part.assign(sampled=part["sampled"].map(_name_level))
+    if not np.isfinite(part["mean"]).any():
+        known = list(dict.fromkeys(statistics["score"]))
+        raise ConfigError(f"score: expected one of {known}, but got {score!r}; choose one of these")
+    ax = prepare_axes(ax)
+    sources = [name for name in ("source",) if name in part and part[name].nunique() > 1]
+    others = [*sources, *list_settings(part, without=("sampled",))]
+    levels = list(dict.fromkeys(part["sampled"]))
+    groups = _group_settings(part, others)
+    for i, (label, rows) in enumerate(groups):
+        x = np.array([levels.index(level) for level in rows["sampled"]])
+        mean, low, high = (rows[name].to_numpy() for name in ("mean", "mean_low", "mean_high"))
+        limits = np.nan_to_num(np.stack([mean - low, high - mean]))
+        style: dict[str, Any] = {"ms": 4, "lw": 1.2, "capsize": 2, "color": COLOURS[i % len(COLOURS)]}
+        ax.errorbar(x + 0.06 * (i - (len(groups) - 1) / 2), mean, yerr=limits, fmt="o-", label=label, **style)
+    ax.set_xticks(range(len(levels)), [describe_level(level) for level in levels])
+    _add_references(ax, part, levels)
+    ax.set_xlabel("sampled neurons", fontsize=9)
+    ax.set_ylabel(f"{score} [{'degrees' if 'angle' in score else '1'}]", fontsize=9)
+    return ax
+
+
+def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    """Return a label and the rows of each combination of settings, each with its baseline first."""
+    base, treated = part[part["sampled"] == "0"], part[part["sampled"] != "0"]
+    if treated.empty:
+        treated, base = base, base.iloc[:0]
+    if not others:
+        return [("student, 95 % interval", pd.concat([base, treated]))]
+    groups = []
+    for key, rows in treated.groupby(list(others), sort=False):
+        # without sampled neurons the weight of their dynamics is no setting
+        shared = [name for name in others if name != "dynamics_weight"]
+        same = base[(base[shared] == rows[shared].iloc[0]).all(axis=1)] if shared else base
+        label = ", ".join(
+            str(value) if name == "source" else f"{name} {value}"
+            for name, value in zip(others, key, strict=True)
+        )
+        groups.append((plain(label), pd.concat([same.head(1), rows])))
+    return groups
+
+
+def _add_references(ax: Axes, part: pd.DataFrame, levels: Sequence[str]) -> None:
+    """Add ceiling and chance, and cut off what is far below the means and the ceiling."""
+    shown = np.concatenate([part["mean"], part["ceiling"]])
+    bottom, top = np.nanmin(shown), np.nanmax(shown)
+    half = np.nan_to_num((part["mean_high"] - part["mean"]).median())
+    margin = max(0.2 * (top - bottom), 1.3 * half) or 0.1
+    ax.set_ylim(bottom - margin, top + margin)
+    for name, line in (("ceiling", "--"), ("chance", ":")):
+        values = part.groupby("sampled", sort=False)[name].mean()
+        if (values > bottom - margin).any():
+            ax.plot(range(len(levels)), values[list(levels)], line, color=GREY, lw=1, label=name)
+
+
+def list_settings(statistics: pd.DataFrame, *, without: Sequence[str] = ()) -> list[str]:
+    """Return the columns that are settings."""
+    names = [str(name) for name in statistics.columns]
+    return [name for name in names if name not in STATISTICS and name not in ("source", *without)]
+
+
+def describe_level(level: str) -> str:
+    """Return a number of sampled neurons as people write it."""
+    try:
+        value = float(level)
+    except ValueError:
+        return level
+    return f"{100 * value:g} %" if 0 < value < 1 else f"{value:g}"
+
+
+def _name_level(level: object) -> str:
+    """Return a number of sampled neurons as text; a CSV file made 10.0 of 10."""
+    return f"{level:g}" if isinstance(level, int | float) else str(level)

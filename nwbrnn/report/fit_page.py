@@ -1,0 +1,283 @@
+"""The page on a fit: what is said, shown and drawn."""
+
+import json
+import math
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn import plot
+from nwbrnn.config import FitConfig, ReadConfig
+from nwbrnn.evaluation import Score, assess, compute_skill
+from nwbrnn.evaluation.scores import stack_samples
+from nwbrnn.plot.fit import describe_time, get_output_units, sort_conditions, spread
+from nwbrnn.plot.style import COLOURS
+from nwbrnn.preprocessing import average_conditions, average_tests, compute_standard_errors
+from nwbrnn.report.figures import plot_rotations
+from nwbrnn.report.html import create_figure, render_figure, render_matrix, round_values, write_page
+from nwbrnn.report.verdict import judge, list_cautions
+from nwbrnn.result import FitResult
+
+Array = NDArray[np.floating]
+
+MAX_NUMBERS = 250_000  # of the neurons' courses on a page, about 1.5 MB; more neurons are thinned out
+
+ROTATIONS = {
+    "R², pure rotation": "rotation R2",
+    "R², any linear dynamics": "rotation R2 of any linear dynamics",
+    "frequency of the fastest plane [Hz]": "rotation frequency",
+}
+MEANINGS = {
+    "output VAF": "like R², but an offset is forgiven",
+    "output skill": "like R², relative to the variance over all conditions",
+    "PSTH R2": "mean over neurons of R² on condition averages",
+    "co-smoothing bits per spike": "what single spikes of unsampled neurons gain over their mean rate",
+    "principal angle": "between the ten leading dimensions of recorded and predicted rates [degrees]",
+    "canonical correlation": "of ten dimensions of the student's units and of the rates; 1: the same",
+    "SVCCA": "the same for dimensions that hold 99 % of the variance",
+    "Procrustes angle": "what is left after the best rotation and scaling [degrees]; 0: the same shape",
+    "linear CKA": "similarity of the geometry; 1: the same but for rotation and scale",
+    "dynamical distance": "between linear models of the two dynamics; 0: the same",
+}
+
+
+def write_fit_report(
+    result: FitResult,
+    path: str | Path,
+    *,
+    about: Mapping[str, str] | None = None,
+    n_resamples: int = 25,
+    overwrite: bool = False,
+) -> None:
+    """Write a page on a fit that stands alone: one HTML file, opened by any browser.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    path
+        The page to make, ``.html``.
+    about
+        More of where the fit comes from, such as its file, for the last section.
+    n_resamples
+        Of the test trials, for intervals.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is a file and ``overwrite`` is false.
+    ExportError
+        If it cannot be written.
+    """
+    assessment = assess(result.recorded, result.predicted, n_resamples=n_resamples)
+    courses = collect_courses(result)
+    values = describe_fit(result, assessment, about=about or {}) | {"n_drawn": len(courses["rates"])}
+    write_page("fit.html", values, Path(path), data=courses, overwrite=overwrite)
+
+
+def describe_fit(
+    result: FitResult, assessment: tuple[Score, ...], *, about: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return everything the template shows."""
+    recorded = result.recorded
+    attrs = recorded.attrs
+    judgements = judge(result, assessment)
+    by_name = {score.name: score for score in assessment}
+    return {
+        "title": str(attrs.get("source_file", "A fit")),
+        "subtitle": str(attrs.get("session_description", "")),
+        "sizes": {name: recorded.sizes[name] for name in ("trial", "unit", "output", "time")},
+        "n_conditions": len(set(recorded["condition"].values.tolist())),
+        "n_test": int((recorded["split"].values == "test").sum()),
+        "n_test_conditions": len(
+            set(recorded["condition"].values[recorded["split"].values == "test"].tolist())
+        ),
+        "judgements": judgements,
+        "cautions": list_cautions(result, judgements),
+        "outputs": _list_outputs(result),
+        "scores": [
+            (score, MEANINGS[score.name])
+            for score in assessment
+            if score.name in MEANINGS and math.isfinite(score.value)
+        ],
+        "rotations": [
+            (label, by_name[f"{name}, recorded"], by_name[f"{name}, student"])
+            for label, name in ROTATIONS.items()
+        ],
+        "conditions": _score_conditions(result),
+        "runs": result.runs,
+        "figures": _draw(result),
+        "matrix": render_matrix(np.asarray(result.weights["recurrent_weights"])),
+        "n_sampled": int(recorded["sampled"].values.sum()),
+        "choices": json.loads(attrs.get("choices", "[]")),
+        "settings": _list_settings(result.config),
+        "provenance": _list_provenance(result, about),
+    }
+
+
+def collect_courses(result: FitResult) -> dict[str, Any]:
+    """Return what the script draws: outputs and neurons over time by condition, recorded and predicted."""
+    recorded = result.recorded
+    truth, student = average_tests(recorded, result.predicted)
+    order = sort_conditions(truth["condition"].values)
+    tests = recorded.isel(trial=recorded["split"].values == "test")
+    output_units, scores = get_output_units(recorded), result.scores
+    sampled = recorded["sampled"].values
+    kinds: dict[str, list[dict[str, Any]]] = {"outputs": [], "rates": []}
+    for name, unit_of, r2, ceiling in (
+        ("outputs", output_units, scores.output_r2, scores.output_ceiling),
+        ("rates", [recorded["rates"].attrs["units"]] * len(sampled), scores.unit_r2, scores.unit_ceiling),
+    ):
+        scale = recorded["output_scale"].values if name == "outputs" else 1.0
+        courses = [scale * ds[name].values[order] for ds in (truth, student)]
+        courses.append(scale * compute_standard_errors(tests, name)[order])
+        for channel in _pick_channels(r2, n_numbers=3 * courses[0][..., 0].size):
+            label = (
+                str(truth["output"].values[channel])
+                if name == "outputs"
+                else f"unit {truth['unit'].values[channel]}"
+            )
+            group = "" if name == "outputs" else "sampled" if sampled[channel] else "not sampled"
+            kinds[name].append(
+                {
+                    "name": label, "unit": unit_of[channel], "group": group, "r2": float(r2[channel]),
+                    "ceiling": float(ceiling[channel]),
+                }
+                | _round_together([values[..., channel] for values in courses])
+            )  # fmt: skip
+    return {
+        "time": round_values(truth["time"].values),
+        "timeLabel": describe_time(recorded),
+        "conditions": [str(label) for label in truth["condition"].values[order]],
+        **kinds,
+    }
+
+
+def _round_together(courses: list[Array]) -> dict[str, Any]:
+    """Return recorded, predicted and standard error with the same number of digits."""
+    rounded = round_values(np.stack(courses))
+    return dict(zip(("recorded", "student", "error"), rounded, strict=True))
+
+
+def _pick_channels(r2: Array, *, n_numbers: int) -> list[int]:
+    """Return the channels that a page has room for, evenly over all qualities."""
+    order = np.argsort(np.nan_to_num(r2, nan=-np.inf), kind="stable")
+    return sorted(order[spread(len(order), max(MAX_NUMBERS // n_numbers, 2))].tolist())
+
+
+def _list_outputs(result: FitResult) -> list[tuple[str, str, float, float]]:
+    """Return name, unit, R² and ceiling of each output."""
+    scores = result.scores
+    names = [str(name) for name in result.recorded["output"].values]
+    units = get_output_units(result.recorded)
+    return list(zip(names, units, scores.output_r2.tolist(), scores.output_ceiling.tolist(), strict=True))
+
+
+def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
+    """Return for each test condition whether it was trained on, and how well it is predicted."""
+    recorded = result.recorded
+    truth, student = average_tests(recorded, result.predicted)
+    everything = average_conditions(recorded)
+    split, labels = recorded["split"].values, recorded["condition"].values
+    unsampled = ~recorded["sampled"].values
+    rows = []
+    for i in sort_conditions(truth["condition"].values):
+        label = truth["condition"].values[i]
+        kinds = set(split[labels == label].tolist())
+        pair = [ds.isel(trial=[i]) for ds in (student, truth)]
+        rows.append(
+            {
+                "name": str(label),
+                "n_test": int(truth["n_trials"].values[i]),
+                "trained": "yes" if "train" in kinds else "neurons only" if "neurons" in kinds else "no",
+                "outputs": _score_part(pair, everything, "outputs"),
+                "neurons": _score_part(pair, everything, "rates", channels=unsampled),
+            }
+        )
+    return rows
+
+
+def _score_part(
+    pair: list[xr.Dataset], everything: xr.Dataset, name: str, *, channels: NDArray[np.bool_] | None = None
+) -> float:
+    """Return the skill in one condition, rates in the units of the student."""
+    student, truth = pair
+    values = [stack_samples(ds, name, like=truth) for ds in (student, truth)]
+    values.append(stack_samples(everything, name))
+    if name == "rates":
+        values = [v / everything["rate_scale"].values for v in values]
+    if channels is not None:
+        values = [v[:, channels] for v in values]
+    return compute_skill(*values)
+
+
+def _draw(result: FitResult) -> dict[str, Any]:
+    """Return the figures that do not move."""
+    drawn = {}
+    for name, draw, size in (
+        ("trajectories", plot.trajectories, (5.0, 3.4)),
+        ("learning", plot.learning_curve, (5.6, 2.6)),
+        ("spectrum", plot.spectrum, (3.4, 2.8)),
+    ):
+        figure = create_figure(figsize=size)
+        draw(result, ax=figure.add_subplot())
+        drawn[name] = render_figure(figure, name=name)
+    drawn["rotations"] = render_figure(plot_rotations(result.recorded, result.predicted), name="rotations")
+    figure = create_figure(figsize=(3.4, 2.8))
+    ax = figure.add_subplot()
+    weights = np.asarray(result.weights["recurrent_weights"])
+    ax.hist(weights.ravel(), bins=60, color=COLOURS[0])
+    ax.set_yscale("log")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=8)
+    ax.set_xlabel("recurrent weight [1]", fontsize=9)
+    ax.set_ylabel("connections", fontsize=9)
+    drawn["weights"] = render_figure(figure, name="weights")
+    return drawn
+
+
+def _list_settings(config: FitConfig) -> list[dict[str, Any]]:
+    """Return name, value and meaning of each setting, and whether it is another than the default."""
+    values, defaults = config.model_dump(mode="json"), FitConfig().model_dump(mode="json")
+    return [
+        {
+            "name": name,
+            "value": json.dumps(values[name], ensure_ascii=False).strip('"'),
+            "changed": values[name] != defaults[name],
+            "meaning": field.description or "",
+        }
+        for name, field in FitConfig.model_fields.items()
+    ]
+
+
+def _list_provenance(result: FitResult, about: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return where the data and the numbers come from."""
+    attrs = result.recorded.attrs
+    named = {
+        "source file": "source_file",
+        "its SHA-256": "source_sha256",
+        "its NWB identifier": "source_identifier",
+        "its object id": "source_object_id",
+        "session start": "session_start_time",
+    }
+    rows = [(label, str(attrs[name])) for label, name in named.items() if name in attrs]
+    rows.append(("read with", _describe_reading(attrs)))
+    rows += [("seed", str(result.best.seed)), ("ended", result.best.ended)]
+    return [*rows, *about.items(), ("this page", f"nwbrnn {version('nwbrnn')}")]
+
+
+def _describe_reading(attrs: Mapping[Any, Any]) -> str:
+    """Return the settings of reading that were given."""
+    defaults = ReadConfig().model_dump(mode="json")
+    given = json.loads(attrs.get("read_config", "{}"))
+    named = [
+        f"{name} {json.dumps(v, ensure_ascii=False)}" for name, v in given.items() if v != defaults.get(name)
+    ]
+    return ", ".join(named) or "all settings by default"

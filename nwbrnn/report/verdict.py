@@ -1,0 +1,98 @@
+"""The verdict on a fit, in words and numbers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nwbrnn.evaluation import Score
+from nwbrnn.result import FitResult
+
+STRAYS = 2.0  # outputs that grow to this many times their range are worth a warning
+
+# Shares of the ceiling and what they are called; ours
+GRADES = ((0.95, "as well as the noise of the trials allows"), (0.8, "well"), (0.5, "in part"))
+PERFECT, WEAK, CHANCE = "almost perfectly", "weakly", "no better than chance"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One of the three things a student is to reproduce, and how well it does.
+
+    Attributes
+    ----------
+    what
+        Such as "outputs".
+    grade
+        In words; ``None`` if there is nothing to judge.
+    score
+        The number behind it.
+    """
+
+    what: str
+    grade: str | None
+    score: Score
+
+
+def judge(result: FitResult, assessment: Sequence[Score]) -> tuple[Judgement, ...]:
+    """Return how well outputs, sampled and unsampled neurons are reproduced.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    assessment
+        What :func:`nwbrnn.assess` says of it.
+    """
+    scores = {score.name: score for score in assessment}
+    sampled = result.recorded["sampled"].values
+    named = (
+        ("outputs", scores["output R2"]),
+        (f"sampled neurons ({sampled.sum()})", scores["sampled neurons R2"]),
+        (f"unsampled neurons ({(~sampled).sum()})", scores["unsampled neurons R2"]),
+    )
+    return tuple(Judgement(what, grade(score), score) for what, score in named)
+
+
+def grade(score: Score) -> str | None:
+    """Return how good a score is in words: its share of the ceiling, or of 1 where no ceiling is known.
+
+    Parameters
+    ----------
+    score
+        An R²; 0 is predicting the mean.
+    """
+    if not math.isfinite(score.value):
+        return None
+    floor = max(0.0, score.chance) if math.isfinite(score.chance) else 0.0
+    lowest = score.low if math.isfinite(score.low) else score.value
+    if lowest <= floor:
+        return CHANCE
+    known = math.isfinite(score.ceiling) and score.ceiling > 0
+    ceiling = score.ceiling if known else 1.0
+    word = next((word for share, word in GRADES if score.value >= share * ceiling), WEAK)
+    return word if known or word != GRADES[0][1] else PERFECT
+
+
+def list_cautions(result: FitResult, judgements: Sequence[Judgement]) -> list[str]:
+    """Return what is to be known before the numbers are believed, one sentence each."""
+    cautions = []
+    config, best = result.config, result.best
+    if config.held_out_conditions:
+        held = ", ".join(config.held_out_conditions)
+        cautions.append(f"The test is on conditions that were held out altogether: {held}.")
+        if config.held_out == "outputs":
+            cautions[-1] = f"The test is on outputs of conditions of which only neurons were seen: {held}."
+    judged = [one.score for one in judgements if one.grade is not None]
+    if any(math.isnan(score.ceiling) for score in judged):
+        cautions.append(
+            "With one test trial of each condition there is neither ceiling nor interval: the words compare "
+            "with 1, which noise may keep any student from."
+        )
+    if best.ended == "interrupted":
+        cautions.append("The fit was interrupted: this is the best student until then.")
+    if best.free_run > STRAYS:
+        cautions.append(
+            f"The network does not come to rest: if it runs on after the trial, its outputs grow to "
+            f"{best.free_run:.1f} times their range."
+        )
+    return cautions

@@ -1,0 +1,118 @@
+"""The page on a sweep."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from nwbrnn.errors import MissingDataError
+from nwbrnn.plot.sweep import describe_level, list_settings
+from nwbrnn.report import plot_differences, plot_scores
+from nwbrnn.report.html import render_figure, write_page
+from nwbrnn.sweep.results import FIGURES, MAIN
+from nwbrnn.sweep.statistics import LOWER_IS_BETTER, compare_with_baseline
+
+CAPTIONS = {
+    "scores": "Held-out scores against the number of sampled neurons, mean with 95 % interval. "
+    "Dashed: ceiling, dotted: chance.",
+    "differences": "Paired differences to the student trained on the outputs only, with 95 % intervals; "
+    "those without 0 in colour.",
+    "similarity": "Similarity of the student's population and the recorded one.",
+    "robustness": "Outputs of disturbed students.",
+}
+
+
+def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a page on a sweep that stands alone: one HTML file, opened by any browser.
+
+    Parameters
+    ----------
+    folder
+        Of a sweep that was run to its end.
+    path
+        The page to make, ``.html``.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    MissingDataError
+        If the folder has no table yet, or no cell is done.
+    OutputExistsError
+        If there is a file and ``overwrite`` is false.
+    ExportError
+        If it cannot be written.
+    """
+    folder = Path(folder)
+    file = folder / "table.nc"
+    if not file.exists():
+        raise MissingDataError(f"{file}: expected the table of a sweep, but there is none; run it to its end")
+    table = xr.load_dataset(file, engine="h5netcdf")
+    statistics = compare_with_baseline(table)
+    if statistics.empty:
+        raise MissingDataError(f"{file}: expected finished fits, but there are none; see nwbrnn sweep")
+    about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    write_page("sweep.html", describe_sweep(table, statistics, about), Path(path), overwrite=overwrite)
+
+
+def describe_sweep(table: xr.Dataset, statistics: pd.DataFrame, about: dict[str, Any]) -> dict[str, Any]:
+    """Return everything the template shows."""
+    settings = list_settings(statistics)
+    rows = [_describe_row(row, settings) for row in statistics.to_dict("records")]
+    status = table["status"].values
+    failed = table.isel(cell=status != "done")
+    return {
+        "title": f"Sweep over {len(about['files'])} file{'s' if len(about['files']) > 1 else ''}",
+        "n_cells": len(status),
+        "n_done": int((status == "done").sum()),
+        "verdicts": _judge(statistics),
+        "figures": _draw(statistics),
+        "main": [row for row in rows if row["score"] in MAIN],
+        "others": [row for row in rows if row["score"] not in MAIN],
+        "failed": list(zip(failed["cell"].values, failed["error"].values, strict=True)),
+        "about": [(name, json.dumps(values, ensure_ascii=False)) for name, values in about.items()],
+    }
+
+
+def _judge(statistics: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return for the main scores in how many settings sampled neurons help, with certainty, and the range."""
+    verdicts = []
+    treated = statistics[(statistics["sampled"] != "0") & statistics["difference"].notna()]
+    for score in MAIN:
+        rows = treated[treated["score"] == score]
+        if len(rows):
+            lower, higher = int((rows["high"] < 0).sum()), int((rows["low"] > 0).sum())
+            better, worse = (lower, higher) if score in LOWER_IS_BETTER else (higher, lower)
+            verdicts.append(
+                {
+                    "score": score, "better": better, "worse": worse, "settings": len(rows),
+                    "low": float(rows["difference"].min()), "high": float(rows["difference"].max()),
+                }
+            )  # fmt: skip
+    return verdicts
+
+
+def _describe_row(row: dict[Any, Any], settings: list[str]) -> dict[str, Any]:
+    """Return what the table says of one setting and score."""
+    named = [f"{describe_level(str(row['sampled']))} sampled"]
+    named += [f"{name} {row[name]}" for name in settings if name != "sampled"]
+    paired = row["sampled"] != "0" and row["seeds"] > 0
+    return {
+        "source": row.get("source", ""),
+        "setting": ", ".join(named),
+        **{name: row[name] for name in ("score", "mean", "mean_low", "mean_high", "ceiling", "chance")},
+        **{name: row[name] if paired else math.nan for name in ("difference", "low", "high")},
+        "better": f"{row['better']} of {row['seeds']}" if paired else "–",
+    }
+
+
+def _draw(statistics: pd.DataFrame) -> list[tuple[str, Any]]:
+    """Return caption and drawing of each figure of which anything is known."""
+    figures = {name: plot_scores(statistics, scores) for name, scores in FIGURES.items()}
+    if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
+        figures["differences"] = plot_differences(statistics, MAIN)
+    known = [name for name in CAPTIONS if name in figures and figures[name].axes[0].axison]
+    return [(CAPTIONS[name], render_figure(figures[name], name=name)) for name in known]
