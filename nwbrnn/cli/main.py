@@ -5,6 +5,7 @@ import sys
 import typer
 
 from nwbrnn.cli.convert import convert
+from nwbrnn.cli.dandi import dandi
 from nwbrnn.cli.doctor import doctor
 from nwbrnn.cli.evaluate import evaluate
 from nwbrnn.cli.fit import fit
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (fit, sweep, reproduce, inspect, read, doctor, evaluate, simulate, convert):
+for command in (fit, sweep, dandi, reproduce, inspect, read, doctor, evaluate, simulate, convert):
     app.command()(command)
 
 
