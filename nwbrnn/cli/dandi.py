@@ -15,8 +15,7 @@ from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nwbrnn.dandiset import Row
-    from nwbrnn.storage import Asset
+    from nwbrnn.dandiset import Row, Selection
 
 Where = Annotated[
     str,
@@ -60,18 +59,18 @@ def dandi(
     job = options.load_config(config)
     given = options.parse_values(settings or [], "--set") | ({} if sampled is None else {"sampled": sampled})
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
-    name, assets = select_assets(dandiset, path, without=output)
-    if only_list or not assets:
-        _print_assets(name, assets)
+    selection = select_assets(dandiset, path, without=output)
+    if only_list or not selection.assets:
+        _print_assets(selection)
         return
-    journal = Journal(name, output)
+    journal = Journal(selection, output)
     with show_cells() as begin:
         try:
             if only_check:
-                rows = check_assets(assets, journal, job.read, begin=begin)
+                rows = check_assets(selection, journal, job.read, begin=begin)
             else:
                 chosen = Settings(job.read, fit_config, seeds)
-                rows = fit_assets(assets, journal, chosen, scheduler=scheduler, begin=begin)
+                rows = fit_assets(selection, journal, chosen, scheduler=scheduler, begin=begin)
         except KeyboardInterrupt:
             sys.stderr.write("Interrupted: what is finished is kept; the same command goes on.\n")
             raise typer.Exit(130) from None
@@ -80,11 +79,12 @@ def dandi(
         raise typer.Exit(1)
 
 
-def _print_assets(name: str, assets: "Sequence[Asset]") -> None:
+def _print_assets(selection: "Selection") -> None:
     """Print what there is."""
+    assets = selection.assets
     total = _show_size(sum(asset.size for asset in assets))
     print_table(
-        f"{name}: {len(assets)} assets, {total}",
+        f"{selection.dandiset}: {len(assets)} assets, {total}",
         ("asset", "size"),
         [(asset.path, _show_size(asset.size)) for asset in assets],
     )
@@ -92,38 +92,32 @@ def _print_assets(name: str, assets: "Sequence[Asset]") -> None:
 
 def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     """Print the summary, and why assets failed."""
-    columns = ("asset", "status", "would bias", "to know", "units × trials × outputs")
-    scores = ("output R2 (ceiling)", "sampled, other neurons R2", "s")
-    shown = [
-        (
-            row.path,
-            row.status,
-            _show_number(row.biases),
-            _show_number(row.notes),
-            "–" if row.units is None else f"{row.units} × {row.trials} × {row.outputs}",
-            f"{_show_score(row.output_r2)} ({_show_score(row.output_ceiling)})",
-            f"{_show_score(row.sampled_r2)}, {_show_score(row.unsampled_r2)}",
-            f"{row.seconds:.0f}",
-        )
-        for row in rows
-    ]
-    print_table("Assets", (*columns, *scores), shown)
+    columns = ["asset", "status", "would bias", "to know"]
+    fitted = any(row.status == "fitted" for row in rows)
+    if fitted:
+        columns += ["units × trials × outputs", "output R2", "ceiling", "sampled R2", "other R2", "s"]
+    print_table("Assets", columns, [_show_row(row)[: len(columns)] for row in rows])
     reasons = [(row.path, row.reason) for row in rows if row.reason]
     if reasons:
         print_table("What failed; the same command tries it again", ("asset", "why"), reasons)
     counts = {status: sum(row.status == status for row in rows) for status in ("fitted", "checked", "failed")}
     text = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
-    where = "" if output is None else f" Wrote {output}: summary.csv, summary.json."
+    where = "" if output is None else f" Wrote {output}: summary.csv, summary.json{', fits' * fitted}."
     console.print(f"{len(rows)} assets: {text}.{where}", markup=False)
+
+
+def _show_row(row: "Row") -> tuple[str, ...]:
+    """Return the cells of a row; DANDI repeats the folder in the name of a file."""
+    scores = (row.output_r2, row.output_ceiling, row.sampled_r2, row.unsampled_r2)
+    return (
+        row.path.rsplit("/", 1)[-1].removesuffix(".nwb"),
+        row.status,
+        *("–" if number is None else str(number) for number in (row.biases, row.notes)),
+        "–" if row.units is None else f"{row.units} × {row.trials} × {row.outputs}",
+        *("–" if score is None else f"{score:.3f}" for score in scores),
+        f"{row.seconds:.0f}",
+    )
 
 
 def _show_size(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def _show_number(value: int | None) -> str:
-    return "–" if value is None else str(value)
-
-
-def _show_score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

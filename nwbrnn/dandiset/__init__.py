@@ -2,6 +2,15 @@
 
 from nwbrnn.dandiset.analysis import Settings, check_assets, fit_assets, select_assets
 from nwbrnn.dandiset.naming import derive_path
-from nwbrnn.dandiset.summary import Journal, Row
+from nwbrnn.dandiset.summary import Journal, Row, Selection
 
-__all__ = ["Journal", "Row", "Settings", "check_assets", "derive_path", "fit_assets", "select_assets"]
+__all__ = [
+    "Journal",
+    "Row",
+    "Selection",
+    "Settings",
+    "check_assets",
+    "derive_path",
+    "fit_assets",
+    "select_assets",
+]

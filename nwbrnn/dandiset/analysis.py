@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import xarray as xr
 
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.dandiset.naming import find_target, is_derivative, remove_ending
-from nwbrnn.dandiset.summary import Journal, Row
+from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError, NwbrnnError
 from nwbrnn.readers import inspect_nwb, read_dataset, read_nwb
 from nwbrnn.readers.doctor import diagnose
@@ -55,8 +55,8 @@ class Settings:
         Students of each asset, from seed 0 on; the one of the lowest loss is written.
     """
 
-    read: ReadConfig = ReadConfig()
-    fit: FitConfig = FitConfig()
+    read: ReadConfig = field(default_factory=ReadConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
     seeds: int = 1
 
     @property
@@ -72,10 +72,8 @@ class Settings:
         return json.dumps(parts | {"seeds": self.seeds}, sort_keys=True)
 
 
-def select_assets(
-    dandiset: str, pattern: str = "**/*.nwb", *, without: Path | None = None
-) -> tuple[str, tuple[Asset, ...]]:
-    """Return the name of a dandiset and its assets that match a pattern, but for derivatives of ours.
+def select_assets(dandiset: str, pattern: str = "**/*.nwb", *, without: Path | None = None) -> Selection:
+    """Return the assets of a dandiset that match a pattern, but for derivatives of ours.
 
     Parameters
     ----------
@@ -96,20 +94,21 @@ def select_assets(
     if found.folder is not None and without is not None:
         left_out = without.resolve()
         assets = [one for one in assets if not (found.folder / one.path).is_relative_to(left_out)]
-    return found.name, tuple(assets)
+    return Selection(found.name, pattern, tuple(assets))
 
 
 def check_assets(
-    assets: Sequence[Asset], journal: Journal, read: ReadConfig | None = None, *, begin: Begin | None = None
+    selection: Selection, journal: Journal, read: ReadConfig | None = None, *, begin: Begin | None = None
 ) -> tuple[Row, ...]:
     """Examine assets, and say which of them can be read, and why others cannot.
 
     Parameters
     ----------
-    assets
+    selection
         From :func:`select_assets`.
     journal
-        Where the rows are kept. What an earlier run found in the same state of an asset is not looked for again.
+        Where the rows are kept. What an earlier run found in an asset that has not changed is not looked for
+        again.
     read
         Settings of reading.
     begin
@@ -120,7 +119,7 @@ def check_assets(
     tuple of Row
         One for each asset.
     """
-    read = read or ReadConfig()
+    read, assets = read or ReadConfig(), selection.assets
     report = _Report(begin, "Check", len(assets))
     for asset in assets:
         started = time.perf_counter()
@@ -140,7 +139,7 @@ def check_assets(
 
 
 def fit_assets(
-    assets: Sequence[Asset],
+    selection: Selection,
     journal: Journal,
     settings: Settings | None = None,
     *,
@@ -149,15 +148,15 @@ def fit_assets(
 ) -> tuple[Row, ...]:
     """Fit every asset that can be read, and write each fit in DANDI's naming.
 
-    An asset that fails is a row with the reason; the others go on. What was finished in an earlier run, with the
-    same settings, is not fetched or fitted again, unless the asset has changed.
+    An asset that fails is a row with the reason; the others go on. What was finished in an earlier run, with
+    the same settings, is not fetched or fitted again, unless the asset has changed.
 
     Local workers are processes that import the main script: a script that calls this needs
     ``if __name__ == "__main__":`` around it.
 
     Parameters
     ----------
-    assets
+    selection
         From :func:`select_assets`.
     journal
         Where the rows are kept. Its folder also holds the fits, and the sweep in ``sweep``.
@@ -184,7 +183,7 @@ def fit_assets(
     """
     if journal.folder is None:
         raise ValueError("expected a journal with a folder")
-    settings, folder = settings or Settings(), journal.folder
+    settings, folder, assets = settings or Settings(), journal.folder, selection.assets
     sweep = folder.resolve() / SWEEP
     create_folder(sweep)
     write_about(sweep, [one.address for one in assets], settings.grid, (settings.read, settings.fit))
@@ -208,35 +207,35 @@ def fit_assets(
     return tuple(journal.rows[asset.path] for asset in assets)
 
 
-def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | ExportError]:
-    """Return where the derivative of each asset goes, or why it goes nowhere."""
-    targets: dict[str, Path | ExportError] = {}
+def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str]:
+    """Return where the derivative of each asset goes, or in words why it goes nowhere."""
+    targets: dict[str, Path | str] = {}
     taken: dict[Path, str] = {}
     for asset in assets:
         try:
             target = find_target(folder, asset.path)
-            first = taken.setdefault(target, asset.path)
-            if first != asset.path:
-                raise ExportError(
-                    f"{asset.path!r}: expected a name of its own for its derivative, but that of {first!r} has the "
-                    f"same; choose one of them with the pattern"
-                )
-            targets[asset.path] = target
         except ExportError as error:
-            targets[asset.path] = error
+            targets[asset.path] = str(error)
+            continue
+        first = taken.setdefault(target, asset.path)
+        same = (
+            f"expected a name of its own for its derivative, but that of {first!r} has the same; "
+            "choose one of them with the pattern"
+        )
+        targets[asset.path] = target if first == asset.path else same
     return targets
 
 
 def _begin_asset(
-    asset: Asset, row: Row, targets: dict[str, Path | ExportError], where: tuple[Path, Settings]
+    asset: Asset, row: Row, targets: dict[str, Path | str], where: tuple[Path, Settings]
 ) -> tuple[Row, list[Cell]]:
     """Examine and read an asset; return its row, and its cells unless that failed."""
     started = time.perf_counter()
     sweep, settings = where
+    target = targets[asset.path]
+    if isinstance(target, str):
+        return _fail(row, target, asset), []
     try:
-        target = targets[asset.path]
-        if isinstance(target, ExportError):
-            raise target
         ds = _read_kept(asset, row, sweep, settings.read)
         if ds is None:
             source = find_source(asset.address)
@@ -245,7 +244,7 @@ def _begin_asset(
         cells = add_data(sweep, _name(asset), ds, settings.grid, settings.fit)
     except Exception as error:  # whatever it is, the other assets go on
         return _add_seconds(_fail(row, error, asset), started), []
-    sizes = {f"{name}s": ds.sizes[name] for name in ("unit", "trial", "output")}
+    sizes: dict[str, Any] = {f"{name}s": ds.sizes[name] for name in ("unit", "trial", "output")}
     derivative = target.relative_to(sweep.parent).as_posix()
     row = replace(row, status="read", reason="", derivative=derivative, **sizes)
     return _add_seconds(row, started), cells

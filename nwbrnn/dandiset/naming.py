@@ -33,8 +33,8 @@ def derive_path(path: str) -> PurePosixPath:
     parts = path.split("/")
     if _FORBIDDEN.search(path) or any(part.strip() in ("", ".", "..") for part in parts):
         raise ExportError(
-            f"{path!r}: expected the path of a file in a dandiset, such as sub-X/sub-X_ecephys.nwb, but it could "
-            "lead out of the output folder; rename the asset"
+            f"{path!r}: expected the path of a file in a dandiset, such as sub-X/sub-X_ecephys.nwb, but this "
+            "one could lead out of the output folder; rename the asset"
         )
     *folders, name = parts
     stem = remove_ending(name)
@@ -80,7 +80,7 @@ def find_target(folder: Path, path: str) -> Path:
     root = folder.resolve()
     if target.is_symlink() or not target.parent.resolve().is_relative_to(root):
         raise ExportError(
-            f"{path!r}: expected a place in {folder} for its derivative, but {target} is a link or behind one; "
-            "remove the link"
+            f"{path!r}: expected a place in {folder} for its derivative, but {target} is a link or behind "
+            "one; remove the link"
         )
     return target

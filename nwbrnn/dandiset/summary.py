@@ -2,12 +2,13 @@
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from nwbrnn.errors import ExportError
+from nwbrnn.storage import Asset, matches
 from nwbrnn.writers.atomic import replace_whole
 
 SUMMARY, TABLE = "summary.json", "summary.csv"
@@ -81,10 +82,29 @@ class Row:
 
 
 COLUMNS = (
-    "path", "size", "status", "reason", "biases", "notes", "units", "trials", "outputs", "sampled", "seed", "seeds",
-    "output_r2", "output_ceiling", "sampled_r2", "unsampled_r2", "seconds", "derivative",
+    "path", "size", "status", "reason", "biases", "notes", "units", "trials", "outputs", "sampled", "seed",
+    "seeds", "output_r2", "output_ceiling", "sampled_r2", "unsampled_r2", "seconds", "derivative",
 )  # fmt: skip
 """Of ``summary.csv``."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The assets of a dandiset that match a pattern.
+
+    Attributes
+    ----------
+    dandiset
+        Its number, or its folder.
+    pattern
+        Of the paths.
+    assets
+        In the order of their paths.
+    """
+
+    dandiset: str
+    pattern: str
+    assets: tuple[Asset, ...]
 
 
 class Journal:
@@ -92,28 +112,34 @@ class Journal:
 
     Parameters
     ----------
-    dandiset
-        Name of the dandiset.
+    selection
+        What the run is about.
     folder
         Where the summary is; nothing is written without one.
 
     Attributes
     ----------
     earlier
-        What an earlier run into the same folder left, by path.
+        What an earlier run into the same folder left, by path; assets that are gone since are not among them.
     rows
         Those of this run, by path.
 
     Raises
     ------
     ExportError
-        If the folder holds something else, or another dandiset.
+        If the folder holds something else, or another dandiset, or cannot be written.
     """
 
-    def __init__(self, dandiset: str, folder: Path | None) -> None:
-        self.dandiset, self.folder = dandiset, folder
-        self.earlier = {} if folder is None else {row.path: row for row in _read(folder, dandiset)}
+    def __init__(self, selection: Selection, folder: Path | None) -> None:
+        self.dandiset, self.folder = selection.dandiset, folder
         self.rows: dict[str, Row] = {}
+        self.earlier: dict[str, Row] = {}
+        if folder is not None:
+            there = {asset.path for asset in selection.assets}
+            earlier = {row.path: row for row in _read(folder, selection.dandiset)}
+            gone = {path for path in earlier if path not in there and matches(path, selection.pattern)}
+            self.earlier = {path: row for path, row in earlier.items() if path not in gone}
+            self._write()
 
     def put(self, row: Row) -> Row:
         """Keep a row, over an earlier one of the same asset, and return it.
@@ -124,15 +150,21 @@ class Journal:
             If the summary cannot be written.
         """
         self.rows[row.path] = row
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(self.folder, self.dandiset, (self.earlier | self.rows).values())
+        self._write()
         return row
 
+    def _write(self) -> None:
+        if self.folder is not None:
+            rows = sorted((self.earlier | self.rows).values(), key=lambda row: row.path)
+            _write(self.folder, self.dandiset, rows)
 
-def _write(folder: Path, dandiset: str, rows: Iterable[Row]) -> None:
+
+def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
     """Write ``summary.json`` and ``summary.csv``, whole, over earlier ones."""
-    rows = sorted(rows, key=lambda row: row.path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
     values = {"dandiset": dandiset, "assets": [asdict(row) for row in rows]}
     with replace_whole(folder / SUMMARY, overwrite=True) as temporary:
         temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

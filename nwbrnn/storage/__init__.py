@@ -1,6 +1,6 @@
 """Opening NWB files, wherever they are: the only code that knows of paths, URLs, HDF5 and Zarr."""
 
-from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets
+from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
 from nwbrnn.storage.file import open_nwb, open_store
 from nwbrnn.storage.source import Source, find_source
 from nwbrnn.storage.store import Store, one_line
@@ -13,6 +13,7 @@ __all__ = [
     "find_dandiset",
     "find_source",
     "list_assets",
+    "matches",
     "one_line",
     "open_nwb",
     "open_store",

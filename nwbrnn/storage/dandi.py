@@ -91,8 +91,8 @@ def find_dandiset(text: str) -> Dandiset:
     match = _DANDISET.fullmatch(text) or _PAGE.fullmatch(text)
     if match is None:
         raise UnsupportedFileError(
-            f"{text}: expected a folder, a dandiset such as 000941 or dandi://000941@draft, or the address of its "
-            "page, but it is none of these"
+            f"{text}: expected a folder, a dandiset such as 000941 or dandi://000941@draft, or the address of "
+            "its page, but it is none of these"
         )
     groups = match.groupdict()
     return Dandiset(groups["dandiset"], version=groups["version"] or "draft", archive=groups.get("archive"))
@@ -191,7 +191,6 @@ def _connect(text: str, *, archive: str | None = None) -> Iterator[Any]:
     """Provide DANDI's client; whatever fails becomes one error about ``text``."""
     try:
         from dandi.dandiapi import DandiAPIClient
-        from dandi.utils import get_instance
     except ImportError as error:
         raise UnsupportedFileError(
             f"{text}: reading from the DANDI archive needs the package dandi; pip install 'nwbrnn[dandi]'"
@@ -202,11 +201,7 @@ def _connect(text: str, *, archive: str | None = None) -> Iterator[Any]:
         with DandiAPIClient() as client:
             key = client.api_key_env_var
             client.session.request = functools.partial(client.session.request, timeout=TIMEOUT)
-            if archive is not None and get_instance(archive).api != client.dandi_instance.api:
-                raise UnsupportedFileError(
-                    f"{archive}: expected the archive {client.dandi_instance.name!r}, but this is another one; "
-                    f"set the environment variable DANDI_INSTANCE to {archive}"
-                )
+            _check_archive(archive, client.dandi_instance)
             if os.environ.get(key):
                 client.dandi_authenticate()
             yield client
@@ -214,6 +209,17 @@ def _connect(text: str, *, archive: str | None = None) -> Iterator[Any]:
         raise
     except Exception as error:  # of requests, of dandi
         raise UnsupportedFileError(_explain(error, text=text, key=key)) from error
+
+
+def _check_archive(archive: str | None, instance: Any) -> None:
+    """Refuse the address of another archive than the client's."""
+    from dandi.utils import get_instance
+
+    if archive is not None and get_instance(archive).api != instance.api:
+        raise UnsupportedFileError(
+            f"{archive}: expected the archive {instance.name!r}, but this is another one; "
+            f"set the environment variable DANDI_INSTANCE to {archive}"
+        )
 
 
 def _explain(error: Exception, *, text: str, key: str) -> str:

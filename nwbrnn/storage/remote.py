@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 def get_http_options() -> dict[str, Any]:
-    """Return options of fsspec's HTTP file system: limits for silence, none for the whole of a slow answer."""
+    """Return options of fsspec's HTTP file system: limits for silence, none for a slow answer."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
@@ -35,13 +35,13 @@ def get_http_options() -> dict[str, Any]:
 def open_blocks(filesystem: Any, path: str, *, text: str) -> Any:
     """Return a file of an fsspec file system as a seekable stream that keeps the blocks it fetches.
 
-    What fails on the way is tried again, :data:`TRIES` times in all: a connection that drops, a server that is
-    silent or says that it is busy. If a part cannot be had after all, reading raises ``ReadError``, which begins
-    with ``text``.
+    What fails on the way is tried again, :data:`TRIES` times in all: a connection that drops, a server that
+    is silent or says that it is busy. If a part cannot be had after all, reading raises ``ReadError``, which
+    begins with ``text``.
     """
     options = {"cache_type": "blockcache", "cache_options": {"maxblocks": MAX_BLOCKS}}
     stream = try_again(lambda: filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options))
-    cache = getattr(stream, "cache", None)
+    cache: Any = getattr(stream, "cache", None)
     if getattr(cache, "fetcher", None) is not None:
         cache.fetcher = functools.partial(_fetch, cache.fetcher, cache.size, text)
     return stream

@@ -103,8 +103,8 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     -------
     xarray.Dataset
         Scores by name (dimension ``score``), R² of each unit and output, weights (their names begin with
-        ``weights_``), losses in the course of training (``history_``), and in the attributes settings, versions
-        and how training ended.
+        ``weights_``), losses in the course of training (``history_``), and in the attributes settings,
+        versions and how training ended.
     """
     trained, later = _divide(result)
     probed = probe(trained[0], result.weights, result.config)
