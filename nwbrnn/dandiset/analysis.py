@@ -183,8 +183,8 @@ def fit_assets(
     """
     if journal.folder is None:
         raise ValueError("expected a journal with a folder")
-    settings, folder, assets = settings or Settings(), journal.folder, selection.assets
-    sweep = folder.resolve() / SWEEP
+    settings, folder, assets = settings or Settings(), journal.folder.resolve(), selection.assets
+    sweep = folder / SWEEP
     create_folder(sweep)
     write_about(sweep, [one.address for one in assets], settings.grid, (settings.read, settings.fit))
     targets = _find_targets(assets, folder)

@@ -91,8 +91,8 @@ def find_dandiset(text: str) -> Dandiset:
     match = _DANDISET.fullmatch(text) or _PAGE.fullmatch(text)
     if match is None:
         raise UnsupportedFileError(
-            f"{text}: expected a folder, a dandiset such as 000941 or dandi://000941@draft, or the address of "
-            "its page, but it is none of these"
+            f"{text}: expected a folder, a dandiset such as 000941 or dandi://000941@draft, or the address "
+            "of its page, but it is none of these"
         )
     groups = match.groupdict()
     return Dandiset(groups["dandiset"], version=groups["version"] or "draft", archive=groups.get("archive"))
