@@ -230,7 +230,7 @@ def _explain(error: Exception, *, text: str, key: str) -> str:
             f"{text}: expected what may be read, but it is embargoed or private ({status}); "
             f"set the environment variable {key} to your key of the archive"
         )
-    if "Timeout" in type(error).__name__:
+    if "Timeout" in type(error).__name__ or "timed out" in str(error):
         return f"{text}: expected an answer of the archive, but got none in {TIMEOUT[1]:g} s; try again later"
     return (
         f"{text}: expected an asset of the DANDI archive, but {type(error).__name__}: {one_line(error)}; "

@@ -107,6 +107,9 @@ def _is_of_server(error: BaseException) -> bool:
 
 
 def _find_first(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
+    """Return the first cause that a user knows: aiohttp's own errors have causes in its parser."""
+    import aiohttp
+
+    while error.__cause__ is not None and not isinstance(error, aiohttp.ClientError):
         error = error.__cause__
     return error

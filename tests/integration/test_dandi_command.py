@@ -12,6 +12,7 @@ import nwbrnn
 from nwbrnn.dandiset import Settings, analysis, select_assets
 from nwbrnn.errors import ConfigError, ExportError, UnsupportedFileError
 from nwbrnn.storage import find_source, remote
+from nwbrnn.sweep.cell import run_cell
 
 SMALL = (
     "--set",
@@ -43,19 +44,44 @@ def list_files(out):
     return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".nwb", ".nc")}
 
 
+@pytest.fixture
+def in_process(monkeypatch):
+    """Fit in this process: starting others takes longer than the fits."""
+
+    def run(folder, cells, **_):
+        for cell in cells:
+            run_cell(folder, cell)
+
+    monkeypatch.setattr(analysis, "run_cells", run)
+
+
+@pytest.fixture(scope="module")
+def other(make_recording):
+    return make_recording(seed=1).path
+
+
+@pytest.fixture(scope="module")
+def without_emg(make_recording):
+    return make_recording(layout="none").path
+
+
+@pytest.fixture(scope="module")
+def large(make_recording):
+    """Return a file of several blocks."""
+    return make_recording(emg_rate=5000.0).path
+
+
 # ------------------------------------------------------------------ a folder
 
 
 @pytest.fixture
-def folder(recording, make_recording, tmp_path):
+def folder(recording, other, without_emg, tmp_path):
     """A downloaded dandiset: two sessions that can be fitted, three files that cannot."""
     root = tmp_path / "000123"
     contents = {
         "sub-T/sub-T_ses-1_behavior+ecephys.nwb": recording.path.read_bytes(),
-        "sub-U/sub-U_ses-1_behavior+ecephys.nwb": make_recording(
-            seed=1, raw=True, emg_rate=1000.0
-        ).path.read_bytes(),
-        "sub-V/sub-V_ses-1_ecephys.nwb": make_recording(layout="none").path.read_bytes(),
+        "sub-U/sub-U_ses-1_behavior+ecephys.nwb": other.read_bytes(),
+        "sub-V/sub-V_ses-1_ecephys.nwb": without_emg.read_bytes(),
         "sub-W/sub-W_ses-1.nwb": b"not NWB",
     }
     for path, content in contents.items():
@@ -66,7 +92,7 @@ def folder(recording, make_recording, tmp_path):
     return root
 
 
-def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_cli, tmp_path):
+def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_cli, tmp_path, request):
     out = tmp_path / "fits"
     command = ("dandi", folder, "-o", out, *SMALL, "--seeds", "2")
     finished = run_cli(*command)
@@ -95,6 +121,7 @@ def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_c
     assert list_files(out) == before  # nothing was fitted or written
     with (folder / first["path"]).open("ab") as stream:  # HDF5 does not mind
         stream.write(b"\0" * 1000)
+    request.getfixturevalue("in_process")
     changed = run_cli(*command)
     assert (changed.code, changed.err) == (1, "")
     after = list_files(out)
@@ -114,7 +141,7 @@ def test_listing_and_checking_write_nothing(folder, run_cli):
     assert list_files(folder) == before
 
 
-def test_a_check_is_not_repeated_by_the_fit(folder, run_cli, tmp_path, monkeypatch):
+def test_a_check_is_not_repeated_by_the_fit(folder, run_cli, tmp_path, monkeypatch, in_process):
     only = ("--path", "sub-T/*.nwb", "-o", tmp_path / "fits")
     checked = run_cli("dandi", folder, "--check", *only)
     assert (checked.code, checked.err) == (0, "")
@@ -126,7 +153,9 @@ def test_a_check_is_not_repeated_by_the_fit(folder, run_cli, tmp_path, monkeypat
     assert [row["status"] for row in read_rows(tmp_path / "fits")[0].values()] == ["fitted", "failed"]
 
 
-def test_an_asset_whose_fit_fails_does_not_stop_the_others(folder, run_cli, tmp_path, monkeypatch):
+def test_an_asset_whose_fit_fails_does_not_stop_the_others(
+    folder, run_cli, tmp_path, monkeypatch, in_process
+):
     write = analysis.write_fit
 
     def fail_for_t(result, source, path, **options):
@@ -165,12 +194,12 @@ def test_another_dandiset_or_folder_is_refused(folder, tmp_path, run_cli):
 
 
 @pytest.fixture
-def archive(recording, make_recording, tmp_path, monkeypatch):
+def archive(recording, large, tmp_path, monkeypatch, in_process):
     """An archive of two pages, whose client waits and repeats less than it would."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pytest.importorskip("dandi.dandiapi", reason="the package dandi is not installed")
-    large = make_recording(emg_rate=5000.0).path
+        client = pytest.importorskip("dandi.dandiapi", reason="the package dandi is not installed")
+    monkeypatch.setattr(client, "REQUEST_RETRIES", 2)
     for name in ("dropped", "embargoed", "fine", "missing", "once", "stalled"):
         path = tmp_path / "archive" / f"sub-{name}" / f"sub-{name}_ecephys.nwb"
         path.parent.mkdir(parents=True)
@@ -227,7 +256,7 @@ def test_an_archive_in_which_much_goes_wrong(archive, run_cli, tmp_path):
 
     archive.faults.clear()
     archive.reset()
-    again = run_cli(*command)
+    again = run_cli(*command[:3], "sub-[dfo]*/*.nwb", *command[4:])
     assert (again.code, again.err) == (0, "")
     asked = {request.split()[1].split("?")[0] for request in archive.requests}
     assert get_path("dropped") in asked

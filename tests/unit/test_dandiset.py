@@ -69,8 +69,8 @@ def test_dandi_takes_the_name_of_a_derivative_if_it_takes_that_of_the_asset(
     "path",
     [
         "../sub-X/sub-X.nwb", "sub-X/../../sub-X.nwb", "/etc/sub-X.nwb", "sub-X//sub-X.nwb", "C:/sub-X.nwb",
-        "C:sub-X.nwb", "..\\sub-X.nwb", "sub-X\\..\\..\\x.nwb", "sub-X/a\0.nwb", "sub-X/a\n.nwb", "./a.nwb", "",
-        "sub-X/", "..", " /a.nwb",
+        "C:sub-X.nwb", "..\\sub-X.nwb", "sub-X\\..\\..\\x.nwb", "sub-X/a\0.nwb", "sub-X/a\n.nwb", "./a.nwb",
+        "", "sub-X/", "..", " /a.nwb",
     ],
 )  # fmt: skip
 def test_paths_that_could_leave_the_folder_are_refused(path, tmp_path):
@@ -147,7 +147,8 @@ def test_what_is_no_dandiset_is_refused(text, tmp_path, monkeypatch):
 
 def test_a_folder_is_listed_without_what_is_hidden_ours_or_output(tmp_path):
     for path in (
-        "sub-1/a.nwb", ".git/b.nwb", "sub-1/.c.nwb", "sub-1/a_desc-nwbrnn.nwb", "fits/sub-1/d.nwb", "notes.txt",
+        "sub-1/a.nwb", ".git/b.nwb", "sub-1/.c.nwb", "sub-1/a_desc-nwbrnn.nwb", "fits/sub-1/d.nwb",
+        "notes.txt",
     ):  # fmt: skip
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(path)
