@@ -41,7 +41,7 @@ def read_rows(out):
 
 
 def list_files(out):
-    return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".nwb", ".nc")}
+    return {path: path.lstat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".nwb", ".nc")}
 
 
 @pytest.fixture
