@@ -183,28 +183,37 @@ def fit_assets(
     """
     if journal.folder is None:
         raise ValueError("expected a journal with a folder")
-    settings, folder, assets = settings or Settings(), journal.folder.resolve(), selection.assets
-    sweep = folder / SWEEP
+    settings, sweep = settings or Settings(), journal.folder.resolve() / SWEEP
     create_folder(sweep)
-    write_about(sweep, [one.address for one in assets], settings.grid, (settings.read, settings.fit))
-    targets = _find_targets(assets, folder)
-    report = _Report(begin, "Check and read", len(assets))
-    waiting: dict[str, list[Cell]] = {}
-    for asset in assets:
-        row = _find_earlier(asset, journal)
-        if row is None or not _is_finished(row, folder, settings):
-            row, cells = _begin_asset(asset, row or _create_row(asset), targets, (sweep, settings))
-            waiting |= {asset.path: cells} if cells else {}
-        report.add(journal.put(row))
+    addresses = [asset.address for asset in selection.assets]
+    write_about(sweep, addresses, settings.grid, (settings.read, settings.fit))
+    waiting = _begin_assets(selection.assets, journal, (sweep, settings), begin)
     flat = [cell for cells in waiting.values() for cell in cells]
     progress = begin("Fit") if begin and flat else None
     run_cells(sweep, flat, scheduler=scheduler, n_workers=settings.fit.processes, progress=progress)
     report = _Report(begin, "Write", len(waiting))
-    for asset in assets:
+    for asset in selection.assets:
         if asset.path in waiting:
             row = replace(journal.rows[asset.path], settings=settings.text)
             report.add(journal.put(_finish_asset(asset, row, waiting[asset.path], sweep)))
-    return tuple(journal.rows[asset.path] for asset in assets)
+    return tuple(journal.rows[asset.path] for asset in selection.assets)
+
+
+def _begin_assets(
+    assets: Sequence[Asset], journal: Journal, where: tuple[Path, Settings], begin: Begin | None
+) -> dict[str, list[Cell]]:
+    """Examine and read all assets that are not finished; return the cells of those that can be read."""
+    sweep, settings = where
+    targets = _find_targets(assets, sweep.parent)
+    report = _Report(begin, "Check and read", len(assets))
+    waiting: dict[str, list[Cell]] = {}
+    for asset in assets:
+        row = _find_earlier(asset, journal)
+        if row is None or not _is_finished(row, sweep.parent, settings):
+            row, cells = _begin_asset(asset, row or _create_row(asset), targets, where)
+            waiting |= {asset.path: cells} if cells else {}
+        report.add(journal.put(row))
+    return waiting
 
 
 def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str]:
@@ -270,7 +279,7 @@ def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) ->
         about = [read_cell(get_path(sweep, cell))[0].attrs for cell in done]
         best = min(range(len(done)), key=lambda i: float(about[i]["loss"]))
         result = rebuild_fit(sweep, done[best])
-        _write(result, asset, sweep.parent / row.derivative)
+        _write(result, asset, find_target(sweep.parent, asset.path))  # no link by now
     except Exception as error:  # whatever it is, the other assets go on
         return _add_seconds(_fail(row, error, asset), started)
     row = replace(

@@ -4,9 +4,11 @@ import functools
 import json
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -115,18 +117,10 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     basic = evaluate(*trained)
     table = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
     variables = {name: ("score", np.array(table[name], dtype=np.float64)) for name in VALUES}
-    weights = {
-        f"weights_{name}": (tuple(f"{name}_{i}" for i in range(values.ndim)), values)
-        for name, values in result.weights.items()
-    }
-    history = {
-        f"history_{name}": (f"history_{name}_pass", np.array(values, dtype=np.float64))
-        for name, values in result.history.items()
-    }
     return xr.Dataset(
         variables
-        | weights
-        | history
+        | _create_group("weights_", result.weights)
+        | _create_group("history_", {k: np.array(v, dtype=np.float64) for k, v in result.history.items()})
         | {
             "unit_r2": ("unit", basic.unit_r2),
             "sampled": ("unit", result.recorded["sampled"].values),
@@ -261,6 +255,14 @@ def rebuild_fit(folder: Path, cell: Cell) -> FitResult:
         scores=evaluate(recorded, predicted),
     )
     return FitResult(recorded=recorded, predicted=predicted, runs=(run,), config=config)
+
+
+def _create_group(prefix: str, arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, Any]:
+    """Return arrays as variables of a Dataset, each with dimensions of its own."""
+    return {
+        f"{prefix}{name}": (tuple(f"{prefix}{name}_{i}" for i in range(values.ndim)), values)
+        for name, values in arrays.items()
+    }
 
 
 def _get_group(saved: xr.Dataset, prefix: str) -> dict[str, NDArray[np.floating]]:
