@@ -1,6 +1,7 @@
 """Files in parts from a server: how long is waited, what is tried again, and what an answer means."""
 
 import functools
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,6 +24,9 @@ _BUSY = (408, 429, 500, 502, 503, 504)
 
 Result = TypeVar("Result")
 
+_kept: dict[tuple[str, int, int, int], bytes] = {}
+_lock = threading.Lock()
+
 
 def get_http_options() -> dict[str, Any]:
     """Return options of fsspec's HTTP file system: limits for silence, none for a slow answer."""
@@ -32,18 +36,22 @@ def get_http_options() -> dict[str, Any]:
     return {"client_kwargs": {"timeout": timeout}}
 
 
-def open_blocks(filesystem: Any, path: str, *, text: str) -> Any:
+def open_blocks(filesystem: Any, path: str, *, text: str, is_constant: bool = False) -> Any:
     """Return a file of an fsspec file system as a seekable stream that keeps the blocks it fetches.
 
     What fails on the way is tried again, :data:`TRIES` times in all: a connection that drops, a server that
     is silent or says that it is busy. If a part cannot be had after all, reading raises ``ReadError``, which
-    begins with ``text``.
+    begins with ``text``. What is constant, whatever happens to the file, need not be fetched again when it is
+    opened again: the last :data:`MAX_BLOCKS` of these blocks are kept.
     """
     options = {"cache_type": "blockcache", "cache_options": {"maxblocks": MAX_BLOCKS}}
     stream = try_again(lambda: filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options))
     cache: Any = getattr(stream, "cache", None)
     if getattr(cache, "fetcher", None) is not None:
         cache.fetcher = functools.partial(_fetch, cache.fetcher, cache.size, text)
+        if is_constant:
+            name = path.partition("?")[0]  # without a signature
+            cache.fetcher = functools.partial(_fetch_once, cache.fetcher, (name, cache.size))
     return stream
 
 
@@ -92,6 +100,19 @@ def _fetch(fetch: Callable[[int, int], bytes], size: int, text: str, start: int,
             f"{text}: expected bytes {start} to {end} from the server, but got {find_reason(error)}; "
             "try again later, or download the file"
         ) from error
+
+
+def _fetch_once(fetch: Callable[[int, int], bytes], file: tuple[str, int], start: int, end: int) -> bytes:
+    """Return a part of a file, from memory if it was fetched not long ago."""
+    key = (*file, start, end)
+    content = _kept.get(key)
+    content = fetch(start, end) if content is None else content
+    with _lock:
+        _kept.pop(key, None)
+        _kept[key] = content  # the last one again
+        while len(_kept) > MAX_BLOCKS:
+            del _kept[next(iter(_kept))]
+    return content
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -44,7 +44,8 @@ class Source:
     def open_bytes(self) -> Any:
         """Return a remote file as a seekable stream that fetches only the blocks that are needed."""
         filesystem, path = self.find_filesystem()
-        return open_blocks(filesystem, path, text=self.text)
+        is_constant = self.text.startswith("dandi:")  # an asset that changes gets another address there
+        return open_blocks(filesystem, path, text=self.text, is_constant=is_constant)
 
     def find_filesystem(self) -> tuple[Any, str]:
         """Return fsspec's file system of a remote file, and the path in it."""

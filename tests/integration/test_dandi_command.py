@@ -254,6 +254,10 @@ def test_an_archive_in_which_much_goes_wrong(archive, run_cli, tmp_path):
     address = f"dandi://{DANDISET}/sub-fine/sub-fine_ecephys.nwb@draft"
     assert nwbrnn.read_fit(out / rows["fine"]["derivative"]).recorded.attrs["source_file"] == address
 
+    fetched = [one for one in archive.requests if one.startswith(f"GET {get_path('fine')}")]
+    size = (tmp_path / "archive" / get_path("fine")[1:]).stat().st_size
+    assert len(fetched) <= -(-size // remote.BLOCK_SIZE)  # each block once, though it is opened four times
+
     archive.faults.clear()
     archive.reset()
     again = run_cli(*command[:3], "sub-[dfo]*/*.nwb", *command[4:])
