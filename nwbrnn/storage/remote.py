@@ -128,9 +128,9 @@ def _is_of_server(error: BaseException) -> bool:
 
 
 def _find_first(error: BaseException) -> BaseException:
-    """Return the first cause that a user knows: aiohttp's own errors have causes in its parser."""
+    """Return the first cause that says something: a broken answer has one more, in aiohttp's parser."""
     import aiohttp
 
-    while error.__cause__ is not None and not isinstance(error, aiohttp.ClientError):
+    while error.__cause__ is not None and not isinstance(error, aiohttp.ClientPayloadError):
         error = error.__cause__
     return error
