@@ -1,6 +1,7 @@
 """Servers on this computer: files in parts as http.server cannot give them, and an archive like DANDI."""
 
 import contextlib
+import functools
 import json
 import re
 import threading
@@ -8,21 +9,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 DANDISET = "000123"
+PAGE = 4  # assets on a page of the archive
+
+
+@dataclass
+class Fault:
+    """What goes wrong with a path, so many times: a status, "drop" or "stall" in the middle of the content.
+
+    Requests for the bytes before ``start`` are answered as usual.
+    """
+
+    kind: int | str
+    times: int = 1_000_000
+    start: int = 0
 
 
 @dataclass
 class Server:
     """A running server: its address, and what was asked of it since the last reset.
 
-    ``requests`` holds a method and path each; ``n_bytes`` were sent in answer, without headers.
+    ``requests`` holds a method and path each; ``n_bytes`` were sent in answer, without headers. ``answers``
+    are sent as JSON; a function gets the query. Who knows the ``key`` is not refused with 401.
     """
 
     url: str = ""
     requests: list[str] = field(default_factory=list)
     n_bytes: int = 0
     answers: dict[str, object] = field(default_factory=dict)
+    faults: dict[str, "Fault"] = field(default_factory=dict)
+    key: str | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
     redirects: dict[str, str] = field(default_factory=dict)
 
     def reset(self) -> None:
@@ -43,18 +62,54 @@ class _Handler(BaseHTTPRequestHandler):
         self.state.requests.append(f"{self.command} {self.path}")
         path = self.path.split("?")[0]
         file = self.folder / path.strip("/")
+        if self.fail(path):
+            return
         if path in self.state.redirects:
             self.reply(302, b"", {"Location": self.state.redirects[path]})
         elif path in self.state.answers:
-            self.reply(
-                200, json.dumps(self.state.answers[path]).encode(), {"Content-Type": "application/json"}
-            )
+            answer = self.state.answers[path]
+            if callable(answer):
+                answer = answer(
+                    {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+                )
+            self.reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
         elif file.is_file():
             self.reply_file(file)
         else:
             self.reply(404, b"no such file", {})
 
     do_HEAD = do_GET  # noqa: N815
+
+    def fail(self, path: str) -> bool:
+        """Do what goes wrong with a path, if something does."""
+        fault = self.state.faults.get(path)
+        wanted = re.match(r"bytes=(\d+)", self.headers.get("Range", ""))
+        if (
+            fault is None
+            or fault.times == 0
+            or (fault.start and (not wanted or int(wanted[1]) < fault.start))
+        ):
+            return False
+        if isinstance(fault.kind, int):
+            known = (
+                self.state.key is not None and self.headers.get("Authorization") == f"token {self.state.key}"
+            )
+            if not known:
+                fault.times -= 1
+                self.reply(fault.kind, b"refused", {})
+            return not known
+        if self.command == "HEAD":
+            return False
+        fault.times -= 1
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(1 << 20))
+        self.end_headers()
+        self.wfile.write(b"x" * 100)
+        self.wfile.flush()
+        if fault.kind == "stall":
+            self.state.stop.wait(20)
+        self.close_connection = True
+        return True
 
     def reply_file(self, file: Path) -> None:
         size = file.stat().st_size
@@ -95,6 +150,7 @@ def serve_folder(folder: Path, *, ranges: bool = True) -> Iterator[Server]:
     try:
         yield state
     finally:
+        state.stop.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -126,7 +182,8 @@ def serve_dandi(folder: Path) -> Iterator[Server]:
                 "draft_version": version, "most_recent_published_version": None,
             },
             f"{draft}info/": version,
-            f"{draft}assets/": {"count": len(assets), "next": None, "results": assets},
+            f"{draft}assets/": functools.partial(_list_page, assets, f"{server.url}{draft}assets/"),
+            "/api/auth/token": {},
         }  # fmt: skip
         for asset in assets:
             download = f"/api/assets/{asset['asset_id']}/download/"
@@ -136,6 +193,15 @@ def serve_dandi(folder: Path) -> Iterator[Server]:
             # as from a bucket: signed for a while
             server.redirects[download] = f"{server.url}/{asset['path']}?X-Amz-Signature=abc"
         yield server
+
+
+def _list_page(assets: list[dict[str, object]], url: str, query: dict[str, str]) -> dict[str, object]:
+    """Return a page of the assets that begin with ``path``."""
+    chosen = [asset for asset in assets if str(asset["path"]).startswith(query.get("path", ""))]
+    page = int(query.get("page", 1))
+    more = page * PAGE < len(chosen)
+    following = f"{url}?{urlencode(query | {'page': page + 1})}" if more else None
+    return {"count": len(chosen), "next": following, "results": chosen[(page - 1) * PAGE : page * PAGE]}
 
 
 _TIME = "2024-01-01T00:00:00Z"

@@ -15,7 +15,7 @@ from nwbrnn.readers.plan import plan_reading
 from nwbrnn.readers.trial_choices import choose_table
 from nwbrnn.readers.trials import read_trials
 from nwbrnn.readers.units import read_unit_columns
-from nwbrnn.storage import find_source, open_nwb
+from nwbrnn.storage import Source, find_source, open_nwb
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Inspection:
         return vars(self) | {"choices": [choice.to_dict() for choice in self.choices]}
 
 
-def inspect_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any) -> Inspection:
+def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> Inspection:
     """Look into an NWB file without reading its data.
 
     Parameters

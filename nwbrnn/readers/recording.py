@@ -24,7 +24,7 @@ from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.storage import Source, find_source, open_nwb, strip_secrets
 
 
-def read_nwb(path: str | Path, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
+def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
     """Read an NWB file of a recording or a simulated teacher.
 
     What is not given is found by rule; ``ds.attrs["choices"]`` (JSON) says what was picked and why, and

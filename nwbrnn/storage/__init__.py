@@ -1,18 +1,24 @@
 """Opening and making NWB files, wherever they are: the only code that knows of URLs, HDF5 and Zarr."""
 
 from nwbrnn.storage.compare import find_lost
+from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
 from nwbrnn.storage.file import open_nwb, open_store
 from nwbrnn.storage.output import create_nwb, find_faults
 from nwbrnn.storage.source import Source, find_source, strip_secrets
 from nwbrnn.storage.store import Store, one_line
 
 __all__ = [
+    "Asset",
+    "Dandiset",
     "Source",
     "Store",
     "create_nwb",
+    "find_dandiset",
     "find_faults",
     "find_lost",
     "find_source",
+    "list_assets",
+    "matches",
     "one_line",
     "open_nwb",
     "open_store",

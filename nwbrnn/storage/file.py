@@ -11,6 +11,7 @@ from pynwb import NWBHDF5IO, NWBFile
 
 from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileError
 from nwbrnn.storage.damage import find_endless_heap
+from nwbrnn.storage.remote import find_reason
 from nwbrnn.storage.source import Source, find_source
 from nwbrnn.storage.store import Store, find_links_outside, one_line
 from nwbrnn.storage.zarr_store import create_zarr_io, open_zarr
@@ -128,24 +129,13 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
     except Exception as error:  # of aiohttp, of botocore
         raise UnsupportedFileError(
             f"{source.text}: expected a file on a server that gives parts of it (range requests), "
-            f"but got {_find_reason(error)}; check the address, or download the file"
+            f"but got {find_reason(error)}; check the address, or download the file"
         ) from error
     if signature != _SIGNATURE:
         raise UnsupportedFileError(
             f"{source.text}: expected an NWB file in HDF5, but it is not HDF5; give another address"
         )
     return stack.enter_context(h5py.File(stream, "r"))
-
-
-def _find_reason(error: BaseException) -> str:
-    """Return what went wrong at first: fsspec says "not found" of every failure."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (
-        "no such file"
-        if isinstance(error, FileNotFoundError)
-        else f"{type(error).__name__}: {one_line(error)}"
-    )
 
 
 def _create_io(source: Source, store: Store) -> Any:

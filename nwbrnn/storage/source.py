@@ -1,7 +1,6 @@
 """Where a file is: a local path, a URL, or an asset of the DANDI archive."""
 
 import hashlib
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,15 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from nwbrnn.errors import UnsupportedFileError
-
-BLOCK_SIZE = 1 << 20
-"""What is fetched at once from a server. Of the caches tried, blocks of 1 MiB needed the fewest requests."""
-MAX_BLOCKS = 64
+from nwbrnn.storage.dandi import resolve_asset
+from nwbrnn.storage.remote import get_http_options, open_blocks
 
 _REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
-_DANDI = re.compile(r"dandi://(?P<dandiset>[^/@]+)/(?P<path>.+?)(@(?P<version>draft|\d[\d.]*))?")
 _HASHED = 1 << 20
-_SILENT = logging.NullHandler()
 
 
 @dataclass(frozen=True)
@@ -49,8 +44,8 @@ class Source:
     def open_bytes(self) -> Any:
         """Return a remote file as a seekable stream that fetches only the blocks that are needed."""
         filesystem, path = self.find_filesystem()
-        options = {"cache_type": "blockcache", "cache_options": {"maxblocks": MAX_BLOCKS}}
-        return filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options)
+        is_constant = self.text.startswith("dandi:")  # an asset that changes gets another address there
+        return open_blocks(filesystem, path, text=self.text, is_constant=is_constant)
 
     def find_filesystem(self) -> tuple[Any, str]:
         """Return fsspec's file system of a remote file, and the path in it."""
@@ -69,7 +64,7 @@ class Source:
     def storage_options(self) -> dict[str, Any]:
         """Options of fsspec; buckets are read without credentials where there are none."""
         if not self.url.startswith("s3:"):
-            return {}
+            return get_http_options()
         from botocore.session import get_session
 
         return {"anon": get_session().get_credentials() is None}
@@ -119,7 +114,7 @@ def find_source(path: str | Path | Source) -> Source:
     text = str(path)
     if _REMOTE.match(text):
         text = re.sub(r"^(\w+):/+", r"\1://", text)  # pathlib makes one slash of two
-        url = _resolve_dandi(text) if text.startswith("dandi:") else text
+        url = resolve_asset(text) if text.startswith("dandi:") else text
         return Source(text, url, is_remote=True, is_zarr=_looks_like_zarr(text) or _looks_like_zarr(url))
     local = Path(text)
     if not local.exists():
@@ -133,28 +128,3 @@ def find_source(path: str | Path | Source) -> Source:
 
 def _looks_like_zarr(url: str) -> bool:
     return re.sub(r"@[\w.]+$", "", urlsplit(url).path).rstrip("/").endswith(".zarr")
-
-
-def _resolve_dandi(text: str) -> str:
-    """Return the address of an asset of the DANDI archive."""
-    match = _DANDI.fullmatch(text)
-    if match is None:
-        raise UnsupportedFileError(f"{text}: expected dandi://DANDISET/path or dandi://DANDISET/path@version")
-    try:
-        from dandi.dandiapi import DandiAPIClient
-    except ImportError as error:
-        raise UnsupportedFileError(
-            f"{text}: reading from the DANDI archive needs the package dandi; pip install 'nwbrnn[dandi]'"
-        ) from error
-    logging.getLogger("dandi").addHandler(_SILENT)  # what it would print is in the exceptions
-    try:
-        with DandiAPIClient() as client:
-            dandiset = client.get_dandiset(match["dandiset"], match["version"] or "draft")
-            asset = dandiset.get_asset_by_path(match["path"])
-            return str(asset.get_content_url(follow_redirects=1, strip_query=True))
-    except Exception as error:  # of requests, of dandi
-        reason = " ".join(str(error).split())[:300]
-        raise UnsupportedFileError(
-            f"{text}: expected an asset of the DANDI archive, but {type(error).__name__}: {reason}; "
-            "check the dandiset, the version and the path"
-        ) from error

@@ -4,13 +4,16 @@ import functools
 import json
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
@@ -19,7 +22,7 @@ from nwbrnn.evaluation.scores import LEVELS, stack_samples
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset
-from nwbrnn.result import FitResult
+from nwbrnn.result import FitResult, Run
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
 from nwbrnn.writers.atomic import replace_whole
@@ -49,7 +52,7 @@ def run_cell(folder: Path, cell: Cell) -> None:
     try:
         # xarray would take a lock of the cluster to write a file that is nobody else's
         with dask.config.set(scheduler="synchronous"):
-            ds = _read(folder / DATA / f"{cell.source}.nc", cell.data_hash)
+            ds = _read(get_data_path(folder, cell.source), cell.data_hash)
             result = fit(ds, cell.config)
             saved = summarize(result, cell, seconds=time.perf_counter() - started)
             with replace_whole(path, overwrite=True) as temporary:
@@ -63,6 +66,17 @@ def write_error(folder: Path, cell: Cell, message: str, trace: str = "") -> None
     about = {"message": message, "source": cell.source, "config": cell.config.model_dump(mode="json")}
     with replace_whole(get_error_path(folder, cell), overwrite=True) as temporary:
         temporary.write_text(json.dumps(about | {"traceback": trace}, indent=2), encoding="utf-8")
+
+
+def get_data_path(folder: Path, source: str) -> Path:
+    """Return where the Dataset of a source is."""
+    return folder / DATA / f"{source}.nc"
+
+
+def read_error(folder: Path, cell: Cell) -> str:
+    """Return why a cell failed; nothing if it did not."""
+    path = get_error_path(folder, cell)
+    return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.exists() else ""
 
 
 def get_path(folder: Path, cell: Cell) -> Path:
@@ -91,7 +105,8 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     -------
     xarray.Dataset
         Scores by name (dimension ``score``), R² of each unit and output, weights (their names begin with
-        ``weights_``), and in the attributes settings, versions and how training ended.
+        ``weights_``), losses in the course of training (``history_``), and in the attributes settings,
+        versions and how training ended.
     """
     trained, later = _divide(result)
     probed = probe(trained[0], result.weights, result.config)
@@ -102,13 +117,10 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     basic = evaluate(*trained)
     table = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
     variables = {name: ("score", np.array(table[name], dtype=np.float64)) for name in VALUES}
-    weights = {
-        f"weights_{name}": (tuple(f"{name}_{i}" for i in range(values.ndim)), values)
-        for name, values in result.weights.items()
-    }
     return xr.Dataset(
         variables
-        | weights
+        | _create_group("weights_", result.weights)
+        | _create_group("history_", {k: np.array(v, dtype=np.float64) for k, v in result.history.items()})
         | {
             "unit_r2": ("unit", basic.unit_r2),
             "sampled": ("unit", result.recorded["sampled"].values),
@@ -128,6 +140,7 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
             "asked": cell.config.model_dump_json(),
             "ended": result.best.ended,
             "epochs": len(result.best.history["train_total"]),
+            "loss": result.best.loss,
             "free_run": result.best.free_run,
             "seconds": seconds,
             "versions": json.dumps({name: version(name) for name in ("nwbrnn", "torch", "numpy")}),
@@ -208,7 +221,51 @@ def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:
     """
     saved, _ = read_cell(get_path(folder, cell))
     config = FitConfig.model_validate_json(saved.attrs["config"])
-    recorded = prepare(_read(folder / DATA / f"{cell.source}.nc", cell.data_hash), config)
-    names = [str(name) for name in saved.data_vars if str(name).startswith("weights_")]
-    weights = {name.removeprefix("weights_"): saved[name].values for name in names}
-    return recorded, predict(recorded, weights, config)
+    recorded = prepare(_read(get_data_path(folder, cell.source), cell.data_hash), config)
+    return recorded, predict(recorded, _get_group(saved, "weights_"), config)
+
+
+def rebuild_fit(folder: Path, cell: Cell) -> FitResult:
+    """Return what :func:`nwbrnn.fit` returned in a finished cell, without fitting again.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep.
+    cell
+        A finished cell.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not finished.
+    """
+    recorded, predicted = rebuild(folder, cell)
+    saved, _ = read_cell(get_path(folder, cell))
+    config = FitConfig.model_validate_json(saved.attrs["config"])
+    if saved.attrs["cross_validation"]:
+        recorded.attrs["cross_validation"] = saved.attrs["cross_validation"]
+    run = Run(
+        seed=config.seed,
+        weights=_get_group(saved, "weights_"),
+        history={name: values.tolist() for name, values in _get_group(saved, "history_").items()},
+        loss=float(saved.attrs["loss"]),
+        ended=saved.attrs["ended"],
+        free_run=float(saved.attrs["free_run"]),
+        scores=evaluate(recorded, predicted),
+    )
+    return FitResult(recorded=recorded, predicted=predicted, runs=(run,), config=config)
+
+
+def _create_group(prefix: str, arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, Any]:
+    """Return arrays as variables of a Dataset, each with dimensions of its own."""
+    return {
+        f"{prefix}{name}": (tuple(f"{prefix}{name}_{i}" for i in range(values.ndim)), values)
+        for name, values in arrays.items()
+    }
+
+
+def _get_group(saved: xr.Dataset, prefix: str) -> dict[str, NDArray[np.floating]]:
+    """Return the variables whose names begin with a prefix, without it."""
+    names = [str(name) for name in saved.data_vars if str(name).startswith(prefix)]
+    return {name.removeprefix(prefix): saved[name].values for name in names}

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster, as_completed
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.readers import read_dataset, read_nwb
-from nwbrnn.sweep.cell import CELLS, DATA, get_error_path, get_path, run_cell, write_error
+from nwbrnn.sweep.cell import CELLS, DATA, get_data_path, get_error_path, get_path, run_cell, write_error
 from nwbrnn.sweep.grid import Cell, hash_dataset, list_cells
 from nwbrnn.sweep.table import create_table
 from nwbrnn.training import count_cores
@@ -99,18 +99,44 @@ def run_sweep(
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ConfigError(f"files: expected different names, but {', '.join(twice)} come twice; rename one")
-    _create_folder(folder)
-    sources = {}
+    create_folder(folder)
+    cells = []
     for name, file in zip(names, files, strict=True):
-        ds = read_nwb(file, read_config)
-        sources[name] = ds, hash_dataset(ds)
-    cells = list_cells(sources, grid, fit_config)
-    for name, (ds, data_hash) in sources.items():
-        _keep_data(ds, folder / DATA / f"{name}.nc", data_hash)
-    _write_about(folder, files, grid, (read_config, fit_config))
-    n_workers = fit_config.processes or count_cores()
-    _run(folder, cells, (scheduler, n_workers), progress or (lambda *_: None))
+        cells += add_data(folder, name, read_nwb(file, read_config), grid, fit_config)
+    write_about(folder, files, grid, (read_config, fit_config))
+    run_cells(folder, cells, scheduler=scheduler, n_workers=fit_config.processes, progress=progress)
     return create_table(folder, cells)
+
+
+def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_config: FitConfig) -> list[Cell]:
+    """Keep a Dataset in the folder of a sweep, and return the cells of the grid that it gives.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep; see :func:`create_folder`.
+    name
+        Of the Dataset in the sweep, different from all others.
+    ds
+        The Dataset.
+    grid
+        The axes of the sweep.
+    fit_config
+        Settings that all cells share.
+
+    Raises
+    ------
+    ConfigError
+        If settings do not fit the data.
+    ExportError
+        If it cannot be written.
+    """
+    data_hash = hash_dataset(ds)
+    cells = list_cells({name: (ds, data_hash)}, grid, fit_config)
+    path = get_data_path(folder, name)
+    if not path.exists() or hash_dataset(read_dataset(path)) != data_hash:
+        write_dataset(ds, path, overwrite=True)
+    return cells
 
 
 def _name(file: str | Path) -> str:
@@ -118,7 +144,7 @@ def _name(file: str | Path) -> str:
     return str(file).rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".nwb")
 
 
-def _create_folder(folder: Path) -> None:
+def create_folder(folder: Path) -> None:
     """Make the folder, or go on in that of a sweep."""
     if folder.exists() and not (folder / ABOUT).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder}: expected an empty folder or that of a sweep; choose another output")
@@ -129,13 +155,7 @@ def _create_folder(folder: Path) -> None:
         raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
 
 
-def _keep_data(ds: xr.Dataset, path: Path, data_hash: str) -> None:
-    """Write the Dataset that the workers read, if it is not there yet."""
-    if not path.exists() or hash_dataset(read_dataset(path)) != data_hash:
-        write_dataset(ds, path, overwrite=True)
-
-
-def _write_about(
+def write_about(
     folder: Path, files: Sequence[str | Path], grid: SweepConfig, configs: tuple[ReadConfig, FitConfig]
 ) -> None:
     """Write what the sweep is made of."""
@@ -150,11 +170,37 @@ def _write_about(
         temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _run(folder: Path, cells: Sequence[Cell], where: tuple[str | None, int], progress: Progress) -> None:
+def run_cells(
+    folder: Path,
+    cells: Sequence[Cell],
+    *,
+    scheduler: str | None = None,
+    n_workers: int | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Run the cells that are not finished.
 
     What a cell left in the folder counts, not what its worker still holds: that is lost with the worker.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep, with the data of the cells.
+    cells
+        What to fit.
+    scheduler
+        Address of a Dask scheduler; by default processes of this machine.
+    n_workers
+        How many of them; by default one for each core.
+    progress
+        Called at the beginning and after each cell.
+
+    Raises
+    ------
+    ConfigError
+        If the scheduler cannot be used.
     """
+    progress = progress or (lambda *_: None)
     pending = {cell.key: cell for cell in cells if not get_path(folder, cell).exists()}
     n_done, n_failed = len(cells) - len(pending), 0
     progress(n_done, n_failed, len(cells))
@@ -162,8 +208,8 @@ def _run(folder: Path, cells: Sequence[Cell], where: tuple[str | None, int], pro
         return
     for cell in pending.values():
         get_error_path(folder, cell).unlink(missing_ok=True)
-    scheduler, n_workers = where
-    with _connect(scheduler, folder, n_workers=min(len(pending), n_workers)) as client:
+    n_workers = min(len(pending), n_workers or count_cores())
+    with _connect(scheduler, folder, n_workers=n_workers) as client:
         futures = [client.submit(run_cell, folder, cell, key=key) for key, cell in pending.items()]
         for future in as_completed(futures):
             cell = pending[future.key]

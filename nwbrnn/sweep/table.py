@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwbrnn.config import FitConfig
-from nwbrnn.sweep.cell import VALUES, get_error_path, get_path, read_cell
+from nwbrnn.sweep.cell import VALUES, get_path, read_cell, read_error
 from nwbrnn.sweep.grid import Cell
 
 
@@ -71,9 +71,7 @@ def _describe(folder: Path, cells: Sequence[Cell], found: Sequence[xr.Dataset | 
     }
     for name in list_settings([cell.config for cell in cells]):
         columns[name] = [str(getattr(cell.config, name)) for cell in cells]
-    errors = [
-        _read_error(folder, cell) if one is None else "" for cell, one in zip(cells, found, strict=True)
-    ]
+    errors = [read_error(folder, cell) if one is None else "" for cell, one in zip(cells, found, strict=True)]
     columns["error"] = errors
     columns["status"] = [
         "done" if one is not None else "failed" if error else "missing"
@@ -99,11 +97,6 @@ def _describe_choice(saved: xr.Dataset) -> str:
         return ""
     config = json.loads(saved.attrs["config"])
     return json.dumps({name: config[name] for name in ("dynamics_weight", "weight_penalty", "stop_after")})
-
-
-def _read_error(folder: Path, cell: Cell) -> str:
-    path = get_error_path(folder, cell)
-    return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.exists() else ""
 
 
 def flatten(table: xr.Dataset) -> pd.DataFrame:

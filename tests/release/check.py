@@ -44,6 +44,7 @@ COMMANDS = (
     ("export fit.nwb --source {example} --to copy -o copy.nwb", 0, "Wrote the fit into copy.nwb"),
     ("refit copy.nwb", 0, "repeated exactly"),
     ("sweep {example} -o sweep --sampled 0,5 --seeds 1 --resamples 0 " + SMALL, 0, "Wrote sweep"),
+    ("dandi dandiset --check", 0, "1 checked"),
     ("reproduce --help", 0, "--quick"),  # the real thing takes minutes
     ("simulate -o teacher.nwb --neurons 60 --directions 3 --trials 2", 0, "Wrote teacher.nwb"),
     ("convert run.npz -o own.nwb", 0, "Wrote own.nwb"),

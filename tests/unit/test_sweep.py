@@ -10,10 +10,19 @@ import xarray as xr
 
 from nwbrnn.config import FitConfig, SweepConfig, parse_settings
 from nwbrnn.errors import ConfigError
+from nwbrnn.job import fit
 from nwbrnn.preprocessing import choose_sampled
 from nwbrnn.readers import read_dataset
 from nwbrnn.report import plot_differences, plot_rotations, plot_scores, plot_traces
-from nwbrnn.sweep import compare_with_baseline, compute_interval, create_table, flatten, list_cells, rebuild
+from nwbrnn.sweep import (
+    compare_with_baseline,
+    compute_interval,
+    create_table,
+    flatten,
+    list_cells,
+    rebuild,
+    rebuild_fit,
+)
 from nwbrnn.sweep.cell import get_path, read_cell, run_cell
 from nwbrnn.sweep.grid import hash_dataset
 from nwbrnn.writers import write_dataset
@@ -172,6 +181,20 @@ def test_a_cell_file_has_scores_and_weights(finished):
         assert float(table["value"].sel(score=name)[2]) == float(saved["value"].sel(score=name))
     np.testing.assert_allclose(saved["unit_r2"], scores.unit_r2, atol=1e-6)
     assert "output skill, disturbed inputs 0.4" in saved["score"].values
+
+
+def test_a_cell_gives_back_what_its_fit_returned(finished):
+    folder, cells, _ = finished
+    result, expected = rebuild_fit(folder, cells[2]), fit(create_recording(), cells[2].config)
+    xr.testing.assert_identical(result.recorded, expected.recorded)
+    xr.testing.assert_allclose(result.predicted, expected.predicted)
+    run, fitted = result.best, expected.best
+    assert (run.seed, run.ended, result.config) == (fitted.seed, fitted.ended, expected.config)
+    assert (run.loss, run.free_run) == pytest.approx((fitted.loss, fitted.free_run), rel=1e-6)
+    assert list(run.history) == list(fitted.history)
+    for name, values in fitted.history.items():
+        np.testing.assert_allclose(run.history[name], values, rtol=1e-6, err_msg=name)
+    np.testing.assert_allclose(run.scores.output_r2, fitted.scores.output_r2, atol=1e-6)
 
 
 def test_the_table_in_rows(finished):

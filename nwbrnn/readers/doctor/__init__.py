@@ -17,12 +17,12 @@ from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
 from nwbrnn.readers.doctor.units import UNIT_CHECKS
 from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
-from nwbrnn.storage import find_source, open_nwb, open_store
+from nwbrnn.storage import Source, find_source, open_nwb, open_store
 
 __all__ = ["Finding", "diagnose"]
 
 
-def diagnose(path: str | Path, *, follow_links: bool = False) -> tuple[Finding, ...]:
+def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[Finding, ...]:
     """Examine an NWB file for what would bias a fit, or has to be known before one.
 
     Series are read in blocks and spike times unit by unit, so that memory stays bounded.

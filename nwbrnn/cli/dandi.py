@@ -1,0 +1,123 @@
+"""``nwbrnn dandi``: a whole dandiset."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nwbrnn.cli import options
+from nwbrnn.cli.fit import Sampled, Set
+from nwbrnn.cli.output import console, print_table
+from nwbrnn.cli.sweep import Scheduler, show_cells
+from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nwbrnn.dandiset import Row, Selection
+
+Where = Annotated[
+    str,
+    typer.Argument(
+        help="A downloaded folder, 000941, dandi://000941@draft, or the address of its page.",
+        show_default=False,
+        metavar="DANDISET",
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder for fits and summary; an earlier one goes on."),
+]
+Pattern = Annotated[str, typer.Option("--path", help="Which assets: * stays within a folder, ** does not.")]
+
+
+def dandi(
+    dandiset: Where,
+    output: Folder = None,
+    path: Pattern = "**/*.nwb",
+    only_list: Annotated[bool, typer.Option("--list", help="Only list the assets.")] = False,
+    only_check: Annotated[
+        bool, typer.Option("--check", help="Only examine them: can they be read, would a fit be biased?")
+    ] = False,
+    sampled: Sampled = None,
+    seeds: Annotated[int, typer.Option(help="Students of each asset; the best is written.", min=1)] = 1,
+    settings: Set = None,
+    scheduler: Scheduler = None,
+    config: options.ConfigPath = None,
+) -> None:
+    """List, examine and fit every asset of a dandiset, and write the fits in DANDI's naming, with a summary.
+
+    The exit code is 0 if all went well, 1 if an asset failed, 2 if nothing could be done.
+
+    nwbrnn dandi 000941 --path 'sub-MonkeyL*/*.nwb' -o fits --sampled 20
+    """
+    from nwbrnn.dandiset import Journal, Settings, check_assets, fit_assets, select_assets
+
+    if output is None and not (only_list or only_check):
+        raise ConfigError("--output: expected a folder for the fits; give one, or --list or --check")
+    job = options.load_config(config)
+    given = options.parse_values(settings or [], "--set") | ({} if sampled is None else {"sampled": sampled})
+    fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
+    selection = select_assets(dandiset, path, without=output)
+    if only_list or not selection.assets:
+        _print_assets(selection)
+        return
+    journal = Journal(selection, output)
+    with show_cells() as begin:
+        try:
+            if only_check:
+                rows = check_assets(selection, journal, job.read, begin=begin)
+            else:
+                chosen = Settings(job.read, fit_config, seeds)
+                rows = fit_assets(selection, journal, chosen, scheduler=scheduler, begin=begin)
+        except KeyboardInterrupt:
+            sys.stderr.write("Interrupted: what is finished is kept; the same command goes on.\n")
+            raise typer.Exit(130) from None
+    _print_rows(rows, output)
+    if any(row.status == "failed" for row in rows):
+        raise typer.Exit(1)
+
+
+def _print_assets(selection: "Selection") -> None:
+    """Print what there is."""
+    assets = selection.assets
+    total = _show_size(sum(asset.size for asset in assets))
+    print_table(
+        f"{selection.dandiset}: {len(assets)} assets, {total}",
+        ("asset", "size"),
+        [(asset.path, _show_size(asset.size)) for asset in assets],
+    )
+
+
+def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
+    """Print the summary, and why assets failed."""
+    columns = ["asset", "status", "would bias", "to know"]
+    fitted = any(row.status == "fitted" for row in rows)
+    if fitted:
+        columns += ["units × trials × outputs", "output R2", "ceiling", "sampled R2", "other R2", "s"]
+    print_table("Assets", columns, [_show_row(row)[: len(columns)] for row in rows])
+    reasons = [(row.path, row.reason) for row in rows if row.reason]
+    if reasons:
+        print_table("What failed; the same command tries it again", ("asset", "why"), reasons)
+    counts = {status: sum(row.status == status for row in rows) for status in ("fitted", "checked", "failed")}
+    text = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
+    where = "" if output is None else f" Wrote {output}: summary.csv, summary.json{', fits' * fitted}."
+    console.print(f"{len(rows)} assets: {text}.{where}", markup=False)
+
+
+def _show_row(row: "Row") -> tuple[str, ...]:
+    """Return the cells of a row; DANDI repeats the folder in the name of a file."""
+    scores = (row.output_r2, row.output_ceiling, row.sampled_r2, row.unsampled_r2)
+    return (
+        row.path.rsplit("/", 1)[-1].removesuffix(".nwb"),
+        row.status,
+        *("–" if number is None else str(number) for number in (row.biases, row.notes)),
+        "–" if row.units is None else f"{row.units} × {row.trials} × {row.outputs}",
+        *("–" if score is None else f"{score:.3f}" for score in scores),
+        f"{row.seconds:.0f}",
+    )
+
+
+def _show_size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

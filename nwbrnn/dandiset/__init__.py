@@ -1,0 +1,16 @@
+"""A whole dandiset: every asset listed, examined, fitted, and written back in DANDI's naming."""
+
+from nwbrnn.dandiset.analysis import Settings, check_assets, fit_assets, select_assets
+from nwbrnn.dandiset.naming import derive_path
+from nwbrnn.dandiset.summary import Journal, Row, Selection
+
+__all__ = [
+    "Journal",
+    "Row",
+    "Selection",
+    "Settings",
+    "check_assets",
+    "derive_path",
+    "fit_assets",
+    "select_assets",
+]

@@ -1,0 +1,381 @@
+"""The stages of an analysis: examine and read each asset, fit all of them, write what came out."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.dandiset.naming import find_target, is_derivative, remove_ending
+from nwbrnn.dandiset.summary import Journal, Row, Selection
+from nwbrnn.errors import ExportError, NwbrnnError
+from nwbrnn.readers import inspect_nwb, read_dataset, read_nwb
+from nwbrnn.readers.doctor import diagnose
+from nwbrnn.report import write_fit_report
+from nwbrnn.result import FitResult
+from nwbrnn.storage import Asset, Source, find_dandiset, find_source, list_assets, one_line
+from nwbrnn.sweep import (
+    Cell,
+    add_data,
+    create_folder,
+    get_data_path,
+    get_path,
+    read_cell,
+    read_error,
+    rebuild_fit,
+    run_cells,
+    write_about,
+)
+from nwbrnn.sweep.run import Progress
+from nwbrnn.writers import write_fit
+
+SWEEP = "sweep"
+"""Folder of the sweep in the output folder: data and cells."""
+
+Begin = Callable[[str], Progress | None]
+"""Called with the name of a stage; returns what is told how many assets are done, failed, and all."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the assets are read and fitted.
+
+    Attributes
+    ----------
+    read
+        Settings of reading.
+    fit
+        Settings of the fit.
+    seeds
+        Students of each asset, from seed 0 on; the one of the lowest loss is written.
+    """
+
+    read: ReadConfig = field(default_factory=ReadConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    seeds: int = 1
+
+    @property
+    def grid(self) -> SweepConfig:
+        """As a sweep: one cell for each asset and seed."""
+        return SweepConfig(sampled=(self.fit.sampled,), seeds=self.seeds, resamples=0)
+
+    @property
+    def text(self) -> str:
+        """As text: what was fitted with another one is fitted again."""
+        parts = {"read": self.read.model_dump(mode="json"), "fit": self.fit.model_dump(mode="json")}
+        del parts["fit"]["processes"]
+        return json.dumps(parts | {"seeds": self.seeds}, sort_keys=True)
+
+
+def select_assets(dandiset: str, pattern: str = "**/*.nwb", *, without: Path | None = None) -> Selection:
+    """Return the assets of a dandiset that match a pattern, but for derivatives of ours.
+
+    Parameters
+    ----------
+    dandiset
+        A folder, ``000941``, ``dandi://000941[@version]`` or the address of its page.
+    pattern
+        Of the paths of assets: ``*`` stays within a folder, ``**`` stands for any folders.
+    without
+        A folder that is left out: the output may lie in a downloaded dandiset.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If there is no such dandiset, it is embargoed, or the archive does not answer.
+    """
+    found = find_dandiset(dandiset)
+    assets = [asset for asset in list_assets(found, pattern) if not is_derivative(asset.path)]
+    if found.folder is not None and without is not None:
+        left_out = without.resolve()
+        assets = [one for one in assets if not (found.folder / one.path).is_relative_to(left_out)]
+    return Selection(found.name, pattern, tuple(assets))
+
+
+def check_assets(
+    selection: Selection, journal: Journal, read: ReadConfig | None = None, *, begin: Begin | None = None
+) -> tuple[Row, ...]:
+    """Examine assets, and say which of them can be read, and why others cannot.
+
+    Parameters
+    ----------
+    selection
+        From :func:`select_assets`.
+    journal
+        Where the rows are kept. What an earlier run found in an asset that has not changed is not looked for
+        again.
+    read
+        Settings of reading.
+    begin
+        Called with the name of the stage; see :data:`Begin`.
+
+    Returns
+    -------
+    tuple of Row
+        One for each asset.
+    """
+    read, assets = read or ReadConfig(), selection.assets
+    report = _Report(begin, "Check", len(assets))
+    for asset in assets:
+        started = time.perf_counter()
+        row = _find_earlier(asset, journal) or _create_row(asset)
+        if row.status == "failed":
+            row = replace(row, status="listed", reason="")
+        if row.status == "listed":
+            try:
+                source = find_source(asset.address)
+                row = _examine(row, source, read)
+                problem = inspect_nwb(source, read).problem
+                row = replace(row, status="checked") if problem is None else _fail(row, problem, asset)
+            except Exception as error:  # whatever it is, the other assets go on
+                row = _fail(row, error, asset)
+        report.add(journal.put(_add_seconds(row, started)))
+    return tuple(journal.rows[asset.path] for asset in assets)
+
+
+def fit_assets(
+    selection: Selection,
+    journal: Journal,
+    settings: Settings | None = None,
+    *,
+    scheduler: str | None = None,
+    begin: Begin | None = None,
+) -> tuple[Row, ...]:
+    """Fit every asset that can be read, and write each fit in DANDI's naming.
+
+    An asset that fails is a row with the reason; the others go on. What was finished in an earlier run, with
+    the same settings, is not fetched or fitted again, unless the asset has changed.
+
+    Local workers are processes that import the main script: a script that calls this needs
+    ``if __name__ == "__main__":`` around it.
+
+    Parameters
+    ----------
+    selection
+        From :func:`select_assets`.
+    journal
+        Where the rows are kept. Its folder also holds the fits, and the sweep in ``sweep``.
+    settings
+        How assets are read and fitted.
+    scheduler
+        Address of a Dask scheduler; by default processes of this machine.
+    begin
+        Called with the name of each stage; see :data:`Begin`.
+
+    Returns
+    -------
+    tuple of Row
+        One for each asset.
+
+    Raises
+    ------
+    ConfigError
+        If the scheduler cannot be used.
+    ExportError
+        If the output folder cannot be written.
+    ValueError
+        If the journal has no folder.
+    """
+    if journal.folder is None:
+        raise ValueError("expected a journal with a folder")
+    settings, sweep = settings or Settings(), journal.folder.resolve() / SWEEP
+    create_folder(sweep)
+    addresses = [asset.address for asset in selection.assets]
+    write_about(sweep, addresses, settings.grid, (settings.read, settings.fit))
+    waiting = _begin_assets(selection.assets, journal, (sweep, settings), begin)
+    flat = [cell for cells in waiting.values() for cell in cells]
+    progress = begin("Fit") if begin and flat else None
+    run_cells(sweep, flat, scheduler=scheduler, n_workers=settings.fit.processes, progress=progress)
+    report = _Report(begin, "Write", len(waiting))
+    for asset in selection.assets:
+        if asset.path in waiting:
+            row = replace(journal.rows[asset.path], settings=settings.text)
+            report.add(journal.put(_finish_asset(asset, row, waiting[asset.path], sweep)))
+    return tuple(journal.rows[asset.path] for asset in selection.assets)
+
+
+def _begin_assets(
+    assets: Sequence[Asset], journal: Journal, where: tuple[Path, Settings], begin: Begin | None
+) -> dict[str, list[Cell]]:
+    """Examine and read all assets that are not finished; return the cells of those that can be read."""
+    sweep, settings = where
+    targets = _find_targets(assets, sweep.parent)
+    report = _Report(begin, "Check and read", len(assets))
+    waiting: dict[str, list[Cell]] = {}
+    for asset in assets:
+        row = _find_earlier(asset, journal)
+        if row is None or not _is_finished(row, sweep.parent, settings):
+            row, cells = _begin_asset(asset, row or _create_row(asset), targets, where)
+            waiting |= {asset.path: cells} if cells else {}
+        report.add(journal.put(row))
+    return waiting
+
+
+def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str]:
+    """Return where the derivative of each asset goes, or in words why it goes nowhere."""
+    targets: dict[str, Path | str] = {}
+    taken: dict[Path, str] = {}
+    for asset in assets:
+        try:
+            target = find_target(folder, asset.path)
+        except ExportError as error:
+            targets[asset.path] = str(error)
+            continue
+        first = taken.setdefault(target, asset.path)
+        same = (
+            f"expected a name of its own for its derivative, but that of {first!r} has the same; "
+            "choose one of them with the pattern"
+        )
+        targets[asset.path] = target if first == asset.path else same
+    return targets
+
+
+def _begin_asset(
+    asset: Asset, row: Row, targets: dict[str, Path | str], where: tuple[Path, Settings]
+) -> tuple[Row, list[Cell]]:
+    """Examine and read an asset; return its row, and its cells unless that failed."""
+    started = time.perf_counter()
+    sweep, settings = where
+    target = targets[asset.path]
+    if isinstance(target, str):
+        return _fail(row, target, asset), []
+    try:
+        ds = _read_kept(asset, row, sweep, settings.read)
+        if ds is None:
+            source = find_source(asset.address)
+            row = _examine(row, source, settings.read)
+            ds = read_nwb(source, settings.read)
+        cells = add_data(sweep, _name(asset), ds, settings.grid, settings.fit)
+    except Exception as error:  # whatever it is, the other assets go on
+        return _add_seconds(_fail(row, error, asset), started), []
+    sizes: dict[str, Any] = {f"{name}s": ds.sizes[name] for name in ("unit", "trial", "output")}
+    derivative = target.relative_to(sweep.parent).as_posix()
+    row = replace(row, status="read", reason="", derivative=derivative, **sizes)
+    return _add_seconds(row, started), cells
+
+
+def _read_kept(asset: Asset, row: Row, sweep: Path, read: ReadConfig) -> xr.Dataset | None:
+    """Return what an earlier run read of an asset in the same state, with the same settings."""
+    path = get_data_path(sweep, _name(asset))
+    if row.units is None or not path.exists():
+        return None
+    ds = read_dataset(path)
+    return ds if ds.attrs.get("read_config") == read.model_dump_json() else None
+
+
+def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) -> Row:
+    """Write the best fit of an asset; return its row."""
+    started = time.perf_counter()
+    done = [cell for cell in cells if get_path(sweep, cell).exists()]
+    failures = [f"seed {cell.config.seed}: {read_error(sweep, cell)}" for cell in cells if cell not in done]
+    if not done:
+        return _fail(row, "; ".join(failures), asset)
+    try:
+        about = [read_cell(get_path(sweep, cell))[0].attrs for cell in done]
+        best = min(range(len(done)), key=lambda i: float(about[i]["loss"]))
+        result = rebuild_fit(sweep, done[best])
+        _write(result, asset, find_target(sweep.parent, asset.path))  # no link by now
+    except Exception as error:  # whatever it is, the other assets go on
+        return _add_seconds(_fail(row, error, asset), started)
+    row = replace(
+        row,
+        status="fitted",
+        reason="; ".join(failures),
+        seed=done[best].config.seed,
+        seeds=len(done),
+        seconds=row.seconds + sum(float(one["seconds"]) for one in about),
+        **_describe(result),
+    )
+    return _add_seconds(row, started)
+
+
+def _write(result: FitResult, asset: Asset, target: Path) -> None:
+    """Write what is left of a fit: the page, and the NWB file, by which it counts as finished."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    about = {"asset": asset.path}
+    write_fit_report(result, target.with_suffix(".html"), about=about, overwrite=True)
+    write_fit(result, asset.address, target, overwrite=True)
+
+
+def _describe(result: FitResult) -> dict[str, Any]:
+    """Return what the summary says of a fit."""
+    outputs, sampled, unsampled = (
+        result.scores.get(name) for name in ("output R2", "sampled neurons R2", "unsampled neurons R2")
+    )
+    values = {
+        "output_r2": outputs.value,
+        "output_ceiling": outputs.ceiling,
+        "sampled_r2": sampled.value,
+        "unsampled_r2": unsampled.value,
+    }
+    known = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+    return known | {"sampled": int(result.recorded["sampled"].sum())}
+
+
+def _create_row(asset: Asset) -> Row:
+    return Row(asset.path, asset.size, asset.state)
+
+
+def _find_earlier(asset: Asset, journal: Journal) -> Row | None:
+    """Return the row of an earlier run, if the asset has not changed since."""
+    row = journal.earlier.get(asset.path)
+    return row if row is not None and row.state == asset.state else None
+
+
+def _is_finished(row: Row, folder: Path, settings: Settings) -> bool:
+    """Return whether an earlier run left the whole of what is asked for."""
+    whole = row.status == "fitted" and not row.reason and row.settings == settings.text
+    return whole and (folder / row.derivative).is_file()
+
+
+def _examine(row: Row, source: Source, read: ReadConfig) -> Row:
+    """Add what the doctor finds, if it was not asked before."""
+    if row.findings is not None:
+        return row
+    findings = diagnose(source, follow_links=read.follow_links)
+    return replace(row, findings=[asdict(finding) for finding in findings])
+
+
+def _fail(row: Row, error: Exception | str, asset: Asset) -> Row:
+    """Say why an asset got no further."""
+    text = (
+        str(error) if isinstance(error, NwbrnnError | str) else f"{type(error).__name__}: {one_line(error)}"
+    )
+    cause = error.__cause__ if isinstance(error, ExportError) else None
+    if isinstance(cause, NwbrnnError):
+        text = f"{text}: {cause}"
+    text = text.replace(f"{asset.address}: ", "").removeprefix(f"{asset.path!r}: ")
+    return replace(row, status="failed", reason=text)
+
+
+def _add_seconds(row: Row, started: float) -> Row:
+    return replace(row, seconds=round(row.seconds + time.perf_counter() - started, 1))
+
+
+def _name(asset: Asset) -> str:
+    """Return the name of an asset in the sweep: readable, and different for every path."""
+    digest = hashlib.sha256(asset.path.encode()).hexdigest()[:8]
+    return f"{remove_ending(asset.path.rsplit('/', 1)[-1])[:100]}-{digest}"
+
+
+class _Report:
+    """How many assets of a stage are done and failed, for a progress bar."""
+
+    def __init__(self, begin: Begin | None, name: str, total: int) -> None:
+        self.tell = begin(name) if begin and total else None
+        self.done, self.failed, self.total = 0, 0, total
+
+    def add(self, row: Row) -> None:
+        """Count an asset."""
+        if row.status == "failed":
+            self.failed += 1
+        else:
+            self.done += 1
+        if self.tell is not None:
+            self.tell(self.done, self.failed, self.total)

@@ -1,0 +1,86 @@
+"""What the derivative of an asset is called, and where it may be written."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from nwbrnn.errors import ExportError
+
+MARK = "nwbrnn"
+"""What ``desc-`` says of our files."""
+
+_ENDINGS = (".nwb.zarr", ".zarr", ".nwb")
+_DESCRIPTION = re.compile(r"_desc-([^_]+)")
+_MODALITIES = re.compile(r"_[a-z]+(\+[a-z]+)*$")
+_FORBIDDEN = re.compile(r"[\\:\x00-\x1f\x7f]")
+
+
+def derive_path(path: str) -> PurePosixPath:
+    """Return the path of the derivative of an asset, in the same folder.
+
+    The entity ``desc-nwbrnn`` goes before the modalities, where DANDI has it; a description that is there is
+    kept before it. If the name of the asset is one that DANDI takes, so is this one.
+
+    Parameters
+    ----------
+    path
+        Of an asset in its dandiset, such as ``sub-X/sub-X_ses-Y_behavior+ecephys.nwb``.
+
+    Raises
+    ------
+    ExportError
+        If it is not the path of a file below a folder, on every system.
+    """
+    parts = path.split("/")
+    if _FORBIDDEN.search(path) or any(part.strip() in ("", ".", "..") for part in parts):
+        raise ExportError(
+            f"{path!r}: expected the path of a file in a dandiset, such as sub-X/sub-X_ecephys.nwb, but this "
+            "one could lead out of the output folder; rename the asset"
+        )
+    *folders, name = parts
+    stem = remove_ending(name)
+    match = _MODALITIES.search(stem)
+    start, modalities = (stem[: match.start()], match[0]) if match else (stem, "")
+    if _DESCRIPTION.search(start):
+        start = _DESCRIPTION.sub(rf"_desc-\1-{MARK}", start, count=1)
+    else:
+        start += f"_desc-{MARK}"
+    return PurePosixPath(*folders, f"{start}{modalities}.nwb")
+
+
+def is_derivative(path: str) -> bool:
+    """Return whether an asset is a derivative of ours, by its name."""
+    descriptions = _DESCRIPTION.findall(remove_ending(PurePosixPath(path).name))
+    return any(text.split("-")[-1] == MARK for text in descriptions)
+
+
+def remove_ending(name: str) -> str:
+    """Return the name of a file without what it ends in as NWB."""
+    for ending in _ENDINGS:
+        if name.endswith(ending):
+            return name.removesuffix(ending)
+    return name
+
+
+def find_target(folder: Path, path: str) -> Path:
+    """Return where the derivative of an asset is written, in a folder that is made if it is not there.
+
+    Parameters
+    ----------
+    folder
+        The output folder.
+    path
+        Of the asset in its dandiset.
+
+    Raises
+    ------
+    ExportError
+        If that were outside of the output folder, by its name or by a link.
+    """
+    target = folder.joinpath(*derive_path(path).parts)
+    root = folder.resolve()
+    if target.is_symlink() or not target.parent.resolve().is_relative_to(root):
+        raise ExportError(
+            f"{path!r}: expected a place in {folder} for its derivative, but {target} is a link or behind "
+            "one; remove the link"
+        )
+    return target

@@ -1,0 +1,202 @@
+"""What is known of each asset: rows, and the summary that keeps them between two runs."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from nwbrnn.errors import ExportError
+from nwbrnn.storage import Asset, matches
+from nwbrnn.writers.atomic import replace_whole
+
+SUMMARY, TABLE = "summary.json", "summary.csv"
+
+Status = Literal["listed", "checked", "read", "fitted", "failed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An asset, what was found in it, and how well it was fitted.
+
+    Attributes
+    ----------
+    path
+        In the dandiset.
+    size
+        In bytes.
+    state
+        Another text once the asset has changed.
+    status
+        How far it got; ``checked`` means that it can be read.
+    reason
+        Why it failed, or which of several seeds did.
+    findings
+        What the doctor says, as plain values; ``None`` if it was not asked.
+    units, trials, outputs
+        What was read.
+    sampled
+        Sampled neurons of the fit.
+    seed, seeds
+        Of the fit that was written, and how many were made.
+    output_r2, output_ceiling, sampled_r2, unsampled_r2
+        On held-out trials, of the fit that was written.
+    seconds
+        What all of it took [s].
+    derivative
+        Path of the fit below the output folder.
+    settings
+        Of the fit, as JSON.
+    """
+
+    path: str
+    size: int
+    state: str
+    status: Status = "listed"
+    reason: str = ""
+    findings: Sequence[dict[str, Any]] | None = None
+    units: int | None = None
+    trials: int | None = None
+    outputs: int | None = None
+    sampled: int | None = None
+    seed: int | None = None
+    seeds: int | None = None
+    output_r2: float | None = None
+    output_ceiling: float | None = None
+    sampled_r2: float | None = None
+    unsampled_r2: float | None = None
+    seconds: float = 0.0
+    derivative: str = ""
+    settings: str = ""
+
+    @property
+    def biases(self) -> int | None:
+        """How many findings would bias a fit."""
+        return None if self.findings is None else sum(bool(one["biases"]) for one in self.findings)
+
+    @property
+    def notes(self) -> int | None:
+        """How many findings are only to be known."""
+        return None if self.findings is None else len(self.findings) - (self.biases or 0)
+
+
+COLUMNS = (
+    "path", "size", "status", "reason", "biases", "notes", "units", "trials", "outputs", "sampled", "seed",
+    "seeds", "output_r2", "output_ceiling", "sampled_r2", "unsampled_r2", "seconds", "derivative",
+)  # fmt: skip
+"""Of ``summary.csv``."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The assets of a dandiset that match a pattern.
+
+    Attributes
+    ----------
+    dandiset
+        Its number, or its folder.
+    pattern
+        Of the paths.
+    assets
+        In the order of their paths.
+    """
+
+    dandiset: str
+    pattern: str
+    assets: tuple[Asset, ...]
+
+
+class Journal:
+    """The rows of a run; each change is written at once, so that an interrupt costs no more than one asset.
+
+    Parameters
+    ----------
+    selection
+        What the run is about.
+    folder
+        Where the summary is; nothing is written without one.
+
+    Attributes
+    ----------
+    earlier
+        What an earlier run into the same folder left, by path; assets that are gone since are not among them.
+    rows
+        Those of this run, by path.
+
+    Raises
+    ------
+    ExportError
+        If the folder holds something else, or another dandiset, or cannot be written.
+    """
+
+    def __init__(self, selection: Selection, folder: Path | None) -> None:
+        self.dandiset, self.folder = selection.dandiset, folder
+        self.rows: dict[str, Row] = {}
+        self.earlier: dict[str, Row] = {}
+        if folder is not None:
+            there = {asset.path for asset in selection.assets}
+            earlier = {row.path: row for row in _read(folder, selection.dandiset)}
+            gone = {path for path in earlier if path not in there and matches(path, selection.pattern)}
+            self.earlier = {path: row for path, row in earlier.items() if path not in gone}
+            self._write()
+
+    def put(self, row: Row) -> Row:
+        """Keep a row, over an earlier one of the same asset, and return it.
+
+        Raises
+        ------
+        ExportError
+            If the summary cannot be written.
+        """
+        self.rows[row.path] = row
+        self._write()
+        return row
+
+    def _write(self) -> None:
+        if self.folder is not None:
+            rows = sorted((self.earlier | self.rows).values(), key=lambda row: row.path)
+            _write(self.folder, self.dandiset, rows)
+
+
+def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
+    """Write ``summary.json`` and ``summary.csv``, whole, over earlier ones."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
+    values = {"dandiset": dandiset, "assets": [asdict(row) for row in rows]}
+    with replace_whole(folder / SUMMARY, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with (
+        replace_whole(folder / TABLE, overwrite=True) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(row, name) for name in COLUMNS] for row in rows)
+
+
+def _read(folder: Path, dandiset: str) -> Sequence[Row]:
+    """Return the rows of an earlier run into the same folder; none if there was none."""
+    path = folder / SUMMARY
+    if not path.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ExportError(
+                f"{folder}: expected an empty folder or that of an earlier run, but it holds something else; "
+                "choose another output"
+            )
+        return ()
+    known = {field.name for field in fields(Row)}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        name = values["dandiset"]
+        rows = [Row(**{k: v for k, v in row.items() if k in known}) for row in values["assets"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExportError(
+            f"{path}: expected the summary of an earlier run, but it cannot be read: {error!r}; "
+            "choose another output, or remove it"
+        ) from error
+    if name != dandiset:
+        raise ExportError(f"{folder}: expected results of {dandiset}, but got {name}; choose another output")
+    return rows

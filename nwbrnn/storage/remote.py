@@ -1,0 +1,136 @@
+"""Files in parts from a server: how long is waited, what is tried again, and what an answer means."""
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nwbrnn.errors import ReadError
+from nwbrnn.storage.store import one_line
+
+BLOCK_SIZE = 1 << 20
+"""What is fetched at once from a server. Of the caches tried, blocks of 1 MiB needed the fewest requests."""
+MAX_BLOCKS = 64
+
+CONNECT_TIMEOUT = 20.0
+READ_TIMEOUT = 60.0
+"""How long a server may take to accept a connection, and how long it may send nothing [s]."""
+TRIES = 4
+PAUSE = 0.5
+"""Between two tries [s]; twice as long each time."""
+
+_BUSY = (408, 429, 500, 502, 503, 504)
+
+Result = TypeVar("Result")
+
+_kept: dict[tuple[str, int, int, int], bytes] = {}
+_lock = threading.Lock()
+
+
+def get_http_options() -> dict[str, Any]:
+    """Return options of fsspec's HTTP file system: limits for silence, none for a slow answer."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
+    return {"client_kwargs": {"timeout": timeout}}
+
+
+def open_blocks(filesystem: Any, path: str, *, text: str, is_constant: bool = False) -> Any:
+    """Return a file of an fsspec file system as a seekable stream that keeps the blocks it fetches.
+
+    What fails on the way is tried again, :data:`TRIES` times in all: a connection that drops, a server that
+    is silent or says that it is busy. If a part cannot be had after all, reading raises ``ReadError``, which
+    begins with ``text``. What is constant, whatever happens to the file, need not be fetched again when it is
+    opened again: the last :data:`MAX_BLOCKS` of these blocks are kept.
+    """
+    options = {"cache_type": "blockcache", "cache_options": {"maxblocks": MAX_BLOCKS}}
+    stream = try_again(lambda: filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options))
+    cache: Any = getattr(stream, "cache", None)
+    if getattr(cache, "fetcher", None) is not None:
+        cache.fetcher = functools.partial(_fetch, cache.fetcher, cache.size, text)
+        if is_constant:
+            name = path.partition("?")[0]  # without a signature
+            cache.fetcher = functools.partial(_fetch_once, cache.fetcher, (name, cache.size))
+    return stream
+
+
+def try_again(action: Callable[[], Result]) -> Result:
+    """Do something on a server, again after what may pass."""
+    for number in range(TRIES):
+        if number:
+            time.sleep(PAUSE * 2 ** (number - 1))
+        try:
+            return action()
+        except Exception as error:
+            if number == TRIES - 1 or not _may_pass(error):
+                raise
+    raise AssertionError("expected at least one try")
+
+
+def find_reason(error: BaseException) -> str:
+    """Return what went wrong at first, in words: fsspec says "not found" of every failure."""
+    error = _find_first(error)
+    status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return "Not Found: no such file"
+    if status in (401, 403):
+        return f"{status}: the server refuses it to us, it is embargoed or private"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {READ_TIMEOUT:g} s, {TRIES} times"
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _fetch(fetch: Callable[[int, int], bytes], size: int, text: str, start: int, end: int) -> bytes:
+    """Return a part of a file, from start to end, whole or not at all."""
+    end = min(end, size)
+
+    def fetch_whole() -> bytes:
+        content = fetch(start, end)
+        if len(content) != end - start:  # a connection that ended early without saying so
+            raise ConnectionError(f"expected {end - start} bytes from {start} on, but got {len(content)}")
+        return content
+
+    try:
+        return try_again(fetch_whole)
+    except Exception as error:
+        if not _is_of_server(error):
+            raise
+        raise ReadError(
+            f"{text}: expected bytes {start} to {end} from the server, but got {find_reason(error)}; "
+            "try again later, or download the file"
+        ) from error
+
+
+def _fetch_once(fetch: Callable[[int, int], bytes], file: tuple[str, int], start: int, end: int) -> bytes:
+    """Return a part of a file, from memory if it was fetched not long ago."""
+    key = (*file, start, end)
+    content = _kept.get(key)
+    content = fetch(start, end) if content is None else content
+    with _lock:
+        _kept.pop(key, None)
+        _kept[key] = content  # the last one again
+        while len(_kept) > MAX_BLOCKS:
+            del _kept[next(iter(_kept))]
+    return content
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Return whether the same request may succeed later."""
+    return _is_of_server(error) and getattr(_find_first(error), "status", _BUSY[0]) in _BUSY
+
+
+def _is_of_server(error: BaseException) -> bool:
+    """Return whether it is the server or the way there that failed."""
+    import aiohttp
+
+    return isinstance(_find_first(error), aiohttp.ClientError | TimeoutError | ConnectionError)
+
+
+def _find_first(error: BaseException) -> BaseException:
+    """Return the first cause that says something: a broken answer has one more, in aiohttp's parser."""
+    import aiohttp
+
+    while error.__cause__ is not None and not isinstance(error, aiohttp.ClientPayloadError):
+        error = error.__cause__
+    return error

@@ -1,0 +1,330 @@
+"""A whole dandiset, from a folder and from an archive of this computer in which much goes wrong."""
+
+import json
+import os
+import warnings
+
+import pandas as pd
+import pytest
+from servers import DANDISET, PAGE, Fault, serve_dandi
+
+import nwbrnn
+from nwbrnn.dandiset import Settings, analysis, select_assets
+from nwbrnn.errors import ConfigError, ExportError, UnsupportedFileError
+from nwbrnn.storage import find_source, remote
+from nwbrnn.sweep.cell import run_cell
+
+SMALL = (
+    "--set",
+    "hidden=20",
+    "--set",
+    "epochs=3",
+    "--set",
+    "min_rate=0",
+    "--set",
+    "processes=1",
+    "--sampled",
+    "3",
+)
+FIT = Settings().fit.model_copy(
+    update={"hidden": 20, "epochs": 3, "min_rate": 0.0, "processes": 1, "sampled": 3}
+)
+
+
+def read_rows(out):
+    """Return the rows of both summaries, which agree."""
+    rows = {row["path"]: row for row in json.loads((out / "summary.json").read_text())["assets"]}
+    frame = pd.read_csv(out / "summary.csv").set_index("path")
+    assert list(frame.index) == list(rows)
+    assert frame["status"].tolist() == [row["status"] for row in rows.values()]
+    return rows, frame
+
+
+def list_files(out):
+    return {path: path.lstat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".nwb", ".nc")}
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Fit in this process: starting others takes longer than the fits."""
+
+    def run(folder, cells, **_):
+        for cell in cells:
+            run_cell(folder, cell)
+
+    monkeypatch.setattr(analysis, "run_cells", run)
+
+
+@pytest.fixture(scope="module")
+def other(make_recording):
+    return make_recording(seed=1).path
+
+
+@pytest.fixture(scope="module")
+def without_emg(make_recording):
+    return make_recording(layout="none").path
+
+
+@pytest.fixture(scope="module")
+def large(make_recording):
+    """Return a file of several blocks."""
+    return make_recording(emg_rate=5000.0).path
+
+
+# ------------------------------------------------------------------ a folder
+
+
+@pytest.fixture
+def folder(recording, other, without_emg, tmp_path):
+    """A downloaded dandiset: two sessions that can be fitted, three files that cannot."""
+    root = tmp_path / "000123"
+    contents = {
+        "sub-T/sub-T_ses-1_behavior+ecephys.nwb": recording.path.read_bytes(),
+        "sub-U/sub-U_ses-1_behavior+ecephys.nwb": other.read_bytes(),
+        "sub-V/sub-V_ses-1_ecephys.nwb": without_emg.read_bytes(),
+        "sub-W/sub-W_ses-1.nwb": b"not NWB",
+    }
+    for path, content in contents.items():
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(content)
+    (root / "sub-X").mkdir()
+    (root / "sub-X" / "sub-X_ses-1.nwb").symlink_to(root / ".git" / "annex")
+    return root
+
+
+def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_cli, tmp_path, request):
+    out = tmp_path / "fits"
+    command = ("dandi", folder, "-o", out, *SMALL, "--seeds", "2")
+    finished = run_cli(*command)
+    assert (finished.code, finished.err) == (1, "")
+    assert "5 assets: 2 fitted, 3 failed" in finished.out
+    rows, frame = read_rows(out)
+    reasons = {path.split("/")[0]: row["reason"] for path, row in rows.items()}
+    assert reasons["sub-T"] == reasons["sub-U"] == ""
+    assert "expected EMG, force or kinematics" in reasons["sub-V"]
+    assert "it is not HDF5" in reasons["sub-W"]
+    assert "there is no such file" in reasons["sub-X"]
+    first = rows["sub-T/sub-T_ses-1_behavior+ecephys.nwb"]
+    assert first["derivative"] == "sub-T/sub-T_ses-1_desc-nwbrnn_behavior+ecephys.nwb"
+    assert (first["units"], first["outputs"], first["sampled"], first["seeds"]) == (12, 3, 3, 2)
+    result = nwbrnn.read_fit(out / first["derivative"])
+    assert first["output_r2"] == pytest.approx(result.scores.get("output R2").value, abs=1e-6)
+    assert first["output_ceiling"] == pytest.approx(result.scores.get("output R2").ceiling, abs=1e-6)
+    assert first["unsampled_r2"] == pytest.approx(result.scores.get("unsampled neurons R2").value, abs=1e-6)
+    assert result.best.seed == first["seed"]
+    assert frame.loc[first["path"], "notes"] == len(nwbrnn.diagnose(recording.path))
+    assert frame.loc[first["path"], "biases"] == 0
+
+    before = list_files(out)
+    again = run_cli(*command)
+    assert (again.code, again.err) == (1, "")
+    assert list_files(out) == before  # nothing was fitted or written
+    with (folder / first["path"]).open("ab") as stream:  # HDF5 does not mind
+        stream.write(b"\0" * 1000)
+    request.getfixturevalue("in_process")
+    changed = run_cli(*command)
+    assert (changed.code, changed.err) == (1, "")
+    after = list_files(out)
+    derivatives = {path: time for path, time in before.items() if path.suffix == ".nwb"}
+    rewritten = [path.name for path in derivatives if after[path] != before[path]]
+    assert rewritten == ["sub-T_ses-1_desc-nwbrnn_behavior+ecephys.nwb"]
+
+
+def test_listing_and_checking_write_nothing(folder, run_cli):
+    before = list_files(folder)
+    listed = run_cli("dandi", folder, "--list", "--path", "sub-[TV]/*.nwb")
+    assert (listed.code, listed.err) == (0, "")
+    assert "2 assets" in listed.out
+    checked = run_cli("dandi", folder, "--check")
+    assert (checked.code, checked.err) == (1, "")
+    assert "2 checked, 3 failed" in checked.out
+    assert list_files(folder) == before
+
+
+def test_a_check_is_not_repeated_by_the_fit(folder, run_cli, tmp_path, monkeypatch, in_process):
+    only = ("--path", "sub-T/*.nwb", "-o", tmp_path / "fits")
+    checked = run_cli("dandi", folder, "--check", *only)
+    assert (checked.code, checked.err) == (0, "")
+    monkeypatch.setattr(analysis, "diagnose", None)  # whoever calls it fails
+    finished = run_cli("dandi", folder, *only, *SMALL)
+    assert (finished.code, finished.err) == (0, "")
+    other = run_cli("dandi", folder, "--path", "sub-V/*.nwb", "-o", tmp_path / "fits", *SMALL)
+    assert other.code == 1
+    assert [row["status"] for row in read_rows(tmp_path / "fits")[0].values()] == ["fitted", "failed"]
+
+
+def test_an_asset_whose_fit_fails_does_not_stop_the_others(
+    folder, run_cli, tmp_path, monkeypatch, in_process
+):
+    write = analysis.write_fit
+
+    def fail_for_t(result, source, path, **options):
+        if "sub-T" in str(path):
+            raise OSError("the disk is full")
+        write(result, source, path, **options)
+
+    monkeypatch.setattr(analysis, "write_fit", fail_for_t)
+    out = tmp_path / "fits"
+    (out / "sub-U").parent.mkdir()
+    (out / "summary.json").write_text(json.dumps({"dandiset": str(folder), "assets": []}))
+    (out / "sub-U").symlink_to(tmp_path)
+    finished = run_cli("dandi", folder, "-o", out, "--path", "sub-[TU]/*.nwb", *SMALL)
+    assert (finished.code, finished.err) == (1, "")
+    first, second = read_rows(out)[0].values()
+    assert first["reason"] == "OSError: the disk is full"
+    assert "is a link or behind one" in second["reason"]
+    assert not list(tmp_path.glob("*.nwb"))
+
+
+def test_another_dandiset_or_folder_is_refused(folder, tmp_path, run_cli):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "mother.txt").write_text("Dear")
+    selection = select_assets(str(folder))
+    with pytest.raises(ExportError, match="letters: expected an empty folder or that of an earlier run"):
+        analysis.Journal(selection, tmp_path / "letters")
+    analysis.Journal(selection, tmp_path / "fits")
+    other = select_assets(str(tmp_path / "letters"))
+    with pytest.raises(ExportError, match=r"fits: expected results of .*letters, but got .*000123"):
+        analysis.Journal(other, tmp_path / "fits")
+    refused = run_cli("dandi", folder)
+    assert (refused.code, refused.err.split(":")[1]) == (2, " --output")
+
+
+# ------------------------------------------------------------------ an archive
+
+
+@pytest.fixture
+def archive(recording, large, tmp_path, monkeypatch, in_process):
+    """An archive of two pages, whose client waits and repeats less than it would."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client = pytest.importorskip("dandi.dandiapi", reason="the package dandi is not installed")
+    monkeypatch.setattr(client, "REQUEST_RETRIES", 2)
+    for name in ("dropped", "embargoed", "fine", "missing", "once", "stalled"):
+        path = tmp_path / "archive" / f"sub-{name}" / f"sub-{name}_ecephys.nwb"
+        path.parent.mkdir(parents=True)
+        os.link(large if name in ("dropped", "stalled") else recording.path, path)
+    monkeypatch.setenv("DANDI_NO_ET", "1")
+    monkeypatch.setattr(remote, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(remote, "TRIES", 3)
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    with serve_dandi(tmp_path / "archive") as server:
+        monkeypatch.setenv("DANDI_INSTANCE", server.url)
+        yield server
+
+
+def get_path(name):
+    return f"/sub-{name}/sub-{name}_ecephys.nwb"
+
+
+def find_download(server, name):
+    (path,) = (path for path, target in server.redirects.items() if get_path(name) in target)
+    return path
+
+
+def test_an_archive_in_which_much_goes_wrong(archive, run_cli, tmp_path):
+    archive.faults |= {
+        get_path("dropped"): Fault("drop", start=1 << 20),
+        get_path("stalled"): Fault("stall", start=1 << 20),
+        get_path("once"): Fault("drop", times=2),
+        get_path("missing"): Fault(404),
+        find_download(archive, "embargoed"): Fault(401),
+    }
+    archive.key = "secret"
+    out = tmp_path / "fits"
+    command = (
+        "dandi",
+        f"{archive.url}/dandiset/{DANDISET}/draft",
+        "--path",
+        "sub-*/*.nwb",
+        "-o",
+        out,
+        *SMALL,
+    )
+    finished = run_cli(*command)
+    assert (finished.code, finished.err) == (1, "")
+    rows = {path.split("/")[0].removeprefix("sub-"): row for path, row in read_rows(out)[0].items()}
+    assert len(rows) == 6 > PAGE
+    assert {name for name, row in rows.items() if row["status"] == "fitted"} == {"fine", "once"}
+    assert "from the server, but got ClientPayloadError" in rows["dropped"]["reason"]
+    assert "from the server, but got no answer within 0.4 s, 3 times" in rows["stalled"]["reason"]
+    assert "Not Found" in rows["missing"]["reason"]
+    assert "it is embargoed or private (401); set the environment variable" in rows["embargoed"]["reason"]
+    assert "_API_KEY" in rows["embargoed"]["reason"]
+    address = f"dandi://{DANDISET}/sub-fine/sub-fine_ecephys.nwb@draft"
+    assert nwbrnn.read_fit(out / rows["fine"]["derivative"]).recorded.attrs["source_file"] == address
+
+    fetched = [one for one in archive.requests if one.startswith(f"GET {get_path('fine')}")]
+    size = (tmp_path / "archive" / get_path("fine")[1:]).stat().st_size
+    assert len(fetched) <= -(-size // remote.BLOCK_SIZE)  # each block once, though it is opened four times
+
+    archive.faults.clear()
+    archive.reset()
+    again = run_cli(*command[:3], "sub-[dfo]*/*.nwb", *command[4:])
+    assert (again.code, again.err) == (0, "")
+    asked = {request.split()[1].split("?")[0] for request in archive.requests}
+    assert get_path("dropped") in asked
+    assert not asked & {get_path("fine"), get_path("once")}  # finished before
+
+
+def test_tries_are_bounded(archive):
+    archive.faults[get_path("dropped")] = Fault("drop", start=1 << 20)
+    with pytest.raises(nwbrnn.NwbrnnError, match=r"^dandi://.*: expected bytes .* try again later"):
+        nwbrnn.read_nwb(f"dandi://{DANDISET}{get_path('dropped')}")
+    assert (
+        archive.requests.count(f"GET {get_path('dropped')}") <= 3 + 3
+    )  # those before the fault, three tries
+
+
+def test_what_is_embargoed_is_read_with_a_key(archive, monkeypatch):
+    archive.faults[find_download(archive, "embargoed")] = Fault(401)
+    archive.key = "secret"
+    address = f"dandi://{DANDISET}{get_path('embargoed')}"
+    with pytest.raises(UnsupportedFileError, match=r"embargoed or private \(401\)") as refused:
+        find_source(address)
+    variable = str(refused.value).split("environment variable ")[1].split()[0]
+    monkeypatch.setenv(variable, "secret")
+    assert find_source(address).url.endswith("?X-Amz-Signature=abc")  # of no use to others, and for a while
+    assert nwbrnn.read_nwb(address).attrs["source_file"] == address
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault(401), "embargoed or private (401); set the environment variable"),
+        (Fault(404), "No such version: 'draft' of Dandiset 000123"),
+        (Fault("stall"), "got none in 0.3 s; try again later"),
+    ],
+)
+def test_a_dandiset_that_cannot_be_listed(fault, words, archive, run_cli, monkeypatch, tmp_path):
+    monkeypatch.setattr("nwbrnn.storage.dandi.TIMEOUT", (1.0, 0.3))
+    archive.faults[f"/api/dandisets/{DANDISET}/versions/draft/assets/"] = fault
+    finished = run_cli("dandi", f"dandi://{DANDISET}", "-o", tmp_path / "fits")
+    assert finished.code == 2
+    assert finished.err.startswith(f"Error: dandi://{DANDISET}@draft: ")
+    assert words in finished.err
+    assert not (tmp_path / "fits").exists()
+
+
+def test_only_what_begins_like_the_pattern_is_asked_for(archive):
+    selection = select_assets(DANDISET, "sub-fine/**/*.nwb")
+    assert [asset.path for asset in selection.assets] == ["sub-fine/sub-fine_ecephys.nwb"]
+    assert any(request.endswith("assets/?path=sub-fine%2F") for request in archive.requests)
+
+
+def test_another_archive_than_the_client_is_set_to_is_refused(archive, tmp_path):
+    (tmp_path / "other").mkdir()
+    with (
+        serve_dandi(tmp_path / "other") as other,
+        pytest.raises(UnsupportedFileError, match="set the env") as no,
+    ):
+        select_assets(f"{other.url}/dandiset/{DANDISET}")
+    assert str(no.value).startswith(other.url)
+
+
+def test_a_scheduler_that_is_not_there_is_said_at_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("nwbrnn.sweep.run.CONNECT_TIMEOUT", 2)
+    selection = select_assets(str(folder), "sub-T/*.nwb")
+    journal = analysis.Journal(selection, tmp_path / "fits")
+    with pytest.raises(ConfigError, match="scheduler: expected a Dask scheduler"):
+        analysis.fit_assets(selection, journal, Settings(fit=FIT), scheduler="tcp://127.0.0.1:9")

@@ -1,0 +1,164 @@
+"""Names of derivatives, patterns, and where a dandiset is."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nwbrnn.dandiset import derive_path, select_assets
+from nwbrnn.dandiset.naming import find_target, is_derivative
+from nwbrnn.errors import ExportError, UnsupportedFileError
+from nwbrnn.storage import Dandiset, find_dandiset, matches
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("sub-X/sub-X_ses-Y_behavior+ecephys.nwb", "sub-X/sub-X_ses-Y_desc-nwbrnn_behavior+ecephys.nwb"),
+        ("sub-X/sub-X.nwb", "sub-X/sub-X_desc-nwbrnn.nwb"),
+        ("sub-X/sub-X_desc-train_ecephys.nwb", "sub-X/sub-X_desc-train-nwbrnn_ecephys.nwb"),
+        ("sub-X/sub-X_ses-1_probe-2_ecephys.nwb.zarr", "sub-X/sub-X_ses-1_probe-2_desc-nwbrnn_ecephys.nwb"),
+        ("sub-X/ses-Y/ecephys/sub-X_ses-Y.nwb", "sub-X/ses-Y/ecephys/sub-X_ses-Y_desc-nwbrnn.nwb"),
+        ("session.nwb", "session_desc-nwbrnn.nwb"),
+    ],
+)
+def test_derivatives_are_named_after_their_assets(path, expected):
+    assert derive_path(path).as_posix() == expected
+    assert is_derivative(expected)
+    assert not is_derivative(path)
+
+
+LABEL = st.text("abcXYZ019-+é ", min_size=1, max_size=8)
+ENTITIES = st.lists(
+    st.tuples(st.sampled_from(["tis", "slice", "cell", "desc", "probe", "obj"]), LABEL), max_size=4
+)
+
+
+@pytest.fixture(scope="module")
+def organize():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("dandi.organize", reason="the package dandi is not installed")
+
+
+@settings(deadline=None)
+@given(
+    subject=LABEL,
+    session=st.none() | LABEL,
+    entities=ENTITIES,
+    modalities=st.sampled_from(["", "_ecephys", "_behavior+ecephys"]),
+)
+def test_dandi_takes_the_name_of_a_derivative_if_it_takes_that_of_the_asset(
+    organize, subject, session, entities, modalities
+):
+    """By DANDI's own rule."""
+    name = f"sub-{subject}" + (f"_ses-{session}" if session else "")
+    path = f"sub-{subject}/{name}{''.join(f'_{k}-{v}' for k, v in entities)}{modalities}.nwb"
+    derivative = derive_path(path).as_posix()
+    assert organize.validate_organized_path(path, Path(path), Path()) == []
+    assert organize.validate_organized_path(derivative, Path(derivative), Path()) == []
+    assert derivative != path
+    wrong = derivative.replace("desc-", "description-")  # the rule can say no
+    assert [one.id for one in organize.validate_organized_path(wrong, Path(wrong), Path())]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../sub-X/sub-X.nwb", "sub-X/../../sub-X.nwb", "/etc/sub-X.nwb", "sub-X//sub-X.nwb", "C:/sub-X.nwb",
+        "C:sub-X.nwb", "..\\sub-X.nwb", "sub-X\\..\\..\\x.nwb", "sub-X/a\0.nwb", "sub-X/a\n.nwb", "./a.nwb",
+        "", "sub-X/", "..", " /a.nwb",
+    ],
+)  # fmt: skip
+def test_paths_that_could_leave_the_folder_are_refused(path, tmp_path):
+    with pytest.raises(ExportError) as refused:
+        find_target(tmp_path / "out", path)
+    assert repr(path) in str(refused.value)
+    assert "could lead out of the output folder" in str(refused.value)
+
+
+def test_links_in_the_output_folder_are_not_followed(tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / "sub-Y").mkdir(parents=True)
+    elsewhere.mkdir()
+    (out / "sub-X").symlink_to(elsewhere, target_is_directory=True)
+    (out / "sub-Y" / "sub-Y_desc-nwbrnn.nwb").symlink_to(elsewhere / "y.nwb")
+    for path in ("sub-X/sub-X.nwb", "sub-X/deeper/sub-X.nwb", "sub-Y/sub-Y.nwb"):
+        with pytest.raises(ExportError, match="is a link or behind one") as refused:
+            find_target(out, path)
+        assert repr(path) in str(refused.value)
+    assert find_target(out, "sub-Y/sub-Y_ses-1.nwb") == out / "sub-Y" / "sub-Y_ses-1_desc-nwbrnn.nwb"
+    linked = tmp_path / "linked"
+    linked.symlink_to(out, target_is_directory=True)  # the folder itself may be a link
+    assert find_target(linked, "sub-Z/sub-Z.nwb") == linked / "sub-Z" / "sub-Z_desc-nwbrnn.nwb"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("**/*.nwb", "abcd"),
+        ("*.nwb", "d"),
+        ("sub-*/*.nwb", "ab"),
+        ("sub-1/**", "abc"),
+        ("sub-1/*_ecephys.nwb", "a"),
+        ("sub-?/**/*[ab]*.nwb", "bc"),
+        ("SUB-1/*", ""),
+    ],
+)
+def test_patterns(pattern, expected):
+    paths = {
+        "a": "sub-1/x_ecephys.nwb", "b": "sub-1/b.nwb", "c": "sub-1/ses-2/deep/a.nwb", "d": "top.nwb",
+    }  # fmt: skip
+    assert "".join(name for name, path in paths.items() if matches(path, pattern)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "archive"),
+    [
+        ("000941", "draft", None),
+        ("dandi://000941", "draft", None),
+        ("dandi://000941@0.230101.1234/", "0.230101.1234", None),
+        ("https://archive.test/dandiset/000941", "draft", "https://archive.test"),
+        ("https://archive.test/dandiset/000941/draft", "draft", "https://archive.test"),
+        (
+            "https://archive.test:81/#/dandiset/000941/0.23.1/files?location=a",
+            "0.23.1",
+            "https://archive.test:81",
+        ),
+    ],
+)
+def test_where_a_dandiset_is(text, version, archive, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_dandiset(text) == Dandiset("000941", version=version, archive=archive)
+    (tmp_path / "000941").mkdir()
+    if text == "000941":  # a downloaded one comes first
+        assert find_dandiset(text).folder == tmp_path / "000941"
+
+
+@pytest.mark.parametrize("text", ["nothing", "00094", "https://archive.test/other/000941", "dandi://x/a.nwb"])
+def test_what_is_no_dandiset_is_refused(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnsupportedFileError, match=f"^{re.escape(text)}: expected a folder, a dandiset"):
+        find_dandiset(text)
+
+
+def test_a_folder_is_listed_without_what_is_hidden_ours_or_output(tmp_path):
+    for path in (
+        "sub-1/a.nwb", ".git/b.nwb", "sub-1/.c.nwb", "sub-1/a_desc-nwbrnn.nwb", "fits/sub-1/d.nwb",
+        "notes.txt",
+    ):  # fmt: skip
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    (tmp_path / "sub-2").mkdir()
+    (tmp_path / "sub-2" / "gone.nwb").symlink_to(tmp_path / "annex")  # as git-annex leaves it
+    selection = select_assets(str(tmp_path), without=tmp_path / "fits")
+    assert [(asset.path, asset.size) for asset in selection.assets] == [
+        ("sub-1/a.nwb", 11),
+        ("sub-2/gone.nwb", 0),
+    ]
+    before = selection.assets[0].state
+    (tmp_path / "sub-1" / "a.nwb").write_text("other values")
+    assert select_assets(str(tmp_path)).assets[1].state != before
