@@ -14,6 +14,7 @@ from typer.main import get_command
 import nwbrnn
 from nwbrnn.cli.main import app
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.teacher import TeacherConfig
 
 # what public names are about, by the part of nwbrnn they live in
@@ -50,6 +51,7 @@ SETTINGS = {
 def write_pages(folder: Path) -> None:
     """Write all generated pages into a folder; what has not changed is left alone, what is gone is removed."""
     pages = _write_api() | {"settings.md": _describe_settings(), "commands.md": _describe_commands()}
+    pages["dataset.md"] = _describe_dataset()
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +127,25 @@ def _describe_settings() -> str:
         for name, field in model.model_fields.items():
             cells = f"`{name}`", _describe_type(field), _describe_default(field), _protect(field.description or "")
             text += "| " + " | ".join(cells) + " |\n"
+    return text
+
+
+def _describe_dataset() -> str:
+    """Return the page of the Dataset's contract."""
+    text = f"""# The Dataset
+
+```{{py:module}} nwbrnn.schema
+```
+
+What {{py:func}}`nwbrnn.read_nwb` returns and {{py:func}}`nwbrnn.fit` takes: an `xarray.Dataset` with these variables and coordinates.
+{{py:func}}`nwbrnn.create_dataset` makes one of arrays, {{py:func}}`nwbrnn.validate` checks one. `attrs["bin_size"]` is the width of a bin [s].
+"""
+    for title, name, specs in (("Variables", "VARIABLES", VARIABLES), ("Coordinates", "COORDINATES", COORDINATES)):
+        text += f"\n## {title}\n\n```{{py:data}} VARIABLES\n```\n\n".replace("VARIABLES", name)
+        text += "| name | dimensions | meaning | unit | |\n|---|---|---|---|---|\n"
+        for spec in specs:
+            needed = "required" if spec.required else ""
+            text += f"| `{spec.name}` | {', '.join(spec.dims)} | {_protect(spec.text)} | {spec.units or ''} | {needed} |\n"
     return text
 
 
