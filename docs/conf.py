@@ -35,10 +35,9 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_output_stderr = "warn"
-nb_merge_streams = True
 os.environ["NWBRNN_EXAMPLE_DATA"] = str(HERE.parent / "example_data")
+os.environ["PYTHONPATH"] = f"{HERE / '_ext'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-os.environ["COLUMNS"] = "110"
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 import nwbrnn
 from nwbrnn.preprocessing import average_conditions
@@ -45,13 +46,13 @@ def draw(result):
         ax.tick_params(labelsize=8)
     for ax in figure.axes[3:]:
         ax.set_xlabel("time from the go cue [s]", fontsize=9)
-    lines = [(figure.axes[0].lines[0], "recorded"), (figure.axes[0].lines[1], "network")]
-    handles = [handle for handle, _ in lines] + [figure.axes[0].lines[2 * i + 1] for i in range(len(SHOWN))]
-    names = [name for _, name in lines] + [f"{direction}°" for direction in SHOWN]
+    grey = [Line2D([], [], color="#555555", lw=3.5, alpha=0.35), Line2D([], [], color="#555555", lw=1.4)]
+    handles = grey + [figure.axes[0].lines[2 * i + 1] for i in range(len(SHOWN))]
+    names = ["recorded", "network"] + [f"reach to {direction}°" for direction in SHOWN]
     figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
 
 
 if __name__ == "__main__":
     ds = nwbrnn.read_nwb(HERE.parent / "example_data" / "teacher.nwb")
-    draw(nwbrnn.fit(ds)).savefig(HERE / "figures" / "example_fit.png", dpi=180)
+    draw(nwbrnn.fit(ds)).savefig(HERE / "figures" / "example_fit.png", dpi=140)
