@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit benchmark clean
+.PHONY: demo test check unit docs benchmark clean
 
 # The main job on the example: an NWB file becomes a fitted network, and an NWB file again.
 demo: $(READY)
@@ -14,7 +14,7 @@ demo: $(READY)
 	@echo "The fit is in demo/fit.nwb, its scores are in demo/scores.json."
 
 # What continuous integration runs.
-test: check unit
+test: check unit docs
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -27,6 +27,10 @@ check: $(READY)
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
 	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/zarr3 $(BIN)/python -m pytest -q tests/integration/test_datasets.py -k zarr
+
+# The pages, in docs/_build/html. Tutorials are run, warnings are errors.
+docs: $(READY)
+	$(BIN)/python -m sphinx --builder html --jobs auto --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/epoch.py
@@ -44,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) demo .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) demo docs/_build docs/generated .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

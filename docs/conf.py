@@ -22,7 +22,7 @@ suppress_warnings = ["config.cache"]  # numpydoc's checks are a set, which is no
 nitpicky = True
 # other projects' pages cannot be linked without a network
 nitpick_ignore_regex = [
-    ("py:.*", r"(numpy|np|xarray|xr|pandas|pd|torch|pathlib|collections|typing|matplotlib|pydantic|_?io|npt)\..*"),
+    ("py:.*", r"(numpy|np|xarray|xr|pandas|pd|torch|pathlib|collections|typing|matplotlib|pydantic)\..*"),
     ("py:.*", r"(Path|Array|NDArray|ArrayLike|Self|optional|Figure|Axes)"),
 ]
 
@@ -54,8 +54,8 @@ numpydoc_validation_checks = {
     "ES01",  # no text beyond the summary
     "GL01",  # text begins on the line of the quotes
     "GL08",  # fields of a dataclass have no docstring; ruff finds what is missing
-    "PR04", "RT02",  # types stand in the signature
-    "PR08", "PR09", "RT03", "RT05",  # a description may be a fragment
+    *("PR04", "RT02"),  # types stand in the signature
+    *("PR08", "PR09", "RT03", "RT05"),  # a description may be a fragment
 }
 
 html_theme = "pydata_sphinx_theme"

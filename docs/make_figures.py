@@ -1,4 +1,4 @@
-"""Draw figures/example_fit.png, the picture of the README: `python docs/make_figures.py` from the root of the project."""
+"""Draw figures/example_fit.png, the picture of the README: `python docs/make_figures.py`."""
 
 from pathlib import Path
 
@@ -24,7 +24,8 @@ def find_typical(r2, candidates, number):
 def draw(result):
     """Return the figure: three muscles, a sampled neuron and two unsampled ones, of test trials."""
     test = result.recorded["split"].values == "test"
-    recorded, student = (average_conditions(ds.isel(trial=test)) for ds in (result.recorded, result.predicted))
+    recorded = average_conditions(result.recorded.isel(trial=test))
+    student = average_conditions(result.predicted.isel(trial=test))
     sampled = recorded["sampled"].values
     unit_r2, output_r2 = result.scores.unit_r2, result.scores.output_r2
     muscles = find_typical(output_r2, np.arange(output_r2.size), 3)

@@ -1,5 +1,6 @@
-"""Write the reference pages from the code itself: public names, settings, commands. Nothing there is typed by hand."""
+"""Write the reference pages from the code itself: public names, the Dataset, settings, commands."""
 
+import importlib
 import inspect
 import re
 import typing
@@ -44,12 +45,25 @@ SETTINGS = {
         "{py:func}`nwbrnn.fit`.",
     ),
     "sweep": (SweepConfig, "Options of `nwbrnn sweep`."),
-    "teacher": (TeacherConfig, "Options of `nwbrnn simulate`, and fields for {py:func}`nwbrnn.simulate_teacher`."),
+    "teacher": (
+        TeacherConfig,
+        "Options of `nwbrnn simulate`, and what {py:func}`nwbrnn.simulate_teacher` takes.",
+    ),
 }
+
+DATASET = """# The Dataset
+
+```{py:module} nwbrnn.schema
+```
+
+What {py:func}`nwbrnn.read_nwb` returns and {py:func}`nwbrnn.fit` takes: an `xarray.Dataset` with these
+variables and coordinates. {py:func}`nwbrnn.create_dataset` makes one of arrays, {py:func}`nwbrnn.validate`
+checks one. `attrs["bin_size"]` is the width of a bin [s].
+"""
 
 
 def write_pages(folder: Path) -> None:
-    """Write all generated pages into a folder; what has not changed is left alone, what is gone is removed."""
+    """Write all generated pages; what has not changed is left alone, what is gone is removed."""
     pages = _write_api() | {"settings.md": _describe_settings(), "commands.md": _describe_commands()}
     pages["dataset.md"] = _describe_dataset()
     for name, text in pages.items():
@@ -71,8 +85,8 @@ def _write_api() -> dict[str, str]:
         module = thing if inspect.ismodule(thing) else inspect.getmodule(thing)
         part = module.__name__.split(".")[1]
         title = next((title for title, parts in SECTIONS.items() if part in parts), "More")
-        members = [f"nwbrnn.{name}.{m}" for m in thing.__all__] if inspect.ismodule(thing) else [f"nwbrnn.{name}"]
-        sections[title] += members
+        full = f"nwbrnn.{name}"
+        sections[title] += [f"{full}.{m}" for m in thing.__all__] if inspect.ismodule(thing) else [full]
     sections["What functions return"] = list(RETURNED)
     lines = _title("Python")
     lines += ["Everything a user needs is imported from ``nwbrnn``; the rest may change without notice.", ""]
@@ -92,10 +106,8 @@ def _title(text: str) -> list[str]:
 
 def _find(name: str) -> object:
     """Return the object of a dotted name."""
-    thing: object = nwbrnn
-    for part in name.split(".")[1:]:
-        thing = getattr(thing, part) if hasattr(thing, part) else inspect.importlib.import_module(name.rpartition(".")[0])
-    return thing
+    module, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(module), last)
 
 
 def _describe_name(name: str) -> str:
@@ -104,7 +116,10 @@ def _describe_name(name: str) -> str:
     lines = _title(name)
     if thing is nwbrnn.NwbrnnError:
         module = inspect.getmodule(thing)
-        errors = [n for n, e in vars(module).items() if inspect.isclass(e) and e is not thing and issubclass(e, thing)]
+        kinds = inspect.getmembers(
+            module, lambda member: inspect.isclass(member) and issubclass(member, thing)
+        )
+        errors = [error for error, kind in kinds if kind is not thing]
         lines += [f".. autoexception:: {name}", ""]
         for error in errors:
             lines += [f".. autoexception:: {module.__name__}.{error}", "   :show-inheritance:", ""]
@@ -119,33 +134,31 @@ def _describe_name(name: str) -> str:
 
 def _describe_settings() -> str:
     """Return the page of all settings."""
-    text = "# Settings\n\nEvery setting with its default, its range and what it means. What they do is explained in\n"
+    text = (
+        "# Settings\n\nEvery setting with its default, its range and what it means. They are explained in\n"
+    )
     text += "[Reading](../reading.md), [Training](../training.md) and [Evaluation](../evaluation.md).\n"
     for title, (model, where) in SETTINGS.items():
-        text += f"\n## {title}\n\n{{py:class}}`nwbrnn.{model.__name__}`: {model.__doc__.strip()}\n\n{where}\n\n"
+        text += (
+            f"\n## {title}\n\n{{py:class}}`nwbrnn.{model.__name__}`: {inspect.getdoc(model)}\n\n{where}\n\n"
+        )
         text += "| setting | values | default | meaning |\n|---|---|---|---|\n"
         for name, field in model.model_fields.items():
-            cells = f"`{name}`", _describe_type(field), _describe_default(field), _protect(field.description or "")
-            text += "| " + " | ".join(cells) + " |\n"
+            meaning = _protect(field.description or "")
+            text += f"| `{name}` | {_describe_type(field)} | {_describe_default(field)} | {meaning} |\n"
     return text
 
 
 def _describe_dataset() -> str:
     """Return the page of the Dataset's contract."""
-    text = f"""# The Dataset
-
-```{{py:module}} nwbrnn.schema
-```
-
-What {{py:func}}`nwbrnn.read_nwb` returns and {{py:func}}`nwbrnn.fit` takes: an `xarray.Dataset` with these variables and coordinates.
-{{py:func}}`nwbrnn.create_dataset` makes one of arrays, {{py:func}}`nwbrnn.validate` checks one. `attrs["bin_size"]` is the width of a bin [s].
-"""
-    for title, name, specs in (("Variables", "VARIABLES", VARIABLES), ("Coordinates", "COORDINATES", COORDINATES)):
-        text += f"\n## {title}\n\n```{{py:data}} VARIABLES\n```\n\n".replace("VARIABLES", name)
+    text = DATASET
+    for name, specs in (("VARIABLES", VARIABLES), ("COORDINATES", COORDINATES)):
+        text += f"\n## {name.capitalize()}\n\n```{{py:data}} {name}\n```\n\n"
         text += "| name | dimensions | meaning | unit | |\n|---|---|---|---|---|\n"
         for spec in specs:
             needed = "required" if spec.required else ""
-            text += f"| `{spec.name}` | {', '.join(spec.dims)} | {_protect(spec.text)} | {spec.units or ''} | {needed} |\n"
+            cells = f"`{spec.name}`", ", ".join(spec.dims), _protect(spec.text), spec.units or "", needed
+            text += "| " + " | ".join(cells) + " |\n"
     return text
 
 
@@ -175,7 +188,14 @@ def _name_types(annotation: object) -> list[str]:
     if arguments:
         parts = [part for argument in arguments for part in _name_types(argument)]
         return list(dict.fromkeys(parts))
-    return [{"int": "whole number", "float": "number", "str": "text", "bool": "true, false"}[annotation.__name__]]
+    words = {
+        "int": "whole number",
+        "float": "number",
+        "str": "text",
+        "bool": "true, false",
+        "Any": "anything",
+    }
+    return [words[annotation.__name__]]
 
 
 def _describe_default(field: FieldInfo) -> str:

@@ -3,9 +3,12 @@
 Pages with ``file_format: mystnb`` run when the documentation is built; here only their commands are parsed.
 """
 
+import contextlib
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -27,8 +30,7 @@ PAGES = [
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "generated"} & set(path.parts)),
 ]
 SHELL = ("", "sh", "console", "yaml", "inline")
-# needs a cluster: has a test of its own
-EXCEPTIONS = {"slurm.md", "sweeps.md"}
+EXCEPTIONS = {"slurm.md"}  # needs a queue: has a test of its own
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,8 @@ def list_blocks(page):
         line = token.map[0] + 1 if token.map else 0
         if token.type in ("fence", "code_block"):
             blocks.append(Block(page, line, token.info, token.content))
-        for child in token.children or ():
-            if child.type == "code_inline":
-                blocks.append(Block(page, line, "inline", child.content))
+        inline = [child.content for child in token.children or () if child.type == "code_inline"]
+        blocks += [Block(page, line, "inline", text) for text in inline]
     return blocks
 
 
@@ -81,7 +82,8 @@ def split_command(text):
 
 def test_there_is_something_to_test():
     assert len(COMMANDS) > 40
-    assert {"README.md", "tutorial.md", "real_emg.md", "results.md"} <= {where.split(":")[0] for where, _ in COMMANDS}
+    pages = {where.split(":")[0] for where, _ in COMMANDS}
+    assert {"README.md", "tutorial.md", "real_emg.md", "results.md"} <= pages
 
 
 @pytest.mark.parametrize(("where", "text"), COMMANDS, ids=[where for where, _ in COMMANDS])
@@ -110,10 +112,12 @@ def test_settings_in_the_pages_are_valid(block):
     parse_settings(JobConfig, values, source=block.page.name)
 
 
-PYTHON_PAGES = sorted({block.page for block in BLOCKS if block.language == "python"} - {ROOT / "README.md"})
+PYTHON_PAGES = sorted(
+    {block.page for block in BLOCKS if block.language == "python" and block.page.name not in EXCEPTIONS}
+)
 
 
-@pytest.mark.parametrize("page", [p for p in PYTHON_PAGES if p.name not in EXCEPTIONS], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
 def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
     """Blocks of a page run one after the other, where example_data and a session.nwb are."""
     (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
@@ -126,3 +130,62 @@ def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
     for value in names.values():
         if hasattr(value, "close"):
             value.close()
+
+
+RUN = [
+    (where, text)
+    for where, text in COMMANDS
+    if where.split(":")[0] in ("README.md", "install.md", "held_out.md", "spikes.md", "training.md")
+    and split_command(text)[0] in ("inspect", "doctor", "read", "fit", "evaluate")
+    and len(split_command(text)) > 1
+    and not any(word in text for word in ("--config", "--resume", "--units", "dandi://"))  # need other files
+]
+SMALL = ("--overwrite", "--epochs", "2", "--hidden", "30", "--method", "gradient", "--seeds", "1")
+
+
+def test_commands_of_the_pages_do_what_they_say(run_cli, tmp_path, monkeypatch):
+    """In one folder, as a reader would, on small networks; the sweeps have tests of their own."""
+    (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
+    shutil.copy(EXAMPLE, tmp_path / "session.nwb")
+    monkeypatch.chdir(tmp_path)
+    assert len(RUN) >= 8
+    for where, text in sorted(RUN, key=lambda pair: split_command(pair[1])[0] == "evaluate"):
+        arguments = split_command(text)
+        finished = run_cli(*arguments, *(SMALL if arguments[0] == "fit" else ()))
+        assert (finished.code, finished.err) == (0, ""), f"{where}: {text}"
+    assert (tmp_path / "fit.nwb").exists()
+
+
+SBATCH = """#!/bin/sh
+sh "$1" >> jobs.log 2>&1 &
+echo $! >> jobs.pid
+echo "Submitted batch job $!"
+"""
+
+
+@pytest.mark.slow
+def test_script_for_slurm_makes_a_sweep(tmp_path):
+    """With an `sbatch` that starts the job at once, here: its workers are real, only the queue is not."""
+    pytest.importorskip("dask_jobqueue")
+    (block,) = [b for b in BLOCKS if b.page.name == "slurm.md" and b.language == "python"]
+    more = '"--seeds", "1", "--resamples", "0", "--set", "hidden=30", "--set", "epochs=2"'
+    assert '"--seeds", "2"' in block.text
+    (tmp_path / "sweep_on_slurm.py").write_text(block.text.replace('"--seeds", "2"', more))
+    shutil.copy(EXAMPLE, tmp_path / "session.nwb")
+    for name, text in (("sbatch", SBATCH), ("scancel", '#!/bin/sh\nkill "$@" 2> /dev/null; true\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "sweep_on_slurm.py"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+    finally:
+        for pid in (tmp_path / "jobs.pid").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "sweep" / "cells").glob("*.nc"))) == 2
+    assert (tmp_path / "sweep" / "statistics.csv").exists()
