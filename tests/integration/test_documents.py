@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import xarray as xr
 import yaml
 from markdown_it import MarkdownIt
 from typer.main import get_command
@@ -123,12 +124,12 @@ def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
     (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
     shutil.copy(EXAMPLE, tmp_path / "session.nwb")
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCKS:
         if block.page == page and block.language == "python":
             exec(compile(block.text, f"{page.name}:{block.line}", "exec"), names)
     for value in names.values():
-        if hasattr(value, "close"):
+        if isinstance(value, xr.Dataset | xr.DataTree):
             value.close()
 
 
