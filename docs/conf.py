@@ -41,7 +41,9 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-autodoc_typehints = "none"  # types stand in the signature's annotations, meanings in the docstring
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 70
 autodoc_member_order = "bysource"
 autosummary_generate = False  # the pages are written by _ext/reference.py
 numpydoc_show_class_members = False

@@ -34,6 +34,7 @@ RETURNED = (
     "nwbrnn.evaluation.scores.Score",
     "nwbrnn.models.RateRNN",
     "nwbrnn.readers.inspect.Inspection",
+    "nwbrnn.readers.choices.Choice",
     "nwbrnn.readers.doctor.Finding",
     "nwbrnn.teacher.Circuit",
 )

@@ -8,8 +8,7 @@ import xarray as xr
 from IPython.core.magic import register_cell_magic
 
 Path("example_data").symlink_to(os.environ["NWBRNN_EXAMPLE_DATA"])
-# commands print as into a file, as wide as a page
-os.environ.update(FORCE_COLOR="", CLICOLOR_FORCE="", COLUMNS="92")
+os.environ.update(FORCE_COLOR="", CLICOLOR_FORCE="")  # commands print as into a file
 xr.set_options(display_expand_attrs=False)
 
 
