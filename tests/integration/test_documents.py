@@ -103,6 +103,11 @@ def test_commands_are_ones_that_the_command_line_knows(where, text):
     parse_settings(SweepConfig, {"vary": varied}, source=where)
 
 
+def test_installation_names_the_version_of_torch_that_is_tested():
+    pinned = re.findall(r"^torch==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert re.findall(r"torch==\S+", (ROOT / "docs" / "install.md").read_text()) == pinned
+
+
 YAML = [block for block in BLOCKS if block.language == "yaml"]
 
 
