@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit release-check benchmark clean
+.PHONY: demo test check unit docs release-check benchmark clean
 
 # The main job on the example: an NWB file becomes a fitted network, and an NWB file again.
 demo: $(READY)
@@ -14,7 +14,7 @@ demo: $(READY)
 	@echo "The fit is in demo/fit.nwb, its scores are in demo/scores.json."
 
 # What continuous integration runs.
-test: check unit
+test: check unit docs
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -32,6 +32,10 @@ unit: $(READY)
 release-check: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/release/check.py
 
+# The pages, in docs/_build/html. Tutorials are run, warnings are errors.
+docs: $(READY)
+	$(BIN)/python -m sphinx --builder html --jobs auto --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+
 benchmark: $(READY)
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/recursive_least_squares.py
@@ -48,4 +52,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) demo .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) demo docs/_build docs/generated .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -36,6 +36,11 @@ def create_dataset(
     attrs
         Attributes of the Dataset (provenance); text and numbers only.
 
+    Returns
+    -------
+    xarray.Dataset
+        A Dataset that keeps the contract.
+
     Raises
     ------
     SchemaError

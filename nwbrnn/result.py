@@ -118,17 +118,17 @@ class FitResult:
 
     @property
     def weights(self) -> Mapping[str, NDArray[np.floating]]:
-        """Weights of the best student; see :class:`Run`."""
+        """Weights of the best student; see :class:`nwbrnn.result.Run`."""
         return self.best.weights
 
     @property
     def history(self) -> Mapping[str, list[float]]:
-        """Losses of the best student; see :class:`Run`."""
+        """Losses of the best student; see :class:`nwbrnn.result.Run`."""
         return self.best.history
 
     @property
     def scores(self) -> Scores:
-        """Scores of the best student; see :class:`Run`."""
+        """Scores of the best student; see :class:`nwbrnn.result.Run`."""
         return self.best.scores
 
     def to_pynapple(self) -> dict[str, Any]:

@@ -66,6 +66,16 @@ SPLITS = ("train", "neurons", "validation", "test")
 def validate(ds: xr.Dataset) -> xr.Dataset:
     """Return the Dataset unchanged, or say everything that is wrong with it.
 
+    Parameters
+    ----------
+    ds
+        Any Dataset.
+
+    Returns
+    -------
+    xarray.Dataset
+        The same one.
+
     Raises
     ------
     SchemaError

@@ -22,7 +22,7 @@ LEVELS = ("condition averages", "single trials")
 class Score:
     """One number, what could be reached at best in its place, and what by chance.
 
-    In :func:`evaluate` the ceiling is what the average of the trials known to the fit would score; in
+    In :func:`nwbrnn.evaluate` the ceiling is what the average of the trials known to the fit would score; in
     :func:`nwbrnn.assess` it comes from halves of the test trials. ``chance``, ``low`` and ``high`` (95 %) are
     NaN where they were not asked for.
     """
@@ -129,7 +129,12 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     recorded
         A prepared Dataset.
     predicted
-        What :func:`nwbrnn.training.predict` returned for it.
+        What :func:`nwbrnn.predict` returned for it.
+
+    Returns
+    -------
+    Scores
+        All scores on both levels, and R² of each output and unit on condition averages.
 
     Raises
     ------

@@ -56,11 +56,16 @@ def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **s
     Parameters
     ----------
     path
-        An NWB 2 file in HDF5.
+        A local HDF5 file or Zarr folder, or an address, as for :func:`nwbrnn.read_nwb`.
     config
         Settings made before.
     **settings
         As for :func:`nwbrnn.read_nwb`.
+
+    Returns
+    -------
+    Inspection
+        What is there, what would be picked and why, or why nothing can be read.
 
     Raises
     ------

@@ -31,6 +31,11 @@ def read_run(path: str | Path) -> xr.Dataset:
         ``spike_counts``, and ``bin_size`` [s] or ``time`` [s]; any coordinate of :mod:`nwbrnn.schema`; any
         other array of length n_trials becomes a trial column. Or a ``.nc`` that holds the contract as it is.
 
+    Returns
+    -------
+    xarray.Dataset
+        For :func:`nwbrnn.write_teacher`, or to fit directly.
+
     Raises
     ------
     UnsupportedFileError

@@ -18,6 +18,11 @@ def read_dataset(path: str | Path) -> xr.Dataset:
     path
         A ``.nc`` file or a ``.zarr`` folder that holds the contract of :mod:`nwbrnn.schema`.
 
+    Returns
+    -------
+    xarray.Dataset
+        Identical to what was written.
+
     Raises
     ------
     UnsupportedFileError

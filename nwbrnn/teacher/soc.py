@@ -76,6 +76,11 @@ def build_circuit(n_neurons: int = 200, *, seed: int = 0) -> Circuit:
     seed
         Of the random connectivity. The same seed gives the same circuit on the same machine.
 
+    Returns
+    -------
+    Circuit
+        Its weights; the first half of the neurons is excitatory.
+
     Raises
     ------
     ConfigError

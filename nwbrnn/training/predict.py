@@ -31,7 +31,7 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
     ds
         A prepared Dataset.
     weights
-        Arrays by parameter name, with those of :func:`fit_rate_readout`.
+        Arrays by parameter name, with ``rate_readout`` and ``rate_readout_offset``.
     config
         Settings of the fit.
 

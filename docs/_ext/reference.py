@@ -1,0 +1,263 @@
+"""Write the reference pages from the code itself: public names, the Dataset, settings, commands."""
+
+import importlib
+import inspect
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typer.main import get_command
+
+import nwbrnn
+from nwbrnn.cli.main import app
+from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.schema import COORDINATES, VARIABLES
+from nwbrnn.teacher import TeacherConfig
+
+# what public names are about, by the part of nwbrnn they live in
+SECTIONS = {
+    "Read files": ("readers", "dataset", "schema"),
+    "Fit and predict": ("job", "training"),
+    "Results and scores": ("result", "evaluation"),
+    "Figures": ("plot", "report"),
+    "Write files": ("writers",),
+    "Simulate": ("teacher",),
+    "Settings and errors": ("config", "errors"),
+}
+# not imported from nwbrnn, but what its functions give and take
+RETURNED = (
+    "nwbrnn.result.Run",
+    "nwbrnn.evaluation.scores.Score",
+    "nwbrnn.models.RateRNN",
+    "nwbrnn.readers.inspect.Inspection",
+    "nwbrnn.readers.choices.Choice",
+    "nwbrnn.readers.doctor.Finding",
+    "nwbrnn.teacher.Circuit",
+)
+SETTINGS = {
+    "read": (ReadConfig, "Section `read` of a `fit.yaml`, and keywords of {py:func}`nwbrnn.read_nwb`."),
+    "fit": (
+        FitConfig,
+        "Section `fit` of a `fit.yaml`, `--set name=value` on the command line, and keywords of "
+        "{py:func}`nwbrnn.fit`.",
+    ),
+    "sweep": (SweepConfig, "Options of `nwbrnn sweep`."),
+    "teacher": (
+        TeacherConfig,
+        "Options of `nwbrnn simulate`, and what {py:func}`nwbrnn.simulate_teacher` takes.",
+    ),
+}
+
+DATASET = """# The Dataset
+
+```{py:module} nwbrnn.schema
+```
+
+What {py:func}`nwbrnn.read_nwb` returns and {py:func}`nwbrnn.fit` takes: an `xarray.Dataset` with these
+variables and coordinates. {py:func}`nwbrnn.create_dataset` makes one of arrays, {py:func}`nwbrnn.validate`
+checks one. `attrs["bin_size"]` is the width of a bin [s].
+"""
+
+
+def write_pages(folder: Path) -> None:
+    """Write all generated pages; what has not changed is left alone, what is gone is removed."""
+    pages = _write_api() | {"settings.md": _describe_settings(), "commands.md": _describe_commands()}
+    pages["dataset.md"] = _describe_dataset()
+    for name, text in pages.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    for path in folder.rglob("*.*"):
+        if path.relative_to(folder).as_posix() not in pages:
+            path.unlink()
+
+
+def _write_api() -> dict[str, str]:
+    """Return the page of each public name, and the overview."""
+    sections: dict[str, list[str]] = {title: [] for title in SECTIONS} | {"More": []}
+    pages = {}
+    for name in nwbrnn.__all__:
+        thing = getattr(nwbrnn, name)
+        module = thing if inspect.ismodule(thing) else inspect.getmodule(thing)
+        part = module.__name__.split(".")[1]
+        title = next((title for title, parts in SECTIONS.items() if part in parts), "More")
+        full = f"nwbrnn.{name}"
+        sections[title] += [f"{full}.{m}" for m in thing.__all__] if inspect.ismodule(thing) else [full]
+    sections["What functions return"] = list(RETURNED)
+    lines = _title("Python")
+    lines += ["Everything a user needs is imported from ``nwbrnn``; the rest may change without notice.", ""]
+    for title, names in sections.items():
+        if names:
+            lines += [title, "-" * len(title), "", ".. autosummary::", "   :nosignatures:", ""]
+            lines += [f"   {name}" for name in names] + [""]
+    names = [name for group in sections.values() for name in group]
+    pages = {f"api/{name}.rst": _describe_name(name) for name in names}
+    lines += [".. toctree::", "   :hidden:", "", *(f"   api/{name}" for name in names), ""]
+    return pages | {"api.rst": "\n".join(lines)}
+
+
+def _title(text: str) -> list[str]:
+    return [text, "=" * len(text), ""]
+
+
+def _find(name: str) -> object:
+    """Return the object of a dotted name."""
+    module, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(module), last)
+
+
+def _describe_name(name: str) -> str:
+    """Return the page of a function, a class, or of all errors."""
+    thing = _find(name)
+    lines = _title(name)
+    if thing is nwbrnn.NwbrnnError:
+        module = inspect.getmodule(thing)
+        kinds = inspect.getmembers(
+            module, lambda member: inspect.isclass(member) and issubclass(member, thing)
+        )
+        errors = [error for error, kind in kinds if kind is not thing]
+        lines += [f".. autoexception:: {name}", ""]
+        for error in errors:
+            lines += [f".. autoexception:: {module.__name__}.{error}", "   :show-inheritance:", ""]
+    elif inspect.isclass(thing) and issubclass(thing, BaseModel):
+        lines += [f".. autoclass:: {name}()", "", "Its fields are in :doc:`/generated/settings`.", ""]
+    elif inspect.isclass(thing):
+        lines += [f".. autoclass:: {name}", "   :members:", ""]
+    else:
+        lines += [f".. autofunction:: {name}", ""]
+    return "\n".join(lines)
+
+
+def _describe_settings() -> str:
+    """Return the page of all settings."""
+    text = (
+        "# Settings\n\nEvery setting with its default, its range and what it means. They are explained in\n"
+    )
+    text += "[Reading](../reading.md), [Training](../training.md) and [Evaluation](../evaluation.md).\n"
+    for title, (model, where) in SETTINGS.items():
+        text += (
+            f"\n## {title}\n\n{{py:class}}`nwbrnn.{model.__name__}`: {inspect.getdoc(model)}\n\n{where}\n\n"
+        )
+        text += "| setting | values | default | meaning |\n|---|---|---|---|\n"
+        for name, field in model.model_fields.items():
+            meaning = _protect(field.description or "")
+            text += f"| `{name}` | {_describe_type(field)} | {_describe_default(field)} | {meaning} |\n"
+    return text
+
+
+def _describe_dataset() -> str:
+    """Return the page of the Dataset's contract."""
+    text = DATASET
+    for name, specs in (("VARIABLES", VARIABLES), ("COORDINATES", COORDINATES)):
+        text += f"\n## {name.capitalize()}\n\n```{{py:data}} {name}\n```\n\n"
+        text += "| name | dimensions | meaning | unit | |\n|---|---|---|---|---|\n"
+        for spec in specs:
+            needed = "required" if spec.required else ""
+            cells = f"`{spec.name}`", ", ".join(spec.dims), _protect(spec.text), spec.units or "", needed
+            text += "| " + " | ".join(cells) + " |\n"
+    return text
+
+
+def _describe_type(field: FieldInfo) -> str:
+    """Return the type and the range of a field in words."""
+    limits = []
+    for limit in field.metadata:
+        for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
+            if hasattr(limit, name):
+                limits.append(f"{sign} {getattr(limit, name):g}")
+    kind = ", ".join(_name_types(field.annotation))
+    return _protect(", ".join([kind, *limits]))
+
+
+def _name_types(annotation: object) -> list[str]:
+    """Return the parts of a type, in words; None is not said, the default shows it."""
+    arguments = typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    if annotation is type(None):
+        return []
+    if origin is typing.Literal:
+        return [f"`{value}`" for value in arguments]
+    if origin is tuple:
+        return ["list"] if arguments[-1] is Ellipsis else [f"{len(arguments)} numbers"]
+    if origin is dict:
+        return ["mapping"]
+    if arguments:
+        parts = [part for argument in arguments for part in _name_types(argument)]
+        return list(dict.fromkeys(parts))
+    words = {
+        "int": "whole number",
+        "float": "number",
+        "str": "text",
+        "bool": "true, false",
+        "Any": "anything",
+    }
+    return [words[annotation.__name__]]
+
+
+def _describe_default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return "required"
+    if value is None:
+        return "–"
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{shown}`"
+
+
+def _protect(text: str) -> str:
+    """Return text that is one cell of a table."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def _describe_commands() -> str:
+    """Return the page of the command line."""
+    root = get_command(app)
+    text = f"# Commands\n\n{_plain(root.help)}\n`nwbrnn COMMAND --help` says the same on the terminal.\n"
+    for name, command in root.commands.items():
+        options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        usage = " ".join(["nwbrnn", name, *map(_name_argument, arguments), "[OPTIONS]"])
+        text += f"\n## nwbrnn {name}\n\n```text\n{usage}\n```\n\n{_describe_help(command.help or '')}\n\n"
+        rows = [f"| `{_name_argument(p)}` | {_protect(_plain(p.help or ''))} |" for p in arguments]
+        rows += [_describe_option(p) for p in options]
+        text += "\n".join(["| argument or option | meaning |", "|---|---|", *rows, ""])
+    return text
+
+
+def _name_argument(parameter: Any) -> str:
+    return (parameter.metavar or parameter.name).upper()
+
+
+def _describe_option(parameter: Any) -> str:
+    """Return a row of the table: the spellings of an option, what it takes, and its help."""
+    kind = parameter.type_descriptor.annotation
+    takes = [] if parameter.is_flag else [parameter.metavar or " ".join(_list_metavars(kind))]
+    spellings = ", ".join(" ".join([text, *takes]) for text in (*parameter.opts, *parameter.secondary_opts))
+    needed = " Required." if parameter.required else ""
+    return f"| `{_protect(spellings)}` | {_protect(_plain(parameter.help or ''))}{needed} |"
+
+
+def _list_metavars(kind: Any) -> list[str]:
+    """Return what an option takes, in capitals."""
+    parts = [part for part in typing.get_args(kind) if part is not Ellipsis]
+    if parts:
+        return [name for part in parts for name in _list_metavars(part)]
+    return [{"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH"}.get(kind.__name__, "VALUE")]
+
+
+def _describe_help(text: str) -> str:
+    """Return the help of a command; its examples, which are dim, become code."""
+    parts = re.split(r"\[dim\](.*?)\[/dim\]", inspect.cleandoc(text), flags=re.DOTALL)
+    for i, part in enumerate(parts):
+        parts[i] = f"```sh\n{part.strip()}\n```" if i % 2 else _plain(part)
+    return "".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Return help without the markup of rich and the page breaks of click."""
+    return re.sub(r"\[/?[a-z][a-z ]*\]|[\b\f]", "", text)

@@ -1,0 +1,197 @@
+"""All code of the README and the pages of the documentation runs, or is at least parsed by what would run it.
+
+Pages with ``file_format: mystnb`` run when the documentation is built; here only their commands are parsed.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import xarray as xr
+import yaml
+from markdown_it import MarkdownIt
+from typer.main import get_command
+
+from nwbrnn.cli import options
+from nwbrnn.cli.main import app
+from nwbrnn.config import FitConfig, JobConfig, SweepConfig, parse_settings
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "example_data" / "teacher.nwb"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "example_data/README.md")),
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "generated"} & set(path.parts)),
+]
+SHELL = ("", "sh", "console", "yaml", "inline")
+EXCEPTIONS = {"README.md", "slurm.md"}  # have tests of their own
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code: its language (empty if it is indented only), its text and where it is."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+
+def list_blocks(page):
+    """Return the fenced and the indented blocks of a page, and the code within its text."""
+    blocks = []
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
+        line = token.map[0] + 1 if token.map else 0
+        if token.type in ("fence", "code_block"):
+            blocks.append(Block(page, line, token.info, token.content))
+        inline = [child.content for child in token.children or () if child.type == "code_inline"]
+        blocks += [Block(page, line, "inline", text) for text in inline]
+    return blocks
+
+
+BLOCKS = [block for page in PAGES for block in list_blocks(page)]
+
+
+def list_commands():
+    """Return every command line with ``nwbrnn`` in the pages, joined where it goes on on the next line."""
+    commands = set()
+    for block in BLOCKS:
+        if block.language in SHELL or (block.language.startswith("{code-cell}") and "%%bash" in block.text):
+            for line in block.text.replace("\\\n", " ").splitlines():
+                match = re.match(r"\s*(?:[#$] )?(?:\S*/)?(nwbrnn .*)", line)
+                if match:
+                    commands.add((f"{block.page.name}:{block.line}", match[1]))
+    return sorted(commands)
+
+
+COMMANDS = list_commands()
+
+
+def split_command(text):
+    """Return the arguments of a command line, up to a pipe or a comment."""
+    words = shlex.split(text, comments=True)[1:]
+    ends = [i for i, word in enumerate(words) if word in ("|", "&&", "||", ">")]
+    return words[: ends[0]] if ends else words
+
+
+def test_there_is_something_to_test():
+    assert len(COMMANDS) > 40
+    pages = {where.split(":")[0] for where, _ in COMMANDS}
+    assert {"README.md", "tutorial.md", "real_emg.md", "results.md"} <= pages
+
+
+@pytest.mark.parametrize(("where", "text"), COMMANDS, ids=[where for where, _ in COMMANDS])
+def test_commands_are_ones_that_the_command_line_knows(where, text):
+    name, *arguments = split_command(text)
+    commands = get_command(app).commands
+    if name in ("--help", "COMMAND"):
+        return
+    assert name in commands, f"{where}: nwbrnn {name}"
+    if not arguments or arguments == ["--help"]:  # prose that names a command
+        return
+    given = commands[name].make_context(name, arguments).params
+    fixed = options.parse_values(given.get("settings") or [], "--set")
+    parse_settings(FitConfig, fixed, source=where)
+    varied = options.parse_values(given.get("vary") or [], "--vary")
+    parse_settings(SweepConfig, {"vary": varied}, source=where)
+
+
+def test_installation_names_the_version_of_torch_that_is_tested():
+    pinned = re.findall(r"^torch==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert re.findall(r"torch==\S+", (ROOT / "docs" / "install.md").read_text()) == pinned
+
+
+YAML = [block for block in BLOCKS if block.language == "yaml"]
+
+
+@pytest.mark.parametrize("block", YAML, ids=lambda block: f"{block.page.name}:{block.line}")
+def test_settings_in_the_pages_are_valid(block):
+    values = yaml.safe_load(block.text)
+    assert set(values) <= {"read", "fit"}
+    parse_settings(JobConfig, values, source=block.page.name)
+
+
+PYTHON_PAGES = sorted(
+    {block.page for block in BLOCKS if block.language == "python" and block.page.name not in EXCEPTIONS}
+)
+
+
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
+def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
+    """Blocks of a page run one after the other, where example_data and a session.nwb are."""
+    (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
+    shutil.copy(EXAMPLE, tmp_path / "session.nwb")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in BLOCKS:
+        if block.page == page and block.language == "python":
+            exec(compile(block.text, f"{page.name}:{block.line}", "exec"), names)
+    for value in names.values():
+        if isinstance(value, xr.Dataset | xr.DataTree):
+            value.close()
+
+
+RUN = [
+    (where, text)
+    for where, text in COMMANDS
+    if where.split(":")[0] in ("README.md", "install.md", "held_out.md", "spikes.md", "training.md")
+    and split_command(text)[0] in ("inspect", "doctor", "read", "fit", "evaluate")
+    and len(split_command(text)) > 1
+    and not any(word in text for word in ("--config", "--resume", "--units", "dandi://"))  # need other files
+]
+SMALL = ("--overwrite", "--epochs", "2", "--hidden", "30", "--method", "gradient", "--seeds", "1")
+
+
+def test_commands_of_the_pages_do_what_they_say(run_cli, tmp_path, monkeypatch):
+    """In one folder, as a reader would, on small networks; the sweeps have tests of their own."""
+    (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
+    shutil.copy(EXAMPLE, tmp_path / "session.nwb")
+    monkeypatch.chdir(tmp_path)
+    assert len(RUN) >= 8
+    for where, text in sorted(RUN, key=lambda pair: split_command(pair[1])[0] == "evaluate"):
+        arguments = split_command(text)
+        finished = run_cli(*arguments, *(SMALL if arguments[0] == "fit" else ()))
+        assert (finished.code, finished.err) == (0, ""), f"{where}: {text}"
+    assert (tmp_path / "fit.nwb").exists()
+
+
+SBATCH = """#!/bin/sh
+sh "$1" >> jobs.log 2>&1 &
+echo $! >> jobs.pid
+echo "Submitted batch job $!"
+"""
+
+
+@pytest.mark.slow
+def test_script_for_slurm_makes_a_sweep(tmp_path):
+    """With an `sbatch` that starts the job at once, here: its workers are real, only the queue is not."""
+    pytest.importorskip("dask_jobqueue")
+    (block,) = [b for b in BLOCKS if b.page.name == "slurm.md" and b.language == "python"]
+    more = '"--seeds", "1", "--resamples", "0", "--set", "hidden=30", "--set", "epochs=2"'
+    assert '"--seeds", "2"' in block.text
+    (tmp_path / "sweep_on_slurm.py").write_text(block.text.replace('"--seeds", "2"', more))
+    shutil.copy(EXAMPLE, tmp_path / "session.nwb")
+    for name, text in (("sbatch", SBATCH), ("scancel", '#!/bin/sh\nkill "$@" 2> /dev/null; true\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "sweep_on_slurm.py"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+    finally:
+        for pid in (tmp_path / "jobs.pid").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "sweep" / "cells").glob("*.nc"))) == 2
+    assert (tmp_path / "sweep" / "statistics.csv").exists()
