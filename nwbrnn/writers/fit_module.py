@@ -28,7 +28,7 @@ from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.session_time import lay_out
 from nwbrnn.writers.coordinates import Described, describe_dataset
 from nwbrnn.writers.session_time import create_series
-from nwbrnn.writers.tables import compress, create_table, link_rows
+from nwbrnn.writers.tables import compress, create_table, link_rows, show_text
 
 Column = tuple[Any, str]
 
@@ -178,7 +178,7 @@ def _create_trials(
     } | described.columns[TRIAL]
     for name, (values, text) in columns.items():
         if not _is_unknown(values):
-            table.add_column(name=name, description=text, data=values[order].tolist())
+            table.add_column(name=name, description=show_text(text), data=values[order].tolist())
     if trials is not None:
         table.add_column(
             name="source_trial",
@@ -203,7 +203,7 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
     recorded = result.recorded
     equation = "tau dx/dt = -x + recurrent_weights r + input_weights u + bias, "
     rate = _RATES[result.config.nonlinearity]
-    inputs = {"input_name": (recorded["input"].values.tolist(), "name of the input")}
+    inputs = {"input_name": (_show_all(recorded["input"].values.tolist()), "name of the input")}
     links: list[VectorData] = []
     if units is not None:
         text = "the unit in the units table of the recording"
@@ -251,10 +251,10 @@ def _describe_outputs(result: FitResult) -> dict[str, Column]:
     """Return the columns of the outputs."""
     recorded, scores = result.recorded, result.scores
     columns: dict[str, Column] = {
-        "output_name": (recorded["output"].values.tolist(), "name of the output"),
+        "output_name": (_show_all(recorded["output"].values.tolist()), "name of the output"),
         "bias": (result.weights["output_bias"], "c in z = output_weights r + c"),
         "scale": (recorded["output_scale"].values, "recorded unit of 1 in z"),
-        "unit": (_get_output_units(recorded), "unit of the output"),
+        "unit": (_show_all(_get_output_units(recorded)), "unit of the output"),
         "r2": (scores.output_r2, "R2 on condition averages of the test trials"),
         "r2_ceiling": (scores.output_ceiling, "R2 of the average of all other trials"),
     }
@@ -351,6 +351,10 @@ def _get_output_units(recorded: xr.Dataset) -> list[str]:
     if "output_units" not in recorded.coords:
         return ["a.u."] * recorded.sizes["output"]
     return list(recorded["output_units"].values.tolist())
+
+
+def _show_all(texts: Sequence[str]) -> list[str]:
+    return [show_text(text) for text in texts]
 
 
 def _describe_fit(result: FitResult, described: Described) -> dict[str, Any]:

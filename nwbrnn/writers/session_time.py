@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pynwb import TimeSeries
 
-from nwbrnn.writers.tables import compress
+from nwbrnn.writers.tables import compress, show_text
 
 
 def create_series(
@@ -49,8 +49,8 @@ def create_series(
     return TimeSeries(
         name=name,
         data=compress(data),
-        unit=unit,
+        unit=show_text(unit),
         description=f"{description}; time stamps are bin centres",
-        comments=f"columns=[{','.join(columns)}]" if columns else "no comments",
+        comments=show_text(f"columns=[{','.join(columns)}]") if columns else "no comments",
         **timing,
     )

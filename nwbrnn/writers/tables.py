@@ -1,5 +1,6 @@
 """Tables and compressed arrays of an NWB file."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 from hdmf.backends.hdf5.h5_utils import H5DataIO
 from hdmf.common import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
 from numpy.typing import NDArray
+
+_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 
 
 def create_table(
@@ -28,7 +31,7 @@ def create_table(
         Columns made before, such as those of :func:`link_rows`.
     """
     data = [
-        VectorData(name=column, data=values, description=text)
+        VectorData(name=column, data=values, description=show_text(text))
         for column, (values, text) in columns.items()
         if not (isinstance(values, np.ndarray) and values.dtype.kind == "f" and np.isnan(values).all())
     ]
@@ -47,6 +50,11 @@ def link_rows(
         return [region]
     ends = np.minimum(np.arange(1, n_rows + 1), len(rows)).astype(np.uint32)
     return [region, VectorIndex(name=f"{name}_index", target=region, data=ends)]
+
+
+def show_text(text: str) -> str:
+    """Return a text as HDF5 can hold it: characters that it cannot are written out, as in Python."""
+    return _FORBIDDEN.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def compress(values: NDArray[Any]) -> H5DataIO:
