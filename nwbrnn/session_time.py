@@ -73,7 +73,7 @@ def to_pynapple(ds: xr.Dataset, predicted: xr.Dataset | None = None) -> dict[str
     ds
         Any valid Dataset.
     predicted
-        What a student predicts for the same trials, as in :attr:`nwbrnn.FitResult.predicted`.
+        What a student predicts for the same trials, as in ``predicted`` of a fit.
 
     Returns
     -------

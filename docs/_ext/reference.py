@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
 import nwbrnn
-from nwbrnn.cli.main import app
+from nwbrnn.cli.main import ABOUT, app
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.teacher import TeacherConfig
@@ -217,8 +217,9 @@ def _protect(text: str) -> str:
 def _describe_commands() -> str:
     """Return the page of the command line."""
     root = get_command(app)
-    text = f"# Commands\n\n{_plain(root.help)}\n`nwbrnn COMMAND --help` says the same on the terminal.\n"
-    for name, command in root.commands.items():
+    text = f"# Commands\n\n{ABOUT}\n\n`nwbrnn COMMAND --help` says the same on the terminal.\n"
+    for name in root.list_commands(None):
+        command = root.get_command(None, name)
         options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         usage = " ".join(["nwbrnn", name, *map(_name_argument, arguments), "[OPTIONS]"])
@@ -251,11 +252,12 @@ def _list_metavars(kind: Any) -> list[str]:
 
 
 def _describe_help(text: str) -> str:
-    """Return the help of a command; its examples, which are dim, become code."""
-    parts = re.split(r"\[dim\](.*?)\[/dim\]", inspect.cleandoc(text), flags=re.DOTALL)
-    for i, part in enumerate(parts):
-        parts[i] = f"```sh\n{part.strip()}\n```" if i % 2 else _plain(part)
-    return "".join(parts)
+    """Return the help of a command; its examples become code."""
+    paragraphs = []
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        about, example, lines = paragraph.partition("\b\nExample:\n")
+        paragraphs.append(f"```sh\n{inspect.cleandoc(lines)}\n```" if example else _plain(about))
+    return "\n\n".join(paragraphs)
 
 
 def _plain(text: str) -> str:

@@ -29,7 +29,7 @@ COMMANDS = {
     "fit": {
         "fit": "Fit a network, score it, write it to a new NWB file",
         "sweep": "Many fits: files, sampled neurons, settings, seeds",
-        "dandi": "Check and fit a whole dandiset, from the archive or a folder",
+        "dandi": "Check and fit all of a dandiset, or of a folder",
         "reproduce": "The three claims of the method, on simulated circuits",
     },
     "result": {
