@@ -36,7 +36,8 @@ def make_recording(path: Path, gigabytes: float) -> None:
 
     import nwbrnn
 
-    nwbrnn.write_teacher(nwbrnn.simulate_teacher(n_neurons=100, n_directions=4, n_trials=10), path)
+    config = nwbrnn.TeacherConfig(n_neurons=100, n_directions=4, n_trials=10)
+    nwbrnn.write_teacher(nwbrnn.simulate_teacher(config), path)
     n_samples = int(gigabytes * 1e9 / 2 / 256)
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:
         raw = np.memmap(file, np.int16, "w+", shape=(n_samples, 256))
