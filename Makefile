@@ -42,6 +42,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/envelope.py
 	$(BIN)/python benchmarks/session.py
 	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/export.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nwbrnn needs Python 3.11 or newer: make PYTHON=python3.11")'

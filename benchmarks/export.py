@@ -3,7 +3,6 @@
 python benchmarks/export.py [GIGABYTES]
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,12 +19,13 @@ ds = nwbrnn.read_nwb(source)
 nwbrnn.write_fit(nwbrnn.fit(ds, epochs=5, hidden=50), source, out)
 """
 EXPORT = """
-import resource, sys, time, nwbrnn
+import re, sys, time, nwbrnn
+from pathlib import Path
 fit, source, to, out = sys.argv[1:]
 stored = nwbrnn.read_fit(fit)
 begin = time.perf_counter()
 nwbrnn.write_fit(stored, source, None if to == "in-place" else out, to=to)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024  # Linux
 print(f"{to:9} {time.perf_counter() - begin:6.1f} s {peak:6.0f} MiB")
 """
 
@@ -66,8 +66,6 @@ def main() -> None:
             out = folder / f"{to}.nwb"
             subprocess.run([sys.executable, "-c", EXPORT, fit, source, to, out], check=True)
             out.unlink(missing_ok=True)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"peak of all processes {children:.0f} MiB")
 
 
 if __name__ == "__main__":
