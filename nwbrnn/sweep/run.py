@@ -134,7 +134,9 @@ def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_con
     data_hash = hash_dataset(ds)
     cells = list_cells({name: (ds, data_hash)}, grid, fit_config)
     path = get_data_path(folder, name)
-    if not path.exists() or hash_dataset(read_dataset(path)) != data_hash:
+    kept = read_dataset(path) if path.exists() else None
+    # the same data may come from a file that has another hash by now
+    if kept is None or hash_dataset(kept) != data_hash or kept.attrs != ds.attrs:
         write_dataset(ds, path, overwrite=True)
     return cells
 

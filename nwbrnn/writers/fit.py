@@ -71,7 +71,10 @@ def write_fit(
     ConfigError
         If the name cannot be one of a module, or ``path`` and ``to`` do not fit.
     """
-    target = check_fit_output(source, path, to=to, name=name, overwrite=overwrite)
+    try:
+        target = check_fit_output(source, path, to=to, name=name, overwrite=overwrite)
+    except ReadError as error:
+        raise ExportError(f"{source}: expected the source of the fit, but {error}") from error
     found = find_source(source)
     _check_source(result, found)
     if to == "new":
@@ -93,6 +96,8 @@ def check_fit_output(
     ------
     OutputExistsError, ExportError, ConfigError
         As :func:`write_fit`.
+    UnsupportedFileError
+        If there is no such source.
     """
     module = name_module(name)
     if to not in get_args(To):
@@ -100,10 +105,7 @@ def check_fit_output(
     if (path is None) != (to == "in-place"):
         wanted = "no output, the fit goes into the source" if to == "in-place" else "an output file"
         raise ConfigError(f"path: expected {wanted}, for to={to!r}, but got {path!r}")
-    try:
-        found = find_source(source)
-    except ReadError as error:
-        raise ExportError(f"{source}: expected the source of the fit, but it cannot be read") from error
+    found = find_source(source)
     if path is not None:
         target = Path(path)
         others = [] if found.is_remote else [Path(found.url)]

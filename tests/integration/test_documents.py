@@ -31,7 +31,7 @@ PAGES = [
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "generated"} & set(path.parts)),
 ]
 SHELL = ("", "sh", "console", "yaml", "inline")
-EXCEPTIONS = {"README.md", "slurm.md"}  # have tests of their own
+EXCEPTIONS = {"README.md", "report.md", "slurm.md"}  # have tests of their own
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,12 @@ PYTHON_PAGES = sorted(
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
 def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
-    """Blocks of a page run one after the other, where example_data and a session.nwb are."""
+    """Blocks of a page run one after the other, where example_data, a session.nwb and a dandiset are."""
     (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
     shutil.copy(EXAMPLE, tmp_path / "session.nwb")
+    asset = tmp_path / "downloads" / "000941" / "sub-MonkeyL" / "sub-MonkeyL.nwb"
+    asset.parent.mkdir(parents=True)
+    shutil.copy(EXAMPLE, asset)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCKS:
