@@ -33,9 +33,10 @@ def refit(
     from nwbrnn.readers import find_fit_source, read_fit
     from nwbrnn.writers import check_fit_output, write_fit
 
-    check_json(json_path, overwrite=overwrite, others=[Path(file)])
     stored = read_fit(file, name)
     found = source or find_fit_source(file, stored.recorded)
+    others = [Path(file), Path(found), *([output] if output else [])]
+    check_json(json_path, overwrite=overwrite, others=others)
     if output is not None:
         check_fit_output(found, output, overwrite=overwrite)
     with step(f"Repeating the fit of {found}"):

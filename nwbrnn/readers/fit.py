@@ -174,6 +174,7 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
         for name, table in MATRICES.items()
         if name in described.about["variables"]
     }
+    _forget_permission(described.about["attrs"])
     recorded = _build(described.about, {**arrays, **matrices, "mask": mask}, coords, dataset="recorded")
     about_predicted = {"attrs": {"bin_size": recorded.attrs["bin_size"]}, "variables": described.predicted}
     predicted = _build(about_predicted, {**arrays, "mask": mask}, coords, dataset="predicted")
@@ -185,18 +186,26 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
     )
 
 
+def _forget_permission(attrs: dict[str, Any]) -> None:
+    """Take back that links out of the source may be followed: a file from somebody else cannot allow that."""
+    if "read_config" in attrs:
+        config = json.loads(attrs["read_config"])
+        if config.get("follow_links"):
+            attrs["read_config"] = json.dumps(config | {"follow_links": False})
+
+
 def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Description:
     """Return what a fit of the present layout says of its Datasets."""
     table = module["trials"]
     rows = np.asarray(table["row"].data[:])
     order = np.argsort(rows)
-    trials = read_plain_columns(table)
+    trials = read_plain_columns(table, max_width=0)
     return _Description(
         about=about["dataset"],
         predicted=about["predicted"],
         columns={
             "trial": {name: values[order] for name, values in trials.items()},
-            "unit": read_plain_columns(module["recorded_units"]),
+            "unit": read_plain_columns(module["recorded_units"], max_width=0),
         },
         trials=[(int(row), table["timeseries"][i]) for i, row in enumerate(rows)],
     )

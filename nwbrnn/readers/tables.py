@@ -12,7 +12,7 @@ from nwbrnn.layout import is_module_of_fit
 MAX_WIDTH = 8  # columns with up to so many numbers in each row become as many columns
 
 
-def read_plain_columns(table: DynamicTable) -> dict[str, NDArray[Any]]:
+def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> dict[str, NDArray[Any]]:
     """Return the columns with a number or text in each row; text as NumPy strings.
 
     A column ``x`` of a few numbers in each row becomes ``x_0``, ``x_1`` and so on. Ragged columns, those of
@@ -28,7 +28,7 @@ def read_plain_columns(table: DynamicTable) -> dict[str, NDArray[Any]]:
             values = _to_plain(np.asarray(column.data[:]))
             if values is not None:
                 columns[str(column.name)] = values
-        elif len(shape) == 2 and shape[1] <= MAX_WIDTH and np.asarray(column.data[:1]).dtype.kind in "iuf":
+        elif len(shape) == 2 and shape[1] <= max_width and np.asarray(column.data[:1]).dtype.kind in "iuf":
             values = np.asarray(column.data[:])
             columns |= {f"{column.name}_{i}": values[:, i] for i in range(shape[1])}
     return columns

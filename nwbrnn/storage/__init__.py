@@ -2,7 +2,7 @@
 
 from nwbrnn.storage.compare import find_lost
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
-from nwbrnn.storage.file import open_nwb, open_store
+from nwbrnn.storage.file import is_hdf5, open_nwb, open_store
 from nwbrnn.storage.output import create_nwb, find_faults
 from nwbrnn.storage.source import Source, find_source, strip_secrets
 from nwbrnn.storage.store import Store, one_line
@@ -17,6 +17,7 @@ __all__ = [
     "find_faults",
     "find_lost",
     "find_source",
+    "is_hdf5",
     "list_assets",
     "matches",
     "one_line",

@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nwbrnn.layout import is_module_of_fit
+from nwbrnn.layout import name_scratch
 
 BLOCK = 1 << 22
 """How many values are held in memory at once."""
@@ -16,13 +16,15 @@ _CHANGES = ("specifications", "identifier", "file_create_date", "general/was_gen
 _ROOT_ATTRIBUTES = ("object_id", "nwb_version")
 
 
-def find_lost(before: Any, after: Any) -> Iterator[str]:
-    """Yield what of a file is missing in a copy of it, or is different there; exported fits do not count.
+def find_lost(before: Any, after: Any, *, but: str = "") -> Iterator[str]:
+    """Yield what of a file is missing in a copy of it, or is different there.
 
     Parameters
     ----------
     before, after
         The opened roots, both of HDF5 or both of Zarr. Of Zarr only numbers and attributes are compared.
+    but
+        Processing module of a fit that does not count, nor what ``scratch`` has of it.
     """
     yield from _compare_attributes("/", before, after, but=_ROOT_ATTRIBUTES)
     waiting = [""]
@@ -30,7 +32,7 @@ def find_lost(before: Any, after: Any) -> Iterator[str]:
         group = waiting.pop()
         for name in before[group] if group else before:
             path = f"{group}/{name}" if group else str(name)
-            if path in _CHANGES or _is_of_fit(path):
+            if path in _CHANGES or (but and path in (f"processing/{but}", f"scratch/{name_scratch(but)}")):
                 continue
             if path not in after:
                 yield f"{path} is missing"
@@ -47,12 +49,6 @@ def find_lost(before: Any, after: Any) -> Iterator[str]:
                 yield from _compare_arrays(path, first, second)
             else:
                 waiting.append(path)
-
-
-def _is_of_fit(path: str) -> bool:
-    """Return whether a path is that of an exported fit: its module, or what ``scratch`` has of it."""
-    parts = path.split("/")
-    return parts[0] in ("processing", "scratch") and len(parts) > 1 and is_module_of_fit(parts[1])
 
 
 def _is_same_link(before: Any, after: Any) -> bool:

@@ -110,7 +110,7 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
 def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
     """Open HDF5, local or from a server."""
     if not source.is_remote:
-        if not _is_hdf5(Path(source.url)):
+        if not is_hdf5(Path(source.url)):
             raise UnsupportedFileError(
                 f"{source.text}: expected an NWB file in HDF5, but it is not HDF5; give a .nwb file"
             )
@@ -167,7 +167,7 @@ def _check_version(source: Source, root: Any) -> None:
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def _is_hdf5(path: Path) -> bool:
+def is_hdf5(path: Path) -> bool:
     """Return whether the file begins with the HDF5 signature; unreadable files do not."""
     try:
         with path.open("rb") as stream:

@@ -6,11 +6,14 @@ the next writer in the folder can tell what a killed one left behind, and remove
 
 import contextlib
 import ctypes
+import errno
 import fcntl
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +21,11 @@ from nwbrnn.errors import ExportError, OutputExistsError
 
 _HDF5_REASON = re.compile("error message = '([^']+)'")
 
-_PREFIX, _SUFFIX = ".nwbrnn-", ".tmp"
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+# with the machine: where locks are not shared between machines, each removes its own leftovers only
+_PREFIX, _SUFFIX = f".nwbrnn-{_HOST}-", ".tmp"
+_LEFTOVER = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{12}\.tmp(\.\w+)?")
+_CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux, linux/fcntl.h and linux/fs.h
 
@@ -67,7 +74,7 @@ def check_output(
         raise ExportError(f"{path}: expected an existing folder, but there is no {path.parent}; create it")
     if not os.access(path.parent, os.W_OK):
         raise ExportError(f"{path}: expected a folder that can be written to, but {path.parent} cannot")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise OutputExistsError(
             f"{path}: expected no such file yet, but it exists; "
             "use overwrite=True (--overwrite) to replace it"
@@ -107,15 +114,17 @@ def replace_whole(
     ExportError
         If it cannot be written.
     """
-    temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(6)}{_SUFFIX}{path.suffix}")
+    claimed = path.with_name(f"{_PREFIX}{secrets.token_hex(6)}{_SUFFIX}{'' if folder else path.suffix}")
+    # Zarr makes its folder itself, anew if there is one: it gets a name inside of the folder with the lock
+    temporary = claimed / path.name if folder else claimed
     with contextlib.ExitStack() as stack:
         try:
             with lock_folder(path.parent):
                 _remove_leftovers(path.parent)
-                stack.callback(_remove, temporary)
-                stack.callback(os.close, _claim(temporary, folder=folder))
+                stack.callback(_remove, claimed)
+                stack.callback(os.close, _claim(claimed, folder=folder))
             yield temporary
-            if path.exists() and not folder:
+            if path.exists():
                 shutil.copymode(path, temporary)
             _synchronise(temporary)
             with lock_folder(path.parent):
@@ -123,13 +132,13 @@ def replace_whole(
                 check_output(path, overwrite=overwrite, suffix="", folder=folder)
                 check()
                 _rename(temporary, path, folder=folder)
-            _synchronise_one(path.parent)
         except OutputExistsError:  # an OSError too, by its second base
             raise
         except OSError as error:
             raise ExportError(
                 f"{path}: cannot be written: {_find_reason(error)}; nothing was changed"
             ) from error
+        _synchronise_one(path.parent)
 
 
 @contextlib.contextmanager
@@ -173,7 +182,9 @@ def _claim(temporary: Path, *, folder: bool) -> int:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what killed writers left: temporary files that nobody holds a lock on."""
-    for leftover in folder.glob(f"{_PREFIX}*{_SUFFIX}*"):
+    for leftover in folder.iterdir():
+        if not _LEFTOVER.fullmatch(leftover.name):
+            continue
         with contextlib.suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY)
             try:
@@ -184,20 +195,21 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
 def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
-    """Give the temporary file or folder its name; an old folder is then under the temporary name."""
+    """Give the temporary file or folder its name; an old folder is then under the temporary one."""
     if not (folder and path.exists()):
         temporary.replace(path)
         return
     if _exchange(temporary, path):
         return
-    old = temporary.with_suffix(".old")  # a moment without any folder of the name cannot be avoided here
+    # a moment without any folder of the name cannot be avoided here; nothing removes the old one by itself
+    old = path.with_name(f"{_PREFIX}{secrets.token_hex(6)}.old")
     path.replace(old)
     try:
         temporary.replace(path)
@@ -211,7 +223,14 @@ def _exchange(first: Path, second: Path) -> bool:
     """Let two names change places in one step, if the system can; return whether it did."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     arguments = _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
-    return rename is not None and rename(*arguments) == 0
+    if rename is None:
+        return False
+    if rename(*arguments) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code not in _CANNOT_EXCHANGE:
+        raise OSError(code, os.strerror(code))
+    return False
 
 
 def _synchronise(path: Path) -> None:

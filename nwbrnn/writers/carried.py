@@ -82,7 +82,7 @@ def carry_units(nwbfile: NWBFile, original: Units, rows: NDArray[np.integer], *,
     """
     columns = [
         VectorData(name="source_row", description="row in the units table of the source", data=rows.tolist()),
-        *_carry_columns(original, rows.tolist()),
+        *(column for column in _carry_columns(original, rows.tolist()) if column.name != "source_row"),
     ]
     for name, width in (("spike_times", 0), ("obs_intervals", 2)):
         if name in original.colnames:

@@ -39,7 +39,7 @@ def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
     path = Path(path)
     check_dataset_output(path, overwrite=overwrite)
     validate(ds)
-    with replace_whole(path, overwrite=overwrite) as temporary:
+    with replace_whole(path, overwrite=overwrite, folder=path.suffix == ".zarr") as temporary:
         if path.suffix == ".nc":
             # in memory first: on a full disk, HDF5 can end the process
             temporary.write_bytes(ds.to_netcdf(engine="h5netcdf"))

@@ -17,7 +17,7 @@ from pynwb.epoch import TimeIntervals
 from nwbrnn.errors import ConfigError, ExportError, OutputExistsError, ReadError
 from nwbrnn.layout import is_module_of_fit, name_module, name_scratch
 from nwbrnn.result import FitResult
-from nwbrnn.storage import Source, find_source, open_nwb, open_store
+from nwbrnn.storage import Source, find_source, is_hdf5, open_nwb, open_store
 from nwbrnn.writers.atomic import check_output
 from nwbrnn.writers.carried import carry_trials, carry_units, create_derived
 from nwbrnn.writers.fit_module import Rows, add_fit
@@ -119,6 +119,10 @@ def check_fit_output(
         )
     target = Path(found.url).resolve()  # of a link, what it leads to
     check_output(target, overwrite=True, suffix="", folder=found.is_zarr)
+    if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
+        raise ExportError(
+            f"{source}: expected a file that may be changed, but it is read-only; use to='copy'"
+        )
     if found.is_zarr != is_zarr_name(target):
         raise ExportError(
             f"{source}: expected a Zarr store with a name that ends in .zarr; rename it, or copy"
@@ -130,8 +134,12 @@ def _keep_other_fits(path: Path, module: str) -> None:
     """Refuse to replace a file that holds fits of other names."""
     try:
         store = open_store(find_source(path), follow_links=True)
-    except ReadError:  # no NWB file, so it holds none
-        return
+    except ReadError as error:
+        if not (path.is_dir() or is_hdf5(path)):  # no NWB file, so it holds none
+            return
+        raise ExportError(
+            f"{path}: expected a file of which one can see what it holds, but {error}; choose another output"
+        ) from error
     with store.closing:
         modules = list(store.root["processing"]) if "processing" in store.root else []
     others = [found for found in modules if is_module_of_fit(found) and found != module]
@@ -140,6 +148,16 @@ def _keep_other_fits(path: Path, module: str) -> None:
             f"{path}: expected a file without other fits, but replacing it would lose {', '.join(others)}; "
             "choose another output, or add to it in-place"
         )
+
+
+def _keep_on_time(path: Path, module: str) -> Callable[[], None]:
+    """Return what looks for other fits when a file is about to be replaced: one may have come meanwhile."""
+
+    def check() -> None:
+        if path.exists():
+            _keep_other_fits(path, module)
+
+    return check
 
 
 def _check_source(result: FitResult, source: Source) -> None:
@@ -177,7 +195,7 @@ def _write_new(result: FitResult, source: Source, path: Path, *, name: str | Non
         if trials is not None:
             trials = carry_trials(nwbfile, trials.table, trials.rows)
         add_fit(nwbfile, result, module_name=name_module(name), units=units, trials=trials)
-        write_nwbfile(nwbfile, path, overwrite=overwrite)
+        write_nwbfile(nwbfile, path, overwrite=overwrite, check=_keep_on_time(path, name_module(name)))
     return path
 
 
@@ -185,7 +203,7 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
     """Write the source with the fit, elsewhere or over the source itself."""
     module = name_module(name)
     in_place = not source.is_remote and Path(source.url).resolve() == path
-    holding = _hold(path) if in_place else nullcontext(lambda: None)
+    holding = _hold(path) if in_place else nullcontext(_keep_on_time(path, module))
     with holding as check, _open_source(source, result) as nwbfile:
         if module in nwbfile.processing:
             if not overwrite:
@@ -193,13 +211,18 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
                     f"{source.text}: processing/{module}: expected no such fit yet, but there is one; "
                     "use overwrite=True (--overwrite) to replace it, or give this one a name (--name)"
                 )
+            if name_scratch(module) not in (nwbfile.scratch or {}):
+                raise ExportError(
+                    f"{source.text}: processing/{module}: expected a fit of nwbrnn to replace, but this module "
+                    "is something else; choose another name"
+                )
             nwbfile.processing.pop(module)
-            if name_scratch(module) in nwbfile.scratch:
-                nwbfile.scratch.pop(name_scratch(module))
+            nwbfile.scratch.pop(name_scratch(module))
         units, trials = _find_rows(nwbfile, result)
         add_fit(nwbfile, result, module_name=module, units=units, trials=trials)
         _mark(nwbfile, is_copy=not in_place)
-        export_nwbfile(nwbfile, source, path, overwrite=overwrite or in_place, check=check)
+        replace = overwrite or in_place
+        export_nwbfile(nwbfile, source, path, replaced=module, overwrite=replace, check=check)
     return path
 
 

@@ -178,7 +178,9 @@ def _create_trials(
     } | described.columns[TRIAL]
     for name, (values, text) in columns.items():
         if not _is_unknown(values):
-            table.add_column(name=name, description=show_text(text), data=values[order].tolist())
+            kept = values[order]
+            data = kept if kept.dtype.kind in "iufb" else kept.tolist()
+            table.add_column(name=name, description=show_text(text), data=data)
     if trials is not None:
         table.add_column(
             name="source_trial",
@@ -311,7 +313,7 @@ def _add_scores(module: ProcessingModule, result: FitResult) -> None:
     module.add(create_table("scores", "how well each student does on the test trials", columns))
     module.add(create_table("runs", "a row for each student, the best first", _describe_runs(runs)))
     names = list(dict.fromkeys(name for run in runs for name in run.history))
-    lengths = [max(map(len, run.history.values())) for run in runs]
+    lengths = [max(map(len, run.history.values()), default=0) for run in runs]
     history: dict[str, Column] = {
         "seed": (np.repeat([run.seed for run in runs], lengths), "of the initial weights of the student")
     }

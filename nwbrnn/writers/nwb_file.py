@@ -17,8 +17,10 @@ SUFFIXES = (".nwb", ".zarr")
 """Of what can be written: HDF5, or a folder of Zarr."""
 
 
-def write_nwbfile(nwbfile: NWBFile, path: Path, *, overwrite: bool) -> None:
-    """Write a new NWB file.
+def write_nwbfile(
+    nwbfile: NWBFile, path: Path, *, overwrite: bool, check: Callable[[], None] = lambda: None
+) -> None:
+    """Write a new NWB file; for ``check`` see :func:`replace_whole`.
 
     Raises
     ------
@@ -27,11 +29,17 @@ def write_nwbfile(nwbfile: NWBFile, path: Path, *, overwrite: bool) -> None:
     ExportError
         If it cannot be written, or is not valid.
     """
-    _write(path, lambda io: io.write(nwbfile), overwrite=overwrite)
+    _write(path, lambda io: io.write(nwbfile), overwrite=overwrite, check=check)
 
 
 def export_nwbfile(
-    nwbfile: NWBFile, source: Source, path: Path, *, overwrite: bool, check: Callable[[], None]
+    nwbfile: NWBFile,
+    source: Source,
+    path: Path,
+    *,
+    replaced: str,
+    overwrite: bool,
+    check: Callable[[], None],
 ) -> None:
     """Write an NWB file that was read and added to; everything else in it is copied as it is, array by array.
 
@@ -43,6 +51,8 @@ def export_nwbfile(
         Where it was read from.
     path
         The file to make, or the source itself.
+    replaced
+        The processing module that was added, or put in the place of one; everything else has to be as it was.
     overwrite
         Whether it may replace an existing one.
     check
@@ -66,12 +76,12 @@ def export_nwbfile(
 
     def verify(temporary: Path) -> None:
         if not source.is_remote and source.is_zarr == is_zarr_name(path):
-            _verify_copy(source, temporary, path=path)
+            _verify_copy(source, temporary, path=path, replaced=replaced)
 
     _write(path, export, overwrite=overwrite, known=known, verify=verify, check=check)
 
 
-def _verify_copy(source: Source, copy: Path, *, path: Path) -> None:
+def _verify_copy(source: Source, copy: Path, *, path: Path, replaced: str) -> None:
     """Refuse a copy that lacks something of its source: the two are compared, value by value."""
     with contextlib.ExitStack() as stack:
         roots = []
@@ -79,7 +89,7 @@ def _verify_copy(source: Source, copy: Path, *, path: Path) -> None:
             store = open_store(file, follow_links=True)
             stack.callback(store.close)
             roots.append(store.root)
-        lost = list(itertools.islice(find_lost(*roots), 5))
+        lost = list(itertools.islice(find_lost(*roots, but=replaced), 5))
     if lost:
         raise ExportError(
             f"{path}: the copy would not hold all of {source.text}: {'; '.join(lost)}; nothing was changed; "

@@ -18,6 +18,7 @@ import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError, MissingDataError, OutputExistsError, ReadError
 from nwbrnn.evaluation import compute_weighted_r2
 from nwbrnn.storage import create_nwb, find_lost, open_nwb
+from nwbrnn.writers import atomic
 
 DATA = Path(__file__).parents[1] / "data"
 READ = {"bin_size": 0.1}
@@ -174,6 +175,85 @@ def test_file_with_other_fits_is_not_replaced(folder):
         nwbrnn.write_fit(read(folder), source, out, name="b", overwrite=True)
     nwbrnn.write_fit(read(folder, "other"), source, out, name="a", overwrite=True)
     assert nwbrnn.read_fit(out).config.dynamics_weight == 0
+
+
+def test_only_fits_are_replaced(folder):
+    """A module of somebody else that happens to have such a name stays, and so do other fits in a copy."""
+    source, stored = folder / "session.nwb", read(folder)
+    with pynwb.NWBHDF5IO(str(source), "a") as io:
+        nwbfile = io.read()
+        nwbfile.create_processing_module("nwbrnn_mine", "not a fit")
+        io.write(nwbfile)
+    result = nwbrnn.fit(nwbrnn.read_nwb(source, **READ), epochs=2, hidden=6, sampled=3, min_rate=0)
+    with pytest.raises(
+        ExportError, match=r"nwbrnn_mine: expected a fit of nwbrnn to replace, but this module"
+    ):
+        nwbrnn.write_fit(result, source, to="in-place", name="mine", overwrite=True)
+    nwbrnn.write_fit(result, source, to="in-place", name="a")
+    with h5py.File(shutil.copy(source, folder / "before.nwb")) as before, h5py.File(source, "r+") as after:
+        assert list(find_lost(before, after, but="nwbrnn_b")) == []
+        del after["processing/nwbrnn_a"]
+        assert list(find_lost(before, after, but="nwbrnn_b")) == ["processing/nwbrnn_a is missing"]
+        assert list(find_lost(before, after, but="nwbrnn_a")) == []
+    assert stored.config.hidden == 8
+
+
+def test_fit_that_comes_meanwhile_is_not_lost(folder, monkeypatch):
+    source, out, stored = folder / "session.nwb", folder / "out.nwb", read(folder)
+    nwbrnn.write_fit(stored, source, folder / "theirs.nwb", name="theirs")
+
+    def validate(**_):
+        if (folder / "theirs.nwb").exists():
+            (folder / "theirs.nwb").replace(out)
+        return []
+
+    monkeypatch.setattr("nwbrnn.storage.output.pynwb.validate", validate)
+    with pytest.raises(ExportError, match="replacing it would lose nwbrnn_theirs"):
+        nwbrnn.write_fit(stored, source, out, name="mine", overwrite=True)
+    assert nwbrnn.read_fit(out, "theirs").config == stored.config
+
+
+def test_read_only_source_is_not_changed(folder):
+    (folder / "session.nwb").chmod(0o444)
+    with pytest.raises(ExportError, match="it is read-only; use to='copy'"):
+        nwbrnn.write_fit(read(folder), folder / "session.nwb", to="in-place")
+
+
+def test_stored_fit_does_not_permit_links(folder):
+    with h5py.File(folder / "fit.nwb", "r+") as file:
+        about = json.loads(file["scratch/nwbrnn_fit"][()])
+        config = json.loads(about["dataset"]["attrs"]["read_config"])
+        about["dataset"]["attrs"]["read_config"] = json.dumps(config | {"follow_links": True})
+        file["scratch/nwbrnn_fit"][()] = json.dumps(about)
+    assert json.loads(read(folder).recorded.attrs["read_config"])["follow_links"] is False
+
+
+def test_old_folder_is_kept_until_the_new_one_has_its_name(tmp_path, monkeypatch):
+    """Where two names cannot change places in one step, and nobody removes what is not ours."""
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    path, notes = tmp_path / "a.zarr", tmp_path / ".nwbrnn-notes.tmpl.md"
+    notes.write_text("mine")
+    for text in ("old", "new"):
+        with atomic.replace_whole(path, overwrite=True, folder=True) as temporary:
+            temporary.mkdir()
+            (temporary / ".zgroup").write_text(text)
+    assert (path / ".zgroup").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [notes.name, "a.zarr"]
+    rename = Path.replace
+
+    def fail(self, target):
+        if Path(target) == path and self.name == "a.zarr":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with (
+        pytest.raises(ExportError, match="Input/output error"),
+        atomic.replace_whole(path, overwrite=True, folder=True) as temporary,
+    ):
+        temporary.mkdir()
+        (temporary / ".zgroup").write_text("newer")
+    assert (path / ".zgroup").read_text() == "new"
 
 
 def test_wrong_calls_are_refused(folder):
