@@ -213,8 +213,8 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
                 )
             if name_scratch(module) not in (nwbfile.scratch or {}):
                 raise ExportError(
-                    f"{source.text}: processing/{module}: expected a fit of nwbrnn to replace, but this module "
-                    "is something else; choose another name"
+                    f"{source.text}: processing/{module}: expected a fit of nwbrnn to replace, but this "
+                    "module is something else; choose another name"
                 )
             nwbfile.processing.pop(module)
             nwbfile.scratch.pop(name_scratch(module))

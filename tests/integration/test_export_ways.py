@@ -233,10 +233,14 @@ def test_old_folder_is_kept_until_the_new_one_has_its_name(tmp_path, monkeypatch
     monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
     path, notes = tmp_path / "a.zarr", tmp_path / ".nwbrnn-notes.tmpl.md"
     notes.write_text("mine")
-    for text in ("old", "new"):
+
+    def write(text):
         with atomic.replace_whole(path, overwrite=True, folder=True) as temporary:
             temporary.mkdir()
             (temporary / ".zgroup").write_text(text)
+
+    write("old")
+    write("new")
     assert (path / ".zgroup").read_text() == "new"
     assert sorted(p.name for p in tmp_path.iterdir()) == [notes.name, "a.zarr"]
     rename = Path.replace
@@ -247,12 +251,8 @@ def test_old_folder_is_kept_until_the_new_one_has_its_name(tmp_path, monkeypatch
         return rename(self, target)
 
     monkeypatch.setattr(Path, "replace", fail)
-    with (
-        pytest.raises(ExportError, match="Input/output error"),
-        atomic.replace_whole(path, overwrite=True, folder=True) as temporary,
-    ):
-        temporary.mkdir()
-        (temporary / ".zgroup").write_text("newer")
+    with pytest.raises(ExportError, match="Input/output error"):
+        write("newer")
     assert (path / ".zgroup").read_text() == "new"
 
 
