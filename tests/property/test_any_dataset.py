@@ -23,7 +23,7 @@ finite = st.floats(-1e3, 1e3)
 texts = st.text(max_size=6).map(lambda text: text.rstrip("\0"))
 names = st.one_of(
     st.sampled_from(
-        ["start_time", "row", "output_r2", "a/b", "a:b", "é", "tags", "id", "columns", "r2", "unit x"]
+        ["start_time", "row", "output_r2", "a/b", "a:b", "é", "tags", "id", "columns", "r2", "readout_0"]
     ),
     st.text(min_size=1, max_size=5),
 ).filter(lambda name: name not in TAKEN)
