@@ -152,6 +152,9 @@ def check_commands(programs: Path, folder: Path) -> None:
         cwd=folder,
     )
     (folder / "fit.yaml").write_text(run(programs / "nwbrnn", "config"))
+    asset = folder / "dandiset" / "sub-A" / "sub-A.nwb"
+    asset.parent.mkdir(parents=True)
+    shutil.copy(EXAMPLE, asset)
     store = folder / "store.nwb.zarr"
     store.mkdir()
     (store / ".zgroup").write_text('{"zarr_format": 2}')
