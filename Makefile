@@ -11,7 +11,7 @@ demo: $(READY)
 	mkdir -p demo
 	$(BIN)/nwbrnn fit example_data/teacher.nwb -o demo/fit.nwb --json demo/scores.json --overwrite
 	$(BIN)/nwbrnn evaluate demo/fit.nwb
-	@echo "The fit is in demo/fit.nwb, its scores are in demo/scores.json."
+	@echo "The fit is in demo/fit.nwb, its scores are in demo/scores.json. A page on it: .venv/bin/nwbrnn report demo/fit.nwb -o demo/report.html"
 
 # What continuous integration runs.
 test: check unit docs

@@ -52,7 +52,7 @@ def run_cell(folder: Path, cell: Cell) -> None:
     try:
         # xarray would take a lock of the cluster to write a file that is nobody else's
         with dask.config.set(scheduler="synchronous"):
-            ds = _read(get_data_path(folder, cell.source), cell.data_hash)
+            ds = _read_data(folder, cell)
             result = fit(ds, cell.config)
             saved = summarize(result, cell, seconds=time.perf_counter() - started)
             with replace_whole(path, overwrite=True) as temporary:
@@ -175,9 +175,14 @@ def _average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> Pair:
     return average_conditions(recorded.isel(trial=is_test)), average_conditions(predicted.isel(trial=is_test))
 
 
-@functools.lru_cache(maxsize=2)  # a worker takes many cells of the same data
-def _read(path: Path, data_hash: str) -> xr.Dataset:
+def _read_data(folder: Path, cell: Cell) -> xr.Dataset:
     """Read the data of a cell, and make sure that they are."""
+    path = get_data_path(folder, cell.source)
+    return _read(path, cell.data_hash, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)  # a worker takes many cells of the same data
+def _read(path: Path, data_hash: str, _changed: int) -> xr.Dataset:
     ds = read_dataset(path)
     if hash_dataset(ds) != data_hash:
         raise ConfigError(
@@ -221,7 +226,7 @@ def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:
     """
     saved, _ = read_cell(get_path(folder, cell))
     config = FitConfig.model_validate_json(saved.attrs["config"])
-    recorded = prepare(_read(get_data_path(folder, cell.source), cell.data_hash), config)
+    recorded = prepare(_read_data(folder, cell), config)
     return recorded, predict(recorded, _get_group(saved, "weights_"), config)
 
 

@@ -209,7 +209,7 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
             if not overwrite:
                 raise OutputExistsError(
                     f"{source.text}: processing/{module}: expected no such fit yet, but there is one; "
-                    "use overwrite=True (--overwrite) to replace it, or give this one a name (--name)"
+                    "use overwrite=True (--overwrite) to replace it, or give this one a name (--as)"
                 )
             if name_scratch(module) not in (nwbfile.scratch or {}):
                 raise ExportError(

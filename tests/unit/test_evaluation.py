@@ -46,7 +46,11 @@ def predict_known_average(ds):
     known = (ds["split"].values != "test")[:, np.newaxis] & (CONDITION[:, np.newaxis] == CONDITION)
     shares = known / known.sum(axis=0)  # column: the average for one trial
     changed = {
-        name: (ds[name].dims, np.einsum("kt,kbc->tbc", shares, ds[name].values), ds[name].attrs)
+        name: (
+            ds[name].dims,
+            np.einsum("kt,kbc->tbc", shares, np.nan_to_num(ds[name].values)),
+            ds[name].attrs,
+        )
         for name in ("outputs", "rates")
     }
     return ds.assign(changed)

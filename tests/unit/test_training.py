@@ -211,15 +211,15 @@ def test_batch_of_an_empty_split_is_none_and_cannot_be_trained_on():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden": 0}, "hidden: .*greater than or equal to 1, got 0"),
-        ({"hidden": True}, "hidden: expected no true or false, got True"),
+        ({"hidden": 0}, "hidden: .*greater than or equal to 1, but got 0"),
+        ({"hidden": True}, "hidden: expected no true or false, but got True"),
         ({"average": 1.5}, "average: "),
         ({"learning_rate": 0}, "learning_rate: .*greater than 0"),
-        ({"dynamics_weight": -1}, "dynamics_weight: .*0, or 'cv', got -1"),
+        ({"dynamics_weight": -1}, "dynamics_weight: .*0, or 'cv', but got -1"),
         ({"dynamics_error": "cubic"}, "dynamics_error: .*'squared' or 'poisson'"),
         ({"test": 0.6, "validation": 0.4}, r"test \+ validation: expected less than 1"),
-        ({"sampled": 2.5}, "sampled: expected a whole number of 0 or more, or a fraction below 1, got 2.5"),
-        ({"lamda": 1}, "lamda: unknown setting; there are hidden, .*sampled"),
+        ({"sampled": 2.5}, "sampled: expected a whole number of 0 or more, or a fraction.*, but got 2.5"),
+        ({"lamda": 1}, "lamda: unknown setting; `nwbrnn config` shows them all"),
     ],
 )
 def test_unsuitable_settings_are_refused(settings, message):
@@ -234,7 +234,7 @@ def test_all_unsuitable_settings_are_named_and_none_are_needed():
 
 
 def test_fit_refuses_an_unknown_setting():
-    with pytest.raises(ConfigError, match="fit: hiden: unknown setting; there are hidden"):
+    with pytest.raises(ConfigError, match="fit: hiden: unknown setting; did you mean hidden"):
         fit(create_recording(), hiden=10)
 
 
