@@ -13,7 +13,7 @@ from nwbrnn.evaluation import Score, Scores
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import SPLITS
 
-N_EXAMPLES = int(os.environ.get("NWBRNN_TEST_EXPORTS", "15"))  # more by hand: docs/reliability.md
+N_EXAMPLES = int(os.environ.get("NWBRNN_TEST_EXPORTS", "15"))
 HIDDEN = 3
 
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
