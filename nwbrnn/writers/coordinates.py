@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from nwbrnn.errors import ExportError
 from nwbrnn.schema import COORDINATES, TRIAL, UNIT, VARIABLES
+from nwbrnn.writers.tables import show_text
 
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]")
-_HDF5_TEXT = re.compile("[\0\ud800-\udfff]")  # what HDF5 cannot hold in a text
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _describe_variable(name: str, variable: xr.DataArray) -> dict[str, Any]:
 def _fits_column(values: NDArray[Any]) -> bool:
     """Return whether a table can hold values: numbers, truths or text, not NaN throughout."""
     if values.dtype.kind in "UTO":
-        return all(isinstance(v, str) and not _HDF5_TEXT.search(v) for v in values.tolist())
+        return all(isinstance(v, str) and show_text(v) == v for v in values.tolist())
     return values.dtype.kind in "iub" or (values.dtype.kind == "f" and not np.isnan(values).all())
 
 
