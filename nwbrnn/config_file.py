@@ -49,6 +49,8 @@ def _parse(path: Path) -> tuple[Any, dict[Place, int], list[tuple[int, str]]]:
         line = mark.line + 1 if mark else 1
         why = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         raise ConfigError(f"{path}:{line}: expected YAML, but {why}") from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; nwbrnn config > {path} writes one to change") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())  # ValueError: not UTF-8, or a date such as 2020-13-45
         raise ConfigError(f"{path}: expected a readable YAML file, but {why}") from error

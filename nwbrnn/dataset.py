@@ -1,4 +1,4 @@
-"""The one place where the Dataset is made."""
+"""The one place where the Dataset is made, and what it says of itself."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -73,6 +73,13 @@ def blank_unrecorded(ds: xr.Dataset) -> xr.Dataset:
     names = [name for name in ("outputs", "inputs", "rates", "spike_counts") if name in ds]
     blanked = {name: _blank(ds[name].values, ds["mask"].values) for name in names}
     return ds.assign({name: ds[name].variable.copy(data=values) for name, values in blanked.items()})
+
+
+def get_output_units(ds: xr.Dataset) -> list[str]:
+    """Return the unit of each output before scaling."""
+    if "output_units" not in ds.coords:
+        return ["a.u."] * ds.sizes["output"]
+    return [str(unit) for unit in ds["output_units"].values]
 
 
 def _blank(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:

@@ -121,6 +121,12 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
     config = ReadConfig.model_validate_json(about["read_config"])
     ds = read_nwb(source, config)
     different = _compare_recorded(prepare(ds, stored.config), stored.recorded)
+    ours, theirs = (attrs.get("source_identifier") for attrs in (about, ds.attrs))
+    if different and ours != theirs:
+        raise ReadError(
+            f"{source}: expected the file that was fitted, {about.get('source_file')} with the identifier "
+            f"{ours!r}, but this one has {theirs!r} and other data; name the right one (--source)"
+        )
     if different:
         raise ReadError(
             f"{source}: expected the data that were fitted, but {', '.join(different)} differ; the file has "

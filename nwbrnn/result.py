@@ -17,6 +17,8 @@ from nwbrnn.session_time import to_pynapple
 if TYPE_CHECKING:
     from nwbrnn.models import RateRNN
 
+STRAYS = 2.0  # outputs that grow to this many times their range are worth a warning
+
 Ended = Literal["finished", "patience", "interrupted"]
 
 
@@ -51,6 +53,16 @@ class Run:
     ended: Ended
     free_run: float
     scores: Scores
+
+    @property
+    def warning(self) -> str:
+        """What is to be known of a network that does not come to rest; nothing of others."""
+        if self.free_run <= STRAYS:
+            return ""
+        return (
+            "The network does not come to rest: if it runs on after the trial, its outputs grow to "
+            f"{self.free_run:.1f} times their range."
+        )
 
     def __repr__(self) -> str:
         """Return the seed, how it ended and its first score."""

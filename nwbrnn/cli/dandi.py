@@ -9,7 +9,7 @@ import typer
 
 from nwbrnn.cli import options
 from nwbrnn.cli.fit import Sampled, Set
-from nwbrnn.cli.output import console, print_table
+from nwbrnn.cli.output import KNOWN, console, print_table
 from nwbrnn.cli.sweep import Scheduler, show_cells
 from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.errors import ConfigError
@@ -95,8 +95,12 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     columns = ["asset", "status", "would bias", "to know"]
     fitted = any(row.status == "fitted" for row in rows)
     if fitted:
-        columns += ["units × trials × outputs", "output R2", "ceiling", "sampled R2", "other R2", "s"]
+        columns += ["units × trials × outputs", "output R2", KNOWN, "sampled R2", "other R2", "s"]
     print_table("Assets", columns, [_show_row(row)[: len(columns)] for row in rows])
+    for biases, title in ((True, "Would bias a fit"), (False, "To know")):
+        found = _gather_findings(rows, biases=biases)
+        if found:
+            print_table(title, ("rule", "assets", "problem → what to do"), found)
     reasons = [(row.path, row.reason) for row in rows if row.reason]
     if reasons:
         print_table("What failed; the same command tries it again", ("asset", "why"), reasons)
@@ -106,11 +110,29 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     console.print(f"{len(rows)} assets: {text}.{where}", markup=False)
 
 
+def _gather_findings(rows: "Sequence[Row]", *, biases: bool) -> list[tuple[str, str, str]]:
+    """Return what the doctor found, each problem once, with the assets that have it."""
+    assets: dict[tuple[str, str, str], dict[str, None]] = {}
+    for row in rows:
+        for one in row.findings or ():
+            if one["biases"] is biases:
+                assets.setdefault((one["rule"], one["problem"], one["remedy"]), {})[_shorten(row.path)] = None
+    return [
+        (rule, "\n".join(names), f"{problem}\n→ {remedy}")
+        for (rule, problem, remedy), names in assets.items()
+    ]
+
+
+def _shorten(path: str) -> str:
+    """Return the name of an asset; DANDI repeats the folder in it."""
+    return path.rsplit("/", 1)[-1].removesuffix(".nwb")
+
+
 def _show_row(row: "Row") -> tuple[str, ...]:
-    """Return the cells of a row; DANDI repeats the folder in the name of a file."""
+    """Return the cells of a row."""
     scores = (row.output_r2, row.output_ceiling, row.sampled_r2, row.unsampled_r2)
     return (
-        row.path.rsplit("/", 1)[-1].removesuffix(".nwb"),
+        _shorten(row.path),
         row.status,
         *("–" if number is None else str(number) for number in (row.biases, row.notes)),
         "–" if row.units is None else f"{row.units} × {row.trials} × {row.outputs}",

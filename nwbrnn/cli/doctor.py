@@ -53,4 +53,4 @@ def _print(findings: "tuple[Finding, ...]") -> None:
         if rows:
             print_table(title, ("rule", "object", "problem → what to do"), rows)
     if not findings:
-        console.print("Nothing was found.")
+        console.print("Nothing was found that would bias a fit.")

@@ -48,8 +48,6 @@ Set = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted or killed.")]
 
-STRAYS = 2.0  # outputs that grow to this many times their range are worth a warning
-
 
 def fit(
     file: options.File,
@@ -127,11 +125,13 @@ def fit(
             f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s",
             markup=False,
         )
-    with step("Fitting"), _show_progress(fit_config) as report:
+    with step("Fitting", spin=False), _show_progress(fit_config) as report:
         result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
     with step(f"Writing {output}"):
         write_fit(result, file, output, overwrite=overwrite)
     scores = result.scores.to_dict(result.recorded)
+    left_out = json.loads(result.recorded.attrs["choices"])[len(choices) :]
+    choices += left_out
     report_json = {"scores": scores, "choices": choices, "config": result.config.model_dump()}
     write_json(report_json, json_path, overwrite=overwrite)
     interrupted = len(result.runs) < fit_config.seeds or any(
@@ -141,6 +141,9 @@ def fit(
         for path in checkpoints:
             path.unlink(missing_ok=True)
     if not quiet:
+        for note in left_out:
+            text = f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}."
+            console.print(text, markup=False)
         print_scores(scores)
         _print_runs(result)
         _print_end(result, output)
@@ -185,14 +188,16 @@ def _print_end(result: "FitResult", output: Path) -> None:
             f"Cross-validation chose the dynamics weight {config.dynamics_weight:g}, the weight penalty "
             f"{config.weight_penalty:g} and {config.stop_after} epochs."
         )
-    if best.free_run > STRAYS:
-        console.print(
-            f"The network does not come to rest: if it runs on after the trial, its outputs grow to "
-            f"{best.free_run:.1f} times their range."
-        )
+    if best.warning:
+        console.print(best.warning)
     n_epochs = len(best.history["train_output"])
     score = best.scores.get("output R2").value
     text = f"Wrote {output} after {n_epochs} passes and epochs: output R2 {score:.3f} on held-out trials."
+    if score < 0:
+        text += (
+            " That is worse than the mean of the outputs would do: look at what was picked above, at what "
+            "nwbrnn doctor says of the file, and at the page of nwbrnn report."
+        )
     console.print(text, markup=False)
 
 

@@ -5,11 +5,12 @@ Progress, steps and errors go to standard error.
 """
 
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
 
 NOBODY_READS = 141  # as the shell says of a program that SIGPIPE ended
+KNOWN = "average of known trials"  # the ceiling of nwbrnn.evaluate; that of nwbrnn.assess is another
 UNLIMITED = 1_000_000  # columns: what is not a terminal gets a row of a table in one line
 
 
@@ -51,11 +53,16 @@ def shows_progress() -> bool:
 
 
 @contextmanager
-def step(text: str) -> Iterator[None]:
-    """Tell on standard error what is being done and how long it took, if that was asked for."""
+def step(text: str, *, spin: bool = True) -> Iterator[None]:
+    """Tell on standard error what is being done: while it lasts on a terminal; how long it took if asked for.
+
+    What shows a bar of its own must not ``spin``.
+    """
     steps.print(f"{text} ...", markup=False)
     begin = time.perf_counter()
-    yield
+    shown = spin and steps.quiet and shows_progress()
+    with stderr.status(Text(f"{text} ...")) if shown else nullcontext():
+        yield
     steps.print(f"{text}: {time.perf_counter() - begin:.1f} s", markup=False)
 
 
@@ -102,11 +109,13 @@ def print_choices(choices: Iterable[dict[str, Any]]) -> None:
 
 
 def print_scores(scores: dict[str, Any]) -> None:
-    """Print the scores on held-out trials beside their ceilings."""
-    rows = [(s["name"], s["level"], _show(s["value"]), _show(s["ceiling"])) for s in scores["summary"]]
-    print_table("Held-out trials", ("score", "of", "student", "ceiling"), rows)
-    outputs = [(o["name"], _show(o["r2"]), _show(o["ceiling"])) for o in scores["outputs"]]
-    print_table("Outputs, R2 on condition averages", ("output", "student", "ceiling"), outputs)
+    """Print the scores on held-out trials beside those of the average of the trials known to the fit."""
+    rows = [
+        (s["name"], s["level"], show_number(s["value"]), show_number(s["ceiling"])) for s in scores["summary"]
+    ]
+    print_table("Held-out trials", ("score", "of", "student", KNOWN), rows)
+    outputs = [(o["name"], show_number(o["r2"]), show_number(o["ceiling"])) for o in scores["outputs"]]
+    print_table("Outputs, R2 on condition averages", ("output", "student", KNOWN), outputs)
 
 
 def print_assessment(scores: "Sequence[Score]") -> None:
@@ -116,7 +125,13 @@ def print_assessment(scores: "Sequence[Score]") -> None:
         if one["value"] is not None:
             limits = "–" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
             rows.append(
-                (one["name"], _show(one["value"]), limits, _show(one["ceiling"]), _show(one["chance"]))
+                (
+                    one["name"],
+                    show_number(one["value"]),
+                    limits,
+                    show_number(one["ceiling"]),
+                    show_number(one["chance"]),
+                )
             )
     columns = ("score", "student", "95 % over trials", "split-half ceiling", "chance")
     print_table("Held-out trials, everything", columns, rows)
@@ -156,5 +171,6 @@ def print_text(text: str) -> None:
         stop_writing()
 
 
-def _show(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def show_number(value: float | None) -> str:
+    """Return a score with three digits, a dash for what is not known."""
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"

@@ -7,7 +7,7 @@ import typer
 
 from nwbrnn.cli import options
 from nwbrnn.cli.evaluate import N_RESAMPLES
-from nwbrnn.cli.output import console
+from nwbrnn.cli.output import console, step
 
 Source = Annotated[
     Path,
@@ -30,7 +30,8 @@ def report(
 
     check_output(output, overwrite=overwrite, suffix=".html", others=[source])
     if (source / "sweep.json").exists():
-        write_sweep_report(source, output, overwrite=overwrite)
+        with step("Drawing"):
+            write_sweep_report(source, output, overwrite=overwrite)
     else:
         _report_fit(source, output, name=name, overwrite=overwrite)
     size = output.stat().st_size / 1e6
@@ -42,7 +43,9 @@ def _report_fit(source: Path, output: Path, *, name: str | None, overwrite: bool
     from nwbrnn.readers.fit import read_fit, read_versions
     from nwbrnn.report import write_fit_report
 
-    result = read_fit(source, name)
+    with step(f"Reading {source}"):
+        result = read_fit(source, name)
     versions = [f"{software} {version}" for software, version in read_versions(source, name).items()]
     about = {"fit file": source.name, "fitted with": ", ".join(versions) or "not known"}
-    write_fit_report(result, output, about=about, n_resamples=N_RESAMPLES, overwrite=overwrite)
+    with step("Scoring every way there is, with intervals, and drawing"):
+        write_fit_report(result, output, about=about, n_resamples=N_RESAMPLES, overwrite=overwrite)

@@ -1,5 +1,6 @@
 """``nwbrnn sweep``: many fits, compared."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_table, shows_progress, stderr, write_json
+from nwbrnn.cli.output import (
+    check_json,
+    console,
+    print_table,
+    show_number,
+    shows_progress,
+    stderr,
+    write_json,
+)
 from nwbrnn.config import FitConfig, SweepConfig, parse_settings
 
 if TYPE_CHECKING:
@@ -124,18 +133,26 @@ def print_statistics(statistics: "pd.DataFrame") -> None:
                 (
                     score,
                     ", ".join(str(row[n]) for n in (*names, *own)),
-                    f"{row['mean']:.3f}",
+                    show_number(row["mean"]),
                     _describe_difference(row) if paired else "–",
                     f"{row['better']} of {row['seeds']}" if paired else "–",
                 )
             )
     what = ", ".join((*names, *own))
     print_table("Held-out data", ("score", what, "mean", "against outputs only (95 %)", "better seeds"), rows)
+    if any(row[-1] != "–" for row in rows):
+        console.print(
+            "Against outputs only: mean over pairs of the same seed, condition and settings; unsampled "
+            "neurons are compared with the same neurons of the partner, so it need not be the difference of "
+            "the means. An interval needs two seeds or conditions."
+        )
 
 
 def _describe_difference(row: "pd.Series[Any]") -> str:
     """Return a difference with its interval, if there are seeds or conditions enough for one."""
     difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    if not math.isfinite(difference):
+        return "–"
     return f"{difference:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if low <= high else "")
 
 

@@ -34,7 +34,10 @@ N_SPLITS = 5  # random halves of the test trials for a ceiling
 N_PERMUTATIONS = 5  # of conditions, for chance
 VARIANCE = 0.999  # of a population whose shape is compared; the rest costs most of the time
 
+TINY = 1e-9  # an interval narrower than this is rounding
+
 SPIKES = "co-smoothing bits per spike"
+ANGLE = "principal angle"
 DISTANCE = "dynamical distance"
 
 
@@ -65,7 +68,9 @@ def assess(
     Returns
     -------
     tuple of Score
-        NaN where something cannot be had: no spikes, one test trial in each condition, one condition.
+        NaN where something cannot be had: no spikes, one test trial in each condition, one condition; no
+        interval where the score is the same whichever trials are drawn, no chance for principal angles, which
+        do not depend on the order of the conditions.
 
     Raises
     ------
@@ -81,6 +86,7 @@ def assess(
     reference = stack_samples(everything, "outputs")
     values = _compare(tests, student, reference) | _find_rotations(tests, student)
     chance = _average([_compare(tests, other, reference) for other in _permute(tests, predicted, rng)])
+    chance.pop(ANGLE, None)  # a subspace has no order of conditions
     ceiling = _average([_split(tests, reference, rng) for _ in range(N_SPLITS)])
     resampled = []
     for _ in range(n_resamples):
@@ -96,6 +102,7 @@ def assess(
     scores = []
     for name, value in values.items():
         error = widen * np.std([one[name] for one in resampled], ddof=1) if len(resampled) > 1 else nan
+        error = error if error > TINY else nan  # which trials are drawn does not matter to it
         level = LEVELS[1] if name == SPIKES else LEVELS[0]
         limits = float(value - error), float(value + error)
         scores.append(Score(name, level, value, ceiling.get(name, nan), chance.get(name, nan), *limits))
@@ -122,7 +129,7 @@ def _compare(tests: xr.Dataset, student: xr.Dataset, reference: Array) -> dict[s
         "unsampled neurons R2": compute_median(r2[~sampled]),
         "PSTH R2": compute_psth_r2(*rates),
         SPIKES: bits,
-        "principal angle": float(angle),
+        ANGLE: float(angle),
     } | _compare_shapes(population, normal[1])
 
 

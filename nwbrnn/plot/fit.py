@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from nwbrnn.dataset import get_output_units
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
@@ -220,13 +221,6 @@ def compute_spectrum(result: FitResult) -> NDArray[np.complexfloating]:
     weights = np.asarray(result.weights["recurrent_weights"], dtype=np.float64)
     tau = np.broadcast_to(result.weights.get("tau", result.config.tau), len(weights))
     return np.linalg.eigvals((weights - np.eye(len(weights))) / tau[:, np.newaxis])
-
-
-def get_output_units(recorded: xr.Dataset) -> list[str]:
-    """Return the unit of each output before scaling."""
-    if "output_units" not in recorded.coords:
-        return ["a.u."] * recorded.sizes["output"]
-    return [str(unit) for unit in recorded["output_units"].values]
 
 
 def describe_time(recorded: xr.Dataset) -> str:

@@ -1,5 +1,6 @@
 """Which units are used, and which of them the dynamics loss sees."""
 
+import json
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,8 @@ from nwbrnn.schema import UNIT
 
 def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     """Drop units that are slower than ``min_rate`` [Hz] in the training trials (all trials without a split).
+
+    How many are left out is added to ``ds.attrs["choices"]``.
 
     Raises
     ------
@@ -26,7 +29,17 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
             f"min_rate: expected some units of at least {min_rate:g} Hz, "
             f"but the fastest of {len(mean)} has {mean.max():.3g} Hz; lower min_rate"
         )
-    return ds.isel(unit=mean >= min_rate)
+    kept = mean >= min_rate
+    if kept.all():
+        return ds
+    note = {
+        "role": "units left out",
+        "picked": f"{(~kept).sum()} of {len(kept)}",
+        "reason": f"slower than {min_rate:g} Hz (min_rate) in the training trials",
+        "alternatives": [],
+    }
+    choices = [*json.loads(ds.attrs.get("choices", "[]")), note]
+    return ds.isel(unit=kept).assign_attrs(choices=json.dumps(choices))
 
 
 def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], seed: int = 0) -> xr.Dataset:
@@ -57,7 +70,10 @@ def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], s
     else:
         count = int(n_sampled) if n_sampled >= 1 else round(n_sampled * n_units)
     if count > n_units:
-        raise ConfigError(f"sampled: expected at most {n_units}, the number of units, but got {count}")
+        raise ConfigError(
+            f"sampled: expected at most {n_units}, the number of units that are fast enough (min_rate), "
+            f"but got {count}; take fewer, or all"
+        )
     # a stream of its own: the choice must not follow from the split of trials by the same seed
     order = np.random.default_rng([seed, 1]).permutation(n_units)
     return ds.assign_coords(sampled=(UNIT, np.isin(np.arange(n_units), order[:count])))

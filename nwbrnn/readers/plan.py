@@ -157,6 +157,8 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         which, config, counts=what.counts, bin_size=bin_size, path=path
     )
     choices = [*what.choices, *which.choices, bin_choice, window_choice]
+    if not whole_trials:
+        choices += rules.note_outside(which, start, start + n_bins * bin_size, path=path)
     choices += rules.note_overlap(times, n_bins * bin_size)
     shown_from = go = None
     if not what.inputs:

@@ -319,6 +319,32 @@ def note_overlap(times: Times, length: float) -> list[Choice]:
     return [Choice("overlap", f"{n_overlaps} windows overlap the next", reason)]
 
 
+def note_outside(which: Trials, start: float, stop: float, *, path: str) -> list[Choice]:
+    """Return a remark on windows that reach out of their trials.
+
+    Raises
+    ------
+    ConfigError
+        If no window touches its trial.
+    """
+    begins = which.trials["start_time"].to_numpy(np.float64) - which.times
+    ends = which.stop_times - which.times
+    known = np.isfinite(begins) & np.isfinite(ends) & (begins < ends)
+    if not known.any():
+        return []
+    begins, ends = begins[known], ends[known]
+    if ((start >= ends) | (stop <= begins)).all():
+        raise ConfigError(
+            f"{path}: window: expected a part of the trials, which last from {np.median(begins):.3g} to "
+            f"{np.median(ends):.3g} s around {which.align_to} (median), but got {start:g} to {stop:g} s"
+        )
+    late, early = int((stop > ends + 1e-6).sum()), int((start < begins - 1e-6).sum())
+    reason = "what lies there may belong to other trials; a narrower window, or whole trials, avoids it"
+    parts = [f"after stop_time in {late}"] * (late > 0) + [f"before start_time in {early}"] * (early > 0)
+    text = f"{', '.join(parts)} of {known.sum()} trials"
+    return [Choice("window reaches", text, reason)] if parts else []
+
+
 def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset[str], *, path: str) -> str:
     """Return the trial column whose times are the events around which spikes were counted."""
     ordered = np.append(np.sort(events), np.inf)

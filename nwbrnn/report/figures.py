@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import compute_rotations
-from nwbrnn.plot.fit import draw_courses, get_output_units, sort_conditions, spread
+from nwbrnn.plot.fit import draw_courses, sort_conditions, spread
 from nwbrnn.plot.style import COLOURS, GREY
 from nwbrnn.plot.sweep import describe_level, list_settings, sampling_curve
 from nwbrnn.preprocessing import average_conditions, average_tests

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
+from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import Score, assess, compute_skill
 from nwbrnn.evaluation.scores import stack_samples
-from nwbrnn.plot.fit import describe_time, get_output_units, sort_conditions, spread
+from nwbrnn.plot.fit import describe_time, sort_conditions, spread
 from nwbrnn.plot.style import COLOURS
 from nwbrnn.preprocessing import average_conditions, average_tests, compute_standard_errors
 from nwbrnn.report.figures import plot_rotations

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from nwbrnn.evaluation import Score
 from nwbrnn.result import FitResult
 
-STRAYS = 2.0  # outputs that grow to this many times their range are worth a warning
-
 # Shares of the ceiling and what they are called; ours
 GRADES = ((0.95, "as well as the noise of the trials allows"), (0.8, "well"), (0.5, "in part"))
 PERFECT, WEAK, CHANCE = "almost perfectly", "weakly", "no better than chance"
@@ -90,9 +88,4 @@ def list_cautions(result: FitResult, judgements: Sequence[Judgement]) -> list[st
         )
     if best.ended == "interrupted":
         cautions.append("The fit was interrupted: this is the best student until then.")
-    if best.free_run > STRAYS:
-        cautions.append(
-            f"The network does not come to rest: if it runs on after the trial, its outputs grow to "
-            f"{best.free_run:.1f} times their range."
-        )
-    return cautions
+    return [*cautions, best.warning] if best.warning else cautions

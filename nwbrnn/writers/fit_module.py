@@ -20,6 +20,7 @@ from pynwb import NWBFile, ProcessingModule, TimeSeries
 from pynwb.base import TimeSeriesReference
 from pynwb.epoch import TimeIntervals
 
+from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import score_trials
 from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, name_scratch
 from nwbrnn.preprocessing import find_conditions
@@ -141,7 +142,7 @@ def _list_series(result: FitResult) -> list[tuple[str, NDArray[Any], str, Sequen
         if variable == "outputs":
             # float64 holds the product so well that dividing it gives the float32 back
             values = values.astype(np.float64) * scale
-            unit = ", ".join(dict.fromkeys(_get_output_units(result.recorded)))
+            unit = ", ".join(dict.fromkeys(get_output_units(result.recorded)))
         elif values.dtype == np.float16:
             values = values.astype(np.float32)
         columns = result.recorded[data.dims[2]].values.tolist() if variable in ("outputs", "inputs") else ()
@@ -256,7 +257,7 @@ def _describe_outputs(result: FitResult) -> dict[str, Column]:
         "output_name": (_show_all(recorded["output"].values.tolist()), "name of the output"),
         "bias": (result.weights["output_bias"], "c in z = output_weights r + c"),
         "scale": (recorded["output_scale"].values, "recorded unit of 1 in z"),
-        "unit": (_show_all(_get_output_units(recorded)), "unit of the output"),
+        "unit": (_show_all(get_output_units(recorded)), "unit of the output"),
         "r2": (scores.output_r2, "R2 on condition averages of the test trials"),
         "r2_ceiling": (scores.output_ceiling, "R2 of the average of all other trials"),
     }
@@ -346,13 +347,6 @@ def _describe_runs(runs: Sequence[Run]) -> dict[str, Column]:
 def _pad(values: Sequence[float], length: int) -> NDArray[np.float64]:
     """Return values with NaN where an interrupt left some terms out."""
     return np.array([*values, *[np.nan] * (length - len(values))], dtype=np.float64)
-
-
-def _get_output_units(recorded: xr.Dataset) -> list[str]:
-    """Return the unit of each output before scaling."""
-    if "output_units" not in recorded.coords:
-        return ["a.u."] * recorded.sizes["output"]
-    return list(recorded["output_units"].values.tolist())
 
 
 def _show_all(texts: Sequence[str]) -> list[str]:

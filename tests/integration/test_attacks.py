@@ -85,6 +85,20 @@ def test_overlapping_windows_are_reported(recording):
     assert "overlap" not in roles[-0.2, 0.2]
 
 
+def test_windows_that_reach_out_of_their_trials_are_reported(recording):
+    notes = {}
+    for window in ((-0.5, 1.3), (-0.5, 1.5), (-0.9, 0.5)):
+        choices = json.loads(nwbrnn.read_nwb(recording.path, window=window).attrs["choices"])
+        notes[window] = [c["picked"] for c in choices if c["role"] == "window reaches"]
+    rows = recording.rewarded
+    begin, end = ((times - recording.go)[rows] for times in (recording.start, recording.stop))
+    assert notes[-0.5, 1.3] == []
+    assert notes[-0.5, 1.5] == [f"after stop_time in {(end < 1.5).sum()} of {len(rows)} trials"]
+    assert notes[-0.9, 0.5] == [f"before start_time in {(begin > -0.9).sum()} of {len(rows)} trials"]
+    with pytest.raises(ConfigError, match=r"window: expected a part of the trials, .* from -0\.8.* to"):
+        nwbrnn.read_nwb(recording.path, window=(5.0, 6.0))
+
+
 def test_fractional_counts_are_not_cut_off(teacher, tmp_path):
     counts = teacher.ds["spike_counts"] / 2
     with pytest.raises(ExportError, match="expected whole numbers"):

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import warnings
 
+import h5py
 import pandas as pd
 import pytest
 from servers import DANDISET, PAGE, Fault, serve_dandi
@@ -139,6 +141,23 @@ def test_listing_and_checking_write_nothing(folder, run_cli):
     assert (checked.code, checked.err) == (1, "")
     assert "2 checked, 3 failed" in checked.out
     assert list_files(folder) == before
+
+
+def test_a_check_lists_what_was_found_and_where(recording, run_cli, tmp_path):
+    for subject in ("A", "B"):
+        path = tmp_path / "000124" / f"sub-{subject}" / f"sub-{subject}_ses-1.nwb"
+        path.parent.mkdir(parents=True)
+        shutil.copy(recording.path, path)
+        with h5py.File(path, "r+") as file:
+            file["intervals/trials/stop_time"][10] = recording.start[11] + 0.5
+    checked = run_cli("dandi", tmp_path / "000124", "--check")
+    assert checked.code == 0
+    title, rows = checked.out.split("Would bias a fit\n")[1].split("\n", 1)
+    assert title.split()[:2] == ["rule", "assets"]
+    assert rows.count("trials_overlap") == 1  # one problem, two assets
+    assert "sub-A_ses-1" in rows
+    assert "sub-B_ses-1" in rows
+    assert "→" in rows
 
 
 def test_a_check_is_not_repeated_by_the_fit(folder, run_cli, tmp_path, monkeypatch, in_process):

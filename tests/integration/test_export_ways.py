@@ -388,7 +388,8 @@ def test_refit_refuses_other_data(folder, run_cli, make_recording):
     other = make_recording(seed=5).path
     done = run_cli("refit", folder / "fit.nwb", "--source", other)
     assert done.code == 2
-    assert "expected the data that were fitted, but" in done.err
+    assert "expected the file that was fitted, session.nwb with the identifier" in done.err
+    assert "'synthetic-5'" in done.err
     (folder / "session.nwb").unlink()
     done = run_cli("refit", folder / "fit.nwb")
     assert done.code == 2

@@ -87,7 +87,7 @@ def test_the_verdict_gives_the_scores(stored, text):
     for name, row in zip(
         shown, re.findall(r"<tr>.*?data-score=.*?</tr>", text, flags=re.DOTALL), strict=True
     ):
-        ceiling = re.search(r'data-label="ceiling">([^<]*)<', row)[1].replace("−", "-")
+        ceiling = re.search(r'data-label="split-half ceiling">([^<]*)<', row)[1].replace("−", "-")
         assert float(ceiling) == pytest.approx(expected[name].ceiling, abs=0.006)
 
 

@@ -67,6 +67,14 @@ def test_the_true_course_scores_its_ceiling_and_chance_is_far_below():
     assert scores["Procrustes angle"].value < scores["Procrustes angle"].chance - 2
 
 
+def test_chance_and_intervals_that_would_say_nothing_are_nan():
+    scores = get(assess(*create_pair(), n_resamples=3))
+    assert np.isfinite(scores["principal angle"].value)
+    assert np.isnan(scores["principal angle"].chance)
+    assert np.isfinite(scores["rotation R2, recorded"].low)
+    assert np.isnan(scores["rotation R2, student"].low)  # its course is the same in every trial
+
+
 def test_without_noise_everything_is_perfect():
     scores = get(assess(*create_pair(noise=0.0)))
     for name in HIGHER:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -320,7 +322,12 @@ def test_select_units_counts_recorded_training_bins():
     ds["rates"].values[..., 1] *= 0.5
     ds["rates"].values[..., 2] = np.where(mask, 4, 1000)  # fast where nothing was recorded only
     ds["rates"].values[..., 3] = 6
-    assert select_units(ds, min_rate=6)["unit"].values.tolist() == [0, 3, 4]
+    kept = select_units(ds, min_rate=6)
+    assert kept["unit"].values.tolist() == [0, 3, 4]
+    note = json.loads(kept.attrs["choices"])[-1]
+    assert (note["role"], note["picked"]) == ("units left out", "2 of 5")
+    assert "choices" not in ds.attrs
+    assert "choices" not in select_units(ds, min_rate=0).attrs
     assert select_units(ds.drop_vars("split"), min_rate=6)["unit"].values.tolist() == [0, 1, 3, 4]
 
 
