@@ -162,7 +162,8 @@ def finished(tmp_path_factory):
 def test_a_failed_cell_is_recorded_with_its_reason(finished):
     folder, cells, table = finished
     assert table["status"].values.tolist() == ["done"] * 6 + ["failed"] * 2
-    assert "expected at most 12, the number of units, but got 500" in table["error"].values[-1]
+    error = table["error"].values[-1]
+    assert "expected at most 12, the number of units that are fast enough (min_rate), but got 500" in error
     record = json.loads((folder / "cells" / f"{cells[-1].key}.error.json").read_text())
     assert record["config"]["sampled"] == 500
     assert "Traceback" in record["traceback"]
