@@ -100,7 +100,7 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     for biases, title in ((True, "Would bias a fit"), (False, "To know")):
         found = _gather_findings(rows, biases=biases)
         if found:
-            print_table(title, ("rule", "assets", "problem → what to do"), found)
+            print_table(title, ("rule", "asset: object", "problem → what to do"), found)
     reasons = [(row.path, row.reason) for row in rows if row.reason]
     if reasons:
         print_table("What failed; the same command tries it again", ("asset", "why"), reasons)
@@ -111,15 +111,16 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
 
 
 def _gather_findings(rows: "Sequence[Row]", *, biases: bool) -> list[tuple[str, str, str]]:
-    """Return what the doctor found, each problem once, with the assets that have it."""
-    assets: dict[tuple[str, str, str], dict[str, None]] = {}
+    """Return what the doctor found, each problem once, with the assets and objects that have it."""
+    places: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         for one in row.findings or ():
             if one["biases"] is biases:
-                assets.setdefault((one["rule"], one["problem"], one["remedy"]), {})[_shorten(row.path)] = None
+                problem = one["rule"], one["problem"], one["remedy"]
+                places.setdefault(problem, []).append(f"{_shorten(row.path)}: {one['object']}")
     return [
-        (rule, "\n".join(names), f"{problem}\n→ {remedy}")
-        for (rule, problem, remedy), names in assets.items()
+        (rule, "\n".join(where), f"{problem}\n→ {remedy}")
+        for (rule, problem, remedy), where in places.items()
     ]
 
 

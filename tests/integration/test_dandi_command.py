@@ -153,10 +153,10 @@ def test_a_check_lists_what_was_found_and_where(recording, run_cli, tmp_path):
     checked = run_cli("dandi", tmp_path / "000124", "--check")
     assert checked.code == 0
     title, rows = checked.out.split("Would bias a fit\n")[1].split("\n", 1)
-    assert title.split()[:2] == ["rule", "assets"]
+    assert title.split()[:3] == ["rule", "asset:", "object"]
     assert rows.count("trials_overlap") == 1  # one problem, two assets
-    assert "sub-A_ses-1" in rows
-    assert "sub-B_ses-1" in rows
+    assert "sub-A_ses-1: intervals/trials" in rows
+    assert "sub-B_ses-1: intervals/trials" in rows
     assert "→" in rows
 
 
