@@ -67,7 +67,7 @@ CASES = {
     "bins too fine": ("good", ["--bin-size", "0.01"], ["bin_size", "acquisition/EMG", "0.02 s"]),
     "bins no multiple": ("good", ["--bin-size", "0.03"], ["bin_size", "acquisition/EMG", "0.02 s"]),
     "NaN": ("nan", [], ["acquisition/EMG", "FCU", "NaN", "--nan mask"]),
-    "outside the recording": ("good", ["--window", "500", "501"], ["window", "part of the trials", "go_cue_time"]),
+    "outside the recording": ("good", ["--window", "500", "501"], ["window", "the trials", "go_cue_time"]),
 }
 
 
