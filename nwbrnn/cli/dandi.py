@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.doctor import print_findings
 from nwbrnn.cli.fit import Sampled, Set
 from nwbrnn.cli.output import KNOWN, console, print_table
 from nwbrnn.cli.sweep import Scheduler, show_cells
@@ -97,10 +98,8 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     if fitted:
         columns += ["units × trials × outputs", "output R2", KNOWN, "sampled R2", "other R2", "s"]
     print_table("Assets", columns, [_show_row(row)[: len(columns)] for row in rows])
-    for biases, title in ((True, "Would bias a fit"), (False, "To know")):
-        found = _gather_findings(rows, biases=biases)
-        if found:
-            print_table(title, ("rule", "asset: object", "problem → what to do"), found)
+    found = [(f"{_shorten(row.path)}: {one['object']}", one) for row in rows for one in row.findings or ()]
+    print_findings(found, "asset: object")
     reasons = [(row.path, row.reason) for row in rows if row.reason]
     if reasons:
         print_table("What failed; the same command tries it again", ("asset", "why"), reasons)
@@ -108,20 +107,6 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     text = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     where = "" if output is None else f" Wrote {output}: summary.csv, summary.json{', fits' * fitted}."
     console.print(f"{len(rows)} assets: {text}.{where}", markup=False)
-
-
-def _gather_findings(rows: "Sequence[Row]", *, biases: bool) -> list[tuple[str, str, str]]:
-    """Return what the doctor found, each problem once, with the assets and objects that have it."""
-    places: dict[tuple[str, str, str], list[str]] = {}
-    for row in rows:
-        for one in row.findings or ():
-            if one["biases"] is biases:
-                problem = one["rule"], one["problem"], one["remedy"]
-                places.setdefault(problem, []).append(f"{_shorten(row.path)}: {one['object']}")
-    return [
-        (rule, "\n".join(where), f"{problem}\n→ {remedy}")
-        for (rule, problem, remedy), where in places.items()
-    ]
 
 
 def _shorten(path: str) -> str:

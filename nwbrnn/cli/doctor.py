@@ -1,17 +1,14 @@
 """``nwbrnn doctor``: what in a file would bias a fit."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, console, print_table, step, write_json
-
-if TYPE_CHECKING:
-    from nwbrnn.readers.doctor import Finding
 
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Let links lead out of the file.")]
 
@@ -34,23 +31,26 @@ def doctor(
     with step(f"Examining {file}"):
         findings = diagnose(file, follow_links=follow_links)
     biases = any(finding.biases for finding in findings)
-    values = {"file": str(file), "biases": biases, "findings": [asdict(finding) for finding in findings]}
+    plain = [asdict(finding) for finding in findings]
+    values = {"file": str(file), "biases": biases, "findings": plain}
     write_json(values, json_path, overwrite=overwrite)
-    _print(findings)
+    print_findings([(one["object"], one) for one in plain], "object")
+    if not plain:
+        console.print("Nothing was found that would bias a fit.")
     if biases:
         raise typer.Exit(1)
 
 
-def _print(findings: "tuple[Finding, ...]") -> None:
-    """Print findings; a problem that several objects share is one row."""
+def print_findings(findings: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> None:
+    """Print findings, each with where it is; a problem that several places share is one row."""
+    places: dict[bool, dict[tuple[str, str, str], list[str]]] = {True: {}, False: {}}
+    for place, one in findings:
+        problem = one["rule"], one["problem"], one["remedy"]
+        places[one["biases"]].setdefault(problem, []).append(place)
     for biases, title in ((True, "Would bias a fit"), (False, "To know")):
-        chosen = (finding for finding in findings if finding.biases is biases)
-        groups = groupby(chosen, key=lambda finding: (finding.rule, finding.problem, finding.remedy))
         rows = [
-            (rule, "\n".join(f.object for f in same), f"{problem}\n→ {remedy}")
-            for (rule, problem, remedy), same in groups
+            (rule, "\n".join(names), f"{problem}\n→ {remedy}")
+            for (rule, problem, remedy), names in places[biases].items()
         ]
         if rows:
-            print_table(title, ("rule", "object", "problem → what to do"), rows)
-    if not findings:
-        console.print("Nothing was found that would bias a fit.")
+            print_table(title, ("rule", where, "problem → what to do"), rows)
