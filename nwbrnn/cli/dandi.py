@@ -25,10 +25,12 @@ Where = Annotated[
         show_default=False,
         metavar="DANDISET",
     ),
+    options.Access.READ,
 ]
 Folder = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder for fits and summary; an earlier one goes on."),
+    options.Access.WRITE,
 ]
 Pattern = Annotated[str, typer.Option("--path", help="Which assets: * stays within a folder, ** does not.")]
 

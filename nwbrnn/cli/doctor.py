@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +26,7 @@ def doctor(
     """
     from nwbrnn.readers.doctor import diagnose
 
-    check_json(json_path, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite)
     with step(f"Examining {file}"):
         findings = diagnose(file, follow_links=follow_links)
     biases = any(finding.biases for finding in findings)

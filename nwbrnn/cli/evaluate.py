@@ -1,7 +1,5 @@
 """``nwbrnn evaluate``: predict and score again from a stored fit."""
 
-from pathlib import Path
-
 import numpy as np
 
 from nwbrnn.cli import options
@@ -25,7 +23,7 @@ def evaluate(
     from nwbrnn.readers import read_fit
     from nwbrnn.training import predict
 
-    check_json(json_path, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite)
     with step(f"Reading {file}"):
         stored = read_fit(file, name)
     predicted = predict(stored.recorded, stored.weights, stored.config)

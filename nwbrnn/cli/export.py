@@ -15,7 +15,9 @@ To = Annotated[
     ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The file to make, .nwb or .zarr; none in-place.")
+    Path | None,
+    typer.Option("--output", "-o", help="The file to make, .nwb or .zarr; none in-place."),
+    options.Access.WRITE,
 ]
 As = Annotated[str | None, typer.Option("--as", help="Name of the fit there.", metavar="NAME")]
 

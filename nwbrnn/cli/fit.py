@@ -92,6 +92,8 @@ def fit(
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
+    from nwbrnn.storage.paths import check_apart
+    from nwbrnn.training import remove_checkpoint
     from nwbrnn.writers import check_fit_output, write_fit
 
     job = options.load_config(config)
@@ -110,9 +112,10 @@ def fit(
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
+    check_apart([*checkpoints, output, *options.list_paths(json_path)], [file, *options.list_paths(config)])
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     check_fit_output(file, output, overwrite=overwrite)
-    check_json(json_path, overwrite=overwrite, others=[Path(file), output])
+    check_json(json_path, overwrite=overwrite)
     with step(f"Reading {file}"):
         ds = read_nwb(file, options.merge_read(job.read, read))
     ds.attrs["command"] = options.describe_command()
@@ -139,7 +142,7 @@ def fit(
     )
     if not interrupted:
         for path in checkpoints:
-            path.unlink(missing_ok=True)
+            remove_checkpoint(path)
     if not quiet:
         for note in left_out:
             text = f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}."

@@ -1,7 +1,5 @@
 """``nwbrnn inspect``: what is in a file, and what would be read."""
 
-from pathlib import Path
-
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, console, print_choices, print_table, step, write_json
 
@@ -35,7 +33,7 @@ def inspect(
     """
     from nwbrnn.readers import inspect_nwb
 
-    check_json(json_path, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite)
     read = {
         "map": mapping, "outputs": outputs, "inputs": inputs, "rates": rates, "units": units,
         "align_to": align_to, "window": window, "whole_trials": whole_trials, "bin_size": bin_size,

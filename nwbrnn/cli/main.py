@@ -10,15 +10,16 @@ import os
 import sys
 import traceback
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from nwbrnn.cli.options import Access, list_paths
 from nwbrnn.errors import NwbrnnError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 COMMANDS = {
     "look": {
@@ -61,6 +62,24 @@ Example:    nwbrnn fit session.nwb -o fit.nwb --sampled 20
 Exit codes: 0 done, 1 in part, 2 bad input, 70 a bug, 130 Ctrl-C"""
 
 IN_PART, BAD_INPUT, BUG, INTERRUPTED = 1, 2, 70, 130
+
+
+class Command(TyperCommand):
+    """A command that begins only if none of its outputs is, contains or lies in what it reads."""
+
+    accesses: "Mapping[str, Access]"
+
+    def invoke(self, ctx: Any) -> Any:
+        """Compare outputs and inputs, then run the command."""
+        from nwbrnn.storage.paths import check_apart
+
+        writes, reads = (
+            list_paths(*(ctx.params[name] for name, access in self.accesses.items() if access is wanted))
+            for wanted in (Access.WRITE, Access.READ)
+        )
+        if writes:
+            check_apart(writes, reads)
+        return super().invoke(ctx)
 
 
 class Commands(TyperGroup):
@@ -109,8 +128,20 @@ def _load(name: str) -> TyperCommand:
     function: Callable[..., None] = getattr(importlib.import_module(f"nwbrnn.cli.{name}"), name)
     text = "\n\n".join(map(_keep_example, (inspect.getdoc(function) or "").split("\n\n")))
     one = typer.Typer(add_completion=False, rich_markup_mode="rich" if os.isatty(1) else None)
-    one.command(name, help=text)(function)
-    return typer.main.get_command(one)  # type: ignore[return-value]
+    one.command(name, cls=Command, help=text)(function)
+    command = cast(Command, typer.main.get_command(one))
+    command.accesses = _list_accesses(function)
+    return command
+
+
+def _list_accesses(function: "Callable[..., None]") -> dict[str, Access]:
+    """Return which parameters of a command are paths that it reads or writes."""
+    return {
+        parameter.name: mark
+        for parameter in inspect.signature(function).parameters.values()
+        for mark in getattr(parameter.annotation, "__metadata__", ())
+        if isinstance(mark, Access)
+    }
 
 
 def _keep_example(paragraph: str) -> str:

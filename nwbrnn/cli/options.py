@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,16 +13,30 @@ from nwbrnn.errors import ConfigError
 if TYPE_CHECKING:
     from nwbrnn.config import JobConfig, ReadConfig
 
+
+class Access(Enum):
+    """What a command does with a path that it is given: :mod:`nwbrnn.cli.main` keeps the two apart."""
+
+    READ = "read"
+    WRITE = "write"
+
+
 File = Annotated[
     str,
     typer.Argument(
         help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path.", show_default=False
     ),
+    Access.READ,
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The NWB file to make.", show_default=False)]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="The NWB file to make.", show_default=False), Access.WRITE
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
-JsonPath = Annotated[Path | None, typer.Option("--json", help="Also write as JSON; - prints only that.")]
-ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml.")]
+OverwriteJson = Annotated[bool, typer.Option("--overwrite", help="Replace an existing JSON file.")]
+JsonPath = Annotated[
+    Path | None, typer.Option("--json", help="Also write as JSON; - prints only that."), Access.WRITE
+]
+ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml."), Access.READ]
 
 _PANEL = "What to read (found by rule if not given)"
 Map = Annotated[
@@ -101,7 +116,17 @@ SourceFile = Annotated[
     typer.Option(
         "--source", help="The NWB file that was fitted, if it is not beside the fit.", metavar="FILE"
     ),
+    Access.READ,
 ]
+
+
+def list_paths(*values: Any) -> list[Path]:
+    """Return the paths among the values of options; ``-`` is standard output and not a path.
+
+    An option that takes several paths has a list of them.
+    """
+    flat = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
+    return [Path(one) for one in flat if one is not None and str(one) != "-"]
 
 
 def describe_command() -> str:

@@ -137,22 +137,22 @@ def print_assessment(scores: "Sequence[Score]") -> None:
     print_table("Held-out trials, everything", columns, rows)
 
 
-def check_json(path: Path | None, *, overwrite: bool, others: Sequence[Path]) -> None:
-    """Refuse a JSON output that cannot be written, exists already, or is one of the other files.
+def check_json(path: Path | None, *, overwrite: bool) -> None:
+    """Refuse a JSON output that cannot be written or exists already.
 
     If it is ``-``, standard output is for JSON only from here on.
     """
-    from nwbrnn.writers.atomic import check_output
+    from nwbrnn.storage.paths import check_output
 
     if str(path) == "-":
         console.quiet = True
     elif path is not None:
-        check_output(path, overwrite=overwrite, suffix="", others=others)
+        check_output(path, overwrite=overwrite, suffix="")
 
 
 def write_json(values: dict[str, Any], path: Path | None, *, overwrite: bool) -> None:
     """Write values as JSON, whole or not at all; ``-`` is standard output."""
-    from nwbrnn.writers.atomic import replace_whole
+    from nwbrnn.storage.atomic import replace_whole
 
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     if str(path) == "-":

@@ -12,7 +12,9 @@ from nwbrnn.cli.output import check_json, console, print_choices, step, write_js
 def read(
     file: options.File,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The .nc or .zarr to make.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="The .nc or .zarr to make.", show_default=False),
+        options.Access.WRITE,
     ],
     mapping: options.Map = None,
     outputs: options.Outputs = None,
@@ -45,8 +47,8 @@ def read(
     from nwbrnn.writers import write_dataset
     from nwbrnn.writers.dataset import check_dataset_output
 
-    check_dataset_output(output, overwrite=overwrite, others=[Path(file)])
-    check_json(json_path, overwrite=overwrite, others=[Path(file), output])
+    check_dataset_output(output, overwrite=overwrite)
+    check_json(json_path, overwrite=overwrite)
     given = {
         "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
         "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,

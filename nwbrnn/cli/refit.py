@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from nwbrnn.result import FitResult
 
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Also write the new fit to this NWB file.")
+    Path | None,
+    typer.Option("--output", "-o", help="Also write the new fit to this NWB file."),
+    options.Access.WRITE,
 ]
 
 
@@ -31,12 +33,13 @@ def refit(
     """
     from nwbrnn.job import refit as repeat
     from nwbrnn.readers import find_fit_source, read_fit
+    from nwbrnn.storage.paths import check_apart
     from nwbrnn.writers import check_fit_output, write_fit
 
     stored = read_fit(file, name)
     found = source or find_fit_source(file, stored.recorded)
-    others = [Path(file), Path(found), *([output] if output else [])]
-    check_json(json_path, overwrite=overwrite, others=others)
+    check_apart(options.list_paths(output, json_path), [file, found])
+    check_json(json_path, overwrite=overwrite)
     if output is not None:
         check_fit_output(found, output, overwrite=overwrite)
     with step(f"Repeating the fit of {found}"):

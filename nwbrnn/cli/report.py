@@ -14,8 +14,13 @@ Source = Annotated[
     typer.Argument(
         help="The NWB file of a fit, or the folder of a sweep.", show_default=False, metavar="FIT|FOLDER"
     ),
+    options.Access.READ,
 ]
-Page = Annotated[Path, typer.Option("--output", "-o", help="The page to make, .html.", show_default=False)]
+Page = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="The page to make, .html.", show_default=False),
+    options.Access.WRITE,
+]
 
 
 def report(
@@ -25,10 +30,10 @@ def report(
 
     nwbrnn report fit.nwb -o report.html
     """
+    from nwbrnn.storage.paths import check_output
     from nwbrnn.sweep.page import write_sweep_report
-    from nwbrnn.writers.atomic import check_output
 
-    check_output(output, overwrite=overwrite, suffix=".html", others=[source])
+    check_output(output, overwrite=overwrite, suffix=".html")
     if (source / "sweep.json").exists():
         with step("Drawing"):
             write_sweep_report(source, output, overwrite=overwrite)

@@ -23,7 +23,9 @@ def simulate(
     noise: Annotated[float | None, typer.Option(help="Input noise, SD in Hz. Default 0.5.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of circuit, noise and spikes. Default 0.")] = None,
     repeat: Annotated[
-        Path | None, typer.Option(help="Take circuit and settings from this teacher file.")
+        Path | None,
+        typer.Option(help="Take circuit and settings from this teacher file."),
+        options.Access.READ,
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -32,9 +34,9 @@ def simulate(
     nwbrnn simulate -o teacher.nwb --neurons 200 --directions 8 --trials 5
     """
     from nwbrnn.readers import read_circuit
+    from nwbrnn.storage.paths import check_output
     from nwbrnn.teacher import Circuit, TeacherConfig, simulate_teacher
     from nwbrnn.writers import write_teacher
-    from nwbrnn.writers.atomic import check_output
 
     check_output(output, overwrite=overwrite)
     options_given = {

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Files = Annotated[
-    list[str], typer.Argument(help="NWB files: paths or addresses.", show_default=False, metavar="FILE...")
+    list[str],
+    typer.Argument(help="NWB files: paths or addresses.", show_default=False, metavar="FILE..."),
+    options.Access.READ,
 ]
 Folder = Annotated[
     Path,
     typer.Option("--output", "-o", help="Folder of the sweep; an earlier one goes on.", show_default=False),
+    options.Access.WRITE,
 ]
 SampledList = Annotated[
     str | None, typer.Option(help="Numbers of sampled neurons: 0,5,20,25%,100%; 0 is the baseline.")
@@ -74,6 +77,7 @@ def sweep(
     scheduler: Scheduler = None,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
+    overwrite: options.OverwriteJson = False,
 ) -> None:
     """Fit and evaluate every combination of files, sampled neurons, held-out conditions, settings and seeds.
 
@@ -94,7 +98,7 @@ def sweep(
     )
     fixed = options.parse_values(settings or [], "--set")
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | fixed, source="command line")
-    check_json(json_path, overwrite=True, others=[Path(file) for file in files])
+    check_json(json_path, overwrite=overwrite)
     with show_cells() as begin:
         try:
             table = run_sweep(
@@ -111,7 +115,7 @@ def sweep(
     statistics = write_results(table, output)
     failed = list_failures(table)
     rows = statistics.astype(object).where(statistics.notna(), None).to_dict(orient="records")
-    write_json({"statistics": rows, "failed": failed}, json_path, overwrite=True)
+    write_json({"statistics": rows, "failed": failed}, json_path, overwrite=overwrite)
     print_statistics(statistics)
     print_failures(failed)
     console.print(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.", markup=False)

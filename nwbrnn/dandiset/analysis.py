@@ -20,6 +20,7 @@ from nwbrnn.readers.doctor import diagnose
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Asset, Source, find_dandiset, find_source, list_assets, one_line
+from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep import (
     Cell,
     add_data,
@@ -34,6 +35,9 @@ from nwbrnn.sweep import (
 )
 from nwbrnn.sweep.run import Progress
 from nwbrnn.writers import write_fit
+
+PAGE = ".html"
+"""Suffix of the page on a fit, beside it."""
 
 SWEEP = "sweep"
 """Folder of the sweep in the output folder: data and cells."""
@@ -233,6 +237,9 @@ def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str
             "choose one of them with the pattern"
         )
         targets[asset.path] = target if first == asset.path else same
+    outputs = [path for path in targets.values() if isinstance(path, Path)]
+    present = [path for path in (*outputs, *(one.with_suffix(PAGE) for one in outputs)) if path.exists()]
+    check_apart(present, [asset.address for asset in assets])
     return targets
 
 
@@ -299,7 +306,7 @@ def _write(result: FitResult, asset: Asset, target: Path) -> None:
     """Write what is left of a fit: the page, and the NWB file, by which it counts as finished."""
     target.parent.mkdir(parents=True, exist_ok=True)
     about = {"asset": asset.path}
-    write_fit_report(result, target.with_suffix(".html"), about=about, overwrite=True)
+    write_fit_report(result, target.with_suffix(PAGE), about=about, overwrite=True)
     write_fit(result, asset.address, target, overwrite=True)
 
 

@@ -112,7 +112,7 @@ def find_source(path: str | Path | Source) -> Source:
     if isinstance(path, Source):
         return path
     text = str(path)
-    if _REMOTE.match(text):
+    if is_address(text):
         text = re.sub(r"^(\w+):/+", r"\1://", text)  # pathlib makes one slash of two
         url = resolve_asset(text) if text.startswith("dandi:") else text
         return Source(text, url, is_remote=True, is_zarr=_looks_like_zarr(text) or _looks_like_zarr(url))
@@ -124,6 +124,11 @@ def find_source(path: str | Path | Source) -> Source:
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
         )
     return Source(text, text, is_remote=False, is_zarr=local.is_dir())
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an address on a server and not a local path."""
+    return _REMOTE.match(text) is not None
 
 
 def _looks_like_zarr(url: str) -> bool:

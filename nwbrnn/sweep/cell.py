@@ -23,9 +23,9 @@ from nwbrnn.job import fit
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset
 from nwbrnn.result import FitResult, Run
+from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
-from nwbrnn.writers.atomic import replace_whole
 
 CELLS, DATA = "cells", "data"
 VALUES = ("value", "ceiling", "chance", "low", "high")

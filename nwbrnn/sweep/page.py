@@ -12,7 +12,9 @@ from nwbrnn.errors import MissingDataError
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
+from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.results import FIGURES, MAIN
+from nwbrnn.sweep.run import ABOUT
 from nwbrnn.sweep.statistics import LOWER_IS_BETTER, compare_with_baseline
 
 CAPTIONS = {
@@ -50,11 +52,12 @@ def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool 
     file = folder / "table.nc"
     if not file.exists():
         raise MissingDataError(f"{file}: expected the table of a sweep, but there is none; run it to its end")
+    check_apart([Path(path)], [file, folder / ABOUT])
     table = xr.load_dataset(file, engine="h5netcdf")
     statistics = compare_with_baseline(table)
     if statistics.empty:
         raise MissingDataError(f"{file}: expected finished fits, but there are none; see nwbrnn sweep")
-    about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     write_page("sweep.html", describe_sweep(table, statistics, about), Path(path), overwrite=overwrite)
 
 

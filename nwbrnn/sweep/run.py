@@ -15,12 +15,13 @@ from distributed import Client, LocalCluster, as_completed
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.readers import read_dataset, read_nwb
+from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.cell import CELLS, DATA, get_data_path, get_error_path, get_path, run_cell, write_error
 from nwbrnn.sweep.grid import Cell, hash_dataset, list_cells
 from nwbrnn.sweep.table import create_table
 from nwbrnn.training import count_cores
 from nwbrnn.writers import write_dataset
-from nwbrnn.writers.atomic import replace_whole
 
 ABOUT = "sweep.json"
 CONNECT_TIMEOUT = 30  # [s]
@@ -99,6 +100,7 @@ def run_sweep(
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ConfigError(f"files: expected different names, but {', '.join(twice)} come twice; rename one")
+    check_apart([folder], files)
     create_folder(folder)
     cells = []
     for name, file in zip(names, files, strict=True):

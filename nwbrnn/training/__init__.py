@@ -1,5 +1,6 @@
 """Where torch begins and ends: Datasets in, weights, history and predicted Datasets out."""
 
+from nwbrnn.training.checkpoint import remove_checkpoint
 from nwbrnn.training.cross_validation import choose_settings
 from nwbrnn.training.gradient import Progress
 from nwbrnn.training.parallel import Task, count_cores, train_all
@@ -17,6 +18,7 @@ __all__ = [
     "measure_free_run",
     "predict",
     "probe",
+    "remove_checkpoint",
     "train",
     "train_all",
 ]

@@ -1,7 +1,7 @@
 """Checkpoints: the state of a running fit in one safetensors file, with JSON in its header. No pickle.
 
-A file is written under a temporary name beside it, synchronised to disk and renamed: whatever happens, the
-name holds a whole state, the last one or the one before.
+Whatever happens, the name holds a whole state, the last one or the one before. A file that is not a
+checkpoint is never replaced or removed, whatever its name.
 """
 
 import hashlib
@@ -49,11 +49,6 @@ class Checkpoint:
         """Count from now: the first state is not worth writing."""
         self._written = time.monotonic()
 
-    @property
-    def _temporary(self) -> Path:
-        """One name for all writes: what a kill leaves is found again, and removed on reading."""
-        return self.path.with_name(f".{self.path.name}.part")
-
     def is_due(self) -> bool:
         """Return whether the last state is older than the interval."""
         return time.monotonic() - self._written >= self.interval
@@ -64,22 +59,16 @@ class Checkpoint:
         Raises
         ------
         ExportError
-            If it cannot be written.
+            If it cannot be written, or the file is there and is no checkpoint.
         """
+        from nwbrnn.storage.atomic import replace_whole  # with pynwb, which training does not need
+
+        if self.path.exists():
+            _check_is_checkpoint(self.path)
         header = {_KEY: json.dumps({"layout": _LAYOUT, "fingerprint": self.fingerprint, **about})}
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
-        try:
-            with self._temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            self._temporary.replace(self.path)
-        except OSError as error:
-            self._temporary.unlink(missing_ok=True)
-            raise ExportError(
-                f"{self.path}: the checkpoint cannot be written ({error.strerror}); "
-                "make room, or write elsewhere"
-            ) from error
+        with replace_whole(self.path, overwrite=True) as temporary:
+            temporary.write_bytes(content)
         self._written = time.monotonic()
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -90,7 +79,6 @@ class Checkpoint:
         ConfigError
             If the file is damaged, or of other settings or data.
         """
-        self._temporary.unlink(missing_ok=True)
         if not self.path.exists():
             return None
         remedy = "remove it to start again"
@@ -113,6 +101,37 @@ class Checkpoint:
                 f"go on with the settings and data it was made with, or {remedy}"
             )
         return tensors, about
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint, if there is one.
+
+    Raises
+    ------
+    ExportError
+        If the file is no checkpoint, or cannot be removed.
+    """
+    if not os.path.lexists(path):
+        return
+    _check_is_checkpoint(path)
+    try:
+        path.unlink()
+    except OSError as error:
+        raise ExportError(f"{path}: the checkpoint cannot be removed: {error.strerror}; remove it") from error
+
+
+def _check_is_checkpoint(path: Path) -> None:
+    """Refuse a file that is no checkpoint: it belongs to somebody else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            is_checkpoint = _KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        is_checkpoint = False
+    if not is_checkpoint:
+        raise ExportError(
+            f"{path}: expected a checkpoint, but it is another file or a damaged one; "
+            "remove it, or choose another output"
+        )
 
 
 def compute_fingerprint(config: FitConfig, batches: tuple[Batch, Batch | None]) -> dict[str, str]:

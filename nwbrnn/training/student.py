@@ -17,7 +17,7 @@ from nwbrnn.models.scan import activate, invert
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import Ended
 from nwbrnn.training.batches import create_batch
-from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint
+from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_checkpoint
 from nwbrnn.training.gradient import Batches, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
 
@@ -94,7 +94,7 @@ def train(
         batches = batch, held
         keeper = Checkpoint(checkpoint, compute_fingerprint(config, batches)) if checkpoint else None
         if keeper is not None and not resume:
-            keeper.path.unlink(missing_ok=True)
+            remove_checkpoint(keeper.path)
         history: History = {}
         ended: Ended = "finished"
         best_epoch = 0

@@ -18,7 +18,7 @@ from nwbrnn.errors import ConfigError, ExportError, OutputExistsError, ReadError
 from nwbrnn.layout import is_module_of_fit, name_module, name_scratch
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Source, find_source, is_hdf5, open_nwb, open_store
-from nwbrnn.writers.atomic import check_output
+from nwbrnn.storage.paths import check_apart, check_output
 from nwbrnn.writers.carried import carry_trials, carry_units, create_derived
 from nwbrnn.writers.fit_module import Rows, add_fit
 from nwbrnn.writers.nwb_file import SUFFIXES, export_nwbfile, is_zarr_name, write_nwbfile
@@ -108,8 +108,8 @@ def check_fit_output(
     found = find_source(source)
     if path is not None:
         target = Path(path)
-        others = [] if found.is_remote else [Path(found.url)]
-        check_output(target, overwrite=overwrite, suffix=SUFFIXES, others=others, folder=is_zarr_name(target))
+        check_apart([target], [found])
+        check_output(target, overwrite=overwrite, suffix=SUFFIXES, folder=is_zarr_name(target))
         if target.exists():
             _keep_other_fits(target, module)
         return target

@@ -14,6 +14,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError, ExportError, TrainingDivergedError
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import prepare
+from nwbrnn.storage.paths import create_temporary_name
 from nwbrnn.training import checkpoint as checkpoints
 from nwbrnn.training import train
 from nwbrnn.training.checkpoint import Checkpoint
@@ -122,8 +123,18 @@ def test_a_checkpoint_of_another_fit_is_refused_and_the_difference_named(tmp_pat
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path):
-    with pytest.raises(ExportError, match="the checkpoint cannot be written"):
+    with pytest.raises(ExportError, match=r"missing.fit\.checkpoint"):
         run(tmp_path / "missing" / "fit.checkpoint")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_file_that_is_no_checkpoint_stays(tmp_path, resume):
+    path = tmp_path / "session.nwb"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n somebody's recording")
+    before = path.read_bytes()
+    with pytest.raises((ExportError, ConfigError), match=r"session\.nwb"):
+        run(path, resume=resume)
+    assert path.read_bytes() == before
 
 
 def test_several_seeds_have_a_checkpoint_each(tmp_path):
@@ -258,6 +269,6 @@ def test_a_retry_after_a_resume_starts_where_a_retry_without_one_starts(tmp_path
 
 def test_what_a_killed_write_left_is_removed(tmp_path):
     path = tmp_path / "fit.checkpoint"
-    (tmp_path / ".fit.checkpoint.part").write_bytes(b"half")
+    create_temporary_name(path, suffix=".checkpoint").write_bytes(b"half")
     run(path, stop_after=3)
     assert [p.name for p in tmp_path.iterdir()] == ["fit.checkpoint"]

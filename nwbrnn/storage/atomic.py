@@ -8,77 +8,20 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import re
-import secrets
 import shutil
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nwbrnn.errors import ExportError, OutputExistsError
+from nwbrnn.storage.paths import check_output, create_temporary_name, is_temporary
 
 _HDF5_REASON = re.compile("error message = '([^']+)'")
 
-_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
-# with the machine: where locks are not shared between machines, each removes its own leftovers only
-_PREFIX, _SUFFIX = f".nwbrnn-{_HOST}-", ".tmp"
-_LEFTOVER = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{12}\.tmp(\.\w+)?")
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux, linux/fcntl.h and linux/fs.h
-
-
-def check_output(
-    path: Path,
-    *,
-    overwrite: bool,
-    suffix: str | tuple[str, ...] = ".nwb",
-    others: Sequence[Path] = (),
-    folder: bool = False,
-) -> None:
-    """Refuse an output that cannot or must not be written; call it before any long work.
-
-    Parameters
-    ----------
-    path
-        The file to make.
-    overwrite
-        Whether it may replace an existing file.
-    suffix
-        How its name has to end; one of these.
-    others
-        Files of the same job that it must not be, even to overwrite.
-    folder
-        Whether the output is a folder, as Zarr is; an existing one has to be Zarr to be replaced.
-
-    Raises
-    ------
-    OutputExistsError
-        If there is a file and ``overwrite`` is false.
-    ExportError
-        If the name ends otherwise, is that of a folder or of one of the other files, or its folder does not
-        exist or cannot be written to.
-    """
-    if not path.name.endswith(suffix):
-        endings = suffix if isinstance(suffix, str) else " or ".join(suffix)
-        raise ExportError(f"{path}: expected a name that ends in {endings}; rename the output")
-    for other in others:
-        same = path.exists() and other.exists() and path.samefile(other)
-        if same or path.resolve() == other.resolve():
-            raise ExportError(f"{path}: expected another file than {other}; choose another output")
-    if path.is_dir() and not (folder and is_zarr(path)):
-        raise ExportError(f"{path}: expected the name of a file, but it is a folder; add a file name")
-    if not path.parent.is_dir():
-        raise ExportError(f"{path}: expected an existing folder, but there is no {path.parent}; create it")
-    if not os.access(path.parent, os.W_OK):
-        raise ExportError(f"{path}: expected a folder that can be written to, but {path.parent} cannot")
-    if os.path.lexists(path) and not overwrite:
-        raise OutputExistsError(
-            f"{path}: expected no such file yet, but it exists; "
-            "use overwrite=True (--overwrite) to replace it"
-        )
 
 
 @contextlib.contextmanager
@@ -114,7 +57,7 @@ def replace_whole(
     ExportError
         If it cannot be written.
     """
-    claimed = path.with_name(f"{_PREFIX}{secrets.token_hex(6)}{_SUFFIX}{'' if folder else path.suffix}")
+    claimed = create_temporary_name(path, suffix="" if folder else path.suffix)
     # Zarr makes its folder itself, anew if there is one: it gets a name inside of the folder with the lock
     temporary = claimed / path.name if folder else claimed
     with contextlib.ExitStack() as stack:
@@ -160,11 +103,6 @@ def _find_reason(error: OSError) -> str:
     return error.strerror or (said[1] if said else text)
 
 
-def is_zarr(path: Path) -> bool:
-    """Return whether a folder is a Zarr store."""
-    return any((path / name).exists() for name in (".zgroup", ".zmetadata", "zarr.json"))
-
-
 def _claim(temporary: Path, *, folder: bool) -> int:
     """Make an empty file or folder and hold a lock on it; return its descriptor.
 
@@ -183,7 +121,7 @@ def _claim(temporary: Path, *, folder: bool) -> int:
 def _remove_leftovers(folder: Path) -> None:
     """Remove what killed writers left: temporary files that nobody holds a lock on."""
     for leftover in folder.iterdir():
-        if not _LEFTOVER.fullmatch(leftover.name):
+        if not is_temporary(leftover):
             continue
         with contextlib.suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY)
@@ -209,7 +147,7 @@ def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
     if _exchange(temporary, path):
         return
     # a moment without any folder of the name cannot be avoided here; nothing removes the old one by itself
-    old = path.with_name(f"{_PREFIX}{secrets.token_hex(6)}.old")
+    old = create_temporary_name(path, suffix=".old")
     path.replace(old)
     try:
         temporary.replace(path)
