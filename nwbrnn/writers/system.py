@@ -1,8 +1,8 @@
 """What operating systems do differently when a file comes to be: locks, disks and names.
 
 Locks end with the process that holds them, however it ends. POSIX systems lock files and folders themselves,
-so nothing is added to a folder, and HDF5 can read what has a shared lock. Windows opens no folders, and nobody
-can read what is locked; there a small file beside is locked, which goes when the lock does.
+so nothing is added to a folder, and HDF5 can read a file under a shared lock. Windows opens no folders, and
+no other handle can read what is locked; there an empty file beside is locked, and removed with the lock.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mark_in_use(temporary: Path) -> Iterator[None]:
-    """Hold a lock on a temporary file or folder that HDF5, which takes locks of its own, can read meanwhile."""
+    """Hold a lock on a temporary file or folder; HDF5, which takes locks of its own, can read it meanwhile."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             if fcntl is None:
