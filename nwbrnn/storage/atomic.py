@@ -5,10 +5,6 @@ the next writer in the folder can tell what a killed one left behind, and remove
 """
 
 import contextlib
-import ctypes
-import errno
-import fcntl
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,12 +12,9 @@ from pathlib import Path
 
 from nwbrnn.errors import ExportError, OutputExistsError
 from nwbrnn.storage.paths import check_output, create_temporary_name, is_temporary
+from nwbrnn.storage.system import exchange_names, lock_folder, lock_leftover, mark_in_use, synchronise
 
 _HDF5_REASON = re.compile("error message = '([^']+)'")
-
-_CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
-
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux, linux/fcntl.h and linux/fs.h
 
 
 @contextlib.contextmanager
@@ -65,7 +58,11 @@ def replace_whole(
             with lock_folder(path.parent):
                 _remove_leftovers(path.parent)
                 stack.callback(_remove, claimed)
-                stack.callback(os.close, _claim(claimed, folder=folder))
+                if folder:
+                    claimed.mkdir()
+                else:
+                    claimed.touch(exist_ok=False)
+                stack.enter_context(mark_in_use(claimed))
             yield temporary
             if path.exists():
                 shutil.copymode(path, temporary)
@@ -81,19 +78,7 @@ def replace_whole(
             raise ExportError(
                 f"{path}: cannot be written: {_find_reason(error)}; nothing was changed"
             ) from error
-        _synchronise_one(path.parent)
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other exports from changing names in a folder meanwhile, where its file system has locks."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems have none
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        synchronise(path.parent)
 
 
 def _find_reason(error: OSError) -> str:
@@ -103,33 +88,13 @@ def _find_reason(error: OSError) -> str:
     return error.strerror or (said[1] if said else text)
 
 
-def _claim(temporary: Path, *, folder: bool) -> int:
-    """Make an empty file or folder and hold a lock on it; return its descriptor.
-
-    The lock is a shared one, so that HDF5, which takes locks of its own, can read the file.
-    """
-    if folder:
-        temporary.mkdir()
-        descriptor = os.open(temporary, os.O_RDONLY)
-    else:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    return descriptor
-
-
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left: temporary files that nobody holds a lock on."""
+    """Remove what killed writers left: temporary files that no process holds a lock on."""
     for leftover in folder.iterdir():
         if not is_temporary(leftover):
             continue
-        with contextlib.suppress(OSError):
-            descriptor = os.open(leftover, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(leftover)
-            finally:
-                os.close(descriptor)
+        with contextlib.suppress(OSError), lock_leftover(leftover):
+            _remove(leftover)
 
 
 def _remove(path: Path) -> None:
@@ -144,7 +109,7 @@ def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
     if not (folder and path.exists()):
         temporary.replace(path)
         return
-    if _exchange(temporary, path):
+    if exchange_names(temporary, path):
         return
     # a moment without any folder of the name cannot be avoided here; nothing removes the old one by itself
     old = create_temporary_name(path, suffix=".old")
@@ -157,31 +122,9 @@ def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(first: Path, second: Path) -> bool:
-    """Let two names change places in one step, if the system can; return whether it did."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    arguments = _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
-    if rename is None:
-        return False
-    if rename(*arguments) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code not in _CANNOT_EXCHANGE:
-        raise OSError(code, os.strerror(code))
-    return False
-
-
 def _synchronise(path: Path) -> None:
     """Have the system bring a file, or a folder with everything in it, to the disk."""
     if path.is_dir():
         for inner in path.rglob("*"):
-            _synchronise_one(inner)
-    _synchronise_one(path)
-
-
-def _synchronise_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            synchronise(inner)
+    synchronise(path)

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 import unicodedata
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 from nwbrnn.errors import ExportError, OutputExistsError
 from nwbrnn.storage.source import Source, is_address
 
-# with the machine: where locks are not shared between machines, each removes its own leftovers only
-_TEMPORARY = f".nwbrnn-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-"
-_LEFTOVER = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}\.tmp(\.\w+)?")
+# with the system: where locks are not shared between systems, each removes its own leftovers only
+_SYSTEM = hashlib.sha256(f"{sys.platform} {socket.gethostname()}".encode()).hexdigest()[:6]
+_TEMPORARY = f".nwbrnn-{_SYSTEM}-"
+_LEFTOVER = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}\.(tmp(\.\w+)?|lock)")
 _STORE_FILES = (".zgroup", ".zattrs", ".zmetadata", ".zarray", "zarr.json")
 
 

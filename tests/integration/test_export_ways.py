@@ -230,7 +230,7 @@ def test_stored_fit_does_not_permit_links(folder):
 
 def test_old_folder_is_kept_until_the_new_one_has_its_name(tmp_path, monkeypatch):
     """Where two names cannot change places in one step, and nobody removes what is not ours."""
-    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    monkeypatch.setattr(atomic, "exchange_names", lambda *_: False)
     path, notes = tmp_path / "a.zarr", tmp_path / ".nwbrnn-notes.tmpl.md"
     notes.write_text("mine")
 
