@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# one process of tests for each core, with one thread each
+export OMP_NUM_THREADS := 1
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-.PHONY: demo test check unit docs release-check benchmark clean
+.PHONY: demo test test-fast test-long check unit docs release-check benchmark clean
 
 # The main job on the example: an NWB file becomes a fitted network, and an NWB file again.
 demo: $(READY)
@@ -13,8 +16,18 @@ demo: $(READY)
 	$(BIN)/nwbrnn evaluate demo/fit.nwb
 	@echo "The fit is in demo/fit.nwb, its scores are in demo/scores.json. A page on it: .venv/bin/nwbrnn report demo/fit.nwb -o demo/report.html"
 
-# What continuous integration runs.
-test: check unit docs
+# Everything that a change can break; what continuous integration runs. The first three need one core each.
+test: $(READY)
+	$(MAKE) --jobs=2 --output-sync=target check docs release-check
+	$(MAKE) unit
+
+# The loop while developing: a minute on two cores.
+test-fast: $(READY)
+	$(PYTEST) -m "not slow"
+
+# Before a release: faults are provoked hundreds of times, and the claims are reproduced; counts are printed at the end.
+test-long: $(READY)
+	$(PYTEST) --long
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -23,14 +36,12 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/codespell nwbrnn tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 
-# Before Python 3.12 hdmf-zarr needs zarr 2, and writing Zarr needs zarr 3: its tests run with a zarr of their own.
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
-	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/zarr3 $(BIN)/python -m pytest -q tests/integration/test_datasets.py -k zarr
+	$(PYTEST) --cov --cov-report=term
 
 # Builds sdist and wheel, installs the wheel without extras in a new environment, and tries every command there.
 release-check: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/release/check.py
+	$(BIN)/python tests/release/check.py
 
 # The pages, in docs/_build/html. Tutorials are run, warnings are errors.
 docs: $(READY)
@@ -48,8 +59,6 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nwbrnn needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/zarr3 \
-		zarr==3.1.6 numcodecs==0.16.6 donfig==0.8.1.post1 google-crc32c==1.9.0
 	touch $(READY)
 
 clean:

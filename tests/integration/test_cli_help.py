@@ -82,6 +82,7 @@ def test_help_tells_the_story_on_one_screen(run_cli):
         assert text in finished.out
 
 
+@pytest.mark.slow
 def test_help_on_a_terminal_is_the_same_with_bold_groups():
     code, out = run_on_terminal("--help")
     assert code == 0
@@ -90,6 +91,7 @@ def test_help_on_a_terminal_is_the_same_with_bold_groups():
     assert plain == run("--help")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("nonsense",)])
 def test_help_imports_nothing_heavy(arguments):
     code = f"{START.removesuffix('main()')}\ntry:\n    main()\nexcept SystemExit:\n    print(*sys.modules)"
@@ -133,6 +135,7 @@ def test_unknown_command_suggests_the_nearest(run_cli):
     assert "│" not in finished.err
 
 
+@pytest.mark.slow
 def test_completion_of_names_and_options():
     names = {"_NWBRNN_COMPLETE": "complete_bash", "COMP_WORDS": "nwbrnn re", "COMP_CWORD": "1"}
     code, out, err = run(env=names)
@@ -146,6 +149,7 @@ def test_completion_of_names_and_options():
     assert "#compdef nwbrnn" in script[1]
 
 
+@pytest.mark.slow
 def test_completion_of_names_imports_no_command():
     code = f"import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {START}"
     env = {"_NWBRNN_COMPLETE": "complete_bash", "COMP_WORDS": "nwbrnn ", "COMP_CWORD": "1"}
@@ -158,6 +162,7 @@ def test_completion_of_names_imports_no_command():
 # what is printed, and where
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
     recording = make_recording(layout="behavioral")
     finished = run_cli("inspect", recording.path)
@@ -176,6 +181,7 @@ def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
     assert narrow == (0, finished.out, "")
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_tables_in_its_width(recording):
     code, out = run_on_terminal("inspect", recording.path)
     assert code == 0
@@ -185,6 +191,7 @@ def test_a_terminal_gets_tables_in_its_width(recording):
     assert "\x1b[" not in run_on_terminal("inspect", recording.path, env={"TERM": "dumb"})[1]
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_progress(recording, tmp_path):
     small = ("--epochs", "3", "--hidden", "8")
     code, out = run_on_terminal("fit", recording.path, "-o", tmp_path / "fit.nwb", *small)
@@ -261,6 +268,7 @@ def test_json_on_standard_output_is_alone(recording, teacher, run_cli, tmp_path)
 # how it ends
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_it_quietly(recording):
     process = start("inspect", recording.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
@@ -291,6 +299,7 @@ def test_a_bug_is_called_one_and_verbose_shows_where(recording, run_cli, monkeyp
     assert "in fail" in finished.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_130_and_one_line(tmp_path):
     out = tmp_path / "teacher.nwb"
     process = start(

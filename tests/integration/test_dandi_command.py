@@ -16,6 +16,8 @@ from nwbrnn.errors import ConfigError, ExportError, UnsupportedFileError
 from nwbrnn.storage import find_source, remote
 from nwbrnn.sweep.cell import run_cell
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "--set",
     "hidden=20",

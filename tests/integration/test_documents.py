@@ -126,6 +126,7 @@ PYTHON_PAGES = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
 def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
     """Blocks of a page run one after the other, where example_data, a session.nwb and a dandiset are."""
@@ -155,6 +156,7 @@ RUN = [
 SMALL = ("--overwrite", "--epochs", "2", "--hidden", "30", "--method", "gradient", "--seeds", "1")
 
 
+@pytest.mark.slow
 def test_commands_of_the_pages_do_what_they_say(run_cli, tmp_path, monkeypatch):
     """In one folder, as a reader would, on small networks; the sweeps have tests of their own."""
     (tmp_path / "example_data").symlink_to(EXAMPLE.parent)

@@ -10,6 +10,8 @@ import pytest
 import nwbrnn
 from nwbrnn.errors import ExportError, OutputExistsError
 
+pytestmark = pytest.mark.slow
+
 READ = {
     "recording": {},
     "overlap": {"window": (-1.5, 1.5), "bin_size": 0.04},

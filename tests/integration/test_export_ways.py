@@ -20,6 +20,8 @@ from nwbrnn.evaluation import compute_weighted_r2
 from nwbrnn.storage import create_nwb, find_lost, open_nwb
 from nwbrnn.writers import atomic
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[1] / "data"
 READ = {"bin_size": 0.1}
 

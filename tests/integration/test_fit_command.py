@@ -13,6 +13,8 @@ import pytest
 import nwbrnn
 from nwbrnn.training.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--epochs", 3, "--hidden", 12, "--bin-size", 0.04)
 
 
@@ -109,7 +111,6 @@ def test_resume_without_a_checkpoint_is_an_ordinary_fit(recording, run_cli, tmp_
     assert (finished.code, finished.err) == (0, "")
 
 
-@pytest.mark.slow
 def test_ctrl_c_writes_the_best_so_far_and_resume_ends_where_an_undisturbed_fit_ends(recording, tmp_path):
     settings = ["--hidden", "50", "--epochs", "250", "--set", "patience=5000", "--bin-size", "0.02"]
     code = """

@@ -23,6 +23,8 @@ from nwbrnn.sweep import create_table, list_cells, write_results
 from nwbrnn.sweep.cell import run_cell
 from nwbrnn.sweep.grid import hash_dataset
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = (
     "<script>document.title='hacked'</script>",
     "\"onmouseover=\"document.title='hacked'",

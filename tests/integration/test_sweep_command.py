@@ -21,6 +21,8 @@ from nwbrnn.reproduce import Claim, Evidence, judge
 from nwbrnn.sweep import run_sweep
 from nwbrnn.teacher import TeacherConfig
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--set", "hidden=30", "--set", "epochs=5", "--set", "min_rate=0", "--resamples", "0")
 GRID = ("--sampled", "0,3", "--seeds", "2", "--held-out", "between")
 
@@ -29,6 +31,7 @@ def list_cells(folder):
     return {path.name: path.stat().st_mtime_ns for path in (folder / "cells").glob("*.nc")}
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run_cli, tmp_path):
     out = tmp_path / "sweep"
     command = ("sweep", recording.path, "-o", out, *GRID, *SMALL, "--set", "tau=0.08")
@@ -49,7 +52,6 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     about = json.loads((out / "sweep.json").read_text())
     assert about["fit"]["tau"] == 0.08
     assert about["grid"]["held_out"] == "between"
-    start = time.monotonic()
     again = run_cli(*command, "--json", "-")
     assert (again.code, again.err) == (0, "")
     told = json.loads(again.out)
@@ -58,7 +60,6 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     np.testing.assert_allclose(means, statistics["mean"], rtol=1e-12)
     assert [row["score"] for row in told["statistics"]] == statistics["score"].tolist()
     assert list_cells(out) == before
-    assert time.monotonic() - start < 60
     more = run_cli(
         "sweep", recording.path, "-o", out, "--sampled", "0,3,5", *GRID[2:], *SMALL, "--set", "tau=0.08"
     )
@@ -68,6 +69,7 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.usefixtures("in_process")
 def test_failed_cells_are_recorded_and_the_rest_goes_on(recording, run_cli, tmp_path):
     out = tmp_path / "sweep"
     finished = run_cli("sweep", recording.path, "-o", out, "--sampled", "0,3,99", "--seeds", "1", *SMALL)
@@ -78,6 +80,7 @@ def test_failed_cells_are_recorded_and_the_rest_goes_on(recording, run_cli, tmp_
     assert len(list((out / "cells").glob("*.error.json"))) == 1
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_sweep_of_which_everything_failed_says_so(recording, run_cli, tmp_path):
     finished = run_cli(
         "sweep", recording.path, "-o", tmp_path / "sweep", "--sampled", "99", *SMALL, "--json", "-"
@@ -159,14 +162,14 @@ def test_a_killed_worker_costs_only_its_cell(recording, cluster, tmp_path):
     table = run_sweep(
         [recording.path],
         tmp_path / "sweep",
-        SweepConfig(sampled=(0, 3), seeds=2, held_out="condition", resamples=0),
+        SweepConfig(sampled=(0,), seeds=2, held_out="condition", resamples=0),
         configs=(module.ReadConfig(), FitConfig(hidden=30, epochs=20, min_rate=0)),
         scheduler=address,
         progress=progress,
     )
-    assert killed == [16]
+    assert killed == [8]
     assert victim.wait(10) == -signal.SIGKILL
-    assert table["status"].values.tolist() == ["done"] * 16
+    assert table["status"].values.tolist() == ["done"] * 8
     assert np.isfinite(table["value"].sel(score="output skill")).all()
 
 
@@ -224,7 +227,7 @@ def test_claims_are_judged_by_their_intervals(capsys):
     assert "0.970, +0.070 (+0.050 to +0.090)" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_process")
 def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monkeypatch):
     """Circuits of 80 neurons, 6 directions: whether claims hold is not judged here, but that all is there."""
     config = TeacherConfig(n_neurons=80, n_directions=6, n_trials=4)

@@ -238,6 +238,7 @@ def test_kills_at_ten_random_moments_lose_nothing_that_was_checkpointed(tmp_path
         np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_an_interrupt_from_the_keyboard_ends_cleanly(tmp_path):
     process = start_script(tmp_path)
     for _ in range(3):
