@@ -5,6 +5,7 @@ NwbrnnError
 │  ├─ UnsupportedFileError    (ValueError)    not NWB, too old, damaged
 │  └─ MissingDataError        (LookupError)   a required NWB object is absent
 ├─ SchemaError                (ValueError)    a Dataset breaks the contract; ``problems`` lists every fault
+├─ ShapeError                 (ValueError)    arrays of a network do not fit together
 ├─ ConfigError                (ValueError)    a setting is out of range or contradicts the data
 ├─ TrainingDivergedError      (RuntimeError)  the loss is not finite; carries epoch and term
 └─ ExportError                results cannot be written
@@ -43,6 +44,10 @@ class SchemaError(NwbrnnError, ValueError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = list(problems)
         super().__init__("Dataset breaks the nwbrnn contract: " + "; ".join(self.problems))
+
+
+class ShapeError(NwbrnnError, ValueError):
+    """Arrays of a network have shapes or types that do not fit together."""
 
 
 class ConfigError(NwbrnnError, ValueError):

@@ -13,6 +13,9 @@ from nwbrnn.errors import SchemaError
 TRIAL, TIME, UNIT, OUTPUT, INPUT = "trial", "time", "unit", "output", "input"
 HIDDEN_UNIT = "hidden_unit"  # xarray makes a coordinate of a variable that has the name of a dimension
 
+LARGEST = 1e15
+"""Of all values; squares of larger ones would not be finite in float32 sums."""
+
 FLOAT, NUMBER, BOOL, TEXT = "f", "iuf", "b", "UTO"
 """Allowed NumPy dtype kinds (``T`` is NumPy's variable-width string)."""
 
@@ -137,9 +140,13 @@ def _check_values(ds: xr.Dataset) -> list[str]:
     for name in ("outputs", "inputs", "rates", "spike_counts", "hidden"):
         if name in ds:
             # without a copy of the values: they can be most of the memory
-            n_bad = int((~np.isfinite(ds[name].values) & mask[..., np.newaxis]).sum())
+            values = ds[name].values
+            usable = (values <= LARGEST) & (values >= -LARGEST)
+            n_bad = int((~usable & mask[..., np.newaxis]).sum())
             if n_bad:
-                problems.append(f"{name!r}: {n_bad} values inside the mask are not finite")
+                problems.append(
+                    f"{name!r}: {n_bad} values inside the mask are not finite, or beyond {LARGEST:g}"
+                )
     # rates may be negative: relative to a baseline in a simulation, or predicted linearly
     if "spike_counts" in ds and ((ds["spike_counts"].values < 0) & mask[..., np.newaxis]).any():
         problems.append("'spike_counts': expected no negative counts")

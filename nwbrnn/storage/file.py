@@ -80,7 +80,7 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
             root = open_zarr(source, follow_links=follow_links)
         else:
             root = _open_hdf5(source, stack)
-            outside = find_links_outside(root)
+            outside = find_links_outside(root, follow=follow_links)
         store = Store(root, stack)
         _check_version(source, root)
     except NwbrnnError:

@@ -1,12 +1,14 @@
 """An opened container, HDF5 or Zarr, as groups and arrays."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 
 from nwbrnn.storage.damage import check_object
+from nwbrnn.storage.virtual import check_sources, find_address
 
 
 @dataclass(frozen=True)
@@ -29,36 +31,60 @@ class Store:
         self.closing.close()
 
 
-def find_links_outside(root: h5py.Group) -> list[str]:
+def find_links_outside(root: h5py.Group, *, follow: bool = False) -> list[str]:
     """Return every external link, external storage and virtual dataset of HDF5, as ``where -> what``.
+
+    Parameters
+    ----------
+    root
+        Of the file.
+    follow
+        Whether the files are examined, too, that it links to.
 
     Raises
     ------
     OSError
         If something in the file is damaged, so that it must not be read.
     """
-    links, seen, waiting = [], set(), [root]
-    file_size = root.file.id.get_filesize()
+    links: list[str] = []
+    virtual: list[h5py.Dataset] = []
+    for where, item in _walk(root, follow=follow):
+        if isinstance(item, h5py.ExternalLink):
+            links.append(f"{where} -> {item.filename}")
+        elif isinstance(item, h5py.Dataset):
+            links += [f"{where} -> {file}" for file in _list_files(item)]
+            virtual += [item] if item.is_virtual else []
+    if follow or not links:  # otherwise the file is refused, and a path in it may lead out of it
+        check_sources(virtual, follow=follow)
+    return links
+
+
+def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset | h5py.ExternalLink]]:
+    """Return datasets and external links with their paths, after a look for damages."""
+    seen, waiting = set(), [root]
     while waiting:
         group = waiting.pop()
-        address = h5py.h5o.get_info(group.id).addr
+        address = find_address(group)
         if address in seen:  # hard links can form circles
             continue
         seen.add(address)
+        file_size = group.file.id.get_filesize()
         check_object(group, file_size=file_size)
         for name in group:
             link = group.get(name, getlink=True)
             where = f"{group.name.rstrip('/')}/{name}"
             if isinstance(link, h5py.ExternalLink):
-                links.append(f"{where} -> {link.filename}")
+                yield where, link
+                if follow:
+                    with contextlib.suppress(KeyError, OSError):  # what is not there is found on reading
+                        waiting.append(group[name].file["/"])
             elif isinstance(link, h5py.HardLink):
                 member = group[name]
                 if isinstance(member, h5py.Group):
                     waiting.append(member)
                 elif isinstance(member, h5py.Dataset):
                     check_object(member, file_size=file_size)
-                    links += [f"{where} -> {file}" for file in _list_files(member)]
-    return links
+                    yield where, member
 
 
 def _list_files(dataset: h5py.Dataset) -> set[str]:

@@ -4,11 +4,12 @@ Whatever happens, the name holds a whole state, the last one or the one before. 
 checkpoint is never replaced or removed, whatever its name.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from nwbrnn.training.batches import Batch
 
 _KEY = "nwbrnn_checkpoint"
 _LAYOUT = 1
+_REMEDY = "remove it to start again"
 
 
 @dataclass
@@ -71,36 +73,88 @@ class Checkpoint:
             temporary.write_bytes(content)
         self._written = time.monotonic()
 
-    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def read(self, parts: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the tensors and what was said about them, or ``None`` if there is no file.
+
+        Parameters
+        ----------
+        parts
+            Tensors like those to be found, in groups of which all or none are there; the first group always
+            is. Losses, named ``history.NAME``, may be there, too.
 
         Raises
         ------
         ConfigError
-            If the file is damaged, or of other settings or data.
+            If the file is damaged, of other settings or data, or holds tensors of other names, shapes or
+            types: compiled code would write beyond them.
         """
         if not self.path.exists():
             return None
-        remedy = "remove it to start again"
         try:
             with safe_open(self.path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})[_KEY])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise ConfigError(
-                f"{self.path}: expected a checkpoint, but it is damaged or another file; {remedy}"
+                f"{self.path}: expected a checkpoint, but it is damaged or another file; {_REMEDY}"
             ) from error
-        if about.get("layout") != _LAYOUT:
-            raise ConfigError(f"{self.path}: the checkpoint is of another version of nwbrnn; {remedy}")
-        theirs = about["fingerprint"]
+        if not isinstance(about, dict) or about.get("layout") != _LAYOUT:
+            raise ConfigError(f"{self.path}: the checkpoint is of another version of nwbrnn; {_REMEDY}")
+        self._compare(about.get("fingerprint"))
+        problems = _find_problems(tensors, parts)
+        if problems:
+            raise ConfigError(f"{self.path}: {'; '.join(problems[:3])}; {_REMEDY}")
+        return tensors, about
+
+    @contextlib.contextmanager
+    def blame(self, what: str) -> Iterator[None]:
+        """Let a fault that shows when a part of the file is used be one of the file."""
+        try:
+            yield
+        except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(
+                f"{self.path}: expected {what} of a fit, but got others ({error!s:.100}); {_REMEDY}"
+            ) from error
+
+    def _compare(self, theirs: object) -> None:
+        """Refuse the state of another fit."""
+        theirs = theirs if isinstance(theirs, dict) else {}
         names = sorted(set(theirs) | set(self.fingerprint))
         differing = [name for name in names if theirs.get(name) != self.fingerprint.get(name)]
         if differing:
             raise ConfigError(
                 f"{self.path}: expected a checkpoint of this fit, but {', '.join(differing)} differ; "
-                f"go on with the settings and data it was made with, or {remedy}"
+                f"go on with the settings and data it was made with, or {_REMEDY}"
             )
-        return tensors, about
+
+
+def _find_problems(tensors: Mapping[str, Tensor], parts: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """Return what is wrong with the names, shapes and types of tensors; see :meth:`Checkpoint.read`."""
+    losses = {name: tensor for name, tensor in tensors.items() if name.startswith("history.")}
+    expected = {name: like for part in parts for name, like in part.items()}
+    present = [part for part in parts if part is parts[0] or any(name in tensors for name in part)]
+    missing = [name for part in present for name in part if name not in tensors]
+    problems = [f"{name}: expected a tensor, but it is missing" for name in missing]
+    for name in sorted(set(tensors) - set(losses)):
+        found, like = tensors[name], expected.get(name)
+        if like is None:
+            problems.append(f"{name}: expected no such tensor")
+        elif (found.shape, found.dtype) != (like.shape, like.dtype):
+            problems.append(
+                f"{name}: expected {like.dtype} of shape {tuple(like.shape)}, "
+                f"but got {found.dtype} of shape {tuple(found.shape)}"
+            )
+    if "history.train_total" not in losses:
+        problems.append("history.train_total: expected a tensor, but it is missing")
+    problems += [
+        f"{name}: expected a row of float64, but got {tensor.dtype} of shape {tuple(tensor.shape)}"
+        for name, tensor in losses.items()
+        if tensor.dtype != torch.float64 or tensor.ndim != 1
+    ]
+    lengths = {name: tensor.numel() for name, tensor in losses.items()}
+    if len(set(lengths.values())) > 1:
+        problems.append(f"history: expected as many values of each loss, but got {lengths}")
+    return problems
 
 
 def remove_checkpoint(path: Path) -> None:

@@ -12,9 +12,10 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.losses import expect_counts
 from nwbrnn.models import RateRNN
-from nwbrnn.preprocessing import average_conditions
+from nwbrnn.preprocessing import average_conditions, find_conditions
 from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
 from nwbrnn.training.batches import find_start, get_count_scale
+from nwbrnn.weights import check_weights, find_sizes, list_shapes
 
 Array = NDArray[np.floating]
 
@@ -40,7 +41,17 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
     xarray.Dataset
         ``outputs``, ``rates`` of all units [Hz] (sampled ones straight from their hidden unit, if there was
         a dynamics loss), ``hidden`` and the coordinates of ``ds``.
+
+    Raises
+    ------
+    ShapeError
+        If the weights do not fit the Dataset, the settings or one another.
+    SchemaError
+        If the network runs away: what it predicts is not finite.
     """
+    sizes = ds.sizes["input"], find_sizes(weights)[1], ds.sizes["output"]
+    n_conditions, n_units = len(find_conditions(ds)), ds.sizes["unit"]
+    check_weights(weights, list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units))
     outputs, hidden = _run(ds, weights, config)
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
     if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron

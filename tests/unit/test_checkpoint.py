@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError, ExportError, TrainingDivergedError
@@ -120,6 +122,75 @@ def test_a_checkpoint_of_another_fit_is_refused_and_the_difference_named(tmp_pat
     ds = prepare(create_recording(seed=1), config)
     with pytest.raises(ConfigError, match="but the data differ"):
         train(ds, config, checkpoint=path, resume=True)
+
+
+def rewrite(path, tensors=None, about=None, *, remove=()):
+    """Change parts of a checkpoint; its settings, data and form stay those of the fit."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["nwbrnn_checkpoint"])
+        whole = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, change in (tensors or {}).items():
+        whole[name] = change(whole.get(name)).contiguous()
+    for name in remove:
+        del whole[name]
+    save_file(whole, path, {"nwbrnn_checkpoint": json.dumps(header | (about or {}))})
+    return list(whole)
+
+
+SHAPES = {
+    "shorter": lambda t: t[:-1] if t.ndim else t.reshape(1),
+    "longer": lambda t: torch.cat([t.reshape(-1), t.reshape(-1)]),
+    "flat": lambda t: t.reshape(1, -1),
+    "another type": lambda t: t.to(torch.int32),
+}
+
+
+@pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
+def test_a_checkpoint_with_a_part_of_another_shape_is_refused_by_name(tmp_path, change):
+    path, own = tmp_path / "fit.checkpoint", tmp_path / "own.checkpoint"
+    run(own, stop_after=3)
+    shutil.copy(own, path)
+    parts = ["model.full_weights", "best.bias", "adam.0.exp_avg", "adam.2.exp_avg_sq", "adam.0.step", "noise"]
+    assert set(parts) <= set(rewrite(path))
+    for name in parts:
+        shutil.copy(own, path)
+        rewrite(path, {name: change})
+        with pytest.raises(ConfigError, match=rf"fit\.checkpoint: {name}: expected"):
+            run(path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.bias", "best.bias", "adam.2.exp_avg_sq", "noise", "history.train_total"]
+)
+def test_a_checkpoint_without_a_part_is_refused_by_name(tmp_path, name):
+    path = tmp_path / "fit.checkpoint"
+    run(path, stop_after=3)
+    rewrite(path, remove=[name])
+    with pytest.raises(ConfigError, match=rf"fit\.checkpoint: {name}: expected"):
+        run(path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "about"),
+    [
+        ({"adam.99.step": lambda _: torch.zeros(())}, {}),
+        ({"adam.x": lambda _: torch.zeros(())}, {}),
+        ({"history.train_total": lambda t: t[:-1]}, {}),
+        ({"history.train_output": lambda t: t.reshape(1, -1)}, {}),
+        ({"noise": lambda t: torch.full_like(t, 255)}, {}),
+        ({}, {"epoch": "soon"}),
+        ({}, {"epoch": None}),
+        ({}, {"best_loss": 3}),
+        ({}, {"learning_rate": [1]}),
+        ({}, {"fingerprint": [1]}),
+    ],
+)
+def test_a_checkpoint_with_other_parts_is_refused(tmp_path, tensors, about):
+    path = tmp_path / "fit.checkpoint"
+    run(path, stop_after=3)
+    rewrite(path, tensors, about)
+    with pytest.raises(ConfigError, match=r"fit\.checkpoint: "):
+        run(path, resume=True)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path):
