@@ -127,7 +127,8 @@ def _check_time(ds: xr.Dataset) -> list[str]:
         return [f"attrs['bin_size']: expected a positive float [s], but got {bin_size!r}"]
     steps = np.diff(ds["time"].values)
     if ds.sizes[TIME] < 2 or not np.allclose(steps, bin_size, rtol=1e-6, atol=1e-9):
-        return [f"'time': expected at least two bins, {bin_size} s apart"]
+        found = f", {steps.min():g} to {steps.max():g} s apart" if len(steps) else ""
+        return [f"'time': expected at least two bins, {bin_size} s apart, but got {ds.sizes[TIME]}{found}"]
     return []
 
 
@@ -136,7 +137,8 @@ def _check_values(ds: xr.Dataset) -> list[str]:
     problems = []
     mask = ds["mask"].values
     if not mask.any(axis=1).all():
-        problems.append("'mask': expected at least one recorded bin in every trial")
+        empty = ds["trial"].values[~mask.any(axis=1)][:10].tolist()
+        problems.append(f"'mask': expected at least one recorded bin in every trial, but {empty} have none")
     for name in ("outputs", "inputs", "rates", "spike_counts", "hidden"):
         if name in ds:
             # without a copy of the values: they can be most of the memory
@@ -149,15 +151,18 @@ def _check_values(ds: xr.Dataset) -> list[str]:
                 )
     # rates may be negative: relative to a baseline in a simulation, or predicted linearly
     if "spike_counts" in ds and ((ds["spike_counts"].values < 0) & mask[..., np.newaxis]).any():
-        problems.append("'spike_counts': expected no negative counts")
+        smallest = ds["spike_counts"].values[mask].min()
+        problems.append(f"'spike_counts': expected counts of 0 or more, but got {smallest}")
     return problems
 
 
 def _check_labels(ds: xr.Dataset) -> list[str]:
     """Labels are unique, splits are known words, nothing is empty."""
     problems = [f"{dim!r} is empty" for dim in (TRIAL, UNIT, OUTPUT, INPUT) if not ds.sizes[dim]]
-    repeated = [dim for dim in (TRIAL, UNIT, OUTPUT, INPUT) if not ds.indexes[dim].is_unique]
-    problems += [f"{dim!r}: expected unique labels" for dim in repeated]
+    for dim in (TRIAL, UNIT, OUTPUT, INPUT):
+        repeated = ds.indexes[dim][ds.indexes[dim].duplicated()].unique()[:10].tolist()
+        if repeated:
+            problems.append(f"{dim!r}: expected unique labels, but {repeated} come more than once")
     if "split" in ds:
         unknown = sorted(set(ds["split"].values.tolist()) - set(SPLITS))
         if unknown:

@@ -92,7 +92,7 @@ def find_dandiset(text: str) -> Dandiset:
     if match is None:
         raise UnsupportedFileError(
             f"{text}: expected a folder, a dandiset such as 000941 or dandi://000941@draft, or the address "
-            "of its page, but it is none of these"
+            "of its page, but it is none of these; check the name"
         )
     groups = match.groupdict()
     return Dandiset(groups["dandiset"], version=groups["version"] or "draft", archive=groups.get("archive"))

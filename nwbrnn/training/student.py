@@ -85,7 +85,9 @@ def train(
     device = _choose_device(config)
     batch, held = (create_batch(ds, split, config, device=device) for split in ("train", "validation"))
     if batch is None:
-        raise ValueError("expected training trials, but the split has none")
+        raise ValueError(
+            "split: expected trials of 'train', but there are none; assign some with split_trials"
+        )
     sizes = (ds.sizes["input"], config.hidden, ds.sizes["output"])
     with _one_thread():
         model = RateRNN(

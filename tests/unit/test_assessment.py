@@ -6,6 +6,7 @@ import pytest
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import assess, evaluate
 from nwbrnn.evaluation.assessment import SPIKES, correct_reliability
+from tests.messages import names
 
 N_CONDITIONS, N_TRIALS, N_TIME, N_UNITS = 6, 12, 30, 8
 NOISE = 0.8
@@ -120,7 +121,7 @@ def test_one_held_out_condition_is_compared_with_predictions_for_others():
 
 def test_no_test_trials_are_refused():
     recorded, predicted = create_pair(n_test=0)
-    with pytest.raises(ValueError, match="expected test trials"):
+    with pytest.raises(ValueError, match=names("split", "'test'", "split_trials")):
         assess(recorded, predicted)
 
 

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from nwbrnn.storage.paths import create_temporary_name
 from nwbrnn.training import checkpoint as checkpoints
 from nwbrnn.training import train
 from nwbrnn.training.checkpoint import Checkpoint
+from tests.messages import names
 from tests.unit.test_training import QUICK, create_recording
 
 SETTINGS = QUICK | {"epochs": 12, "patience": 5, "noise": 0.1}
@@ -109,18 +112,18 @@ def test_a_damaged_checkpoint_is_refused_with_the_remedy(tmp_path, damage):
     path = tmp_path / "fit.checkpoint"
     run(path, stop_after=3)
     path.write_bytes(path.read_bytes()[:1000] if damage == "half" else damage)
-    with pytest.raises(ConfigError, match=r"fit\.checkpoint: expected a checkpoint, but .*remove it"):
+    with pytest.raises(ConfigError, match=names(path, "remove")):
         run(path, resume=True)
 
 
 def test_a_checkpoint_of_another_fit_is_refused_and_the_difference_named(tmp_path):
     path = tmp_path / "fit.checkpoint"
     run(path, stop_after=3)
-    with pytest.raises(ConfigError, match="fit, but learning_rate, tau differ; go on with"):
+    with pytest.raises(ConfigError, match=names(path, "learning_rate, tau", "remove")):
         run(path, resume=True, tau=0.2, learning_rate=0.1)
     config = FitConfig(**SETTINGS)
     ds = prepare(create_recording(seed=1), config)
-    with pytest.raises(ConfigError, match="but the data differ"):
+    with pytest.raises(ConfigError, match=names(path, "data", "remove")):
         train(ds, config, checkpoint=path, resume=True)
 
 
@@ -194,8 +197,9 @@ def test_a_checkpoint_with_other_parts_is_refused(tmp_path, tensors, about):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path):
-    with pytest.raises(ExportError, match=r"missing.fit\.checkpoint"):
-        run(tmp_path / "missing" / "fit.checkpoint")
+    path = tmp_path / "missing" / "fit.checkpoint"
+    with pytest.raises(ExportError, match=names(path, os.strerror(errno.ENOENT))):
+        run(path)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -228,9 +232,11 @@ def test_states_are_written_only_when_they_are_due(tmp_path, monkeypatch):
 
 
 def test_divergence_is_retried_once_if_asked():
-    with pytest.raises(TrainingDivergedError, match="training diverged at epoch 1: loss term"):
+    with pytest.raises(
+        TrainingDivergedError, match=names("epoch 1", "'output'", "learning_rate", "max_gradient_norm")
+    ):
         run(learning_rate=1e30)
-    with pytest.warns(UserWarning, match="starting again with learning_rate 2.5e"):  # noqa: SIM117
+    with pytest.warns(UserWarning, match=names("epoch 1", "'output'", "learning_rate 2.5e+29")):  # noqa: SIM117
         with pytest.raises(TrainingDivergedError):
             run(learning_rate=1e30, retry=True)
 
@@ -246,7 +252,7 @@ def test_a_retry_starts_from_the_beginning_with_a_quarter_of_the_step(monkeypatc
         return norm * float("nan") if len(calls) == 4 else norm
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", break_once)
-    with pytest.warns(UserWarning, match="diverged at epoch 3: gradient of all weights .*learning_rate 0.01"):
+    with pytest.warns(UserWarning, match=names("epoch 3", "gradient", "learning_rate 0.01")):
         found = run(learning_rate=0.04, retry=True)
     assert_same(found, expected)
 
@@ -334,7 +340,7 @@ def test_a_retry_after_a_resume_starts_where_a_retry_without_one_starts(tmp_path
             return original(parameters, limit) * (float("nan") if len(calls) == fail_at else 1)
 
         monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", break_once)
-        with pytest.warns(UserWarning, match="diverged at epoch 6"):
+        with pytest.warns(UserWarning, match=names("epoch 6", "learning_rate 0.01")):
             found.append(run(**given, **changes))
     assert_same(*found)
 

@@ -12,6 +12,7 @@ from nwbrnn.job import fit
 from nwbrnn.preprocessing import prepare
 from nwbrnn.training import Trained, choose_settings, measure_free_run, train
 from nwbrnn.training import cross_validation as module
+from tests.messages import names
 from tests.unit.test_training import QUICK, create_recording
 
 AUTO = QUICK | {"method": "auto"}
@@ -144,38 +145,44 @@ def test_cross_validation_end_to_end():
     [
         (
             {"dynamics_weight": "cv", "held_out_conditions": ("0", "1")},
-            "needs at least 3 conditions to train on, but there are 2",
+            ["'cv'", "3 conditions", 2],
         ),
-        ({"method": "least_squares", "rank": 2}, "least squares cannot limit .* but rank is set"),
-        ({"method": "least_squares", "density": 0.5, "excitatory": 0.5}, "excitatory and density is set"),
-        ({"output_importance": {"nothing": 2}}, "output_importance: .*but got nothing; there are output_0|0"),
-        ({"unit_importance": {"99": 2}}, "unit_importance: expected names of sampled units, but got 99"),
+        ({"method": "least_squares", "rank": 2}, ["method", "rank", "'gradient'"]),
+        ({"method": "least_squares", "density": 0.5, "excitatory": 0.5}, ["method", "excitatory", "density"]),
+        (
+            {"output_importance": {"nothing": 2}},
+            ["output_importance", "got nothing", "output_0, output_1, output_2"],
+        ),
+        ({"unit_importance": {"99": 2}}, ["unit_importance", "sampled", 99]),
     ],
 )
 def test_settings_that_do_not_suit_are_refused(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=names(*message)):
         fit(create_recording(), **(QUICK | changes))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rank": 3, "excitatory": 0.5}, "rank: expected neither excitatory nor density"),
-        ({"rank": 300}, "rank: expected at most hidden, 200, but got 300"),
-        ({"dynamics_of": "derivative", "dynamics_error": "poisson"}, "dynamics_of: expected 'rates'"),
-        ({"dynamics_weight": "many"}, "dynamics_weight"),
-        ({"unit_importance": {1: -1}}, "unit_importance: expected factors of 0 or more"),
-        ({"excitatory": 1.5}, "excitatory: .*less than 1"),
+        ({"rank": 3, "excitatory": 0.5}, ["x: rank", "excitatory", "density"]),
+        ({"rank": 300}, ["x: rank", "hidden", 200, 300]),
+        (
+            {"dynamics_of": "derivative", "dynamics_error": "poisson"},
+            ["x: dynamics_of", "'rates'", "Poisson"],
+        ),
+        ({"dynamics_weight": "many"}, ["x: dynamics_weight", "'cv'", "'many'", 1.0]),
+        ({"unit_importance": {1: -1}}, ["x: unit_importance", 0, "{1: -1}"]),
+        ({"excitatory": 1.5}, ["x: excitatory", "less than 1", 1.5]),
     ],
 )
 def test_settings_that_exclude_one_another_are_refused(settings, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=names(*message)):
         parse_settings(FitConfig, settings, source="x")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_an_error():
-    with pytest.raises(ConfigError, match="device: expected a GPU"):
+    with pytest.raises(ConfigError, match=names("device", "'cuda'", "'auto'", "'cpu'")):
         fit(create_recording(), **QUICK, device="cuda")
 
 

@@ -10,6 +10,7 @@ from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import prepare
 from nwbrnn.training import train
 from nwbrnn.training.batches import create_batch
+from tests.messages import names
 
 N_DIRECTIONS, N_REPEATS, N_TIME, N_NEURONS = 4, 6, 30, 12
 QUICK = {"hidden": 20, "sampled": 4, "epochs": 8, "min_rate": 0, "method": "gradient"}
@@ -142,12 +143,13 @@ def test_poisson_error_takes_whole_counts():
 
 
 def test_poisson_error_needs_counts():
-    with pytest.raises(ConfigError, match="'poisson' needs spike counts"):
+    with pytest.raises(ConfigError, match=names("dynamics_error", "'poisson'", "'squared'")):
         fit(create_recording(counts=False), **QUICK, dynamics_error="poisson")
 
 
 def test_divergence_is_reported_with_epoch_and_term():
-    with pytest.raises(TrainingDivergedError, match="training diverged at epoch 1") as caught:
+    remedies = ("learning_rate", "max_gradient_norm")
+    with pytest.raises(TrainingDivergedError, match=names("epoch 1", "'output'", *remedies)) as caught:
         train_quickly(learning_rate=1e30, epochs=20)
     assert (caught.value.epoch, caught.value.term) == (1, "loss term 'output'")
 
@@ -167,7 +169,7 @@ def test_without_validation_training_runs_to_the_end():
 
 
 def test_training_refuses_more_sampled_neurons_than_hidden_units():
-    with pytest.raises(ConfigError, match=r"hidden: expected at least 4, .* but got 3"):
+    with pytest.raises(ConfigError, match=names("hidden", "at least 4", "got 3")):
         train_quickly(hidden=3)
 
 
@@ -204,45 +206,45 @@ def test_batch_of_an_empty_split_is_none_and_cannot_be_trained_on():
     config = FitConfig(**QUICK, validation=0)
     ds = prepare(create_recording(), config)
     assert create_batch(ds, "validation", config, device=torch.device("cpu")) is None
-    with pytest.raises(ValueError, match="expected training trials"):
+    with pytest.raises(ValueError, match=names("split", "'train'", "split_trials")):
         train(ds.isel(trial=ds["split"].values == "test"), config)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden": 0}, "hidden: .*greater than or equal to 1, but got 0"),
-        ({"hidden": True}, "hidden: expected no true or false, but got True"),
-        ({"average": 1.5}, "average: "),
-        ({"learning_rate": 0}, "learning_rate: .*greater than 0"),
-        ({"dynamics_weight": -1}, "dynamics_weight: .*0, or 'cv', but got -1"),
-        ({"dynamics_error": "cubic"}, "dynamics_error: .*'squared' or 'poisson'"),
-        ({"test": 0.6, "validation": 0.4}, r"test \+ validation: expected less than 1"),
-        ({"sampled": 2.5}, "sampled: expected a whole number of 0 or more, or a fraction.*, but got 2.5"),
-        ({"lamda": 1}, "lamda: unknown setting; `nwbrnn config` shows them all"),
+        ({"hidden": 0}, ["hidden", "equal to 1", "got 0"]),
+        ({"hidden": True}, ["hidden", "got True"]),
+        ({"average": 1.5}, ["average", "true or false", "got 1.5"]),
+        ({"learning_rate": 0}, ["learning_rate", "greater than 0", "got 0"]),
+        ({"dynamics_weight": -1}, ["dynamics_weight", "'cv'", "got -1"]),
+        ({"dynamics_error": "cubic"}, ["dynamics_error", "'squared' or 'poisson'", "'cubic'"]),
+        ({"test": 0.6, "validation": 0.4}, ["test + validation", "less than 1"]),
+        ({"sampled": 2.5}, ["sampled", "fraction", "got 2.5"]),
+        ({"lamda": 1}, ["lamda", "nwbrnn config"]),
     ],
 )
 def test_unsuitable_settings_are_refused(settings, message):
-    with pytest.raises(ConfigError, match=f"fit.yaml: {message}"):
+    with pytest.raises(ConfigError, match=names("fit.yaml", *message)):
         parse_settings(FitConfig, settings, source="fit.yaml")
 
 
 def test_all_unsuitable_settings_are_named_and_none_are_needed():
-    with pytest.raises(ConfigError, match=r"hidden: .*; .*epochs: "):
+    with pytest.raises(ConfigError, match=names("x", "hidden", "epochs")):
         parse_settings(FitConfig, {"hidden": 0, "epochs": 0}, source="x")
     assert parse_settings(FitConfig, {}, source="x") == FitConfig()
 
 
 def test_fit_refuses_an_unknown_setting():
-    with pytest.raises(ConfigError, match="fit: hiden: unknown setting; did you mean hidden"):
+    with pytest.raises(ConfigError, match=names("fit", "hiden", "hidden")):
         fit(create_recording(), hiden=10)
 
 
 def test_divergence_of_the_last_step_is_reported():
-    with pytest.raises(TrainingDivergedError, match="training diverged at epoch 1"):
+    with pytest.raises(TrainingDivergedError, match=names("epoch 1", "learning_rate")):
         train_quickly(learning_rate=1e30, epochs=1, validation=0)
 
 
 def test_more_sampled_neurons_than_hidden_units_are_refused():
-    with pytest.raises(ConfigError, match="hidden: expected at least"):
+    with pytest.raises(ConfigError, match=names("hidden", "at least", "got 2")):
         train_quickly(hidden=2)
