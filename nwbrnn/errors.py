@@ -17,7 +17,11 @@ numerics raises plain ``ValueError``. This module imports nothing.
 
 
 class NwbrnnError(Exception):
-    """Root of every error a user of nwbrnn can cause."""
+    """Root of every error a user of nwbrnn can cause; its arguments are the lines of the message."""
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return "\n".join(map(str, self.args))
 
 
 class ReadError(NwbrnnError):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console, step
+from nwbrnn.cli.output import say, step
 
 
 def convert(
@@ -30,4 +30,4 @@ def convert(
     with step(f"Writing {output}"):
         write_teacher(ds, output, overwrite=overwrite)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
-    console.print(f"Wrote {output}: {sizes}.", markup=False)
+    say(f"Wrote {output}: {sizes}.")

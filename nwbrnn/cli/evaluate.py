@@ -3,7 +3,7 @@
 import numpy as np
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_assessment, print_scores, step, write_json
+from nwbrnn.cli.output import check_json, print_assessment, print_scores, say, step, write_json
 
 N_RESAMPLES = 25  # of the test trials, for intervals
 
@@ -41,4 +41,4 @@ def evaluate(
     if str(json_path) != "-":
         print_scores(scores)
         print_assessment(everything)
-        console.print(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")
+        say(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")

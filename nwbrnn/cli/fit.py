@@ -1,7 +1,6 @@
 """``nwbrnn fit``: the main job."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from nwbrnn.cli import options
 from nwbrnn.cli.output import (
     check_json,
-    console,
     print_choices,
     print_scores,
     print_table,
+    say,
+    say_interrupted,
     shows_progress,
     stderr,
     step,
@@ -124,10 +124,8 @@ def fit(
     if not quiet:
         print_choices(choices)
         sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-        console.print(
-            f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s",
-            markup=False,
-        )
+        bins = f"{ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s"
+        say(f"{ds.attrs['source_file']}: {sizes}, {bins}")
     with step("Fitting", spin=False), _show_progress(fit_config) as report:
         result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
     with step(f"Writing {output}"):
@@ -146,12 +144,12 @@ def fit(
     if not quiet:
         for note in left_out:
             text = f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}."
-            console.print(text, markup=False)
+            say(text)
         print_scores(scores)
         _print_runs(result)
         _print_end(result, output)
     if interrupted:
-        sys.stderr.write(f"Interrupted: {output} has the best so far; --resume goes on.\n")
+        say_interrupted(f"{output} has the best so far; --resume goes on.")
         raise typer.Exit(130)
 
 
@@ -187,12 +185,12 @@ def _print_end(result: "FitResult", output: Path) -> None:
     best = result.best
     if "cross_validation" in result.recorded.attrs:
         config = result.config
-        console.print(
+        say(
             f"Cross-validation chose the dynamics weight {config.dynamics_weight:g}, the weight penalty "
             f"{config.weight_penalty:g} and {config.stop_after} epochs."
         )
     if best.warning:
-        console.print(best.warning)
+        say(best.warning)
     n_epochs = len(best.history["train_output"])
     score = best.scores.get("output R2").value
     text = f"Wrote {output} after {n_epochs} passes and epochs: output R2 {score:.3f} on held-out trials."
@@ -201,7 +199,7 @@ def _print_end(result: "FitResult", output: Path) -> None:
             " That is worse than the mean of the outputs would do: look at what was picked above, at what "
             "nwbrnn doctor says of the file, and at the page of nwbrnn report."
         )
-    console.print(text, markup=False)
+    say(text)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """``nwbrnn inspect``: what is in a file, and what would be read."""
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_choices, print_table, step, write_json
+from nwbrnn.cli.output import check_json, print_choices, print_table, say, step, write_json
 
 
 def inspect(
@@ -57,7 +57,7 @@ def inspect(
     if found.problem is None:
         print_choices(choice.to_dict() for choice in found.choices)
     else:
-        console.print(f"Nothing would be read: {found.problem}", markup=False)
+        say(f"Nothing would be read: {found.problem}")
 
 
 def _interval(seconds: float | None) -> str:

@@ -17,9 +17,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from nwbrnn.cli.options import Access, list_paths
 from nwbrnn.errors import NwbrnnError
+from nwbrnn.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 COMMANDS = {
     "look": {
@@ -185,21 +186,21 @@ def main() -> None:
     try:
         app(prog_name="nwbrnn")
     except NwbrnnError as error:
-        _end(str(error), BAD_INPUT)
+        _end(map(str, error.args), BAD_INPUT)
     except Exception as error:
         _end(_explain_bug(error), BUG)
 
 
-def _explain_bug(error: Exception) -> str:
-    """Return what is to be said of an error that should not have happened."""
+def _explain_bug(error: Exception) -> list[str]:
+    """Return the lines that are to be said of an error that should not have happened."""
     from nwbrnn.cli.output import steps
 
     if not steps.quiet:
-        return "".join(traceback.format_exception(error)).rstrip()
+        return "".join(traceback.format_exception(error)).rstrip().split("\n")
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"unexpected {what}; this should not happen: `nwbrnn --verbose COMMAND ...` shows where it did"
+    return [f"unexpected {what}; this should not happen: `nwbrnn --verbose COMMAND ...` shows where it did"]
 
 
-def _end(text: str, code: int) -> None:
-    sys.stderr.write(f"Error: {text}\n")
+def _end(lines: "Iterable[str]", code: int) -> None:
+    sys.stderr.write("Error: " + "\n".join(map(escape, lines)) + "\n")
     sys.exit(code)

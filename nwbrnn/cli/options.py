@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nwbrnn.errors import ConfigError
+from nwbrnn.text import describe
 
 if TYPE_CHECKING:
     from nwbrnn.config import JobConfig, ReadConfig
@@ -188,10 +189,13 @@ def parse_value(text: str, option: str) -> Any:
     """Return a value as in a ``fit.yaml``."""
     import yaml
 
+    from nwbrnn.config_file import parse_yaml
+
     try:
-        return yaml.safe_load(text)
+        value, node = parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-45
-        raise ConfigError(f"{option}: expected a value as in YAML, but got {text!r}") from error
+        raise ConfigError(f"{option}: expected a value as in YAML, but got {describe(text)}") from error
+    return None if node is None else value
 
 
 def _parse_pairs(values: list[str], option: str) -> dict[str, str]:

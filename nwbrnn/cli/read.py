@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_choices, step, write_json
+from nwbrnn.cli.output import check_json, print_choices, say, step, write_json
 
 
 def read(
@@ -65,4 +65,4 @@ def read(
     write_json(values, json_path, overwrite=overwrite)
     print_choices(choices)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-    console.print(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins.", markup=False)
+    say(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins.")

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_table, step, write_json
+from nwbrnn.cli.output import check_json, print_table, say, step, write_json
 
 if TYPE_CHECKING:
     from nwbrnn.result import FitResult
@@ -51,9 +51,9 @@ def refit(
     rows = [(s["score"], f"{s['stored']:.6f}", f"{s['repeated']:.6f}") for s in compared["scores"]]
     print_table("Held-out trials", ("score", "stored", "repeated"), rows)
     if compared["same_weights"]:
-        console.print("The fit was repeated exactly: all weights are the same.")
+        say("The fit was repeated exactly: all weights are the same.")
     else:
-        console.print(
+        say(
             f"The weights differ by up to {compared['largest_difference']:.1e}: another machine, other "
             "versions, or a fit that was interrupted."
         )

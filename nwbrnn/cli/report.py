@@ -7,7 +7,7 @@ import typer
 
 from nwbrnn.cli import options
 from nwbrnn.cli.evaluate import N_RESAMPLES
-from nwbrnn.cli.output import console, step
+from nwbrnn.cli.output import say, step
 
 Source = Annotated[
     Path,
@@ -40,7 +40,7 @@ def report(
     else:
         _report_fit(source, output, name=name, overwrite=overwrite)
     size = output.stat().st_size / 1e6
-    console.print(f"Wrote {output} ({size:.1f} MB): open it in a browser.", markup=False)
+    say(f"Wrote {output} ({size:.1f} MB): open it in a browser.")
 
 
 def _report_fit(source: Path, output: Path, *, name: str | None, overwrite: bool) -> None:

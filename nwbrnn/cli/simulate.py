@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console, step
+from nwbrnn.cli.output import say, step
 from nwbrnn.config import parse_settings
 from nwbrnn.errors import ConfigError
 
@@ -56,6 +56,4 @@ def simulate(
     with step(f"Writing {output}"):
         write_teacher(ds, output, overwrite=overwrite)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
-    console.print(
-        f"Wrote {output}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s.", markup=False
-    )
+    say(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s.")

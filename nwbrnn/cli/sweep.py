@@ -1,7 +1,6 @@
 """``nwbrnn sweep``: many fits, compared."""
 
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nwbrnn.cli import options
 from nwbrnn.cli.output import (
     check_json,
-    console,
     print_table,
+    say,
+    say_interrupted,
     show_number,
     shows_progress,
     stderr,
@@ -110,7 +110,7 @@ def sweep(
                 progress=begin("Cells"),
             )
         except KeyboardInterrupt:
-            sys.stderr.write(f"Interrupted: finished cells are in {output}; the same command goes on.\n")
+            say_interrupted(f"finished cells are in {output}; the same command goes on.")
             raise typer.Exit(130) from None
     statistics = write_results(table, output)
     failed = list_failures(table)
@@ -118,7 +118,7 @@ def sweep(
     write_json({"statistics": rows, "failed": failed}, json_path, overwrite=overwrite)
     print_statistics(statistics)
     print_failures(failed)
-    console.print(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.", markup=False)
+    say(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.")
     if failed:
         raise typer.Exit(1)
 
@@ -145,7 +145,7 @@ def print_statistics(statistics: "pd.DataFrame") -> None:
     what = ", ".join((*names, *own))
     print_table("Held-out data", ("score", what, "mean", "against outputs only (95 %)", "better seeds"), rows)
     if any(row[-1] != "–" for row in rows):
-        console.print(
+        say(
             "Against outputs only: mean over pairs of the same seed, condition and settings; unsampled "
             "neurons are compared with the same neurons of the partner, so it need not be the difference of "
             "the means. An interval needs two seeds or conditions."

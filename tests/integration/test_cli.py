@@ -129,6 +129,15 @@ def test_simulate_and_repeat(run_cli, tmp_path):
     np.testing.assert_array_equal(nwbrnn.read_circuit(other)[0], nwbrnn.read_circuit(first)[0])
 
 
+def test_what_read_made_of_a_teacher_can_be_converted(run_cli, tmp_path):
+    assert run_cli("read", "example_data/teacher.nwb", "-o", tmp_path / "run.nc").code == 0
+    assert run_cli("convert", tmp_path / "run.nc", "-o", tmp_path / "again.nwb").code == 0
+    first, again = (read_nwb(path) for path in ("example_data/teacher.nwb", tmp_path / "again.nwb"))
+    np.testing.assert_array_equal(first["spike_counts"], again["spike_counts"])
+    np.testing.assert_allclose(first["outputs"], again["outputs"], rtol=1e-6)
+    assert first["unit_type"].values.tolist() == again["unit_type"].values.tolist()
+
+
 def test_convert_arrays(small_run, run_cli, tmp_path):
     counts = np.random.default_rng(1).poisson(small_run["rates"] * 0.02)
     np.savez(tmp_path / "run.npz", **small_run, spike_counts=counts)
