@@ -132,10 +132,11 @@ def test_simulate_and_repeat(run_cli, tmp_path):
 def test_what_read_made_of_a_teacher_can_be_converted(run_cli, tmp_path):
     assert run_cli("read", "example_data/teacher.nwb", "-o", tmp_path / "run.nc").code == 0
     assert run_cli("convert", tmp_path / "run.nc", "-o", tmp_path / "again.nwb").code == 0
-    first, again = (read_nwb(path) for path in ("example_data/teacher.nwb", tmp_path / "again.nwb"))
+    first, again = (nwbrnn.read_nwb(path) for path in ("example_data/teacher.nwb", tmp_path / "again.nwb"))
     np.testing.assert_array_equal(first["spike_counts"], again["spike_counts"])
     np.testing.assert_allclose(first["outputs"], again["outputs"], rtol=1e-6)
-    assert first["unit_type"].values.tolist() == again["unit_type"].values.tolist()
+    assert first["unit_cell_type"].values.tolist() == again["unit_cell_type"].values.tolist()
+    assert first["unit_neuron"].values.tolist() == again["unit_neuron"].values.tolist()
 
 
 def test_convert_arrays(small_run, run_cli, tmp_path):
