@@ -1,6 +1,5 @@
 """Links that lead out of a file are followed only with permission; those inside always."""
 
-import os
 import uuid
 
 import h5py
@@ -10,6 +9,7 @@ import pytest
 import nwbrnn
 from nwbrnn.errors import NwbrnnError, UnsupportedFileError
 from nwbrnn.storage import open_nwb
+from tests.messages import names
 
 EMG = "acquisition/EMG"
 DATA = f"{EMG}/data"
@@ -89,7 +89,9 @@ def test_soft_link_through_an_external_one_needs_permission(pair):
         del file[DATA]
         file[DATA] = h5py.SoftLink(f"/specifications/elsewhere/{DATA}")
         assert file[DATA].file.filename == str(there)
-    with pytest.raises(UnsupportedFileError, match=r"/specifications/elsewhere -> there\.nwb"):
+    with pytest.raises(
+        UnsupportedFileError, match=names(here, "/specifications/elsewhere -> there.nwb", "--follow-links")
+    ):
         nwbrnn.read_nwb(here)
 
 
@@ -113,7 +115,7 @@ def test_link_to_a_missing_file_is_refused(way, pair):
     with h5py.File(here, "r+") as file:
         way(file, there)
     there.unlink()
-    with pytest.raises(NwbrnnError, match=r"here\.nwb: "):
+    with pytest.raises(NwbrnnError, match=names(here, "there.nwb")):
         nwbrnn.read_nwb(here, follow_links=True)
 
 
@@ -121,7 +123,9 @@ def test_link_in_a_group_nobody_reads_is_found(pair):
     here, there = pair
     with h5py.File(here, "r+") as file:
         file["specifications/core/deep/er"] = h5py.ExternalLink(there.name, "/units")
-    with pytest.raises(UnsupportedFileError, match=r"/specifications/core/deep/er -> there\.nwb"):
+    with pytest.raises(
+        UnsupportedFileError, match=names(here, "/specifications/core/deep/er -> there.nwb", "--follow-links")
+    ):
         nwbrnn.inspect_nwb(here)
 
 
@@ -203,5 +207,5 @@ def test_soft_link_to_nothing_or_itself_ends(target, recording, tmp_path):
     with h5py.File(path, "r+") as file:
         del file[DATA]
         file[DATA] = h5py.SoftLink(target)
-    with pytest.raises(NwbrnnError, match=os.fspath(path)):
+    with pytest.raises(NwbrnnError, match=names(path)):
         nwbrnn.read_nwb(path)
