@@ -120,7 +120,7 @@ def test_repeat_refuses_another_number_of_neurons(teacher, run_cli, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--window", "0", "inf"), "window"),
+        (("--window", "0", "inf"), "window.1"),
         (("--bin-size", "inf"), "bin_size"),
         (("--sampled", "inf"), "sampled"),
         (("--smoothing", "inf"), "smoothing"),

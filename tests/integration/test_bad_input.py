@@ -169,7 +169,7 @@ def test_output_that_is_the_source_is_refused(files, run_cli, tmp_path):
     content = files["good"].read_bytes()
     source.write_bytes(content)
     options = ["--overwrite", "--epochs", 1, "--hidden", 12]
-    assert_refused(run_cli("fit", source, "-o", source, *options), source, "source")
+    assert_refused(run_cli("fit", source, "-o", source, *options), source, "output")
     assert source.read_bytes() == content
     assert list(tmp_path.iterdir()) == [source]
 

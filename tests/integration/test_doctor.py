@@ -82,6 +82,7 @@ REMEDIES = {  # what the remedy names: an option of reading, or what to correct 
     "offset": [0],
     "offset_as_start": ["starting_time", "offset"],
     "schema": ["pynwb"],
+    "silent_spans": ["units.obs_intervals"],
     "spikes_in_bins": ["units.resolution"],
     "spikes_unobserved": ["obs_intervals"],
     "timestamps_gaps": ["timestamps", "rate"],
@@ -408,13 +409,13 @@ def silence(train, start=80.0, stop=92.0):
 def test_silent_spans(write):
     trains = [silence(train) for train in population()]
     findings = write(trains=trains, trials=TRIALS)
-    parts = ("1 stretches", "from 80.0", "to 92.0", "3 of 50")
+    parts = ("1 stretches", "80.00 to 92.00 s", "3 of 50")
     expect(findings, "silent_spans", "units", *parts, biases=True)
 
 
 def test_silence_before_the_first_spike(write):
     findings = write(trains=population(start=30.0), trials=TRIALS)
-    parts = ("from 0.00 to 30.0", "8 of 50")  # from 0, 4 ... 28 s
+    parts = ("0.00 to 30.00 s", "8 of 50")  # from 0, 4 ... 28 s
     expect(findings, "silent_spans", "units", *parts, biases=True)
 
 

@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -416,7 +417,7 @@ def test_secrets_of_addresses_are_not_kept(folder, monkeypatch):
 
     address = "https://me:secret@example.org/a.nwb?signature=secret"
     monkeypatch.setattr(sys, "argv", ["nwbrnn", "fit", address, "-o", "a b.nwb"])
-    assert describe_command() == "nwbrnn fit https://example.org/a.nwb -o 'a b.nwb'"
+    assert shlex.split(describe_command()) == ["nwbrnn", "fit", "https://example.org/a.nwb", "-o", "a b.nwb"]
 
 
 def inspect(path):

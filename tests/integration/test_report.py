@@ -18,7 +18,7 @@ from nwbrnn.config import FitConfig, SweepConfig
 from nwbrnn.evaluation import Score
 from nwbrnn.report import fit_page
 from nwbrnn.report.html import embed_json, render_matrix, round_values
-from nwbrnn.report.verdict import CHANCE, grade
+from nwbrnn.report.verdict import CHANCE, GRADES, grade
 from nwbrnn.sweep import create_table, list_cells, write_results
 from nwbrnn.sweep.cell import run_cell
 from nwbrnn.sweep.grid import hash_dataset
@@ -95,7 +95,7 @@ def test_the_verdict_gives_the_scores(stored, text):
 @pytest.mark.parametrize(
     ("value", "ceiling", "chance", "low", "words"),
     [
-        (0.95, 0.96, -0.5, 0.9, "as well as the noise of the trials allows"),
+        (0.95, 0.96, -0.5, 0.9, GRADES[0][1]),
         (0.80, 0.95, -0.5, 0.7, "well"),
         (0.60, 0.95, -0.5, 0.5, "in part"),
         (0.20, 0.95, -0.5, 0.1, "weakly"),
