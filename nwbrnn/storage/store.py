@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -29,15 +30,16 @@ class Store:
         self.closing.close()
 
 
-def find_links_outside(root: h5py.Group) -> list[str]:
-    """Return every external link, external storage and virtual dataset of HDF5, as ``where -> what``.
+def find_links_outside(root: h5py.Group) -> list[tuple[str, str]]:
+    """Return where every external link, external storage and virtual dataset of HDF5 is, and its file.
 
     Raises
     ------
     OSError
         If something in the file is damaged, so that it must not be read.
     """
-    links, seen, waiting = [], set(), [root]
+    links: list[tuple[str, str]] = []
+    seen, waiting = set(), [root]
     file_size = root.file.id.get_filesize()
     while waiting:
         group = waiting.pop()
@@ -50,15 +52,21 @@ def find_links_outside(root: h5py.Group) -> list[str]:
             link = group.get(name, getlink=True)
             where = f"{group.name.rstrip('/')}/{name}"
             if isinstance(link, h5py.ExternalLink):
-                links.append(f"{where} -> {link.filename}")
+                links.append((where, link.filename))
             elif isinstance(link, h5py.HardLink):
                 member = group[name]
                 if isinstance(member, h5py.Group):
                     waiting.append(member)
                 elif isinstance(member, h5py.Dataset):
                     check_object(member, file_size=file_size)
-                    links += [f"{where} -> {file}" for file in _list_files(member)]
+                    links += [(where, file) for file in _list_files(member)]
     return links
+
+
+def is_missing(file: str, folder: Path) -> bool:
+    """Return whether a file that a link names is in none of the places in which HDF5 looks for it."""
+    places = (folder / file, folder / Path(file).name, Path(file))
+    return "%" not in file and not any(place.exists() for place in places)  # %b: a series of files
 
 
 def _list_files(dataset: h5py.Dataset) -> set[str]:

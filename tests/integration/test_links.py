@@ -109,13 +109,14 @@ def test_linked_values_arrive_in_the_dataset(way, pair):
     np.testing.assert_array_equal(linked["spike_counts"], own["spike_counts"])
 
 
-@pytest.mark.parametrize("way", [link_externally, link_group_externally], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_link_to_a_missing_file_is_refused(way, pair):
     here, there = pair
     with h5py.File(here, "r+") as file:
-        way(file, there)
+        link = way(file, there)
     there.unlink()
-    with pytest.raises(NwbrnnError, match=names(here, "there.nwb")):
+    there.with_suffix(".raw").unlink(missing_ok=True)
+    with pytest.raises(UnsupportedFileError, match=names(here, link)):
         nwbrnn.read_nwb(here, follow_links=True)
 
 
