@@ -106,7 +106,10 @@ def _open_counts(
         binned = read_binned(plan.counts, edges, path=path, nan="mask")
         whole = np.rint(np.nan_to_num(binned.values)).astype(np.int32)
         if (whole < 0).any():
-            raise ReadError(f"{path}: {plan.counts.path}: expected counts, but some are negative")
+            raise ReadError(
+                f"{path}: {plan.counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; "
+                "repair the file"
+            )
         return iter(np.moveaxis(whole, 2, 0)), np.arange(whole.shape[2]), binned.covered[..., np.newaxis]
     trains = read_spike_trains(nwbfile, path=path)
     tolerance = round(plan.bin_size * TICKS_PER_SECOND / 100)  # intervals may end a float's error early

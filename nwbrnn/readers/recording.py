@@ -115,7 +115,8 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
         values.append(binned.values)
         covered &= binned.covered
         if raw:
-            reason = "given" if config.emg == "raw" else "sampled fast, on both sides of its middle"
+            rate = f"sampled at {1 / signal.interval:g} Hz, on both sides of its middle"
+            reason = "given" if config.emg == "raw" else rate
             choices.append(Choice("envelope", signal.path, f"raw EMG: {reason}", ("emg: envelope",)))
         elif needs_low_pass(signal, signal.interval, plan.bin_size):
             cutoff = CUTOFF / (2 * plan.bin_size)

@@ -112,7 +112,9 @@ def check_output(
     if not path.parent.is_dir():
         raise ExportError(f"{path}: expected an existing folder, but there is no {path.parent}; create it")
     if not os.access(path.parent, os.W_OK):
-        raise ExportError(f"{path}: expected a folder that can be written to, but {path.parent} cannot")
+        raise ExportError(
+            f"{path}: expected a folder that can be written to, but {path.parent} cannot; choose another"
+        )
     if os.path.lexists(path) and not overwrite:
         raise OutputExistsError(
             f"{path}: expected no such file yet, but it exists; "

@@ -118,7 +118,7 @@ def find_source(path: str | Path | Source) -> Source:
         return Source(text, url, is_remote=True, is_zarr=_looks_like_zarr(text) or _looks_like_zarr(url))
     local = Path(text)
     if not local.exists():
-        raise UnsupportedFileError(f"{text}: expected an NWB file, but there is no such file")
+        raise UnsupportedFileError(f"{text}: expected an NWB file, but there is none; check the path")
     if local.is_dir() and not any((local / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -31,8 +32,8 @@ class Store:
         self.closing.close()
 
 
-def find_links_outside(root: h5py.Group, *, follow: bool = False) -> list[str]:
-    """Return every external link, external storage and virtual dataset of HDF5, as ``where -> what``.
+def find_links_outside(root: h5py.Group, *, follow: bool = False) -> list[tuple[str, str]]:
+    """Return where every external link, external storage and virtual dataset of HDF5 is, and its file.
 
     Parameters
     ----------
@@ -46,13 +47,13 @@ def find_links_outside(root: h5py.Group, *, follow: bool = False) -> list[str]:
     OSError
         If something in the file is damaged, so that it must not be read.
     """
-    links: list[str] = []
+    links: list[tuple[str, str]] = []
     virtual: list[h5py.Dataset] = []
     for where, item in _walk(root, follow=follow):
         if isinstance(item, h5py.ExternalLink):
-            links.append(f"{where} -> {item.filename}")
+            links.append((where, item.filename))
         elif isinstance(item, h5py.Dataset):
-            links += [f"{where} -> {file}" for file in _list_files(item)]
+            links += [(where, file) for file in _list_files(item)]
             virtual += [item] if item.is_virtual else []
     if follow or not links:  # otherwise the file is refused, and a path in it may lead out of it
         check_sources(virtual, follow=follow)
@@ -85,6 +86,12 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
                 elif isinstance(member, h5py.Dataset):
                     check_object(member, file_size=file_size)
                     yield where, member
+
+
+def is_missing(file: str, folder: Path) -> bool:
+    """Return whether a file that a link names is in none of the places in which HDF5 looks for it."""
+    places = (folder / file, folder / Path(file).name, Path(file))
+    return "%" not in file and not any(place.exists() for place in places)  # %b: a series of files
 
 
 def _list_files(dataset: h5py.Dataset) -> set[str]:

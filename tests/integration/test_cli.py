@@ -1,6 +1,7 @@
 """The commands, from arguments to files."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
+from tests.messages import assert_names
 
 SMALL = ("--epochs", 2, "--hidden", 12, "--bin-size", 0.04)
 
@@ -29,7 +31,8 @@ def test_fit_then_evaluate(recording, run_cli, tmp_path):
     out, report = tmp_path / "fit.nwb", tmp_path / "fit.json"
     finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--seed", 4, "--json", report)
     assert (finished.code, finished.err) == (0, "")
-    assert "What was picked, and why" in finished.out
+    for choice in json.loads(report.read_text())["choices"]:
+        assert_names(" ".join(finished.out.split()), choice["role"], choice["picked"])
     written = json.loads(report.read_text())
     assert written["config"]["hidden"] == 12
     assert written["config"]["seed"] == 4
@@ -50,7 +53,7 @@ def test_fit_then_evaluate(recording, run_cli, tmp_path):
     assert {one["name"] for one in json.loads(finished.out)["assessment"]} >= {"SVCCA", "linear CKA"}
     finished = run_cli("evaluate", out)
     assert "split-half ceiling" in finished.out
-    assert "Stored and repeated predictions differ by at most" in finished.out
+    assert_names(finished.out, f"{evaluated['largest_difference']:.1e}")
 
 
 def test_options_reach_reading_and_training(recording, run_cli, tmp_path):
@@ -111,7 +114,7 @@ def test_inspect_prints_and_writes(recording, make_recording, run_cli, tmp_path)
     assert json.loads(report.read_text())["units"]["number"] == 12
     finished = run_cli("inspect", make_recording(layout="none").path)
     assert finished.code == 0
-    assert "Nothing would be read" in finished.out
+    assert_names(finished.out, "outputs", "--outputs", "--map")
 
 
 def test_simulate_and_repeat(run_cli, tmp_path):
@@ -119,7 +122,7 @@ def test_simulate_and_repeat(run_cli, tmp_path):
     options = ["--neurons", 60, "--directions", 3, "--trials", 2, "--preparation", 0.1, "--movement", 0.2]
     finished = run_cli("simulate", "-o", first, *options, "--muscles", 2, "--seed", 5)
     assert (finished.code, finished.err) == (0, "")
-    assert "6 trials, 60 units, 2 outputs, 30 bins of 0.01 s" in " ".join(finished.out.split())
+    assert_names(finished.out, first, "6 trials", "60 units", "2 outputs", "30 bins", "0.01 s")
     assert run_cli("simulate", "-o", second, "--repeat", first).code == 0
     assert run_cli("simulate", "-o", other, "--repeat", first, "--trials", 1).code == 0
     a, b, c = (nwbrnn.read_nwb(path) for path in (first, second, other))
@@ -158,7 +161,11 @@ def test_convert_says_which_arrays_are_missing(missing, small_run, run_cli, tmp_
     np.savez(run, **{name: values for name, values in small_run.items() if name != missing})
     finished = run_cli("convert", run, "-o", tmp_path / "teacher.nwb")
     assert finished.code == 2
-    assert finished.err.startswith(f"Error: {run}: expected the arrays {missing}")
+    assert finished.err.startswith(f"Error: {run}: ")
+    wanted, present = finished.err.split("but")
+    assert_names(wanted, missing)
+    assert not set(re.findall(r"\w+", present)) & {missing}
+    assert_names(present, *(name for name in small_run if name != missing))
     assert list(tmp_path.iterdir()) == [run]
 
 
@@ -167,7 +174,7 @@ def test_convert_refuses_arrays_of_unknown_shape(small_run, run_cli, tmp_path):
     np.savez(run, **small_run, extra=np.zeros(5))
     finished = run_cli("convert", run, "-o", tmp_path / "teacher.nwb")
     assert finished.code == 2
-    assert f"{run}: extra" in finished.err
+    assert_names(finished.err, run, "extra", "12 trials", "(5,)")
 
 
 def test_convert_dataset(teacher, run_cli, tmp_path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from nwbrnn.cli import main as module
 from nwbrnn.cli import output
 from nwbrnn.cli.main import COMMANDS
+from tests.messages import assert_names
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 HEAVY = (
@@ -131,7 +133,7 @@ def test_version_is_that_of_the_package(run_cli):
 def test_unknown_command_suggests_the_nearest(run_cli):
     finished = run_cli("inspekt", "x.nwb")
     assert (finished.code, finished.out) == (2, "")
-    assert "Did you mean 'inspect'" in finished.err
+    assert_names(finished.err, "inspekt", "'inspect'")
     assert "│" not in finished.err
 
 
@@ -146,7 +148,8 @@ def test_completion_of_names_and_options():
     assert (code, out.split(), err) == (0, ["--align-to"], "")
     script = run(env={"_NWBRNN_COMPLETE": "source_zsh"})
     assert script[0] == 0
-    assert "#compdef nwbrnn" in script[1]
+    assert script[1].startswith("#compdef")
+    assert_names(script[1], "nwbrnn", "_NWBRNN_COMPLETE")
 
 
 @pytest.mark.slow
@@ -170,8 +173,7 @@ def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
     assert not re.search(r"[│─━╭\x1b]", finished.out)
     choices = json.loads(run_cli("inspect", recording.path, "--json", "-").out)["choices"]
     lines = finished.out.rstrip().splitlines()
-    rows = lines[lines.index("What was picked, and why") + 2 :]
-    assert len(rows) == len(choices)  # a line each, however long
+    rows = lines[-len(choices) :]  # a line each, however long
     for row, choice in zip(rows, choices, strict=True):
         assert choice["picked"] in row
         assert choice["reason"] in row
@@ -233,11 +235,11 @@ def test_quiet_says_nothing_but_errors(recording, run_cli, tmp_path):
     assert json.loads(finished.out)["units"]["number"] == 12
     finished = run_cli("-q", "inspect", tmp_path / "none.nwb")
     assert (finished.code, finished.out) == (2, "")
-    assert "no such file" in finished.err
+    assert_names(finished.err, tmp_path / "none.nwb")
     assert run_cli("inspect", recording.path).out  # the next command is not quiet
     finished = run_cli("-q", "-v", "inspect", recording.path)
     assert finished.code == 2
-    assert "expected no --verbose" in finished.err
+    assert_names(finished.err, "--quiet", "--verbose")
 
 
 def test_verbose_tells_the_steps_with_seconds_on_standard_error(recording, run_cli):
@@ -284,19 +286,20 @@ def test_a_bug_is_called_one_and_verbose_shows_where(recording, run_cli, monkeyp
     import nwbrnn.readers
 
     def fail(*arguments, **options):
-        raise KeyError("no such key")
+        raise KeyError("tau")
 
     monkeypatch.setattr(nwbrnn.readers, "inspect_nwb", fail)
     finished = run_cli("inspect", recording.path)
     assert (finished.code, finished.out) == (70, "")
-    assert finished.err.startswith("Error: unexpected KeyError: 'no such key'; ")
+    assert finished.err.startswith("Error: ")
+    assert_names(finished.err, "KeyError", "'tau'")
     assert "Traceback" not in finished.err
     assert finished.err.count("\n") == 1
     assert "nwbrnn --verbose" in finished.err
     finished = run_cli("--verbose", "inspect", recording.path)
     assert finished.code == 70
     assert "Traceback" in finished.err
-    assert "in fail" in finished.err
+    assert_names(finished.err, Path(__file__).name, "fail")
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.messages import assert_names
+
 pytestmark = pytest.mark.slow
 
 BASE = "base.nwb"
@@ -424,8 +426,8 @@ def test_what_libhdf5_does_not_survive_is_refused_before(damage, tmp_path):
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"nwbrnn.errors.UnsupportedFileError: {path}: expected a whole NWB file")
-    assert last.endswith("get a fresh copy")
+    assert last.startswith(f"nwbrnn.errors.UnsupportedFileError: {path}: ")
+    assert_names(last, "NWB", "copy")
 
 
 if __name__ == "__main__":

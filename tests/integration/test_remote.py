@@ -19,6 +19,7 @@ import nwbrnn
 from nwbrnn.errors import ReadError, UnsupportedFileError
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.storage import open_nwb
+from tests.messages import assert_names, names
 
 MEBIBYTE = 1 << 20
 ORIGIN = ("source_file", "source_sha256")
@@ -90,7 +91,7 @@ def test_only_what_is_needed_is_fetched(large):
 def test_server_without_ranges_is_refused(large):
     with serve_folder(large.path.parent, ranges=False) as server:
         url = f"{server.url}/{large.path.name}"
-        with pytest.raises(UnsupportedFileError, match="range requests") as refused:
+        with pytest.raises(UnsupportedFileError, match=names(url, "range", "download")) as refused:
             nwbrnn.read_nwb(url)
         assert str(refused.value).startswith(url)
 
@@ -104,14 +105,14 @@ def find_free_port():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("missing.nwb", "Not Found"),
-        ("text.nwb", "is not HDF5"),
-        ("short.nwb", "is not HDF5"),
-        ("empty.nwb", "empty.nwb: expected"),
-        ("truncated.nwb", "fresh copy"),
-        ("plain.nwb", "no 'nwb_version'"),
-        ("missing.nwb.zarr", "check the address"),
-        ("listed.zarr", "consolidated"),
+        ("missing.nwb", ["Not Found", "address"]),
+        ("text.nwb", ["HDF5", "address"]),
+        ("short.nwb", ["HDF5", "address"]),
+        ("empty.nwb", ["address"]),
+        ("truncated.nwb", ["NWB", "copy"]),
+        ("plain.nwb", ["'nwb_version'", ".nwb"]),
+        ("missing.nwb.zarr", ["Zarr", "address"]),
+        ("listed.zarr", ["Zarr", "zarr.consolidate_metadata"]),
     ],
 )
 def test_what_is_not_nwb_is_refused(name, words, recording, tmp_path):
@@ -132,20 +133,21 @@ def test_what_is_not_nwb_is_refused(name, words, recording, tmp_path):
             with pytest.raises(UnsupportedFileError) as refused:
                 read(url)
             assert str(refused.value).startswith(f"{url}: ")
-            assert words in str(refused.value)
+            assert_names(str(refused.value), *words)
             assert "\n" not in str(refused.value)
 
 
 def test_refused_connection_says_so():
     url = f"http://127.0.0.1:{find_free_port()}/session.nwb"
-    with pytest.raises(UnsupportedFileError, match=r"ConnectionRefusedError.*check the address"):
+    with pytest.raises(UnsupportedFileError, match=names(url, "ConnectionRefusedError", "address")):
         nwbrnn.read_nwb(url)
 
 
 def test_command_line_reports_a_missing_address_in_one_line(server, run_cli):
     finished = run_cli("inspect", f"{server.url}/nothing.nwb")
     assert finished.code == 2
-    assert finished.err.startswith(f"Error: {server.url}/nothing.nwb: expected a file on a server")
+    assert finished.err.startswith(f"Error: {server.url}/nothing.nwb: ")
+    assert_names(finished.err, "Not Found", "address")
     assert len(finished.err.strip().splitlines()) == 1
 
 
@@ -199,17 +201,17 @@ def test_dandi_asset_gives_the_same_dataset(version, archive, local):
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        (f"dandi://{DANDISET}/sub-T/other.nwb", "No asset at path 'sub-T/other.nwb'"),
-        (f"dandi://{DANDISET}/sub-T/sub-T_ecephys.nwb@0.210812.1448", "No such version"),
-        ("dandi://999999/a.nwb", "Dandiset 999999"),
-        ("dandi://000123", "expected dandi://DANDISET/path"),
+        (f"dandi://{DANDISET}/sub-T/other.nwb", ["'sub-T/other.nwb'"]),
+        (f"dandi://{DANDISET}/sub-T/sub-T_ecephys.nwb@0.210812.1448", ["'0.210812.1448'", DANDISET]),
+        ("dandi://999999/a.nwb", [999999]),
+        ("dandi://000123", ["dandi://DANDISET/path@version"]),
     ],
 )
 def test_unknown_dandi_asset_is_refused(address, words, archive, run_cli):
     finished = run_cli("inspect", address)
     assert finished.code == 2
     assert finished.err.startswith(f"Error: {address}: ")
-    assert words in finished.err
+    assert_names(finished.err.removeprefix(f"Error: {address}: "), *words)
     assert len(finished.err.strip().splitlines()) == 1
 
 
@@ -323,7 +325,7 @@ def test_zarr_format_3_needs_python_3_12(zarr, tmp_path):
     path = tmp_path / "session.nwb.zarr"
     path.mkdir()
     (path / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
-    with pytest.raises(UnsupportedFileError, match=r"Zarr 3.*hdmf-zarr 0\.14.*Python 3\.12"):
+    with pytest.raises(UnsupportedFileError, match=names(path, "Zarr 3", "hdmf-zarr 0.14", "Python 3.12")):
         nwbrnn.read_nwb(path)
 
 
@@ -352,7 +354,9 @@ def test_zarr_link_to_another_store_is_refused(consolidated, zarr, format_2, tmp
         )
     else:
         edit_json(store / "acquisition" / ".zattrs", lambda d: d.update(zarr_link=[link]))
-    with pytest.raises(UnsupportedFileError, match=r"/acquisition/stolen -> \.\./other\.zarr.*follow_links"):
+    with pytest.raises(
+        UnsupportedFileError, match=names(store, "/acquisition/stolen -> ../other.zarr", "--follow-links")
+    ):
         nwbrnn.read_nwb(store)
 
 
@@ -364,7 +368,10 @@ def test_zarr_link_is_followed_with_permission(zarr, format_2, recording, tmp_pa
     for edited in (store, other):
         (edited / ".zmetadata").unlink()
     edit_json(store / "acquisition" / ".zattrs", lambda d: d.update(zarr_link=[link]))
-    with pytest.raises(UnsupportedFileError, match="EMG_there"):
+    with pytest.raises(
+        UnsupportedFileError,
+        match=names(store, "/acquisition/EMG_there -> ../../there/session.nwb.zarr", "follow_links"),
+    ):
         nwbrnn.inspect_nwb(store)
     with open_nwb(store, follow_links=True) as nwbfile:
         linked = nwbfile.acquisition["EMG_there"].data[:]
@@ -377,7 +384,9 @@ def test_zarr_format_3_link_to_another_store_is_refused(zarr, native, tmp_path):
     store = copy_store(native, tmp_path)
     link = {"name": "stolen", "source": "../other.zarr", "path": "/acquisition/EMG"}
     edit_json(store / "acquisition" / "zarr.json", lambda d: d["attributes"].update(_LINKS=[link]))
-    with pytest.raises(UnsupportedFileError, match=r"/acquisition/stolen -> \.\./other\.zarr"):
+    with pytest.raises(
+        UnsupportedFileError, match=names(store, "/acquisition/stolen -> ../other.zarr", "--follow-links")
+    ):
         nwbrnn.read_nwb(store)
 
 
