@@ -126,6 +126,7 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path):
         run(tmp_path / "missing" / "fit.checkpoint")
 
 
+@pytest.mark.slow
 def test_several_seeds_have_a_checkpoint_each(tmp_path):
     path = tmp_path / "fit.checkpoint"
     result = fit(create_recording(), checkpoint=path, seeds=2, **QUICK)
