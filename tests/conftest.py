@@ -2,9 +2,8 @@
 
 import os
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # read when NumPy and torch are loaded; one process for each core
+# read when NumPy and torch are loaded: tests run in one process for each core
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import random
 import sys
@@ -78,6 +77,7 @@ def pytest_terminal_summary(terminalreporter, config):
                 total = totals.setdefault(name, {})
                 for what, n in counts.items():
                     total[what] = total.get(what, 0) + n
+    totals = {name: total for name, total in totals.items() if total}
     if totals:
         size = "full size" if config.getoption("long") else "a selection"
         terminalreporter.section(f"campaigns ({size}, seed {config.getoption('campaign_seed')})")

@@ -1,10 +1,8 @@
 """``nwbrnn fit``: settings, several students, interrupts and what goes on after them."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -114,39 +112,44 @@ def test_resume_without_a_checkpoint_is_an_ordinary_fit(recording, run_cli, tmp_
     assert (finished.code, finished.err) == (0, "")
 
 
-def test_ctrl_c_writes_the_best_so_far_and_resume_ends_where_an_undisturbed_fit_ends(recording, tmp_path):
-    settings = ["--hidden", "50", "--epochs", "250", "--set", "patience=5000", "--bin-size", "0.02"]
-    code = """
-import sys
-from nwbrnn.training.checkpoint import Checkpoint
-Checkpoint.is_due = lambda self: True
+INTERRUPTED = """
+import os, signal, sys
 from nwbrnn.cli.main import main
+from nwbrnn.training.checkpoint import Checkpoint
+
+epochs = iter(range(1000))
+
+def is_due(self):
+    if next(epochs) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    return True
+
+Checkpoint.is_due = is_due
 sys.argv = {arguments!r}
 main()
 """
 
-    def start(name, *more):
-        arguments = ["fit", str(recording.path), "-o", str(tmp_path / name), *settings, *more]
-        script = code.format(arguments=["nwbrnn", *arguments])
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, "-c", script], **pipes)
 
-    process = start("stopped.nwb")
-    while not (tmp_path / "stopped.nwb.checkpoint").exists():  # training has begun
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert_names(error, tmp_path / "stopped.nwb", "--resume")
+def test_ctrl_c_writes_the_best_so_far_and_resume_ends_where_an_undisturbed_fit_ends(
+    recording, run_cli, tmp_path, monkeypatch
+):
+    def list_arguments(name):
+        settings = ("--epochs", "20", "--hidden", "12", "--bin-size", "0.04", "--set", "patience=5000")
+        return ["fit", str(recording.path), "-o", str(tmp_path / name), *settings]
+
+    program = INTERRUPTED.format(arguments=["nwbrnn", *list_arguments("stopped.nwb")])
+    command = [sys.executable, "-c", program]
+    interrupted = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert_names(interrupted.stderr, tmp_path / "stopped.nwb", "--resume")
     stopped = nwbrnn.read_fit(tmp_path / "stopped.nwb")
     assert stopped.best.ended == "interrupted"
     assert (tmp_path / "stopped.nwb.checkpoint").exists()
 
+    monkeypatch.setattr(Checkpoint, "is_due", lambda self: True)
     for name, more in (("stopped.nwb", ["--resume"]), ("whole.nwb", [])):
-        process = start(name, *more)
-        _, error = process.communicate(timeout=300)
-        assert (process.returncode, error) == (0, "")
+        finished = run_cli(*list_arguments(name), *more)
+        assert (finished.code, finished.err) == (0, "")
     resumed, whole = (nwbrnn.read_fit(tmp_path / name) for name in ("stopped.nwb", "whole.nwb"))
     assert len(stopped.history["train_output"]) < len(whole.history["train_output"])
     for name, values in whole.weights.items():

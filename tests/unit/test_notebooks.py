@@ -112,6 +112,7 @@ def test_page_of_a_result_shows_hostile_names_as_text(result):
         assert f"{score.value:.3f}" in rows.text
 
 
+@pytest.mark.slow
 def test_text_of_a_stored_result_needs_no_torch(result, teacher, tmp_path):
     small = nwbrnn.fit(teacher.ds, hidden=10, epochs=2, sampled=3)
     nwbrnn.write_fit(small, teacher.path, tmp_path / "fit.nwb")

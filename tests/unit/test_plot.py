@@ -207,6 +207,7 @@ def test_vector_files_hold_text_and_no_image(result, ax, tmp_path):
         nwbrnn.plot.save(ax, missing)
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_only_with_plot():
     code = (
         "import sys, nwbrnn; assert 'matplotlib' not in sys.modules; nwbrnn.plot.outputs; "

@@ -18,6 +18,7 @@ from tests.unit.test_training import QUICK, create_recording
 AUTO = QUICK | {"method": "auto"}
 
 
+@pytest.mark.slow
 def test_several_seeds_equal_the_same_seeds_one_by_one_and_are_ranked():
     ds = create_recording()
     together = fit(ds, **AUTO, seeds=3)
@@ -33,6 +34,7 @@ def test_several_seeds_equal_the_same_seeds_one_by_one_and_are_ranked():
     np.testing.assert_array_equal(together.build_model().bias.detach(), together.runs[0].weights["bias"])
 
 
+@pytest.mark.slow
 def test_seeds_differ_in_their_weights_but_not_in_their_data():
     one, two = (fit(create_recording(), **QUICK, seeds=n) for n in (1, 2))
     for name in ("split", "sampled"):
@@ -41,6 +43,7 @@ def test_seeds_differ_in_their_weights_but_not_in_their_data():
     assert (weights[0] != weights[1]).any()
 
 
+@pytest.mark.slow
 def test_progress_counts_students():
     calls = []
     fit(create_recording(), progress=lambda n, losses: calls.append((n, losses)), **QUICK, seeds=2)
@@ -48,6 +51,7 @@ def test_progress_counts_students():
     assert all("train_output" in losses for _, losses in calls)
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_students_that_are_ready():
     def progress(number, losses):
         raise KeyboardInterrupt
@@ -133,6 +137,7 @@ def test_whole_conditions_are_left_out_if_the_test_has_whole_conditions(monkeypa
         assert set(labels[split == "test"]) == {"3"}
 
 
+@pytest.mark.slow
 def test_cross_validation_end_to_end():
     result = fit(create_recording(), **(AUTO | {"epochs": 2}), dynamics_weight="cv")
     assert result.config.dynamics_weight in module.DYNAMICS_WEIGHTS
