@@ -18,6 +18,11 @@ from tests.unit.test_training import QUICK, create_recording
 AUTO = QUICK | {"method": "auto"}
 
 
+def train_on(ds, **settings):
+    config = FitConfig(**settings)
+    return train(prepare(ds, config), config)
+
+
 @pytest.mark.slow
 def test_several_seeds_equal_the_same_seeds_one_by_one_and_are_ranked():
     ds = create_recording()
@@ -229,10 +234,7 @@ OPTIONS = [
 def test_every_option_learns(option):
     settings = AUTO | {"epochs": 60, "learning_rate": 0.01, "patience": 1000}
     result = fit(create_recording(), **(settings | option))
-    best = min(result.history["validation_total"])
-    first = result.history["validation_total"][-60]
-    assert best < first or best == min(result.history["validation_total"][:-60])
-    assert result.scores.get("output R2").value > 0.5
+    assert result.scores.get("output R2").value > 0.8
     assert np.isfinite(result.best.free_run)
     if "excitatory" in option:
         signs = np.sign(result.weights["recurrent_weights"])
@@ -241,6 +243,14 @@ def test_every_option_learns(option):
         assert np.linalg.matrix_rank(result.weights["recurrent_weights"], tol=1e-4) <= 5
     if "learn_tau" in option:
         assert np.ptp(result.weights["tau"]) > 0
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_gradient_descent_alone_learns_with_every_option(option):
+    settings = QUICK | {"epochs": 60, "learning_rate": 0.02, "validation": 0}
+    history = train_on(create_recording(), **(settings | option)).history
+    assert history["train_output"][-1] < 0.05 * history["train_output"][0]
+    assert history["train_total"][-1] < 0.35 * history["train_total"][0]
 
 
 def test_auto_is_never_worse_than_its_start():

@@ -8,7 +8,7 @@ from nwbrnn.errors import ConfigError, TrainingDivergedError
 from nwbrnn.job import fit
 from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import prepare
-from nwbrnn.training import train
+from nwbrnn.training import fit_rate_readout, predict, train
 from nwbrnn.training.batches import create_batch
 from tests.messages import names
 
@@ -74,6 +74,95 @@ def test_sampled_rates_come_straight_from_their_hidden_units(recovered):
     hidden = predicted["hidden"].values[..., : len(sampled)]
     expected = ds["rate_offset"].values[sampled] + ds["rate_scale"].values[sampled] * hidden
     np.testing.assert_allclose(predicted["rates"].values[..., sampled], expected, rtol=1e-5)
+
+
+def test_unsampled_neurons_are_read_from_the_hidden_units_by_linear_regression():
+    config = FitConfig(**QUICK | {"hidden": 10})  # fewer than the components that are kept
+    ds = prepare(create_recording(), config)
+    weights = train(ds, config).weights
+    weights |= fit_rate_readout(ds, weights, config)
+    predicted = predict(ds, weights, config)
+    known = ds["split"].values != "test"
+    averages = [
+        one[name].isel(trial=known).groupby("condition").mean("trial").values.reshape(-1, one[name].shape[-1])
+        for one, name in ((predicted, "hidden"), (ds, "rates"))
+    ]
+    regressors = np.column_stack([averages[0], np.ones(len(averages[0]))]).astype(np.float64)
+    coefficients = np.linalg.lstsq(regressors, averages[1])[0]
+    hidden = predicted["hidden"].values
+    expected = hidden @ coefficients[:-1] + coefficients[-1]
+    unsampled = ~ds["sampled"].values
+    np.testing.assert_allclose(
+        predicted["rates"].values[..., unsampled], expected[..., unsampled], rtol=1e-3, atol=1e-2
+    )
+
+
+def run_by_hand(parameters, inputs, alpha):
+    """Outputs and rates of the network, one step after the other."""
+    states = parameters["initial_state"].expand(len(inputs), -1)
+    rates = []
+    for now in inputs.unbind(1):
+        drive = torch.tanh(states) @ parameters["recurrent_weights"].T + now @ parameters["input_weights"].T
+        states = (1 - alpha) * states + alpha * (drive + parameters["bias"])
+        rates.append(torch.tanh(states))
+    rates = torch.stack(rates, dim=1)
+    return rates @ parameters["output_weights"].T + parameters["output_bias"], rates
+
+
+def compute_error_by_hand(predicted, target):
+    return (target - predicted).square().sum() / (target - target.mean(dim=(0, 1))).square().sum()
+
+
+def test_gradient_descent_is_adam_with_a_cosine_schedule_on_the_sum_of_all_terms():
+    settings = {"epochs": 6, "learning_rate": 0.02, "max_gradient_norm": 0.5, "dynamics_weight": 0.5}
+    settings |= {"weight_penalty": 0.01, "rate_penalty": 0.2, "smoothness_penalty": 3.0}
+    config = FitConfig(**QUICK | settings | {"precision": "float64", "validation": 0, "average": False})
+    ds = prepare(create_recording(), config)
+    start = RateRNN((2, 20, 3), config, bin_size=0.02).to_weights()
+    parameters = {name: torch.tensor(values, requires_grad=True) for name, values in start.items()}
+    chosen = ds.isel(trial=ds["split"].values == "train")
+    sampled = chosen.isel(unit=chosen["sampled"].values)
+    normal = (sampled["rates"].values - sampled["rate_offset"].values) / sampled["rate_scale"].values
+    inputs, outputs = (
+        torch.tensor(chosen[name].values, dtype=torch.float64) for name in ("inputs", "outputs")
+    )
+    optimizer = torch.optim.Adam(parameters.values(), lr=0.02)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6)
+    losses = []
+    for _ in range(6):
+        predicted, rates = run_by_hand(parameters, inputs, 0.02 / config.tau)
+        squares = sum(parameters[name].square().sum() for name in ("recurrent_weights", "output_weights"))
+        loss = compute_error_by_hand(predicted, outputs) + 0.01 * squares
+        loss = loss + 0.5 * compute_error_by_hand(rates[..., :4], torch.tensor(normal, dtype=torch.float64))
+        loss = loss + 0.2 * rates.square().mean() + 3.0 * rates.diff(dim=1).square().mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters.values(), 0.5)
+        optimizer.step()
+        schedule.step()
+    trained = train(ds, config)
+    np.testing.assert_allclose(trained.history["train_total"], losses, rtol=1e-6)
+    assert losses[-1] < 0.9 * losses[0]
+    for name, expected in parameters.items():
+        np.testing.assert_allclose(
+            trained.weights[name], expected.detach(), rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+def test_training_noise_has_the_standard_deviation_that_is_asked_for():
+    # without recurrence and memory the rate of a unit is tanh(drive + noise)
+    settings = {"gain": 0.0, "tau": 0.02, "noise": 0.7, "validation": 0, "average": False, "epochs": 1}
+    config = FitConfig(**QUICK | settings | {"hidden": 50})
+    ds = prepare(create_recording(), config)
+    chosen = ds.isel(trial=ds["split"].values == "train")
+    drive = (
+        chosen["inputs"].values @ RateRNN((2, 50, 3), config, bin_size=0.02).to_weights()["input_weights"].T
+    )
+    nodes, factors = np.polynomial.hermite_e.hermegauss(40)
+    squares = np.tanh(drive[..., np.newaxis] + 0.7 * nodes) ** 2
+    expected = (squares @ factors).mean() / factors.sum()
+    assert train(ds, config).history["train_rate"][0] == pytest.approx(expected, rel=0.03)
 
 
 def test_losses_fall(recovered):
