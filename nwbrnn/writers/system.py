@@ -41,7 +41,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mark_in_use(temporary: Path) -> Iterator[None]:
-    """Hold a lock on a temporary file or folder; HDF5, which takes locks of its own, can read it meanwhile."""
+    """Hold a lock on a temporary file or folder; HDF5, which locks files itself, can read it meanwhile."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             if fcntl is None:
