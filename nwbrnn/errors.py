@@ -11,12 +11,17 @@ NwbrnnError
    └─ OutputExistsError       (FileExistsError)  would overwrite a file
 
 Messages follow one form: what, expected this, but got that; what to do. A wrong call inside the
-numerics raises plain ``ValueError``. This module imports nothing.
+numerics raises plain ``ValueError``.
 """
+
+from nwbrnn.addresses import strip_all_secrets
 
 
 class NwbrnnError(Exception):
-    """Root of every error a user of nwbrnn can cause."""
+    """Root of every error a user of nwbrnn can cause; addresses in its message lose what may be secret."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(strip_all_secrets(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ReadError(NwbrnnError):

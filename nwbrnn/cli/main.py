@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.errors import NwbrnnError
 
 if TYPE_CHECKING:
@@ -170,5 +171,5 @@ def _explain_bug(error: Exception) -> str:
 
 
 def _end(text: str, code: int) -> None:
-    sys.stderr.write(f"Error: {text}\n")
+    sys.stderr.write(f"Error: {strip_all_secrets(text)}\n")
     sys.exit(code)

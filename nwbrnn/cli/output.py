@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nwbrnn.addresses import strip_all_secrets
+
 if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
 
@@ -58,6 +60,7 @@ def step(text: str, *, spin: bool = True) -> Iterator[None]:
 
     What shows a bar of its own must not ``spin``.
     """
+    text = strip_all_secrets(text)
     steps.print(f"{text} ...", markup=False)
     begin = time.perf_counter()
     shown = spin and steps.quiet and shows_progress()

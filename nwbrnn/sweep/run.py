@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.readers import read_dataset, read_nwb
@@ -129,7 +130,7 @@ def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_con
 
 def _name(file: str | Path) -> str:
     """Return the name of a file without folder and ending."""
-    return str(file).rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".nwb")
+    return strip_secrets(str(file)).rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".nwb")
 
 
 def create_folder(folder: Path) -> None:
@@ -148,7 +149,7 @@ def write_about(
 ) -> None:
     """Write what the sweep is made of."""
     about = {
-        "files": [str(file) for file in files],
+        "files": [strip_secrets(str(file)) for file in files],
         "grid": grid.model_dump(mode="json"),
         "read": configs[0].model_dump(mode="json"),
         "fit": configs[1].model_dump(mode="json"),
