@@ -12,12 +12,23 @@ NwbrnnError
    └─ OutputExistsError       (FileExistsError)  would overwrite a file
 
 Messages follow one form: what, expected this, but got that; what to do. A wrong call inside the
-numerics raises plain ``ValueError``. This module imports nothing.
+numerics raises plain ``ValueError``.
 """
+
+from nwbrnn.addresses import strip_all_secrets
 
 
 class NwbrnnError(Exception):
-    """Root of every error a user of nwbrnn can cause; its arguments are the lines of the message."""
+    """Root of every error a user of nwbrnn can cause.
+
+    Parameters
+    ----------
+    *lines
+        Of the message; addresses in them lose what may be secret.
+    """
+
+    def __init__(self, *lines: object) -> None:
+        super().__init__(*(strip_all_secrets(line) if isinstance(line, str) else line for line in lines))
 
     def __str__(self) -> str:
         """Return the message."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_table, say, step, write_json
 
@@ -31,7 +32,7 @@ def doctor(
         findings = diagnose(file, follow_links=follow_links)
     biases = any(finding.biases for finding in findings)
     plain = [asdict(finding) for finding in findings]
-    values = {"file": str(file), "biases": biases, "findings": plain}
+    values = {"file": strip_secrets(file), "biases": biases, "findings": plain}
     write_json(values, json_path, overwrite=overwrite)
     print_findings([(one["object"], one) for one in plain], "object")
     if not plain:

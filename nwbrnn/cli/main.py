@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.cli.options import Access, list_paths
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.text import escape
@@ -191,6 +192,12 @@ def main() -> None:
         _end(_explain_bug(error), BUG)
 
 
+def _end(lines: "Iterable[str]", code: int) -> None:
+    shown = (escape(strip_all_secrets(line)) for line in lines)
+    sys.stderr.write("Error: " + "\n".join(shown) + "\n")
+    sys.exit(code)
+
+
 def _explain_bug(error: Exception) -> list[str]:
     """Return the lines that are to be said of an error that should not have happened."""
     from nwbrnn.cli.output import steps
@@ -199,8 +206,3 @@ def _explain_bug(error: Exception) -> list[str]:
         return "".join(traceback.format_exception(error)).rstrip().split("\n")
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return [f"unexpected {what}; this should not happen: `nwbrnn --verbose COMMAND ...` shows where it did"]
-
-
-def _end(lines: "Iterable[str]", code: int) -> None:
-    sys.stderr.write("Error: " + "\n".join(map(escape, lines)) + "\n")
-    sys.exit(code)

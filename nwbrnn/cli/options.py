@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import ConfigError
 from nwbrnn.text import describe
 
@@ -132,15 +133,7 @@ def list_paths(*values: Any) -> list[Path]:
 
 def describe_command() -> str:
     """Return the command line, for the provenance; addresses without what may be secret in them."""
-    arguments = [find_public(argument) for argument in sys.argv[1:]]
-    return shlex.join(["nwbrnn", *arguments])
-
-
-def find_public(argument: str) -> str:
-    """Return an address without password and query, anything else as it is."""
-    from nwbrnn.storage import strip_secrets
-
-    return strip_secrets(argument) if "://" in argument else argument
+    return shlex.join(["nwbrnn", *map(strip_secrets, sys.argv[1:])])
 
 
 def load_config(path: Path | None) -> "JobConfig":

@@ -21,7 +21,7 @@ from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import Source, find_source, open_nwb, strip_secrets
+from nwbrnn.storage import Source, find_source, open_nwb
 
 
 def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
@@ -195,7 +195,7 @@ def _describe(
 ) -> dict[str, str]:
     """Return the provenance of a Dataset."""
     return {
-        "source_file": strip_secrets(source.text) if source.is_remote else source.name,
+        "source_file": source.text if source.is_remote else source.name,
         "source_sha256": source.compute_sha256() or "",
         "source_identifier": str(nwbfile.identifier),
         "source_object_id": str(nwbfile.object_id),

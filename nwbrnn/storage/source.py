@@ -2,11 +2,12 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.dandi import resolve_asset
 from nwbrnn.storage.remote import get_http_options, open_blocks
@@ -22,9 +23,9 @@ class Source:
     Attributes
     ----------
     text
-        As the user gave it, for messages.
+        As the user gave it, but without what may be secret: for messages, and to be stored.
     url
-        A local path, or an ``http(s)://`` or ``s3://`` address.
+        A local path, or an ``http(s)://`` or ``s3://`` address, with password and signature.
     is_remote
         Whether it has to be fetched.
     is_zarr
@@ -32,7 +33,7 @@ class Source:
     """
 
     text: str
-    url: str
+    url: str = field(repr=False)
     is_remote: bool
     is_zarr: bool
 
@@ -89,12 +90,6 @@ class Source:
         return digest.hexdigest()
 
 
-def strip_secrets(address: str) -> str:
-    """Return an address without what may be secret in it: a password, a signature in the query."""
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def find_source(path: str | Path | Source) -> Source:
     """Return where a file is.
 
@@ -113,9 +108,11 @@ def find_source(path: str | Path | Source) -> Source:
         return path
     text = str(path)
     if is_address(text):
-        text = re.sub(r"^(\w+):/+", r"\1://", text)  # pathlib makes one slash of two
+        # pathlib makes one slash of two
+        text = re.sub(r"^(\w+):/+", lambda scheme: f"{scheme[1].lower()}://", text)
         url = resolve_asset(text) if text.startswith("dandi:") else text
-        return Source(text, url, is_remote=True, is_zarr=_looks_like_zarr(text) or _looks_like_zarr(url))
+        is_zarr = _looks_like_zarr(text) or _looks_like_zarr(url)
+        return Source(strip_secrets(text), url, is_remote=True, is_zarr=is_zarr)
     local = Path(text)
     if not local.exists():
         raise UnsupportedFileError(f"{text}: expected an NWB file, but there is none; check the path")

@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 
+from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.storage.damage import check_object
 from nwbrnn.storage.virtual import check_sources, find_address
 
@@ -103,6 +104,6 @@ def _list_files(dataset: h5py.Dataset) -> set[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error of another library says, as one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Return what an error of another library says, as one short line, without secrets of addresses."""
+    text = strip_all_secrets(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -50,13 +49,11 @@ def run_cell(folder: Path, cell: Cell) -> None:
         return
     started = time.perf_counter()
     try:
-        # xarray would take a lock of the cluster to write a file that is nobody else's
-        with dask.config.set(scheduler="synchronous"):
-            ds = _read_data(folder, cell)
-            result = fit(ds, cell.config)
-            saved = summarize(result, cell, seconds=time.perf_counter() - started)
-            with replace_whole(path, overwrite=True) as temporary:
-                temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
+        ds = _read_data(folder, cell)
+        result = fit(ds, cell.config)
+        saved = summarize(result, cell, seconds=time.perf_counter() - started)
+        with replace_whole(path, overwrite=True) as temporary:
+            temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
     except Exception as error:  # whatever it is, the other cells go on
         write_error(folder, cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 

@@ -16,6 +16,7 @@ from pynwb.ecephys import ElectricalSeries
 from servers import DANDISET, serve_dandi, serve_folder
 
 import nwbrnn
+from nwbrnn.cli import main
 from nwbrnn.errors import ReadError, UnsupportedFileError
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.storage import open_nwb
@@ -213,6 +214,91 @@ def test_unknown_dandi_asset_is_refused(address, words, archive, run_cli):
     assert finished.err.startswith(f"Error: {address}: ")
     assert_names(finished.err.removeprefix(f"Error: {address}: "), *words)
     assert len(finished.err.strip().splitlines()) == 1
+
+
+DOWNLOAD = "/api/assets/00000000-0000-4000-8000-000000000000/download/"
+
+
+@pytest.mark.parametrize("form", ["file://{}", "{}", "local://{}", "memory://{}", "simplecache::file://{}"])
+def test_archive_cannot_lead_to_a_file_of_this_machine(form, archive, recording):
+    archive.redirects[DOWNLOAD] = form.format(recording.path)  # which is there, and could be read
+    address = f"dandi://{DANDISET}/sub-T/sub-T_ecephys.nwb"
+    with pytest.raises(UnsupportedFileError) as refused:
+        nwbrnn.read_nwb(address)
+    assert str(refused.value).startswith(f"{address}: ")
+
+
+@pytest.mark.parametrize("form", ["file://{}", "{}", "local://{}", "https://example.org/::file://{}"])
+def test_archive_cannot_lead_to_a_store_of_this_machine(form, archive, format_2):
+    (page,) = archive.answers[f"/api/dandisets/{DANDISET}/versions/draft/assets/"]({})["results"]
+    page |= {"blob": None, "zarr": page["blob"]}
+    archive.redirects[DOWNLOAD] = form.format(format_2)
+    address = f"dandi://{DANDISET}/sub-T/sub-T_ecephys.nwb"
+    with pytest.raises(UnsupportedFileError) as refused:
+        nwbrnn.read_nwb(address)
+    assert str(refused.value).startswith(f"{address}: ")
+
+
+def test_archive_may_lead_to_a_place_of_its_own(archive, local):
+    archive.redirects[DOWNLOAD] = "/sub-T/sub-T_ecephys.nwb?X-Amz-Signature=abc"
+    assert_same(nwbrnn.read_nwb(f"dandi://{DANDISET}/sub-T/sub-T_ecephys.nwb"), local)
+
+
+def test_server_cannot_lead_to_a_file_of_this_machine(server, recording):
+    server.redirects["/moved.nwb"] = f"file://{recording.path}"
+    with pytest.raises(UnsupportedFileError, match=r"/moved\.nwb: "):
+        nwbrnn.read_nwb(f"{server.url}/moved.nwb")
+
+
+# Secrets of addresses, in whatever a command writes or says
+
+COMMANDS = {
+    "inspect": ["session.nwb", "--json", "about.json"],
+    "doctor": ["session.nwb", "--json", "about.json"],
+    "read": ["session.nwb", "-o", "session.nc", "--json", "about.json"],
+    "fit": ["session.nwb", "-o", "fit.nwb", "--epochs", "2", "--hidden", "20", "--json", "about.json"],
+    "sweep": [
+        "session.nwb", "-o", "sweep", "--json", "about.json", "--sampled", "0", "--seeds", "1",
+        "--resamples", "0", "--set", "hidden=20", "--set", "epochs=2",
+    ],
+    "evaluate": ["fit.nwb", "--json", "about.json"],
+    "report": ["fit.nwb", "-o", "page.html"],
+    "export": ["fit.nwb", "-o", "other.nwb", "--source", "session.nwb"],
+    "refit": ["fit.nwb", "-o", "again.nwb", "--source", "session.nwb", "--json", "about.json"],
+    "simulate": ["--repeat", "session.nwb", "-o", "teacher.nwb"],
+    "dandi": ["session.nwb", "-o", "fits"],
+    "convert": ["session.nwb", "-o", "teacher.nwb"],
+    "config": ["-o", "session.nwb"],
+    "reproduce": ["-o", "session.nwb/claims", "--json", "session.nwb"],
+}  # fmt: skip
+ON_SERVER = ("session.nwb", "fit.nwb", "missing.nwb", "session.nwb/claims")
+LOCAL = ("simulate", "dandi", "convert", "config", "reproduce")  # what they are given here is refused
+
+
+@pytest.fixture(scope="module")
+def fitted(recording, tmp_path_factory):
+    """Return a folder with the recording and a fit of it."""
+    folder = tmp_path_factory.mktemp("fitted")
+    (folder / "session.nwb").write_bytes(recording.path.read_bytes())
+    ds = nwbrnn.read_nwb(folder / "session.nwb")
+    nwbrnn.write_fit(nwbrnn.fit(ds, epochs=2, hidden=20), folder / "session.nwb", folder / "fit.nwb")
+    return folder
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("command", [name for group in main.COMMANDS.values() for name in group])
+def test_no_command_writes_or_says_a_secret(command, exists, fitted, run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nwbrnn.storage.remote.PAUSE", 0)
+    with serve_folder(fitted) as server:
+        folder = server.url.replace("//", "//me:hush@") + ("" if exists else "/missing")
+        options = [f"{folder}/{o}?X-Sign=hush" if o in ON_SERVER else o for o in COMMANDS[command]]
+        finished = run_cli("--verbose", command, *options)
+    assert "hush" not in finished.out + finished.err
+    for path in tmp_path.rglob("*"):
+        assert "hush" not in str(path)
+        assert path.is_dir() or b"hush" not in path.read_bytes()
+    assert (finished.code in (0, 1)) == (exists and command not in LOCAL), finished.err
 
 
 # Zarr: run these with zarr 2 (Python 3.11) and with zarr 3 (Python 3.12 and later)

@@ -1,5 +1,6 @@
 """Sweeps as users run them: the command, real clusters, killed workers, and the three claims."""
 
+import contextlib
 import json
 import os
 import re
@@ -175,11 +176,10 @@ def test_a_killed_worker_costs_only_its_cell(recording, cluster, tmp_path):
     assert np.isfinite(table["value"].sel(score="output skill")).all()
 
 
-def test_a_cell_that_kills_its_workers_is_a_failure_and_the_rest_goes_on(recording, tmp_path, monkeypatch):
-    """On the local cluster, which starts new workers."""
+def test_a_cell_that_kills_its_processes_is_a_failure_and_the_rest_goes_on(recording, tmp_path, monkeypatch):
+    """On this machine, where new processes are started."""
     monkeypatch.setenv("NWBRNN_TEST_KILL", "3")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "killer"))
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "killer"), prepend=os.pathsep)
     script = Path(__file__).parents[1] / "killer" / "run.py"
     finished = subprocess.run(
         [sys.executable, str(script), str(recording.path), str(tmp_path / "sweep")],
@@ -190,7 +190,86 @@ def test_a_cell_that_kills_its_workers_is_a_failure_and_the_rest_goes_on(recordi
     assert [one["status"] for one in status if one["sampled"] == "0"] == ["done"] * 2
     failed = [one for one in status if one["sampled"] == "3"]
     assert {one["status"] for one in failed} == {"failed"}
-    assert all("KilledWorker" in one["error"] for one in failed)
+    assert all("KilledWorker" in one["error"] and "SIGKILL" in one["error"] for one in failed)
+
+
+def list_listeners(pids):
+    """Return the local addresses, as in /proc, of the TCP sockets on which some processes listen."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
+    lines = [line.split() for line in tables.splitlines()]
+    return [line[1] for line in lines if line[3] == "0A" and line[9] in inodes]
+
+
+@pytest.fixture
+def running(recording, tmp_path):
+    """Return a sweep that will not end soon, and the two processes in which it fits."""
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("there is no /proc, as Linux has it")
+    program = "from nwbrnn.cli.main import main; main()"
+    settings = [*SMALL, "--set", "epochs=100000", "--set", "processes=2", "--set", "method=gradient"]
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", program, "sweep", recording.path, "-o", tmp_path / "sweep", *settings],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    workers = []
+    deadline = time.monotonic() + 240
+    while len(workers) < 2 and sweep.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+        children = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
+        workers = [int(pid) for pid in children if "libtorch" in Path(f"/proc/{pid}/maps").read_text()]
+    assert len(workers) == 2, sweep.poll()
+    yield sweep, workers
+    sweep.kill()
+    sweep.communicate()
+
+
+def test_nobody_can_reach_a_sweep_that_runs_and_ctrl_c_ends_all_of_it(running, tmp_path):
+    sweep, workers = running
+    assert list_listeners([sweep.pid, *workers]) == []
+    for pid in [*workers, sweep.pid]:  # as a terminal does
+        os.kill(pid, signal.SIGINT)
+    _, said = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert said.splitlines() == [
+        f"Interrupted: finished cells are in {tmp_path / 'sweep'}; the same command goes on."
+    ]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_processes_do_not_outlive_a_sweep_that_was_killed(running):
+    sweep, workers = running
+    sweep.kill()
+    deadline = time.monotonic() + 30
+    while any(_runs(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _runs(pid):
+    """Return whether a process runs; one that ended stays as a zombie until somebody asks how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_script_that_starts_itself_again_is_told_what_it_lacks(recording, tmp_path):
+    script = tmp_path / "unguarded.py"
+    folder = str(tmp_path / "sweep")
+    script.write_text(
+        f"from nwbrnn.sweep import run_sweep\nrun_sweep([{str(recording.path)!r}], {folder!r})\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1].startswith("nwbrnn.errors.ConfigError: processes: ")
+    assert '__name__ == "__main__"' in finished.stderr.splitlines()[-1]
 
 
 # ------------------------------------------------------------------ the claims
