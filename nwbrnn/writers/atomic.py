@@ -153,6 +153,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a name is one under which files are written here; a killed writer leaves it."""
+    return path.name.startswith(".nwbrnn-")
+
+
 def _find_reason(error: OSError) -> str:
     """Return what the system said; HDF5 has it somewhere in a long message."""
     text = " ".join(str(error).split())
