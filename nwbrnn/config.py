@@ -174,7 +174,9 @@ class FitConfig(_Settings):
     processes: int | None = Field(
         None, ge=1, description="for several seeds, cross-validation and sweeps; by default one for each core"
     )
-    seed: int = Field(0, ge=0, description="of the split, the sampled neurons and the initial weights")
+    seed: int = Field(
+        0, ge=0, lt=2**62, description="of the split, the sampled neurons and the initial weights"
+    )
     seeds: int = Field(1, ge=1, le=1000, description="students, from seed on, alike but for their weights")
 
     # the data
@@ -413,7 +415,7 @@ def _describe_fault(place: Place, faults: list[Any], model: type[BaseModel]) -> 
         return (*place, word), f"{name}.{own[0]}" if name else own[0]
     expected = dict.fromkeys(_say_expected(fault) for fault in faults if fault["type"] != "value_error")
     text = own[0] if own else f"expected {' or '.join(expected)}"
-    return place, f"{name}: {text}, but got {first['input']!r}{_say_default(place, model)}"
+    return place, f"{name}: {text}, but got {first['input']!r:.200}{_say_default(place, model)}"
 
 
 def _say_expected(fault: Any) -> str:
@@ -456,7 +458,8 @@ def _list(known: list[str]) -> str:
 def _find_section(model: type[BaseModel], place: Place) -> type[BaseModel]:
     """Return a model, or the section of it at a place."""
     for part in place:
-        section = model.model_fields[str(part)].annotation
+        field = model.model_fields.get(str(part))
+        section = field.annotation if field is not None else None
         if isinstance(section, type) and issubclass(section, BaseModel):
             model = section
     return model

@@ -50,6 +50,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that wa
 
 
 def fit(
+    context: typer.Context,
     file: options.File,
     output: options.Output,
     sampled: Sampled = None,
@@ -93,6 +94,7 @@ def fit(
     from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
     from nwbrnn.writers import check_fit_output, write_fit
+    from nwbrnn.writers.lock import hold
 
     job = options.load_config(config)
     read = {
@@ -110,6 +112,7 @@ def fit(
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
+    context.with_resource(hold(output))
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     check_fit_output(file, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite, others=[Path(file), output])
