@@ -480,7 +480,8 @@ def _list(known: list[str]) -> str:
 def _find_section(model: type[BaseModel], place: Place) -> type[BaseModel]:
     """Return a model, or the section of it at a place."""
     for part in place:
-        section = model.model_fields[str(part)].annotation
+        field = model.model_fields.get(str(part))
+        section = field.annotation if field is not None else None
         if isinstance(section, type) and issubclass(section, BaseModel):
             model = section
     return model

@@ -115,6 +115,8 @@ def _check_spec(ds: xr.Dataset, spec: VariableSpec) -> list[str]:
     units = variable.attrs.get("units")
     if spec.name in ds.data_vars and not units:
         problems.append(f"{spec.name!r}: expected attrs['units'], but it is not set")
+    elif not isinstance(units, str | None):
+        problems.append(f"{spec.name!r}: expected a text as attrs['units'], but got {units!r:.40}")
     elif spec.units is not None and units != spec.units:
         problems.append(f"{spec.name!r}: expected units {spec.units!r}, but got {units!r}")
     return problems

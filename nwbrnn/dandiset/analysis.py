@@ -15,7 +15,7 @@ from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.dandiset.naming import find_target, is_derivative, remove_ending
 from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError, NwbrnnError
-from nwbrnn.readers import inspect_nwb, read_dataset, read_nwb
+from nwbrnn.readers import inspect_nwb, read_nwb
 from nwbrnn.readers.doctor import diagnose
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult
@@ -25,13 +25,12 @@ from nwbrnn.sweep import (
     Cell,
     add_data,
     create_folder,
-    get_data_path,
     get_path,
     read_cell,
     read_error,
+    read_kept,
     rebuild_fit,
     run_cells,
-    write_about,
 )
 from nwbrnn.sweep.run import Progress
 from nwbrnn.writers import write_fit
@@ -189,9 +188,8 @@ def fit_assets(
     if journal.folder is None:
         raise ValueError("expected a journal with a folder")
     settings, sweep = settings or Settings(), journal.folder.resolve() / SWEEP
-    create_folder(sweep)
     addresses = [asset.address for asset in selection.assets]
-    write_about(sweep, addresses, settings.grid, (settings.read, settings.fit))
+    create_folder(sweep, addresses, settings.grid, (settings.read, settings.fit))
     waiting = _begin_assets(selection.assets, journal, (sweep, settings), begin)
     flat = [cell for cells in waiting.values() for cell in cells]
     progress = begin("Fit") if begin and flat else None
@@ -269,11 +267,8 @@ def _begin_asset(
 
 def _read_kept(asset: Asset, row: Row, sweep: Path, read: ReadConfig) -> xr.Dataset | None:
     """Return what an earlier run read of an asset in the same state, with the same settings."""
-    path = get_data_path(sweep, _name(asset))
-    if row.units is None or not path.exists():
-        return None
-    ds = read_dataset(path)
-    return ds if ds.attrs.get("read_config") == read.model_dump_json() else None
+    ds = None if row.units is None else read_kept(sweep, _name(asset))
+    return ds if ds is not None and ds.attrs.get("read_config") == read.model_dump_json() else None
 
 
 def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) -> Row:

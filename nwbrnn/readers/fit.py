@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pynwb import NWBFile, ProcessingModule, TimeSeries
 
 from nwbrnn.config import FitConfig, parse_settings
-from nwbrnn.errors import ConfigError, MissingDataError, ReadError, UnsupportedFileError
+from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
-from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, is_module_of_fit, name_module, name_scratch
+from nwbrnn.layout import MATRICES, SERIES, is_module_of_fit, name_module, name_scratch
 from nwbrnn.readers.earlier_fits import describe_earlier
+from nwbrnn.readers.fit_contract import check_attributes, find_dtype, find_faults, parse_about
 from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
@@ -87,9 +88,8 @@ def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
         As :func:`read_fit`.
     """
     with open_nwb(path) as nwbfile:
-        module = _find_module(nwbfile, name, path=path)
-        about = json.loads(nwbfile.scratch[name_scratch(module.name)].data)
-    return {str(software): str(version) for software, version in about["versions"].items()}
+        about = _read_about(nwbfile, _find_module(nwbfile, name, path=path), path=path)
+    return dict(about["versions"])
 
 
 def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
@@ -156,17 +156,14 @@ class _Description:
 
 
 def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> FitResult:
-    about = json.loads(nwbfile.scratch[name_scratch(module.name)].data)
-    if not 1 <= about["layout_version"] <= LAYOUT_VERSION:
-        raise UnsupportedFileError(
-            f"{path}: expected a fit of layout 1 to {LAYOUT_VERSION}, but got {about['layout_version']}; "
-            "use a newer version of nwbrnn"
-        )
-    config = parse_settings(FitConfig, about["config"], source=f"{path}: scratch/{name_scratch(module.name)}")
+    where = f"{path}: scratch/{name_scratch(module.name)}"
+    about = _read_about(nwbfile, module, path=path)
+    config = parse_settings(FitConfig, about["config"], source=where)
     if about["layout_version"] < 3:
         described = _Description(*describe_earlier(nwbfile, module, about))
     else:
         described = _describe(module, about)
+    check_attributes(described.about["attrs"], source=where)
     coords = _read_coords(described)
     arrays, mask = _read_arrays(described, coords, described.about["attrs"])
     matrices = {
@@ -178,12 +175,18 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
     recorded = _build(described.about, {**arrays, **matrices, "mask": mask}, coords, dataset="recorded")
     about_predicted = {"attrs": {"bin_size": recorded.attrs["bin_size"]}, "variables": described.predicted}
     predicted = _build(about_predicted, {**arrays, "mask": mask}, coords, dataset="predicted")
-    return FitResult(
-        recorded=recorded,
-        predicted=predicted,
-        runs=_read_runs(module, recorded, config),
-        config=config,
-    )
+    runs = _read_runs(module, recorded, config)
+    result = FitResult(recorded=recorded, predicted=predicted, runs=runs, config=config)
+    faults = list(find_faults(result))
+    if faults:
+        raise ReadError(f"{path}: processing/{module.name}: {'; '.join(faults[:5])}; fit again")
+    return result
+
+
+def _read_about(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> dict[str, Any]:
+    """Return settings and provenance of a fit."""
+    name = name_scratch(module.name)
+    return parse_about(nwbfile.scratch[name].data, source=f"{path}: scratch/{name}")
 
 
 def _forget_permission(attrs: dict[str, Any]) -> None:
@@ -199,6 +202,8 @@ def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Descriptio
     table = module["trials"]
     rows = np.asarray(table["row"].data[:])
     order = np.argsort(rows)
+    if not np.array_equal(rows[order], np.arange(len(rows))):
+        raise ValueError(f"trials/row: expected each from 0 to {len(rows) - 1} once, but got others")
     trials = read_plain_columns(table, max_width=0)
     return _Description(
         about=about["dataset"],
@@ -219,15 +224,15 @@ def _read_coords(described: _Description) -> dict[str, xr.Variable]:
             values = described.columns[about["dims"][0]][about["column"]]
         else:
             values = about["values"]
-        coords[name] = xr.Variable(about["dims"], _restore(values, about["dtype"]), about["attrs"])
+        coords[name] = xr.Variable(about["dims"], _restore(name, values, about["dtype"]), about["attrs"])
     return coords
 
 
-def _restore(values: Any, dtype: str) -> NDArray[Any]:
-    """Return values as an array of the type they had."""
+def _restore(name: str, values: Any, dtype: str) -> NDArray[Any]:
+    """Return values of a coordinate as an array of the type they had."""
     if dtype == "text":
         return np.array(values, dtype=np.dtypes.StringDType())
-    kind = np.dtype(dtype)
+    kind = find_dtype(name, dtype, np.size(values))
     if kind.kind in "mM":
         return np.array(values, dtype=np.int64).astype(kind)
     if kind.kind == "O":
@@ -254,12 +259,14 @@ def _read_arrays(
             samples = slice(reference.idx_start, reference.idx_start + reference.count)
             name = _strip_layer(series.name)
             lag = float(attrs.get("neural_lag", 0.0)) if name.endswith("outputs") else 0.0
-            bins = np.rint((stamps[samples] - lag - align[trial] - time[0]) / attrs["bin_size"]).astype(int)
+            bins = np.rint((stamps[samples] - lag - align[trial] - time[0]) / attrs["bin_size"])
+            if not ((bins >= 0) & (bins < len(time))).all():
+                raise ValueError(f"{series.name}: expected samples at the times of the trials")
             if name not in arrays:
                 fill = np.nan if data.dtype.kind == "f" else 0
                 arrays[name] = np.full((*mask.shape, data.shape[1]), fill, dtype=data.dtype)
-            arrays[name][trial, bins] = data[samples]
-            mask[trial, bins] = True
+            arrays[name][trial, bins.astype(int)] = data[samples]
+            mask[trial, bins.astype(int)] = True
     for name in ("recorded_outputs", "predicted_outputs"):
         arrays[name] = arrays[name].astype(np.float64) / coords["output_scale"].values
     return arrays, mask

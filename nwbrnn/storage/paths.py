@@ -136,6 +136,11 @@ def is_temporary(path: Path) -> bool:
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether a path has a name of the kind that nwbrnn gives to temporary files and locks."""
+    return path.name.startswith(".nwbrnn")
+
+
 def is_store(path: Path) -> bool:
     """Return whether a folder is a Zarr store."""
     return any((path / name).exists() for name in _STORE_FILES)

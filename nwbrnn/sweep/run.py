@@ -13,15 +13,28 @@ import xarray as xr
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
-from nwbrnn.readers import read_dataset, read_nwb
+from nwbrnn.readers import read_nwb
 from nwbrnn.storage.atomic import replace_whole
-from nwbrnn.storage.paths import check_apart
-from nwbrnn.sweep.cell import CELLS, DATA, get_data_path, get_error_path, get_path, run_cell, write_error
+from nwbrnn.storage.paths import check_apart, is_ours
+from nwbrnn.sweep.cell import (
+    CELLS,
+    DATA,
+    find_result,
+    get_data_path,
+    get_error_path,
+    get_path,
+    read_kept,
+    run_cell,
+    write_error,
+)
 from nwbrnn.sweep.grid import Cell, hash_dataset, list_cells
 from nwbrnn.sweep.local import run_locally
 from nwbrnn.sweep.table import create_table
 from nwbrnn.training import count_cores
 from nwbrnn.writers import write_dataset
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -88,11 +101,10 @@ def run_sweep(
     if twice:
         raise ConfigError(f"files: expected different names, but {', '.join(twice)} come twice; rename one")
     check_apart([folder], files)
-    create_folder(folder)
+    create_folder(folder, files, grid, (read_config, fit_config))
     cells = []
     for name, file in zip(names, files, strict=True):
         cells += add_data(folder, name, read_nwb(file, read_config), grid, fit_config)
-    write_about(folder, files, grid, (read_config, fit_config))
     run_cells(folder, cells, scheduler=scheduler, n_workers=fit_config.processes, progress=progress)
     return create_table(folder, cells)
 
@@ -123,7 +135,7 @@ def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_con
     data_hash = hash_dataset(ds)
     cells = list_cells({name: (ds, data_hash)}, grid, fit_config)
     path = get_data_path(folder, name)
-    kept = read_dataset(path) if path.exists() else None
+    kept = read_kept(folder, name)
     # the same data may come from a file that has another hash by now
     if kept is None or hash_dataset(kept) != data_hash or kept.attrs != ds.attrs:
         write_dataset(ds, path, overwrite=True)
@@ -135,15 +147,34 @@ def _name(file: str | Path) -> str:
     return strip_secrets(str(file)).rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".nwb")
 
 
-def create_folder(folder: Path) -> None:
-    """Make the folder, or go on in that of a sweep."""
-    if folder.exists() and not (folder / ABOUT).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ExportError(f"{folder}: expected an empty folder or that of a sweep; choose another output")
+def create_folder(
+    folder: Path, files: Sequence[str | Path], grid: SweepConfig, configs: tuple[ReadConfig, FitConfig]
+) -> None:
+    """Make the folder, or go on in that of a sweep.
+
+    What the sweep is made of is written first: by that the folder is known again, whatever ends the sweep.
+
+    Raises
+    ------
+    ExportError
+        If the folder cannot be written, or holds something else.
+    """
     try:
+        if not (folder / ABOUT).exists() and not _is_free(folder):
+            raise ExportError(f"{folder}: expected an empty folder or that of a sweep; choose another output")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_about(folder, files, grid, configs)
         for part in (CELLS, DATA):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+            (folder / part).mkdir(exist_ok=True)
     except OSError as error:
         raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
+
+
+def _is_free(folder: Path) -> bool:
+    """Return whether there is nothing yet of anybody else, where a sweep can begin."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(is_ours(path) for path in folder.iterdir())
 
 
 def write_about(
@@ -171,7 +202,8 @@ def run_cells(
 ) -> None:
     """Run the cells that are not finished.
 
-    What a cell left in the folder counts, not what its worker still holds: that is lost with the worker.
+    What a cell left in the folder counts, not what its worker still holds: that is lost with the worker. A
+    result that is damaged, or of another cell, is set aside and made again; see :func:`find_result`.
 
     Parameters
     ----------
@@ -192,7 +224,7 @@ def run_cells(
         If the scheduler cannot be used.
     """
     progress = progress or (lambda *_: None)
-    pending = {cell.key: cell for cell in cells if not get_path(folder, cell).exists()}
+    pending = {cell.key: cell for cell in cells if find_result(folder, cell) is None}
     n_done, n_failed = len(cells) - len(pending), 0
     progress(n_done, n_failed, len(cells))
     if not pending:

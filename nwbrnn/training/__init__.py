@@ -4,7 +4,7 @@ from nwbrnn.training.checkpoint import remove_checkpoint
 from nwbrnn.training.cross_validation import choose_settings
 from nwbrnn.training.gradient import Progress
 from nwbrnn.training.parallel import Task, count_cores, train_all
-from nwbrnn.training.predict import fit_rate_readout, measure_free_run, predict
+from nwbrnn.training.predict import compare_predictions, fit_rate_readout, measure_free_run, predict
 from nwbrnn.training.probes import probe
 from nwbrnn.training.student import Trained, train
 
@@ -13,6 +13,7 @@ __all__ = [
     "Task",
     "Trained",
     "choose_settings",
+    "compare_predictions",
     "count_cores",
     "fit_rate_readout",
     "measure_free_run",

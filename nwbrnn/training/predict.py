@@ -23,6 +23,9 @@ Array = NDArray[np.floating]
 # recorded activity of held-out directions has an R2 of 0.95 only, through 20 of 0.99 (docs/performance.md)
 N_COMPONENTS = 20
 
+# of a repeated prediction, so much of the range of a channel; bfloat16 alone may cost a hundredth
+TOLERANCE, ROUNDING = 0.05, 1e-4
+
 
 def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> xr.Dataset:
     """Run a fitted student on the inputs of every trial.
@@ -70,6 +73,29 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
         bin_size=ds.attrs["bin_size"],
         units=units,
     )
+
+
+def compare_predictions(stored: xr.Dataset, repeated: xr.Dataset) -> dict[str, float]:
+    """Return how far a repeated prediction is from the stored one.
+
+    Parameters
+    ----------
+    stored, repeated
+        What :func:`predict` returned, then and now.
+
+    Returns
+    -------
+    dict
+        Largest difference of ``outputs``, ``rates`` and ``hidden``, over what it may be: :data:`TOLERANCE`
+        of the range of a channel. Rounding on another machine keeps within that.
+    """
+    mask = stored["mask"].values
+    ratios = {}
+    for name in ("outputs", "rates", "hidden"):
+        then, now = (ds[name].values[mask].astype(np.float64) for ds in (stored, repeated))
+        allowed = TOLERANCE * np.ptp(then, axis=0) + ROUNDING * np.abs(then).max()
+        ratios[name] = float((np.abs(now - then) / np.maximum(allowed, ROUNDING)).max())
+    return ratios
 
 
 def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, Array]:

@@ -19,8 +19,7 @@ import pytest
 import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError, MissingDataError, OutputExistsError, ReadError
 from nwbrnn.evaluation import compute_weighted_r2
-from nwbrnn.storage import create_nwb, find_lost, open_nwb
-from nwbrnn.writers import atomic
+from nwbrnn.storage import atomic, create_nwb, find_lost, open_nwb
 from tests.messages import assert_names, names
 
 pytestmark = pytest.mark.slow

@@ -1,5 +1,6 @@
 """``nwbrnn fit``: settings, several students, interrupts and what goes on after them."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
+from nwbrnn.errors import ExportError
 from nwbrnn.training.checkpoint import Checkpoint
 from tests.messages import assert_names
 
@@ -163,3 +165,49 @@ def test_nothing_of_a_checkpoint_is_left_after_a_fit(recording, run_cli, tmp_pat
     finished = run_cli("fit", recording.path, "-o", tmp_path / "fit.nwb", *SMALL)
     assert (finished.code, finished.err) == (0, "")
     assert [path.name for path in tmp_path.iterdir()] == ["fit.nwb"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from nwbrnn.storage.lock import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def held(path):
+    """Let another process hold the lock of an output; end it by force."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_of_two_fits_with_the_same_output_is_refused_at_its_start(recording, run_cli, tmp_path):
+    output, link = tmp_path / "fit.nwb", tmp_path / "elsewhere"
+    link.symlink_to(tmp_path)
+    with held(output):
+        for path in (output, link / "fit.nwb"):
+            refused = run_cli("fit", recording.path, "-o", path, "--overwrite", "--epochs", "1")
+            assert refused.code == 2
+            assert refused.err.startswith(f"Error: {path}: expected no other fit")
+            assert refused.out == ""  # nothing had been read yet
+        assert run_cli("fit", recording.path, "-o", tmp_path / "x.nwb", "--epochs", "1").code == 0
+    # the lock was that of the process, which was killed
+    assert run_cli("fit", recording.path, "-o", output, "--epochs", "1").code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere", "fit.nwb", "x.nwb"]
+
+
+def test_two_fits_with_the_same_checkpoint_are_refused(recording, tmp_path):
+    ds = nwbrnn.read_nwb(recording.path, bin_size=0.1)
+    settings = {"epochs": 1, "hidden": 12, "checkpoint": tmp_path / "fit.checkpoint"}
+    with held(tmp_path / "fit.checkpoint"), pytest.raises(ExportError, match=r"fit\.checkpoint: expected no"):
+        nwbrnn.fit(ds, **settings)
+    nwbrnn.fit(ds, **settings)
+    assert not list(tmp_path.iterdir())

@@ -90,7 +90,7 @@ def import_everything(_):
 
 
 def write(path):
-    from nwbrnn.writers.atomic import replace_whole
+    from nwbrnn.storage.atomic import replace_whole
 
     with replace_whole(path, overwrite=True) as temporary:
         temporary.write_text("written")
@@ -98,7 +98,7 @@ def write(path):
 
 
 def write_folder(path):
-    from nwbrnn.writers.atomic import replace_whole
+    from nwbrnn.storage.atomic import replace_whole
 
     for text in ("old", "new"):
         with replace_whole(path, overwrite=True, folder=True) as temporary:
@@ -109,7 +109,7 @@ def write_folder(path):
 
 def hold(path):
     """Begin to write, say so, and finish when told to."""
-    from nwbrnn.writers.atomic import replace_whole
+    from nwbrnn.storage.atomic import replace_whole
 
     with replace_whole(path, overwrite=True) as temporary:
         temporary.write_text("held")
@@ -120,9 +120,8 @@ def hold(path):
 
 def race(path):
     """Finish eight files of one name at the same moment; return the outcomes."""
-    from nwbrnn.writers.atomic import replace_whole
-
     from nwbrnn.errors import OutputExistsError
+    from nwbrnn.storage.atomic import replace_whole
 
     outcomes, together = [], threading.Barrier(8)
 
