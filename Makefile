@@ -23,7 +23,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/codespell nwbrnn tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 
-# Before Python 3.12 hdmf-zarr needs zarr 2, and writing Zarr needs zarr 3: its tests run with a zarr of their own.
+# hdmf-zarr and dandi are installed with zarr 2, and writing a Dataset as Zarr needs zarr 3: its tests run with one.
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
 	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/zarr3 $(BIN)/python -m pytest -q tests/integration/test_datasets.py -k zarr
@@ -44,12 +44,11 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/export.py
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt tests/zarr3.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nwbrnn needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/zarr3 \
-		zarr==3.1.6 numcodecs==0.16.6 donfig==0.8.1.post1 google-crc32c==1.9.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/zarr3 -r tests/zarr3.txt
 	touch $(READY)
 
 clean:
