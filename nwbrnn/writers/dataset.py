@@ -65,6 +65,6 @@ def check_dataset_output(path: Path, *, overwrite: bool, others: Sequence[Path] 
             raise ExportError(f"{path}: writing Zarr needs the package zarr; pip install zarr") from None
         if installed.startswith("2."):
             raise ExportError(
-                f"{path}: writing Zarr needs zarr 3, but zarr {installed} is installed; write a .nc, or install "
-                "zarr 3 in an environment of its own, without dandi and before Python 3.12 without hdmf-zarr"
+                f"{path}: writing Zarr needs zarr 3, but zarr {installed} is installed; write a .nc, or use "
+                "an environment with zarr 3, without dandi and, before Python 3.12, without hdmf-zarr"
             )
