@@ -225,6 +225,16 @@ class FitConfig(_Settings):
         """``weight_penalty`` as a number."""
         return self._get_number("weight_penalty")
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each term of the loss counts, by its name in :func:`nwbrnn.losses.compute_loss_terms`."""
+        return {
+            "output": 1.0,
+            "dynamics": self.dynamics_factor,
+            "rate": self.rate_penalty,
+            "smoothness": self.smoothness_penalty,
+        }
+
     def _get_number(self, name: str) -> float:
         value = getattr(self, name)
         if value == "cv":

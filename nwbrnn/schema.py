@@ -45,6 +45,9 @@ VARIABLES = (
 )
 """``outputs``, ``inputs`` and ``rates`` are NaN exactly where nothing was recorded."""
 
+MASKED = tuple(spec.name for spec in VARIABLES if spec.dims[:2] == (TRIAL, TIME) and spec.kinds != BOOL)
+"""Variables whose values mean nothing outside the mask."""
+
 COORDINATES = (
     VariableSpec(TRIAL, (TRIAL,), "iu", "row of the source's trial table"),
     VariableSpec(TIME, (TIME,), FLOAT, "bin centre relative to the alignment", units="s"),
@@ -141,7 +144,7 @@ def _check_values(ds: xr.Dataset) -> list[str]:
     if not mask.any(axis=1).all():
         empty = ds["trial"].values[~mask.any(axis=1)][:10].tolist()
         problems.append(f"'mask': expected at least one recorded bin in every trial, but {empty} have none")
-    for name in ("outputs", "inputs", "rates", "spike_counts", "hidden"):
+    for name in MASKED:
         if name in ds:
             # without a copy of the values: they can be most of the memory
             values = ds[name].values

@@ -127,8 +127,7 @@ def fit(
     if not quiet:
         print_choices(choices)
         sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-        bins = f"{ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s"
-        say(f"{ds.attrs['source_file']}: {sizes}, {bins}")
+        say(f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
     with step("Fitting", spin=False), _show_progress(fit_config) as report:
         result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
     with step(f"Writing {output}"):
@@ -146,8 +145,7 @@ def fit(
             remove_checkpoint(path)
     if not quiet:
         for note in left_out:
-            text = f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}."
-            say(text)
+            say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
         print_scores(scores)
         _print_runs(result)
         _print_end(result, output)

@@ -34,6 +34,7 @@ COMMANDS = {
         "sweep": "Many fits: files, sampled neurons, settings, seeds",
         "dandi": "Check and fit all of a dandiset, or of a folder",
         "reproduce": "The three claims of the method, on simulated circuits",
+        "config": "Write a fit.yaml with every setting, explained",
     },
     "result": {
         "evaluate": "Run a stored network again, and score it in every way",
@@ -44,9 +45,6 @@ COMMANDS = {
     "simulate": {
         "simulate": "Make a teacher: a simulated circuit that reaches",
         "convert": "Make a teacher of your own simulated arrays",
-    },
-    "settings": {
-        "config": "Write a fit.yaml with every setting, explained",
     },
 }
 """Commands and what they do, grouped in the order of work."""

@@ -285,7 +285,7 @@ def _build(
     dataset: str,
 ) -> xr.Dataset:
     """Put a Dataset together from what is said of it."""
-    stored = {variable: name for name, (owner, variable) in SERIES.items() if owner == dataset}
+    stored = {variable: name for name, (owner, variable, _) in SERIES.items() if owner == dataset}
     variables = {}
     for name, one in about["variables"].items():
         values = arrays[stored.get(name, name)].astype(one["dtype"])

@@ -269,12 +269,7 @@ def _compare(
     config = model.config
     outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
     terms = compute_loss_terms(outputs, rates, batch.targets, smoothness=config.smoothness_penalty > 0)
-    weights = {
-        "output": 1.0,
-        "dynamics": config.dynamics_factor,
-        "rate": config.rate_penalty,
-        "smoothness": config.smoothness_penalty,
-    }
+    weights = config.loss_weights
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
     total = penalty * squares
     # terms without weight are only logged: their gradient is not worth computing

@@ -65,6 +65,6 @@ def check_dataset_output(path: Path, *, overwrite: bool) -> None:
             raise ExportError(f"{path}: writing Zarr needs the package zarr; pip install zarr") from None
         if installed.startswith("2."):
             raise ExportError(
-                f"{path}: writing Zarr needs zarr 3, but zarr {installed} is installed (hdmf-zarr needs that "
-                "before Python 3.12); write a .nc, or use Python 3.12"
+                f"{path}: writing Zarr needs zarr 3, but zarr {installed} is installed; write a .nc, or use "
+                "an environment with zarr 3, without dandi and, before Python 3.12, without hdmf-zarr"
             )

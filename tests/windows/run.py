@@ -17,6 +17,8 @@ import sys
 import threading
 from pathlib import Path
 
+import filelock
+
 POSIX_ONLY = {
     "curses",
     "fcntl",
@@ -32,12 +34,23 @@ POSIX_ONLY = {
 }
 
 
+unlink = os.unlink
+
+
+class LockOfWindows(filelock.UnixFileLock):
+    """A lock whose file is removed when it is released, but stays when its process is killed."""
+
+    def _release(self):
+        unlink(self.lock_file)
+        super()._release()
+
+
 def pretend():
     import_, open_, fsync, cdll = builtins.__import__, os.open, os.fsync, ctypes.CDLL
 
     def import_on_windows(name, globals=None, *rest, **options):
         importer = (globals or {}).get("__name__", "").partition(".")[0]
-        if importer in ("nwbrnn", "filelock") and name in POSIX_ONLY:
+        if importer == "nwbrnn" and name in POSIX_ONLY:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return import_(name, globals, *rest, **options)
 
@@ -57,6 +70,7 @@ def pretend():
             raise TypeError("LoadLibrary() argument 1 must be str, not None")
         return cdll(name, *arguments, **options)
 
+    filelock.FileLock = LockOfWindows
     shutil._use_fd_functions = False
     del os.sched_getaffinity
     builtins.__import__, os.open, os.fsync = import_on_windows, open_on_windows, fsync_on_windows
