@@ -4,8 +4,7 @@ import re
 
 from nwbrnn.errors import ConfigError
 
-LAYOUT_VERSION = 3
-"""1: the first; 2: initial states by condition, time constants, students; 3: a module that stands alone."""
+LAYOUT_VERSION = 1
 
 MODULE = "nwbrnn"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -15,7 +15,6 @@ from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
 from nwbrnn.layout import MATRICES, SERIES, is_module_of_fit, name_module, name_scratch
-from nwbrnn.readers.earlier_fits import describe_earlier
 from nwbrnn.readers.fit_contract import check_attributes, find_dtype, find_faults, parse_about
 from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
@@ -44,7 +43,7 @@ def read_fit(path: str | Path, name: str | None = None) -> FitResult:
     Raises
     ------
     UnsupportedFileError
-        If the file is not NWB, or of a newer layout than this version knows.
+        If the file is not NWB, or of another layout than this version knows.
     MissingDataError
         If the file holds no fit, or a part of it is missing.
     ConfigError
@@ -144,7 +143,7 @@ def _find_module(nwbfile: NWBFile, name: str | None, *, path: str | Path) -> Pro
 
 @dataclass(frozen=True)
 class _Description:
-    """What a fit says of its Datasets, in whatever layout: see ``describe_dataset`` of the writers.
+    """What a fit says of its Datasets: see ``describe_dataset`` of the writers.
 
     ``trials`` gives the row of each trial in the Dataset and where its samples are.
     """
@@ -159,10 +158,7 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
     where = f"{path}: scratch/{name_scratch(module.name)}"
     about = _read_about(nwbfile, module, path=path)
     config = parse_settings(FitConfig, about["config"], source=where)
-    if about["layout_version"] < 3:
-        described = _Description(*describe_earlier(nwbfile, module, about))
-    else:
-        described = _describe(module, about)
+    described = _describe(module, about)
     check_attributes(described.about["attrs"], source=where)
     coords = _read_coords(described)
     arrays, mask = _read_arrays(described, coords, described.about["attrs"])
@@ -175,7 +171,7 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
     recorded = _build(described.about, {**arrays, **matrices, "mask": mask}, coords, dataset="recorded")
     about_predicted = {"attrs": {"bin_size": recorded.attrs["bin_size"]}, "variables": described.predicted}
     predicted = _build(about_predicted, {**arrays, "mask": mask}, coords, dataset="predicted")
-    runs = _read_runs(module, recorded, config)
+    runs = _read_runs(module, recorded)
     result = FitResult(recorded=recorded, predicted=predicted, runs=runs, config=config)
     faults = list(find_faults(result))
     if faults:
@@ -198,7 +194,7 @@ def _forget_permission(attrs: dict[str, Any]) -> None:
 
 
 def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Description:
-    """Return what a fit of the present layout says of its Datasets."""
+    """Return what a fit says of its Datasets."""
     table = module["trials"]
     rows = np.asarray(table["row"].data[:])
     order = np.argsort(rows)
@@ -315,12 +311,10 @@ def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
     return weights
 
 
-def _read_runs(module: ProcessingModule, recorded: xr.Dataset, config: FitConfig) -> tuple[Run, ...]:
-    """Return the students, the best first; a fit of layout 1 has one, and does not say how it ended."""
+def _read_runs(module: ProcessingModule, recorded: xr.Dataset) -> tuple[Run, ...]:
+    """Return the students, the best first."""
     best = _read_weights(module)
-    table = {"seed": np.array([config.seed])}
-    if "runs" in module.data_interfaces:
-        table = read_plain_columns(module["runs"])
+    table = read_plain_columns(module["runs"])
     runs = []
     for row, seed in enumerate(table["seed"].tolist()):
         weights = {name: np.asarray(module["runs"][name].data[row]) for name in best} if row else best
@@ -330,7 +324,7 @@ def _read_runs(module: ProcessingModule, recorded: xr.Dataset, config: FitConfig
                 weights=weights,
                 history=_read_history(module, seed),
                 loss=float(table["loss"][row]) if "loss" in table else float("nan"),
-                ended=str(table["ended"][row]) if "ended" in table else "finished",  # type: ignore[arg-type]
+                ended=str(table["ended"][row]),  # type: ignore[arg-type]
                 free_run=float(table["free_run"][row]) if "free_run" in table else float("nan"),
                 scores=_read_scores(module, recorded, seed=seed, row=row),
             )
@@ -341,7 +335,7 @@ def _read_runs(module: ProcessingModule, recorded: xr.Dataset, config: FitConfig
 def _read_history(module: ProcessingModule, seed: int) -> dict[str, list[float]]:
     """Return the losses of one student."""
     columns = {str(name): np.asarray(module["history"][name].data[:]) for name in module["history"].colnames}
-    mine = columns.pop("seed") == seed if "seed" in columns else slice(None)
+    mine = columns.pop("seed") == seed
     history = {name: values[mine].tolist() for name, values in columns.items()}
     return {name: _strip(values) for name, values in history.items()}
 
@@ -368,11 +362,10 @@ def _read_scores(module: ProcessingModule, recorded: xr.Dataset, *, seed: int, r
 
     names = read_plain_columns(module["scores"])
     n_scores = len(names["score"])
-    seeds = names["seed"] if "seed" in names else np.full(n_scores, seed)
     values, ceilings = (column("scores", name, n_scores) for name in ("value", "ceiling"))
     summary = [
         Score(str(names["score"][i]), str(names["level"][i]), float(values[i]), float(ceilings[i]))
-        for i in np.flatnonzero(seeds == seed)
+        for i in np.flatnonzero(names["seed"] == seed)
     ]
     n_outputs, n_units = recorded.sizes["output"], recorded.sizes["unit"]
     return Scores(

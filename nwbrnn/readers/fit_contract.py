@@ -54,16 +54,6 @@ class _About(BaseModel):
     predicted: dict[str, _Variable]
 
 
-class _EarlierAbout(BaseModel):
-    """The same in layouts 1 and 2."""
-
-    layout_version: StrictInt
-    config: dict[str, Any]
-    versions: dict[str, str]
-    time: list[float]
-    dataset_attrs: dict[str, Any]
-
-
 class _Choice(BaseModel):
     role: str
     picked: str
@@ -99,18 +89,18 @@ def parse_about(text: Any, *, source: str) -> dict[str, Any]:
     Raises
     ------
     UnsupportedFileError
-        If the layout is newer than this version knows.
+        If the layout is another than this version knows.
     ConfigError
         If a part is missing or of another form.
     """
     about = json.loads(text)
     version = about.get("layout_version") if isinstance(about, dict) else None
-    if isinstance(version, int) and not 1 <= version <= LAYOUT_VERSION:
+    if isinstance(version, int) and version != LAYOUT_VERSION:
         raise UnsupportedFileError(
-            f"{source}: expected a fit of layout 1 to {LAYOUT_VERSION}, but got {version}; "
-            "use a newer version of nwbrnn"
+            f"{source}: expected a fit of layout {LAYOUT_VERSION}, but got {version}; "
+            "use the version of nwbrnn that made it, or fit again"
         )
-    parse_settings(_EarlierAbout if version in (1, 2) else _About, about, source=source)
+    parse_settings(_About, about, source=source)
     return dict(about)
 
 
