@@ -17,7 +17,7 @@ import nwbrnn
 from nwbrnn.errors import ExportError
 from nwbrnn.storage import output
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 WAYS = ("new", "copy", "in-place")
 

@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 BASE = "base.nwb"
 TIME_LIMIT = 30.0  # for one copy and all readers [s]; a quarter of a second is usual
