@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # one process of tests for each core, with one thread each
 export OMP_NUM_THREADS := 1
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .PHONY: demo test test-fast test-long check unit docs release-check benchmark clean
 

@@ -174,6 +174,7 @@ def test_output_that_is_the_source_is_refused(files, run_cli, tmp_path):
     assert list(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.slow
 def test_nan_can_be_masked(files, run_cli, tmp_path):
     out = tmp_path / "fit.nwb"
     finished = run_cli("fit", files["nan"], "-o", out, "--nan", "mask", "--epochs", 1, "--hidden", 12)

@@ -27,6 +27,7 @@ def small_run():
     }
 
 
+@pytest.mark.slow
 def test_fit_then_evaluate(recording, run_cli, tmp_path):
     out, report = tmp_path / "fit.nwb", tmp_path / "fit.json"
     finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--seed", 4, "--json", report)
@@ -56,6 +57,7 @@ def test_fit_then_evaluate(recording, run_cli, tmp_path):
     assert_names(finished.out, f"{evaluated['largest_difference']:.1e}")
 
 
+@pytest.mark.slow
 def test_options_reach_reading_and_training(recording, run_cli, tmp_path):
     out = tmp_path / "fit.nwb"
     finished = run_cli(
@@ -81,6 +83,7 @@ def test_where_all_keeps_every_trial(recording, run_cli):
     assert picked["trials"] == "all (40 of 40)"
 
 
+@pytest.mark.slow
 def test_configuration_file_and_options_over_it(recording, run_cli, tmp_path):
     config = tmp_path / "fit.yaml"
     config.write_text("read:\n  bin_size: 0.04\n  window: [-0.2, 0.6]\nfit:\n  hidden: 14\n  epochs: 2\n")
@@ -94,6 +97,7 @@ def test_configuration_file_and_options_over_it(recording, run_cli, tmp_path):
     assert (picked["window"], picked["bin_size"]) == ("-0.2 to 0.6 s", "0.04 s")
 
 
+@pytest.mark.slow
 def test_overwrite_replaces(recording, run_cli, tmp_path):
     out, report = tmp_path / "fit.nwb", tmp_path / "fit.json"
     out.write_bytes(b"old")

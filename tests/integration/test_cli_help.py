@@ -249,6 +249,7 @@ def test_verbose_tells_the_steps_with_seconds_on_standard_error(recording, run_c
     assert finished.out == run_cli("inspect", recording.path).out
 
 
+@pytest.mark.slow
 def test_json_on_standard_output_is_alone(recording, teacher, run_cli, tmp_path):
     fit, read = tmp_path / "fit.nwb", tmp_path / "data.nc"
     small = ("--epochs", 2, "--hidden", 8)

@@ -26,7 +26,7 @@ import pytest
 
 from tests.messages import assert_names
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 BASE = "base.nwb"
 TIME_LIMIT = 30.0  # for one copy and all readers [s]; a quarter of a second is usual

@@ -68,6 +68,7 @@ def test_url_gives_the_same_inspection(server, recording):
     assert nwbrnn.inspect_nwb(url).to_dict() == nwbrnn.inspect_nwb(recording.path).to_dict()
 
 
+@pytest.mark.slow
 def test_url_can_be_fitted(server, recording, run_cli, tmp_path):
     pytest.importorskip("torch")
     url = f"{server.url}/{recording.path.name}"
