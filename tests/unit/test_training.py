@@ -122,7 +122,9 @@ def test_gradient_descent_is_adam_with_a_cosine_schedule_on_the_sum_of_all_terms
     chosen = ds.isel(trial=ds["split"].values == "train")
     sampled = chosen.isel(unit=chosen["sampled"].values)
     normal = (sampled["rates"].values - sampled["rate_offset"].values) / sampled["rate_scale"].values
-    inputs, outputs = (torch.tensor(chosen[name].values, dtype=torch.float64) for name in ("inputs", "outputs"))
+    inputs, outputs = (
+        torch.tensor(chosen[name].values, dtype=torch.float64) for name in ("inputs", "outputs")
+    )
     optimizer = torch.optim.Adam(parameters.values(), lr=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6)
     losses = []
@@ -142,7 +144,9 @@ def test_gradient_descent_is_adam_with_a_cosine_schedule_on_the_sum_of_all_terms
     np.testing.assert_allclose(trained.history["train_total"], losses, rtol=1e-6)
     assert losses[-1] < 0.9 * losses[0]
     for name, expected in parameters.items():
-        np.testing.assert_allclose(trained.weights[name], expected.detach(), rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            trained.weights[name], expected.detach(), rtol=1e-4, atol=1e-6, err_msg=name
+        )
 
 
 def test_training_noise_has_the_standard_deviation_that_is_asked_for():
@@ -151,7 +155,9 @@ def test_training_noise_has_the_standard_deviation_that_is_asked_for():
     config = FitConfig(**QUICK | settings | {"hidden": 50})
     ds = prepare(create_recording(), config)
     chosen = ds.isel(trial=ds["split"].values == "train")
-    drive = chosen["inputs"].values @ RateRNN((2, 50, 3), config, bin_size=0.02).to_weights()["input_weights"].T
+    drive = (
+        chosen["inputs"].values @ RateRNN((2, 50, 3), config, bin_size=0.02).to_weights()["input_weights"].T
+    )
     nodes, factors = np.polynomial.hermite_e.hermegauss(40)
     squares = np.tanh(drive[..., np.newaxis] + 0.7 * nodes) ** 2
     expected = (squares @ factors).mean() / factors.sum()
