@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
-.PHONY: demo test test-fast test-long check unit docs release-check benchmark clean
+.PHONY: demo test test-fast test-long check unit docs release-check benchmark mutants clean
 
 # The main job on the example: an NWB file becomes a fitted network, and an NWB file again.
 demo: $(READY)
@@ -48,6 +48,10 @@ release-check: $(READY)
 # The pages, in docs/_build/html. Tutorials are run, warnings are errors.
 docs: $(READY)
 	$(BIN)/python -m sphinx --builder html --jobs auto --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+
+# Small faults in the numerical core, 320 of them at random: does a quick test fail? See docs/reliability.md.
+mutants: $(READY)
+	$(BIN)/python tests/mutation/run.py --count 320 --seed 0
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/epoch.py

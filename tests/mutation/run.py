@@ -1,34 +1,40 @@
-"""Mutation testing: put small faults into the numerical core, one at a time, and see whether a quick test fails.
+"""Mutation testing: small faults in the numerical core, one at a time, and whether a quick test fails.
 
-    python tests/mutation/run.py --count 400 --seed 0
+    python tests/mutation/run.py --count 320 --seed 0
 
-Mutants are drawn at random from all that :mod:`mutants` finds in ``TARGETS``. A coverage run tells which tests reach
-which line (once for each state of the sources; kept in ``--work``). For each mutant a process is forked from one that has
-imported the large libraries but not nwbrnn, and runs the tests that reach its line, the quickest first, until one fails.
-A mutant that no test reaches has survived. Two copies of the working tree, one for each fork, hold the mutated file, so
-that processes which tests start see the mutant too; numba compiles mutants of compiled code anew.
+Mutants are drawn at random from all that :mod:`mutants` finds in ``TARGETS``. A coverage run, repeated for
+what has changed, tells which tests reach which line. For each mutant a process is forked from one that has
+imported the large libraries but not nwbrnn; it runs the tests that reach the line, the quickest first, until
+one fails. A mutant that no test reaches has survived. Two copies of the working tree in ``--work``, one for
+each fork, hold the mutated file, so that processes which tests start see the mutant too; numba compiles
+mutants of compiled code anew.
 """
 
 import argparse
+import ast
 import collections
+import gc
 import hashlib
 import importlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from mutants import Mutant, list_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 READER_RULES = (
-    "discovery", "trials", "trial_choices", "times", "series", "choices", "units", "binned", "plan", "neurons", "task",
+    "discovery", "trials", "trial_choices", "times", "series", "choices", "units", "binned", "plan",
+    "neurons", "task",
 )  # fmt: skip
 TARGETS = (
     *(f"nwbrnn/{part}/*.py" for part in ("losses", "evaluation", "preprocessing", "training", "models")),
@@ -46,11 +52,21 @@ LONG = (
 LONG += ("dataset_comes_back_identical", "needs_no_torch", "imported_only_with_plot")
 COMPILED = {"nwbrnn/models/loops.py": "nwbrnn/models/scan.py"}  # coverage sees only who calls compiled code
 LIBRARIES = (
-    "pytest", "hypothesis", "torch", "torch._dynamo", "numba", "numba.core.typing", "pynwb", "hdmf", "h5py", "xarray", "pandas",
-    "scipy.signal", "scipy.stats", "scipy.linalg", "scipy.optimize", "joblib", "matplotlib.pyplot", "pydantic", "typer", "rich",
-    "h5netcdf", "distributed", "safetensors", "yaml",
+    "pytest", "hypothesis", "torch", "torch._dynamo", "numba", "numba.core.typing", "pynwb", "hdmf", "h5py",
+    "xarray", "pandas", "scipy.signal", "scipy.stats", "scipy.linalg", "scipy.optimize", "joblib", "pydantic",
+    "matplotlib.pyplot", "typer", "rich", "h5netcdf", "distributed", "safetensors", "yaml",
 )  # fmt: skip
+OPTIONS = (
+    "-x",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--tb=line",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+)
 FORKS = 2
+BROKEN = 99  # of this program, not a mutant
 
 
 class Recorder:
@@ -114,68 +130,88 @@ def main() -> None:
 
 
 def measure(slots: list[Path], work: Path) -> tuple[dict[str, dict[int, set[str]]], dict[str, float]]:
-    """Return by file and line the tests that run it, and how long each test takes; copy the tree if it is new."""
-    names = subprocess.check_output(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True
-    ).split("\n")
-    sources = {name: (ROOT / name).read_bytes() for name in names if name and (ROOT / name).is_file()}
-    state = hashlib.sha256(
-        b"".join(k.encode() + v for k, v in sorted(sources.items()) if k.endswith(".py"))
-    ).hexdigest()
+    """Return by file and line the tests that run it, and how long each takes; bring the copies up to date.
+
+    What is known of a file of tests is kept as long as it and everything but tests stay the same.
+    """
+    listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
+    content = {n: (ROOT / n).read_bytes() for n in sorted(listed.splitlines()) if (ROOT / n).is_file()}
+    is_test = {name: name.startswith("tests/") and Path(name).name.startswith("test_") for name in content}
+    mutation = str(Path(__file__).parent.relative_to(ROOT))
+    code = [n for n in content if n.endswith(".py") and not is_test[n] and not n.startswith(mutation)]
+    basis = _hash("".join(n + _hash(content[n]) for n in code))
+    files = {n: _hash(content[n]) for n in content if is_test[n] and n.startswith(TESTS)}
     stored = work / "reach.json"
-    if not stored.exists() or json.loads(stored.read_text())["state"] != state:
-        shutil.rmtree(slots[0], ignore_errors=True)
-        for name in sources:
-            (slots[0] / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, slots[0] / name)
-        stored.write_text(json.dumps({"state": state} | _cover(slots[0], work)))
-        for slot in slots[1:]:
-            shutil.rmtree(slot, ignore_errors=True)
-            shutil.copytree(slots[0], slot)
-    found = json.loads(stored.read_text())
-    lines = {file: {int(n): set(t) for n, t in of.items()} for file, of in found["lines"].items()}
-    return lines, found["seconds"]
+    known = json.loads(stored.read_text()) if stored.exists() else {"basis": ""}
+    if known["basis"] != basis:
+        known = {"basis": basis, "files": {}, "seconds": {}, "lines": {}}
+    for slot in slots:
+        for name, value in content.items():
+            if not (slot / name).exists() or (slot / name).read_bytes() != value:
+                (slot / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, slot / name)
+    changed = [name for name, digest in files.items() if known["files"].get(name) != digest]
+    if changed:
+        kept = tuple(f"{name}::" for name in files if name not in changed)
+        found = _cover(slots[0], work, changed)
+        seconds = {t: s for t, s in known["seconds"].items() if t.startswith(kept)} | found["seconds"]
+        lines = found["lines"]
+        for file, of in known["lines"].items():
+            for n, tests in of.items():
+                lines.setdefault(file, {}).setdefault(n, []).extend(t for t in tests if t.startswith(kept))
+        known = {"basis": basis, "files": files, "seconds": seconds, "lines": lines}
+        stored.write_text(json.dumps(known))
+    lines = {file: {int(n): set(t) for n, t in of.items()} for file, of in known["lines"].items()}
+    return lines, known["seconds"]
 
 
-def _cover(slot: Path, work: Path) -> dict:
-    """Run all quick tests once with coverage."""
+def _hash(source: str | bytes) -> str:
+    """Return a hash of what a source does, whatever its layout and comments."""
+    meaning = ast.dump(ast.parse(source)) if isinstance(source, bytes) else source
+    return hashlib.sha256(meaning.encode()).hexdigest()
+
+
+def _cover(slot: Path, work: Path, files: list[str]) -> dict:
+    """Run the quick tests of some files once with coverage."""
     settings, data, times = work / "coveragerc", work / "coverage", work / "seconds.json"
     settings.write_text("[run]\nsource = nwbrnn\n")
+    data.unlink(missing_ok=True)
     code = (
-        "import json, sys; sys.path[:0] = [{here!r}, {root!r}]; import pytest, run; recorder = run.Recorder();"
-        "code = pytest.main(sys.argv[1:], plugins=[recorder]); json.dump(recorder.seconds, open({times!r}, 'w'));"
-        "sys.exit(code)"
-    ).format(here=str(slot / "tests/mutation"), root=str(slot), times=str(times))
+        f"import json, sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(slot)!r}];"
+        "import pytest, run;"
+        "recorder = run.Recorder(); code = pytest.main(sys.argv[1:], plugins=[recorder]);"
+        f"json.dump(recorder.seconds, open({str(times)!r}, 'w')); sys.exit(code)"
+    )
     options = [
         "-q",
+        "-p",
+        "no:cacheprovider",
         "-n",
         str(FORKS),
         "--dist",
         "loadfile",
-        "--cov=nwbrnn",
-        "--cov-context=test",
-        f"--cov-config={settings}",
-        "--cov-report=",
+        "-k",
+        " and ".join(f"not {name}" for name in LONG),
     ]
-    options += ["-k", " and ".join(f"not {name}" for name in LONG)]
+    options += ["--cov=nwbrnn", "--cov-context=test", f"--cov-config={settings}", "--cov-report="]
     environment = os.environ | {"COVERAGE_FILE": str(data), "PYTHONPATH": str(slot), "OMP_NUM_THREADS": "1"}
     environment["NUMBA_CACHE_DIR"] = str(work / "numba" / slot.name)
-    command = [sys.executable, "-c", code, "-p", "no:cacheprovider", *options, *TESTS]
-    if subprocess.run(command, cwd=slot, env=environment, check=False).returncode:
+    command = [sys.executable, "-c", code, *options, *files]
+    if subprocess.run(command, cwd=slot, env=environment, check=False).returncode not in (0, 5):
         raise SystemExit("the tests fail without any mutant")
     from coverage import CoverageData
 
     coverage = CoverageData(str(data))
     coverage.read()
-    lines: dict[str, dict[int, set[str]]] = {}
     seconds = json.loads(times.read_text())
+    lines: dict[str, dict[str, set[str]]] = {}
     for path in coverage.measured_files():
         of = lines.setdefault(str(Path(path).relative_to(slot)), {})
         for line, contexts in coverage.contexts_by_lineno(path).items():
             for context in filter(None, contexts):
                 test, _, phase = context.rpartition("|")
                 module = test.partition("::")[0]  # what a fixture runs, all tests of its module may see
-                of.setdefault(line, set()).update(
+                of.setdefault(str(line), set()).update(
                     [test] if phase == "run" else [t for t in seconds if t.startswith(f"{module}::")]
                 )
     return {
@@ -187,7 +223,7 @@ def _cover(slot: Path, work: Path) -> dict:
 def choose_tests(
     mutant: Mutant, reach: dict[str, dict[int, set[str]]], seconds: dict[str, float]
 ) -> list[str]:
-    """Return the tests that run the statement of a mutant; for one outside functions those that run its file."""
+    """Return the tests that run the statement of a mutant, outside functions those that run its file."""
     lines = reach.get(COMPILED.get(mutant.file, mutant.file), {})
     inside = mutant.in_function and mutant.file not in COMPILED
     chosen = [t for n, t in lines.items() if not inside or mutant.lines[0] <= n <= mutant.lines[1]]
@@ -205,7 +241,12 @@ def run_all(
     sys.dont_write_bytecode = True
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is there before a fork need not be looked at in each
     waiting = [(i, mutant, choose_tests(mutant, reach, seconds)) for i, mutant in enumerate(drawn)][::-1]
+    # first no mutant at all, which the quickest tests have to survive
+    none = Mutant(drawn[0].file, 0, 0, "", "none", (0, 0), in_function=False)
+    waiting.append((-1, none, sorted(seconds, key=seconds.__getitem__)[:100]))
     free, running, results = list(slots), {}, {}
     while waiting or running:
         while waiting and free:
@@ -215,19 +256,23 @@ def run_all(
                 results[number] = about | {"status": "survived", "by": "no test reaches it"}
                 continue
             slot = free.pop()
-            limit = time.monotonic() + 60 + 8 * sum(seconds[test] for test in tests)
-            running[_fork(mutant, tests, slot, work)] = (number, mutant, about, slot, limit)
+            limit = 60 + int(5 * sum(seconds[test] for test in tests))  # of processor time [s]
+            child = _fork(mutant, tests, slot, work, limit)
+            running[child] = (number, mutant, about, slot, time.monotonic() + 30 * limit)
         time.sleep(0.05)
         for child, (number, mutant, about, slot, limit) in list(running.items()):
-            done, code = os.waitpid(child, os.WNOHANG)
+            done, code, used = os.wait4(child, os.WNOHANG)
             late = not done and time.monotonic() > limit
             if late:
                 os.killpg(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             if done or late:
                 note = slot / "failed.txt"
-                survived = done and os.waitstatus_to_exitcode(code) == 0
-                by = "timeout" if late else note.read_text() if note.exists() else "died"
+                ended = -1 if late else os.waitstatus_to_exitcode(code)
+                if ended == BROKEN or (number < 0 and ended):
+                    raise SystemExit((slot / "output.txt").read_text())
+                survived = ended == 0
+                by = note.read_text() if note.exists() else "timeout" if ended < 0 else "died"
                 results[number] = about | {
                     "status": "survived" if survived else "killed",
                     "by": "" if survived else by,
@@ -235,14 +280,13 @@ def run_all(
                 shutil.copy2(ROOT / mutant.file, slot / mutant.file)
                 free.append(slot)
                 del running[child]
-                print(
-                    f"{len(results)}/{len(drawn)} {results[number]['status']} {about['file']}:{about['line']} {by}",
-                    flush=True,
-                )
-    return [results[number] for number in sorted(results)]
+                place = f"{about['file']}:{about['line']}"
+                line = f"{results[number]['status']} {place} {by} ({used.ru_utime:.1f} s)"
+                print(f"{len(results)}/{len(drawn)} {line}", flush=True)
+    return [results[number] for number in sorted(results) if number >= 0]
 
 
-def _fork(mutant: Mutant, tests: list[str], slot: Path, work: Path) -> int:
+def _fork(mutant: Mutant, tests: list[str], slot: Path, work: Path, limit: int) -> int:
     """Start the tests of a mutant in a process of its own, and return its number."""
     path = slot / mutant.file
     path.write_text(mutant.apply((ROOT / mutant.file).read_text()))
@@ -251,9 +295,10 @@ def _fork(mutant: Mutant, tests: list[str], slot: Path, work: Path) -> int:
     child = os.fork()
     if child:
         return child
-    code = 1
+    code = BROKEN
     try:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         output = os.open(slot / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(output, stream)
@@ -267,11 +312,11 @@ def _fork(mutant: Mutant, tests: list[str], slot: Path, work: Path) -> int:
         import pytest
 
         recorder = Recorder()
-        code = int(
-            pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=line", *tests], plugins=[recorder])
-        )
+        code = int(pytest.main([*OPTIONS, *tests], plugins=[recorder]))
         if code:
             (slot / "failed.txt").write_text(recorder.failed or f"pytest ended with {code}")
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)

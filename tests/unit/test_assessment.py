@@ -114,7 +114,7 @@ def test_intervals_cover_the_score_of_the_true_course_and_shrink_with_noise():
     expected = 1 - NOISE**2 / 8 / (1 + NOISE**2 / 8)
     scores = [get(assess(*create_pair(seed=seed, counts=False), n_resamples=15)) for seed in range(4)]
     found = [one["output R2"] for one in scores]
-    # trials resampled with replacement are noisier than others: the intervals are too wide rather than too narrow
+    # trials resampled with replacement are noisier than others: intervals are too wide rather than too narrow
     assert all(score.low <= expected <= score.high for score in found)
     small = get(assess(*create_pair(noise=0.1), n_resamples=15))["output R2"]
     assert small.high - small.low < 0.2 * np.mean([score.high - score.low for score in found])
