@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pynwb import TimeSeries
 from pynwb.misc import Units
 
 from nwbrnn.config import ReadConfig, Role
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.discovery import Signal
-from nwbrnn.readers.trials import label_values, match_values
+from nwbrnn.readers.discovery import Signal, describe_fault
+from nwbrnn.readers.trials import label_values, select_rows
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
 
@@ -72,7 +73,7 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> li
 
 
 def choose_outputs(
-    signals: Sequence[Signal], config: ReadConfig, *, path: str
+    signals: Sequence[Signal], config: ReadConfig, *, unusable: Mapping[str, TimeSeries], path: str
 ) -> tuple[tuple[Signal, ...], Choice]:
     """Choose what the student has to produce: EMG, else force, else kinematics; what is mapped comes first.
 
@@ -95,6 +96,11 @@ def choose_outputs(
             if len(ranked) > 1 and role not in config.map:
                 reason += "; of several, processed before raw, then by order in the file"
             return _check_timing(picked, path=path), Choice("outputs", _name(picked), reason, others)
+    faults = "; ".join(f"{name}: {describe_fault(series)}" for name, series in unusable.items())
+    if faults:
+        raise MissingDataError(
+            f"{path}: outputs: expected EMG, force or kinematics that can be read; {faults}"
+        )
     raise MissingDataError(
         f"{path}: outputs: expected EMG, force or kinematics, but the names of the time series suggest none "
         f"of them ({list_names(s.path for s in signals)}); name one with map or outputs "
@@ -107,10 +113,10 @@ def choose_neurons(
     binned: Sequence[BinnedCounts],
     config: ReadConfig,
     *,
-    units: Units | None,
+    units: tuple[str, Units | None],
     path: str,
-) -> tuple[Signal | None, Signal | BinnedCounts | None, Choice]:
-    """Choose a recorded series of firing rates, counts in bins, or spike times (neither).
+) -> tuple[tuple[Signal, ...], Signal | BinnedCounts | None, Choice]:
+    """Choose recorded series of firing rates, counts in bins, or spike times (neither).
 
     Parameters
     ----------
@@ -119,7 +125,7 @@ def choose_neurons(
     config
         With ``rates`` and ``map``.
     units
-        The table of units, if there is one.
+        The table of units, if there is one, and its path.
     path
         Of the file, for messages.
 
@@ -133,37 +139,43 @@ def choose_neurons(
     MissingDataError
         If there is nothing of the kind, or not what was asked for.
     """
-    n_units = 0 if units is None else len(units)
-    has_spikes = units is not None and n_units > 0 and "spike_times" in units.colnames
+    where, table = units
+    n_units = 0 if table is None else len(table)
+    has_spikes = table is not None and n_units > 0 and "spike_times" in table.colnames
     counts: list[Signal | BinnedCounts] = [s for s in signals if s.role == "spike_counts"]
     counts += list(binned)
     given = config.map.get("rates") or (config.rates if config.rates not in ("auto", "spikes") else None)
     if given is not None:
-        picked = _match(signals, given, "rates", path=path)[0]
-        return *_check_width(picked, n_units, path=path), Choice("rates", picked.path, "given")
+        named = [s for part in given.split(",") for s in _match(signals, part, "rates", path=path)]
+        picked = tuple(dict.fromkeys(named))
+        return _check_width(picked, n_units, path=path), None, Choice("rates", _name(picked), "given")
     wanted = config.map.get("spike_counts", "").strip("/")
     if wanted:
         found = next((c for c in counts if wanted in (c.path, c.path.rsplit("/", 1)[-1])), None)
         source = found or _match(signals, wanted, "map spike_counts", path=path)[0]
-        return None, source, Choice("rates", source.path, "given")
+        return (), source, Choice("rates", source.path, "given")
     fitting = [s for s in signals if s.role == "rates" and len(s.columns) == n_units]
     others = tuple(c.path for c in counts)
     if config.rates == "auto" and fitting:
         reason = "a series of firing rates with a column for each unit; a simulation's own rates"
-        return fitting[0], None, Choice("rates", fitting[0].path, reason, ("spikes", *others))
+        return tuple(fitting[:1]), None, Choice("rates", fitting[0].path, reason, ("spikes", *others))
     smoothed = f"Gaussian of {config.smoothing * 1000:g} ms"
     if has_spikes:
         reason = (
             "no series of firing rates with a column for each unit" if config.rates == "auto" else "given"
         )
         others = (*(s.path for s in fitting), *others)
-        return None, None, Choice("rates", f"units/spike_times, {smoothed}", reason, others)
+        return (), None, Choice("rates", f"{where}/spike_times, {smoothed}", reason, others)
     if counts:
         reason = "there are no spike times, but counts in bins"
-        return None, counts[0], Choice("rates", f"{counts[0].path}, {smoothed}", reason, others[1:])
+        return (), counts[0], Choice("rates", f"{counts[0].path}, {smoothed}", reason, others[1:])
+    lacking = "the file has none"
+    if table is not None:
+        columns = f"the columns {list_names(table.colnames)}" if n_units else "0 units"
+        lacking = f"the table {where} has {columns}, and the file has no series of them"
     raise MissingDataError(
-        f"{path}: units: expected spike_times, a series of firing rates or counts of spikes in bins, but the "
-        "file has none; name a series with rates or map (--rates PATH, --map spike_counts=PATH)"
+        f"{path}: {where}: expected spike_times, a series of firing rates or counts of spikes in bins, but "
+        f"{lacking}; name a series with rates or map (--rates PATH, --map spike_counts=PATH)"
     )
 
 
@@ -179,28 +191,28 @@ def choose_units(
     MissingDataError
         If no unit is left.
     """
-    keep = np.ones(n_units, dtype=bool)
+    columns = {"row": np.arange(n_units), "id": np.arange(n_units)} | dict(columns)
+    short = {name.removeprefix("unit_"): name for name in columns} | {name: name for name in columns}
+    short |= {f"unit_{name}": name for name in columns if f"unit_{name}" not in columns}
+    wanted = {}
     for name, value in config.units.items():
-        column = next((c for c in (name, f"unit_{name}") if c in columns), None)
-        if column is None:
-            known = sorted(c.removeprefix("unit_") for c in columns)
+        plain = name.removesuffix("!")
+        if plain not in short:
             raise ConfigError(
-                f"{path}: units: expected a column of the units table, but got {name!r}; "
-                f"there are {list_names(known)}"
+                f"{path}: units: expected a column of the units table, but got {plain!r}; "
+                f"there are {list_names(sorted(columns))}"
             )
-        keep &= match_values(columns[column], value)
+        wanted[short[plain] + name[len(plain) :]] = value
+    keep = select_rows(columns, wanted, n_units)
     if not keep.any():
         present = {
-            name: sorted(set(label_values(columns[c]).tolist()))[:10]
-            for name in config.units
-            for c in (name, f"unit_{name}")
-            if c in columns
+            name: sorted(set(label_values(columns[name.removesuffix("!")]).tolist()))[:10] for name in wanted
         }
         raise MissingDataError(
             f"{path}: units: expected units with {dict(config.units)}, but there are none; "
             f"values are {present}"
         )
-    areas = columns.get("unit_location", np.zeros(0))
+    areas = columns.get("location", np.zeros(0))
     numbers = {area: int((areas == area).sum()) for area in dict.fromkeys(areas.tolist())}
     others = tuple(f"location={area} ({n})" for area, n in numbers.items()) if len(numbers) > 1 else ()
     text = ", ".join(f"{name} = {value}" for name, value in config.units.items()) or "all"
@@ -253,21 +265,38 @@ def choose_channels(
     columns = [column for signal in signals for column in signal.columns]
     prefixed = len(set(columns)) < len(columns)
     short = [signal.path.rsplit("/", 1)[-1] for signal in signals]
-    kept, names, known = [], [], []
+    names = []
     for signal in signals:
         name = signal.path.rsplit("/", 1)[-1]
         prefix = f"{name if short.count(name) == 1 else signal.path}_" if prefixed else ""
-        wanted = [c for c in signal.columns if config.channels is None or prefix + c in config.channels]
-        known += [prefix + column for column in signal.columns]
-        if wanted:
-            kept.append(signal if len(wanted) == len(signal.columns) else signal.select(wanted))
-            names += [prefix + column for column in wanted]
-    unknown = sorted(set(config.channels or ()) - set(known))
+        names += [prefix + column for column in signal.columns]
+    wanted = _pick_names(names, config.channels, path=path)
+    kept, done = [], 0
+    for signal in signals:
+        here = names[done : done + len(signal.columns)]
+        some = [c for c, name in zip(signal.columns, here, strict=True) if name in wanted]
+        done += len(signal.columns)
+        if some:
+            kept.append(signal if len(some) == len(signal.columns) else signal.select(some))
+    return tuple(kept), [name for name in names if name in wanted]
+
+
+def _pick_names(names: Sequence[str], given: Sequence[str] | None, *, path: str) -> set[str]:
+    """Return the names to keep: those given, by name or number, or all but those given with ``!`` before."""
+    if given is None:
+        return set(names)
+    numbered = {str(i): name for i, name in enumerate(names)} | {name: name for name in names}
+    plain = [one if one in numbered else one.removeprefix("!") for one in given]
+    unknown = sorted(one for one in plain if one not in numbered)
     if unknown:
         raise ConfigError(
-            f"{path}: channels: expected some of {list_names(known)}, but got {', '.join(unknown)}"
+            f"{path}: channels: expected some of {list_names(names)}, but got {', '.join(unknown)}"
         )
-    return tuple(kept), names
+    dropped = {numbered[p] for p, one in zip(plain, given, strict=True) if p != one}
+    chosen = {numbered[p] for p, one in zip(plain, given, strict=True) if p == one} or set(names)
+    if not chosen - dropped:
+        raise ConfigError(f"{path}: channels: expected some to keep of {list_names(names)}, but got none")
+    return chosen - dropped
 
 
 def _match_all(
@@ -325,23 +354,29 @@ def _rank(signals: Sequence[Signal], role: str) -> list[Signal]:
 
 def _check_timing(signals: tuple[Signal, ...], *, path: str) -> tuple[Signal, ...]:
     """Refuse signals of which nobody knows when they were sampled."""
-    for signal in signals:
-        if not signal.interval > 0:
+    for part in (part for signal in signals for part in signal.split()):
+        fault = describe_fault(part.series[0])
+        if fault:
             raise ReadError(
-                f"{path}: {signal.path}: expected a rate above 0 or ascending timestamps, but got rate "
-                f"{signal.series[0].rate} and {signal.shape[0]} samples; repair the file or choose another"
+                f"{path}: {part.path}: {fault}; write it again with time first, or choose another"
+            )
+        if not part.interval > 0:
+            raise ReadError(
+                f"{path}: {part.path}: expected a rate above 0 or ascending timestamps, but got rate "
+                f"{part.series[0].rate} and {part.shape[0]} samples; repair the file or choose another"
             )
     return signals
 
 
-def _check_width(signal: Signal, n_units: int, *, path: str) -> tuple[Signal, None]:
+def _check_width(signals: tuple[Signal, ...], n_units: int, *, path: str) -> tuple[Signal, ...]:
     """Refuse rates that are not of the units."""
-    if n_units and len(signal.columns) != n_units:
+    n_columns = sum(len(signal.columns) for signal in signals)
+    if n_units and n_columns != n_units:
         raise ConfigError(
             f"{path}: rates: expected a column for each of {n_units} units, "
-            f"but {signal.path} has {len(signal.columns)}"
+            f"but {_name(signals)} has {n_columns}"
         )
-    return _check_timing((signal,), path=path)[0], None
+    return _check_timing(signals, path=path)
 
 
 def _name(signals: Sequence[Signal]) -> str:

@@ -1,44 +1,33 @@
 """What a file holds: time series grouped into signals, and the role each one's name suggests.
 
-Only names, shapes and rates are looked at here; no data are read except timestamps' ends.
+Only names, shapes and rates are looked at here; no data are read, of the time stamps only a few stretches.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from pynwb import NWBFile, TimeSeries
 from pynwb.core import NWBContainer
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 
 from nwbrnn.readers.tables import list_modules
+from nwbrnn.readers.vocabulary import drop_axis, find_quantity, find_role, list_channels
 
-ROLE_PATTERNS = (
-    # EMG has no NWB standard; these are the names met in the wild
-    ("emg", r"emg|electromyo|muscle_?activ"),
-    ("rates", r"firing_rate"),
-    ("spike_counts", r"binned_?spike|spike_?count"),
-    ("inputs", r"task_input"),
-    ("other", r"eye|pupil|gaze|target"),
-    ("force", r"force|torque|grip"),
-    (
-        "kinematics",
-        r"hand|finger|cursor|joint|wrist|elbow|position|velocity|accel|kinematic|muscle_(len|vel)",
-    ),
+_VERSION = re.compile(
+    r"raw|notch|filt|pass|rectif|(?<![a-z])rect(?![a-z])|envelope|(?<![a-z])[hlb]p(?![a-z])", re.IGNORECASE
 )
-"""Roles by regular expression on the path, first match wins."""
-
-ROLES = ("emg", "force", "kinematics", "inputs", "rates", "spike_counts")
-
-_EMG = re.compile(ROLE_PATTERNS[0][1], re.IGNORECASE)
-_VERSION = re.compile(r"raw|notch|filt|pass|rect|envelope|(^|_)[hlb]p($|_)", re.IGNORECASE)
 _END_STAMPS = re.compile(r"bin[\s-]*(ends?|stop)|end of (the |each )?bin", re.IGNORECASE)
 _FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins and need not say so
 _CENTRE_STAMPS = re.compile(r"bin[\s-]*cent(er|re)s?|cent(er|re) of (the |each )?bin", re.IGNORECASE)
-COLUMNS = re.compile(r"columns\s*=\s*\[([^\]]*)\]")
 _LABELS = ("label", "muscle", "channel_name", "location")
+_STRETCH = 1001  # time stamps looked at in the beginning, the middle and the end of a series
+_REGULAR = 0.9  # a clock is regular if so many of its steps are within a tenth of their median
+_PAUSE = 5.0  # longer steps, in medians, are pauses even of a clock that is not regular
 
 
 @dataclass(frozen=True)
@@ -51,9 +40,9 @@ class Signal:
         Where it is, e.g. ``acquisition/EMG``; what a user gives to choose it. Some columns of a series are
         ``acquisition/raw[EMGArray]``, by electrode group.
     role
-        One of :data:`ROLES`, or ``other``.
+        One of :data:`nwbrnn.readers.vocabulary.ROLES`, or ``other``.
     series
-        The NWB objects, each with time first.
+        The NWB objects, each with time first; several have one channel and a clock each.
     columns
         Channel names, over all series.
     picks
@@ -81,28 +70,28 @@ class Signal:
             return (str(self.series[0].unit),) * len(self.columns)
         return tuple(str(series.unit) for series in self.series)
 
-    @property
-    def interval(self) -> float:
-        """Time between samples [s]; the mean without gaps; NaN for a single sample or rate 0."""
-        first = self.series[0]
-        if first.timestamps is None:
-            return 1.0 / float(first.rate) if first.rate > 0 else float("nan")
-        steps = np.diff(np.asarray(first.timestamps[: min(1001, len(first.timestamps))], dtype=np.float64))
-        if not (steps > 0).any():
-            return float("nan")
-        median = np.median(steps[steps > 0])
-        mean = float(steps[(steps > 0.5 * median) & (steps < 1.5 * median)].mean())  # jitter averages out
-        plain = float(f"{mean:.3g}")
-        return plain if abs(plain - mean) < 5e-4 * mean else mean
+    def split(self) -> tuple["Signal", ...]:
+        """Return a signal for each series: each has a clock of its own, however alike they look."""
+        if len(self.series) == 1:
+            return (self,)
+        pairs = zip(self.series, self.columns, strict=True)
+        return tuple(replace(self, series=(series,), columns=(column,)) for series, column in pairs)
 
-    @property
+    @cached_property
+    def interval(self) -> float:
+        """Time between samples [s], gaps left out; of several series the longest; NaN for a single sample."""
+        return float(np.max([_find_interval(series) for series in self.series]))
+
+    @cached_property
+    def varies(self) -> bool:
+        """Whether steps between time stamps vary, so that bins as wide as their mean may hold no sample."""
+        return any(_varies(series) for series in self.series)
+
+    @cached_property
     def extent(self) -> tuple[float, float]:
-        """Time stamps of the first and the last sample [s]."""
-        first = self.series[0]
-        if first.timestamps is None:
-            start = float(first.starting_time or 0.0)
-            return start, start + (self.shape[0] - 1) * self.interval
-        return float(first.timestamps[0]), float(first.timestamps[len(first.timestamps) - 1])
+        """Time stamps of the first and the last sample of any series [s]."""
+        starts, stops = zip(*map(_find_extent, self.series), strict=True)
+        return min(starts), max(stops)
 
     @property
     def stamps(self) -> str:
@@ -116,8 +105,8 @@ class Signal:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of samples and of channels."""
-        return int(self.series[0].data.shape[0]), len(self.columns)
+        """Number of samples, of several series the largest, and of channels."""
+        return max(int(series.data.shape[0]) for series in self.series), len(self.columns)
 
     @property
     def n_stored(self) -> int:
@@ -136,70 +125,110 @@ class Signal:
 
 def find_signals(nwbfile: NWBFile) -> list[Signal]:
     """Return every signal of a file, in the order of the file: acquisition, processing, stimulus."""
-    sections: list[tuple[str, Iterable[NWBContainer]]] = [
-        ("acquisition", nwbfile.acquisition.values()),
+    return [
+        signal
+        for path, around, members in _list_folders(nwbfile)
+        for signal in _group(path, [m for m in members if _is_usable(m)], around)
+    ]
+
+
+def find_unusable(nwbfile: NWBFile) -> dict[str, TimeSeries]:
+    """Return series whose names suggest outputs, but which are no numbers by time and channel, by path."""
+    return {
+        f"{path}/{member.name}": member
+        for path, around, members in _list_folders(nwbfile)
+        for member in members
+        if not _is_usable(member) and _has_outputs(member, around)
+    }
+
+
+def describe_fault(series: TimeSeries) -> str:
+    """Return why a series cannot be read; empty if its shape and times allow it."""
+    shape = tuple(getattr(series.data, "shape", ()) or ())
+    if not shape or not all(shape):
+        return "it holds no data"
+    if len(shape) > 2:
+        return f"its data have the shape {shape}, but a series has time first, then one dimension of channels"
+    if np.dtype(getattr(series.data, "dtype", "O")).kind not in "iufb":
+        return f"its data are {series.data.dtype} and no numbers"
+    if series.rate is None and series.timestamps is None:
+        return "it has neither a rate nor timestamps"
+    n_stamps = 0 if series.timestamps is None else len(series.timestamps)
+    sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
+    if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _STRETCH)):
+        return f"its data have the shape {shape}, but time comes first in a series: they look transposed"
+    return ""
+
+
+def _list_folders(nwbfile: NWBFile) -> Iterator[tuple[str, tuple[str, ...], list[TimeSeries]]]:
+    """Yield folders and containers that hold series: path, names around a series, and the series."""
+    sections: list[tuple[str, tuple[str, ...], Iterable[NWBContainer]]] = [
+        ("acquisition", (), nwbfile.acquisition.values()),
         *(
-            (f"processing/{name}", module.data_interfaces.values())
+            (f"processing/{name}", (name,), module.data_interfaces.values())
             for name, module in list_modules(nwbfile).items()
         ),
-        ("stimulus/presentation", nwbfile.stimulus.values()),
+        ("stimulus/presentation", (), nwbfile.stimulus.values()),
     ]
-    return [signal for path, members in sections for signal in _group(path, list(members))]
+    for path, around, members in sections:
+        held = list(members)
+        yield path, around, [m for m in held if isinstance(m, TimeSeries)]
+        for container in held:
+            if not isinstance(container, TimeSeries):
+                children = [c for c in container.children if isinstance(c, TimeSeries)]
+                names = (str(container.name), type(container).__name__, *around)
+                yield f"{path}/{container.name}", names, sorted(children, key=lambda child: str(child.name))
 
 
-def _group(path: str, members: list[NWBContainer]) -> Iterator[Signal]:
-    """Yield the signals among the members of one folder of the file."""
-    series = [m for m in members if isinstance(m, TimeSeries) and _is_usable(m)]
-    muscles = [s for s in series if len(s.data.shape) == 1 and _find_role(f"{path}/{s.name}") == "emg"]
-    versions = any(_VERSION.search(s.name) for s in muscles)
-    if len(muscles) > 1 and not versions and len({_get_clock(s) for s in muscles}) == 1:
-        names = tuple(re.sub(r"(?i)^emg[_\s-]?|[_\s-]?emg$", "", s.name) or s.name for s in muscles)
-        yield Signal(path if _EMG.search(path) else f"{path}/EMG*", "emg", tuple(muscles), names)
-        series = [s for s in series if s not in muscles]
-    for item in series:
-        yield from _from_series(f"{path}/{item.name}", item)
-    for member in members:
-        if not isinstance(member, TimeSeries):
-            yield from _from_container(f"{path}/{member.name}", member)
+def _group(path: str, members: list[TimeSeries], around: tuple[str, ...]) -> Iterator[Signal]:
+    """Yield the signals of a folder or container: series of one channel of the same kind make one signal."""
+    kinds: dict[tuple[str, str], list[TimeSeries]] = {}
+    for series in members:
+        kind = _find_kind(series, around)
+        if kind is not None:
+            kinds.setdefault(kind, []).append(series)
+    groups = {kind: group for kind, group in kinds.items() if len(group) > 1}
+    for (role, label), group in groups.items():
+        names = tuple(str(series.name) for series in group)
+        if role == "emg" and len(around) < 2:  # in a container, names need not say it
+            names = tuple(re.sub(r"(?i)^emg[_\s-]?|[_\s-]?emg$", "", name) or name for name in names)
+        is_whole = len(group) == len(members) and (len(around) > 1 or find_role(around) == role == "emg")
+        start = "EMG" if role == "emg" else ""
+        yield Signal(path if is_whole else f"{path}/{start}*{label}", role, tuple(group), names)
+    grouped = {id(series) for group in groups.values() for series in group}
+    for series in members:
+        if id(series) not in grouped:
+            yield from _from_series(f"{path}/{series.name}", series, around)
 
 
-def _from_container(path: str, container: NWBContainer) -> Iterator[Signal]:
-    """Yield the signals of a container: one if it holds one series per channel, else one for each series."""
-    children = [c for c in container.children if isinstance(c, TimeSeries) and _is_usable(c)]
-    children.sort(key=lambda child: str(child.name))
-    alike = {_get_clock(c) for c in children}
-    if len(children) > 1 and len(alike) == 1 and len(children[0].data.shape) == 1:
-        names = tuple(str(c.name) for c in children)
-        yield Signal(path, _find_role(path), tuple(children), names)
-        return
-    for child in children:
-        yield from _from_series(f"{path}/{child.name}", child)
+def _find_kind(series: TimeSeries, around: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the role of a series of one channel, and what else it shares with the others of its signal.
+
+    In a container all of a quantity belong together; elsewhere muscles do, and what differs only by axis.
+    """
+    if len(series.data.shape) > 1 and series.data.shape[1] > 1:
+        return None
+    name, role = str(series.name), _find_role(series, around)
+    if role == "emg":
+        return role, "_".join(sorted({version.lower() for version in _VERSION.findall(name)}))
+    stem = drop_axis(name)
+    if len(around) > 1:
+        return role, find_quantity(name) if stem is None else stem
+    return None if stem is None or role == "other" else (role, stem or "axes")
 
 
-def _get_clock(series: TimeSeries) -> tuple[object, ...]:
-    """Return what two series have in common if they were sampled together."""
-    n_samples = series.data.shape[0]
-    if series.timestamps is None:
-        return n_samples, series.rate, series.starting_time
-    n_stamps = len(series.timestamps)
-    ends = (float(series.timestamps[0]), float(series.timestamps[n_stamps - 1])) if n_stamps else ()
-    return n_samples, n_stamps, *ends
-
-
-def _from_series(path: str, series: TimeSeries) -> Iterator[Signal]:
+def _from_series(path: str, series: TimeSeries, around: tuple[str, ...]) -> Iterator[Signal]:
     """Yield the signals of one series: several if its columns are of several electrode groups."""
-    if isinstance(series, ElectricalSeries):
-        yield from _from_electrodes(path, series)
-        return
     n_channels = series.data.shape[1] if len(series.data.shape) > 1 else 1
-    listed = COLUMNS.search(f"{series.comments} {series.description}")
-    names = [name.strip() for name in listed.group(1).split(",")] if listed else []
-    if len(names) != n_channels or len(set(names)) != n_channels:
-        names = [series.name] if n_channels == 1 else [f"{series.name}_{i}" for i in range(n_channels)]
-    yield Signal(path, _find_role(path), (series,), tuple(names))
+    if isinstance(series, ElectricalSeries) and len(series.electrodes.data) == n_channels:
+        yield from _from_electrodes(path, series, around)
+        return
+    numbered = [series.name] if n_channels == 1 else [f"{series.name}_{i}" for i in range(n_channels)]
+    names = list_channels(f"{series.comments} {series.description}", n_channels) or numbered
+    yield Signal(path, _find_role(series, around), (series,), tuple(names))
 
 
-def _from_electrodes(path: str, series: ElectricalSeries) -> Iterator[Signal]:
+def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...]) -> Iterator[Signal]:
     """Yield the columns of each electrode group; EMG by the name of the series or by what the group says."""
     rows = np.asarray(series.electrodes.data[:], dtype=int)
     table = series.electrodes.table
@@ -210,14 +239,16 @@ def _from_electrodes(path: str, series: ElectricalSeries) -> Iterator[Signal]:
         picks = tuple(i for i, other in enumerate(groups) if other is group)
         columns = tuple(names[i] for i in picks)
         said = "" if group is None else f"{group.name} {group.description} {group.location}"
-        role = "emg" if _EMG.search(path) or _EMG.search(said) else "other"
+        role = (
+            "emg" if find_role((str(series.name), said, type(series).__name__, *around)) == "emg" else "other"
+        )
         if group is None or len(distinct) == 1:
             yield Signal(path, role, (series,), columns)
         else:
             yield Signal(f"{path}[{group.name}]", role, (series,), columns, picks)
 
 
-def _name_channels(series: ElectricalSeries, rows: np.ndarray) -> list[str]:
+def _name_channels(series: ElectricalSeries, rows: NDArray[np.int_]) -> list[str]:
     """Return names of channels: a label of the electrodes that tells them apart, else numbers."""
     table = series.electrodes.table
     for label in _LABELS:
@@ -238,9 +269,64 @@ def _is_usable(series: TimeSeries) -> bool:
     return bool(shape and len(shape) <= 2 and all(shape) and numeric and timed)
 
 
-def _find_role(path: str) -> str:
-    """Return the role that a path suggests."""
-    for role, pattern in ROLE_PATTERNS:
-        if re.search(pattern, path, re.IGNORECASE):
-            return role
-    return "other"
+def _has_outputs(series: TimeSeries, around: tuple[str, ...]) -> bool:
+    """Return whether the names of a series suggest that a student could reproduce it."""
+    return not isinstance(series, ImageSeries) and _find_role(series, around) in (
+        "emg",
+        "force",
+        "kinematics",
+    )
+
+
+def _find_role(series: TimeSeries, around: tuple[str, ...]) -> str:
+    """Return the role that a series' own name, its type and the names around it suggest, in this order."""
+    return find_role((str(series.name), type(series).__name__, *around))
+
+
+def _find_extent(series: TimeSeries) -> tuple[float, float]:
+    """Return the first and the last time stamp [s]; what is out of order at the ends does not count."""
+    if series.timestamps is None:
+        start = float(series.starting_time or 0.0)
+        return start, start + (int(series.data.shape[0]) - 1) * _find_interval(series)
+    stretches = _read_stretches(series)
+    first, last = (part[np.isfinite(part)] for part in (stretches[0], stretches[-1]))
+    return float(first.min(initial=np.inf)), float(last.max(initial=-np.inf))
+
+
+def _find_interval(series: TimeSeries) -> float:
+    """Return the time between samples [s], without pauses; NaN for a single sample or rate 0."""
+    if series.timestamps is None:
+        return 1.0 / float(series.rate) if series.rate > 0 else float("nan")
+    steps = _read_steps(series)
+    if not len(steps):
+        return float("nan")
+    median = np.median(steps)
+    away = np.abs(steps / median - np.maximum(np.rint(steps / median), 1))
+    is_regular = (away < 0.1).mean() >= _REGULAR
+    near = (steps > 0.5 * median) & (steps < 1.5 * median) if is_regular else steps < _PAUSE * median
+    mean = float(steps[near].mean())  # jitter averages out
+    plain = float(f"{mean:.3g}")
+    return plain if abs(plain - mean) < 5e-4 * mean else round(mean, 9)
+
+
+def _varies(series: TimeSeries) -> bool:
+    """Return whether more than 1 % of the steps between samples differ by more than 2 % from their mean."""
+    if series.timestamps is None:
+        return False
+    steps, interval = _read_steps(series), _find_interval(series)
+    near = steps[steps < 1.5 * interval]
+    return bool(len(near) and (np.abs(near - interval) > 0.02 * interval).mean() > 0.01)
+
+
+def _read_steps(series: TimeSeries) -> NDArray[np.float64]:
+    """Return the steps ahead between time stamps, of some stretches [s]."""
+    steps = np.concatenate([np.diff(part) for part in _read_stretches(series)])
+    return np.asarray(steps[np.isfinite(steps) & (steps > 0)])
+
+
+def _read_stretches(series: TimeSeries) -> list[NDArray[np.float64]]:
+    """Return time stamps from the beginning, the middle and the end of a series [s]."""
+    stamps, n = series.timestamps, len(series.timestamps)
+    starts = [0] if n <= 3 * _STRETCH else [0, (n - _STRETCH) // 2, n - _STRETCH]
+    length = n if n <= 3 * _STRETCH else _STRETCH
+    return [np.asarray(stamps[start : start + length], dtype=np.float64) for start in starts]

@@ -14,7 +14,7 @@ from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.plan import plan_reading
 from nwbrnn.readers.trial_choices import choose_table
 from nwbrnn.readers.trials import read_trials
-from nwbrnn.readers.units import read_unit_columns
+from nwbrnn.readers.units import find_units, read_unit_columns
 from nwbrnn.storage import Source, find_source, open_nwb
 
 
@@ -120,11 +120,11 @@ def _list_signals(nwbfile: NWBFile) -> list[dict[str, Any]]:
 
 
 def _summarise_units(nwbfile: NWBFile) -> dict[str, Any]:
-    units = nwbfile.units
+    units = find_units(nwbfile)[1]
     if units is None:
         return {"number": 0}
     spikes = len(units["spike_times"].target.data) if "spike_times" in units.colnames else 0
-    places = read_unit_columns(nwbfile).get("unit_location", np.zeros(0)).tolist()
+    places = read_unit_columns(nwbfile).get("location", np.zeros(0)).tolist()
     numbers = [f"{place}: {places.count(place)}" for place in dict.fromkeys(places)]
     return {"number": len(units), "spikes": spikes, "locations": numbers, "columns": list(units.colnames)}
 
@@ -132,11 +132,12 @@ def _summarise_units(nwbfile: NWBFile) -> dict[str, Any]:
 def _list_trial_columns(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> list[dict[str, Any]]:
     """Return the plain columns of the table of trials, events among them."""
     try:
-        table = choose_table(nwbfile, config, path=path)[0]
+        table, where, _ = choose_table(nwbfile, config, path=path)
+        trials = read_trials(nwbfile, table, name=where, path=path)
     except NwbrnnError:  # none there; the problem says so
         return []
     rows = []
-    for name, values in read_trials(nwbfile, table).items():
+    for name, values in trials.drop(columns="id").items():
         known = values.dropna()
         examples = [f"{v:g}" if values.dtype.kind == "f" else str(v) for v in known.unique()[:4]]
         missing = len(values) - len(known)

@@ -17,11 +17,12 @@ from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.series import read_binned
+from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.units import (
-    SpikeTrains,
     count_spikes,
     find_observed,
+    find_units,
     iterate_counts,
     read_spike_trains,
     read_unit_columns,
@@ -41,27 +42,33 @@ class Part:
     coords: dict[str, Any]
     covered: Mask
     choices: tuple[Choice, ...] = ()
+    extent: tuple[float, float] = (np.nan, np.nan)
+    """First and last spike [s], where they had to be looked for."""
 
 
 def read_neurons(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> Part:
     """Read rates as recorded, or spike counts and the rates smoothed from them, of the units to keep."""
-    if plan.rates is not None:
-        part = _read_rates(nwbfile, plan, plan.rates, nan=config.nan, path=path)
+    if plan.rates:
+        part = _read_rates(nwbfile, plan, nan=config.nan, path=path)
     else:
         part = _read_spikes(nwbfile, plan, config, path=path)
     kept = part.coords["unit"]
-    columns = {name: ("unit", values[kept]) for name, values in read_unit_columns(nwbfile).items()}
-    return replace(part, coords=columns | part.coords)
+    columns = read_unit_columns(nwbfile)
+    labels = name_coordinates(columns, prefix="unit_", always=True)
+    coords = {labels[name]: ("unit", values[kept]) for name, values in columns.items()}
+    return replace(part, coords=coords | part.coords)
 
 
-def _read_rates(nwbfile: NWBFile, plan: Plan, signal: Signal, *, nan: str, path: str) -> Part:
-    """Read a series of rates, and spike counts if there are spikes."""
+def _read_rates(nwbfile: NWBFile, plan: Plan, *, nan: str, path: str) -> Part:
+    """Read series of rates, and spike counts if there are spikes."""
     edges = plan.compute_edges()
-    binned = read_binned(signal, edges, path=path, nan=nan)
-    values: dict[str, NDArray[Any]] = {"rates": binned.values[..., plan.units].astype(np.float32)}
-    if nwbfile.units is not None and "spike_times" in nwbfile.units.colnames:
+    binned = [read_binned(signal, edges, path=path, nan=nan) for signal in plan.rates]
+    rates = np.concatenate([part.values for part in binned], axis=2)
+    values: dict[str, NDArray[Any]] = {"rates": rates[..., plan.units].astype(np.float32)}
+    units = find_units(nwbfile)[1]
+    if units is not None and "spike_times" in units.colnames:
         values["spike_counts"] = count_spikes(read_spike_trains(nwbfile, path=path), edges)[..., plan.units]
-    return Part(values, {"unit": plan.units}, binned.covered)
+    return Part(values, {"unit": plan.units}, np.all([part.covered for part in binned], axis=0))
 
 
 def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> Part:
@@ -70,7 +77,7 @@ def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str)
     n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.bin_size))
     edges = plan.compute_edges(n_pad=n_pad)
     inside = slice(n_pad, n_pad + plan.n_bins)
-    counted, rows, observed = _open_counts(nwbfile, plan, edges, path=path)
+    counted, rows, observed, extent = _open_counts(nwbfile, plan, edges, path=path)
     wanted = np.isin(rows, plan.units)
     kept, choices = _choose_observed(observed[:, inside], wanted, path=path)
     valid = plan.find_valid(edges)
@@ -89,19 +96,21 @@ def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str)
             rates[here] = smoothed[:, inside].transpose(2, 0, 1)
             done, block = here.stop, []
     values = {"spike_counts": counts.transpose(1, 2, 0), "rates": rates.transpose(1, 2, 0)}
-    return Part(values, {"unit": rows[kept]}, covered[:, inside], choices)
+    return Part(values, {"unit": rows[kept]}, covered[:, inside], choices, extent)
 
 
 def _open_counts(
     nwbfile: NWBFile, plan: Plan, edges: Ticks, *, path: str
-) -> tuple[Iterator[NDArray[np.integer]], NDArray[np.int64], Mask]:
-    """Return the counts of one unit after the other, their rows, and where they were observed.
+) -> tuple[Iterator[NDArray[np.integer]], NDArray[np.int64], Mask, tuple[float, float]]:
+    """Return the counts of one unit after the other, their rows, where they were observed, and their extent.
 
-    The last is of shape (n_trials, n_bins, n_units), or (n_trials, n_bins, 1) if it is the same for all.
+    The third is of shape (n_trials, n_bins, n_units), or (n_trials, n_bins, 1) if it is the same for all.
+    The last is NaN unless all spikes had to be read for it [s].
     """
+    extent = (np.nan, np.nan)
     if isinstance(plan.counts, BinnedCounts):
         counts, covered = plan.counts.count(edges, plan.align_times)
-        return iter(np.moveaxis(counts, 2, 0)), plan.counts.rows, covered[..., np.newaxis]
+        return iter(np.moveaxis(counts, 2, 0)), plan.counts.rows, covered[..., np.newaxis], extent
     if isinstance(plan.counts, Signal):
         binned = read_binned(plan.counts, edges, path=path, nan="mask")
         whole = np.rint(np.nan_to_num(binned.values)).astype(np.int32)
@@ -110,19 +119,21 @@ def _open_counts(
                 f"{path}: {plan.counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; "
                 "repair the file"
             )
-        return iter(np.moveaxis(whole, 2, 0)), np.arange(whole.shape[2]), binned.covered[..., np.newaxis]
+        rows = np.arange(whole.shape[2])
+        return iter(np.moveaxis(whole, 2, 0)), rows, binned.covered[..., np.newaxis], extent
     trains = read_spike_trains(nwbfile, path=path)
     tolerance = round(plan.bin_size * TICKS_PER_SECOND / 100)  # intervals may end a float's error early
     if trains.observed is None:
-        observed = _find_extent(plan, trains, edges)
+        extent = trains.extent
+        observed = _find_between(plan, extent, edges)
     else:
         observed = find_observed(trains, edges, tolerance=tolerance)
-    return iterate_counts(trains, edges), np.arange(len(trains)), observed
+    return iterate_counts(trains, edges), np.arange(len(trains)), observed, extent
 
 
-def _find_extent(plan: Plan, trains: SpikeTrains, edges: Ticks) -> Mask:
+def _find_between(plan: Plan, extent: tuple[float, float], edges: Ticks) -> Mask:
     """Return the bins between first and last sign of a recording, shape (n_trials, n_bins, 1)."""
-    times = np.array([*plan.session, *trains.extent])
+    times = np.array([*plan.session, *extent])
     times = times[np.isfinite(times)]
     first, last = to_ticks(times.min()), to_ticks(times.max())
     return ((edges[:, :-1] >= first) & (edges[:, 1:] <= last))[..., np.newaxis]

@@ -15,17 +15,17 @@ from nwbrnn.readers import choices as objects
 from nwbrnn.readers import trial_choices as rules
 from nwbrnn.readers.binned import BinnedCounts, find_binned
 from nwbrnn.readers.choices import Choice
-from nwbrnn.readers.discovery import Signal, find_signals
+from nwbrnn.readers.discovery import Signal, find_signals, find_unusable
 from nwbrnn.readers.times import SHIFTS, Ticks, to_ticks
 from nwbrnn.readers.trials import (
     fill_stop_times,
-    find_degrees,
+    find_angles,
     find_relative,
+    label_column,
     label_sectors,
-    label_values,
     read_trials,
 )
-from nwbrnn.readers.units import read_unit_columns
+from nwbrnn.readers.units import find_units, lies_on_grid, read_spike_trains, read_unit_columns
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Plan:
     outputs, inputs
         Signals to read; no inputs: built from the trial table.
     rates, counts
-        Recorded rates, or spikes counted in bins; neither: from spike times.
+        Series of recorded rates, or spikes counted in bins; neither: from spike times.
     units
         The units to keep, as rows of the units table.
     output_names
@@ -54,12 +54,12 @@ class Plan:
         Number of sectors that make the conditions, if these are continuous directions.
     start, n_bins, bin_size
         Start of the window relative to the alignment [s], number and width of its bins [s].
-    stop_times, whole_trials
-        When each trial stops [s], infinite if nobody knows; whether only bins inside each trial count.
+    limits
+        Between which times the bins of each trial count, shape (n_trials, 2) [s]; infinite if not limited.
     invalid
         Start and stop of what the file declares invalid, shape (n, 2) [s].
-    degrees, relative
-        Trial columns of directions in degrees, and of times that count from the start of the trial.
+    angles, relative
+        Trial columns of directions with their unit, and those of times since the start of the trial.
     session
         First start and last stop of all trials of the file [s].
     resolution
@@ -70,7 +70,7 @@ class Plan:
 
     outputs: tuple[Signal, ...]
     inputs: tuple[Signal, ...]
-    rates: Signal | None
+    rates: tuple[Signal, ...]
     counts: Signal | BinnedCounts | None
     units: NDArray[np.int64]
     output_names: tuple[str, ...]
@@ -85,10 +85,9 @@ class Plan:
     start: float
     n_bins: int
     bin_size: float
-    stop_times: NDArray[np.float64]
-    whole_trials: bool
+    limits: NDArray[np.float64]
     invalid: NDArray[np.float64]
-    degrees: frozenset[str]
+    angles: dict[str, str]
     relative: frozenset[str]
     session: tuple[float, float]
     resolution: float
@@ -103,12 +102,11 @@ class Plan:
     def conditions(self) -> NDArray[np.str_]:
         """Label of each trial's condition, shape (n_trials,)."""
         if self.sectors is not None:
-            return label_sectors(
-                self.trials[self.shown[0]], self.sectors, degrees=self.shown[0] in self.degrees
-            )
-        if len(self.shown) == 1:
-            return label_values(self.trials[self.shown[0]])
-        parts = [[f"{name}={v}" for v in label_values(self.trials[name])] for name in self.shown]
+            return label_sectors(self.trials[self.shown[0]], self.sectors, self.angles[self.shown[0]])
+        labels = [label_column(self.trials[name], self.angles.get(name)) for name in self.shown]
+        if len(labels) == 1:
+            return labels[0]
+        parts = [[f"{name}={v}" for v in values] for name, values in zip(self.shown, labels, strict=True)]
         return np.array([", ".join(row) for row in zip(*parts, strict=True)] or ["all"] * len(self.trials))
 
     def find_valid(self, edges: Ticks) -> NDArray[np.bool_]:
@@ -130,10 +128,16 @@ class _Objects(NamedTuple):
     outputs: tuple[Signal, ...]
     output_names: tuple[str, ...]
     inputs: tuple[Signal, ...]
-    rates: Signal | None
+    rates: tuple[Signal, ...]
     counts: Signal | BinnedCounts | None
     units: NDArray[np.int64]
     choices: list[Choice]
+
+    @property
+    def signals(self) -> list[Signal]:
+        """All series that are read."""
+        counts = [self.counts] if isinstance(self.counts, Signal) else []
+        return [*self.outputs, *self.inputs, *self.rates, *counts]
 
 
 def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
@@ -151,18 +155,19 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     what = _choose_objects(nwbfile, config, path=path)
     which = _choose_trials(nwbfile, what.counts, config, path=path)
     times = which.times
-    intervals, resolution = _find_intervals(nwbfile, what)
-    bin_size, bin_choice = rules.choose_bin_size(intervals, config, path=path)
+    intervals, resolution, notes = _find_intervals(nwbfile, what, path=path)
+    varying = {signal.path for signal in what.signals if signal.varies}
+    bin_size, bin_choice = rules.choose_bin_size(intervals, config, varying=varying, path=path)
     start, n_bins, whole_trials, window_choice = rules.choose_window(
-        which, config, counts=what.counts, bin_size=bin_size, path=path
+        which, config, counts=what.counts, bins=bin_choice, bin_size=bin_size, path=path
     )
-    choices = [*what.choices, *which.choices, bin_choice, window_choice]
+    choices = [*what.choices, *which.choices, bin_choice, window_choice, *notes]
+    choices += rules.note_varying({name: intervals[name] for name in varying}, bin_size)
     if not whole_trials:
         choices += rules.note_outside(which, start, start + n_bins * bin_size, path=path)
-    choices += rules.note_overlap(times, n_bins * bin_size)
     shown_from = go = None
     if not what.inputs:
-        shown_from, go, task_choice = rules.choose_task_inputs(which.trials, which.shown)
+        shown_from, go, task_choice = rules.choose_task_inputs(which.trials, which.shown, which.angles)
         choices.append(task_choice)
     invalid = _read_invalid(nwbfile)
     if len(invalid):
@@ -178,6 +183,10 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         choices.append(
             Choice("time grid", f"{resolution:g} s" + (f" from {phase:g} s" if phase else ""), reason)
         )
+    window = (start, start + n_bins * bin_size)
+    apart = config.window is None
+    limits = rules.find_limits(which._replace(times=times), window, whole=whole_trials, apart=apart)
+    choices += rules.note_overlap(times, window, limits)
     return Plan(
         outputs=what.outputs,
         output_names=what.output_names,
@@ -196,10 +205,9 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         start=start,
         n_bins=n_bins,
         bin_size=bin_size,
-        stop_times=which.stop_times,
-        whole_trials=whole_trials,
+        limits=limits,
         invalid=invalid,
-        degrees=which.degrees,
+        angles=which.angles,
         relative=which.relative,
         session=which.session,
         resolution=resolution,
@@ -210,24 +218,32 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
 def _choose_objects(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> _Objects:
     """Choose outputs, inputs, neurons and units."""
     signals = objects.apply_map(find_signals(nwbfile), config, path=path)
-    outputs, outputs_choice = objects.choose_outputs(signals, config, path=path)
+    unusable = find_unusable(nwbfile)
+    outputs, outputs_choice = objects.choose_outputs(signals, config, unusable=unusable, path=path)
     outputs, names = objects.choose_channels(outputs, config, path=path)
     inputs, inputs_choice = objects.choose_inputs(signals, config, path=path)
+    table = find_units(nwbfile)
     rates, counts, rates_choice = objects.choose_neurons(
-        signals, find_binned(nwbfile), config, units=nwbfile.units, path=path
+        signals, find_binned(nwbfile), config, units=table, path=path
     )
-    n_units = len(nwbfile.units) if nwbfile.units else _count_units(rates or counts)
+    n_units = len(table[1]) if table[1] else _count_units(rates, counts)
     units, units_choice = objects.choose_units(read_unit_columns(nwbfile), n_units, config, path=path)
-    used = [*outputs, *inputs, *(s for s in (rates, counts) if isinstance(s, Signal))]
-    choices = [outputs_choice, rates_choice, units_choice, inputs_choice, *objects.note_oddities(used)]
-    return _Objects(outputs, tuple(names), inputs, rates, counts, units, choices)
+    what = _Objects(outputs, tuple(names), inputs, rates, counts, units, [])
+    choices = [
+        outputs_choice,
+        rates_choice,
+        units_choice,
+        inputs_choice,
+        *objects.note_oddities(what.signals),
+    ]
+    return what._replace(choices=choices)
 
 
-def _count_units(source: Signal | BinnedCounts | None) -> int:
+def _count_units(rates: tuple[Signal, ...], counts: Signal | BinnedCounts | None) -> int:
     """Return the number of units of a file without a table of them."""
-    return (
-        int(source.rows.max()) + 1 if isinstance(source, BinnedCounts) else source.shape[1] if source else 0
-    )
+    if isinstance(counts, BinnedCounts):
+        return int(counts.rows.max()) + 1
+    return sum(signal.shape[1] for signal in (*rates, *([] if counts is None else [counts])))
 
 
 def _choose_trials(
@@ -235,14 +251,14 @@ def _choose_trials(
 ) -> rules.Trials:
     """Choose the trials with an alignment and a condition."""
     table, table_name, table_choice = rules.choose_table(nwbfile, config, path=path)
-    everything = read_trials(nwbfile, table)
+    everything = read_trials(nwbfile, table, name=table_name, path=path)
     trials, trials_choice = rules.choose_trials(everything, config, path=path)
-    relative = find_relative(everything)
+    relative, angles = find_relative(everything), find_angles(everything)
     align_to, times, align_choice = rules.choose_alignment(
         trials, config, counts=counts, relative=relative, path=path
     )
     trials, times = trials[np.isfinite(times)], times[np.isfinite(times)]
-    shown, continuous, condition_choice = rules.choose_condition(trials, config, path=path)
+    shown, continuous, condition_choice = rules.choose_condition(trials, config, angles=angles, path=path)
     known = trials[list(shown)].notna().all(axis=1).to_numpy()
     if not known.any():
         raise MissingDataError(
@@ -263,26 +279,32 @@ def _choose_trials(
         shown=shown,
         continuous=continuous,
         session=session,
-        degrees=find_degrees(everything),
+        angles=angles,
         relative=relative,
         choices=choices,
     )
 
 
-def _find_intervals(nwbfile: NWBFile, what: _Objects) -> tuple[dict[str, float], float]:
-    """Return the time between samples of everything that is read, and the resolution of the spikes [s]."""
-    used = [*what.outputs, *what.inputs, *(s for s in (what.rates, what.counts) if isinstance(s, Signal))]
-    intervals = {signal.path: signal.interval for signal in used}
+def _find_intervals(
+    nwbfile: NWBFile, what: _Objects, *, path: str
+) -> tuple[dict[str, float], float, list[Choice]]:
+    """Return the time between samples of all that is read, the resolution of the spikes [s], and remarks."""
+    intervals = {signal.path: signal.interval for signal in what.signals}
     resolution = 0.0
     if isinstance(what.counts, BinnedCounts):
         intervals[what.counts.path] = what.counts.width
         if what.counts.events is None:
             resolution = what.counts.width
-    elif what.rates is None and what.counts is None:
-        resolution = float(np.nan_to_num(nwbfile.units.resolution or 0.0))
+    elif not what.rates and what.counts is None:
+        where, units = find_units(nwbfile)
+        resolution = 0.0 if units is None else float(np.nan_to_num(units.resolution or 0.0))
+        if resolution >= rules.FINEST and not lies_on_grid(read_spike_trains(nwbfile, path=path), resolution):
+            reason = "spikes do not lie in bins of this width, so nothing is rounded to it"
+            note = [Choice("resolution", f"{where}.resolution = {resolution:g} s is not used", reason)]
+            return intervals, 0.0, note
         if resolution > 0:
-            intervals["units/spike_times"] = resolution
-    return intervals, resolution
+            intervals[f"{where}/spike_times"] = resolution
+    return intervals, resolution, []
 
 
 def _find_phase(what: _Objects, resolution: float) -> float:
@@ -293,7 +315,8 @@ def _find_phase(what: _Objects, resolution: float) -> float:
         if abs(signal.interval - resolution) < 1e-6 * resolution:
             start = signal.extent[0] + (SHIFTS[signal.stamps] - 0.5) * resolution
             phase = start % resolution
-            return 0.0 if min(phase, resolution - phase) < 1e-6 else phase
+            tolerance = 1e-6 + 4 * np.spacing(abs(start))
+            return 0.0 if min(phase, resolution - phase) < tolerance else phase
     return 0.0
 
 
@@ -303,7 +326,7 @@ def _read_invalid(nwbfile: NWBFile) -> NDArray[np.float64]:
     if table is None or len(table) == 0:
         return np.zeros((0, 2))
     starts, stops = (
-        np.asarray(table[name].data[:], dtype=np.float64) for name in ("start_time", "stop_time")
+        np.asarray(table[name].data[:], dtype=np.float64).ravel() for name in ("start_time", "stop_time")
     )
     return np.stack(
         [np.nan_to_num(starts, nan=-np.inf, neginf=-np.inf), np.nan_to_num(stops, nan=np.inf, posinf=np.inf)],

@@ -14,12 +14,15 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.preprocessing.resampling import CUTOFF
 from nwbrnn.readers.choices import Choice
+from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.neurons import Part, read_neurons
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
+from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks
+from nwbrnn.readers.units import find_units
 from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.storage import Source, find_source, open_nwb
 
@@ -81,7 +84,13 @@ def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source
             f"{path}: expected trials in which outputs and units were recorded together, but there are none; "
             "choose another align_to or window, or other outputs"
         )
+    extents = {s.path: s.extent for s in plan.outputs} | {
+        "intervals/trials": plan.session,
+        "spikes": neurons.extent,
+    }
+    strange = find_strange_clocks(extents, trials="intervals/trials")
     choices = [*plan.choices, *outputs.choices, *neurons.choices]
+    choices += [Choice("clocks", name, reason) for name, reason in strange.items()]
     if not recorded.all():
         reason = "nothing was recorded in their window"
         choices.append(Choice("trials left out", str((~recorded).sum()), reason))
@@ -118,7 +127,7 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
             rate = f"sampled at {1 / signal.interval:g} Hz, on both sides of its middle"
             reason = "given" if config.emg == "raw" else rate
             choices.append(Choice("envelope", signal.path, f"raw EMG: {reason}", ("emg: envelope",)))
-        elif needs_low_pass(signal, signal.interval, plan.bin_size):
+        elif any(needs_low_pass(part, plan.bin_size) for part in signal.split()):
             cutoff = CUTOFF / (2 * plan.bin_size)
             reason = "several samples in a bin: nothing faster must be folded in"
             choices.append(Choice("low-pass", f"{signal.path}: {cutoff:g} Hz", reason))
@@ -146,14 +155,11 @@ def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
 
 
 def _find_inside(plan: Plan) -> NDArray[np.bool_]:
-    """Return the bins inside of their trial, if whole trials are read, shape (n_trials, n_bins); else all."""
+    """Return the bins within the limits of their trial, shape (n_trials, n_bins)."""
     edges = plan.compute_edges()
-    if not plan.whole_trials:
-        return np.ones((len(edges), plan.n_bins), dtype=bool)
-    starts = to_ticks(plan.trials["start_time"].to_numpy(np.float64))[:, np.newaxis]
-    stops = to_ticks(plan.stop_times)[:, np.newaxis]
+    first, last = to_ticks(plan.limits).T[..., np.newaxis]
     tolerance = to_ticks(plan.bin_size / 100)
-    return np.asarray((edges[:, :-1] >= starts - tolerance) & (edges[:, 1:] <= stops + tolerance))
+    return np.asarray((edges[:, :-1] >= first - tolerance) & (edges[:, 1:] <= last + tolerance))
 
 
 def _is_raw(signal: Signal, plan: Plan, config: ReadConfig, *, path: str) -> bool:
@@ -182,11 +188,9 @@ def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_], *, taken: set[
         "condition": plan.conditions[recorded],
         "align_time": plan.align_times[recorded],
     }
-    for name in plan.trials.columns:
-        label = "_".join(str(name).split())  # NetCDF keeps lists of names apart by spaces
-        label = f"trial_{label}" if label in taken else label
-        values = plan.trials[name].to_numpy()
-        coords[label] = ("trial", np.array(values.tolist())[recorded])
+    labels = name_coordinates(map(str, plan.trials.columns), prefix="trial_", taken={"id", *taken})
+    for name, label in labels.items():
+        coords[label] = ("trial", np.array(plan.trials[name].to_numpy().tolist())[recorded])
     return coords
 
 
@@ -209,8 +213,10 @@ def _describe(
 
 def _list_objects(nwbfile: NWBFile, plan: Plan) -> dict[str, str]:
     """Return the object ids of what is read, by path in the file: series, units and trials."""
-    signals = [*plan.outputs, *plan.inputs, *(s for s in (plan.rates, plan.counts) if isinstance(s, Signal))]
+    counts = [plan.counts] if isinstance(plan.counts, Signal) else []
+    signals = [*plan.outputs, *plan.inputs, *plan.rates, *counts]
     found: list[Any] = [series for signal in signals for series in signal.series]
-    found += [plan.trial_table] + ([] if nwbfile.units is None else [nwbfile.units])
+    units = find_units(nwbfile)[1]
+    found += [plan.trial_table] + ([] if units is None else [units])
     manager = nwbfile.read_io.manager
     return {str(manager.get_builder(item).path).removeprefix("root/"): str(item.object_id) for item in found}

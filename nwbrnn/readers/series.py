@@ -74,6 +74,21 @@ def read_binned(
     ConfigError
         If an envelope is asked of a signal that is sampled too slowly.
     """
+    parts, marks = zip(
+        *(_read_part(part, edges, envelope=envelope, path=path) for part in signal.split()), strict=True
+    )
+    covered = np.all([part.covered for part in parts], axis=0)
+    _refuse_nan(signal, np.concatenate(marks, axis=2), covered, nan=nan, path=path)
+    values = np.concatenate([part.values for part in parts], axis=2)
+    covered &= np.isfinite(values).all(axis=2)
+    values[~covered] = np.nan
+    return Binned(values, covered, "; ".join(dict.fromkeys(part.note for part in parts if part.note)))
+
+
+def _read_part(
+    signal: Signal, edges: Ticks, *, envelope: bool, path: str
+) -> tuple[Binned, NDArray[np.bool_]]:
+    """Read a signal of one series; return it, and which of its values hold NaN among their samples."""
     times = read_times(signal, path=path)
     index = times.find(edges)
     bin_size = float(edges[0, 1] - edges[0, 0]) / TICKS_PER_SECOND
@@ -101,48 +116,57 @@ def read_binned(
         _add_block(sums, values[core], index, start=inner.start)
         if bad.any():
             _mark_block(spoiled, bad[core], index, start=inner.start)
+    if not summed:
+        sums /= np.maximum(counts, 1)[..., np.newaxis]
+    return Binned(sums, covered, times.note), spoiled
+
+
+def _refuse_nan(
+    signal: Signal, spoiled: NDArray[np.bool_], covered: NDArray[np.bool_], *, nan: str, path: str
+) -> None:
+    """Refuse NaN in bins, unless these are to be masked and no channel would take all bins with it."""
+    columns = np.array(signal.columns)
+    empty = columns[spoiled[covered].all(axis=0)].tolist() if covered.any() else []
+    if empty:
+        raise ReadError(
+            f"{path}: {signal.path}: {', '.join(empty)}: NaN in every bin of the trials; leave them out with "
+            f"channels (--channels '{','.join('!' + name for name in empty)}')"
+        )
     if spoiled.any() and nan == "raise":
-        channels = np.array(signal.columns)[spoiled.any(axis=(0, 1))]
+        channels = columns[spoiled.any(axis=(0, 1))]
         raise ReadError(
             f"{path}: {signal.path}: {int(spoiled.sum())} bins of {', '.join(channels)} hold NaN; "
             "use nan='mask' (--nan mask) to leave out these bins, or choose other outputs"
         )
-    covered &= np.isfinite(sums).all(axis=2)
-    if not summed:
-        sums /= np.maximum(counts, 1)[..., np.newaxis]
-    sums[~covered] = np.nan
-    return Binned(sums, covered, times.note)
 
 
 def read_values(signal: Signal, times: RegularTimes | StampedTimes, samples: slice) -> Array:
-    """Return samples in their unit: data * conversion + offset, shape (n_samples, n_channels)."""
+    """Return samples of a signal of one series in their unit, shape (n_samples, n_channels)."""
+    (series,) = signal.series
     rows = times.get_rows(samples.start, samples.stop)
-    columns = []
-    for series in signal.series:
-        # HDF5 is slow at lists of rows, so what lies between is read and dropped
-        first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (rows[0], rows[-1] + 1)
-        data = np.asarray(series.data[first:last])
-        data = data if isinstance(rows, slice) else data[rows - first]
-        data = data[:, np.newaxis] if data.ndim == 1 else data
-        conversion = float(series.conversion)
-        # some converters write NaN where they mean "none" (DANDI 000070)
-        factor = np.asarray(1.0 if np.isnan(conversion) else conversion)
-        by_channel = getattr(series, "channel_conversion", None)
-        if by_channel is not None:
-            factor = factor * np.asarray(by_channel[:], dtype=np.float64)
-        if signal.picks is not None:
-            data = data[:, list(signal.picks)]
-            factor = factor[list(signal.picks)] if factor.ndim else factor
-        columns.append(data * factor + float(series.offset or 0.0))
-    return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
+    # HDF5 is slow at lists of rows, so what lies between is read and dropped
+    first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (rows[0], rows[-1] + 1)
+    data = np.asarray(series.data[first:last])
+    data = data if isinstance(rows, slice) else data[rows - first]
+    data = data[:, np.newaxis] if data.ndim == 1 else data
+    conversion = float(series.conversion)
+    # some converters write NaN where they mean "none" (DANDI 000070)
+    factor = np.asarray(1.0 if np.isnan(conversion) else conversion)
+    by_channel = getattr(series, "channel_conversion", None)
+    if by_channel is not None:
+        factor = factor * np.asarray(by_channel[:], dtype=np.float64)
+    if signal.picks is not None:
+        data = data[:, list(signal.picks)]
+        factor = factor[list(signal.picks)] if factor.ndim else factor
+    return np.asarray(data * factor + float(series.offset or 0.0), dtype=np.float64)
 
 
-def needs_low_pass(signal: Signal, interval: float, bin_size: float) -> bool:
+def needs_low_pass(signal: Signal, bin_size: float) -> bool:
     """Return whether a signal passes a low-pass before it is averaged.
 
     Not inputs, which are steps, nor rates and counts.
     """
-    return bin_size >= 1.99 * interval and signal.role not in ("inputs", "rates", "spike_counts")
+    return bin_size >= 1.99 * signal.interval and signal.role not in ("inputs", "rates", "spike_counts")
 
 
 def looks_raw(signal: Signal, *, path: str) -> bool:
@@ -151,6 +175,8 @@ def looks_raw(signal: Signal, *, path: str) -> bool:
     Raw EMG is sampled fast, swings to both sides of its middle alike, and crosses it often; what is
     rectified is skewed, and an envelope is slow.
     """
+    if len(signal.series) > 1:
+        return any(looks_raw(part, path=path) for part in signal.split())
     if signal.interval * RAW_SAMPLING_RATE > 1:
         return False
     n_samples = signal.shape[0]
@@ -183,7 +209,7 @@ def _choose_filter(
         except ConfigError as error:
             raise ConfigError(f"{path}: {signal.path}: {error} (--emg envelope)") from error
         return partial(_compute_envelope, sampling_rate=1 / interval), round(ENVELOPE_SETTLED / interval)
-    if not needs_low_pass(signal, interval, bin_size):
+    if not needs_low_pass(signal, bin_size):
         return None, 0
     magnitude = signal.role == "emg"
     filtering = partial(suppress_aliases, sampling_rate=1 / interval, bin_size=bin_size, magnitude=magnitude)

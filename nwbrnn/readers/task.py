@@ -5,12 +5,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nwbrnn.readers.plan import Plan
-from nwbrnn.readers.trials import (
-    get_session_times,
-    is_direction,
-    label_values,
-    to_radians,
-)
+from nwbrnn.readers.times import subtract
+from nwbrnn.readers.trials import get_session_times, label_column, to_radians
 
 Array = NDArray[np.float32]
 
@@ -34,7 +30,7 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     trials, time = plan.trials, plan.time
     columns, names = [], []
     for name in plan.shown:
-        encoded, labels = _encode(name, trials[name], degrees=name in plan.degrees)
+        encoded, labels = _encode(name, trials[name], plan.angles.get(name))
         columns.append(encoded)
         names += labels
     shown = np.ones((len(trials), len(time), 1))
@@ -47,12 +43,12 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     return np.concatenate(parts, axis=2).astype(np.float32), names
 
 
-def _encode(name: str, values: pd.Series, *, degrees: bool) -> tuple[NDArray[np.float64], list[str]]:
+def _encode(name: str, values: pd.Series, unit: str | None) -> tuple[NDArray[np.float64], list[str]]:
     """Return a condition column as numbers, shape (n_trials, n_columns), and their names."""
-    if is_direction(name, values):
-        angle = to_radians(values, degrees=degrees)
+    if unit is not None:
+        angle = to_radians(values, unit)
         return np.stack([np.cos(angle), np.sin(angle)], axis=1), [f"{name}_cos", f"{name}_sin"]
-    labels = label_values(values)
+    labels = label_column(values, None)
     known = sorted(set(labels.tolist()))
     return (labels[:, np.newaxis] == np.array(known)).astype(float), [f"{name}={k}" for k in known]
 
@@ -61,5 +57,5 @@ def _step(plan: Plan, column: str) -> NDArray[np.float64]:
     """Return 0 before and 1 after the event of each trial, shape (n_trials, n_time, 1)."""
     # relative to the alignment as recorded: plan.align_times may be rounded to a grid
     event, zero = (get_session_times(plan.trials, name, plan.relative) for name in (column, plan.align_to))
-    delay = event - zero
+    delay = subtract(event, zero)
     return (plan.time >= delay[:, np.newaxis] - 1e-9).astype(float)[..., np.newaxis]

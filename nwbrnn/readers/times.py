@@ -1,4 +1,4 @@
-"""When the samples of a series were taken, in whole nanoseconds."""
+"""When the samples of a series were taken, in whole microseconds."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,33 @@ from nwbrnn.readers.discovery import Signal
 
 Ticks = NDArray[np.int64]
 
-TICKS_PER_SECOND = 1_000_000_000
-"""Times are compared as whole nanoseconds, so that 3 * 0.05 and 0.15 are the same edge."""
+TICKS_PER_SECOND = 1_000_000
+"""Times are compared as whole microseconds, so that 3 * 0.05 and 0.15 are the same edge, also where a clock
+counts from 1970: its floats are 0.24 microseconds apart."""
 
-_FOREVER = 9e9  # what int64 holds [s]
+_FOREVER = 9e12  # what int64 holds [s]
 GAP = 1.5  # steps longer than so many sampling intervals are gaps
+STRAY = (
+    0.5  # a run with a smaller part of the samples for the time that it claims is no stretch of a recording
+)
+_MOST_RUNS = 100  # more than so many stray runs are left to the rule for clocks that run backwards
 SHIFTS = {"start": 0.5, "centre": 0.0, "end": -0.5}  # from a stamp to the middle of its sample [intervals]
 
 
 def to_ticks(seconds: NDArray[np.floating] | float) -> Ticks:
-    """Return times in whole nanoseconds, any shape; infinite ones as 285 years away."""
+    """Return times in whole microseconds, any shape; infinite ones as 285,000 years away."""
     finite = np.clip(np.asarray(seconds, dtype=np.float64), -_FOREVER, _FOREVER)
     return np.asarray(np.rint(finite * TICKS_PER_SECOND), dtype=np.int64)
+
+
+def subtract(times: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return times from others on [s], to the tick: the same from clocks that started at 0 or in 1970."""
+    known = np.isfinite(times) & np.isfinite(others)
+    exact = (
+        to_ticks(np.where(known, times, 0.0)) - to_ticks(np.where(known, others, 0.0))
+    ) / TICKS_PER_SECOND
+    with np.errstate(invalid="ignore"):
+        return np.where(known, exact, np.asarray(times) - np.asarray(others))
 
 
 @dataclass(frozen=True)
@@ -50,11 +65,13 @@ class RegularTimes:
 
     def get_centres(self, index: NDArray[np.int64]) -> Ticks:
         """Return the middle of samples, any shape [ticks]."""
-        return to_ticks(self.start + index / self.rate + self.shift)
+        # the start by itself: a sum would round once more where the clock is far from 0
+        return to_ticks(self.start) + to_ticks(index / self.rate + self.shift)
 
     def find(self, edges: Ticks) -> NDArray[np.int64]:
         """Return how many samples have their middle before each edge, same shape."""
-        index = np.ceil((edges / TICKS_PER_SECOND - self.start - self.shift) * self.rate).astype(np.int64)
+        ahead = (edges - to_ticks(self.start)) / TICKS_PER_SECOND
+        index = np.ceil((ahead - self.shift) * self.rate).astype(np.int64)
         index -= self.get_centres(index - 1) >= edges  # floats can be off by one sample
         index += self.get_centres(index) < edges
         return np.clip(index, 0, self.n_samples)
@@ -111,50 +128,75 @@ class StampedTimes:
 
 
 def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
-    """Read when the samples of a signal were taken.
+    """Read when the samples of a signal of one series were taken.
 
     Where the clock runs backwards, the same time is claimed by two stretches of samples. All of them
-    are left out, and so are samples without a finite stamp; equal stamps are fine.
+    are left out, and so are samples without a finite stamp, and a few with stamps that are far from those
+    around them; equal stamps are fine.
 
     Raises
     ------
     ReadError
         If the number of time stamps differs from that of the samples, or no two of them ascend.
     """
-    series = signal.series[0]
+    (series,) = signal.series
     n_samples = signal.shape[0]
     shift = SHIFTS[signal.stamps] * signal.interval
     if series.timestamps is None:
         return RegularTimes(n_samples, float(series.starting_time or 0.0), shift, float(series.rate))
     stamps = np.asarray(series.timestamps[:], dtype=np.float64)
-    if len(stamps) != n_samples:
+    if stamps.shape != (n_samples,):
         raise ReadError(
             f"{path}: {signal.path}: expected a timestamp for each of {n_samples} samples, "
-            f"but got {len(stamps)}; repair the file or choose another signal"
+            f"but got {' x '.join(map(str, stamps.shape))}; repair the file or choose another signal"
         )
-    good = _find_uncontested(stamps)
+    good = find_uncontested(stamps, interval=signal.interval)
     n_bad = n_samples - int(good.sum())
     if n_samples - n_bad < min(2, n_samples):
         raise ReadError(
             f"{path}: {signal.path}: expected increasing timestamps, but no two of its {n_samples} "
             "timestamps are; repair the file or choose another signal"
         )
-    centres = to_ticks(stamps[good] + shift)
+    centres = to_ticks(stamps[good]) + to_ticks(shift)
     if not n_bad:
         return StampedTimes(centres, signal.interval)
     note = f"{n_bad} of {n_samples} samples, whose time stamps are not finite or run backwards"
     return StampedTimes(centres, signal.interval, np.flatnonzero(good), note)
 
 
-def _find_uncontested(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return the samples not later than all that follow and not earlier than all before."""
+def find_uncontested(stamps: NDArray[np.float64], *, interval: float) -> NDArray[np.bool_]:
+    """Return the samples not later than all that follow and not earlier than all before.
+
+    Before that, runs of stamps that cannot be a second stretch of the recording are left out: they claim
+    much more time than they have samples for, such as a few zeros.
+    """
     finite = np.isfinite(stamps)
     if finite.all() and (np.diff(stamps) >= 0).all():
         return finite
     finite[finite] &= ~_find_glitches(stamps[finite])
+    for _ in range(_MOST_RUNS):
+        kept = np.flatnonzero(finite)
+        run = _find_stray_run(stamps[kept], interval)
+        if run is None:
+            break
+        finite[kept[run]] = False
     before = np.maximum.accumulate(np.where(finite, stamps, -np.inf))
     after = np.minimum.accumulate(np.where(finite, stamps, np.inf)[::-1])[::-1]
     return finite & (stamps >= before) & (stamps <= after)
+
+
+def _find_stray_run(stamps: NDArray[np.float64], interval: float) -> slice | None:
+    """Return a run of stamps that are too late or too early, by more than they have samples for."""
+    for back in np.flatnonzero(np.diff(stamps) < 0).tolist():
+        late = stamps[: back + 1] <= stamps[back + 1]
+        early = stamps[back + 1 :] >= stamps[back]
+        first = back - int(np.argmax(late[::-1])) + 1 if late.any() else 0
+        last = back + 1 + int(np.argmax(early)) if early.any() else len(stamps)
+        n_claimed = (stamps[back] - stamps[back + 1]) / interval
+        n_late, n_early = back + 1 - first, last - back - 1
+        if min(n_late, n_early) < STRAY * n_claimed:
+            return slice(first, back + 1) if n_late <= n_early else slice(back + 1, last)
+    return None
 
 
 def _find_glitches(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:

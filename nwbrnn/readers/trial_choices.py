@@ -1,6 +1,6 @@
 """The rules that choose trials, their alignment, conditions, window and bins, each with its reason."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,21 +13,29 @@ from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.choices import Choice, list_names
+from nwbrnn.readers.times import subtract
 from nwbrnn.readers.trials import (
-    ALIGN_NAMES,
-    CONDITION_NAMES,
-    GO_NAMES,
-    SUCCESS,
-    TARGET_NAMES,
-    find_named,
     find_trial_tables,
     get_session_times,
-    is_direction,
+    label_column,
     label_values,
-    match_values,
+    select_rows,
+)
+from nwbrnn.readers.vocabulary import (
+    ALIGN_NAMES,
+    CONDITION_NAMES,
+    FAILURES,
+    GO_NAMES,
+    OUTCOME_COLUMNS,
+    SUCCESSES,
+    TARGET_NAMES,
+    find_named,
+    simplify,
+    squeeze,
 )
 
 COARSE = 0.005  # signals sampled less often than this set the bin size [s]
+FINEST = 5e-4  # spikes that are known to this time or better are exact for any bins that are used [s]
 DEFAULT_BIN_SIZE = 0.02  # FALCON [s]
 DEFAULT_WINDOW = (-0.4, 1.5)  # around a go cue or movement onset [s]
 MAX_TRIAL = 5  # whole trials are cut at so many times the median: one may have been forgotten
@@ -47,7 +55,7 @@ class Trials(NamedTuple):
     shown: tuple[str, ...]
     continuous: bool
     session: tuple[float, float]
-    degrees: frozenset[str]
+    angles: dict[str, str]
     relative: frozenset[str]
     choices: list[Choice]
 
@@ -82,27 +90,45 @@ def choose_table(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> tuple[Ti
 
 def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tuple[pd.DataFrame, Choice]:
     """Choose the trials to keep: those that succeeded, if a column tells."""
-    where = config.where
-    reason = "given"
-    if where is None:
-        where, reason = {}, "no column tells which trials succeeded"
-        for name, succeeded, failed in SUCCESS:
-            values = set(label_values(trials[name]).tolist()) if name in trials else set()
-            if values & set(succeeded) or (values and values <= set(failed)):
-                where[name] = ",".join(sorted(values & set(succeeded)) or succeeded)
-                reason = f"what {' and '.join(where)} say of which trials succeeded"
-    keep = np.ones(len(trials), dtype=bool)
-    for name, value in where.items():
-        _check_column(trials, name, "where", path=path)
-        keep &= match_values(trials[name], value)
+    if config.where is not None:
+        where, reason = config.where, "given"
+        for name in where:
+            _check_column(trials, name.removesuffix("!"), "where", path=path)
+        keep = select_rows({str(name): trials[name] for name in trials}, where, len(trials))
+    else:
+        where, keep, unknown = find_successes(trials)
+        reason = "no column tells which trials succeeded"
+        if where:
+            reason = f"what {' and '.join(where)} say of which trials succeeded"
+        reason = "; ".join([reason, *unknown.values()])
     if not keep.any():
-        present = {name: sorted(set(label_values(trials[name]).tolist()))[:10] for name in where}
+        present = {
+            name: sorted(set(label_values(trials[name.removesuffix("!")]).tolist()))[:10] for name in where
+        }
         raise MissingDataError(
             f"{path}: intervals/trials: expected trials with {where}, but there are none; "
             f"values are {present}"
         )
     text = ", ".join(f"{name} = {value}" for name, value in where.items()) or "all"
     return trials[keep], Choice("trials", f"{text} ({keep.sum()} of {len(keep)})", reason)
+
+
+def find_successes(trials: pd.DataFrame) -> tuple[dict[str, str], NDArray[np.bool_], dict[str, str]]:
+    """Return what columns of outcomes hold of success, which trials have it in all, and what is unknown."""
+    where: dict[str, str] = {}
+    keep = np.ones(len(trials), dtype=bool)
+    unknown: dict[str, str] = {}
+    for name in find_named(list(map(str, trials)), tuple(OUTCOME_COLUMNS)):
+        labels = label_values(trials[name])
+        words = {label: squeeze(label) for label in dict.fromkeys(labels.tolist())}
+        good, bad = (SUCCESSES, FAILURES) if OUTCOME_COLUMNS[simplify(name)] else (FAILURES, SUCCESSES)
+        wanted = [label for label, word in words.items() if word in good]
+        if wanted or all(word in bad for word in words.values()):
+            where[name] = ",".join(sorted(label.strip() for label in wanted) or ["success"])
+            keep &= np.isin(labels, wanted)
+        else:
+            unknown[name] = f"{name} holds {list_names(words)}, which are no outcomes that are known"
+    return where, keep, unknown
 
 
 def choose_alignment(
@@ -144,7 +170,9 @@ def choose_alignment(
             "spikes were counted around it",
         )
     elif found:
-        name, reason = found[0], "the first found of the known names of go cues and movement onsets"
+        name, reason = found[0], "the first found of the known names of go cues, movement onsets and targets"
+        empty = [n for n in find_named(numeric, ALIGN_NAMES) if n not in found]
+        reason += f"; {list_names(empty)} hold only NaN" if empty else ""
     else:
         raise MissingDataError(
             f"{path}: intervals/trials: expected a column of times, but there are "
@@ -162,7 +190,7 @@ def choose_alignment(
 
 
 def choose_condition(
-    trials: pd.DataFrame, config: ReadConfig, *, path: str
+    trials: pd.DataFrame, config: ReadConfig, *, angles: Mapping[str, str], path: str
 ) -> tuple[tuple[str, ...], bool, Choice]:
     """Choose the trial columns that name the condition; none if no known name is there.
 
@@ -178,12 +206,14 @@ def choose_condition(
         picked, reason = given, "given"
         others: tuple[str, ...] = ()
     else:
-        found = [names for names in CONDITION_NAMES if set(names) <= set(trials)]
-        numbers = {names: _count_values(trials, names) for names in found}
+        columns = {squeeze(str(name)): str(name) for name in reversed(list(trials))}
+        known = [tuple(columns.get(squeeze(name), "") for name in names) for names in CONDITION_NAMES]
+        found = list(dict.fromkeys(names for names in known if all(names)))
+        numbers = {names: _count_values(trials, names, angles) for names in found}
         # repeated values first; if each trial is its own condition, at least none are mixed up
         several = [names for names in found if numbers[names] > 1]
         ranked = sorted(several, key=lambda names: numbers[names] > max(2, len(trials) // 2))
-        directions = [names for names in several if _is_continuous(trials, names, config.sectors)]
+        directions = [names for names in several if _is_continuous(trials, names, config.sectors, angles)]
         if directions and ranked[0] in directions + [n for n in several if numbers[n] > len(trials) // 2]:
             ranked = directions
         if not ranked:
@@ -192,7 +222,7 @@ def choose_condition(
         picked = ranked[0]
         reason = f"the first found of the known names; {numbers[picked]} values in {len(trials)} trials"
         others = tuple(" + ".join(names) for names in found if names != picked)
-    continuous = _is_continuous(trials, picked, config.sectors)
+    continuous = _is_continuous(trials, picked, config.sectors, angles)
     if continuous:
         reason += f"; nearly each trial has its own direction, so conditions are {config.sectors} sectors"
     n_unknown = int(trials[list(picked)].isna().any(axis=1).sum())
@@ -201,7 +231,9 @@ def choose_condition(
     return picked, continuous, Choice("condition", ", ".join(picked), reason, others)
 
 
-def choose_bin_size(intervals: dict[str, float], config: ReadConfig, *, path: str) -> tuple[float, Choice]:
+def choose_bin_size(
+    intervals: Mapping[str, float], config: ReadConfig, *, varying: Collection[str], path: str
+) -> tuple[float, Choice]:
     """Choose the width of time bins from the time between samples of everything that is read.
 
     Parameters
@@ -210,6 +242,8 @@ def choose_bin_size(intervals: dict[str, float], config: ReadConfig, *, path: st
         Time between samples by the path of the signal [s].
     config
         With ``bin_size`` if it was given.
+    varying
+        Those of them whose steps vary, so that bins have to be two steps wide to hold a sample each.
     path
         Of the file, for messages.
 
@@ -220,17 +254,23 @@ def choose_bin_size(intervals: dict[str, float], config: ReadConfig, *, path: st
     """
     slowest = max(intervals, key=lambda name: intervals[name])
     if config.bin_size is None:
-        coarse = [interval for interval in intervals.values() if interval >= COARSE]
+        coarse = {name: interval for name, interval in intervals.items() if interval >= COARSE}
         if not coarse:
             return DEFAULT_BIN_SIZE, Choice("bin_size", f"{DEFAULT_BIN_SIZE:g} s", "default")
-        multiples = [m * max(coarse) for m in range(1, 21)]
-        fitting = [b for b in multiples if all(_divides(interval, b) for interval in coarse)]
+        multiples = [m * max(coarse.values()) for m in range(1, 21)]
+        least = {name: interval * (1.99 if name in varying else 0.99) for name, interval in coarse.items()}
+        fitting = [b for b in multiples if all(_divides(coarse[n], b) and b > least[n] for n in coarse)]
         if not fitting:
             raise ConfigError(
                 f"{path}: bin_size: no width suits signals sampled every "
-                f"{list_names(f'{c:g} s' for c in coarse)}; give one with bin_size (--bin-size)"
+                f"{list_names(f'{c:g} s' for c in coarse.values())}; give one with bin_size (--bin-size)"
             )
         reason = f"the time between samples of {slowest}"
+        if fitting[0] > 1.5 * max(coarse.values()):
+            reason = (
+                f"a multiple of {reason}"
+                + "; steps vary, so that narrower bins would lack samples" * bool(varying)
+            )
         return round(fitting[0], 9), Choice("bin_size", f"{fitting[0]:g} s", reason)
     for name, interval in intervals.items():
         finer = config.bin_size < interval * (1 - 1e-6)
@@ -244,7 +284,7 @@ def choose_bin_size(intervals: dict[str, float], config: ReadConfig, *, path: st
 
 
 def choose_window(
-    which: Trials, config: ReadConfig, *, counts: object, bin_size: float, path: str
+    which: Trials, config: ReadConfig, *, counts: object, bins: Choice, bin_size: float, path: str
 ) -> tuple[float, int, bool, Choice]:
     """Choose the window around the alignment.
 
@@ -259,7 +299,7 @@ def choose_window(
         If it is shorter than two bins.
     """
     trials, times, align_to = which.trials, which.times, which.align_to
-    relative = [trials["start_time"].to_numpy(np.float64) - times, which.stop_times - times]
+    relative = [subtract(trials["start_time"].to_numpy(np.float64), times), subtract(which.stop_times, times)]
     known = np.isfinite(relative).all(axis=0)
     alike = known.all() and all(np.ptp(r) < bin_size / 2 for r in relative)
     whole = config.window == "trial"
@@ -285,8 +325,9 @@ def choose_window(
     n_bins = int((stop - start) / bin_size + 1e-6)
     if n_bins < 2:
         raise ConfigError(
-            f"{path}: window: expected at least two bins of {bin_size:g} s, but got {start:g} to {stop:g} s; "
-            "use a longer window or narrower bins (--window, --bin-size)"
+            f"{path}: window: expected at least two bins of {bin_size:g} s ({bins.reason}), but got "
+            f"{start:g} to {stop:g} s; use a longer window or narrower bins (--window, --bin-size), or check "
+            "that these times are in seconds"
         )
     end = start + n_bins * bin_size
     if abs(end - stop) > 1e-6:
@@ -294,12 +335,37 @@ def choose_window(
     return start, n_bins, whole, Choice("window", f"{start:g} to {end:g} s", reason)
 
 
-def choose_task_inputs(trials: pd.DataFrame, shown: Sequence[str]) -> tuple[str | None, str | None, Choice]:
+def find_limits(
+    which: Trials, window: tuple[float, float], *, whole: bool, apart: bool
+) -> NDArray[np.float64]:
+    """Return between which times the bins of each trial count, shape (n_trials, 2) [s]; else infinite.
+
+    Parameters
+    ----------
+    which
+        The trials.
+    window
+        Its start and stop around each alignment [s].
+    whole
+        Whether only bins inside of each trial count.
+    apart
+        Whether a window ends where that of the next trial begins.
+    """
+    limits = np.tile([-np.inf, np.inf], (len(which.times), 1))
+    if whole:
+        limits = np.stack([which.trials["start_time"].to_numpy(np.float64), which.stop_times], axis=1)
+    if apart:
+        begins = np.fmax(which.times + window[0], limits[:, 0])
+        ordered = np.append(np.unique(begins), np.inf)
+        limits[:, 1] = np.fmin(limits[:, 1], ordered[np.searchsorted(ordered[:-1], begins, side="right")])
+    return limits
+
+
+def choose_task_inputs(
+    trials: pd.DataFrame, shown: Sequence[str], angles: Mapping[str, str]
+) -> tuple[str | None, str | None, Choice]:
     """Choose the columns that tell when the subject is shown the condition, and the go cue."""
-    parts = [
-        f"{name} as cosine and sine" if is_direction(name, trials[name]) else f"{name} one-hot"
-        for name in shown
-    ]
+    parts = [f"{name} as cosine and sine" if name in angles else f"{name} one-hot" for name in shown]
     complete = [str(n) for n in trials if trials[n].dtype.kind in "iuf" and np.isfinite(trials[n]).all()]
     shown_from = next(iter(find_named(complete, TARGET_NAMES)), None)
     go = next(iter(find_named(complete, GO_NAMES)), None)
@@ -311,13 +377,31 @@ def choose_task_inputs(trials: pd.DataFrame, shown: Sequence[str]) -> tuple[str 
     return shown_from, go, Choice("task inputs", ", ".join(parts) or "the alignment as a step", reason)
 
 
-def note_overlap(times: Times, length: float) -> list[Choice]:
-    """Return a remark on windows that overlap in session time."""
-    n_overlaps = int((np.diff(np.sort(times)) < length - 1e-9).sum())
-    if not n_overlaps:
-        return []
-    reason = "held-out trials then share data with training trials; a shorter window avoids it"
-    return [Choice("overlap", f"{n_overlaps} windows overlap the next", reason)]
+def note_varying(intervals: Mapping[str, float], bin_size: float) -> list[Choice]:
+    """Return a remark on series whose steps vary, for bins that are too narrow to hold a sample each."""
+    narrow = [
+        f"{name}: {interval:g} s on average"
+        for name, interval in intervals.items()
+        if bin_size < 1.99 * interval
+    ]
+    reason = "steps between samples vary; bins of this width without a sample are masked, wider ones are not"
+    return [Choice("irregular clock", list_names(narrow), reason)] if narrow else []
+
+
+def note_overlap(times: Times, window: tuple[float, float], limits: NDArray[np.float64]) -> list[Choice]:
+    """Return a remark on windows that share bins with the next, or end where the next begins."""
+    order = np.argsort(times, kind="stable")
+    begins = np.fmax(times + window[0], limits[:, 0])[order]
+    ends = np.fmin(times + window[1], limits[:, 1])[order]
+    n_overlaps = int((subtract(begins[1:], ends[:-1]) < -1e-6).sum())
+    n_cut = int((subtract(begins[1:], (times + window[1])[order][:-1]) < -1e-6).sum())
+    if n_overlaps:
+        reason = "held-out trials then share data with training trials; a shorter window avoids it"
+        return [Choice("overlap", f"{n_overlaps} windows overlap the next", reason)]
+    if n_cut:
+        reason = "no bin is in two trials; those that are also in the next are masked"
+        return [Choice("overlap", f"none; {n_cut} windows end where the next begins", reason)]
+    return []
 
 
 def note_outside(which: Trials, start: float, stop: float, *, path: str) -> list[Choice]:
@@ -328,8 +412,8 @@ def note_outside(which: Trials, start: float, stop: float, *, path: str) -> list
     ConfigError
         If no window touches its trial.
     """
-    begins = which.trials["start_time"].to_numpy(np.float64) - which.times
-    ends = which.stop_times - which.times
+    begins = subtract(which.trials["start_time"].to_numpy(np.float64), which.times)
+    ends = subtract(which.stop_times, which.times)
     known = np.isfinite(begins) & np.isfinite(ends) & (begins < ends)
     if not known.any():
         return []
@@ -363,16 +447,19 @@ def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset
     )
 
 
-def _count_values(trials: pd.DataFrame, names: Sequence[str]) -> int:
+def _count_values(trials: pd.DataFrame, names: Sequence[str], angles: Mapping[str, str]) -> int:
     known = trials[list(names)].dropna()
-    return len(set(zip(*(label_values(known[name]).tolist() for name in names), strict=True)))
+    labels = (label_column(known[name], angles.get(name)).tolist() for name in names)
+    return len(set(zip(*labels, strict=True)))
 
 
-def _is_continuous(trials: pd.DataFrame, names: Sequence[str], sectors: int) -> bool:
+def _is_continuous(
+    trials: pd.DataFrame, names: Sequence[str], sectors: int, angles: Mapping[str, str]
+) -> bool:
     """Return whether a condition is a direction of which nearly each trial has its own."""
-    if len(names) != 1 or not is_direction(names[0], trials[names[0]]):
+    if len(names) != 1 or names[0] not in angles:
         return False
-    n_values = _count_values(trials, names)
+    n_values = _count_values(trials, names, angles)
     return n_values > 2 * sectors and n_values > len(trials) / 2
 
 

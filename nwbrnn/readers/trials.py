@@ -1,7 +1,8 @@
 """The trials: the table that holds them, and the rules that find the columns that matter."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,77 +12,21 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.core import NWBContainer
 from pynwb.epoch import TimeIntervals
 
+from nwbrnn.errors import ReadError
 from nwbrnn.readers.tables import list_modules, read_plain_columns
+from nwbrnn.readers.vocabulary import (
+    ALIGN_NAMES,
+    FALLS,
+    GO_NAMES,
+    RISES,
+    STATE_NAMES,
+    find_named,
+    names_direction,
+    simplify,
+)
 
-# names without underscores and without a final "time", as found in DANDI 000070, 000127, 000140, 000688,
-# 000941 and kin
-GO_NAMES = ("gocue", "gocuetimearray0", "go", "gosignal", "gotone", "cuestart", "imperative")
-MOVE_NAMES = (
-    "moveonset",
-    "movementonset",
-    "movebegins",
-    "movementbegins",
-    "movestart",
-    "movementstart",
-    "reachonset",
-)
-ALIGN_NAMES = (*GO_NAMES, *MOVE_NAMES, "start")
-TARGET_NAMES = ("targeton", "targetpresentation", "targetonset", "tgton", "targetshown", "targetcue")
-CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
-    ("target_dir",),
-    ("target_direction",),
-    ("tgt_dir",),
-    ("direction",),
-    ("movement_direction",),
-    ("target_angle",),
-    ("cond_dir", "ctr_hold_bump"),  # NLB area 2
-    ("condition",),
-    ("condition_id",),
-    ("maze_condition",),
-    ("trial_type", "trial_version"),  # NLB maze
-    ("tgt_loc", "tgt_obj"),  # FALCON M1
-    ("trial_type",),
-    ("type",),
-    ("target_id",),
-)
-_FAILED = (
-    "F",
-    "A",
-    "I",
-    "fail",
-    "failed",
-    "failure",
-    "incorrect",
-    "error",
-    "abort",
-    "aborted",
-    "miss",
-    "ignore",
-)
-_TRUE, _FALSE = ("1", "True", "1.0"), ("0", "False", "0.0")
-SUCCESS = (
-    # column, values that mean a trial to keep, values that mean another
-    ("result", ("R", "reward", "rewarded", "success"), _FAILED),
-    ("task_success", _TRUE, _FALSE),
-    ("success", _TRUE, _FALSE),
-    ("outcome", ("success", "correct", "hit", "R"), _FAILED),
-    ("is_good", _TRUE, _FALSE),
-    ("discard_trial", _FALSE, _TRUE),
-)
-_DIRECTION = re.compile(r"(^|_)(dir|direction|angle)($|_)", re.IGNORECASE)
 _TRIALS = re.compile(r"trial|reach|movement", re.IGNORECASE)
 MAX_LABELS = 20  # labels of events that become trial columns
-
-
-def simplify(name: str) -> str:
-    """Return a column's name for comparison: ``Go_Cue_Time`` and ``gocue`` are the same."""
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return re.sub(r"(times?|timestamps?)$", "", plain) or plain
-
-
-def find_named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the columns with one of the names, in the order of the names."""
-    return [column for name in names for column in columns if simplify(column) == name]
 
 
 def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
@@ -108,23 +53,35 @@ def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
     return dict(sorted(tables.items(), key=cost))
 
 
-def read_trials(nwbfile: NWBFile, table: TimeIntervals) -> pd.DataFrame:
-    """Return the plain columns of a table of trials, one row for each trial, indexed by row number.
+def read_trials(nwbfile: NWBFile, table: TimeIntervals, *, name: str, path: str) -> pd.DataFrame:
+    """Return the plain columns of a table of trials with their ids, one row for each trial, by row number.
 
     Events of the file become columns: the time of the first one in each trial [s], NaN where there is none.
+
+    Raises
+    ------
+    ReadError
+        If the table has no start and stop in each row.
     """
-    trials = pd.DataFrame(read_plain_columns(table))
+    columns = read_plain_columns(table)
+    for needed in ("start_time", "stop_time"):
+        if needed not in columns or columns[needed].dtype.kind not in "iuf":
+            shape = np.shape(table[needed].data) if needed in table.colnames else "no such column"
+            raise ReadError(
+                f"{path}: {name}/{needed}: expected one time in each row, but got {shape}; repair the file"
+            )
+    trials = pd.DataFrame({"id": np.asarray(table.id[:])} | columns)
     events = dict(find_events(nwbfile))
     if events:
         starts = trials["start_time"].to_numpy(np.float64)
         stops = fill_stop_times(trials)
-        for name, times in events.items():
-            if name not in trials:
+        for label, times in events.items():
+            if label not in trials:
                 ordered = np.append(np.sort(times[np.isfinite(times)]), np.inf)
                 first = ordered[np.searchsorted(ordered, np.nan_to_num(starts, nan=np.inf))]
                 inside = first < stops
                 if inside.any():
-                    trials[name] = np.where(inside, first, np.nan)
+                    trials[label] = np.where(inside, first, np.nan)
     return trials
 
 
@@ -138,34 +95,74 @@ def fill_stop_times(trials: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def find_events(nwbfile: NWBFile) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield every kind of event: its name and its times [s].
+    """Yield every kind of event: its name and its times [s], no name twice.
 
     Tables of ``/events`` (NWB 2.10), ``EventsTable``, ``Events`` and ``LabeledEvents`` of ndx-events,
     ``AnnotationSeries``, the series of a ``BehavioralEvents``, and events around which spikes were
-    counted. Events with labels are a kind for each label.
+    counted. Events with labels are a kind for each label, with the name of their table before it if another
+    table has the same label. Of a line that rises and falls, only the rises are events of its name.
     """
+    found = list(_list_events(nwbfile))
+    numbers = Counter(label for _, label, _ in found)
+    taken: set[str] = set()
+    for name, label, times in found:
+        full = label if numbers[label] == 1 or label == name else f"{name}_{label}"
+        if full not in taken:
+            taken.add(full)
+            yield full, times
+
+
+def _list_events(nwbfile: NWBFile) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """Yield the name of a table or series, of a kind of event in it, and the times of these [s]."""
     for name, table in (getattr(nwbfile, "events", None) or {}).items():
-        yield from _split_events(name, table["timestamp"].data[:], _find_labels(table))
+        yield from _split_table(name, table)
     places = [nwbfile.acquisition, *(module.data_interfaces for module in list_modules(nwbfile).values())]
     for member in (m for place in places for m in place.values()):
         kind = getattr(member, "neurodata_type", "")
         if kind == "BehavioralEvents":
             for series in member.time_series.values():
-                yield series.name, _get_stamps(series)
+                yield from _split_line(series.name, _get_stamps(series), np.asarray(series.data[:]))
         elif kind == "AnnotationSeries":
-            yield from _split_events(member.name, member.timestamps[:], [str(v) for v in member.data[:]])
+            yield from _split_labels(member.name, member.timestamps[:], [str(v) for v in member.data[:]])
         elif kind == "EventsTable":
-            yield from _split_events(member.name, member["timestamp"].data[:], _find_labels(member))
+            yield from _split_table(member.name, member)
         elif kind == "BinnedAlignedSpikes":
-            yield f"{member.name}_time", np.asarray(member.event_timestamps[:], dtype=np.float64)
-        elif kind in ("Events", "LabeledEvents"):
-            yield from _split_events(member.name, member.timestamps[:], _decode_labels(member))
+            name = f"{member.name}_time"
+            yield name, name, np.asarray(member.event_timestamps[:], dtype=np.float64)
+        elif kind in ("Events", "LabeledEvents", "TTLs"):
+            yield from _split_labels(member.name, member.timestamps[:], _decode_labels(member))
 
 
-def _find_labels(table: NWBContainer) -> list[str] | None:
-    """Return what a table of events says of each, if it does in a column of text."""
-    text = [values for values in read_plain_columns(table).values() if values.dtype.kind == "U"]
-    return text[0].tolist() if text else None
+def _split_table(name: str, table: NWBContainer) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """Yield the kinds of events of a table: by what a column says of each, if one does."""
+    times = np.asarray(table["timestamp"].data[:], dtype=np.float64).ravel()
+    columns = {n: values for n, values in read_plain_columns(table).items() if n != "timestamp"}
+    text = [values for values in columns.values() if values.dtype.kind == "U"]
+    states = [v for n, v in columns.items() if simplify(n) in STATE_NAMES and v.dtype.kind in "iufb"]
+    if text:
+        yield from _split_labels(name, times, text[0].tolist())
+    elif states:
+        yield from _split_line(name, times, states[0])
+    else:
+        yield name, name, times
+
+
+def _split_line(
+    name: str, times: NDArray[np.float64], values: NDArray[Any]
+) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """Yield when a line rises above zero, and when it falls back; all times if it never does."""
+    if values.ndim > 1 and values.shape[1:] == (1,):
+        values = values[:, 0]
+    if values.ndim > 1 or len(values) != len(times) or values.dtype.kind not in "iufb":
+        yield name, name, times
+        return
+    high = values > 0
+    if high.all() or not high.any():
+        yield name, name, times
+        return
+    before = np.append(False, high[:-1])
+    yield name, name, times[high & ~before]
+    yield name, f"{name}_falling", times[~high & before]
 
 
 def _decode_labels(events: NWBContainer) -> list[str] | None:
@@ -174,16 +171,29 @@ def _decode_labels(events: NWBContainer) -> list[str] | None:
     return None if labels is None else [str(labels[int(code)]) for code in events.data[:]]
 
 
-def _split_events(
+def _split_labels(
     name: str, times: NDArray[np.floating], labels: list[str] | None
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    stamps = np.asarray(times, dtype=np.float64)
+) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """Yield a kind of event for each label; labels that say what a line does make its rises and its falls."""
+    stamps = np.asarray(times, dtype=np.float64).ravel()
     kinds = sorted(set(labels or ()))
-    if not 1 < len(kinds) <= MAX_LABELS or labels is None:
-        yield name, stamps
+    if labels is None or not 0 < len(kinds) <= MAX_LABELS:
+        yield name, name, stamps
         return
+    which = np.array(labels)
+    words = {kind: kind.strip().lower() for kind in kinds}
+    if all(word in (*RISES, *FALLS) for word in words.values()):
+        rises = np.isin(which, [kind for kind, word in words.items() if word in RISES])
+        yield name, name, stamps[rises] if rises.any() else stamps
+        if rises.any() and not rises.all():
+            yield name, f"{name}_falling", stamps[~rises]
+        return
+    if simplify(name) in ALIGN_NAMES or len(kinds) == 1:  # the table's own name says what happened
+        yield name, name, stamps
+        kinds = kinds if len(kinds) > 1 else []
     for kind in kinds:
-        yield kind, stamps[np.array(labels) == kind]
+        own = f"{name}_{kind}" if simplify(name) in ALIGN_NAMES else kind
+        yield name, own, stamps[which == kind]
 
 
 def _get_stamps(series: TimeSeries) -> NDArray[np.float64]:
@@ -192,21 +202,76 @@ def _get_stamps(series: TimeSeries) -> NDArray[np.float64]:
     return np.asarray(series.timestamps[:], dtype=np.float64)
 
 
-def is_direction(name: str, values: pd.Series) -> bool:
-    """Return whether a column holds directions: by its name, and numeric."""
-    return bool(_DIRECTION.search(name)) and values.dtype.kind in "iuf"
+def find_angles(trials: pd.DataFrame) -> dict[str, str]:
+    """Return the columns of directions by name, with their unit: ``"degrees"`` or ``"radians"``.
+
+    Numbers that only count targets, such as 0 to 7 or -3 to 3, are no angles: see :func:`find_codes`.
+    """
+    named = [str(n) for n in trials if names_direction(str(n)) and trials[n].dtype.kind in "iuf"]
+    units = {name: _find_angle_unit(trials[name].to_numpy(np.float64)) for name in named}
+    return {name: unit for name, unit in units.items() if unit is not None}
 
 
-def find_degrees(trials: pd.DataFrame) -> frozenset[str]:
-    """Return the columns of directions in degrees: those beyond ± 2π."""
-    directions = [str(name) for name in trials if is_direction(str(name), trials[name])]
-    return frozenset(name for name in directions if trials[name].abs().max() > 2 * np.pi + 1e-6)
+def find_codes(trials: pd.DataFrame) -> list[str]:
+    """Return the columns that are named as directions, but whose numbers are codes and not angles."""
+    named = [str(n) for n in trials if names_direction(str(n)) and trials[n].dtype.kind in "iuf"]
+    angles = find_angles(trials)
+    return [name for name in named if name not in angles and trials[name].nunique() > 1]
 
 
-def to_radians(directions: pd.Series, *, degrees: bool) -> NDArray[np.float64]:
+def _find_angle_unit(values: NDArray[np.float64]) -> str | None:
+    """Return the unit of angles; ``None`` for numbers that do not span a part of a circle credibly.
+
+    Beyond ± 2π they are degrees. Degrees next to each other, or all within 30, are no targets of a task;
+    nor are whole numbers, or all within 45 degrees, in radians.
+    """
+    different = np.unique(values[np.isfinite(values)])
+    if not len(different):
+        return None
+    span, largest = float(np.ptp(different)), float(np.abs(different).max())
+    whole = bool((different == np.rint(different)).all())
+    if len(different) == 1:
+        return "degrees" if largest > 2 * np.pi + 1e-6 else "radians"
+    if largest > 2 * np.pi + 1e-6:
+        counted = whole and span < 2 * len(different) and span < 180
+        return None if counted or span < 30 else "degrees"
+    return None if whole or span < np.pi / 4 - 1e-6 else "radians"
+
+
+def to_radians(directions: pd.Series, unit: str) -> NDArray[np.float64]:
     """Return directions in radians."""
     values = directions.to_numpy(dtype=np.float64)
-    return np.deg2rad(values) if degrees else values
+    return np.deg2rad(values) if unit == "degrees" else values
+
+
+def label_angles(directions: pd.Series, unit: str) -> NDArray[np.str_]:
+    """Return directions as labels in their unit, from 0 to below a turn, to a thousandth of a degree."""
+    degrees = np.round(np.rad2deg(to_radians(directions, unit)), 3) % 360
+    values = degrees if unit == "degrees" else np.deg2rad(degrees)
+    return np.array([f"{v:.6g}" for v in values], dtype="U")
+
+
+def label_column(values: pd.Series, unit: str | None) -> NDArray[np.str_]:
+    """Return the values of a column of conditions as labels, equal where they mean the same.
+
+    Directions with their unit are equal modulo a turn, texts whatever their capitals and spaces.
+    """
+    if unit is not None:
+        return label_angles(values, unit)
+    labels = label_values(values)
+    first: dict[str, str] = {}
+    return np.array(
+        [first.setdefault(" ".join(v.lower().split()), v.strip()) for v in labels.tolist()], dtype="U"
+    )
+
+
+def select_rows(columns: Mapping[str, Any], selection: Mapping[str, str], n_rows: int) -> NDArray[np.bool_]:
+    """Return the rows with the values wanted of each column, or without them for a name such as ``id!``."""
+    keep = np.ones(n_rows, dtype=bool)
+    for name, wanted in selection.items():
+        matches = match_values(columns[name.removesuffix("!")], wanted)
+        keep &= ~matches if name.endswith("!") else matches
+    return keep
 
 
 def label_values(values: pd.Series | NDArray[Any]) -> NDArray[np.str_]:
@@ -219,7 +284,7 @@ def label_values(values: pd.Series | NDArray[Any]) -> NDArray[np.str_]:
 def match_values(values: pd.Series | NDArray[Any], wanted: str) -> NDArray[np.bool_]:
     """Return where a column has one of some values with commas between; numbers by what they mean."""
     names = [wanted, *(part.strip() for part in wanted.split(","))]
-    matches = np.isin(label_values(values), names)
+    matches = np.isin(np.char.strip(label_values(values)), [name.strip() for name in names])
     if values.dtype.kind in "iufb":
         truths = {"true": 1.0, "false": 0.0}
         for name in names:
@@ -231,10 +296,10 @@ def match_values(values: pd.Series | NDArray[Any], wanted: str) -> NDArray[np.bo
     return matches
 
 
-def label_sectors(directions: pd.Series, n_sectors: int, *, degrees: bool) -> NDArray[np.str_]:
+def label_sectors(directions: pd.Series, n_sectors: int, unit: str) -> NDArray[np.str_]:
     """Return the middle of the sector that holds each direction, in degrees, as labels."""
     width = 2 * np.pi / n_sectors
-    sector = np.rint(to_radians(directions, degrees=degrees) / width) % n_sectors
+    sector = np.rint(to_radians(directions, unit) / width) % n_sectors
     return np.array([f"{np.rad2deg(s * width):g}" for s in sector], dtype="U")
 
 
@@ -242,7 +307,7 @@ def find_relative(trials: pd.DataFrame) -> frozenset[str]:
     """Return the columns of times that count from the start of each trial; of all trials of a file."""
     starts = trials["start_time"].to_numpy(np.float64)
     numeric = [
-        str(n) for n in trials if trials[n].dtype.kind in "iuf" and n not in ("start_time", "stop_time")
+        str(n) for n in trials if trials[n].dtype.kind in "iuf" and n not in ("id", "start_time", "stop_time")
     ]
     return frozenset(n for n in numeric if is_relative(trials[n].to_numpy(np.float64), starts))
 

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 from pynwb import NWBFile
+from pynwb.misc import Units
 
-from nwbrnn.errors import ReadError
-from nwbrnn.readers.tables import read_plain_columns
+from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.readers.tables import list_modules, read_plain_columns
 from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 
-SHORT = 10_000  # narrower bins are counted one by one: floats of seconds are too coarse for them [ticks]
+PLACES = 1000  # within a bin, that are told apart
+FEW_PLACES = 12  # hold half of the spikes that are given in bins: one in a bin, two evenly, three, ...
+SHORT = 10  # narrower bins are counted one by one: floats of seconds are too coarse for them [ticks]
 BLOCK = 1 << 18  # spikes read at once; more where one unit has more
 
 
@@ -80,15 +84,18 @@ def read_spike_trains(nwbfile: NWBFile, *, path: str) -> SpikeTrains:
     ReadError
         If the index into them is damaged.
     """
-    units = nwbfile.units
-    ends = _read_ends(units, "spike_times", path=path)
+    where, units = find_units(nwbfile)
+    name = f"{path}: {where}"
+    if units is None:
+        raise MissingDataError(f"{name}: expected a table of units, but there is none")
+    ends = _read_ends(units, "spike_times", path=name)
     observed = None
     if "obs_intervals" in units.colnames:
-        bounds = _read_ends(units, "obs_intervals", path=path)
+        bounds = _read_ends(units, "obs_intervals", path=name)
         flat = to_ticks(np.asarray(units["obs_intervals"].target.data[:], dtype=np.float64).reshape(-1, 2))
         if bounds.size and bounds[-1]:
             observed = tuple(np.split(flat, bounds)[: len(bounds)])
-    return SpikeTrains(units["spike_times"].target.data, ends, observed, f"{path}: units/spike_times")
+    return SpikeTrains(units["spike_times"].target.data, ends, observed, f"{name}/spike_times")
 
 
 def count_spikes(trains: SpikeTrains, edges: Ticks) -> NDArray[np.int32]:
@@ -191,47 +198,77 @@ def find_inside(intervals: Ticks, edges: Ticks, *, tolerance: int) -> NDArray[np
     return np.asarray((holder >= 0) & (edges[:, 1:] <= stops[np.maximum(holder, 0)] + tolerance))
 
 
-def read_unit_columns(nwbfile: NWBFile) -> dict[str, NDArray[Any]]:
-    """Return what the units table says of each unit, as coordinates: plain columns and electrode location.
+def find_units(nwbfile: NWBFile) -> tuple[str, Units | None]:
+    """Return the table of units and its path: ``units``, else the first one in a processing module."""
+    if nwbfile.units is not None:
+        return "units", nwbfile.units
+    for name, module in list_modules(nwbfile).items():
+        for member in module.data_interfaces.values():
+            if isinstance(member, Units) and len(member):
+                return f"processing/{name}/{member.name}", member
+    return "units", None
 
-    Names get the prefix ``unit_`` unless they have it, so that they cannot clash with trial columns.
+
+def read_unit_columns(nwbfile: NWBFile) -> dict[str, NDArray[Any]]:
+    """Return what the units table says of each unit: its id, plain columns, and where its electrode is.
+
+    ``electrode_group`` and ``location`` are those of the unit's first electrode, empty without one; a column
+    of the table itself with the name ``location`` wins, that of the group is then ``group_location``.
     """
-    units = nwbfile.units
+    units = find_units(nwbfile)[1]
     if units is None:
         return {}
-    columns = {
-        "_".join((name if name.startswith("unit_") else f"unit_{name}").split()): values
-        for name, values in read_plain_columns(units).items()
-    }
+    columns = {"id": np.asarray(units.id[:])} | read_plain_columns(units)
     groups = _find_groups(units)
     if groups is not None:
-        columns["unit_electrode_group"] = np.array([str(g.name) for g in groups])
-        columns["unit_location"] = np.array([str(g.location) for g in groups])
+        columns["electrode_group"] = np.array([str(g.name) if g is not None else "" for g in groups])
+        name = "group_location" if "location" in columns else "location"
+        columns[name] = np.array([str(g.location) if g is not None else "" for g in groups])
     return columns
 
 
-def _find_groups(units: Any) -> list[Any] | None:
-    """Return the electrode group of each unit, if the table links to one."""
+def _find_groups(units: Units) -> list[Any] | None:
+    """Return the electrode group of each unit, ``None`` for one without any, if the table links to them."""
     if "electrode_group" in units.colnames:
         return [units["electrode_group"][i] for i in range(len(units))]
-    if "electrodes" in units.colnames:
-        region = units["electrodes"]
-        table = region.target.table if hasattr(region, "target") else region.table
-        ends = np.asarray(region.data[:], dtype=int)
-        starts = np.concatenate([[0], ends[:-1]])
-        rows = np.asarray(region.target.data[:], dtype=int)
-        if (ends > starts).all() and "group" in table.colnames:
-            return [table["group"][int(rows[s])] for s in starts]
-    return None
+    if "electrodes" not in units.colnames:
+        return None
+    column = units["electrodes"]
+    if isinstance(column, VectorIndex):
+        ends, region = np.asarray(column.data[:], dtype=int), column.target
+    else:  # the index is optional: without it, each unit has one electrode
+        ends, region = np.arange(1, len(column.data) + 1), column
+    if "group" not in region.table.colnames:
+        return None
+    rows = np.asarray(region.data[:], dtype=int).ravel()
+    starts = np.append(0, ends[:-1])
+    groups = region.table["group"]
+    return [groups[int(rows[s])] if e > s else None for s, e in zip(starts, ends, strict=True)]
 
 
-def _read_ends(units: Any, name: str, *, path: str) -> NDArray[np.int64]:
+def lies_on_grid(trains: SpikeTrains, width: float) -> bool:
+    """Return whether spikes are given in bins of a width [s], by a look at some of them.
+
+    Then they lie at few places in a bin: at its start, its middle, or evenly in it if there are several.
+    """
+    some = np.asarray(trains.times[:BLOCK], dtype=np.float64)
+    some = some[np.isfinite(some)]
+    if not some.size or np.ptp(some) < 10 * width:  # all of them would be in few bins
+        return False
+    place = np.rint(PLACES * (some / width % 1.0)).astype(np.int64) % PLACES
+    numbers = np.sort(np.bincount(place, minlength=PLACES))[::-1]
+    return bool(numbers[:FEW_PLACES].sum() >= 0.5 * some.size)
+
+
+def _read_ends(units: Units, name: str, *, path: str) -> NDArray[np.int64]:
     """Return where each row of a ragged column ends."""
     column = units[name]
+    if not isinstance(column, VectorIndex):
+        raise ReadError(f"{path}: {name}: expected an index of where each unit ends, but there is none")
     ends = np.asarray(column.data[:], dtype=np.int64)
     n_values = len(column.target.data)
     if (np.diff(ends, prepend=0) < 0).any() or (len(ends) and ends[-1] > n_values):
         raise ReadError(
-            f"{path}: units/{name}_index: expected ascending ends within {n_values} values; repair the file"
+            f"{path}/{name}_index: expected ascending ends within {n_values} values; repair the file"
         )
     return ends

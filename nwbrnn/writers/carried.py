@@ -91,7 +91,7 @@ def carry_units(nwbfile: NWBFile, original: Units, rows: NDArray[np.integer], *,
         name="units",
         description="the units of the fit, as they are in the source",
         columns=columns,
-        id=list(range(len(rows))),
+        id=np.asarray(original.id[:])[rows].tolist(),
         resolution=original.resolution,
     )
     return Rows(nwbfile.units, np.arange(len(rows)))

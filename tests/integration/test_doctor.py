@@ -56,7 +56,8 @@ def write(tmp_path):
         path = tmp_path / "written.nwb"
         with NWBHDF5IO(str(path), "w") as io:
             io.write(nwbfile)
-        return diagnose(path)
+        # most of these files have nothing to reproduce, which would be said of each
+        return tuple(finding for finding in diagnose(path) if finding.rule != "refused")
 
     return make
 

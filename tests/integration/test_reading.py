@@ -113,7 +113,10 @@ def test_choices_say_what_and_why(ds):
     assert_names(get_choice(ds, "outputs")["reason"], "name", "emg")
     assert get_choice(ds, "trials")["picked"] == "result = R (35 of 40)"
     align = get_choice(ds, "align_to")
-    assert (align["picked"], align["alternatives"]) == ("go_cue_time", ["move_onset_time", "start_time"])
+    assert (align["picked"], align["alternatives"]) == (
+        "go_cue_time",
+        ["move_onset_time", "target_on_time", "start_time"],
+    )
     assert get_choice(ds, "condition")["picked"] == "target_dir"
     assert get_choice(ds, "bin_size")["picked"] == "0.02 s"
     assert "acquisition/EMG" in get_choice(ds, "bin_size")["reason"]

@@ -42,11 +42,13 @@ def create_nwbfile(*series):
 
 
 @pytest.mark.parametrize("change", [{"rate": 100.0}, {"starting_time": 10.0}])
-def test_muscles_with_clocks_of_their_own_are_not_one_signal(change):
+def test_muscles_with_clocks_of_their_own_are_one_signal_that_can_be_split(change):
     timing = {"rate": 50.0, "starting_time": 0.0, "unit": "mV"}
     first = TimeSeries(name="EMG_FCR", data=np.ones(99), **timing)
     second = TimeSeries(name="EMG_FCU", data=np.ones(99), **timing | change)
-    assert [s.columns for s in find_signals(create_nwbfile(first, second))] == [("EMG_FCR",), ("EMG_FCU",)]
+    (signal,) = find_signals(create_nwbfile(first, second))
+    assert signal.columns == ("FCR", "FCU")
+    assert [part.series for part in signal.split()] == [(first,), (second,)]
     third = TimeSeries(name="EMG_ECR", data=np.ones(99), **timing | {"unit": "uV"})
     (signal,) = find_signals(create_nwbfile(first, third))
     assert signal.units == ("mV", "uV")
@@ -203,7 +205,9 @@ def test_settings_of_yaml_may_be_numbers(recording, tmp_path):
 
 def test_windows_are_moved_to_the_bins_of_the_spikes(recording, tmp_path):
     def coarsen(file):
-        file["units/spike_times"].attrs["resolution"] = 0.02
+        times = file["units/spike_times"]
+        times[:] = np.floor(times[:] / 0.02) * 0.02 + 0.01
+        times.attrs["resolution"] = 0.02
 
     ds = nwbrnn.read_nwb(patch(recording, tmp_path, coarsen), window=(-0.313, 0.5), bin_size=0.02)
     edges = (ds["align_time"].values[:, np.newaxis] + ds["time"].values - 0.01) / 0.02

@@ -10,13 +10,17 @@ from pathlib import Path
 
 from pynwb import NWBFile
 
+from nwbrnn.config import ReadConfig
+from nwbrnn.errors import MissingDataError, NwbrnnError
+from nwbrnn.readers.doctor.clocks import CLOCK_CHECKS, Clocks
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
-from nwbrnn.readers.doctor.finding import Finding, run_checks
+from nwbrnn.readers.doctor.finding import Finding, bias, note, run_checks
 from nwbrnn.readers.doctor.series import SERIES_CHECKS, list_series
 from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
-from nwbrnn.readers.doctor.units import UNIT_CHECKS
+from nwbrnn.readers.doctor.units import SPIKES, UNIT_CHECKS
 from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
+from nwbrnn.readers.plan import plan_reading
 from nwbrnn.storage import Source, find_source, open_nwb, open_store
 
 __all__ = ["Finding", "diagnose"]
@@ -54,15 +58,44 @@ def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[
 
 
 def _examine(nwbfile: NWBFile) -> Iterator[Finding]:
+    """Yield what is found in the objects of a file, and, if that is no reason, why it would be refused."""
+    found = list(_examine_objects(nwbfile))
+    yield from found
+    if not any(finding.biases for finding in found):
+        yield from run_checks((check_refused,), nwbfile)
+
+
+def _examine_objects(nwbfile: NWBFile) -> Iterator[Finding]:
     """Yield what is found in the objects of a file."""
+    extents: dict[str, tuple[float, float]] = {}
     yield from run_checks(FILE_CHECKS, nwbfile)
     for series in list_series(nwbfile):
         yield from run_checks(SERIES_CHECKS, series)
         if has_outputs(series):
             yield from run_checks(VALUE_CHECKS, view_values(series))
+            extents[series.path] = series.extent
     trials = view_trials(nwbfile)
     if trials is not None:
         yield from run_checks(TRIAL_CHECKS, trials)
+        extents[trials.path] = trials.extent
     spikes = view_spikes(nwbfile, trials=None if trials is None else trials.spans)
     if spikes is not None:
         yield from run_checks(UNIT_CHECKS, spikes)
+        extents[SPIKES] = spikes.extent
+    yield from run_checks(CLOCK_CHECKS, Clocks(extents, "" if trials is None else trials.path))
+
+
+def check_refused(nwbfile: NWBFile) -> Iterator[Finding]:
+    """Find a reason why the file would not be read without settings; what it lacks is no bias."""
+    try:
+        plan_reading(nwbfile, ReadConfig(), path="")
+    except MissingDataError as error:
+        yield note("/", *_split(error))
+    except NwbrnnError as error:
+        yield bias("/", *_split(error))
+
+
+def _split(error: NwbrnnError) -> tuple[str, str]:
+    """Return the problem and the remedy in a message."""
+    problem, _, remedy = str(error).removeprefix(": ").rpartition("; ")
+    return (problem, remedy) if problem else (remedy, "name what to read with the settings of reading")

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from pynwb import NWBFile
 
 from nwbrnn.readers.doctor.finding import Finding, list_some, note
 from nwbrnn.readers.trials import find_trial_tables
+from nwbrnn.readers.units import find_units
 
 _TYPED_FOLDERS = (
     "acquisition",
@@ -59,9 +61,9 @@ def check_schema(root: Any) -> Iterator[Finding]:
     """Find several versions of the schema: another version appended to the file, which may be invalid."""
     cached = root.get("specifications")
     core = sorted(cached["core"]) if cached is not None and "core" in cached else []
-    version = root.attrs.get("nwb_version", "")
+    (version,) = np.ravel(root.attrs.get("nwb_version", ""))[:1]
     text = version.decode() if isinstance(version, bytes) else str(version)
-    if len(core) > 1 or (core and text and text.removeprefix("NWB-") not in core):
+    if len(core) > 1:
         yield note(
             "specifications/core",
             f"nwb_version is {text}, but the file holds the schema of {list_some(core)}",
@@ -73,13 +75,21 @@ def check_schema(root: Any) -> Iterator[Finding]:
 
 def check_trials_missing(nwbfile: NWBFile) -> Iterator[Finding]:
     """Find units without trials."""
-    if nwbfile.units is not None and not find_trial_tables(nwbfile):
+    units = find_units(nwbfile)[1]
+    if units is not None and not find_trial_tables(nwbfile):
         yield note(
             "intervals/trials",
-            f"there are {len(nwbfile.units)} units but no trials (interval tables: "
+            f"there are {len(units)} units but no trials (interval tables: "
             f"{list_some(nwbfile.intervals or ()) or 'none'})",
             "add a table of trials with nwbfile.add_trial before fitting",
         )
+
+
+def check_units_none(nwbfile: NWBFile) -> Iterator[Finding]:
+    """Find a table of units without rows."""
+    where, units = find_units(nwbfile)
+    if units is not None and not len(units):
+        yield note(where, "the table has 0 units", "write the units of the recording, with their spike_times")
 
 
 def _has_type(group: Any, name: str) -> bool:
@@ -92,4 +102,4 @@ def _count_members(member: Any) -> int:
 
 
 STORE_CHECKS = (check_orphans, check_schema)
-FILE_CHECKS = (check_trials_missing,)
+FILE_CHECKS = (check_trials_missing, check_units_none)

@@ -11,7 +11,7 @@ from pynwb.image import ImageSeries
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
 from nwbrnn.layout import is_module_of_fit
-from nwbrnn.readers.discovery import Signal, find_signals
+from nwbrnn.readers.discovery import Signal, describe_fault, find_signals, find_unusable
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.times import GAP
 
@@ -65,17 +65,25 @@ class SeriesView:
         The signal it belongs to; ``None`` if it is not one that could be read.
     steps
         Its time stamps; ``None`` if it has a rate instead.
+    fault
+        Why it cannot be read though its name suggests that it should be; empty if it can.
     """
 
     path: str
     series: TimeSeries
     signal: Signal | None
     steps: Steps | None
+    fault: str = ""
 
     @property
     def role(self) -> str:
         """Role of its signal."""
         return "other" if self.signal is None else self.signal.role
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """First and last time stamp of its signal [s]; NaN without one."""
+        return (np.nan, np.nan) if self.signal is None else self.signal.extent
 
     @property
     def n_samples(self) -> int | None:
@@ -103,6 +111,8 @@ def list_series(nwbfile: NWBFile) -> Iterator[SeriesView]:
         find_signals(nwbfile), key=lambda signal: signal.role == "emg"
     )  # EMG may be some columns
     signals = {id(series): signal for signal in found_signals for series in signal.series}
+    wanted = {id(series) for series in find_unusable(nwbfile).values()}
+    wanted |= {key for key, signal in signals.items() if signal.role != "other"}
     manager = nwbfile.read_io.manager
     found = [item for item in nwbfile.objects.values() if isinstance(item, TimeSeries)]
     paths = {str(manager.get_builder(item).path).removeprefix("root/"): item for item in found}
@@ -110,7 +120,24 @@ def list_series(nwbfile: NWBFile) -> Iterator[SeriesView]:
         parts = path.split("/")
         if parts[0] == "processing" and is_module_of_fit(parts[1]):  # results, no data
             continue
-        yield SeriesView(path, series, signals.get(id(series)), _read_steps(series))
+        fault = describe_fault(series) if id(series) in wanted else ""
+        yield SeriesView(path, series, signals.get(id(series)), _read_steps(series), fault)
+
+
+def check_shape(view: SeriesView) -> Iterator[Finding]:
+    """Find series named as outputs that are no numbers by time and channel."""
+    if view.fault:
+        yield view.report(view.fault, "write the series again: time first, then channels")
+
+
+def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
+    """Find clocks without a fixed step; bins as wide as a step may then hold no sample."""
+    if view.signal is not None and view.role != "other" and view.signal.varies:
+        yield note(
+            view.path,
+            f"the steps between its time stamps vary around {view.signal.interval:g} s",
+            "nothing: bins are two steps wide unless you give another width (--bin-size)",
+        )
 
 
 def check_conversion(view: SeriesView) -> Iterator[Finding]:
@@ -162,7 +189,8 @@ def check_rate(view: SeriesView) -> Iterator[Finding]:
 
 def check_timestamps_number(view: SeriesView) -> Iterator[Finding]:
     """Find a number of time stamps that is not that of the samples."""
-    if view.steps is not None and view.n_samples is not None and view.steps.n != view.n_samples:
+    # a series without data only lends its clock to others
+    if view.steps is not None and view.n_samples and not view.fault and view.steps.n != view.n_samples:
         yield view.report(
             f"there are {view.steps.n} timestamps for {view.n_samples} samples",
             "write data and timestamps again with one length, time on the first axis",
@@ -236,6 +264,8 @@ SERIES_CHECKS = (
     check_timestamps_repeated,
     check_timestamps_gaps,
     check_stamps_in_bins,
+    check_shape,
+    check_steps_varying,
 )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pynwb import NWBFile
 
 from nwbrnn.readers.doctor.finding import BLOCK
+from nwbrnn.readers.units import find_units
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -138,8 +139,8 @@ def view_spikes(nwbfile: NWBFile, *, trials: Array | None) -> SpikeView | None:
     trials
         Start and stop of each trial, shape (n_trials, 2) [s].
     """
-    units = nwbfile.units
-    if units is None or "spike_times" not in units.colnames:
+    units = find_units(nwbfile)[1]
+    if units is None or not len(units) or "spike_times" not in units.colnames:
         return None
     table = _get_table(units)
     n = len(table.ends)

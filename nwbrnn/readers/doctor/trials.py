@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from pynwb import NWBFile
 
 from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
-from nwbrnn.readers.tables import read_plain_columns
+from nwbrnn.readers.trial_choices import find_successes
 from nwbrnn.readers.trials import (
-    GO_NAMES,
-    MOVE_NAMES,
-    TARGET_NAMES,
-    find_named,
+    find_codes,
     find_trial_tables,
     get_session_times,
+    read_trials,
 )
+from nwbrnn.readers.vocabulary import GO_NAMES, MOVE_NAMES, TARGET_NAMES, find_named
 
 _TOLERANCE = 1e-3
 
@@ -36,6 +35,12 @@ class TrialView:
         """Start and stop of each trial, shape (n_trials, 2) [s]."""
         return np.stack([self.start, self.stop], axis=1)
 
+    @property
+    def extent(self) -> tuple[float, float]:
+        """First and last time of any trial [s]; infinite and reversed without any."""
+        finite = self.spans[np.isfinite(self.spans)]
+        return float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
+
 
 def view_trials(nwbfile: NWBFile) -> TrialView | None:
     """Return the trials of a file; ``None`` if there are none."""
@@ -43,7 +48,7 @@ def view_trials(nwbfile: NWBFile) -> TrialView | None:
     if not tables:
         return None
     path, trials = next(iter(tables.items()))
-    table = pd.DataFrame(read_plain_columns(trials))
+    table = read_trials(nwbfile, trials, name=path, path=str(trials.container_source)).drop(columns="id")
     start, stop = (table[name].to_numpy(dtype=np.float64) for name in ("start_time", "stop_time"))
     return TrialView(path, table, start, stop)
 
@@ -137,6 +142,26 @@ def check_columns_empty(view: TrialView) -> Iterator[Finding]:
         )
 
 
+def check_directions_coded(view: TrialView) -> Iterator[Finding]:
+    """Find columns named as directions that hold codes; no angle is known from them."""
+    for name in find_codes(view.table):
+        different = np.unique(view.table[name].dropna())
+        yield note(
+            f"{view.path}/{name}",
+            f"it is named as a direction, but its {len(different)} values, {different.min():g} to "
+            f"{different.max():g}, are codes and no angles; inputs are one for each code",
+            "write the angles [degrees] if they are known, or rename the column",
+        )
+
+
+def check_outcomes_unknown(view: TrialView) -> Iterator[Finding]:
+    """Find columns of outcomes whose values are no outcomes that are known."""
+    for name, problem in find_successes(view.table)[2].items():
+        yield note(
+            f"{view.path}/{name}", problem, f"give the trials to keep with where=... (--where {name}=VALUE)"
+        )
+
+
 TRIAL_CHECKS = (
     check_trials_overlap,
     check_trials_unordered,
@@ -144,4 +169,6 @@ TRIAL_CHECKS = (
     check_trial_times_missing,
     check_events_outside,
     check_columns_empty,
+    check_directions_coded,
+    check_outcomes_unknown,
 )

@@ -72,7 +72,7 @@ class ValueView:
 
 def has_outputs(view: SeriesView) -> bool:
     """Return whether the values of a series should be read."""
-    return view.role in ("emg", "force", "kinematics") and view.signal is not None
+    return view.role in ("emg", "force", "kinematics") and view.signal is not None and not view.fault
 
 
 def view_values(view: SeriesView) -> ValueView:

@@ -1,7 +1,6 @@
 """Series: data in their unit, by time and channel."""
 
 import math
-import re
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from nwbrnn.readers.engine.arrays import ComputedTimes, Scaling, StoredArray
 from nwbrnn.readers.engine.contents import ArrayNode, Contents, GroupNode, join
 from nwbrnn.readers.engine.time_index import TimeIndex
 from nwbrnn.readers.engine.variables import create_variable, create_variables, name_dims
+from nwbrnn.readers.vocabulary import list_channels
 
-_COLUMNS = re.compile(r"columns\s*=\s*\[([^\]]*)\]")
 # few texts, which have a dimension of their own: a table of the samples should not get it
 _TEXTS = {"external_file", "control_description"}
 
@@ -132,9 +131,9 @@ def _load_gains(
 def _name_channels(contents: Contents, group: GroupNode) -> npt.NDArray[Any]:
     """Return the names of channels, else the ids of their electrodes, else their positions."""
     n_channels = group.arrays["data"].shape[1]
-    listed = _COLUMNS.search(f"{group.attrs.get('comments', '')} {group.attrs.get('description', '')}")
-    names = [name.strip() for name in listed.group(1).split(",")] if listed else []
-    if len(names) == n_channels == len(set(names)):
+    text = f"{group.attrs.get('comments', '')} {group.attrs.get('description', '')}"
+    names = list_channels(text, n_channels)
+    if names is not None:
         return np.array(names, dtype=object)
     electrodes = group.arrays.get("electrodes")
     if electrodes is not None and electrodes.shape == (n_channels,) and "table" in electrodes.attrs:

@@ -1,0 +1,171 @@
+"""What laboratories call things: series, trial columns, events and outcomes. The rules read these tables."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+ROLE_WORDS = {
+    # EMG has no NWB standard; these are the names met in the wild
+    "emg": r"emg|electromyo|muscle_?activ|muscles?(?![a-z]|_?(len|vel|force|tension|torque|spindle))",
+    "rates": r"firing_?rate",
+    "spike_counts": r"binned_?spike|spike_?count",
+    "inputs": r"task_?input",
+    "other": r"eye|pupil|gaze|target",
+    "force": r"force|torque|grip",
+    "kinematics": (
+        r"hand|finger|cursor|joint|wrist|elbow|kinematic|muscle_?(len|vel)|position|velocity|accel"
+        r"|(?<![a-z])(pos|vel|acc)(?![a-z])"
+    ),
+}
+"""Roles by regular expression on a name, first match wins."""
+
+ROLES = ("emg", "force", "kinematics", "inputs", "rates", "spike_counts")
+
+QUANTITIES = {"velocity": r"vel", "acceleration": r"acc", "angle": r"ang", "position": r"pos"}
+"""What series of kinematics are of; those of one axis each are grouped by it."""
+
+GO_NAMES = (
+    "gocue",
+    "gocueonset",
+    "gocuetimearray0",
+    "go",
+    "goonset",
+    "gosignal",
+    "gotone",
+    "cuestart",
+    "cueonset",
+    "imperative",
+    "oton",  # "object turns on", as monkeys that reach and grasp are told to go
+)
+MOVE_NAMES = (
+    "moveonset",
+    "movementonset",
+    "movebegins",
+    "movementbegins",
+    "movestart",
+    "movementstart",
+    "reachonset",
+)
+TARGET_NAMES = ("targeton", "targetpresentation", "targetonset", "tgton", "targetshown", "targetcue")
+ALIGN_NAMES = (*GO_NAMES, *MOVE_NAMES, *TARGET_NAMES, "start")
+"""Names of times without capitals, underscores and a final "time" (see :func:`simplify`), best first."""
+
+CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
+    ("target_dir",),
+    ("target_direction",),
+    ("tgt_dir",),
+    ("direction",),
+    ("movement_direction",),
+    ("target_angle",),
+    ("cond_dir", "ctr_hold_bump"),  # NLB area 2
+    ("condition",),
+    ("condition_id",),
+    ("maze_condition",),
+    ("trial_type", "trial_version"),  # NLB maze
+    ("tgt_loc", "tgt_obj"),  # FALCON M1
+    ("trial_type",),
+    ("type",),
+    ("target_id",),
+    ("target_location",),
+    ("target",),
+    ("tgt",),
+    ("target_location_0", "target_location_1"),
+    ("target_position_0", "target_position_1"),
+    ("target_pos_0", "target_pos_1"),
+    ("target_0", "target_1"),
+)
+"""Columns, or pairs of them, that name the condition, best first; capitals and underscores do not matter."""
+
+_OUTCOMES = (
+    "result", "outcome", "trialresult", "trialoutcome", "tasksuccess", "success", "successful", "rewarded",
+    "correct", "iscorrect", "issuccess", "issuccessful", "isrewarded", "isgood", "hit",
+)  # fmt: skip
+OUTCOME_COLUMNS = dict.fromkeys(_OUTCOMES, True) | {"discardtrial": False, "isbad": False}
+"""Columns that tell of success, simplified, and whether it is success that they affirm."""
+
+SUCCESSES = (
+    "r", "reward", "rewarded", "s", "success", "successful", "succeeded", "h", "hit", "c", "correct", "good",
+    "ok", "pass", "passed", "y", "yes", "t", "true", "1", "82",
+)  # fmt: skip
+FAILURES = (
+    "f", "fail", "failed", "failure", "a", "abort", "aborted", "i", "incomplete", "incorrect", "ignore",
+    "ignored", "noresponse", "nochoice", "e", "error", "m", "miss", "missed", "wrong", "bad", "early",
+    "earlylick", "timeout", "unrewarded", "norewarded", "notrewarded", "n", "no", "none", "false", "0", "70",
+    "65", "73",
+)  # fmt: skip
+"""What such columns hold, as letters and digits without capitals; 82, 70, 65 and 73 are R, F, A and I."""
+
+RISES = ("rising", "rise", "up", "on", "onset", "high", "true", "1", "positive", "pos")
+FALLS = ("falling", "fall", "down", "off", "offset", "low", "false", "0", "-1", "negative", "neg")
+"""What a line of events does; only its rises are events of its name."""
+
+STATE_NAMES = ("value", "state", "level", "edge", "polarity", "direction", "transition", "data")
+"""Columns, simplified, of tables of events that tell what a line does."""
+
+_COLUMNS = re.compile(r"columns\s*=\s*\[([^\]]*)\]")
+_AXIS = re.compile(r"(^|_)([xyz])(?=_|$)")
+_EYE = re.compile(ROLE_WORDS["other"], re.IGNORECASE)
+_LIMB = re.compile(r"hand|finger|cursor|joint|wrist|elbow|arm|muscle", re.IGNORECASE)
+_DIRECTION = re.compile(
+    r"(?i:(^|_)(dir|direction|angle)($|_))|(?<=[a-z0-9])(Dir|Direction|Angle)(?=$|_|[A-Z])"
+)
+
+
+def squeeze(text: str) -> str:
+    """Return a text for comparison: letters and digits without capitals."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def simplify(name: str) -> str:
+    """Return a column's name for comparison: ``Go_Cue_Time`` and ``gocue`` are the same."""
+    plain = squeeze(name)
+    return re.sub(r"(times?|timestamps?)$", "", plain) or plain
+
+
+def find_named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the columns with one of the names, in the order of the names."""
+    return [column for name in names for column in columns if simplify(column) == name]
+
+
+def find_role(names: Iterable[str]) -> str:
+    """Return the role that names suggest: of a series, its type, its container and its module, in this order.
+
+    A position or velocity of nothing in particular is of the eye if a name around says so, and a part of
+    the arm is a muscle of it if that is what the next name says.
+    """
+    names = tuple(names)
+    found = [(name, role) for name in names if (role := _match_role(name))]
+    if not found:
+        return "other"
+    name, role = found[0]
+    if role == "kinematics" and not _LIMB.search(name) and any(_EYE.search(other) for other in names):
+        return "other"
+    if role == "kinematics" and not find_quantity(name) and found[1:] and found[1][1] in ("emg", "force"):
+        return found[1][1]
+    return role
+
+
+def _match_role(name: str) -> str | None:
+    return next((r for r, pattern in ROLE_WORDS.items() if re.search(pattern, name, re.IGNORECASE)), None)
+
+
+def find_quantity(name: str) -> str:
+    """Return whether a series is of velocities, positions or what else, by its name; else nothing."""
+    return next((q for q, pattern in QUANTITIES.items() if re.search(pattern, name, re.IGNORECASE)), "")
+
+
+def drop_axis(name: str) -> str | None:
+    """Return a name without the axis in it: ``vel`` for ``x_vel``; ``None`` if it names no axis."""
+    plain, found = _AXIS.subn("", name.lower(), count=1)
+    return plain.strip("_") if found else None
+
+
+def names_direction(name: str) -> bool:
+    """Return whether a column is of directions, by its name."""
+    return bool(_DIRECTION.search(name))
+
+
+def list_channels(text: str, n_channels: int) -> list[str] | None:
+    """Return the names in ``columns=[a,b]`` of a description, if there is one for each channel."""
+    listed = _COLUMNS.search(text)
+    names = [name.strip() for name in listed.group(1).split(",")] if listed else []
+    return names if len(names) == n_channels == len(set(names)) else None
