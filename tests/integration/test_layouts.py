@@ -173,7 +173,7 @@ def test_heldout_units_and_split_are_kept_as_coordinates(tmp_path):
     LAYOUTS["nlb_maze"](path)
     ds = nwbrnn.read_nwb(path)
     assert ds["unit_heldout"].values.tolist() == [False, True, False, True, False]
-    assert ds["split" if "trial_split" not in ds.coords else "trial_split"].values.tolist() == [
+    assert ds["trial_split"].values.tolist() == [
         "val" if i % 4 == 3 else "train" for i in range(layouts.N_TRIALS)
     ]
     assert not ds["mask"].values.all()

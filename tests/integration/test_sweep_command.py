@@ -51,7 +51,6 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     about = json.loads((out / "sweep.json").read_text())
     assert about["fit"]["tau"] == 0.08
     assert about["grid"]["held_out"] == "between"
-    start = time.monotonic()
     again = run_cli(*command, "--json", "-")
     assert (again.code, again.err) == (0, "")
     told = json.loads(again.out)
@@ -60,7 +59,6 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     np.testing.assert_allclose(means, statistics["mean"], rtol=1e-12)
     assert [row["score"] for row in told["statistics"]] == statistics["score"].tolist()
     assert list_cells(out) == before
-    assert time.monotonic() - start < 60
     more = run_cli(
         "sweep", recording.path, "-o", out, "--sampled", "0,3,5", *GRID[2:], *SMALL, "--set", "tau=0.08"
     )
