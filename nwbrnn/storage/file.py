@@ -94,9 +94,11 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
         ) from error
     except Exception as error:
         stack.close()
+        remedy = "if it was downloaded or copied, get a fresh copy"
+        if source.is_remote:
+            remedy = "check that the server has all of it, or download the file"
         raise UnsupportedFileError(
-            f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; "
-            "if it was downloaded or copied, get a fresh copy"
+            f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; {remedy}"
         ) from error
     try:
         _check_links(source, outside, follow_links=follow_links)

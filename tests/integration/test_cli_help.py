@@ -148,7 +148,7 @@ def test_completion_of_names_and_options():
     assert (code, out.split(), err) == (0, ["--align-to"], "")
     script = run(env={"_NWBRNN_COMPLETE": "source_zsh"})
     assert script[0] == 0
-    assert script[1].startswith("#compdef")
+    assert script[1].lstrip().startswith("#compdef")
     assert_names(script[1], "nwbrnn", "_NWBRNN_COMPLETE")
 
 

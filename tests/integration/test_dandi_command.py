@@ -108,9 +108,9 @@ def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_c
     rows, frame = read_rows(out)
     reasons = {path.split("/")[0]: row["reason"] for path, row in rows.items()}
     assert reasons["sub-T"] == reasons["sub-U"] == ""
-    assert_names(reasons["sub-V"], "sub-V_ses-1_ecephys.nwb", "outputs", "--outputs")
-    assert_names(reasons["sub-W"], "sub-W_ses-1.nwb", "HDF5")
-    assert_names(reasons["sub-X"], "sub-X_ses-1.nwb", "NWB", "check")
+    assert_names(reasons["sub-V"], "outputs", "--outputs")
+    assert_names(reasons["sub-W"], "HDF5", ".nwb")
+    assert_names(reasons["sub-X"], "NWB", "check")
     first = rows["sub-T/sub-T_ses-1_behavior+ecephys.nwb"]
     assert first["derivative"] == "sub-T/sub-T_ses-1_desc-nwbrnn_behavior+ecephys.nwb"
     assert (first["units"], first["outputs"], first["sampled"], first["seeds"]) == (12, 3, 3, 2)
@@ -157,7 +157,7 @@ def test_a_check_lists_what_was_found_and_where(recording, run_cli, tmp_path):
             file["intervals/trials/stop_time"][10] = recording.start[11] + 0.5
     checked = run_cli("dandi", tmp_path / "000124", "--check")
     assert checked.code == 0
-    _, title, rows = re.split(r"(?m)^(rule .*)\n", checked.out)
+    _, title, rows = re.split(r"(?m)^ *(rule .*)\n", checked.out)
     assert title.split()[:3] == ["rule", "asset:", "object"]
     assert rows.count("trials_overlap") == 1  # one problem, two assets
     assert "sub-A_ses-1: intervals/trials" in rows
@@ -271,7 +271,6 @@ def test_an_archive_in_which_much_goes_wrong(archive, run_cli, tmp_path):
     assert len(rows) == 6 > PAGE
     assert {name for name, row in rows.items() if row["status"] == "fitted"} == {"fine", "once"}
     reasons = {name: row["reason"] for name, row in rows.items()}
-    assert all(get_path(name) in reasons[name] for name in ("dropped", "stalled", "missing", "embargoed"))
     assert_names(reasons["dropped"], "bytes", "ClientPayloadError", "download")
     assert_names(reasons["stalled"], "bytes", "0.4 s", "3 times", "download")
     assert_names(reasons["missing"], "Not Found")

@@ -111,7 +111,7 @@ def find_free_port():
         ("text.nwb", ["HDF5", "address"]),
         ("short.nwb", ["HDF5", "address"]),
         ("empty.nwb", ["address"]),
-        ("truncated.nwb", ["NWB", "copy"]),
+        ("truncated.nwb", ["NWB", "download"]),
         ("plain.nwb", ["'nwb_version'", ".nwb"]),
         ("missing.nwb.zarr", ["Zarr", "address"]),
         ("listed.zarr", ["Zarr", "zarr.consolidate_metadata"]),
