@@ -42,7 +42,7 @@ def start(*arguments, env=None, **options):
 
 def run(*arguments, env=None):
     process = start(*arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -62,7 +62,7 @@ def run_on_terminal(*arguments, env=None):
             break
         parts.append(part)
     os.close(leader)
-    return process.wait(timeout=120), b"".join(parts).decode()
+    return process.wait(timeout=600), b"".join(parts).decode()
 
 
 def test_help_tells_the_story_on_one_screen(run_cli):
@@ -275,11 +275,11 @@ def test_json_on_standard_output_is_alone(recording, teacher, run_cli, tmp_path)
 def test_a_reader_that_leaves_ends_it_quietly(recording):
     process = start("inspect", recording.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (141, b"")
     process = start("inspect", recording.path, "--json", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (141, b"")
 
 
@@ -321,7 +321,7 @@ def test_ctrl_c_is_130_and_one_line(tmp_path):
     assert first.startswith("Simulating")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    printed, err = process.communicate(timeout=60)
+    printed, err = process.communicate(timeout=600)
     assert (process.returncode, printed, err) == (130, "", "Interrupted.\n")
     assert not list(tmp_path.iterdir())
 

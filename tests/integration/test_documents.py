@@ -200,7 +200,7 @@ def test_script_for_slurm_makes_a_sweep(tmp_path):
     try:
         done = subprocess.run(
             ["sh", "-c", '. ~/.sweep-tls/use.sh; "$0" sweep_on_slurm.py', sys.executable],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
     finally:
         for pid in (tmp_path / "jobs.pid").read_text().split():

@@ -141,7 +141,7 @@ def test_ctrl_c_writes_the_best_so_far_and_resume_ends_where_an_undisturbed_fit_
 
     program = INTERRUPTED.format(arguments=["nwbrnn", *list_arguments("stopped.nwb")])
     command = [sys.executable, "-c", program]
-    interrupted = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    interrupted = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert interrupted.returncode == 130, interrupted.stderr
     assert_names(interrupted.stderr, tmp_path / "stopped.nwb", "--resume")
     stopped = nwbrnn.read_fit(tmp_path / "stopped.nwb")

@@ -29,7 +29,7 @@ from tests.messages import assert_names
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 BASE = "base.nwb"
-TIME_LIMIT = 30.0  # for one copy and all readers [s]; a quarter of a second is usual
+TIME_LIMIT = 300.0  # for one copy and all readers [s], against hangs; a quarter of a second is usual
 MEMORY_LIMIT = 6 << 30
 N_FLIPPED, N_ERASED, N_TRUNCATED, N_STRUCTURAL, N_ATTRIBUTES = 150, 40, 50, 140, 110
 
@@ -422,7 +422,7 @@ def test_what_libhdf5_does_not_survive_is_refused_before(damage, tmp_path):
     path.write_bytes(content)
     program = "import sys, nwbrnn; nwbrnn.inspect_nwb(sys.argv[1])"
     done = subprocess.run(
-        [sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, path], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]

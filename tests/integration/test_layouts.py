@@ -56,7 +56,7 @@ def binned_spikes(tmp_path_factory):
     """Return a folder of files with ndx-binned-spikes, which this process has never heard of."""
     folder = tmp_path_factory.mktemp("binned")
     script = str(Path(layouts.__file__))
-    subprocess.run([sys.executable, "-W", "ignore", script, str(folder)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "ignore", script, str(folder)], check=True, timeout=600)
     return folder
 
 

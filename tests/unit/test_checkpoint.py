@@ -308,7 +308,7 @@ def test_an_interrupt_from_the_keyboard_ends_cleanly(tmp_path):
     for _ in range(3):
         process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    assert "ended interrupted" in process.communicate(timeout=60)[0]
+    assert "ended interrupted" in process.communicate(timeout=600)[0]
     assert process.returncode == 0
     assert (tmp_path / "fit.checkpoint").exists()
 
