@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# one process of tests for each core, with one thread each
+export OMP_NUM_THREADS := 1
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
-.PHONY: demo test check unit docs release-check benchmark clean
+.PHONY: demo test test-fast test-long check unit docs release-check benchmark mutants clean
 
 # The main job on the example: an NWB file becomes a fitted network, and an NWB file again.
 demo: $(READY)
@@ -13,8 +16,18 @@ demo: $(READY)
 	$(BIN)/nwbrnn evaluate demo/fit.nwb
 	@echo "The fit is in demo/fit.nwb, its scores are in demo/scores.json. A page on it: .venv/bin/nwbrnn report demo/fit.nwb -o demo/report.html"
 
-# What continuous integration runs.
-test: check unit docs
+# Everything that a change can break; what continuous integration runs. The first three need one core each.
+test: $(READY)
+	$(MAKE) --jobs=2 --output-sync=target check docs release-check
+	$(MAKE) unit
+
+# The loop while developing: a minute on two cores.
+test-fast: $(READY)
+	$(PYTEST) -m "not slow"
+
+# Before a release: faults are provoked hundreds of times, and the claims are reproduced; counts are printed at the end.
+test-long: $(READY)
+	$(PYTEST) --long
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -23,18 +36,22 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/codespell nwbrnn tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 
-# Before Python 3.12 hdmf-zarr needs zarr 2, and writing Zarr needs zarr 3: its tests run with a zarr of their own.
+# hdmf-zarr and dandi are installed with zarr 2, and writing a Dataset as Zarr needs zarr 3: its tests run with one.
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
-	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/zarr3 $(BIN)/python -m pytest -q tests/integration/test_datasets.py -k zarr
+	$(PYTEST) --cov --cov-report=term
+	PYTHONPATH=$(VENV)/zarr3 $(BIN)/python -m pytest -q tests/integration/test_datasets.py -k zarr
 
 # Builds sdist and wheel, installs the wheel without extras in a new environment, and tries every command there.
 release-check: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/release/check.py
+	$(BIN)/python tests/release/check.py
 
 # The pages, in docs/_build/html. Tutorials are run, warnings are errors.
 docs: $(READY)
 	$(BIN)/python -m sphinx --builder html --jobs auto --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+
+# Small faults in the numerical core, 320 of them at random: does a quick test fail? See docs/reliability.md.
+mutants: $(READY)
+	$(BIN)/python tests/mutation/run.py --count 320 --seed 0
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/epoch.py
@@ -44,12 +61,11 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/export.py
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt tests/zarr3.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nwbrnn needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/zarr3 \
-		zarr==3.1.6 numcodecs==0.16.6 donfig==0.8.1.post1 google-crc32c==1.9.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/zarr3 -r tests/zarr3.txt
 	touch $(READY)
 
 clean:

@@ -15,9 +15,18 @@ from pydantic import (
 )
 
 from nwbrnn.errors import ConfigError
+from nwbrnn.text import describe, shorten
 
 Role = Literal["emg", "force", "kinematics", "inputs", "rates", "spike_counts", "trials"]
 Nonlinearity = Literal["tanh", "softplus", "soc"]
+
+
+MAX_SEED = 2**63 - 1001
+"""With 1,000 seeds after it, the largest that fits in a signed number of 64 bits."""
+MAX_FACTOR = 1e6
+"""Of the importance of an output or a unit: in float32, larger ones would hide the others."""
+MAX_FAULTS = 20
+"""How many faults of settings one message lists."""
 
 
 class _Settings(BaseModel):
@@ -62,7 +71,7 @@ class ReadConfig(_Settings):
         None, description="trials to keep: column -> value, or values with commas; {} keeps all"
     )
     sectors: int = Field(
-        8, ge=2, description="conditions made of a direction that nearly each trial has of its own"
+        8, ge=2, le=360, description="conditions made of a direction that nearly each trial has of its own"
     )
     units: dict[str, str] = Field(
         {}, description="units to keep: column -> value, or values with commas, such as location: M1"
@@ -107,7 +116,9 @@ class FitConfig(_Settings):
     """How to prepare the data, what the student is, and how to fit it."""
 
     # the student
-    hidden: int = Field(200, ge=1, description="hidden units; the first stand for the sampled neurons")
+    hidden: int = Field(
+        200, ge=1, le=50_000, description="hidden units; the first stand for the sampled neurons"
+    )
     nonlinearity: Nonlinearity = Field(
         "tanh", description="rate of a state: 'tanh', 'softplus', or 'soc', the gain of Stroud et al. 2018"
     )
@@ -119,7 +130,9 @@ class FitConfig(_Settings):
         None, gt=0, lt=1, description="Dale's law: fraction of excitatory hidden units; no law if not given"
     )
     density: float = Field(1.0, gt=0, le=1, description="fraction of recurrent weights that exist")
-    rank: int | None = Field(None, ge=1, description="rank of the recurrent weights; full if not given")
+    rank: int | None = Field(
+        None, ge=1, le=50_000, description="rank of the recurrent weights; full if not given"
+    )
     initial_state: Literal["learned", "condition", "data"] = Field(
         "learned", description="one for all, one for each condition, or of sampled neurons from their rates"
     )
@@ -159,12 +172,14 @@ class FitConfig(_Settings):
     method: Literal["auto", "gradient", "least_squares"] = Field(
         "auto", description="least squares, then gradient; or one of them"
     )
-    epochs: int = Field(600, ge=1, description="Adam steps, each on all training data")
+    epochs: int = Field(600, ge=1, le=10**9, description="Adam steps, each on all training data")
     learning_rate: float = Field(3e-3, gt=0, description="of Adam")
     max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
-    patience: int = Field(150, ge=1, description="epochs without a better validation loss before stopping")
+    patience: int = Field(
+        150, ge=1, le=10**9, description="epochs without a better validation loss before stopping"
+    )
     stop_after: int | None = Field(
-        None, ge=0, description="stop after so many epochs, whatever the validation loss says"
+        None, ge=0, le=10**9, description="stop after so many epochs, whatever the validation loss says"
     )
     retry: bool = Field(False, description="start a diverged fit once more, with a quarter of the step")
     precision: Literal["float32", "float64", "bfloat16"] = Field(
@@ -172,9 +187,14 @@ class FitConfig(_Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     processes: int | None = Field(
-        None, ge=1, description="for several seeds, cross-validation and sweeps; by default one for each core"
+        None,
+        ge=1,
+        le=1024,
+        description="for several seeds, cross-validation and sweeps; by default one for each core",
     )
-    seed: int = Field(0, ge=0, description="of the split, the sampled neurons and the initial weights")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="of the split, the sampled neurons and the initial weights"
+    )
     seeds: int = Field(1, ge=1, le=1000, description="students, from seed on, alike but for their weights")
 
     # the data
@@ -190,7 +210,7 @@ class FitConfig(_Settings):
     )
     train_until: float | None = Field(None, description="bins after this time are not trained on [s]")
     train_trials: int | None = Field(
-        None, ge=1, description="trials of each condition to train on, at most; others are left out"
+        None, ge=1, le=10**9, description="trials of each condition to train on, at most; others are left out"
     )
     min_rate: float = Field(1.0, ge=0, description="slower units are left out [Hz]")
     neural_lag: float = Field(0.0, description="neurons precede the outputs by this time [s]")
@@ -204,6 +224,16 @@ class FitConfig(_Settings):
     def penalty_factor(self) -> float:
         """``weight_penalty`` as a number."""
         return self._get_number("weight_penalty")
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each term of the loss counts, by its name in :func:`nwbrnn.losses.compute_loss_terms`."""
+        return {
+            "output": 1.0,
+            "dynamics": self.dynamics_factor,
+            "rate": self.rate_penalty,
+            "smoothness": self.smoothness_penalty,
+        }
 
     def _get_number(self, name: str) -> float:
         value = getattr(self, name)
@@ -254,8 +284,8 @@ class FitConfig(_Settings):
     @field_validator("output_importance", "unit_importance")
     @classmethod
     def _check_importance(cls, values: dict[str, float]) -> dict[str, float]:
-        if any(value < 0 for value in values.values()):
-            raise ValueError("expected factors of 0 or more")
+        if not all(0 <= value <= MAX_FACTOR for value in values.values()):
+            raise ValueError(f"expected factors from 0 to {MAX_FACTOR:g}")
         return values
 
     @model_validator(mode="after")
@@ -266,6 +296,8 @@ class FitConfig(_Settings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
+        if self.stop_after == 0 and self.method == "gradient":
+            raise ValueError("stop_after: expected at least 1 epoch with method 'gradient', but got 0")
         if self.rank is not None and (self.excitatory is not None or self.density < 1):
             raise ValueError("rank: expected neither excitatory nor density beside it; leave one of them out")
         if self.rank is not None and self.rank > self.hidden:
@@ -290,7 +322,9 @@ class SweepConfig(_Settings):
         "outputs; or every other condition at once",
     )
     vary: dict[str, tuple[Any, ...]] = Field({}, description="further settings of a fit -> values")
-    resamples: int = Field(25, ge=0, description="resampled sets of test trials, for the interval of a score")
+    resamples: int = Field(
+        25, ge=0, le=100_000, description="resampled sets of test trials, for the interval of a score"
+    )
 
     @field_validator("vary", mode="before")
     @classmethod
@@ -350,7 +384,7 @@ def parse_settings(model: type[Settings], values: object, *, source: str) -> Set
         return model.model_validate(values)
     except ValidationError as error:
         faults = [text for _, text in describe_faults(error, model)]
-        raise ConfigError(f"{source}: " + "; ".join(faults)) from error
+        raise ConfigError(f"{source}: " + "; ".join(map(shorten, faults[:MAX_FAULTS]))) from error
 
 
 Place = tuple[int | str, ...]
@@ -403,7 +437,7 @@ def _describe_fault(place: Place, faults: list[Any], model: type[BaseModel]) -> 
     first = faults[0]
     name = ".".join(map(str, place))
     if first["type"] == "extra_forbidden":
-        return place, f"{name}: unknown setting; {_suggest(place, model)}"
+        return place, f"{shorten(name)}: unknown setting; {_suggest(place, model)}"
     if first["type"] == "model_type":
         known = list(_find_section(model, place).model_fields)
         return place, f"{name}: expected settings by name; {_list(known)}".removeprefix(": ")
@@ -413,7 +447,7 @@ def _describe_fault(place: Place, faults: list[Any], model: type[BaseModel]) -> 
         return (*place, word), f"{name}.{own[0]}" if name else own[0]
     expected = dict.fromkeys(_say_expected(fault) for fault in faults if fault["type"] != "value_error")
     text = own[0] if own else f"expected {' or '.join(expected)}"
-    return place, f"{name}: {text}, but got {first['input']!r}{_say_default(place, model)}"
+    return place, f"{name}: {text}, but got {describe(first['input'])}{_say_default(place, model)}"
 
 
 def _say_expected(fault: Any) -> str:
@@ -456,7 +490,8 @@ def _list(known: list[str]) -> str:
 def _find_section(model: type[BaseModel], place: Place) -> type[BaseModel]:
     """Return a model, or the section of it at a place."""
     for part in place:
-        section = model.model_fields[str(part)].annotation
+        field = model.model_fields.get(str(part))
+        section = field.annotation if field is not None else None
         if isinstance(section, type) and issubclass(section, BaseModel):
             model = section
     return model

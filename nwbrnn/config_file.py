@@ -9,13 +9,17 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from nwbrnn.config import JobConfig, Place, describe_faults
+from nwbrnn.config import MAX_FAULTS, JobConfig, Place, describe_faults
 from nwbrnn.errors import ConfigError
+from nwbrnn.text import shorten
 
 _HEAD = """\
 # Settings of nwbrnn: nwbrnn fit session.nwb -o fit.nwb --config fit.yaml
 # These are the defaults; change what you need, and leave the rest out or as it is.
 """
+MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1 << 20, 20_000, 20
+"""Limits of a file: its size, its values with those that aliases repeat, and how deep they are nested."""
+
 _SIGNS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
 
 
@@ -34,16 +38,57 @@ def read_config(path: Path) -> JobConfig:
     except ValidationError as error:
         faults += [(_find_line(lines, place), text) for place, text in describe_faults(error, JobConfig)]
     if faults:
-        raise ConfigError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(faults)))
+        raise ConfigError(*_list_faults(path, faults))
     return config
+
+
+def _list_faults(path: Path, faults: list[tuple[int, str]]) -> list[str]:
+    """Return a line for each fault, in the order of the file; those beyond :data:`MAX_FAULTS` are counted."""
+    lines = [f"{path}:{line}: {shorten(text)}" for line, text in sorted(faults)]
+    more = len(lines) - MAX_FAULTS
+    return lines if more <= 0 else [*lines[:MAX_FAULTS], f"{path}: and {more} more faults"]
+
+
+def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
+    """Return the values of a YAML document, and its nodes; aliases may repeat values, but not without end.
+
+    Raises
+    ------
+    yaml.YAMLError, ValueError, RecursionError
+        If it is not YAML, or larger or deeper than the limits of this module.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"it has {len(text)} characters, and {MAX_BYTES} are allowed")
+    loader = yaml.SafeLoader(text)
+    root = loader.get_single_node()
+    if root is None:
+        return {}, None
+    _count_values(root, {}, 0)
+    return loader.construct_document(root), root
+
+
+def _count_values(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+    """Return how many values a node holds, those that aliases repeat counted each time."""
+    if depth > MAX_DEPTH:  # an alias inside of what it stands for has no end
+        raise ValueError(f"its values are nested more than {MAX_DEPTH} deep")
+    if id(node) not in known:
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        known[id(node)] = 1 + sum(_count_values(child, known, depth + 1) for child in children)
+        if known[id(node)] > MAX_VALUES:
+            raise ValueError(f"it holds more than {MAX_VALUES} values")
+    return known[id(node)]
 
 
 def _parse(path: Path) -> tuple[Any, dict[Place, int], list[tuple[int, str]]]:
     """Return the values of a file, the line of each, and its repeated settings."""
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
-        root = loader.get_single_node()
-        values = {} if root is None else loader.construct_document(root)
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        values, root = parse_yaml(content.decode("utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -52,7 +97,7 @@ def _parse(path: Path) -> tuple[Any, dict[Place, int], list[tuple[int, str]]]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; nwbrnn config > {path} writes one to change") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())  # ValueError: not UTF-8, or a date such as 2020-13-45
+        why = shorten(" ".join(str(error).split()))  # ValueError: not UTF-8, or a date such as 2020-13-45
         raise ConfigError(f"{path}: expected a readable YAML file, but {why}") from error
     lines: dict[Place, int] = {}
     faults = []

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from nwbrnn.schema import COORDINATES, TIME, TRIAL, VARIABLES, validate
+from nwbrnn.schema import COORDINATES, MASKED, VARIABLES, validate
 
 
 def create_dataset(
@@ -58,7 +58,7 @@ def create_dataset(
         if spec.name in variables:
             unit = spec.units or stated.get(spec.name, "a.u.")
             values = np.asarray(variables[spec.name])
-            if spec.dims[:2] == (TRIAL, TIME) and spec.name != "mask" and values.shape[:2] == mask.shape:
+            if spec.name in MASKED and values.shape[:2] == mask.shape:
                 values = _blank(values, mask)
             data[spec.name] = (spec.dims, values, {"units": unit})
     ds = xr.Dataset(data, attrs=dict(attrs or {}) | {"bin_size": float(bin_size)})
@@ -70,7 +70,7 @@ def blank_unrecorded(ds: xr.Dataset) -> xr.Dataset:
 
     What stood there means nothing, and no file keeps it.
     """
-    names = [name for name in ("outputs", "inputs", "rates", "spike_counts") if name in ds]
+    names = [name for name in MASKED if name in ds]
     blanked = {name: _blank(ds[name].values, ds["mask"].values) for name in names}
     return ds.assign({name: ds[name].variable.copy(data=values) for name, values in blanked.items()})
 

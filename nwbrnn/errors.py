@@ -5,18 +5,34 @@ NwbrnnError
 │  ├─ UnsupportedFileError    (ValueError)    not NWB, too old, damaged
 │  └─ MissingDataError        (LookupError)   a required NWB object is absent
 ├─ SchemaError                (ValueError)    a Dataset breaks the contract; ``problems`` lists every fault
+├─ ShapeError                 (ValueError)    arrays of a network do not fit together
 ├─ ConfigError                (ValueError)    a setting is out of range or contradicts the data
 ├─ TrainingDivergedError      (RuntimeError)  the loss is not finite; carries epoch and term
 └─ ExportError                results cannot be written
    └─ OutputExistsError       (FileExistsError)  would overwrite a file
 
 Messages follow one form: what, expected this, but got that; what to do. A wrong call inside the
-numerics raises plain ``ValueError``. This module imports nothing.
+numerics raises plain ``ValueError``.
 """
+
+from nwbrnn.addresses import strip_all_secrets
 
 
 class NwbrnnError(Exception):
-    """Root of every error a user of nwbrnn can cause."""
+    """Root of every error a user of nwbrnn can cause.
+
+    Parameters
+    ----------
+    *lines
+        Of the message; addresses in them lose what may be secret.
+    """
+
+    def __init__(self, *lines: object) -> None:
+        super().__init__(*(strip_all_secrets(line) if isinstance(line, str) else line for line in lines))
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return "\n".join(map(str, self.args))
 
 
 class ReadError(NwbrnnError):
@@ -43,6 +59,10 @@ class SchemaError(NwbrnnError, ValueError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = list(problems)
         super().__init__("Dataset breaks the nwbrnn contract: " + "; ".join(self.problems))
+
+
+class ShapeError(NwbrnnError, ValueError):
+    """Arrays of a network have shapes or types that do not fit together."""
 
 
 class ConfigError(NwbrnnError, ValueError):

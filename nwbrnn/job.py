@@ -1,6 +1,8 @@
 """The main job: Dataset in, fitted and scored student out."""
 
 import json
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from nwbrnn.evaluation import evaluate
 from nwbrnn.preprocessing import prepare
 from nwbrnn.readers import read_nwb
 from nwbrnn.result import FitResult, Run
+from nwbrnn.storage.lock import hold
 from nwbrnn.training import (
     Progress,
     Task,
@@ -67,19 +70,36 @@ def fit(
         If a setting is unknown or does not fit the data, or the checkpoint is of another fit.
     TrainingDivergedError
         If the loss stops being finite.
+    ExportError
+        If another fit has the same checkpoint, or it cannot be written.
     """
     given = (config or FitConfig()).model_dump() | settings
     config = parse_settings(FitConfig, given, source="fit")
+    seeds = range(config.seed, config.seed + config.seeds)
+    with hold(checkpoint) if checkpoint is not None else nullcontext():
+        return _fit(ds, config, seeds, progress=progress, checkpoint=checkpoint, resume=resume)
+
+
+def _fit(
+    ds: xr.Dataset,
+    config: FitConfig,
+    seeds: Sequence[int],
+    *,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> FitResult:
+    """Fit a student for each seed."""
     recorded = prepare(ds, config)
     if "cv" in (config.dynamics_weight, config.weight_penalty):
         choice = choose_settings(recorded, config, progress=progress)
         config = config.model_copy(update=choice.settings)
         recorded.attrs["cross_validation"] = json.dumps(choice.candidates)
-    configs = [config.model_copy(update={"seed": config.seed + i, "seeds": 1}) for i in range(config.seeds)]
-    if config.seeds == 1:
+    configs = [config.model_copy(update={"seed": seed, "seeds": 1}) for seed in seeds]
+    if len(configs) == 1:
         trained = {0: train(recorded, configs[0], progress=progress, checkpoint=checkpoint, resume=resume)}
     else:
-        files = list_checkpoints(checkpoint, config) if checkpoint else [None] * config.seeds
+        files = list_checkpoints(checkpoint, config) if checkpoint else [None] * len(configs)
         tasks = [Task(recorded, c, file, resume) for c, file in zip(configs, files, strict=True)]
         trained = train_all(tasks, progress=progress)
     runs = [_finish(recorded, one, configs[number]) for number, one in sorted(trained.items())]
@@ -118,7 +138,8 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
             "read_config: expected a fit of a Dataset that read_nwb made, but this one does not say how it "
             "was read; fit the Dataset again"
         )
-    config = ReadConfig.model_validate_json(about["read_config"])
+    read = json.loads(about["read_config"])
+    config = parse_settings(ReadConfig, read, source="read_config")
     ds = read_nwb(source, config)
     different = _compare_recorded(prepare(ds, stored.config), stored.recorded)
     ours, theirs = (attrs.get("source_identifier") for attrs in (about, ds.attrs))
@@ -132,7 +153,8 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
             f"{source}: expected the data that were fitted, but {', '.join(different)} differ; the file has "
             "changed, is another one, or the Dataset was changed before it was fitted"
         )
-    return fit(ds, stored.config, progress=progress)
+    # those of the stored students only: after an interrupt they are fewer than were asked for
+    return _fit(ds, stored.config, sorted(run.seed for run in stored.runs), progress=progress)
 
 
 def _compare_recorded(again: xr.Dataset, stored: xr.Dataset) -> list[str]:

@@ -4,21 +4,36 @@ import re
 
 from nwbrnn.errors import ConfigError
 
-LAYOUT_VERSION = 3
-"""1: the first; 2: initial states by condition, time constants, students; 3: a module that stands alone."""
+LAYOUT_VERSION = 1
 
 MODULE = "nwbrnn"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 SERIES = {
-    # series in the module: Dataset, variable
-    "recorded_outputs": ("recorded", "outputs"),
-    "inputs": ("recorded", "inputs"),
-    "recorded_rates": ("recorded", "rates"),
-    "recorded_spike_counts": ("recorded", "spike_counts"),
-    "predicted_outputs": ("predicted", "outputs"),
-    "predicted_rates": ("predicted", "rates"),
-    "hidden_rates": ("predicted", "hidden"),
+    # series in the module: Dataset, variable, description
+    "recorded_outputs": ("recorded", "outputs", "outputs that the student was compared with, clipped"),
+    "inputs": ("recorded", "inputs", "inputs of the student"),
+    "recorded_rates": (
+        "recorded",
+        "rates",
+        "rates that the student was compared with, a column for each row of recorded_units",
+    ),
+    "recorded_spike_counts": (
+        "recorded",
+        "spike_counts",
+        "spikes in each bin, a column for each row of recorded_units",
+    ),
+    "predicted_outputs": ("predicted", "outputs", "outputs of the student"),
+    "predicted_rates": (
+        "predicted",
+        "rates",
+        "rates predicted by the student, a column for each row of recorded_units",
+    ),
+    "hidden_rates": (
+        "predicted",
+        "hidden",
+        "rates r of the student, a column for each row of hidden_units",
+    ),
 }
 MATRICES = {"connectivity": "recorded_units", "readout": "outputs"}
 """Variables of a teacher, and the table that holds them in a column ``teacher_NAME``."""

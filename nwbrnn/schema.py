@@ -13,6 +13,9 @@ from nwbrnn.errors import SchemaError
 TRIAL, TIME, UNIT, OUTPUT, INPUT = "trial", "time", "unit", "output", "input"
 HIDDEN_UNIT = "hidden_unit"  # xarray makes a coordinate of a variable that has the name of a dimension
 
+LARGEST = 1e15
+"""Of all values; squares of larger ones would not be finite in float32 sums."""
+
 FLOAT, NUMBER, BOOL, TEXT = "f", "iuf", "b", "UTO"
 """Allowed NumPy dtype kinds (``T`` is NumPy's variable-width string)."""
 
@@ -41,6 +44,9 @@ VARIABLES = (
     VariableSpec("readout", (OUTPUT, UNIT), FLOAT, "a teacher's muscles from its rates", False),
 )
 """``outputs``, ``inputs`` and ``rates`` are NaN exactly where nothing was recorded."""
+
+MASKED = tuple(spec.name for spec in VARIABLES if spec.dims[:2] == (TRIAL, TIME) and spec.kinds != BOOL)
+"""Variables whose values mean nothing outside the mask."""
 
 COORDINATES = (
     VariableSpec(TRIAL, (TRIAL,), "iu", "row of the source's trial table"),
@@ -112,6 +118,8 @@ def _check_spec(ds: xr.Dataset, spec: VariableSpec) -> list[str]:
     units = variable.attrs.get("units")
     if spec.name in ds.data_vars and not units:
         problems.append(f"{spec.name!r}: expected attrs['units'], but it is not set")
+    elif not isinstance(units, str | None):
+        problems.append(f"{spec.name!r}: expected a text as attrs['units'], but got {units!r:.40}")
     elif spec.units is not None and units != spec.units:
         problems.append(f"{spec.name!r}: expected units {spec.units!r}, but got {units!r}")
     return problems
@@ -124,7 +132,8 @@ def _check_time(ds: xr.Dataset) -> list[str]:
         return [f"attrs['bin_size']: expected a positive float [s], but got {bin_size!r}"]
     steps = np.diff(ds["time"].values)
     if ds.sizes[TIME] < 2 or not np.allclose(steps, bin_size, rtol=1e-6, atol=1e-9):
-        return [f"'time': expected at least two bins, {bin_size} s apart"]
+        found = f", {steps.min():g} to {steps.max():g} s apart" if len(steps) else ""
+        return [f"'time': expected at least two bins, {bin_size} s apart, but got {ds.sizes[TIME]}{found}"]
     return []
 
 
@@ -133,24 +142,32 @@ def _check_values(ds: xr.Dataset) -> list[str]:
     problems = []
     mask = ds["mask"].values
     if not mask.any(axis=1).all():
-        problems.append("'mask': expected at least one recorded bin in every trial")
-    for name in ("outputs", "inputs", "rates", "spike_counts", "hidden"):
+        empty = ds["trial"].values[~mask.any(axis=1)][:10].tolist()
+        problems.append(f"'mask': expected at least one recorded bin in every trial, but {empty} have none")
+    for name in MASKED:
         if name in ds:
             # without a copy of the values: they can be most of the memory
-            n_bad = int((~np.isfinite(ds[name].values) & mask[..., np.newaxis]).sum())
+            values = ds[name].values
+            usable = (values <= LARGEST) & (values >= -LARGEST)
+            n_bad = int((~usable & mask[..., np.newaxis]).sum())
             if n_bad:
-                problems.append(f"{name!r}: {n_bad} values inside the mask are not finite")
+                problems.append(
+                    f"{name!r}: {n_bad} values inside the mask are not finite, or beyond {LARGEST:g}"
+                )
     # rates may be negative: relative to a baseline in a simulation, or predicted linearly
     if "spike_counts" in ds and ((ds["spike_counts"].values < 0) & mask[..., np.newaxis]).any():
-        problems.append("'spike_counts': expected no negative counts")
+        smallest = ds["spike_counts"].values[mask].min()
+        problems.append(f"'spike_counts': expected counts of 0 or more, but got {smallest}")
     return problems
 
 
 def _check_labels(ds: xr.Dataset) -> list[str]:
     """Labels are unique, splits are known words, nothing is empty."""
     problems = [f"{dim!r} is empty" for dim in (TRIAL, UNIT, OUTPUT, INPUT) if not ds.sizes[dim]]
-    repeated = [dim for dim in (TRIAL, UNIT, OUTPUT, INPUT) if not ds.indexes[dim].is_unique]
-    problems += [f"{dim!r}: expected unique labels" for dim in repeated]
+    for dim in (TRIAL, UNIT, OUTPUT, INPUT):
+        repeated = ds.indexes[dim][ds.indexes[dim].duplicated()].unique()[:10].tolist()
+        if repeated:
+            problems.append(f"{dim!r}: expected unique labels, but {repeated} come more than once")
     if "split" in ds:
         unknown = sorted(set(ds["split"].values.tolist()) - set(SPLITS))
         if unknown:

@@ -1,14 +1,89 @@
-"""Small NWB files made with pynwb, and ways to run the command line."""
+"""Small NWB files made with pynwb, ways to run the command line, and the sizes of the long campaigns."""
 
 import os
+
+# read when NumPy and torch are loaded: tests run in one process for each core
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import random
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# ------------------------------------------------------------------ lanes and campaigns: docs/reliability.md
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("campaigns")
+    group.addoption(
+        "--long", action="store_true", help="run every campaign at its full size, and the tests marked long"
+    )
+    group.addoption(
+        "--campaign-seed", type=int, default=0, help="another seed makes another random selection"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("long"):
+            item.add_marker(pytest.mark.skip(reason="runs with --long only (make test-long)"))
+
+
+@dataclass
+class Campaign:
+    """One fault or claim that is tried many times: how often, in which order, and what happened."""
+
+    size: int
+    rng: random.Random
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def pick(self, cases):
+        """Return as many of the cases as the campaign has, in their order."""
+        cases = list(cases)
+        return [cases[i] for i in sorted(self.rng.sample(range(len(cases)), min(self.size, len(cases))))]
+
+    def count(self, what, n=1):
+        self.counts[what] = self.counts.get(what, 0) + n
+
+
+@pytest.fixture
+def campaign(request):
+    """Return a function that begins a campaign of ``few`` cases, or of ``many`` with ``--long``."""
+
+    def begin(name, *, few, many):
+        seed = request.config.getoption("campaign_seed")
+        size = many if request.config.getoption("long") else few
+        begun = Campaign(size, random.Random(f"{seed} {request.node.nodeid}"))
+        request.node.user_properties.append(("campaign", [name, begun.counts]))
+        return begun
+
+    return begin
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print what the campaigns of all tests, and of all processes, came to."""
+    totals: dict[str, dict[str, int]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for name, counts in (value for key, value in report.user_properties if key == "campaign"):
+                total = totals.setdefault(name, {})
+                for what, n in counts.items():
+                    total[what] = total.get(what, 0) + n
+    totals = {name: total for name, total in totals.items() if total}
+    if totals:
+        size = "full size" if config.getoption("long") else "a selection"
+        terminalreporter.section(f"campaigns ({size}, seed {config.getoption('campaign_seed')})")
+    for name, total in sorted(totals.items()):
+        terminalreporter.line(f"{name}: " + ", ".join(f"{n} {what}" for what, n in total.items()))
+
+
+# ------------------------------------------------------------------ files
 
 DURATION = 100.0
 N_TRIALS = 40
@@ -239,6 +314,15 @@ def shared_data():
         return path
 
     return find
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Fit the cells of sweeps in this process: starting others takes longer than small fits."""
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("nwbrnn.sweep.run.LocalCluster", partial(LocalCluster, processes=False))
+    monkeypatch.setattr("nwbrnn.sweep.run.count_cores", lambda: 1)
 
 
 @dataclass(frozen=True)

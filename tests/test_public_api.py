@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 import nwbrnn
+from tests.messages import names
 
 
 @pytest.mark.parametrize("name", nwbrnn.__all__)
@@ -23,5 +24,5 @@ def test_all_equals_the_lazy_map_and_is_sorted():
 
 
 def test_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+    with pytest.raises(AttributeError, match=names("nwbrnn", "'fitt'")):
         _ = nwbrnn.fitt

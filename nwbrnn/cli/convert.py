@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console, step
+from nwbrnn.cli.output import say, step
 
 
 def convert(
-    run: Annotated[Path, typer.Argument(help="Arrays in an .npz, or a Dataset in a .nc.")],
+    run: Annotated[
+        Path, typer.Argument(help="Arrays in an .npz, or a Dataset in a .nc."), options.Access.READ
+    ],
     output: options.Output,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -19,8 +21,8 @@ def convert(
     nwbrnn convert run.npz -o teacher.nwb
     """
     from nwbrnn.readers import read_run
+    from nwbrnn.storage.paths import check_output
     from nwbrnn.writers import write_teacher
-    from nwbrnn.writers.atomic import check_output
 
     check_output(output, overwrite=overwrite)
     with step(f"Reading {run}"):
@@ -28,4 +30,4 @@ def convert(
     with step(f"Writing {output}"):
         write_teacher(ds, output, overwrite=overwrite)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
-    console.print(f"Wrote {output}: {sizes}.", markup=False)
+    say(f"Wrote {output}: {sizes}.")

@@ -1,6 +1,5 @@
 """``nwbrnn dandi``: a whole dandiset."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ import typer
 from nwbrnn.cli import options
 from nwbrnn.cli.doctor import print_findings
 from nwbrnn.cli.fit import Sampled, Set
-from nwbrnn.cli.output import KNOWN, console, print_table
+from nwbrnn.cli.output import KNOWN, print_table, say, say_interrupted
 from nwbrnn.cli.sweep import Scheduler, show_cells
 from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.errors import ConfigError
@@ -25,10 +24,12 @@ Where = Annotated[
         show_default=False,
         metavar="DANDISET",
     ),
+    options.Access.READ,
 ]
 Folder = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder for fits and summary; an earlier one goes on."),
+    options.Access.WRITE,
 ]
 Pattern = Annotated[str, typer.Option("--path", help="Which assets: * stays within a folder, ** does not.")]
 
@@ -73,7 +74,7 @@ def dandi(
                 chosen = Settings(job.read, fit_config, seeds)
                 rows = fit_assets(selection, journal, chosen, scheduler=scheduler, begin=begin)
         except KeyboardInterrupt:
-            sys.stderr.write("Interrupted: what is finished is kept; the same command goes on.\n")
+            say_interrupted("what is finished is kept; the same command goes on.")
             raise typer.Exit(130) from None
     _print_rows(rows, output)
     if any(row.status == "failed" for row in rows):
@@ -106,7 +107,7 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     counts = {status: sum(row.status == status for row in rows) for status in ("fitted", "checked", "failed")}
     text = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     where = "" if output is None else f" Wrote {output}: summary.csv, summary.json{', fits' * fitted}."
-    console.print(f"{len(rows)} assets: {text}.{where}", markup=False)
+    say(f"{len(rows)} assets: {text}.{where}")
 
 
 def _shorten(path: str) -> str:

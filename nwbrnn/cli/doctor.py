@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_table, step, write_json
+from nwbrnn.cli.output import check_json, print_table, say, step, write_json
 
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Let links lead out of the file.")]
 
@@ -27,16 +27,16 @@ def doctor(
     """
     from nwbrnn.readers.doctor import diagnose
 
-    check_json(json_path, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite)
     with step(f"Examining {file}"):
         findings = diagnose(file, follow_links=follow_links)
     biases = any(finding.biases for finding in findings)
     plain = [asdict(finding) for finding in findings]
-    values = {"file": str(file), "biases": biases, "findings": plain}
+    values = {"file": strip_secrets(file), "biases": biases, "findings": plain}
     write_json(values, json_path, overwrite=overwrite)
     print_findings([(one["object"], one) for one in plain], "object")
     if not plain:
-        console.print("Nothing was found that would bias a fit.")
+        say("Nothing was found that would bias a fit.")
     if biases:
         raise typer.Exit(1)
 
@@ -49,7 +49,7 @@ def print_findings(findings: Iterable[tuple[str, Mapping[str, Any]]], where: str
         places[one["biases"]].setdefault(problem, []).append(place)
     for biases, title in ((True, "Would bias a fit"), (False, "To know")):
         rows = [
-            (rule, "\n".join(names), f"{problem}\n→ {remedy}")
+            (rule, names, [problem, f"→ {remedy}"])
             for (rule, problem, remedy), names in places[biases].items()
         ]
         if rows:

@@ -1,11 +1,10 @@
 """``nwbrnn evaluate``: predict and score again from a stored fit."""
 
-from pathlib import Path
-
 import numpy as np
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_assessment, print_scores, step, write_json
+from nwbrnn.cli.output import check_json, print_assessment, print_scores, say, step, write_json
+from nwbrnn.errors import ReadError, SchemaError
 
 N_RESAMPLES = 25  # of the test trials, for intervals
 
@@ -23,12 +22,23 @@ def evaluate(
     from nwbrnn.evaluation import assess
     from nwbrnn.evaluation import evaluate as score
     from nwbrnn.readers import read_fit
-    from nwbrnn.training import predict
+    from nwbrnn.training import compare_predictions, predict
 
-    check_json(json_path, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite)
     with step(f"Reading {file}"):
         stored = read_fit(file, name)
-    predicted = predict(stored.recorded, stored.weights, stored.config)
+    try:
+        predicted = predict(stored.recorded, stored.weights, stored.config)
+    except SchemaError as error:
+        raise ReadError(
+            f"{file}: expected a network that does not run away, but {error}; fit again"
+        ) from error
+    changed = [name for name, ratio in compare_predictions(stored.predicted, predicted).items() if ratio > 1]
+    if changed:
+        raise ReadError(
+            f"{file}: expected the stored network to repeat the stored predictions, but {', '.join(changed)} "
+            "differ; weights or predictions were changed since the fit; fit again"
+        )
     mask = stored.recorded["mask"].values
     difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
@@ -43,4 +53,4 @@ def evaluate(
     if str(json_path) != "-":
         print_scores(scores)
         print_assessment(everything)
-        console.print(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")
+        say(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console
+from nwbrnn.cli.output import say
 
 To = Annotated[
     str,
@@ -15,7 +15,9 @@ To = Annotated[
     ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The file to make, .nwb or .zarr; none in-place.")
+    Path | None,
+    typer.Option("--output", "-o", help="The file to make, .nwb or .zarr; none in-place."),
+    options.Access.WRITE,
 ]
 As = Annotated[str | None, typer.Option("--as", help="Name of the fit there.", metavar="NAME")]
 
@@ -44,4 +46,4 @@ def export(
     wanted = {"to": to, "name": as_name or name, "overwrite": overwrite}
     check_fit_output(found, output, **wanted)  # type: ignore[arg-type]
     path = write_fit(stored, found, output, **wanted)  # type: ignore[arg-type]
-    console.print(f"Wrote the fit into {path}.", markup=False)
+    say(f"Wrote the fit into {path}.")

@@ -1,7 +1,6 @@
 """``nwbrnn fit``: the main job."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from nwbrnn.cli import options
 from nwbrnn.cli.output import (
     check_json,
-    console,
     print_choices,
     print_scores,
     print_table,
+    say,
+    say_interrupted,
     shows_progress,
     stderr,
     step,
@@ -50,6 +50,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that wa
 
 
 def fit(
+    context: typer.Context,
     file: options.File,
     output: options.Output,
     sampled: Sampled = None,
@@ -92,6 +93,9 @@ def fit(
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
+    from nwbrnn.storage.lock import hold
+    from nwbrnn.storage.paths import check_apart
+    from nwbrnn.training import remove_checkpoint
     from nwbrnn.writers import check_fit_output, write_fit
 
     job = options.load_config(config)
@@ -110,9 +114,11 @@ def fit(
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
+    check_apart([*checkpoints, output, *options.list_paths(json_path)], [file, *options.list_paths(config)])
+    context.with_resource(hold(output))
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     check_fit_output(file, output, overwrite=overwrite)
-    check_json(json_path, overwrite=overwrite, others=[Path(file), output])
+    check_json(json_path, overwrite=overwrite)
     with step(f"Reading {file}"):
         ds = read_nwb(file, options.merge_read(job.read, read))
     ds.attrs["command"] = options.describe_command()
@@ -121,10 +127,7 @@ def fit(
     if not quiet:
         print_choices(choices)
         sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-        console.print(
-            f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s",
-            markup=False,
-        )
+        say(f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
     with step("Fitting", spin=False), _show_progress(fit_config) as report:
         result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
     with step(f"Writing {output}"):
@@ -139,16 +142,15 @@ def fit(
     )
     if not interrupted:
         for path in checkpoints:
-            path.unlink(missing_ok=True)
+            remove_checkpoint(path)
     if not quiet:
         for note in left_out:
-            text = f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}."
-            console.print(text, markup=False)
+            say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
         print_scores(scores)
         _print_runs(result)
         _print_end(result, output)
     if interrupted:
-        sys.stderr.write(f"Interrupted: {output} has the best so far; --resume goes on.\n")
+        say_interrupted(f"{output} has the best so far; --resume goes on.")
         raise typer.Exit(130)
 
 
@@ -184,12 +186,12 @@ def _print_end(result: "FitResult", output: Path) -> None:
     best = result.best
     if "cross_validation" in result.recorded.attrs:
         config = result.config
-        console.print(
+        say(
             f"Cross-validation chose the dynamics weight {config.dynamics_weight:g}, the weight penalty "
             f"{config.weight_penalty:g} and {config.stop_after} epochs."
         )
     if best.warning:
-        console.print(best.warning)
+        say(best.warning)
     n_epochs = len(best.history["train_output"])
     score = best.scores.get("output R2").value
     text = f"Wrote {output} after {n_epochs} passes and epochs: output R2 {score:.3f} on held-out trials."
@@ -198,7 +200,7 @@ def _print_end(result: "FitResult", output: Path) -> None:
             " That is worse than the mean of the outputs would do: look at what was picked above, at what "
             "nwbrnn doctor says of the file, and at the page of nwbrnn report."
         )
-    console.print(text, markup=False)
+    say(text)
 
 
 @contextmanager

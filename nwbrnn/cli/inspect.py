@@ -1,9 +1,7 @@
 """``nwbrnn inspect``: what is in a file, and what would be read."""
 
-from pathlib import Path
-
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_choices, print_table, step, write_json
+from nwbrnn.cli.output import check_json, print_choices, print_table, say, step, write_json
 
 
 def inspect(
@@ -35,7 +33,7 @@ def inspect(
     """
     from nwbrnn.readers import inspect_nwb
 
-    check_json(json_path, overwrite=overwrite, others=[Path(file)])
+    check_json(json_path, overwrite=overwrite)
     read = {
         "map": mapping, "outputs": outputs, "inputs": inputs, "rates": rates, "units": units,
         "align_to": align_to, "window": window, "whole_trials": whole_trials, "bin_size": bin_size,
@@ -59,7 +57,7 @@ def inspect(
     if found.problem is None:
         print_choices(choice.to_dict() for choice in found.choices)
     else:
-        console.print(f"Nothing would be read: {found.problem}", markup=False)
+        say(f"Nothing would be read: {found.problem}")
 
 
 def _interval(seconds: float | None) -> str:

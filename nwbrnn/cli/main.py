@@ -10,15 +10,18 @@ import os
 import sys
 import traceback
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from nwbrnn.addresses import strip_all_secrets
+from nwbrnn.cli.options import Access, list_paths
 from nwbrnn.errors import NwbrnnError
+from nwbrnn.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
 COMMANDS = {
     "look": {
@@ -31,6 +34,7 @@ COMMANDS = {
         "sweep": "Many fits: files, sampled neurons, settings, seeds",
         "dandi": "Check and fit all of a dandiset, or of a folder",
         "reproduce": "The three claims of the method, on simulated circuits",
+        "config": "Write a fit.yaml with every setting, explained",
     },
     "result": {
         "evaluate": "Run a stored network again, and score it in every way",
@@ -41,9 +45,6 @@ COMMANDS = {
     "simulate": {
         "simulate": "Make a teacher: a simulated circuit that reaches",
         "convert": "Make a teacher of your own simulated arrays",
-    },
-    "settings": {
-        "config": "Write a fit.yaml with every setting, explained",
     },
 }
 """Commands and what they do, grouped in the order of work."""
@@ -61,6 +62,24 @@ Example:    nwbrnn fit session.nwb -o fit.nwb --sampled 20
 Exit codes: 0 done, 1 in part, 2 bad input, 70 a bug, 130 Ctrl-C"""
 
 IN_PART, BAD_INPUT, BUG, INTERRUPTED = 1, 2, 70, 130
+
+
+class Command(TyperCommand):
+    """A command that begins only if none of its outputs is, contains or lies in what it reads."""
+
+    accesses: "Mapping[str, Access]"
+
+    def invoke(self, ctx: Any) -> Any:
+        """Compare outputs and inputs, then run the command."""
+        from nwbrnn.storage.paths import check_apart
+
+        writes, reads = (
+            list_paths(*(ctx.params[name] for name, access in self.accesses.items() if access is wanted))
+            for wanted in (Access.WRITE, Access.READ)
+        )
+        if writes:
+            check_apart(writes, reads)
+        return super().invoke(ctx)
 
 
 class Commands(TyperGroup):
@@ -109,8 +128,20 @@ def _load(name: str) -> TyperCommand:
     function: Callable[..., None] = getattr(importlib.import_module(f"nwbrnn.cli.{name}"), name)
     text = "\n\n".join(map(_keep_example, (inspect.getdoc(function) or "").split("\n\n")))
     one = typer.Typer(add_completion=False, rich_markup_mode="rich" if os.isatty(1) else None)
-    one.command(name, help=text)(function)
-    return typer.main.get_command(one)  # type: ignore[return-value]
+    one.command(name, cls=Command, help=text)(function)
+    command = cast(Command, typer.main.get_command(one))
+    command.accesses = _list_accesses(function)
+    return command
+
+
+def _list_accesses(function: "Callable[..., None]") -> dict[str, Access]:
+    """Return which parameters of a command are paths that it reads or writes."""
+    return {
+        parameter.name: mark
+        for parameter in inspect.signature(function).parameters.values()
+        for mark in getattr(parameter.annotation, "__metadata__", ())
+        if isinstance(mark, Access)
+    }
 
 
 def _keep_example(paragraph: str) -> str:
@@ -154,21 +185,22 @@ def main() -> None:
     try:
         app(prog_name="nwbrnn")
     except NwbrnnError as error:
-        _end(str(error), BAD_INPUT)
+        _end(map(str, error.args), BAD_INPUT)
     except Exception as error:
         _end(_explain_bug(error), BUG)
 
 
-def _explain_bug(error: Exception) -> str:
-    """Return what is to be said of an error that should not have happened."""
+def _end(lines: "Iterable[str]", code: int) -> None:
+    shown = (escape(strip_all_secrets(line)) for line in lines)
+    sys.stderr.write("Error: " + "\n".join(shown) + "\n")
+    sys.exit(code)
+
+
+def _explain_bug(error: Exception) -> list[str]:
+    """Return the lines that are to be said of an error that should not have happened."""
     from nwbrnn.cli.output import steps
 
     if not steps.quiet:
-        return "".join(traceback.format_exception(error)).rstrip()
+        return "".join(traceback.format_exception(error)).rstrip().split("\n")
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"unexpected {what}; this should not happen: `nwbrnn --verbose COMMAND ...` shows where it did"
-
-
-def _end(text: str, code: int) -> None:
-    sys.stderr.write(f"Error: {text}\n")
-    sys.exit(code)
+    return [f"unexpected {what}; this should not happen: `nwbrnn --verbose COMMAND ...` shows where it did"]

@@ -2,26 +2,43 @@
 
 import shlex
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import ConfigError
+from nwbrnn.text import describe
 
 if TYPE_CHECKING:
     from nwbrnn.config import JobConfig, ReadConfig
+
+
+class Access(Enum):
+    """What a command does with a path that it is given: :mod:`nwbrnn.cli.main` keeps the two apart."""
+
+    READ = "read"
+    WRITE = "write"
+
 
 File = Annotated[
     str,
     typer.Argument(
         help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path.", show_default=False
     ),
+    Access.READ,
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The NWB file to make.", show_default=False)]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="The NWB file to make.", show_default=False), Access.WRITE
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
-JsonPath = Annotated[Path | None, typer.Option("--json", help="Also write as JSON; - prints only that.")]
-ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml.")]
+OverwriteJson = Annotated[bool, typer.Option("--overwrite", help="Replace an existing JSON file.")]
+JsonPath = Annotated[
+    Path | None, typer.Option("--json", help="Also write as JSON; - prints only that."), Access.WRITE
+]
+ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml."), Access.READ]
 
 _PANEL = "What to read (found by rule if not given)"
 Map = Annotated[
@@ -101,20 +118,22 @@ SourceFile = Annotated[
     typer.Option(
         "--source", help="The NWB file that was fitted, if it is not beside the fit.", metavar="FILE"
     ),
+    Access.READ,
 ]
+
+
+def list_paths(*values: Any) -> list[Path]:
+    """Return the paths among the values of options; ``-`` is standard output and not a path.
+
+    An option that takes several paths has a list of them.
+    """
+    flat = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
+    return [Path(one) for one in flat if one is not None and str(one) != "-"]
 
 
 def describe_command() -> str:
     """Return the command line, for the provenance; addresses without what may be secret in them."""
-    arguments = [find_public(argument) for argument in sys.argv[1:]]
-    return shlex.join(["nwbrnn", *arguments])
-
-
-def find_public(argument: str) -> str:
-    """Return an address without password and query, anything else as it is."""
-    from nwbrnn.storage import strip_secrets
-
-    return strip_secrets(argument) if "://" in argument else argument
+    return shlex.join(["nwbrnn", *map(strip_secrets, sys.argv[1:])])
 
 
 def load_config(path: Path | None) -> "JobConfig":
@@ -163,10 +182,13 @@ def parse_value(text: str, option: str) -> Any:
     """Return a value as in a ``fit.yaml``."""
     import yaml
 
+    from nwbrnn.config_file import parse_yaml
+
     try:
-        return yaml.safe_load(text)
+        value, node = parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-45
-        raise ConfigError(f"{option}: expected a value as in YAML, but got {text!r}") from error
+        raise ConfigError(f"{option}: expected a value as in YAML, but got {describe(text)}") from error
+    return None if node is None else value
 
 
 def _parse_pairs(values: list[str], option: str) -> dict[str, str]:

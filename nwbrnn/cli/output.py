@@ -21,6 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nwbrnn.addresses import strip_all_secrets
+from nwbrnn.text import escape
+
 if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
 
@@ -58,6 +61,7 @@ def step(text: str, *, spin: bool = True) -> Iterator[None]:
 
     What shows a bar of its own must not ``spin``.
     """
+    text = escape(strip_all_secrets(text))
     steps.print(f"{text} ...", markup=False)
     begin = time.perf_counter()
     shown = spin and steps.quiet and shows_progress()
@@ -73,7 +77,10 @@ def stop_writing() -> NoReturn:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows of plain values; what stands in a file is shown as it is, no markup or control codes."""
+    """Print rows of plain values; what stands in a file is shown as it is, no markup or control codes.
+
+    A cell that is a list has a line for each of its values.
+    """
     cells = [[_show_text(value) for value in row] for row in rows]
     console.print(Text(title, style="bold"))
     if not console.is_terminal:
@@ -87,9 +94,19 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console.print(table)
 
 
+def say(text: str) -> None:
+    """Print a sentence on a line of its own, as it is: no markup, and control characters written out."""
+    console.print(escape(strip_all_secrets(text)), markup=False)
+
+
+def say_interrupted(text: str) -> None:
+    """Tell on standard error what an interrupt left, and how to go on."""
+    sys.stderr.write(f"Interrupted: {escape(strip_all_secrets(text))}\n")
+
+
 def _show_text(value: object) -> str:
-    """Return a value as text in which control characters are written out."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(value))
+    """Return a cell as text; a list has a line for each of its values."""
+    return "\n".join(map(escape, value)) if isinstance(value, list | tuple) else escape(value)
 
 
 def _align(rows: list[list[str]]) -> Iterator[str]:
@@ -137,22 +154,22 @@ def print_assessment(scores: "Sequence[Score]") -> None:
     print_table("Held-out trials, everything", columns, rows)
 
 
-def check_json(path: Path | None, *, overwrite: bool, others: Sequence[Path]) -> None:
-    """Refuse a JSON output that cannot be written, exists already, or is one of the other files.
+def check_json(path: Path | None, *, overwrite: bool) -> None:
+    """Refuse a JSON output that cannot be written or exists already.
 
     If it is ``-``, standard output is for JSON only from here on.
     """
-    from nwbrnn.writers.atomic import check_output
+    from nwbrnn.storage.paths import check_output
 
     if str(path) == "-":
         console.quiet = True
     elif path is not None:
-        check_output(path, overwrite=overwrite, suffix="", others=others)
+        check_output(path, overwrite=overwrite, suffix="")
 
 
 def write_json(values: dict[str, Any], path: Path | None, *, overwrite: bool) -> None:
     """Write values as JSON, whole or not at all; ``-`` is standard output."""
-    from nwbrnn.writers.atomic import replace_whole
+    from nwbrnn.storage.atomic import replace_whole
 
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     if str(path) == "-":

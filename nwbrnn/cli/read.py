@@ -6,13 +6,15 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_choices, step, write_json
+from nwbrnn.cli.output import check_json, print_choices, say, step, write_json
 
 
 def read(
     file: options.File,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The .nc or .zarr to make.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="The .nc or .zarr to make.", show_default=False),
+        options.Access.WRITE,
     ],
     mapping: options.Map = None,
     outputs: options.Outputs = None,
@@ -45,8 +47,8 @@ def read(
     from nwbrnn.writers import write_dataset
     from nwbrnn.writers.dataset import check_dataset_output
 
-    check_dataset_output(output, overwrite=overwrite, others=[Path(file)])
-    check_json(json_path, overwrite=overwrite, others=[Path(file), output])
+    check_dataset_output(output, overwrite=overwrite)
+    check_json(json_path, overwrite=overwrite)
     given = {
         "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
         "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
@@ -63,4 +65,4 @@ def read(
     write_json(values, json_path, overwrite=overwrite)
     print_choices(choices)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-    console.print(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins.", markup=False)
+    say(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins.")

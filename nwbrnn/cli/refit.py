@@ -7,13 +7,15 @@ import numpy as np
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_table, step, write_json
+from nwbrnn.cli.output import check_json, print_table, say, step, write_json
 
 if TYPE_CHECKING:
     from nwbrnn.result import FitResult
 
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Also write the new fit to this NWB file.")
+    Path | None,
+    typer.Option("--output", "-o", help="Also write the new fit to this NWB file."),
+    options.Access.WRITE,
 ]
 
 
@@ -31,12 +33,13 @@ def refit(
     """
     from nwbrnn.job import refit as repeat
     from nwbrnn.readers import find_fit_source, read_fit
+    from nwbrnn.storage.paths import check_apart
     from nwbrnn.writers import check_fit_output, write_fit
 
     stored = read_fit(file, name)
     found = source or find_fit_source(file, stored.recorded)
-    others = [Path(file), Path(found), *([output] if output else [])]
-    check_json(json_path, overwrite=overwrite, others=others)
+    check_apart(options.list_paths(output, json_path), [file, found])
+    check_json(json_path, overwrite=overwrite)
     if output is not None:
         check_fit_output(found, output, overwrite=overwrite)
     with step(f"Repeating the fit of {found}"):
@@ -48,9 +51,9 @@ def refit(
     rows = [(s["score"], f"{s['stored']:.6f}", f"{s['repeated']:.6f}") for s in compared["scores"]]
     print_table("Held-out trials", ("score", "stored", "repeated"), rows)
     if compared["same_weights"]:
-        console.print("The fit was repeated exactly: all weights are the same.")
+        say("The fit was repeated exactly: all weights are the same.")
     else:
-        console.print(
+        say(
             f"The weights differ by up to {compared['largest_difference']:.1e}: another machine, other "
             "versions, or a fit that was interrupted."
         )

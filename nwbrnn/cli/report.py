@@ -7,15 +7,20 @@ import typer
 
 from nwbrnn.cli import options
 from nwbrnn.cli.evaluate import N_RESAMPLES
-from nwbrnn.cli.output import console, step
+from nwbrnn.cli.output import say, step
 
 Source = Annotated[
     Path,
     typer.Argument(
         help="The NWB file of a fit, or the folder of a sweep.", show_default=False, metavar="FIT|FOLDER"
     ),
+    options.Access.READ,
 ]
-Page = Annotated[Path, typer.Option("--output", "-o", help="The page to make, .html.", show_default=False)]
+Page = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="The page to make, .html.", show_default=False),
+    options.Access.WRITE,
+]
 
 
 def report(
@@ -25,17 +30,17 @@ def report(
 
     nwbrnn report fit.nwb -o report.html
     """
+    from nwbrnn.storage.paths import check_output
     from nwbrnn.sweep.page import write_sweep_report
-    from nwbrnn.writers.atomic import check_output
 
-    check_output(output, overwrite=overwrite, suffix=".html", others=[source])
+    check_output(output, overwrite=overwrite, suffix=".html")
     if (source / "sweep.json").exists():
         with step("Drawing"):
             write_sweep_report(source, output, overwrite=overwrite)
     else:
         _report_fit(source, output, name=name, overwrite=overwrite)
     size = output.stat().st_size / 1e6
-    console.print(f"Wrote {output} ({size:.1f} MB): open it in a browser.", markup=False)
+    say(f"Wrote {output} ({size:.1f} MB): open it in a browser.")
 
 
 def _report_fit(source: Path, output: Path, *, name: str | None, overwrite: bool) -> None:

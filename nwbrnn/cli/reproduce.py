@@ -1,13 +1,12 @@
 """``nwbrnn reproduce``: the three claims of the paper."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, console, print_table, write_json
+from nwbrnn.cli.output import check_json, print_table, say, say_interrupted, write_json
 from nwbrnn.cli.sweep import Scheduler, show_cells
 
 if TYPE_CHECKING:
@@ -16,11 +15,14 @@ if TYPE_CHECKING:
 
 def reproduce(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for everything; an earlier one goes on.")
+        Path,
+        typer.Option("--output", "-o", help="Folder for everything; an earlier one goes on."),
+        options.Access.WRITE,
     ] = Path("reproduction"),
     quick: Annotated[bool, typer.Option("--quick", help="Three circuits instead of ten.")] = False,
     scheduler: Scheduler = None,
     json_path: options.JsonPath = None,
+    overwrite: options.OverwriteJson = False,
 ) -> None:
     """Test the three claims of Salatiello & Giese 2020 on simulated circuits.
 
@@ -28,16 +30,16 @@ def reproduce(
     """
     from nwbrnn.reproduce import reproduce as run
 
-    check_json(json_path, overwrite=True, others=[])
+    check_json(json_path, overwrite=overwrite)
     with show_cells() as begin:
         try:
             claims = run(output, quick=quick, scheduler=scheduler, progress=begin)
         except KeyboardInterrupt:
-            sys.stderr.write(f"Interrupted: what is finished is in {output}; the same command goes on.\n")
+            say_interrupted(f"what is finished is in {output}; the same command goes on.")
             raise typer.Exit(130) from None
-    write_json({"claims": [claim.to_dict() for claim in claims]}, json_path, overwrite=True)
+    write_json({"claims": [claim.to_dict() for claim in claims]}, json_path, overwrite=overwrite)
     print_claims(claims)
-    console.print(f"Wrote {output}: teachers, sweeps, figures and claims.json.", markup=False)
+    say(f"Wrote {output}: teachers, sweeps, figures and claims.json.")
 
 
 def print_claims(claims: "tuple[Claim, ...]") -> None:

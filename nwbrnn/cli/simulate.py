@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import console, step
+from nwbrnn.cli.output import say, step
 from nwbrnn.config import parse_settings
 from nwbrnn.errors import ConfigError
 
@@ -23,7 +23,9 @@ def simulate(
     noise: Annotated[float | None, typer.Option(help="Input noise, SD in Hz. Default 0.5.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of circuit, noise and spikes. Default 0.")] = None,
     repeat: Annotated[
-        Path | None, typer.Option(help="Take circuit and settings from this teacher file.")
+        Path | None,
+        typer.Option(help="Take circuit and settings from this teacher file."),
+        options.Access.READ,
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -32,9 +34,9 @@ def simulate(
     nwbrnn simulate -o teacher.nwb --neurons 200 --directions 8 --trials 5
     """
     from nwbrnn.readers import read_circuit
+    from nwbrnn.storage.paths import check_output
     from nwbrnn.teacher import Circuit, TeacherConfig, simulate_teacher
     from nwbrnn.writers import write_teacher
-    from nwbrnn.writers.atomic import check_output
 
     check_output(output, overwrite=overwrite)
     options_given = {
@@ -54,6 +56,4 @@ def simulate(
     with step(f"Writing {output}"):
         write_teacher(ds, output, overwrite=overwrite)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
-    console.print(
-        f"Wrote {output}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s.", markup=False
-    )
+    say(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s.")

@@ -1,7 +1,6 @@
 """``nwbrnn sweep``: many fits, compared."""
 
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nwbrnn.cli import options
 from nwbrnn.cli.output import (
     check_json,
-    console,
     print_table,
+    say,
+    say_interrupted,
     show_number,
     shows_progress,
     stderr,
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Files = Annotated[
-    list[str], typer.Argument(help="NWB files: paths or addresses.", show_default=False, metavar="FILE...")
+    list[str],
+    typer.Argument(help="NWB files: paths or addresses.", show_default=False, metavar="FILE..."),
+    options.Access.READ,
 ]
 Folder = Annotated[
     Path,
     typer.Option("--output", "-o", help="Folder of the sweep; an earlier one goes on.", show_default=False),
+    options.Access.WRITE,
 ]
 SampledList = Annotated[
     str | None, typer.Option(help="Numbers of sampled neurons: 0,5,20,25%,100%; 0 is the baseline.")
@@ -74,6 +77,7 @@ def sweep(
     scheduler: Scheduler = None,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
+    overwrite: options.OverwriteJson = False,
 ) -> None:
     """Fit and evaluate every combination of files, sampled neurons, held-out conditions, settings and seeds.
 
@@ -94,7 +98,7 @@ def sweep(
     )
     fixed = options.parse_values(settings or [], "--set")
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | fixed, source="command line")
-    check_json(json_path, overwrite=True, others=[Path(file) for file in files])
+    check_json(json_path, overwrite=overwrite)
     with show_cells() as begin:
         try:
             table = run_sweep(
@@ -106,15 +110,15 @@ def sweep(
                 progress=begin("Cells"),
             )
         except KeyboardInterrupt:
-            sys.stderr.write(f"Interrupted: finished cells are in {output}; the same command goes on.\n")
+            say_interrupted(f"finished cells are in {output}; the same command goes on.")
             raise typer.Exit(130) from None
     statistics = write_results(table, output)
     failed = list_failures(table)
     rows = statistics.astype(object).where(statistics.notna(), None).to_dict(orient="records")
-    write_json({"statistics": rows, "failed": failed}, json_path, overwrite=True)
+    write_json({"statistics": rows, "failed": failed}, json_path, overwrite=overwrite)
     print_statistics(statistics)
     print_failures(failed)
-    console.print(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.", markup=False)
+    say(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.")
     if failed:
         raise typer.Exit(1)
 
@@ -141,7 +145,7 @@ def print_statistics(statistics: "pd.DataFrame") -> None:
     what = ", ".join((*names, *own))
     print_table("Held-out data", ("score", what, "mean", "against outputs only (95 %)", "better seeds"), rows)
     if any(row[-1] != "–" for row in rows):
-        console.print(
+        say(
             "Against outputs only: mean over pairs of the same seed, condition and settings; unsampled "
             "neurons are compared with the same neurons of the partner, so it need not be the difference of "
             "the means. An interval needs two seeds or conditions."

@@ -15,25 +15,28 @@ from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.dandiset.naming import find_target, is_derivative, remove_ending
 from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError, NwbrnnError
-from nwbrnn.readers import inspect_nwb, read_dataset, read_nwb
+from nwbrnn.readers import inspect_nwb, read_nwb
 from nwbrnn.readers.doctor import diagnose
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Asset, Source, find_dandiset, find_source, list_assets, one_line
+from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep import (
     Cell,
     add_data,
     create_folder,
-    get_data_path,
     get_path,
     read_cell,
     read_error,
+    read_kept,
     rebuild_fit,
     run_cells,
-    write_about,
 )
 from nwbrnn.sweep.run import Progress
 from nwbrnn.writers import write_fit
+
+PAGE = ".html"
+"""Suffix of the page on a fit, beside it."""
 
 SWEEP = "sweep"
 """Folder of the sweep in the output folder: data and cells."""
@@ -185,9 +188,8 @@ def fit_assets(
     if journal.folder is None:
         raise ValueError("expected a journal with a folder")
     settings, sweep = settings or Settings(), journal.folder.resolve() / SWEEP
-    create_folder(sweep)
     addresses = [asset.address for asset in selection.assets]
-    write_about(sweep, addresses, settings.grid, (settings.read, settings.fit))
+    create_folder(sweep, addresses, settings.grid, (settings.read, settings.fit))
     waiting = _begin_assets(selection.assets, journal, (sweep, settings), begin)
     flat = [cell for cells in waiting.values() for cell in cells]
     progress = begin("Fit") if begin and flat else None
@@ -233,6 +235,9 @@ def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str
             "choose one of them with the pattern"
         )
         targets[asset.path] = target if first == asset.path else same
+    outputs = [path for path in targets.values() if isinstance(path, Path)]
+    present = [path for path in (*outputs, *(one.with_suffix(PAGE) for one in outputs)) if path.exists()]
+    check_apart(present, [asset.address for asset in assets])
     return targets
 
 
@@ -262,11 +267,8 @@ def _begin_asset(
 
 def _read_kept(asset: Asset, row: Row, sweep: Path, read: ReadConfig) -> xr.Dataset | None:
     """Return what an earlier run read of an asset in the same state, with the same settings."""
-    path = get_data_path(sweep, _name(asset))
-    if row.units is None or not path.exists():
-        return None
-    ds = read_dataset(path)
-    return ds if ds.attrs.get("read_config") == read.model_dump_json() else None
+    ds = None if row.units is None else read_kept(sweep, _name(asset))
+    return ds if ds is not None and ds.attrs.get("read_config") == read.model_dump_json() else None
 
 
 def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) -> Row:
@@ -299,7 +301,7 @@ def _write(result: FitResult, asset: Asset, target: Path) -> None:
     """Write what is left of a fit: the page, and the NWB file, by which it counts as finished."""
     target.parent.mkdir(parents=True, exist_ok=True)
     about = {"asset": asset.path}
-    write_fit_report(result, target.with_suffix(".html"), about=about, overwrite=True)
+    write_fit_report(result, target.with_suffix(PAGE), about=about, overwrite=True)
     write_fit(result, asset.address, target, overwrite=True)
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from nwbrnn.errors import ExportError
 from nwbrnn.storage import Asset, matches
-from nwbrnn.writers.atomic import replace_whole
+from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.paths import check_apart
 
 SUMMARY, TABLE = "summary.json", "summary.csv"
 
@@ -135,6 +136,7 @@ class Journal:
         self.rows: dict[str, Row] = {}
         self.earlier: dict[str, Row] = {}
         if folder is not None:
+            check_apart([folder], [asset.address for asset in selection.assets])
             there = {asset.path for asset in selection.assets}
             earlier = {row.path: row for row in _read(folder, selection.dandiset)}
             gone = {path for path in earlier if path not in there and matches(path, selection.pattern)}

@@ -79,7 +79,9 @@ def assess(
     """
     is_test = recorded["split"].values == "test"
     if not is_test.any():
-        raise ValueError("expected test trials, but the split has none")
+        raise ValueError(
+            "split: expected trials of 'test', but there are none; assign some with split_trials"
+        )
     rng = np.random.default_rng(seed)
     tests, student = recorded.isel(trial=is_test), predicted.isel(trial=is_test)
     everything = average_conditions(recorded)

@@ -143,7 +143,9 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     """
     is_test = recorded["split"].values == "test"
     if not is_test.any():
-        raise ValueError("expected test trials, but the split has none")
+        raise ValueError(
+            "split: expected trials of 'test', but there are none; assign some with split_trials"
+        )
     known = average_conditions(recorded.isel(trial=~is_test))
     tests = recorded.isel(trial=is_test), predicted.isel(trial=is_test)
     by_level = {

@@ -5,10 +5,15 @@ processor's cache from step to step, and the element-wise work becomes vector in
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numba import njit, types
 from numba.extending import overload
+from numpy.typing import NDArray
+
+from nwbrnn.errors import ShapeError
 
 TANH, SOFTPLUS, SOC = 0, 1, 2
 KINDS = {"tanh": TANH, "softplus": SOFTPLUS, "soc": SOC}
@@ -108,8 +113,10 @@ def _add_product(out: Any, rows: Any, matrix: Any) -> None:
                 out[b, i] += rows[b, j] * matrix[j, i]
 
 
-@_compile
-def run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, rates: Any) -> None:
+Array = NDArray[np.floating]
+
+
+def run_forward(drive: Array, transposed: Array, keep: Array, kind: int, states: Array, rates: Array) -> None:
     """Run the network; see :func:`nwbrnn.models.scan.scan`.
 
     Parameters
@@ -127,7 +134,28 @@ def run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, 
         states, or (1, n_trials, n_hidden) to keep only the last.
     rates
         Is filled; shape (n_time + 1, n_trials, n_hidden), the first those of the initial state.
+
+    Raises
+    ------
+    ShapeError
+        If arrays do not fit together: the compiled loop would read and write beyond them.
     """
+    n_time, n_trials, n_hidden = get_sizes("drive", drive)
+    n_kept = 1 if states.shape[:1] == (1,) else n_time + 1
+    expect_shapes(
+        {
+            "weights": (transposed, (n_hidden, n_hidden)),
+            "keep": (keep, (n_hidden,)),
+            "states": (states, (n_kept, n_trials, n_hidden)),
+            "rates": (rates, (n_time + 1, n_trials, n_hidden)),
+        }
+    )
+    _expect_alike(drive, transposed, keep, states, rates)
+    _run_forward(drive, transposed, keep, kind, states, rates)
+
+
+@_compile
+def _run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, rates: Any) -> None:
     n_time, n_trials, n_hidden = drive.shape
     n_kept = states.shape[0]
     _activate(states[0], rates[0], kind)
@@ -140,8 +168,9 @@ def run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, 
         _activate(x, rates[t + 1], kind)
 
 
-@_compile
-def run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int, grads: Any) -> None:
+def run_backward(
+    grad_rates: Array, rates: Array, weights: Array, keep: Array, kind: int, grads: Array
+) -> None:
     """Run the adjoint of the network backwards.
 
     Parameters
@@ -156,7 +185,27 @@ def run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int
         As there.
     grads
         Is filled with dL/dx, shape (n_time + 1, n_trials, n_hidden), the first that of the initial state.
+
+    Raises
+    ------
+    ShapeError
+        As :func:`run_forward`.
     """
+    n_time, n_trials, n_hidden = get_sizes("grad_rates", grad_rates)
+    expect_shapes(
+        {
+            "rates": (rates, (n_time + 1, n_trials, n_hidden)),
+            "weights": (weights, (n_hidden, n_hidden)),
+            "keep": (keep, (n_hidden,)),
+            "grads": (grads, (n_time + 1, n_trials, n_hidden)),
+        }
+    )
+    _expect_alike(grad_rates, rates, weights, keep, grads)
+    _run_backward(grad_rates, rates, weights, keep, kind, grads)
+
+
+@_compile
+def _run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int, grads: Any) -> None:
     n_time, n_trials, n_hidden = grad_rates.shape
     for t in range(n_time, -1, -1):
         now = grads[t]
@@ -171,3 +220,39 @@ def run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int
             for b in range(n_trials):
                 for i in range(n_hidden):
                     now[b, i] += keep[i] * grads[t + 1, b, i]
+
+
+def expect_shapes(arrays: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
+    """Refuse arrays or tensors of other shapes than expected.
+
+    Parameters
+    ----------
+    arrays
+        Array and expected shape by name.
+
+    Raises
+    ------
+    ShapeError
+        If one has another shape.
+    """
+    for name, (array, shape) in arrays.items():
+        if tuple(array.shape) != shape:
+            raise ShapeError(f"{name}: expected the shape {shape}, but got {tuple(array.shape)}")
+
+
+def get_sizes(name: str, array: Any) -> tuple[int, int, int]:
+    """Return the shape of an array or tensor that must have three dimensions: time, trials and units."""
+    if array.ndim != 3:
+        raise ShapeError(f"{name}: expected 3 dimensions, but got the shape {tuple(array.shape)}")
+    n_time, n_trials, n_hidden = array.shape
+    return n_time, n_trials, n_hidden
+
+
+def _expect_alike(*arrays: Array) -> None:
+    """Refuse other types than float32 or float64, the same for all, and rows that do not lie side by side."""
+    dtypes = {array.dtype for array in arrays}
+    if len(dtypes) > 1 or arrays[0].dtype not in (np.float32, np.float64):
+        found = ", ".join(sorted(map(str, dtypes)))
+        raise ShapeError(f"arrays of a network: expected float32 or float64 throughout, but got {found}")
+    if not all(array.flags.c_contiguous for array in arrays):
+        raise ShapeError("arrays of a network: expected them contiguous in memory")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nwbrnn.config import FitConfig
 from nwbrnn.models.scan import invert, scan
+from nwbrnn.weights import check_weights, find_sizes, list_shapes
 
 _STATE_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
@@ -195,10 +196,16 @@ class RateRNN(nn.Module):
         """Return a network with the given weights, in their precision; the inverse of ``to_weights``.
 
         Signs, sparsity and rank are in the weights, and do not limit the network any further.
+
+        Raises
+        ------
+        ShapeError
+            If the weights do not fit one another or the settings; see :func:`nwbrnn.weights.check_weights`.
         """
-        n_hidden, n_inputs = weights["input_weights"].shape
+        sizes = find_sizes(weights)
+        shapes = list_shapes(sizes, config, n_conditions=len(np.atleast_2d(weights["initial_state"])))
+        check_weights({name: weights[name] for name in shapes}, shapes)
         plain = config.model_copy(update={"rank": None, "excitatory": None, "density": 1.0})
-        sizes = (n_inputs, n_hidden, len(weights["output_bias"]))
         model = cls(sizes, plain, bin_size=bin_size)
         model.load_weights(weights)
         return model

@@ -68,7 +68,20 @@ def scan(
     -------
     Tensor
         r[0], r[1], ..., shape (n_time, n_trials, n_hidden), differentiable once.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit together, or on a CPU the types differ.
     """
+    _, n_trials, n_hidden = loops.get_sizes("drive", drive)
+    loops.expect_shapes(
+        {
+            "weights": (weights, (n_hidden, n_hidden)),
+            "initial": (initial, (n_trials, n_hidden)),
+            "keep": (keep, (n_hidden,)),
+        }
+    )
     return _Scan.apply(drive, weights, initial, keep, nonlinearity)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -114,8 +127,8 @@ def _run_compiled(
     states: Tensor,
     rates: Tensor,
 ) -> None:
-    arrays = [t.detach().contiguous().numpy() for t in (drive, weights.T, keep)]
-    loops.run_forward(*arrays, loops.KINDS[nonlinearity], states.numpy(), rates.numpy())
+    given, transposed, kept = (t.detach().contiguous().numpy() for t in (drive, weights.T, keep))
+    loops.run_forward(given, transposed, kept, loops.KINDS[nonlinearity], states.numpy(), rates.numpy())
 
 
 def _run_compiled_backward(
@@ -126,8 +139,8 @@ def _run_compiled_backward(
     nonlinearity: Nonlinearity,
     grads: Tensor,
 ) -> None:
-    arrays = [t.detach().contiguous().numpy() for t in (grad_rates, rates, weights, keep)]
-    loops.run_backward(*arrays, loops.KINDS[nonlinearity], grads.numpy())
+    given, seen, matrix, kept = (t.detach().contiguous().numpy() for t in (grad_rates, rates, weights, keep))
+    loops.run_backward(given, seen, matrix, kept, loops.KINDS[nonlinearity], grads.numpy())
 
 
 def _run(

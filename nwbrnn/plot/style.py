@@ -29,7 +29,7 @@ def save(figure: Figure | Axes, path: str | Path) -> None:
     ConfigError
         If the axes were removed from their figure.
     """
-    from nwbrnn.writers.atomic import replace_whole  # with pynwb, which drawing does not need
+    from nwbrnn.storage.atomic import replace_whole  # with pynwb, which drawing does not need
 
     path = Path(path)
     whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure

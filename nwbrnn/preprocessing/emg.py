@@ -42,7 +42,10 @@ def compute_envelope(
             f"but got {high_pass:g} Hz; this is not raw EMG, read it as an envelope"
         )
     if len(emg) < sampling_rate / low_pass:
-        raise ConfigError(f"emg: expected at least {1 / low_pass:g} s of signal, but got {len(emg)} samples")
+        raise ConfigError(
+            f"emg: expected at least {1 / low_pass:g} s of signal for low_pass {low_pass:g} Hz, but got "
+            f"{len(emg)} samples at {sampling_rate:g} Hz; use longer trials or a higher low_pass"
+        )
     high = scipy.signal.butter(4, high_pass, "highpass", fs=sampling_rate, output="sos")
     low = scipy.signal.butter(2, low_pass, "lowpass", fs=sampling_rate, output="sos")
     rectified = np.abs(scipy.signal.sosfiltfilt(high, emg, axis=0))
@@ -61,7 +64,11 @@ def extract_envelope(ds: xr.Dataset, *, high_pass: float = 50.0, low_pass: float
         If bins are too long for the high-pass, or some bins were not recorded.
     """
     if not ds["mask"].values.all():
-        raise ConfigError("mask: filters need recordings without gaps, but some bins were not recorded")
+        n_missing = int((~ds["mask"].values).sum())
+        raise ConfigError(
+            f"mask: expected recordings without gaps, which filters need, but {n_missing} of "
+            f"{ds['mask'].size} bins were not recorded; choose trials without gaps"
+        )
     settings = {"high_pass": high_pass, "low_pass": low_pass, "sampling_rate": 1 / ds.attrs["bin_size"]}
     trials = [compute_envelope(trial, **settings) for trial in ds["outputs"].values]
     return ds.assign(outputs=(ds["outputs"].dims, np.stack(trials), ds["outputs"].attrs))

@@ -28,12 +28,16 @@ def apply_neural_lag(ds: xr.Dataset, *, lag: float) -> xr.Dataset:
         If the lag is as long as the window, or one was applied before.
     """
     if ds.attrs.get("neural_lag"):
-        raise ConfigError(f"neural_lag: a lag of {ds.attrs['neural_lag']} s was applied already")
+        raise ConfigError(
+            f"neural_lag: expected a Dataset without a lag, but one of {ds.attrs['neural_lag']:g} s was "
+            "applied already; start from the Dataset as it was read"
+        )
     bin_size, n_time = ds.attrs["bin_size"], ds.sizes["time"]
     n_bins = round(lag / bin_size)
     if abs(n_bins) > n_time - 2:
         raise ConfigError(
-            f"neural_lag: expected less than the window of {n_time * bin_size:g} s, but got {lag:g} s"
+            f"neural_lag: expected at most {(n_time - 2) * bin_size:g} s, two bins less than the window of "
+            f"{n_time * bin_size:g} s, but got {lag:g} s; use a shorter lag or a longer window"
         )
     early = ds.isel(time=slice(max(0, -n_bins), n_time - max(0, n_bins)))
     late = ds.isel(time=slice(max(0, n_bins), n_time - max(0, -n_bins)))

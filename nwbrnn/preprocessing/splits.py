@@ -88,7 +88,7 @@ def split_conditions(
     if unknown or set(held_out) == set(known):
         raise ConfigError(
             f"held_out_conditions: expected some, but not all, of {', '.join(sorted(known))}, "
-            f"but got {', '.join(held_out)}"
+            f"but got {', '.join(held_out)}; name those to test (--held-out)"
         )
     left_out = np.isin(labels, list(held_out))
     split = split_trials(ds, test=0.0, validation=validation, seed=seed)["split"].values.astype("<U10")

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pynwb import NWBFile, ProcessingModule, TimeSeries
 
 from nwbrnn.config import FitConfig, parse_settings
-from nwbrnn.errors import ConfigError, MissingDataError, ReadError, UnsupportedFileError
+from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
-from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, is_module_of_fit, name_module, name_scratch
-from nwbrnn.readers.earlier_fits import describe_earlier
+from nwbrnn.layout import MATRICES, SERIES, is_module_of_fit, name_module, name_scratch
+from nwbrnn.readers.fit_contract import check_attributes, find_dtype, find_faults, parse_about
 from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
@@ -43,7 +43,7 @@ def read_fit(path: str | Path, name: str | None = None) -> FitResult:
     Raises
     ------
     UnsupportedFileError
-        If the file is not NWB, or of a newer layout than this version knows.
+        If the file is not NWB, or of another layout than this version knows.
     MissingDataError
         If the file holds no fit, or a part of it is missing.
     ConfigError
@@ -87,9 +87,8 @@ def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
         As :func:`read_fit`.
     """
     with open_nwb(path) as nwbfile:
-        module = _find_module(nwbfile, name, path=path)
-        about = json.loads(nwbfile.scratch[name_scratch(module.name)].data)
-    return {str(software): str(version) for software, version in about["versions"].items()}
+        about = _read_about(nwbfile, _find_module(nwbfile, name, path=path), path=path)
+    return dict(about["versions"])
 
 
 def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
@@ -144,7 +143,7 @@ def _find_module(nwbfile: NWBFile, name: str | None, *, path: str | Path) -> Pro
 
 @dataclass(frozen=True)
 class _Description:
-    """What a fit says of its Datasets, in whatever layout: see ``describe_dataset`` of the writers.
+    """What a fit says of its Datasets: see ``describe_dataset`` of the writers.
 
     ``trials`` gives the row of each trial in the Dataset and where its samples are.
     """
@@ -156,17 +155,11 @@ class _Description:
 
 
 def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> FitResult:
-    about = json.loads(nwbfile.scratch[name_scratch(module.name)].data)
-    if not 1 <= about["layout_version"] <= LAYOUT_VERSION:
-        raise UnsupportedFileError(
-            f"{path}: expected a fit of layout 1 to {LAYOUT_VERSION}, but got {about['layout_version']}; "
-            "use a newer version of nwbrnn"
-        )
-    config = parse_settings(FitConfig, about["config"], source=f"{path}: scratch/{name_scratch(module.name)}")
-    if about["layout_version"] < 3:
-        described = _Description(*describe_earlier(nwbfile, module, about))
-    else:
-        described = _describe(module, about)
+    where = f"{path}: scratch/{name_scratch(module.name)}"
+    about = _read_about(nwbfile, module, path=path)
+    config = parse_settings(FitConfig, about["config"], source=where)
+    described = _describe(module, about)
+    check_attributes(described.about["attrs"], source=where)
     coords = _read_coords(described)
     arrays, mask = _read_arrays(described, coords, described.about["attrs"])
     matrices = {
@@ -178,12 +171,18 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
     recorded = _build(described.about, {**arrays, **matrices, "mask": mask}, coords, dataset="recorded")
     about_predicted = {"attrs": {"bin_size": recorded.attrs["bin_size"]}, "variables": described.predicted}
     predicted = _build(about_predicted, {**arrays, "mask": mask}, coords, dataset="predicted")
-    return FitResult(
-        recorded=recorded,
-        predicted=predicted,
-        runs=_read_runs(module, recorded, config),
-        config=config,
-    )
+    runs = _read_runs(module, recorded)
+    result = FitResult(recorded=recorded, predicted=predicted, runs=runs, config=config)
+    faults = list(find_faults(result))
+    if faults:
+        raise ReadError(f"{path}: processing/{module.name}: {'; '.join(faults[:5])}; fit again")
+    return result
+
+
+def _read_about(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> dict[str, Any]:
+    """Return settings and provenance of a fit."""
+    name = name_scratch(module.name)
+    return parse_about(nwbfile.scratch[name].data, source=f"{path}: scratch/{name}")
 
 
 def _forget_permission(attrs: dict[str, Any]) -> None:
@@ -195,10 +194,12 @@ def _forget_permission(attrs: dict[str, Any]) -> None:
 
 
 def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Description:
-    """Return what a fit of the present layout says of its Datasets."""
+    """Return what a fit says of its Datasets."""
     table = module["trials"]
     rows = np.asarray(table["row"].data[:])
     order = np.argsort(rows)
+    if not np.array_equal(rows[order], np.arange(len(rows))):
+        raise ValueError(f"trials/row: expected each from 0 to {len(rows) - 1} once, but got others")
     trials = read_plain_columns(table, max_width=0)
     return _Description(
         about=about["dataset"],
@@ -219,15 +220,15 @@ def _read_coords(described: _Description) -> dict[str, xr.Variable]:
             values = described.columns[about["dims"][0]][about["column"]]
         else:
             values = about["values"]
-        coords[name] = xr.Variable(about["dims"], _restore(values, about["dtype"]), about["attrs"])
+        coords[name] = xr.Variable(about["dims"], _restore(name, values, about["dtype"]), about["attrs"])
     return coords
 
 
-def _restore(values: Any, dtype: str) -> NDArray[Any]:
-    """Return values as an array of the type they had."""
+def _restore(name: str, values: Any, dtype: str) -> NDArray[Any]:
+    """Return values of a coordinate as an array of the type they had."""
     if dtype == "text":
         return np.array(values, dtype=np.dtypes.StringDType())
-    kind = np.dtype(dtype)
+    kind = find_dtype(name, dtype, np.size(values))
     if kind.kind in "mM":
         return np.array(values, dtype=np.int64).astype(kind)
     if kind.kind == "O":
@@ -254,12 +255,14 @@ def _read_arrays(
             samples = slice(reference.idx_start, reference.idx_start + reference.count)
             name = _strip_layer(series.name)
             lag = float(attrs.get("neural_lag", 0.0)) if name.endswith("outputs") else 0.0
-            bins = np.rint((stamps[samples] - lag - align[trial] - time[0]) / attrs["bin_size"]).astype(int)
+            bins = np.rint((stamps[samples] - lag - align[trial] - time[0]) / attrs["bin_size"])
+            if not ((bins >= 0) & (bins < len(time))).all():
+                raise ValueError(f"{series.name}: expected samples at the times of the trials")
             if name not in arrays:
                 fill = np.nan if data.dtype.kind == "f" else 0
                 arrays[name] = np.full((*mask.shape, data.shape[1]), fill, dtype=data.dtype)
-            arrays[name][trial, bins] = data[samples]
-            mask[trial, bins] = True
+            arrays[name][trial, bins.astype(int)] = data[samples]
+            mask[trial, bins.astype(int)] = True
     for name in ("recorded_outputs", "predicted_outputs"):
         arrays[name] = arrays[name].astype(np.float64) / coords["output_scale"].values
     return arrays, mask
@@ -278,7 +281,7 @@ def _build(
     dataset: str,
 ) -> xr.Dataset:
     """Put a Dataset together from what is said of it."""
-    stored = {variable: name for name, (owner, variable) in SERIES.items() if owner == dataset}
+    stored = {variable: name for name, (owner, variable, _) in SERIES.items() if owner == dataset}
     variables = {}
     for name, one in about["variables"].items():
         values = arrays[stored.get(name, name)].astype(one["dtype"])
@@ -308,12 +311,10 @@ def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
     return weights
 
 
-def _read_runs(module: ProcessingModule, recorded: xr.Dataset, config: FitConfig) -> tuple[Run, ...]:
-    """Return the students, the best first; a fit of layout 1 has one, and does not say how it ended."""
+def _read_runs(module: ProcessingModule, recorded: xr.Dataset) -> tuple[Run, ...]:
+    """Return the students, the best first."""
     best = _read_weights(module)
-    table = {"seed": np.array([config.seed])}
-    if "runs" in module.data_interfaces:
-        table = read_plain_columns(module["runs"])
+    table = read_plain_columns(module["runs"])
     runs = []
     for row, seed in enumerate(table["seed"].tolist()):
         weights = {name: np.asarray(module["runs"][name].data[row]) for name in best} if row else best
@@ -323,7 +324,7 @@ def _read_runs(module: ProcessingModule, recorded: xr.Dataset, config: FitConfig
                 weights=weights,
                 history=_read_history(module, seed),
                 loss=float(table["loss"][row]) if "loss" in table else float("nan"),
-                ended=str(table["ended"][row]) if "ended" in table else "finished",  # type: ignore[arg-type]
+                ended=str(table["ended"][row]),  # type: ignore[arg-type]
                 free_run=float(table["free_run"][row]) if "free_run" in table else float("nan"),
                 scores=_read_scores(module, recorded, seed=seed, row=row),
             )
@@ -334,7 +335,7 @@ def _read_runs(module: ProcessingModule, recorded: xr.Dataset, config: FitConfig
 def _read_history(module: ProcessingModule, seed: int) -> dict[str, list[float]]:
     """Return the losses of one student."""
     columns = {str(name): np.asarray(module["history"][name].data[:]) for name in module["history"].colnames}
-    mine = columns.pop("seed") == seed if "seed" in columns else slice(None)
+    mine = columns.pop("seed") == seed
     history = {name: values[mine].tolist() for name, values in columns.items()}
     return {name: _strip(values) for name, values in history.items()}
 
@@ -361,11 +362,10 @@ def _read_scores(module: ProcessingModule, recorded: xr.Dataset, *, seed: int, r
 
     names = read_plain_columns(module["scores"])
     n_scores = len(names["score"])
-    seeds = names["seed"] if "seed" in names else np.full(n_scores, seed)
     values, ceilings = (column("scores", name, n_scores) for name in ("value", "ceiling"))
     summary = [
         Score(str(names["score"][i]), str(names["level"][i]), float(values[i]), float(ceilings[i]))
-        for i in np.flatnonzero(seeds == seed)
+        for i in np.flatnonzero(names["seed"] == seed)
     ]
     n_outputs, n_units = recorded.sizes["output"], recorded.sizes["unit"]
     return Scores(

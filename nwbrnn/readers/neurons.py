@@ -115,7 +115,10 @@ def _open_counts(
         binned = read_binned(plan.counts, edges, path=path, nan="mask")
         whole = np.rint(np.nan_to_num(binned.values)).astype(np.int32)
         if (whole < 0).any():
-            raise ReadError(f"{path}: {plan.counts.path}: expected counts, but some are negative")
+            raise ReadError(
+                f"{path}: {plan.counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; "
+                "repair the file"
+            )
         rows = np.arange(whole.shape[2])
         return iter(np.moveaxis(whole, 2, 0)), rows, binned.covered[..., np.newaxis], extent
     trains = read_spike_trains(nwbfile, path=path)

@@ -24,7 +24,7 @@ from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks
 from nwbrnn.readers.units import find_units
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import Source, find_source, open_nwb, strip_secrets
+from nwbrnn.storage import Source, find_source, open_nwb
 
 
 def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
@@ -124,7 +124,8 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
         values.append(binned.values)
         covered &= binned.covered
         if raw:
-            reason = "given" if config.emg == "raw" else "sampled fast, on both sides of its middle"
+            rate = f"sampled at {1 / signal.interval:g} Hz, on both sides of its middle"
+            reason = "given" if config.emg == "raw" else rate
             choices.append(Choice("envelope", signal.path, f"raw EMG: {reason}", ("emg: envelope",)))
         elif any(needs_low_pass(part, plan.bin_size) for part in signal.split()):
             cutoff = CUTOFF / (2 * plan.bin_size)
@@ -198,7 +199,7 @@ def _describe(
 ) -> dict[str, str]:
     """Return the provenance of a Dataset."""
     return {
-        "source_file": strip_secrets(source.text) if source.is_remote else source.name,
+        "source_file": source.text if source.is_remote else source.name,
         "source_sha256": source.compute_sha256() or "",
         "source_identifier": str(nwbfile.identifier),
         "source_object_id": str(nwbfile.object_id),

@@ -49,7 +49,9 @@ def read_run(path: str | Path) -> xr.Dataset:
     """
     path = Path(path)
     if not path.is_file():
-        raise UnsupportedFileError(f"{path}: expected a run in .npz or .nc, but there is no such file")
+        raise UnsupportedFileError(
+            f"{path}: expected a run in .npz or .nc, but there is none; check the path"
+        )
     if path.suffix == ".nc":
         return read_dataset(path)
     if path.suffix != ".npz":

@@ -32,7 +32,9 @@ def read_dataset(path: str | Path) -> xr.Dataset:
     """
     path = Path(path)
     if not path.exists():
-        raise UnsupportedFileError(f"{path}: expected a Dataset in .nc or .zarr, but there is no such file")
+        raise UnsupportedFileError(
+            f"{path}: expected a Dataset in .nc or .zarr, but there is none; check the path"
+        )
     try:
         ds = xr.load_dataset(path, engine="zarr" if path.is_dir() else None)
     except Exception as error:  # xarray and its backends raise many kinds

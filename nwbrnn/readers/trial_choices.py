@@ -326,7 +326,8 @@ def choose_window(
     if n_bins < 2:
         raise ConfigError(
             f"{path}: window: expected at least two bins of {bin_size:g} s ({bins.reason}), but got "
-            f"{start:g} to {stop:g} s; choose a longer window, or check that these times are in seconds"
+            f"{start:g} to {stop:g} s; use a longer window or narrower bins (--window, --bin-size), or check "
+            "that these times are in seconds"
         )
     end = start + n_bins * bin_size
     if abs(end - stop) > 1e-6:
@@ -420,7 +421,8 @@ def note_outside(which: Trials, start: float, stop: float, *, path: str) -> list
     if ((start >= ends) | (stop <= begins)).all():
         raise ConfigError(
             f"{path}: window: expected a part of the trials, which last from {np.median(begins):.3g} to "
-            f"{np.median(ends):.3g} s around {which.align_to} (median), but got {start:g} to {stop:g} s"
+            f"{np.median(ends):.3g} s around {which.align_to} (median), but got {start:g} to {stop:g} s; "
+            "choose another window or event (--window, --align-to)"
         )
     late, early = int((stop > ends + 1e-6).sum()), int((start < begins - 1e-6).sum())
     reason = "what lies there may belong to other trials; a narrower window, or whole trials, avoids it"

@@ -268,5 +268,7 @@ def _read_ends(units: Units, name: str, *, path: str) -> NDArray[np.int64]:
     ends = np.asarray(column.data[:], dtype=np.int64)
     n_values = len(column.target.data)
     if (np.diff(ends, prepend=0) < 0).any() or (len(ends) and ends[-1] > n_values):
-        raise ReadError(f"{path}/{name}_index: expected ascending ends within {n_values} values")
+        raise ReadError(
+            f"{path}/{name}_index: expected ascending ends within {n_values} values; repair the file"
+        )
     return ends

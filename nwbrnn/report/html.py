@@ -61,7 +61,8 @@ def write_page(
     ExportError
         If it cannot be written.
     """
-    from nwbrnn.writers.atomic import check_output, replace_whole
+    from nwbrnn.storage.atomic import replace_whole
+    from nwbrnn.storage.paths import check_output
 
     check_output(path, overwrite=overwrite, suffix=".html")
     text = render_page(template, values, data=data)

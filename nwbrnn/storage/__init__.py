@@ -4,7 +4,7 @@ from nwbrnn.storage.compare import find_lost
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
 from nwbrnn.storage.file import is_hdf5, open_nwb, open_store
 from nwbrnn.storage.output import create_nwb, find_faults
-from nwbrnn.storage.source import Source, find_source, strip_secrets
+from nwbrnn.storage.source import Source, find_source
 from nwbrnn.storage.store import Store, one_line
 
 __all__ = [
@@ -23,5 +23,4 @@ __all__ = [
     "one_line",
     "open_nwb",
     "open_store",
-    "strip_secrets",
 ]

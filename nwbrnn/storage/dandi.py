@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.store import one_line
@@ -92,7 +93,7 @@ def find_dandiset(text: str) -> Dandiset:
     if match is None:
         raise UnsupportedFileError(
             f"{text}: expected a folder, a dandiset such as 000941 or dandi://000941@draft, or the address "
-            "of its page, but it is none of these"
+            "of its page, but it is none of these; check the name"
         )
     groups = match.groupdict()
     return Dandiset(groups["dandiset"], version=groups["version"] or "draft", archive=groups.get("archive"))
@@ -179,11 +180,28 @@ def resolve_asset(text: str) -> str:
         dandiset = client.get_dandiset(match["dandiset"], match["version"] or "draft")
         asset = dandiset.get_asset_by_path(match["path"])
         if getattr(asset, "blob", None) is None:
-            return str(asset.get_content_url(follow_redirects=1, strip_query=True))
+            url = asset.get_content_url(follow_redirects=1, strip_query=True)
+            return _check_location(url, asset.base_download_url, text=text)
         answer = client.request("HEAD", asset.base_download_url, json_resp=False, allow_redirects=False)
-        url = str(answer.headers.get("Location", asset.base_download_url))
+        location = answer.headers.get("Location", "")
+        url = _check_location(location, asset.base_download_url, text=text)
         # a signature ends after a while, and only what is embargoed needs one
         return url if "Authorization" in client.session.headers else url.partition("?")[0]
+
+
+def _check_location(location: str, asked: str, *, text: str) -> str:
+    """Return the address to which the archive leads, which may be relative to the one that was asked.
+
+    Only that of a web server may be followed: others would read files of this machine, or whatever else
+    fsspec knows, as would a chain of them (``::``).
+    """
+    url = urljoin(asked, location)
+    if not url.startswith(("http://", "https://")) or "::" in url:
+        raise UnsupportedFileError(
+            f"{text}: expected that the archive leads to http:// or https://, but it leads to {url!r}; "
+            "tell those who run it"
+        )
+    return url
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileEr
 from nwbrnn.storage.damage import find_endless_heap
 from nwbrnn.storage.remote import find_reason
 from nwbrnn.storage.source import Source, find_source
-from nwbrnn.storage.store import Store, find_links_outside, one_line
+from nwbrnn.storage.store import Store, find_links_outside, is_missing, one_line
 from nwbrnn.storage.zarr_store import create_zarr_io, open_zarr
 
 
@@ -75,12 +75,12 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
     """
     stack = contextlib.ExitStack()
     try:
-        outside: list[str] = []
+        outside: list[tuple[str, str]] = []
         if source.is_zarr:
             root = open_zarr(source, follow_links=follow_links)
         else:
             root = _open_hdf5(source, stack)
-            outside = find_links_outside(root)
+            outside = find_links_outside(root, follow=follow_links)
         store = Store(root, stack)
         _check_version(source, root)
     except NwbrnnError:
@@ -98,13 +98,35 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
             f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; "
             "if it was downloaded or copied, get a fresh copy"
         ) from error
-    if outside and not follow_links:
+    try:
+        _check_links(source, outside, follow_links=follow_links)
+    except NwbrnnError:
         stack.close()
+        raise
+    return store
+
+
+def _check_links(source: Source, links: list[tuple[str, str]], *, follow_links: bool) -> None:
+    """Refuse links to other files without permission, and those to files that are not there.
+
+    Without the latter HDF5 gives zeros for a virtual dataset, and pynwb leaves out what it cannot find.
+    """
+    if links and not follow_links:
         raise UnsupportedFileError(
             f"{source.text}: expected a file that stands alone, but it links to others: "
-            f"{', '.join(outside[:5])}; if you trust them, allow it with follow_links (--follow-links)"
+            f"{_list_links(links)}; if you trust them, allow it with follow_links (--follow-links)"
         )
-    return store
+    folder = Path(source.url).parent
+    missing = [] if source.is_remote else [link for link in links if is_missing(link[1], folder)]
+    if missing:
+        raise UnsupportedFileError(
+            f"{source.text}: expected the files that it links to, but these are not there: "
+            f"{_list_links(missing)}; put them where the links lead"
+        )
+
+
+def _list_links(links: list[tuple[str, str]]) -> str:
+    return ", ".join(f"{where} -> {file}" for where, file in links[:5])
 
 
 def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:

@@ -2,11 +2,12 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.dandi import resolve_asset
 from nwbrnn.storage.remote import get_http_options, open_blocks
@@ -22,9 +23,9 @@ class Source:
     Attributes
     ----------
     text
-        As the user gave it, for messages.
+        As the user gave it, but without what may be secret: for messages, and to be stored.
     url
-        A local path, or an ``http(s)://`` or ``s3://`` address.
+        A local path, or an ``http(s)://`` or ``s3://`` address, with password and signature.
     is_remote
         Whether it has to be fetched.
     is_zarr
@@ -32,7 +33,7 @@ class Source:
     """
 
     text: str
-    url: str
+    url: str = field(repr=False)
     is_remote: bool
     is_zarr: bool
 
@@ -89,12 +90,6 @@ class Source:
         return digest.hexdigest()
 
 
-def strip_secrets(address: str) -> str:
-    """Return an address without what may be secret in it: a password, a signature in the query."""
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def find_source(path: str | Path | Source) -> Source:
     """Return where a file is.
 
@@ -112,18 +107,25 @@ def find_source(path: str | Path | Source) -> Source:
     if isinstance(path, Source):
         return path
     text = str(path)
-    if _REMOTE.match(text):
-        text = re.sub(r"^(\w+):/+", r"\1://", text)  # pathlib makes one slash of two
+    if is_address(text):
+        # pathlib makes one slash of two
+        text = re.sub(r"^(\w+):/+", lambda scheme: f"{scheme[1].lower()}://", text)
         url = resolve_asset(text) if text.startswith("dandi:") else text
-        return Source(text, url, is_remote=True, is_zarr=_looks_like_zarr(text) or _looks_like_zarr(url))
+        is_zarr = _looks_like_zarr(text) or _looks_like_zarr(url)
+        return Source(strip_secrets(text), url, is_remote=True, is_zarr=is_zarr)
     local = Path(text)
     if not local.exists():
-        raise UnsupportedFileError(f"{text}: expected an NWB file, but there is no such file")
+        raise UnsupportedFileError(f"{text}: expected an NWB file, but there is none; check the path")
     if local.is_dir() and not any((local / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
         )
     return Source(text, text, is_remote=False, is_zarr=local.is_dir())
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an address on a server and not a local path."""
+    return _REMOTE.match(text) is not None
 
 
 def _looks_like_zarr(url: str) -> bool:

@@ -1,12 +1,16 @@
 """An opened container, HDF5 or Zarr, as groups and arrays."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h5py
 
+from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.storage.damage import check_object
+from nwbrnn.storage.virtual import check_sources, find_address
 
 
 @dataclass(frozen=True)
@@ -29,36 +33,66 @@ class Store:
         self.closing.close()
 
 
-def find_links_outside(root: h5py.Group) -> list[str]:
-    """Return every external link, external storage and virtual dataset of HDF5, as ``where -> what``.
+def find_links_outside(root: h5py.Group, *, follow: bool = False) -> list[tuple[str, str]]:
+    """Return where every external link, external storage and virtual dataset of HDF5 is, and its file.
+
+    Parameters
+    ----------
+    root
+        Of the file.
+    follow
+        Whether the files are examined, too, that it links to.
 
     Raises
     ------
     OSError
         If something in the file is damaged, so that it must not be read.
     """
-    links, seen, waiting = [], set(), [root]
-    file_size = root.file.id.get_filesize()
+    links: list[tuple[str, str]] = []
+    virtual: list[h5py.Dataset] = []
+    for where, item in _walk(root, follow=follow):
+        if isinstance(item, h5py.ExternalLink):
+            links.append((where, item.filename))
+        elif isinstance(item, h5py.Dataset):
+            links += [(where, file) for file in _list_files(item)]
+            virtual += [item] if item.is_virtual else []
+    if follow or not links:  # otherwise the file is refused, and a path in it may lead out of it
+        check_sources(virtual, follow=follow)
+    return links
+
+
+def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset | h5py.ExternalLink]]:
+    """Return datasets and external links with their paths, after a look for damages."""
+    seen, waiting = set(), [root]
     while waiting:
         group = waiting.pop()
-        address = h5py.h5o.get_info(group.id).addr
+        address = find_address(group)
         if address in seen:  # hard links can form circles
             continue
         seen.add(address)
+        file_size = group.file.id.get_filesize()
         check_object(group, file_size=file_size)
         for name in group:
             link = group.get(name, getlink=True)
             where = f"{group.name.rstrip('/')}/{name}"
             if isinstance(link, h5py.ExternalLink):
-                links.append(f"{where} -> {link.filename}")
+                yield where, link
+                if follow:
+                    with contextlib.suppress(KeyError, OSError):  # what is not there is found on reading
+                        waiting.append(group[name].file["/"])
             elif isinstance(link, h5py.HardLink):
                 member = group[name]
                 if isinstance(member, h5py.Group):
                     waiting.append(member)
                 elif isinstance(member, h5py.Dataset):
                     check_object(member, file_size=file_size)
-                    links += [f"{where} -> {file}" for file in _list_files(member)]
-    return links
+                    yield where, member
+
+
+def is_missing(file: str, folder: Path) -> bool:
+    """Return whether a file that a link names is in none of the places in which HDF5 looks for it."""
+    places = (folder / file, folder / Path(file).name, Path(file))
+    return "%" not in file and not any(place.exists() for place in places)  # %b: a series of files
 
 
 def _list_files(dataset: h5py.Dataset) -> set[str]:
@@ -70,6 +104,7 @@ def _list_files(dataset: h5py.Dataset) -> set[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error of another library says, as one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+    """Return what an error of another library says, as one short line, without secrets of addresses."""
+    text = strip_all_secrets(" ".join(str(error).split())) or type(error).__name__
+    # hdmf puts whole objects into its messages, and the reason behind them
+    return text if len(text) <= 300 else f"{text[:120]} ... {text[-175:]}"

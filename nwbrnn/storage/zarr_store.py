@@ -36,8 +36,9 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
     is_format_2 = any(name.rsplit("/", 1)[-1] != "zarr.json" for name, _ in documents)
     if not is_format_2 and zarr.__version__.startswith("2."):
         raise UnsupportedFileError(
-            f"{source.text}: this is Zarr 3, which needs hdmf-zarr 0.14 or newer (Python 3.12 or newer), but "
-            f"zarr {zarr.__version__} is installed; use Python 3.12: pip install 'nwbrnn[zarr]'"
+            f"{source.text}: this is Zarr 3, which needs hdmf-zarr 0.14 or newer, but zarr "
+            f"{zarr.__version__} is installed; use Python 3.12 or newer without dandi: "
+            "pip install 'nwbrnn[zarr]'"
         )
     outside = [] if follow_links else sorted(set(_find_links(documents)))
     if outside:

@@ -6,12 +6,13 @@ from nwbrnn.sweep.cell import (
     list_finished,
     read_cell,
     read_error,
+    read_kept,
     rebuild,
     rebuild_fit,
 )
 from nwbrnn.sweep.grid import Cell, list_cells
 from nwbrnn.sweep.results import write_results
-from nwbrnn.sweep.run import add_data, create_folder, run_cells, run_sweep, write_about
+from nwbrnn.sweep.run import add_data, create_folder, run_cells, run_sweep
 from nwbrnn.sweep.statistics import compare_with_baseline, compute_interval
 from nwbrnn.sweep.table import create_table, flatten
 
@@ -29,10 +30,10 @@ __all__ = [
     "list_finished",
     "read_cell",
     "read_error",
+    "read_kept",
     "rebuild",
     "rebuild_fit",
     "run_cells",
     "run_sweep",
-    "write_about",
     "write_results",
 ]

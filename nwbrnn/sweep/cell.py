@@ -1,33 +1,37 @@
 """One fit of a sweep: what a worker does, wherever it is."""
 
 import functools
+import hashlib
 import json
 import time
 import traceback
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
-from nwbrnn.errors import ConfigError
+from nwbrnn.errors import ConfigError, ReadError, SchemaError, UnsupportedFileError
 from nwbrnn.evaluation import Score, assess, compute_skill, compute_weighted_r2, evaluate
 from nwbrnn.evaluation.scores import LEVELS, stack_samples
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset
 from nwbrnn.result import FitResult, Run
+from nwbrnn.storage import one_line
+from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
-from nwbrnn.writers.atomic import replace_whole
 
 CELLS, DATA = "cells", "data"
+HASH = "hash"
+"""Attribute of a result: see :func:`hash_result`."""
 VALUES = ("value", "ceiling", "chance", "low", "high")
 """What there is of each score."""
 
@@ -45,18 +49,17 @@ def run_cell(folder: Path, cell: Cell) -> None:
     cell
         What to fit. Nothing is done if it is finished.
     """
-    path = get_path(folder, cell)
-    if path.exists():  # by a worker that was lost after it
+    if find_result(folder, cell) is not None:  # by a worker that was lost after it
         return
+    path = get_path(folder, cell)
     started = time.perf_counter()
     try:
-        # xarray would take a lock of the cluster to write a file that is nobody else's
-        with dask.config.set(scheduler="synchronous"):
-            ds = _read_data(folder, cell)
-            result = fit(ds, cell.config)
-            saved = summarize(result, cell, seconds=time.perf_counter() - started)
-            with replace_whole(path, overwrite=True) as temporary:
-                temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
+        ds = _read_data(folder, cell)
+        result = fit(ds, cell.config)
+        saved = summarize(result, cell, seconds=time.perf_counter() - started)
+        saved.attrs[HASH] = hash_result(saved, cell)
+        with replace_whole(path, overwrite=True) as temporary:
+            temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
     except Exception as error:  # whatever it is, the other cells go on
         write_error(folder, cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 
@@ -76,7 +79,12 @@ def get_data_path(folder: Path, source: str) -> Path:
 def read_error(folder: Path, cell: Cell) -> str:
     """Return why a cell failed; nothing if it did not."""
     path = get_error_path(folder, cell)
-    return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.exists() else ""
+    if not path.exists():
+        return ""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["message"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return f"{path}: expected why the cell failed, but it cannot be read: {one_line(error)}"
 
 
 def get_path(folder: Path, cell: Cell) -> Path:
@@ -175,6 +183,18 @@ def _average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> Pair:
     return average_conditions(recorded.isel(trial=is_test)), average_conditions(predicted.isel(trial=is_test))
 
 
+def read_kept(folder: Path, source: str) -> xr.Dataset | None:
+    """Return the Dataset of a source that a sweep keeps; nothing if there is none or it is damaged."""
+    path = get_data_path(folder, source)
+    if not path.exists():
+        return None
+    try:
+        return read_dataset(path)
+    except (ReadError, SchemaError) as error:
+        warnings.warn(f"{error}; it is made again from its source", stacklevel=2)
+        return None
+
+
 def _read_data(folder: Path, cell: Cell) -> xr.Dataset:
     """Read the data of a cell, and make sure that they are."""
     path = get_data_path(folder, cell.source)
@@ -193,20 +213,66 @@ def _read(path: Path, data_hash: str, _changed: int) -> xr.Dataset:
 
 
 def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:
-    """Read the result of a finished cell and the settings that were asked for."""
-    saved = xr.load_dataset(path, engine="h5netcdf")
-    return saved, FitConfig.model_validate_json(saved.attrs["asked"])
+    """Read the result of a finished cell and the settings that were asked for.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If the file is damaged or changed, or is not the result of the cell of its name.
+    """
+    try:
+        saved = xr.load_dataset(path, engine="h5netcdf")
+        cell = _describe_cell(saved)
+        whole = saved.attrs[HASH] == hash_result(saved, cell)
+    except Exception as error:  # xarray and its backends raise many kinds
+        raise UnsupportedFileError(
+            f"{path}: expected the result of a cell, but it cannot be read: {one_line(error)}; fit it again"
+        ) from error
+    if not whole or path.name != get_path(Path(), cell).name:
+        what = f"that of {cell.key}" if whole else "one that was changed since"
+        raise UnsupportedFileError(f"{path}: expected the result of this cell, but got {what}; fit it again")
+    return saved, cell.config
+
+
+def find_result(folder: Path, cell: Cell) -> xr.Dataset | None:
+    """Return the result of a cell, or nothing if it is not finished.
+
+    A file that is damaged, or of another cell, is renamed to ``KEY.nc.damaged``, with a warning that names
+    it: the cell counts as not finished.
+    """
+    path = get_path(folder, cell)
+    try:
+        return read_cell(path)[0] if path.exists() else None
+    except UnsupportedFileError as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        warnings.warn(f"{error}; it is kept as {aside.name}", stacklevel=2)
+        return None
+
+
+def hash_result(saved: xr.Dataset, cell: Cell) -> str:
+    """Return a hash of a result: of its cell, all its values and all its attributes but this one."""
+    attrs = {str(name): np.asarray(value).tolist() for name, value in saved.attrs.items() if name != HASH}
+    text = json.dumps([cell.key, hash_dataset(saved), attrs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _describe_cell(saved: xr.Dataset) -> Cell:
+    """Return of which cell a result says that it is."""
+    about = saved.attrs
+    config = FitConfig.model_validate_json(about["asked"])
+    return Cell(about["source"], config, int(about["resamples"]), about["data_hash"])
 
 
 def list_finished(folder: Path) -> list[Cell]:
-    """Return the cells of a sweep that are done, from what is in its folder."""
-    cells = []
-    for path in sorted((folder / CELLS).glob("*.nc")):
-        with xr.open_dataset(path, engine="h5netcdf") as saved:
-            about = saved.attrs
-        config = FitConfig.model_validate_json(about["asked"])
-        cells.append(Cell(about["source"], config, int(about["resamples"]), about["data_hash"]))
-    return cells
+    """Return the cells of a sweep that are done, from what is in its folder.
+
+    Raises
+    ------
+    UnsupportedFileError
+        As :func:`read_cell`.
+    """
+    return [_describe_cell(read_cell(path)[0]) for path in sorted((folder / CELLS).glob("*.nc"))]
 
 
 def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:

@@ -2,17 +2,22 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
-from nwbrnn.errors import MissingDataError
+from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
+from nwbrnn.storage import one_line
+from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.results import FIGURES, MAIN
+from nwbrnn.sweep.run import ABOUT
 from nwbrnn.sweep.statistics import LOWER_IS_BETTER, compare_with_baseline
 
 CAPTIONS = {
@@ -41,6 +46,8 @@ def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool 
     ------
     MissingDataError
         If the folder has no table yet, or no cell is done.
+    UnsupportedFileError
+        If the table, or what the sweep is made of, is damaged.
     OutputExistsError
         If there is a file and ``overwrite`` is false.
     ExportError
@@ -50,12 +57,32 @@ def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool 
     file = folder / "table.nc"
     if not file.exists():
         raise MissingDataError(f"{file}: expected the table of a sweep, but there is none; run it to its end")
-    table = xr.load_dataset(file, engine="h5netcdf")
-    statistics = compare_with_baseline(table)
+    check_apart([Path(path)], [file, folder / ABOUT])
+    with _blame(file):
+        table = xr.load_dataset(file, engine="h5netcdf")
+        statistics = compare_with_baseline(table)
     if statistics.empty:
         raise MissingDataError(f"{file}: expected finished fits, but there are none; see nwbrnn sweep")
-    about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-    write_page("sweep.html", describe_sweep(table, statistics, about), Path(path), overwrite=overwrite)
+    with _blame(folder / ABOUT):
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about["files"] = list(about["files"])
+    with _blame(file):
+        values = describe_sweep(table, statistics, about)
+    write_page("sweep.html", values, Path(path), overwrite=overwrite)
+
+
+@contextmanager
+def _blame(file: Path) -> Iterator[None]:
+    """Let whatever goes wrong with what a file holds be a fault of the file."""
+    try:
+        yield
+    except NwbrnnError:
+        raise
+    except Exception as error:  # xarray, its backends and pandas raise many kinds
+        raise UnsupportedFileError(
+            f"{file}: expected what nwbrnn sweep wrote, but {one_line(error)}; give the same command again, "
+            "it repeats no fit"
+        ) from error
 
 
 def describe_sweep(table: xr.Dataset, statistics: pd.DataFrame, about: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import xarray as xr
 
 from nwbrnn.plot import save
 from nwbrnn.report import plot_differences, plot_scores
+from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.statistics import compare_with_baseline
 from nwbrnn.sweep.table import flatten
-from nwbrnn.writers.atomic import replace_whole
 
 MAIN = (
     "output R2", "output skill", "sampled neurons R2", "unsampled neurons R2", "canonical correlation",

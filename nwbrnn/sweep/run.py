@@ -1,45 +1,46 @@
 """Run the cells of a sweep, on processes of this machine or on a Dask cluster."""
 
 import json
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import dask
 import xarray as xr
-from distributed import Client, LocalCluster, as_completed
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
-from nwbrnn.readers import read_dataset, read_nwb
-from nwbrnn.sweep.cell import CELLS, DATA, get_data_path, get_error_path, get_path, run_cell, write_error
+from nwbrnn.readers import read_nwb
+from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.paths import check_apart, is_ours
+from nwbrnn.sweep.cell import (
+    CELLS,
+    DATA,
+    find_result,
+    get_data_path,
+    get_error_path,
+    get_path,
+    read_kept,
+    run_cell,
+    write_error,
+)
 from nwbrnn.sweep.grid import Cell, hash_dataset, list_cells
+from nwbrnn.sweep.local import run_locally
 from nwbrnn.sweep.table import create_table
 from nwbrnn.training import count_cores
 from nwbrnn.writers import write_dataset
-from nwbrnn.writers.atomic import replace_whole
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 ABOUT = "sweep.json"
 CONNECT_TIMEOUT = 30  # [s]
-
-# One thread for each worker. Dask's own setting makes the C library return every freed block to the system; a
-# fit, which needs the same blocks in every epoch, then takes up to three times as long (docs/sweeps.md).
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-}
-
-# one cell at a time on each worker: those that wait there would share the blame if it is killed
-LOCAL = {
-    "distributed.nanny.pre-spawn-environ": ENVIRONMENT,
-    "distributed.scheduler.worker-saturation": 1.0,
-}
 
 Progress = Callable[[int, int, int], None]
 """Called with the numbers of finished, failed and all cells."""
@@ -99,11 +100,11 @@ def run_sweep(
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ConfigError(f"files: expected different names, but {', '.join(twice)} come twice; rename one")
-    create_folder(folder)
+    check_apart([folder], files)
+    create_folder(folder, files, grid, (read_config, fit_config))
     cells = []
     for name, file in zip(names, files, strict=True):
         cells += add_data(folder, name, read_nwb(file, read_config), grid, fit_config)
-    write_about(folder, files, grid, (read_config, fit_config))
     run_cells(folder, cells, scheduler=scheduler, n_workers=fit_config.processes, progress=progress)
     return create_table(folder, cells)
 
@@ -134,7 +135,7 @@ def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_con
     data_hash = hash_dataset(ds)
     cells = list_cells({name: (ds, data_hash)}, grid, fit_config)
     path = get_data_path(folder, name)
-    kept = read_dataset(path) if path.exists() else None
+    kept = read_kept(folder, name)
     # the same data may come from a file that has another hash by now
     if kept is None or hash_dataset(kept) != data_hash or kept.attrs != ds.attrs:
         write_dataset(ds, path, overwrite=True)
@@ -143,18 +144,37 @@ def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_con
 
 def _name(file: str | Path) -> str:
     """Return the name of a file without folder and ending."""
-    return str(file).rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".nwb")
+    return strip_secrets(str(file)).rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".nwb")
 
 
-def create_folder(folder: Path) -> None:
-    """Make the folder, or go on in that of a sweep."""
-    if folder.exists() and not (folder / ABOUT).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ExportError(f"{folder}: expected an empty folder or that of a sweep; choose another output")
+def create_folder(
+    folder: Path, files: Sequence[str | Path], grid: SweepConfig, configs: tuple[ReadConfig, FitConfig]
+) -> None:
+    """Make the folder, or go on in that of a sweep.
+
+    What the sweep is made of is written first: by that the folder is known again, whatever ends the sweep.
+
+    Raises
+    ------
+    ExportError
+        If the folder cannot be written, or holds something else.
+    """
     try:
+        if not (folder / ABOUT).exists() and not _is_free(folder):
+            raise ExportError(f"{folder}: expected an empty folder or that of a sweep; choose another output")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_about(folder, files, grid, configs)
         for part in (CELLS, DATA):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+            (folder / part).mkdir(exist_ok=True)
     except OSError as error:
         raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
+
+
+def _is_free(folder: Path) -> bool:
+    """Return whether there is nothing yet of anybody else, where a sweep can begin."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(is_ours(path) for path in folder.iterdir())
 
 
 def write_about(
@@ -162,7 +182,7 @@ def write_about(
 ) -> None:
     """Write what the sweep is made of."""
     about = {
-        "files": [str(file) for file in files],
+        "files": [strip_secrets(str(file)) for file in files],
         "grid": grid.model_dump(mode="json"),
         "read": configs[0].model_dump(mode="json"),
         "fit": configs[1].model_dump(mode="json"),
@@ -182,7 +202,8 @@ def run_cells(
 ) -> None:
     """Run the cells that are not finished.
 
-    What a cell left in the folder counts, not what its worker still holds: that is lost with the worker.
+    What a cell left in the folder counts, not what its worker still holds: that is lost with the worker. A
+    result that is damaged, or of another cell, is set aside and made again; see :func:`find_result`.
 
     Parameters
     ----------
@@ -203,7 +224,7 @@ def run_cells(
         If the scheduler cannot be used.
     """
     progress = progress or (lambda *_: None)
-    pending = {cell.key: cell for cell in cells if not get_path(folder, cell).exists()}
+    pending = {cell.key: cell for cell in cells if find_result(folder, cell) is None}
     n_done, n_failed = len(cells) - len(pending), 0
     progress(n_done, n_failed, len(cells))
     if not pending:
@@ -211,38 +232,51 @@ def run_cells(
     for cell in pending.values():
         get_error_path(folder, cell).unlink(missing_ok=True)
     n_workers = min(len(pending), n_workers or count_cores())
-    with _connect(scheduler, folder, n_workers=n_workers) as client:
-        futures = [client.submit(run_cell, folder, cell, key=key) for key, cell in pending.items()]
-        for future in as_completed(futures):
-            cell = pending[future.key]
+    ended = (
+        run_locally(folder, list(pending.values()), n_workers=n_workers)
+        if scheduler is None
+        else _run_on_cluster(scheduler, folder, pending)
+    )
+    with closing(ended):
+        for cell, problem in ended:
             failed = not get_path(folder, cell).exists()
             if failed and not get_error_path(folder, cell).exists():
-                error = future.exception()
-                write_error(folder, cell, f"{type(error).__name__}: {error}")
+                write_error(folder, cell, problem)
             n_done, n_failed = n_done + (not failed), n_failed + failed
             progress(n_done, n_failed, len(cells))
+
+
+def _run_on_cluster(
+    scheduler: str, folder: Path, pending: Mapping[str, Cell]
+) -> Generator[tuple[Cell, str], None, None]:
+    """Run cells on a Dask cluster; yield each when it has ended, and why it failed if that is known here."""
+    from distributed import as_completed
+
+    with _connect(scheduler, folder) as client:
+        futures = [client.submit(_run_alone, folder, cell, key=key) for key, cell in pending.items()]
+        for future in as_completed(futures):
+            error = future.exception()
+            yield pending[future.key], "" if error is None else f"{type(error).__name__}: {error}"
             future.release()
 
 
+def _run_alone(folder: Path, cell: Cell) -> None:
+    """Run a cell on a worker of a cluster."""
+    import dask
+
+    # xarray would take a lock of the cluster to write a file that is nobody else's
+    with dask.config.set(scheduler="synchronous"):
+        run_cell(folder, cell)
+
+
 @contextmanager
-def _connect(scheduler: str | None, folder: Path, *, n_workers: int) -> Iterator[Client]:
-    """Provide a client of a cluster that sees the folder, and end what was begun for it."""
-    if scheduler is None:
-        with (
-            dask.config.set(LOCAL),
-            LocalCluster(
-                n_workers=n_workers,
-                threads_per_worker=1,
-                dashboard_address=":0",
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-        return
+def _connect(scheduler: str, folder: Path) -> Iterator["Client"]:
+    """Provide a client of a cluster that sees the folder."""
+    from distributed import Client
+
     try:
         client = Client(scheduler, timeout=CONNECT_TIMEOUT)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
         raise ConfigError(
             f"scheduler: expected a Dask scheduler at {scheduler!r}, but {error}; "
             "start one with 'dask scheduler'"

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwbrnn.config import FitConfig
-from nwbrnn.sweep.cell import VALUES, get_path, read_cell, read_error
+from nwbrnn.sweep.cell import VALUES, find_result, read_error
 from nwbrnn.sweep.grid import Cell
 
 
@@ -33,7 +33,7 @@ def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:
         differs between cells as text, ``chosen`` (what cross-validation chose, JSON), ``status`` (``done``,
         ``failed`` or ``missing``), ``error`` and ``seconds``.
     """
-    found = [_read(folder, cell) for cell in cells]
+    found = [find_result(folder, cell) for cell in cells]
     names = list(dict.fromkeys(name for one in found if one for name in one["score"].values.tolist()))
     n_units = max((one.sizes["unit"] for one in found if one), default=0)
     scores = {name: np.full((len(cells), len(names)), np.nan) for name in VALUES}
@@ -52,11 +52,6 @@ def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:
         coords={"cell": [cell.key for cell in cells], "score": np.array(names, dtype="U")}
         | {name: ("cell", values) for name, values in _describe(folder, cells, found).items()},
     )
-
-
-def _read(folder: Path, cell: Cell) -> xr.Dataset | None:
-    path = get_path(folder, cell)
-    return read_cell(path)[0] if path.exists() else None
 
 
 def _describe(folder: Path, cells: Sequence[Cell], found: Sequence[xr.Dataset | None]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import numpy as np
 import scipy.linalg
 from pydantic import BaseModel, ConfigDict, Field
 
+from nwbrnn.config import MAX_SEED
 from nwbrnn.teacher.soc import TAU, Array, Circuit, gain
 
 STATE_SCALE = 1.5  # ‖x‖ / √N at movement onset [Hz], Hennequin et al. 2014
@@ -17,15 +18,15 @@ class TeacherConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    n_neurons: int = Field(200, ge=2, description="neurons, half excitatory")
-    n_directions: int = Field(8, ge=1, description="reach directions, evenly spaced from 0 degrees")
-    n_trials: int = Field(5, ge=1, description="trials of each direction")
-    n_muscles: int = Field(6, ge=1, description="muscle-like outputs")
-    preparation: float = Field(0.5, gt=0, description="time before the go cue [s]")
-    movement: float = Field(0.7, gt=0, description="time after the go cue [s]")
-    bin_size: float = Field(0.01, ge=0.001, description="sampling interval of what is stored [s]")
+    n_neurons: int = Field(200, ge=2, le=5000, description="neurons, half excitatory")
+    n_directions: int = Field(8, ge=1, le=360, description="reach directions, evenly spaced from 0 degrees")
+    n_trials: int = Field(5, ge=1, le=10_000, description="trials of each direction")
+    n_muscles: int = Field(6, ge=1, le=1000, description="muscle-like outputs")
+    preparation: float = Field(0.5, gt=0, le=60, description="time before the go cue [s]")
+    movement: float = Field(0.7, gt=0, le=60, description="time after the go cue [s]")
+    bin_size: float = Field(0.01, ge=0.001, le=1, description="sampling interval of what is stored [s]")
     noise: float = Field(0.5, ge=0, description="standard deviation of the input noise [Hz]")
-    seed: int = Field(0, ge=0, description="of connectivity, readout, noise and spikes")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of connectivity, readout, noise and spikes")
 
 
 def compute_directions(n_directions: int) -> Array:

@@ -121,5 +121,8 @@ def _count_bins(name: str, duration: float, bin_size: float) -> int:
     """Return how many bins fit, or refuse a duration that is not a whole number of them."""
     n_bins = round(duration / bin_size)
     if n_bins < 1 or abs(n_bins * bin_size - duration) > 1e-9:
-        raise ConfigError(f"{name}: expected a whole number of {bin_size:g} s, but got {duration:g} s")
+        raise ConfigError(
+            f"{name}: expected a whole number of {bin_size:g} s, but got {duration:g} s; "
+            f"use {max(n_bins, 1) * bin_size:g} s"
+        )
     return n_bins

@@ -172,7 +172,10 @@ def _get_importance(
             f"{kind}_importance: expected names of {'outputs' if kind == 'output' else 'sampled units'}, "
             f"but got {', '.join(unknown)}; there are {', '.join(labels)}"
         )
-    return np.array([factors.get(label, 1.0) for label in labels] if factors else [1.0])
+    values = np.array([factors.get(label, 1.0) for label in labels] if factors else [1.0])
+    if labels and not values.any():
+        raise ConfigError(f"{kind}_importance: expected a factor above 0, but all {len(labels)} are 0")
+    return values
 
 
 def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray[np.generic] | None:

@@ -1,14 +1,15 @@
 """Checkpoints: the state of a running fit in one safetensors file, with JSON in its header. No pickle.
 
-A file is written under a temporary name beside it, synchronised to disk and renamed: whatever happens, the
-name holds a whole state, the last one or the one before.
+Whatever happens, the name holds a whole state, the last one or the one before. A file that is not a
+checkpoint is never replaced or removed, whatever its name.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from nwbrnn.training.batches import Batch
 
 _KEY = "nwbrnn_checkpoint"
 _LAYOUT = 1
+_REMEDY = "remove it to start again"
 
 
 @dataclass
@@ -49,11 +51,6 @@ class Checkpoint:
         """Count from now: the first state is not worth writing."""
         self._written = time.monotonic()
 
-    @property
-    def _temporary(self) -> Path:
-        """One name for all writes: what a kill leaves is found again, and removed on reading."""
-        return self.path.with_name(f".{self.path.name}.part")
-
     def is_due(self) -> bool:
         """Return whether the last state is older than the interval."""
         return time.monotonic() - self._written >= self.interval
@@ -64,55 +61,131 @@ class Checkpoint:
         Raises
         ------
         ExportError
-            If it cannot be written.
+            If it cannot be written, or the file is there and is no checkpoint.
         """
+        from nwbrnn.storage.atomic import replace_whole  # with pynwb, which training does not need
+
+        if self.path.exists():
+            _check_is_checkpoint(self.path)
         header = {_KEY: json.dumps({"layout": _LAYOUT, "fingerprint": self.fingerprint, **about})}
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
-        try:
-            with self._temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            self._temporary.replace(self.path)
-        except OSError as error:
-            self._temporary.unlink(missing_ok=True)
-            raise ExportError(
-                f"{self.path}: the checkpoint cannot be written ({error.strerror}); "
-                "make room, or write elsewhere"
-            ) from error
+        with replace_whole(self.path, overwrite=True) as temporary:
+            temporary.write_bytes(content)
         self._written = time.monotonic()
 
-    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def read(self, parts: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the tensors and what was said about them, or ``None`` if there is no file.
+
+        Parameters
+        ----------
+        parts
+            Tensors like those to be found, in groups of which all or none are there; the first group always
+            is. Losses, named ``history.NAME``, may be there, too.
 
         Raises
         ------
         ConfigError
-            If the file is damaged, or of other settings or data.
+            If the file is damaged, of other settings or data, or holds tensors of other names, shapes or
+            types: compiled code would write beyond them.
         """
-        self._temporary.unlink(missing_ok=True)
         if not self.path.exists():
             return None
-        remedy = "remove it to start again"
         try:
             with safe_open(self.path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})[_KEY])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise ConfigError(
-                f"{self.path}: expected a checkpoint, but it is damaged or another file; {remedy}"
+                f"{self.path}: expected a checkpoint, but it is damaged or another file; {_REMEDY}"
             ) from error
-        if about.get("layout") != _LAYOUT:
-            raise ConfigError(f"{self.path}: the checkpoint is of another version of nwbrnn; {remedy}")
-        theirs = about["fingerprint"]
+        if not isinstance(about, dict) or about.get("layout") != _LAYOUT:
+            raise ConfigError(f"{self.path}: the checkpoint is of another version of nwbrnn; {_REMEDY}")
+        self._compare(about.get("fingerprint"))
+        problems = _find_problems(tensors, parts)
+        if problems:
+            raise ConfigError(f"{self.path}: {'; '.join(problems[:3])}; {_REMEDY}")
+        return tensors, about
+
+    @contextlib.contextmanager
+    def blame(self, what: str) -> Iterator[None]:
+        """Let a fault that shows when a part of the file is used be one of the file."""
+        try:
+            yield
+        except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(
+                f"{self.path}: expected {what} of a fit, but got others ({error!s:.100}); {_REMEDY}"
+            ) from error
+
+    def _compare(self, theirs: object) -> None:
+        """Refuse the state of another fit."""
+        theirs = theirs if isinstance(theirs, dict) else {}
         names = sorted(set(theirs) | set(self.fingerprint))
         differing = [name for name in names if theirs.get(name) != self.fingerprint.get(name)]
         if differing:
             raise ConfigError(
                 f"{self.path}: expected a checkpoint of this fit, but {', '.join(differing)} differ; "
-                f"go on with the settings and data it was made with, or {remedy}"
+                f"go on with the settings and data it was made with, or {_REMEDY}"
             )
-        return tensors, about
+
+
+def _find_problems(tensors: Mapping[str, Tensor], parts: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """Return what is wrong with the names, shapes and types of tensors; see :meth:`Checkpoint.read`."""
+    losses = {name: tensor for name, tensor in tensors.items() if name.startswith("history.")}
+    expected = {name: like for part in parts for name, like in part.items()}
+    present = [part for part in parts if part is parts[0] or any(name in tensors for name in part)]
+    missing = [name for part in present for name in part if name not in tensors]
+    problems = [f"{name}: expected a tensor, but it is missing" for name in missing]
+    for name in sorted(set(tensors) - set(losses)):
+        found, like = tensors[name], expected.get(name)
+        if like is None:
+            problems.append(f"{name}: expected no such tensor")
+        elif (found.shape, found.dtype) != (like.shape, like.dtype):
+            problems.append(
+                f"{name}: expected {like.dtype} of shape {tuple(like.shape)}, "
+                f"but got {found.dtype} of shape {tuple(found.shape)}"
+            )
+    if "history.train_total" not in losses:
+        problems.append("history.train_total: expected a tensor, but it is missing")
+    problems += [
+        f"{name}: expected a row of float64, but got {tensor.dtype} of shape {tuple(tensor.shape)}"
+        for name, tensor in losses.items()
+        if tensor.dtype != torch.float64 or tensor.ndim != 1
+    ]
+    lengths = {name: tensor.numel() for name, tensor in losses.items()}
+    if len(set(lengths.values())) > 1:
+        problems.append(f"history: expected as many values of each loss, but got {lengths}")
+    return problems
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint, if there is one.
+
+    Raises
+    ------
+    ExportError
+        If the file is no checkpoint, or cannot be removed.
+    """
+    if not os.path.lexists(path):
+        return
+    _check_is_checkpoint(path)
+    try:
+        path.unlink()
+    except OSError as error:
+        raise ExportError(f"{path}: the checkpoint cannot be removed: {error.strerror}; remove it") from error
+
+
+def _check_is_checkpoint(path: Path) -> None:
+    """Refuse a file that is no checkpoint: it belongs to somebody else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            is_checkpoint = _KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        is_checkpoint = False
+    if not is_checkpoint:
+        raise ExportError(
+            f"{path}: expected a checkpoint, but it is another file or a damaged one; "
+            "remove it, or choose another output"
+        )
 
 
 def compute_fingerprint(config: FitConfig, batches: tuple[Batch, Batch | None]) -> dict[str, str]:

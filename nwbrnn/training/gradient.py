@@ -5,10 +5,9 @@ import math
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,10 +52,9 @@ class _Descent:
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write all of it."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors = _name_all("model", self.model.state_dict()) | _name_all("best", self.best)
         for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{name}": tensor for name, tensor in state.items()}
+            tensors |= _name_all(f"adam.{number}", state)
         for name, values in self.history.items():
             tensors[f"history.{name}"] = torch.tensor(values, dtype=torch.float64)
         tensors["noise"] = self.noise.get_state()
@@ -64,8 +62,18 @@ class _Descent:
         about = {name: getattr(self, name) for name in names} | {"best_loss": self.best_loss.hex()}
         checkpoint.write(tensors, about)
 
-    def read(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Take over what was written."""
+    def read(self, checkpoint: Checkpoint) -> None:
+        """Take over what was written, if anything was.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`Checkpoint.read`.
+        """
+        stored = checkpoint.read(self._list_parts())
+        if stored is None:
+            return
+        tensors, about = stored
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}, "history": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
@@ -79,9 +87,26 @@ class _Descent:
             moments.setdefault(int(number), {})[rest] = tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.history = {name: values.tolist() for name, values in groups["history"].items()}
-        self.noise.set_state(tensors["noise"])
-        self.learning_rate, self.epoch = float(about["learning_rate"]), int(about["epoch"])
-        self.best_loss, self.best_epoch = float.fromhex(about["best_loss"]), int(about["best_epoch"])
+        with checkpoint.blame("noise"):  # torch looks whether it is a state of a generator
+            self.noise.set_state(tensors["noise"])
+        with checkpoint.blame("learning_rate, epoch, best_epoch and best_loss"):
+            self.learning_rate, self.epoch = float(about["learning_rate"]), int(about["epoch"])
+            self.best_loss, self.best_epoch = float.fromhex(about["best_loss"]), int(about["best_epoch"])
+
+    def _list_parts(self) -> list[dict[str, Tensor]]:
+        """Return tensors like those that are written, as :meth:`Checkpoint.read` takes them."""
+        state = self.model.state_dict()
+        moments = [
+            _name_all(f"adam.{number}", {"step": torch.zeros(()), "exp_avg": one, "exp_avg_sq": one})
+            for number, one in enumerate(self.model.parameters())
+        ]
+        always = _name_all("model", state) | {"noise": self.noise.get_state()}
+        return [always, _name_all("best", state), *moments]
+
+
+def _name_all(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by name, with the name of their group before it."""
+    return {f"{group}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def descend(
@@ -125,9 +150,8 @@ def descend(
     """
     start = deepcopy(model.state_dict())
     descent = _begin(model, config, history, config.learning_rate)
-    stored = checkpoint.read() if checkpoint is not None else None
-    if stored is not None:
-        descent.read(*stored)
+    if checkpoint is not None:
+        descent.read(checkpoint)
     try:
         ended = _run(descent, batches, progress, checkpoint)
     except TrainingDivergedError as error:
@@ -245,12 +269,7 @@ def _compare(
     config = model.config
     outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
     terms = compute_loss_terms(outputs, rates, batch.targets, smoothness=config.smoothness_penalty > 0)
-    weights = {
-        "output": 1.0,
-        "dynamics": config.dynamics_factor,
-        "rate": config.rate_penalty,
-        "smoothness": config.smoothness_penalty,
-    }
+    weights = config.loss_weights
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
     total = penalty * squares
     # terms without weight are only logged: their gradient is not worth computing

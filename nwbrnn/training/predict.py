@@ -12,15 +12,19 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.losses import expect_counts
 from nwbrnn.models import RateRNN
-from nwbrnn.preprocessing import average_conditions
+from nwbrnn.preprocessing import average_conditions, find_conditions
 from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
 from nwbrnn.training.batches import find_start, get_count_scale
+from nwbrnn.weights import check_weights, find_sizes, list_shapes
 
 Array = NDArray[np.floating]
 
 # of the student, from which unsampled neurons are predicted; through 10 of its own components even the
 # recorded activity of held-out directions has an R2 of 0.95 only, through 20 of 0.99 (docs/performance.md)
 N_COMPONENTS = 20
+
+# of a repeated prediction, so much of the range of a channel; bfloat16 alone may cost a hundredth
+TOLERANCE, ROUNDING = 0.05, 1e-4
 
 
 def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> xr.Dataset:
@@ -40,7 +44,17 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
     xarray.Dataset
         ``outputs``, ``rates`` of all units [Hz] (sampled ones straight from their hidden unit, if there was
         a dynamics loss), ``hidden`` and the coordinates of ``ds``.
+
+    Raises
+    ------
+    ShapeError
+        If the weights do not fit the Dataset, the settings or one another.
+    SchemaError
+        If the network runs away: what it predicts is not finite.
     """
+    sizes = ds.sizes["input"], find_sizes(weights)[1], ds.sizes["output"]
+    n_conditions, n_units = len(find_conditions(ds)), ds.sizes["unit"]
+    check_weights(weights, list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units))
     outputs, hidden = _run(ds, weights, config)
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
     if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron
@@ -59,6 +73,29 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
         bin_size=ds.attrs["bin_size"],
         units=units,
     )
+
+
+def compare_predictions(stored: xr.Dataset, repeated: xr.Dataset) -> dict[str, float]:
+    """Return how far a repeated prediction is from the stored one.
+
+    Parameters
+    ----------
+    stored, repeated
+        What :func:`predict` returned, then and now.
+
+    Returns
+    -------
+    dict
+        Largest difference of ``outputs``, ``rates`` and ``hidden``, over what it may be: :data:`TOLERANCE`
+        of the range of a channel. Rounding on another machine keeps within that.
+    """
+    mask = stored["mask"].values
+    ratios = {}
+    for name in ("outputs", "rates", "hidden"):
+        then, now = (ds[name].values[mask].astype(np.float64) for ds in (stored, repeated))
+        allowed = TOLERANCE * np.ptp(then, axis=0) + ROUNDING * np.abs(then).max()
+        ratios[name] = float((np.abs(now - then) / np.maximum(allowed, ROUNDING)).max())
+    return ratios
 
 
 def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, Array]:

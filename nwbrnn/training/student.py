@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import torch
 import xarray as xr
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from nwbrnn.models.scan import activate, invert
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import Ended
 from nwbrnn.training.batches import create_batch
-from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint
+from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_checkpoint
 from nwbrnn.training.gradient import Batches, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
 
@@ -85,7 +86,9 @@ def train(
     device = _choose_device(config)
     batch, held = (create_batch(ds, split, config, device=device) for split in ("train", "validation"))
     if batch is None:
-        raise ValueError("expected training trials, but the split has none")
+        raise ValueError(
+            "split: expected trials of 'train', but there are none; assign some with split_trials"
+        )
     sizes = (ds.sizes["input"], config.hidden, ds.sizes["output"])
     with _one_thread():
         model = RateRNN(
@@ -94,7 +97,7 @@ def train(
         batches = batch, held
         keeper = Checkpoint(checkpoint, compute_fingerprint(config, batches)) if checkpoint else None
         if keeper is not None and not resume:
-            keeper.path.unlink(missing_ok=True)
+            remove_checkpoint(keeper.path)
         history: History = {}
         ended: Ended = "finished"
         best_epoch = 0
@@ -159,12 +162,31 @@ def _check(ds: xr.Dataset, config: FitConfig) -> None:
         raise ConfigError(
             f"hidden: expected at least {n_sampled}, one for each sampled neuron, but got {config.hidden}"
         )
+    needed, free = _estimate_memory(ds, config), psutil.virtual_memory().available
+    if needed > free:
+        raise ConfigError(
+            f"hidden: {config.hidden} hidden units need about {needed / 1e9:.1f} GB of memory, but "
+            f"{free / 1e9:.1f} GB are free; use fewer"
+        )
     limits = _list_limits(config)
     if config.method == "least_squares" and limits:
         raise ConfigError(
             f"method: least squares cannot limit recurrent weights, but {' and '.join(limits)} is set; "
             "use method 'gradient' or 'auto'"
         )
+
+
+def _estimate_memory(ds: xr.Dataset, config: FitConfig) -> int:
+    """Return about how much memory a fit needs [bytes], for its largest arrays.
+
+    The recurrent weights exist as parameter, gradient, two moments of Adam, best so far, start, and
+    transposed; least squares has three matrices of that size in double precision. The time loop keeps states,
+    rates and their gradients.
+    """
+    single = 8 if config.precision == "float64" else 4
+    n_rows = len(find_conditions(ds)) if config.average else ds.sizes["trial"]
+    weights = config.hidden**2 * (7 * single + 3 * 8 * (config.method != "gradient"))
+    return weights + 4 * n_rows * (ds.sizes["time"] * config.substeps + 1) * config.hidden * single
 
 
 def _list_limits(config: FitConfig) -> list[str]:

@@ -1,6 +1,5 @@
 """The Dataset as a file of its own, for those who go on with other tools: NetCDF or Zarr."""
 
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import xarray as xr
 
 from nwbrnn.errors import ExportError
 from nwbrnn.schema import validate
-from nwbrnn.writers.atomic import check_output, replace_whole
+from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.paths import check_output
 
 SUFFIXES = (".nc", ".zarr")
 
@@ -47,7 +47,7 @@ def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
             ds.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True)
 
 
-def check_dataset_output(path: Path, *, overwrite: bool, others: Sequence[Path] = ()) -> None:
+def check_dataset_output(path: Path, *, overwrite: bool) -> None:
     """Refuse an output that cannot or must not be written; call it before any long work.
 
     Raises
@@ -57,7 +57,7 @@ def check_dataset_output(path: Path, *, overwrite: bool, others: Sequence[Path] 
     """
     if path.suffix not in SUFFIXES:
         raise ExportError(f"{path}: expected a name that ends in .nc or .zarr; rename the output")
-    check_output(path, overwrite=overwrite, suffix="", others=others, folder=path.suffix == ".zarr")
+    check_output(path, overwrite=overwrite, suffix="", folder=path.suffix == ".zarr")
     if path.suffix == ".zarr":
         try:
             installed = version("zarr")
@@ -65,6 +65,6 @@ def check_dataset_output(path: Path, *, overwrite: bool, others: Sequence[Path] 
             raise ExportError(f"{path}: writing Zarr needs the package zarr; pip install zarr") from None
         if installed.startswith("2."):
             raise ExportError(
-                f"{path}: writing Zarr needs zarr 3, but zarr {installed} is installed (hdmf-zarr needs that "
-                "before Python 3.12); write a .nc, or use Python 3.12"
+                f"{path}: writing Zarr needs zarr 3, but zarr {installed} is installed; write a .nc, or use "
+                "an environment with zarr 3, without dandi and, before Python 3.12, without hdmf-zarr"
             )

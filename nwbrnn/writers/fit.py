@@ -1,11 +1,10 @@
 """A fit goes out: into a new file beside its source, into a copy of the source, or into the source itself."""
 
-import fcntl
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,7 +17,8 @@ from nwbrnn.errors import ConfigError, ExportError, OutputExistsError, ReadError
 from nwbrnn.layout import is_module_of_fit, name_module, name_scratch
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Source, find_source, is_hdf5, open_nwb, open_store
-from nwbrnn.writers.atomic import check_output
+from nwbrnn.storage.paths import check_apart, check_output
+from nwbrnn.storage.system import lock_for_reading
 from nwbrnn.writers.carried import carry_trials, carry_units, create_derived
 from nwbrnn.writers.fit_module import Rows, add_fit
 from nwbrnn.writers.nwb_file import SUFFIXES, export_nwbfile, is_zarr_name, write_nwbfile
@@ -108,8 +108,8 @@ def check_fit_output(
     found = find_source(source)
     if path is not None:
         target = Path(path)
-        others = [] if found.is_remote else [Path(found.url)]
-        check_output(target, overwrite=overwrite, suffix=SUFFIXES, others=others, folder=is_zarr_name(target))
+        check_apart([target], [found])
+        check_output(target, overwrite=overwrite, suffix=SUFFIXES, folder=is_zarr_name(target))
         if target.exists():
             _keep_other_fits(target, module)
         return target
@@ -221,8 +221,13 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
         units, trials = _find_rows(nwbfile, result)
         add_fit(nwbfile, result, module_name=module, units=units, trials=trials)
         _mark(nwbfile, is_copy=not in_place)
+
+        def close_and_check() -> None:
+            nwbfile.read_io.close()  # Windows replaces no file that is open
+            check()
+
         replace = overwrite or in_place
-        export_nwbfile(nwbfile, source, path, replaced=module, overwrite=replace, check=check)
+        export_nwbfile(nwbfile, source, path, replaced=module, overwrite=replace, check=close_and_check)
     return path
 
 
@@ -256,10 +261,18 @@ def _hold(path: Path) -> Iterator[Callable[[], None]]:
     HDF5 takes a lock for as long as it has a file open; this one is of the same kind. What somebody wrote
     into the file in the meantime would be lost when it is replaced.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    before = _identify(path.stat())
+
+    def check() -> None:
+        if _identify(path.stat()) != before:
+            raise ExportError(
+                f"{path}: expected that it stays as it is during the export, but another program changed "
+                "it; nothing was written, export again"
+            )
+
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            stack.enter_context(lock_for_reading(path))
         except BlockingIOError as error:
             raise ExportError(
                 f"{path}: expected a file that nobody writes to, but another program has it open; "
@@ -267,18 +280,7 @@ def _hold(path: Path) -> Iterator[Callable[[], None]]:
             ) from error
         except OSError:  # a file system without locks
             pass
-        before = _identify(os.fstat(descriptor))
-
-        def check() -> None:
-            if _identify(path.stat()) != before:
-                raise ExportError(
-                    f"{path}: expected that it stays as it is during the export, but another program changed "
-                    "it; nothing was written, export again"
-                )
-
         yield check
-    finally:
-        os.close(descriptor)
 
 
 def _identify(status: os.stat_result) -> tuple[int, ...]:

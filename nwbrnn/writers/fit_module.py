@@ -38,15 +38,6 @@ _RATES = {
     "softplus": "r = log(1 + exp(x))",
     "soc": "r = tanh(x) for x < 0, 4 tanh(x / 4) for x >= 0",
 }
-_TEXTS = {
-    "recorded_outputs": "outputs that the student was compared with, clipped",
-    "predicted_outputs": "outputs of the student",
-    "inputs": "inputs of the student",
-    "recorded_rates": "rates that the student was compared with, a column for each row of recorded_units",
-    "predicted_rates": "rates predicted by the student, a column for each row of recorded_units",
-    "recorded_spike_counts": "spikes in each bin, a column for each row of recorded_units",
-    "hidden_rates": "rates r of the student, a column for each row of hidden_units",
-}
 _VERSIONS = ("nwbrnn", "torch", "numpy", "numba", "xarray", "pynwb", "hdmf", "h5py")
 
 
@@ -118,7 +109,7 @@ def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, list[T
                 layer.flatten(values),
                 layer.time + lag if shifted else clock or layer.time,
                 unit=unit,
-                description=_TEXTS[name],
+                description=SERIES[name][2],
                 columns=columns,
             )
             clock = clock or (None if shifted else one)
@@ -134,7 +125,7 @@ def _list_series(result: FitResult) -> list[tuple[str, NDArray[Any], str, Sequen
     scale = result.recorded["output_scale"].values
     datasets = {"recorded": result.recorded, "predicted": result.predicted}
     series = []
-    for name, (dataset, variable) in SERIES.items():
+    for name, (dataset, variable, _) in SERIES.items():
         if variable not in datasets[dataset]:
             continue
         data = datasets[dataset][variable]

@@ -11,7 +11,8 @@ from pynwb import NWBFile
 
 from nwbrnn.errors import ExportError
 from nwbrnn.storage import Source, create_nwb, find_faults, find_lost, find_source, one_line, open_store
-from nwbrnn.writers.atomic import check_output, replace_whole
+from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.paths import check_output
 
 SUFFIXES = (".nwb", ".zarr")
 """Of what can be written: HDF5, or a folder of Zarr."""

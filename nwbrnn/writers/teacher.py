@@ -4,20 +4,23 @@ import uuid
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from pynwb import NWBFile
 from pynwb.file import Subject
+from pynwb.misc import Units
 
 from nwbrnn.errors import ExportError
-from nwbrnn.schema import TRIAL, validate
+from nwbrnn.schema import TRIAL, UNIT, validate
 from nwbrnn.session_time import Layer, lay_out
 from nwbrnn.writers.nwb_file import write_nwbfile
 from nwbrnn.writers.session_time import create_series
 from nwbrnn.writers.tables import compress, create_table
 
+NEURON = "neuron"
 CONFIG_NAME = "teacher_config"
 
 
@@ -130,24 +133,36 @@ def _add_series(nwbfile: NWBFile, ds: xr.Dataset, layer: Layer) -> None:
 def _add_units(nwbfile: NWBFile, ds: xr.Dataset, layer: Layer) -> None:
     """Add a unit for each neuron, with its spikes if there are counts."""
     bin_size = ds.attrs["bin_size"]
-    labels = {
-        str(name): coord.values
-        for name, coord in ds.coords.items()
-        if coord.dims == ("unit",) and name != "unit" and coord.dtype.kind in "iufbU"
-    }
+    labels = {NEURON: ds["unit"].values} | _name_columns(ds)
     for name in labels:
-        nwbfile.add_unit_column(name.removeprefix("unit_"), f"{name} of the neuron")
-    nwbfile.add_unit_column("neuron", "number of the neuron, from 0")
+        nwbfile.add_unit_column(
+            name, "number of the neuron, from 0" if name == NEURON else f"{name} of the neuron"
+        )
     observed = _find_runs(layer.time, bin_size)
     counts = layer.flatten(ds["spike_counts"].values).astype(int) if "spike_counts" in ds else None
-    for i, unit in enumerate(ds["unit"].values.tolist()):
-        row = {name.removeprefix("unit_"): values[i] for name, values in labels.items()}
+    for i in range(ds.sizes["unit"]):
+        row = {name: values[i] for name, values in labels.items()}
         if counts is not None:
             row["spike_times"] = _place_spikes(counts[:, i], layer.time, bin_size)
             row["obs_intervals"] = observed
-        nwbfile.add_unit(neuron=unit, **row)
+        nwbfile.add_unit(**row)
     if counts is not None:
         nwbfile.units.resolution = bin_size
+
+
+def _name_columns(ds: xr.Dataset) -> dict[str, NDArray[Any]]:
+    """Return what is known of each unit, under the name of its column; NWB gives some names a meaning."""
+    taken = {"id", *(column["name"] for column in Units.__columns__)}
+    columns: dict[str, NDArray[Any]] = {}
+    for coordinate, values in ds.coords.items():
+        name = str(coordinate)
+        if values.dims != (UNIT,) or name == UNIT or values.dtype.kind not in "iufbU":
+            continue
+        short = name.removeprefix("unit_")
+        column = next(one for one in (short, name, f"unit_{name}") if one not in taken)
+        taken.add(column)
+        columns[column] = values.values
+    return columns
 
 
 def _place_spikes(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
+from tests.messages import assert_names
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,11 @@ def files(make_recording, recording, tmp_path_factory):
 
 CASES = {
     # name: file, options, what the message must name beside the file
-    "not HDF5": ("text", [], ["not HDF5"]),
+    "not HDF5": ("text", [], ["HDF5", ".nwb"]),
     "not NWB": ("plain", [], ["nwb_version"]),
     "NWB 1": ("old", [], ["NWB-1.0.6", "NWB 2"]),
-    "truncated": ("truncated", [], ["fresh copy"]),
-    "missing": ("missing", [], ["no such file"]),
+    "truncated": ("truncated", [], ["NWB", "copy"]),
+    "missing": ("missing", [], ["NWB", "check"]),
     "folder": ("folder", [], ["folder"]),
     "no units": ("no_units", [], ["units"]),
     "no trials": ("no_trials", [], ["intervals/trials"]),
@@ -63,11 +64,19 @@ CASES = {
     "unknown where column": ("good", ["--where", "outcom=R"], ["where", "'outcom'", "result"]),
     "unknown where value": ("good", ["--where", "result=X"], ["intervals/trials", "'X'", "'F', 'R'"]),
     "window too long": ("good", ["--window", "-1", "200"], ["window", "201 s"]),
-    "window too short": ("good", ["--window", "0", "0.03"], ["window", "two bins"]),
+    "window too short": (
+        "good",
+        ["--window", "0", "0.03"],
+        ["window", "0.02 s", "0 to 0.03 s", "--window", "--bin-size"],
+    ),
     "bins too fine": ("good", ["--bin-size", "0.01"], ["bin_size", "acquisition/EMG", "0.02 s"]),
     "bins no multiple": ("good", ["--bin-size", "0.03"], ["bin_size", "acquisition/EMG", "0.02 s"]),
     "NaN": ("nan", [], ["acquisition/EMG", "FCU", "NaN", "--nan mask"]),
-    "outside the recording": ("good", ["--window", "500", "501"], ["window", "the trials", "go_cue_time"]),
+    "outside the recording": (
+        "good",
+        ["--window", "500", "501"],
+        ["window", "500 to 501 s", "go_cue_time", "--window", "--align-to"],
+    ),
 }
 
 
@@ -77,8 +86,7 @@ def assert_refused(finished, *words):
     assert finished.err.endswith("\n")
     assert "\n" not in finished.err.rstrip("\n"), "more than one paragraph"
     assert "Traceback" not in finished.err
-    for word in words:
-        assert str(word) in finished.err
+    assert_names(finished.err, *words)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -161,11 +169,12 @@ def test_output_that_is_the_source_is_refused(files, run_cli, tmp_path):
     content = files["good"].read_bytes()
     source.write_bytes(content)
     options = ["--overwrite", "--epochs", 1, "--hidden", 12]
-    assert_refused(run_cli("fit", source, "-o", source, *options), source, "source")
+    assert_refused(run_cli("fit", source, "-o", source, *options), source, "output")
     assert source.read_bytes() == content
     assert list(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.slow
 def test_nan_can_be_masked(files, run_cli, tmp_path):
     out = tmp_path / "fit.nwb"
     finished = run_cli("fit", files["nan"], "-o", out, "--nan", "mask", "--epochs", 1, "--hidden", 12)
@@ -186,7 +195,7 @@ def test_repeat_refuses_what_is_no_teacher(files, run_cli, tmp_path):
 
 
 def test_inspect_refuses_what_is_not_nwb(files, run_cli):
-    assert_refused(run_cli("inspect", files["text"]), files["text"], "not HDF5")
+    assert_refused(run_cli("inspect", files["text"]), files["text"], "HDF5")
 
 
 @pytest.mark.parametrize("name", ["run.mat", "run.npz"])

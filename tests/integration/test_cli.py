@@ -1,6 +1,7 @@
 """The commands, from arguments to files."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
+from tests.messages import assert_names
 
 SMALL = ("--epochs", 2, "--hidden", 12, "--bin-size", 0.04)
 
@@ -25,11 +27,13 @@ def small_run():
     }
 
 
+@pytest.mark.slow
 def test_fit_then_evaluate(recording, run_cli, tmp_path):
     out, report = tmp_path / "fit.nwb", tmp_path / "fit.json"
     finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--seed", 4, "--json", report)
     assert (finished.code, finished.err) == (0, "")
-    assert "What was picked, and why" in finished.out
+    for choice in json.loads(report.read_text())["choices"]:
+        assert_names(" ".join(finished.out.split()), choice["role"], choice["picked"])
     written = json.loads(report.read_text())
     assert written["config"]["hidden"] == 12
     assert written["config"]["seed"] == 4
@@ -50,9 +54,10 @@ def test_fit_then_evaluate(recording, run_cli, tmp_path):
     assert {one["name"] for one in json.loads(finished.out)["assessment"]} >= {"SVCCA", "linear CKA"}
     finished = run_cli("evaluate", out)
     assert "split-half ceiling" in finished.out
-    assert "Stored and repeated predictions differ by at most" in finished.out
+    assert_names(finished.out, f"{evaluated['largest_difference']:.1e}")
 
 
+@pytest.mark.slow
 def test_options_reach_reading_and_training(recording, run_cli, tmp_path):
     out = tmp_path / "fit.nwb"
     finished = run_cli(
@@ -78,6 +83,7 @@ def test_where_all_keeps_every_trial(recording, run_cli):
     assert picked["trials"] == "all (40 of 40)"
 
 
+@pytest.mark.slow
 def test_configuration_file_and_options_over_it(recording, run_cli, tmp_path):
     config = tmp_path / "fit.yaml"
     config.write_text("read:\n  bin_size: 0.04\n  window: [-0.2, 0.6]\nfit:\n  hidden: 14\n  epochs: 2\n")
@@ -91,6 +97,7 @@ def test_configuration_file_and_options_over_it(recording, run_cli, tmp_path):
     assert (picked["window"], picked["bin_size"]) == ("-0.2 to 0.6 s", "0.04 s")
 
 
+@pytest.mark.slow
 def test_overwrite_replaces(recording, run_cli, tmp_path):
     out, report = tmp_path / "fit.nwb", tmp_path / "fit.json"
     out.write_bytes(b"old")
@@ -111,7 +118,7 @@ def test_inspect_prints_and_writes(recording, make_recording, run_cli, tmp_path)
     assert json.loads(report.read_text())["units"]["number"] == 12
     finished = run_cli("inspect", make_recording(layout="none").path)
     assert finished.code == 0
-    assert "Nothing would be read" in finished.out
+    assert_names(finished.out, "outputs", "--outputs", "--map")
 
 
 def test_simulate_and_repeat(run_cli, tmp_path):
@@ -119,7 +126,7 @@ def test_simulate_and_repeat(run_cli, tmp_path):
     options = ["--neurons", 60, "--directions", 3, "--trials", 2, "--preparation", 0.1, "--movement", 0.2]
     finished = run_cli("simulate", "-o", first, *options, "--muscles", 2, "--seed", 5)
     assert (finished.code, finished.err) == (0, "")
-    assert "6 trials, 60 units, 2 outputs, 30 bins of 0.01 s" in " ".join(finished.out.split())
+    assert_names(finished.out, first, "6 trials", "60 units", "2 outputs", "30 bins", "0.01 s")
     assert run_cli("simulate", "-o", second, "--repeat", first).code == 0
     assert run_cli("simulate", "-o", other, "--repeat", first, "--trials", 1).code == 0
     a, b, c = (nwbrnn.read_nwb(path) for path in (first, second, other))
@@ -127,6 +134,16 @@ def test_simulate_and_repeat(run_cli, tmp_path):
         np.testing.assert_array_equal(a[name], b[name])
     assert c.sizes["trial"] == 3
     np.testing.assert_array_equal(nwbrnn.read_circuit(other)[0], nwbrnn.read_circuit(first)[0])
+
+
+def test_what_read_made_of_a_teacher_can_be_converted(run_cli, tmp_path):
+    assert run_cli("read", "example_data/teacher.nwb", "-o", tmp_path / "run.nc").code == 0
+    assert run_cli("convert", tmp_path / "run.nc", "-o", tmp_path / "again.nwb").code == 0
+    first, again = (nwbrnn.read_nwb(path) for path in ("example_data/teacher.nwb", tmp_path / "again.nwb"))
+    np.testing.assert_array_equal(first["spike_counts"], again["spike_counts"])
+    np.testing.assert_allclose(first["outputs"], again["outputs"], rtol=1e-6)
+    assert first["unit_cell_type"].values.tolist() == again["unit_cell_type"].values.tolist()
+    assert first["unit_neuron"].values.tolist() == again["unit_neuron"].values.tolist()
 
 
 def test_convert_arrays(small_run, run_cli, tmp_path):
@@ -148,7 +165,11 @@ def test_convert_says_which_arrays_are_missing(missing, small_run, run_cli, tmp_
     np.savez(run, **{name: values for name, values in small_run.items() if name != missing})
     finished = run_cli("convert", run, "-o", tmp_path / "teacher.nwb")
     assert finished.code == 2
-    assert finished.err.startswith(f"Error: {run}: expected the arrays {missing}")
+    assert finished.err.startswith(f"Error: {run}: ")
+    wanted, present = finished.err.split("but")
+    assert_names(wanted, missing)
+    assert not set(re.findall(r"\w+", present)) & {missing}
+    assert_names(present, *(name for name in small_run if name != missing))
     assert list(tmp_path.iterdir()) == [run]
 
 
@@ -157,7 +178,7 @@ def test_convert_refuses_arrays_of_unknown_shape(small_run, run_cli, tmp_path):
     np.savez(run, **small_run, extra=np.zeros(5))
     finished = run_cli("convert", run, "-o", tmp_path / "teacher.nwb")
     assert finished.code == 2
-    assert f"{run}: extra" in finished.err
+    assert_names(finished.err, run, "extra", "12 trials", "(5,)")
 
 
 def test_convert_dataset(teacher, run_cli, tmp_path):

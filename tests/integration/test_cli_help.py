@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from nwbrnn.cli import main as module
 from nwbrnn.cli import output
 from nwbrnn.cli.main import COMMANDS
+from tests.messages import assert_names
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 HEAVY = (
@@ -82,6 +84,7 @@ def test_help_tells_the_story_on_one_screen(run_cli):
         assert text in finished.out
 
 
+@pytest.mark.slow
 def test_help_on_a_terminal_is_the_same_with_bold_groups():
     code, out = run_on_terminal("--help")
     assert code == 0
@@ -90,6 +93,7 @@ def test_help_on_a_terminal_is_the_same_with_bold_groups():
     assert plain == run("--help")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("nonsense",)])
 def test_help_imports_nothing_heavy(arguments):
     code = f"{START.removesuffix('main()')}\ntry:\n    main()\nexcept SystemExit:\n    print(*sys.modules)"
@@ -129,10 +133,11 @@ def test_version_is_that_of_the_package(run_cli):
 def test_unknown_command_suggests_the_nearest(run_cli):
     finished = run_cli("inspekt", "x.nwb")
     assert (finished.code, finished.out) == (2, "")
-    assert "Did you mean 'inspect'" in finished.err
+    assert_names(finished.err, "inspekt", "'inspect'")
     assert "│" not in finished.err
 
 
+@pytest.mark.slow
 def test_completion_of_names_and_options():
     names = {"_NWBRNN_COMPLETE": "complete_bash", "COMP_WORDS": "nwbrnn re", "COMP_CWORD": "1"}
     code, out, err = run(env=names)
@@ -143,9 +148,11 @@ def test_completion_of_names_and_options():
     assert (code, out.split(), err) == (0, ["--align-to"], "")
     script = run(env={"_NWBRNN_COMPLETE": "source_zsh"})
     assert script[0] == 0
-    assert "#compdef nwbrnn" in script[1]
+    assert script[1].startswith("#compdef")
+    assert_names(script[1], "nwbrnn", "_NWBRNN_COMPLETE")
 
 
+@pytest.mark.slow
 def test_completion_of_names_imports_no_command():
     code = f"import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {START}"
     env = {"_NWBRNN_COMPLETE": "complete_bash", "COMP_WORDS": "nwbrnn ", "COMP_CWORD": "1"}
@@ -158,6 +165,7 @@ def test_completion_of_names_imports_no_command():
 # what is printed, and where
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
     recording = make_recording(layout="behavioral")
     finished = run_cli("inspect", recording.path)
@@ -165,8 +173,7 @@ def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
     assert not re.search(r"[│─━╭\x1b]", finished.out)
     choices = json.loads(run_cli("inspect", recording.path, "--json", "-").out)["choices"]
     lines = finished.out.rstrip().splitlines()
-    rows = lines[lines.index("What was picked, and why") + 2 :]
-    assert len(rows) == len(choices)  # a line each, however long
+    rows = lines[-len(choices) :]  # a line each, however long
     for row, choice in zip(rows, choices, strict=True):
         assert choice["picked"] in row
         assert choice["reason"] in row
@@ -176,6 +183,7 @@ def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
     assert narrow == (0, finished.out, "")
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_tables_in_its_width(recording):
     code, out = run_on_terminal("inspect", recording.path)
     assert code == 0
@@ -185,6 +193,7 @@ def test_a_terminal_gets_tables_in_its_width(recording):
     assert "\x1b[" not in run_on_terminal("inspect", recording.path, env={"TERM": "dumb"})[1]
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_progress(recording, tmp_path):
     small = ("--epochs", "3", "--hidden", "8")
     code, out = run_on_terminal("fit", recording.path, "-o", tmp_path / "fit.nwb", *small)
@@ -226,11 +235,11 @@ def test_quiet_says_nothing_but_errors(recording, run_cli, tmp_path):
     assert json.loads(finished.out)["units"]["number"] == 12
     finished = run_cli("-q", "inspect", tmp_path / "none.nwb")
     assert (finished.code, finished.out) == (2, "")
-    assert "no such file" in finished.err
+    assert_names(finished.err, tmp_path / "none.nwb")
     assert run_cli("inspect", recording.path).out  # the next command is not quiet
     finished = run_cli("-q", "-v", "inspect", recording.path)
     assert finished.code == 2
-    assert "expected no --verbose" in finished.err
+    assert_names(finished.err, "--quiet", "--verbose")
 
 
 def test_verbose_tells_the_steps_with_seconds_on_standard_error(recording, run_cli):
@@ -240,6 +249,7 @@ def test_verbose_tells_the_steps_with_seconds_on_standard_error(recording, run_c
     assert finished.out == run_cli("inspect", recording.path).out
 
 
+@pytest.mark.slow
 def test_json_on_standard_output_is_alone(recording, teacher, run_cli, tmp_path):
     fit, read = tmp_path / "fit.nwb", tmp_path / "data.nc"
     small = ("--epochs", 2, "--hidden", 8)
@@ -261,6 +271,7 @@ def test_json_on_standard_output_is_alone(recording, teacher, run_cli, tmp_path)
 # how it ends
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_it_quietly(recording):
     process = start("inspect", recording.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
@@ -276,21 +287,23 @@ def test_a_bug_is_called_one_and_verbose_shows_where(recording, run_cli, monkeyp
     import nwbrnn.readers
 
     def fail(*arguments, **options):
-        raise KeyError("no such key")
+        raise KeyError("tau")
 
     monkeypatch.setattr(nwbrnn.readers, "inspect_nwb", fail)
     finished = run_cli("inspect", recording.path)
     assert (finished.code, finished.out) == (70, "")
-    assert finished.err.startswith("Error: unexpected KeyError: 'no such key'; ")
+    assert finished.err.startswith("Error: ")
+    assert_names(finished.err, "KeyError", "'tau'")
     assert "Traceback" not in finished.err
     assert finished.err.count("\n") == 1
     assert "nwbrnn --verbose" in finished.err
     finished = run_cli("--verbose", "inspect", recording.path)
     assert finished.code == 70
     assert "Traceback" in finished.err
-    assert "in fail" in finished.err
+    assert_names(finished.err, Path(__file__).name, "fail")
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_130_and_one_line(tmp_path):
     out = tmp_path / "teacher.nwb"
     process = start(

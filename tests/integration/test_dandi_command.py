@@ -1,7 +1,9 @@
 """A whole dandiset, from a folder and from an archive of this computer in which much goes wrong."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import warnings
 
@@ -15,6 +17,9 @@ from nwbrnn.dandiset import Settings, analysis, select_assets
 from nwbrnn.errors import ConfigError, ExportError, UnsupportedFileError
 from nwbrnn.storage import find_source, remote
 from nwbrnn.sweep.cell import run_cell
+from tests.messages import assert_names, names
+
+pytestmark = pytest.mark.slow
 
 SMALL = (
     "--set",
@@ -103,9 +108,9 @@ def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_c
     rows, frame = read_rows(out)
     reasons = {path.split("/")[0]: row["reason"] for path, row in rows.items()}
     assert reasons["sub-T"] == reasons["sub-U"] == ""
-    assert "expected EMG, force or kinematics" in reasons["sub-V"]
-    assert "it is not HDF5" in reasons["sub-W"]
-    assert "there is no such file" in reasons["sub-X"]
+    assert_names(reasons["sub-V"], "sub-V_ses-1_ecephys.nwb", "outputs", "--outputs")
+    assert_names(reasons["sub-W"], "sub-W_ses-1.nwb", "HDF5")
+    assert_names(reasons["sub-X"], "sub-X_ses-1.nwb", "NWB", "check")
     first = rows["sub-T/sub-T_ses-1_behavior+ecephys.nwb"]
     assert first["derivative"] == "sub-T/sub-T_ses-1_desc-nwbrnn_behavior+ecephys.nwb"
     assert (first["units"], first["outputs"], first["sampled"], first["seeds"]) == (12, 3, 3, 2)
@@ -152,12 +157,12 @@ def test_a_check_lists_what_was_found_and_where(recording, run_cli, tmp_path):
             file["intervals/trials/stop_time"][10] = recording.start[11] + 0.5
     checked = run_cli("dandi", tmp_path / "000124", "--check")
     assert checked.code == 0
-    title, rows = checked.out.split("Would bias a fit\n")[1].split("\n", 1)
+    _, title, rows = re.split(r"(?m)^(rule .*)\n", checked.out)
     assert title.split()[:3] == ["rule", "asset:", "object"]
     assert rows.count("trials_overlap") == 1  # one problem, two assets
     assert "sub-A_ses-1: intervals/trials" in rows
     assert "sub-B_ses-1: intervals/trials" in rows
-    assert "→" in rows
+    assert_names(rows, "--where")
 
 
 def test_a_check_is_not_repeated_by_the_fit(folder, run_cli, tmp_path, monkeypatch, in_process):
@@ -179,7 +184,7 @@ def test_an_asset_whose_fit_fails_does_not_stop_the_others(
 
     def fail_for_t(result, source, path, **options):
         if "sub-T" in str(path):
-            raise OSError("the disk is full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         write(result, source, path, **options)
 
     monkeypatch.setattr(analysis, "write_fit", fail_for_t)
@@ -190,8 +195,8 @@ def test_an_asset_whose_fit_fails_does_not_stop_the_others(
     finished = run_cli("dandi", folder, "-o", out, "--path", "sub-[TU]/*.nwb", *SMALL)
     assert (finished.code, finished.err) == (1, "")
     first, second = read_rows(out)[0].values()
-    assert first["reason"] == "OSError: the disk is full"
-    assert "is a link or behind one" in second["reason"]
+    assert_names(first["reason"], "OSError", os.strerror(errno.ENOSPC), out / first["derivative"])
+    assert_names(second["reason"], out / "sub-U", "link")
     assert not list(tmp_path.glob("*.nwb"))
 
 
@@ -199,11 +204,11 @@ def test_another_dandiset_or_folder_is_refused(folder, tmp_path, run_cli):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mother.txt").write_text("Dear")
     selection = select_assets(str(folder))
-    with pytest.raises(ExportError, match="letters: expected an empty folder or that of an earlier run"):
+    with pytest.raises(ExportError, match=names(tmp_path / "letters", "output")):
         analysis.Journal(selection, tmp_path / "letters")
     analysis.Journal(selection, tmp_path / "fits")
     other = select_assets(str(tmp_path / "letters"))
-    with pytest.raises(ExportError, match=r"fits: expected results of .*letters, but got .*000123"):
+    with pytest.raises(ExportError, match=names(tmp_path / "fits", tmp_path / "letters", folder)):
         analysis.Journal(other, tmp_path / "fits")
     refused = run_cli("dandi", folder)
     assert (refused.code, refused.err.split(":")[1]) == (2, " --output")
@@ -265,11 +270,13 @@ def test_an_archive_in_which_much_goes_wrong(archive, run_cli, tmp_path):
     rows = {path.split("/")[0].removeprefix("sub-"): row for path, row in read_rows(out)[0].items()}
     assert len(rows) == 6 > PAGE
     assert {name for name, row in rows.items() if row["status"] == "fitted"} == {"fine", "once"}
-    assert "from the server, but got ClientPayloadError" in rows["dropped"]["reason"]
-    assert "from the server, but got no answer within 0.4 s, 3 times" in rows["stalled"]["reason"]
-    assert "Not Found" in rows["missing"]["reason"]
-    assert "it is embargoed or private (401); set the environment variable" in rows["embargoed"]["reason"]
-    assert "_API_KEY" in rows["embargoed"]["reason"]
+    reasons = {name: row["reason"] for name, row in rows.items()}
+    assert all(get_path(name) in reasons[name] for name in ("dropped", "stalled", "missing", "embargoed"))
+    assert_names(reasons["dropped"], "bytes", "ClientPayloadError", "download")
+    assert_names(reasons["stalled"], "bytes", "0.4 s", "3 times", "download")
+    assert_names(reasons["missing"], "Not Found")
+    assert_names(reasons["embargoed"], 401)
+    assert "_API_KEY" in reasons["embargoed"]
     address = f"dandi://{DANDISET}/sub-fine/sub-fine_ecephys.nwb@draft"
     assert nwbrnn.read_fit(out / rows["fine"]["derivative"]).recorded.attrs["source_file"] == address
 
@@ -288,8 +295,9 @@ def test_an_archive_in_which_much_goes_wrong(archive, run_cli, tmp_path):
 
 def test_tries_are_bounded(archive):
     archive.faults[get_path("dropped")] = Fault("drop", start=1 << 20)
-    with pytest.raises(nwbrnn.NwbrnnError, match=r"^dandi://.*: expected bytes .* try again later"):
-        nwbrnn.read_nwb(f"dandi://{DANDISET}{get_path('dropped')}")
+    address = f"dandi://{DANDISET}{get_path('dropped')}"
+    with pytest.raises(nwbrnn.NwbrnnError, match=names(address, "bytes", "download")):
+        nwbrnn.read_nwb(address)
     assert (
         archive.requests.count(f"GET {get_path('dropped')}") <= 3 + 3
     )  # those before the fault, three tries
@@ -299,9 +307,9 @@ def test_what_is_embargoed_is_read_with_a_key(archive, monkeypatch):
     archive.faults[find_download(archive, "embargoed")] = Fault(401)
     archive.key = "secret"
     address = f"dandi://{DANDISET}{get_path('embargoed')}"
-    with pytest.raises(UnsupportedFileError, match=r"embargoed or private \(401\)") as refused:
+    with pytest.raises(UnsupportedFileError, match=names(address, 401)) as refused:
         find_source(address)
-    variable = str(refused.value).split("environment variable ")[1].split()[0]
+    variable = re.search(r"\S+_API_KEY\b", str(refused.value))[0]
     monkeypatch.setenv(variable, "secret")
     assert find_source(address).url.endswith("?X-Amz-Signature=abc")  # of no use to others, and for a while
     assert nwbrnn.read_nwb(address).attrs["source_file"] == address
@@ -310,9 +318,9 @@ def test_what_is_embargoed_is_read_with_a_key(archive, monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Fault(401), "embargoed or private (401); set the environment variable"),
-        (Fault(404), "No such version: 'draft' of Dandiset 000123"),
-        (Fault("stall"), "got none in 0.3 s; try again later"),
+        (Fault(401), [401]),
+        (Fault(404), ["'draft'", DANDISET]),
+        (Fault("stall"), ["0.3 s"]),
     ],
 )
 def test_a_dandiset_that_cannot_be_listed(fault, words, archive, run_cli, monkeypatch, tmp_path):
@@ -321,7 +329,7 @@ def test_a_dandiset_that_cannot_be_listed(fault, words, archive, run_cli, monkey
     finished = run_cli("dandi", f"dandi://{DANDISET}", "-o", tmp_path / "fits")
     assert finished.code == 2
     assert finished.err.startswith(f"Error: dandi://{DANDISET}@draft: ")
-    assert words in finished.err
+    assert_names(finished.err, *words)
     assert not (tmp_path / "fits").exists()
 
 
@@ -335,15 +343,16 @@ def test_another_archive_than_the_client_is_set_to_is_refused(archive, tmp_path)
     (tmp_path / "other").mkdir()
     with (
         serve_dandi(tmp_path / "other") as other,
-        pytest.raises(UnsupportedFileError, match="set the env") as no,
+        pytest.raises(UnsupportedFileError, match="DANDI_INSTANCE") as no,
     ):
         select_assets(f"{other.url}/dandiset/{DANDISET}")
-    assert str(no.value).startswith(other.url)
+    assert_names(str(no.value), other.url, f"DANDI_INSTANCE to {other.url}")
 
 
 def test_a_scheduler_that_is_not_there_is_said_at_once(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("nwbrnn.sweep.run.CONNECT_TIMEOUT", 2)
     selection = select_assets(str(folder), "sub-T/*.nwb")
     journal = analysis.Journal(selection, tmp_path / "fits")
-    with pytest.raises(ConfigError, match="scheduler: expected a Dask scheduler"):
-        analysis.fit_assets(selection, journal, Settings(fit=FIT), scheduler="tcp://127.0.0.1:9")
+    address = "tcp://127.0.0.1:9"
+    with pytest.raises(ConfigError, match=names("scheduler", f"'{address}'", "'dask scheduler'")):
+        analysis.fit_assets(selection, journal, Settings(fit=FIT), scheduler=address)

@@ -13,6 +13,7 @@ from pynwb.behavior import BehavioralEvents
 
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.readers.doctor import diagnose
+from tests.messages import assert_names, names
 
 DURATION = 200.0
 
@@ -73,12 +74,35 @@ def population(n=12, rate=10.0, **options):
 TRIALS = np.stack([np.arange(0.0, 200.0, 4.0), np.arange(3.0, 203.0, 4.0)], axis=1)
 
 
+REMEDIES = {  # what the remedy names: an option of reading, or what to correct in the file
+    "channels_dead": ["channels", "--channels"],
+    "channels_saturated": ["channels", "--channels"],
+    "conversion": [1],
+    "emg_volts": ["conversion", "unit"],
+    "events_outside": ["start_time", "stop_time", "--align-to"],
+    "offset": [0],
+    "offset_as_start": ["starting_time", "offset"],
+    "schema": ["pynwb"],
+    "silent_spans": ["units.obs_intervals"],
+    "spikes_in_bins": ["units.resolution"],
+    "spikes_unobserved": ["obs_intervals"],
+    "timestamps_gaps": ["timestamps", "rate"],
+    "trial_times_missing": ["--window", "--align-to"],
+    "trials_missing": ["nwbfile.add_trial"],
+    "trials_overlap": ["where", "--where"],
+    "trials_reversed": ["start_time", "stop_time", "--where"],
+    "trials_unordered": ["start_time"],
+    "units_absent": ["units.obs_intervals"],
+    "values_missing": ["nan='mask'", "--nan mask"],
+}
+
+
 def expect(findings, rule, where, *parts, biases):
     """Assert that there is one finding, and what it says."""
     assert [(f.rule, f.object, f.biases) for f in findings] == [(rule, where, biases)], findings
-    for part in parts:
-        assert part in findings[0].problem
+    assert_names(findings[0].problem, *parts)
     assert findings[0].remedy
+    assert_names(findings[0].remedy, *REMEDIES.get(rule, []))
 
 
 def pick(findings, rule):
@@ -116,15 +140,15 @@ def test_bin_ends_are_a_note_for_each_series(make_recording):
     findings = diagnose(make_recording(layout="behavioral").path)
     paths = [f"acquisition/preprocessed_emg/{muscle}" for muscle in ("ECR", "FCR", "FCU")]
     assert [(f.rule, f.object, f.biases) for f in findings] == [("stamps_in_bins", p, False) for p in paths]
-    assert "bin ends" in findings[0].problem
+    assert_names(findings[0].problem, "description", "ends")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "rule", "part", "biases"),
     [
-        ("conversion", 0.0, "conversion", "conversion is 0", True),
-        ("conversion", np.nan, "conversion", "conversion is NaN", False),
-        ("offset", np.nan, "offset", "offset is nan", True),
+        ("conversion", 0.0, "conversion", ["conversion", 0], True),
+        ("conversion", np.nan, "conversion", ["conversion", "NaN"], False),
+        ("offset", np.nan, "offset", ["offset", "nan"], True),
     ],
 )
 def test_scaling(patch, name, value, rule, part, biases):
@@ -132,7 +156,7 @@ def test_scaling(patch, name, value, rule, part, biases):
         patch(put_attribute("acquisition/EMG/data", name, value)),
         rule,
         "acquisition/EMG",
-        part,
+        *part,
         biases=biases,
     )
 
@@ -140,14 +164,14 @@ def test_scaling(patch, name, value, rule, part, biases):
 @pytest.mark.parametrize("rate", [0.0, -50.0])
 def test_rate(patch, rate):
     findings = patch(put_attribute("acquisition/EMG/starting_time", "rate", rate))
-    expect(findings, "rate", "acquisition/EMG", f"rate is {rate:g} Hz for 5000 samples", biases=True)
+    expect(findings, "rate", "acquisition/EMG", "rate", f"{rate:g} Hz", 5000, biases=True)
 
 
 def test_starting_time_is_not_finite(patch):
     def change(file):
         file["acquisition/EMG/starting_time"][()] = np.nan
 
-    expect(patch(change), "rate", "acquisition/EMG", "starting_time is nan", biases=True)
+    expect(patch(change), "rate", "acquisition/EMG", "starting_time", "nan", biases=True)
 
 
 def test_offset_of_kinematics_may_be_a_start_time(write):
@@ -161,7 +185,7 @@ def test_offset_of_kinematics_may_be_a_start_time(write):
         make("temperature", rate=50.0),
     ]
     where = "acquisition/OpenLoopKinematicsVelocity"
-    expect(write(series=series), "offset_as_start", where, "offset is 17.5 m/s", biases=False)
+    expect(write(series=series), "offset_as_start", where, "offset", "17.5 m/s", biases=False)
 
 
 def test_timestamps_backwards(patch):
@@ -169,7 +193,7 @@ def test_timestamps_backwards(patch):
         file["acquisition/EMG/timestamps"][2000:] -= 3.02  # 40 s becomes 36.98 s, after 39.98 s
 
     findings = patch(change, timestamps=True)
-    parts = ("1 of 5000 timestamps", "the first is number 2000", "step back is 3 s")
+    parts = ("1 of 5000", "number 2000", "3 s")
     expect(findings, "timestamps_backwards", "acquisition/EMG", *parts, biases=True)
 
 
@@ -179,22 +203,22 @@ def test_timestamps_repeated(patch):
         stamps[701:703] = stamps[700]
 
     findings = patch(change, timestamps=True)
-    parts = ("2 of 5000 timestamps", "the first is number 701")
+    parts = ("2 of 5000", "number 701")
     expect(
         pick(findings, "timestamps_repeated"), "timestamps_repeated", "acquisition/EMG", *parts, biases=False
     )
-    assert "1 gaps" in pick(findings, "timestamps_gaps")[0].problem
+    assert_names(pick(findings, "timestamps_gaps")[0].problem, 1, "0.02 s")
 
 
 def test_timestamps_not_finite(patch):
     findings = patch(put("acquisition/EMG/timestamps", [30, 31, 4000], np.nan), timestamps=True)
-    parts = ("3 of 5000", "the first is number 30")
+    parts = ("3 of 5000", "number 30")
     expect(findings, "timestamps_not_finite", "acquisition/EMG", *parts, biases=False)
 
 
 def test_first_timestamp_is_not_finite(patch):
     findings = patch(put("acquisition/EMG/timestamps", [0], np.nan), timestamps=True)
-    expect(findings, "timestamps_not_finite", "acquisition/EMG", "1 of 5000", "is number 0", biases=False)
+    expect(findings, "timestamps_not_finite", "acquisition/EMG", "1 of 5000", "number 0", biases=False)
 
 
 def test_timestamps_number(patch):
@@ -206,14 +230,14 @@ def test_timestamps_number(patch):
         file["acquisition/EMG/timestamps"].attrs.update(attributes)
 
     findings = patch(change, timestamps=True)
-    parts = ("4993 timestamps for 5000 samples",)
+    parts = ("4993 timestamps", "5000 samples")
     expect(findings, "timestamps_number", "acquisition/EMG", *parts, biases=True)
 
 
 def test_gaps_also_across_blocks(make_recording, monkeypatch):
     path = make_recording(drop_emg=(20.0, 23.5)).path
     whole = diagnose(path)
-    parts = ("1 gaps", "usual 0.02 s", "the first at 19.98 s", "the longest 3.52 s at 19.98 s")
+    parts = ("1 gaps", "0.02 s", "3.52 s", "at 19.98 s")
     expect(whole, "timestamps_gaps", "acquisition/EMG", *parts, biases=False)
     monkeypatch.setattr(
         "nwbrnn.readers.doctor.series.BLOCK", 100
@@ -238,17 +262,17 @@ def test_events_have_no_gaps_and_do_not_bias(write):
 def test_dead_channels(patch):
     expect(
         patch(put("acquisition/EMG/data", (slice(None), 1), 3.0)),
-        "channels_dead", "acquisition/EMG", "1 of 3 EMG channels never change in 5000", ": FCU", biases=True,
+        "channels_dead", "acquisition/EMG", "1 of 3", 5000, "FCU", biases=True,
     )  # fmt: skip
     expect(
         patch(put("acquisition/EMG/data", (slice(None), 2), np.nan)),
-        "channels_dead", "acquisition/EMG", "1 of 3 EMG channels hold only NaN in 5000", ": ECR", biases=True,
+        "channels_dead", "acquisition/EMG", "1 of 3", "NaN", 5000, "ECR", biases=True,
     )  # fmt: skip
 
 
 def test_values_missing(patch):
     findings = patch(put("acquisition/EMG/data", (slice(1200, 1250), 1), np.nan))
-    parts = ("1 of 3 channels", "FCU: 50 of 5000 samples", "sample 1200")
+    parts = ("1 of 3", "FCU", "50 of 5000", 1200)
     expect(findings, "values_missing", "acquisition/EMG", *parts, biases=False)
 
 
@@ -260,7 +284,7 @@ def test_clipped_channels_and_what_is_not(write):
     raw[:, 1] = np.maximum(raw[:, 1], 0.0)  # rests at zero
     raw[:, 2] = np.rint(20 * raw[:, 2])  # coarse steps
     emg = TimeSeries(name="EMG", data=raw, unit="a.u.", rate=1000.0)
-    parts = ("1 of 4 EMG channels", f"EMG_0 ({n_clipped / 20_000:.2%})")
+    parts = ("1 of 4", 20_000, f"EMG_0 ({n_clipped / 20_000:.2%})")
     expect(write(series=[emg]), "channels_saturated", "acquisition/EMG", *parts, biases=True)
 
 
@@ -280,32 +304,32 @@ def test_emg_too_large_for_volts(write, unit, conversion, text):
 
 def test_overlapping_trials(patch, recording):
     findings = patch(put("intervals/trials/stop_time", 10, recording.start[11] + 0.5))
-    parts = ("1 of 40 trials", "the first is row 11", "overlap is 0.5 s")
+    parts = ("1 of 40", "row 11", "0.5 s")
     expect(findings, "trials_overlap", "intervals/trials", *parts, biases=True)
 
 
 def test_a_trial_within_another_overlaps(write):
     trials = np.array([[0.0, 100.0], [10.0, 11.0], [20.0, 21.0], [100.0, 101.0]])
-    parts = ("2 of 4 trials", "row 1", "overlap is 1 s")
+    parts = ("2 of 4", "row 1", "1 s")
     expect(write(trials=trials), "trials_overlap", "intervals/trials", *parts, biases=True)
 
 
 def test_trials_unordered(write):
     trials = TRIALS[[0, 1, 3, 2, *range(4, 50)]]
-    parts = ("1 of 50 trials", "the first is row 3")
+    parts = ("1 of 50", "row 3")
     expect(write(trials=trials), "trials_unordered", "intervals/trials", *parts, biases=False)
 
 
 def test_trials_reversed(patch, recording):
     findings = patch(put("intervals/trials/stop_time", 5, recording.start[5] - 1.0))
     reversed_ = pick(findings, "trials_reversed")
-    expect(reversed_, "trials_reversed", "intervals/trials", "1 of 40", "first is row 5", biases=True)
+    expect(reversed_, "trials_reversed", "intervals/trials", "1 of 40", "row 5", biases=True)
     assert {f.rule for f in findings} == {"trials_reversed", "events_outside"}  # its cues are outside then
 
 
 def test_stop_times_missing(patch):
     findings = patch(put("intervals/trials/stop_time", slice(None), np.nan))
-    parts = ("40 of 40 values are NaN", "row 0")
+    parts = ("40 of 40", "NaN", "row 0")
     expect(findings, "trial_times_missing", "intervals/trials/stop_time", *parts, biases=False)
 
 
@@ -313,7 +337,7 @@ def test_go_cue_outside_its_trial(patch, recording):
     findings = patch(put("intervals/trials/go_cue_time", [3, 8], recording.start[[3, 8]] - 0.2))
     parts = (
         "2 of 40",
-        "the first is row 3",
+        "row 3",
         f"{recording.start[3] - 0.2:.6g} s",
         f"{recording.stop[3]:.6g} s",
     )
@@ -322,12 +346,12 @@ def test_go_cue_outside_its_trial(patch, recording):
 
 def test_empty_columns(patch):
     findings = patch(put("intervals/trials/move_onset_time", slice(None), np.nan))
-    expect(findings, "columns_empty", "intervals/trials", "1 columns", "move_onset_time", biases=False)
+    expect(findings, "columns_empty", "intervals/trials", 1, "NaN", "move_onset_time", biases=False)
 
 
 def test_units_without_trials(make_recording):
-    findings = diagnose(make_recording(trials=False).path)
-    expect(findings, "trials_missing", "intervals/trials", "12 units but no trials", biases=False)
+    findings = [f for f in diagnose(make_recording(trials=False).path) if f.rule != "refused"]
+    expect(findings, "trials_missing", "intervals/trials", "12 units", "trials", biases=False)
 
 
 def test_spike_times_not_finite_negative_and_unsorted(patch, recording):
@@ -335,23 +359,23 @@ def test_spike_times_not_finite_negative_and_unsorted(patch, recording):
     second = len(recording.spikes[0])
 
     findings = patch(put("units/spike_times", second + 4, np.nan))
-    parts = (f"1 of {total} spike times in 1 units are NaN", "first in unit 1")
+    parts = (f"1 of {total}", "1 units", "NaN", "unit 1")
     expect(findings, "spike_times", "units/spike_times", *parts, biases=True)
 
     findings = patch(put("units/spike_times", second, -0.25))
-    parts = (f"1 of {total} spike times in 1 units are negative", "first in unit 1")
+    parts = (f"1 of {total}", "1 units", "negative", "unit 1")
     expect(findings, "spike_times", "units/spike_times", *parts, biases=False)
 
     swapped = recording.spikes[1][[5, 4]]
     findings = patch(put("units/spike_times", [second + 4, second + 5], swapped))
-    parts = (f"1 of {total} spike times in 1 units are earlier", "first in unit 1")
+    parts = (f"1 of {total}", "1 units", "earlier", "unit 1")
     expect(findings, "spike_times", "units/spike_times", *parts, biases=False)
 
 
 def test_spike_index_damaged(patch, recording):
     total = sum(map(len, recording.spikes))
     findings = patch(put("units/spike_times_index", 11, total + 100))
-    parts = (f"at most {total}", f"the last is {total + 100}")
+    parts = (total, total + 100)
     expect(findings, "spike_index", "units/spike_times_index", *parts, biases=True)
 
 
@@ -360,23 +384,23 @@ def test_spikes_outside_observation(write):
     observed = [[[0.0, DURATION]]] * 3 + [[[0.0, 90.0], [100.0, DURATION]]]
     outside = int(((trains[3] > 90) & (trains[3] < 100)).sum())
     findings = write(trains=trains, trials=TRIALS, observed=observed)
-    parts = (f"{outside} of {sum(map(len, trains))} spikes in 1 units", "first in unit 3")
+    parts = (f"{outside} of {sum(map(len, trains))}", "1 units", "unit 3")
     expect(findings, "spikes_unobserved", "units/obs_intervals", *parts, biases=False)
 
 
 def test_units_without_spikes(write):
     findings = write(trains=[*population(3), np.empty(0)], trials=TRIALS)
-    expect(findings, "units_empty", "units", "1 of 4 units have no spikes: 3", biases=False)
+    expect(findings, "units_empty", "units", "1 of 4", 3, biases=False)
 
 
 @pytest.mark.parametrize("width", [0.05, 1 / 30])
 def test_spikes_in_bins(write, width):
     trains = [np.unique(np.floor(train / width)) * width + 0.003 for train in population()]
-    parts = (f"grid of {width * 1000:.4g} ms", "not set")
+    parts = ("units.resolution", f"{width * 1000:.4g} ms", sum(map(len, trains)))
     expect(write(trains=trains, trials=TRIALS), "spikes_in_bins", "units/spike_times", *parts, biases=False)
     assert write(trains=trains, trials=TRIALS, resolution=width) == ()
     findings = write(trains=trains, trials=TRIALS, resolution=0.001)
-    expect(findings, "spikes_in_bins", "units/spike_times", "is 0.001 s", biases=False)
+    expect(findings, "spikes_in_bins", "units/spike_times", "units.resolution", "0.001 s", biases=False)
 
 
 def silence(train, start=80.0, stop=92.0):
@@ -386,13 +410,13 @@ def silence(train, start=80.0, stop=92.0):
 def test_silent_spans(write):
     trains = [silence(train) for train in population()]
     findings = write(trains=trains, trials=TRIALS)
-    parts = ("1 stretches", "from 80.0", "to 92.0", "3 of 50 trials lie there")
+    parts = ("1 stretches", "80.00 to 92.00 s", "3 of 50")
     expect(findings, "silent_spans", "units", *parts, biases=True)
 
 
 def test_silence_before_the_first_spike(write):
     findings = write(trains=population(start=30.0), trials=TRIALS)
-    parts = ("from 0.00 to 30.0", "8 of 50 trials lie there")  # from 0, 4 ... 28 s
+    parts = ("0.00 to 30.00 s", "8 of 50")  # from 0, 4 ... 28 s
     expect(findings, "silent_spans", "units", *parts, biases=True)
 
 
@@ -406,7 +430,7 @@ def test_silence_that_obs_intervals_state_is_fine(write):
 def test_silence_between_trials_is_a_note(write):
     trains = [train[(train % 4) < 2.5] for train in population(rate=20.0)]
     findings = write(trains=trains, trials=TRIALS)
-    expect(findings, "silent_spans", "units", "0 of 50 trials", biases=False)
+    expect(findings, "silent_spans", "units", "0 of 50", biases=False)
 
 
 def test_few_units_that_pause_are_not_off(write):
@@ -422,9 +446,11 @@ def test_units_absent(write):
     low, high = min(t[0] for t in trains), max(t[-1] for t in trains)
     findings = write(trains=trains, trials=TRIALS)
     parts = (
-        "2 of 12 units",
-        f"unit 4 begins {trains[4][0] - low:.4g} s late",
-        f"unit 7 stops {high - trains[7][-1]:.4g} s early",
+        "2 of 12",
+        "unit 4",
+        f"{trains[4][0] - low:.4g} s late",
+        "unit 7",
+        f"{high - trains[7][-1]:.4g} s early",
     )
     expect(findings, "units_absent", "units", *parts, biases=True)
     observed = [[[0.0, DURATION]]] * 12
@@ -437,7 +463,7 @@ def test_units_drifting(write):
     rng = np.random.default_rng(9)
     trains[5] = trains[5][rng.random(len(trains[5])) < np.where(trains[5] > 2 * DURATION / 3, 0.25, 1.0)]
     thirds = np.histogram(trains[5], 3, (min(t[0] for t in trains), max(t[-1] for t in trains)))[0]
-    parts = ("1 of 12 units (8.3%)", f"unit 5 by {thirds.max() / thirds.min():.3g}")
+    parts = ("1 of 12", "8.3%", f"unit 5 by {thirds.max() / thirds.min():.3g}")
     expect(write(trains=trains, trials=TRIALS), "units_drifting", "units", *parts, biases=False)
 
 
@@ -447,7 +473,7 @@ def test_units_twice(write):
     kept = trains[2][rng.random(len(trains[2])) < 0.8]
     trains[9] = np.sort(np.append(kept, rng.uniform(0, DURATION, 200)))
     share = len(kept) / max(len(trains[9]), len(trains[2]))
-    parts = ("1 pairs", f"units 2 and 9 share {share:.1%}")
+    parts = ("1 pairs", "2 and 9", f"{share:.1%}")
     expect(write(trains=trains, trials=TRIALS), "units_twice", "units", *parts, biases=True)
 
 
@@ -458,7 +484,7 @@ def test_units_in_bins_share_times_by_chance_only(write):
     assert write(trains=trains, trials=TRIALS, resolution=0.05) == ()
     trains[3] = trains[1]
     findings = write(trains=trains, trials=TRIALS, resolution=0.05)
-    expect(findings, "units_twice", "units", "1 pairs", "units 1 and 3 share 100.0%", biases=True)
+    expect(findings, "units_twice", "units", "1 pairs", "1 and 3", "100.0%", biases=True)
 
 
 def test_orphans(patch):
@@ -470,7 +496,7 @@ def test_orphans(patch):
     findings = patch(change)
     assert {(f.rule, f.biases) for f in findings} == {("orphans", False)}
     assert [f.object for f in findings] == ["acquisition/half", "processing/nwbrnn", "left_over"]
-    assert "holds 1 objects" in findings[1].problem
+    assert_names(findings[1].problem, "neurodata_type", "1 objects")
 
 
 def test_schema_mixed(patch):
@@ -478,7 +504,7 @@ def test_schema_mixed(patch):
         core = file["specifications/core"]
         core.copy(next(iter(core)), "2.7.0")
 
-    expect(patch(change), "schema", "specifications/core", "holds the schema of", "2.7.0", biases=False)
+    expect(patch(change), "schema", "specifications/core", "nwb_version", "2.7.0", biases=False)
     # one schema whose version differs from the attribute by a suffix, such as -alpha, is no mixture
     assert patch(put_attribute("/", "nwb_version", "2.6.0")) == ()
 
@@ -497,7 +523,10 @@ def test_links_out_of_the_file_need_permission(recording, tmp_path):
     with h5py.File(path, "r+") as file:
         del file["acquisition/EMG"]
         file["acquisition/EMG"] = h5py.ExternalLink(str(recording.path), "/acquisition/EMG")
-    with pytest.raises(UnsupportedFileError, match="links to others"):
+    with pytest.raises(
+        UnsupportedFileError,
+        match=names(path, f"/acquisition/EMG -> {recording.path}", "follow_links", "--follow-links"),
+    ):
         diagnose(path)
     assert diagnose(path, follow_links=True) == ()
 
@@ -518,13 +547,14 @@ def test_real_recording_with_lost_units(shared_data):
     with h5py.File(path) as file:
         ends = file["units/spike_times_index"][:]
         last = file["units/spike_times"][:][ends - 1]
-    assert f"unit 0 stops {last.max() - last[0]:.4g} s early" in findings["units_absent"].problem
-    assert "no unit fires in 1 stretches" in findings["silent_spans"].problem
+    assert_names(findings["units_absent"].problem, "unit 0", f"{last.max() - last[0]:.4g} s early")
+    assert_names(findings["silent_spans"].problem, "1 stretches")
 
 
 def test_command(recording, run_cli, tmp_path):
     finished = run_cli("doctor", recording.path)
-    assert (finished.code, finished.out.strip()) == (0, "Nothing was found that would bias a fit.")
+    assert finished.code == 0
+    assert len(finished.out.splitlines()) == 1  # no findings, and a line that says so
 
     path = tmp_path / "[red]bad.nwb"
     shutil.copy(recording.path, path)
@@ -533,8 +563,7 @@ def test_command(recording, run_cli, tmp_path):
     report = tmp_path / "doctor.json"
     finished = run_cli("doctor", path, "--json", report)
     assert (finished.code, finished.err) == (1, "")
-    assert "Would bias a fit" in finished.out
-    assert "acquisition/EMG" in finished.out
+    assert_names(finished.out, "conversion", "acquisition/EMG")
     written = json.loads(report.read_text())
     assert written == {
         "file": str(path),

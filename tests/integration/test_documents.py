@@ -126,6 +126,8 @@ PYTHON_PAGES = sorted(
 )
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
 def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
     """Blocks of a page run one after the other, where example_data, a session.nwb and a dandiset are."""
@@ -155,6 +157,8 @@ RUN = [
 SMALL = ("--overwrite", "--epochs", "2", "--hidden", "30", "--method", "gradient", "--seeds", "1")
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 def test_commands_of_the_pages_do_what_they_say(run_cli, tmp_path, monkeypatch):
     """In one folder, as a reader would, on small networks; the sweeps have tests of their own."""
     (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
@@ -176,10 +180,12 @@ echo "Submitted batch job $!"
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_script_for_slurm_makes_a_sweep(tmp_path):
     """With an `sbatch` that starts the job at once, here: its workers are real, only the queue is not."""
     pytest.importorskip("dask_jobqueue")
-    (block,) = [b for b in BLOCKS if b.page.name == "slurm.md" and b.language == "python"]
+    blocks = {b.language: b for b in BLOCKS if b.page.name == "slurm.md" and b.language in ("python", "sh")}
+    block = blocks["python"]
     more = '"--seeds", "1", "--resamples", "0", "--set", "hidden=30", "--set", "epochs=2"'
     assert '"--seeds", "2"' in block.text
     (tmp_path / "sweep_on_slurm.py").write_text(block.text.replace('"--seeds", "2"', more))
@@ -188,10 +194,12 @@ def test_script_for_slurm_makes_a_sweep(tmp_path):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    subprocess.run(["sh", "-ec", blocks["sh"].text], env=environment, capture_output=True, check=True)
+    assert all(file.stat().st_mode & 0o077 == 0 for file in (tmp_path / ".sweep-tls").iterdir())
     try:
         done = subprocess.run(
-            [sys.executable, "sweep_on_slurm.py"],
+            ["sh", "-c", '. ~/.sweep-tls/use.sh; "$0" sweep_on_slurm.py', sys.executable],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
     finally:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from nwbrnn.errors import MissingDataError, NwbrnnError, ReadError, UnsupportedFileError
 from nwbrnn.readers.engine import NwbBackend, arrays, time_index
+from tests.messages import names
 
 N = 600
 SPIKES = [np.array([0.1, 0.2, 5.0]), np.array([]), np.array([3.0, 3.5])]
@@ -245,7 +246,7 @@ def test_sel_agrees_with_pandas(either, group, monkeypatch):
         expected = times[times.get_indexer(wanted, method="pad")]
         np.testing.assert_array_equal(ds.sel(time=wanted, method="pad").time.values, expected)
         assert ds.data.sel(time=times[9]).values == pytest.approx(ds.data.values[9])
-        with pytest.raises(KeyError, match="nearest"):
+        with pytest.raises(KeyError, match=names("method='nearest'")):
             ds.sel(time=times[3] + 1e-6)
         with pytest.raises(KeyError):
             ds.sel(time=times[3] + 1e-3, method="nearest", tolerance=1e-6)
@@ -265,7 +266,7 @@ def test_equal_times_are_all_selected():
 
 def test_times_that_go_back_are_not_selected(path):
     with open_group(path, "acquisition/backwards") as ds:
-        message = r"small\.nwb: /acquisition/backwards: expected times that increase, but sample 400.*isel"
+        message = names(path, "/acquisition/backwards", "sample 400", "isel")
         for label in (slice(10, 20), 12.0):
             with pytest.raises(ReadError, match=message):
                 ds.sel(time=label)
@@ -316,7 +317,7 @@ def test_columns_of_tables(either):
 
 def test_columns_of_references_are_named(path):
     with open_group(path, "intervals/trials") as ds:
-        assert ds.attrs["omitted"] == "timeseries (object references)"
+        assert ds.attrs["omitted"].startswith("timeseries (")
         assert {"timeseries", "timeseries_index"}.isdisjoint(ds.variables)
     with open_group(path, "general/extracellular_ephys/electrodes") as ds:
         assert list(ds.electrode.values) == [100, 101, 102, 103, 104]
@@ -469,13 +470,11 @@ def test_closing_lets_go_of_the_file(path, tmp_path):
 
 
 def test_missing_group_lists_near_names(either):
-    with pytest.raises(
-        MissingDataError, match=r"acquisition/EGM: expected a group.*did you mean.*acquisition/EMG"
-    ):
+    with pytest.raises(MissingDataError, match=names(either, "acquisition/EGM", "acquisition/EMG")):
         open_group(either, "acquisition/EGM")
-    with pytest.raises(MissingDataError, match=r"acquisition/EMG/data: expected a group"):
+    with pytest.raises(MissingDataError, match=names(either, "acquisition/EMG/data", "group")):
         open_group(either, "acquisition/EMG/data")
-    with pytest.raises(MissingDataError, match=r"choose below: acquisition"):
+    with pytest.raises(MissingDataError, match=names(either, "zzzzzzzz", "acquisition")):
         open_group(either, "zzzzzzzz")
 
 
@@ -497,9 +496,9 @@ def test_names_that_are_recognized():
 
 
 def test_not_a_path_is_refused(tmp_path):
-    with pytest.raises(UnsupportedFileError, match="expected a path"):
+    with pytest.raises(UnsupportedFileError, match=names("path", 3)):
         NwbBackend().open_dataset(3)
-    with pytest.raises(UnsupportedFileError, match="no such file"):
+    with pytest.raises(UnsupportedFileError, match=names(tmp_path / "none.nwb", "check")):
         open_group(tmp_path / "none.nwb", None)
 
 
@@ -522,7 +521,7 @@ def damage(path, dataset, tmp_path):
 def test_damaged_values_are_named(path, tmp_path):
     copy = damage(path, "acquisition/EMG/data", tmp_path)
     with open_group(copy, "acquisition/EMG") as ds:
-        with pytest.raises(ReadError, match=r"damaged\.nwb: /acquisition/EMG/data: expected values"):
+        with pytest.raises(ReadError, match=names(copy, "/acquisition/EMG/data")):
             ds.data.load()
         np.testing.assert_array_equal(ds.data[200:].values, RAW[200:] * 0.25 - 1.5)
 
@@ -552,7 +551,7 @@ def test_odd_structure_is_shown_or_refused(path, tmp_path, change, shown):
         ds = tree[shown].to_dataset().load()
         if "time" in ds.coords and "plain" in shown:
             assert ds.time.isnull().all()
-            with pytest.raises(ReadError, match="isel"):
+            with pytest.raises(ReadError, match=names(copy, "isel")):
                 ds.sel(time=1.0)
         assert ds.variables or shown == "acquisition"
 
@@ -620,7 +619,9 @@ def test_links_out_of_the_file_only_if_allowed(path, tmp_path):
     with h5py.File(copy, "r+") as file:
         del file["acquisition/plain/data"]
         file["acquisition/plain/data"] = h5py.ExternalLink("other.h5", "/values")
-    with pytest.raises(UnsupportedFileError, match="follow_links"):
+    with pytest.raises(
+        UnsupportedFileError, match=names(copy, "/acquisition/plain/data -> other.h5", "follow_links")
+    ):
         open_group(copy, "acquisition/plain")
     with open_group(copy, "acquisition/plain", follow_links=True) as ds:
         np.testing.assert_array_equal(ds.data.values, np.arange(float(N)))
@@ -644,7 +645,7 @@ def test_wrong_channel_conversion_is_refused(path, tmp_path):
     with h5py.File(copy, "r+") as file:
         del file["acquisition/ES/channel_conversion"]
         file["acquisition/ES/channel_conversion"] = np.ones(2)
-    with pytest.raises(ReadError, match=r"/acquisition/ES: expected a channel_conversion for each channel"):
+    with pytest.raises(ReadError, match=names(copy, "/acquisition/ES", "channel_conversion", 2)):
         open_group(copy, "acquisition/ES")
     with open_group(copy, "acquisition/EMG") as ds:
         assert ds.sizes["channel"] == 3

@@ -1,6 +1,8 @@
 """Fits and teachers as NWB files, there and back."""
 
+import errno
 import hashlib
+import os
 import warnings
 
 import numpy as np
@@ -9,6 +11,9 @@ import pytest
 
 import nwbrnn
 from nwbrnn.errors import ExportError, OutputExistsError
+from tests.messages import names
+
+pytestmark = pytest.mark.slow
 
 READ = {
     "recording": {},
@@ -240,7 +245,7 @@ def test_inspector_finds_nothing_that_the_source_did_not_have(make_stored):
 @pytest.fixture
 def failing_write(monkeypatch):
     def fail(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(pynwb.NWBHDF5IO, "write", fail)
 
@@ -250,9 +255,9 @@ def test_failing_write_leaves_everything_as_it_was(make_stored, teacher, tmp_pat
     stored = make_stored("recording")
     out = tmp_path / "out.nwb"
     out.write_bytes(b"precious")
-    with pytest.raises(ExportError, match=r"out\.nwb: cannot be written: No space left"):
+    with pytest.raises(ExportError, match=names(out, os.strerror(errno.ENOSPC))):
         nwbrnn.write_fit(stored.result, stored.source, out, overwrite=True)
-    with pytest.raises(ExportError, match="No space left"):
+    with pytest.raises(ExportError, match=names(tmp_path / "new.nwb", os.strerror(errno.ENOSPC))):
         nwbrnn.write_teacher(teacher.ds, tmp_path / "new.nwb")
     assert out.read_bytes() == b"precious"
     assert list(tmp_path.iterdir()) == [out]
@@ -262,7 +267,7 @@ def test_overwriting_needs_to_be_asked_for(make_stored, tmp_path):
     stored = make_stored("recording")
     out = tmp_path / "out.nwb"
     out.write_bytes(b"precious")
-    with pytest.raises(OutputExistsError, match="overwrite=True"):
+    with pytest.raises(OutputExistsError, match=names(out, "overwrite=True")):
         nwbrnn.write_fit(stored.result, stored.source, out)
     assert out.read_bytes() == b"precious"
     nwbrnn.write_fit(stored.result, stored.source, out, overwrite=True)
@@ -271,7 +276,7 @@ def test_overwriting_needs_to_be_asked_for(make_stored, tmp_path):
 
 
 def test_missing_source_is_refused(make_stored, tmp_path):
-    with pytest.raises(ExportError, match=r"gone\.nwb"):
+    with pytest.raises(ExportError, match=names(tmp_path / "gone.nwb")):
         nwbrnn.write_fit(make_stored("recording").result, tmp_path / "gone.nwb", tmp_path / "fit.nwb")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,17 +1,19 @@
 """``nwbrnn fit``: settings, several students, interrupts and what goes on after them."""
 
+import contextlib
 import json
-import re
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 import nwbrnn
+from nwbrnn.errors import ExportError
 from nwbrnn.training.checkpoint import Checkpoint
+from tests.messages import assert_names
+
+pytestmark = pytest.mark.slow
 
 SMALL = ("--epochs", 3, "--hidden", 12, "--bin-size", 0.04)
 
@@ -42,18 +44,21 @@ def test_settings_on_the_command_line_are_those_of_a_file(recording, run_cli, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--set", "tau"), "--set: expected name=value, but got 'tau'"),
-        (("--set", "tau=[1"), "--set: expected a value as in YAML"),
-        (("--set", "taw=1"), "command line: taw: unknown setting"),
-        (("--method", "magic"), "command line: method: .*'auto', 'gradient' or 'least_squares'"),
-        (("--dynamics-weight", "much"), "command line: dynamics_weight"),
-        (("--seeds", 0), "command line: seeds: "),
+        (("--set", "tau"), ["--set", "name=value", "'tau'"]),
+        (("--set", "tau=[1"), ["--set", "YAML", "'[1'"]),
+        (("--set", "taw=1"), ["command line", "taw", "tau"]),
+        (
+            ("--method", "magic"),
+            ["command line", "method", "'auto', 'gradient' or 'least_squares'", "'magic'"],
+        ),
+        (("--dynamics-weight", "much"), ["command line", "dynamics_weight", "'cv'", "'much'"]),
+        (("--seeds", 0), ["command line", "seeds", "equal to 1", "got 0"]),
     ],
 )
 def test_unsuitable_settings_are_refused(recording, run_cli, tmp_path, arguments, message):
     finished = run_cli("fit", recording.path, "-o", tmp_path / "fit.nwb", *arguments)
     assert finished.code == 2
-    assert re.search(message, finished.err)
+    assert_names(finished.err, *message)
     assert not list(tmp_path.iterdir())
 
 
@@ -61,11 +66,12 @@ def test_several_students_are_ranked_and_come_back_from_the_file(recording, run_
     out = tmp_path / "fit.nwb"
     finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--seeds", 3)
     assert (finished.code, finished.err) == (0, "")
-    assert "Students, the best first" in finished.out
     assert "mean ± SD" in finished.out
     stored = nwbrnn.read_fit(out)
     assert [run.loss for run in stored.runs] == sorted(run.loss for run in stored.runs)
     assert sorted(run.seed for run in stored.runs) == [0, 1, 2]
+    losses = [finished.out.index(f"{run.loss:.4g}") for run in stored.runs]
+    assert losses == sorted(losses)  # the best first
     for run in stored.runs:
         predicted = nwbrnn.predict(stored.recorded, run.weights, stored.config)
         scores = nwbrnn.evaluate(stored.recorded, predicted)
@@ -81,7 +87,7 @@ def test_the_dynamics_weight_can_be_left_to_cross_validation(recording, run_cli,
     finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--dynamics-weight", "cv")
     assert (finished.code, finished.err) == (0, "")
     stored = nwbrnn.read_fit(out)
-    assert f"chose the dynamics weight {stored.config.dynamics_weight:g}" in finished.out
+    assert_names(finished.out, f"dynamics weight {stored.config.dynamics_weight:g}")
     candidates = json.loads(stored.recorded.attrs["cross_validation"])
     best = min(candidates, key=lambda candidate: np.mean(candidate["errors"]))
     assert best["dynamics_weight"] == stored.config.dynamics_weight
@@ -93,12 +99,11 @@ def test_an_unfinished_fit_is_not_lost_by_mistake(recording, run_cli, tmp_path):
     left.write_bytes(b"something")
     finished = run_cli("fit", recording.path, "-o", out, *SMALL)
     assert finished.code == 2
-    assert "expected no unfinished fit" in finished.err
-    assert "--resume" in finished.err
+    assert_names(finished.err, left, "--resume", "--overwrite")
     assert left.read_bytes() == b"something"
     finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--resume")
     assert finished.code == 2
-    assert "damaged or another file" in finished.err
+    assert_names(finished.err, left, "remove")
     finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--overwrite")
     assert (finished.code, finished.err) == (0, "")
     assert not left.exists()
@@ -109,40 +114,44 @@ def test_resume_without_a_checkpoint_is_an_ordinary_fit(recording, run_cli, tmp_
     assert (finished.code, finished.err) == (0, "")
 
 
-@pytest.mark.slow
-def test_ctrl_c_writes_the_best_so_far_and_resume_ends_where_an_undisturbed_fit_ends(recording, tmp_path):
-    settings = ["--hidden", "50", "--epochs", "250", "--set", "patience=5000", "--bin-size", "0.02"]
-    code = """
-import sys
-from nwbrnn.training.checkpoint import Checkpoint
-Checkpoint.is_due = lambda self: True
+INTERRUPTED = """
+import os, signal, sys
 from nwbrnn.cli.main import main
+from nwbrnn.training.checkpoint import Checkpoint
+
+epochs = iter(range(1000))
+
+def is_due(self):
+    if next(epochs) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    return True
+
+Checkpoint.is_due = is_due
 sys.argv = {arguments!r}
 main()
 """
 
-    def start(name, *more):
-        arguments = ["fit", str(recording.path), "-o", str(tmp_path / name), *settings, *more]
-        script = code.format(arguments=["nwbrnn", *arguments])
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, "-c", script], **pipes)
 
-    process = start("stopped.nwb")
-    while not (tmp_path / "stopped.nwb.checkpoint").exists():  # training has begun
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "stopped.nwb has the best so far; --resume goes on" in error
+def test_ctrl_c_writes_the_best_so_far_and_resume_ends_where_an_undisturbed_fit_ends(
+    recording, run_cli, tmp_path, monkeypatch
+):
+    def list_arguments(name):
+        settings = ("--epochs", "20", "--hidden", "12", "--bin-size", "0.04", "--set", "patience=5000")
+        return ["fit", str(recording.path), "-o", str(tmp_path / name), *settings]
+
+    program = INTERRUPTED.format(arguments=["nwbrnn", *list_arguments("stopped.nwb")])
+    command = [sys.executable, "-c", program]
+    interrupted = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert_names(interrupted.stderr, tmp_path / "stopped.nwb", "--resume")
     stopped = nwbrnn.read_fit(tmp_path / "stopped.nwb")
     assert stopped.best.ended == "interrupted"
     assert (tmp_path / "stopped.nwb.checkpoint").exists()
 
+    monkeypatch.setattr(Checkpoint, "is_due", lambda self: True)
     for name, more in (("stopped.nwb", ["--resume"]), ("whole.nwb", [])):
-        process = start(name, *more)
-        _, error = process.communicate(timeout=300)
-        assert (process.returncode, error) == (0, "")
+        finished = run_cli(*list_arguments(name), *more)
+        assert (finished.code, finished.err) == (0, "")
     resumed, whole = (nwbrnn.read_fit(tmp_path / name) for name in ("stopped.nwb", "whole.nwb"))
     assert len(stopped.history["train_output"]) < len(whole.history["train_output"])
     for name, values in whole.weights.items():
@@ -156,3 +165,49 @@ def test_nothing_of_a_checkpoint_is_left_after_a_fit(recording, run_cli, tmp_pat
     finished = run_cli("fit", recording.path, "-o", tmp_path / "fit.nwb", *SMALL)
     assert (finished.code, finished.err) == (0, "")
     assert [path.name for path in tmp_path.iterdir()] == ["fit.nwb"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from nwbrnn.storage.lock import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def held(path):
+    """Let another process hold the lock of an output; end it by force."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_of_two_fits_with_the_same_output_is_refused_at_its_start(recording, run_cli, tmp_path):
+    output, link = tmp_path / "fit.nwb", tmp_path / "elsewhere"
+    link.symlink_to(tmp_path)
+    with held(output):
+        for path in (output, link / "fit.nwb"):
+            refused = run_cli("fit", recording.path, "-o", path, "--overwrite", "--epochs", "1")
+            assert refused.code == 2
+            assert refused.err.startswith(f"Error: {path}: expected no other fit")
+            assert refused.out == ""  # nothing had been read yet
+        assert run_cli("fit", recording.path, "-o", tmp_path / "x.nwb", "--epochs", "1").code == 0
+    # the lock was that of the process, which was killed
+    assert run_cli("fit", recording.path, "-o", output, "--epochs", "1").code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere", "fit.nwb", "x.nwb"]
+
+
+def test_two_fits_with_the_same_checkpoint_are_refused(recording, tmp_path):
+    ds = nwbrnn.read_nwb(recording.path, bin_size=0.1)
+    settings = {"epochs": 1, "hidden": 12, "checkpoint": tmp_path / "fit.checkpoint"}
+    with held(tmp_path / "fit.checkpoint"), pytest.raises(ExportError, match=r"fit\.checkpoint: expected no"):
+        nwbrnn.fit(ds, **settings)
+    nwbrnn.fit(ds, **settings)
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,8 @@ import pytest
 import nwbrnn
 from nwbrnn.errors import NwbrnnError, UnsupportedFileError
 from nwbrnn.storage import open_nwb
+from nwbrnn.storage.virtual import MAX_DEPTH
+from tests.messages import names
 
 EMG = "acquisition/EMG"
 DATA = f"{EMG}/data"
@@ -89,7 +91,9 @@ def test_soft_link_through_an_external_one_needs_permission(pair):
         del file[DATA]
         file[DATA] = h5py.SoftLink(f"/specifications/elsewhere/{DATA}")
         assert file[DATA].file.filename == str(there)
-    with pytest.raises(UnsupportedFileError, match=r"/specifications/elsewhere -> there\.nwb"):
+    with pytest.raises(
+        UnsupportedFileError, match=names(here, "/specifications/elsewhere -> there.nwb", "--follow-links")
+    ):
         nwbrnn.read_nwb(here)
 
 
@@ -107,13 +111,14 @@ def test_linked_values_arrive_in_the_dataset(way, pair):
     np.testing.assert_array_equal(linked["spike_counts"], own["spike_counts"])
 
 
-@pytest.mark.parametrize("way", [link_externally, link_group_externally], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_link_to_a_missing_file_is_refused(way, pair):
     here, there = pair
     with h5py.File(here, "r+") as file:
-        way(file, there)
+        link = way(file, there)
     there.unlink()
-    with pytest.raises(NwbrnnError, match=r"here\.nwb: "):
+    there.with_suffix(".raw").unlink(missing_ok=True)
+    with pytest.raises(UnsupportedFileError, match=names(here, link)):
         nwbrnn.read_nwb(here, follow_links=True)
 
 
@@ -121,7 +126,9 @@ def test_link_in_a_group_nobody_reads_is_found(pair):
     here, there = pair
     with h5py.File(here, "r+") as file:
         file["specifications/core/deep/er"] = h5py.ExternalLink(there.name, "/units")
-    with pytest.raises(UnsupportedFileError, match=r"/specifications/core/deep/er -> there\.nwb"):
+    with pytest.raises(
+        UnsupportedFileError, match=names(here, "/specifications/core/deep/er -> there.nwb", "--follow-links")
+    ):
         nwbrnn.inspect_nwb(here)
 
 
@@ -203,5 +210,126 @@ def test_soft_link_to_nothing_or_itself_ends(target, recording, tmp_path):
     with h5py.File(path, "r+") as file:
         del file[DATA]
         file[DATA] = h5py.SoftLink(target)
-    with pytest.raises(NwbrnnError, match=os.fspath(path)):
+    with pytest.raises(NwbrnnError, match=names(path)):
         nwbrnn.read_nwb(path)
+
+
+# ------------------------------------------------------------------ virtual datasets that never end
+
+
+def add_virtual(file, name, source, *, of=".", like=DATA):
+    """Put a virtual dataset of another into a file."""
+    shape, dtype = file[like].shape, file[like].dtype
+    layout = h5py.VirtualLayout(shape, dtype)
+    layout[...] = h5py.VirtualSource(of, source, shape=shape, dtype=dtype)
+    return file.create_virtual_dataset(name, layout)
+
+
+def replace_virtually(file, source, *, of="."):
+    """Put a virtual dataset in the place of the EMG."""
+    attributes = dict(file[DATA].attrs)
+    file.move(DATA, f"{EMG}/moved")
+    add_virtual(file, DATA, source, of=of, like=f"{EMG}/moved").attrs.update(attributes)
+
+
+def add_unlimited(source, n_rows):
+    """Let the extent of a virtual dataset grow with its source, or with the number of them."""
+
+    def change(file, _):
+        attributes, shape = dict(file[DATA].attrs), file[DATA].shape
+        file.move(DATA, f"{EMG}/moved")
+        unlimited = h5py.h5s.UNLIMITED
+        whole = h5py.h5s.create_simple(shape, (unlimited, shape[1]))
+        whole.select_hyperslab((0, 0), (unlimited, 1), None, (1, shape[1]))
+        part = h5py.h5s.create_simple(shape, (unlimited, shape[1]))
+        part.select_hyperslab((0, 0), (n_rows, 1), None, (1, shape[1]))
+        settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        settings.set_virtual(whole, b".", source.encode(), part)
+        h5py.h5d.create(file.id, DATA.encode(), h5py.h5t.NATIVE_DOUBLE, whole, settings)
+        file[DATA].attrs.update(attributes)
+
+    return change
+
+
+def link_softly(file, _):
+    file[f"{EMG}/other"] = h5py.SoftLink(f"/{DATA}")
+    replace_virtually(file, f"{EMG}/other")
+
+
+def link_hard(file, _):
+    replace_virtually(file, f"{EMG}/other")
+    file[f"{EMG}/other"] = file[DATA]
+
+
+def add_ring(n):
+    def change(file, _):
+        replace_virtually(file, f"{EMG}/ring_1")
+        for i in range(1, n):
+            source = DATA if i == n - 1 else f"{EMG}/ring_{i + 1}"
+            add_virtual(file, f"{EMG}/ring_{i}", source, like=f"{EMG}/moved")
+
+    return change
+
+
+CIRCLES = {
+    "itself": lambda file, _: replace_virtually(file, DATA),
+    "itself by an absolute path": lambda file, _: replace_virtually(file, f"/{DATA}"),
+    "itself by a path with dots": lambda file, _: replace_virtually(file, "./acquisition/.//EMG/./data/"),
+    "itself by a soft link": link_softly,
+    "itself by a hard link": link_hard,
+    "itself by a pattern": add_unlimited(f"{EMG}/dat%b", 1),
+    "itself without limits": add_unlimited(DATA, h5py.h5s.UNLIMITED),
+    "two": add_ring(2),
+    "three": add_ring(3),
+    "twelve": add_ring(12),
+    "itself by the name of the file": lambda file, path: replace_virtually(file, DATA, of=path.name),
+    "itself by the path of the file": lambda file, path: replace_virtually(file, DATA, of=str(path)),
+    "itself by another name of the file": lambda file, path: replace_virtually(file, DATA, of="alias.nwb"),
+    "itself by a link to the file": lambda file, path: replace_virtually(file, DATA, of="link.nwb"),
+}
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("circle", CIRCLES)
+def test_virtual_dataset_that_is_its_own_source_is_refused(circle, follow, pair):
+    here, _ = pair
+    os.link(here, here.with_name("alias.nwb"))
+    here.with_name("link.nwb").symlink_to(here.name)
+    with h5py.File(here, "r+") as file:
+        CIRCLES[circle](file, here)
+    for read in (nwbrnn.read_nwb, nwbrnn.inspect_nwb, nwbrnn.diagnose):
+        with pytest.raises(UnsupportedFileError, match=rf"here\.nwb: .*{EMG}"):
+            read(here, follow_links=follow)
+
+
+@pytest.mark.parametrize("way", ["a virtual dataset", "a link"])
+def test_circle_through_another_file_is_refused(way, pair):
+    here, there = pair
+    with h5py.File(here, "r+") as file:
+        if way == "a link":
+            link_externally(file, there)
+        else:
+            replace_virtually(file, DATA, of=there.name)
+    with h5py.File(there, "r+") as file:
+        replace_virtually(file, DATA, of="." if way == "a link" else here.name)
+    for follow in (False, True):
+        with pytest.raises(UnsupportedFileError, match=rf"here\.nwb: .*{DATA}"):
+            nwbrnn.read_nwb(here, follow_links=follow)
+
+
+def test_virtual_datasets_behind_one_another_are_read_up_to_a_depth(recording, tmp_path):
+    path = tmp_path / "deep.nwb"
+    for depth in (MAX_DEPTH, MAX_DEPTH + 1):
+        path.write_bytes(recording.path.read_bytes())
+        with h5py.File(path, "r+") as file:
+            replace_virtually(file, f"{EMG}/deep_1" if depth > 1 else f"{EMG}/moved")
+            for i in range(1, depth):
+                source = f"{EMG}/deep_{i + 1}" if i < depth - 1 else f"{EMG}/moved"
+                add_virtual(file, f"{EMG}/deep_{i}", source, like=f"{EMG}/moved")
+        if depth == MAX_DEPTH:
+            np.testing.assert_array_equal(
+                nwbrnn.read_nwb(path)["outputs"].values, nwbrnn.read_nwb(recording.path)["outputs"].values
+            )
+        else:
+            with pytest.raises(UnsupportedFileError, match=f"more than {MAX_DEPTH} virtual datasets"):
+                nwbrnn.read_nwb(path)

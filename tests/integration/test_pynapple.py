@@ -7,6 +7,7 @@ import pytest
 
 import nwbrnn
 from nwbrnn.errors import ExportError
+from tests.messages import names
 
 nap = pytest.importorskip("pynapple")
 
@@ -116,5 +117,5 @@ def test_without_pynapple_the_extra_is_named(ds, monkeypatch):
         return original(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ExportError, match=r"pip install 'nwbrnn\[pynapple\]'"):
+    with pytest.raises(ExportError, match=names("pynapple", "pip install 'nwbrnn[pynapple]'")):
         nwbrnn.to_pynapple(ds)

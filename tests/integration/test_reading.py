@@ -7,6 +7,7 @@ import pytest
 import scipy.signal
 
 import nwbrnn
+from tests.messages import assert_names
 
 WINDOW = (-0.4, 1.5)
 
@@ -109,7 +110,7 @@ def test_task_inputs_are_the_shown_direction_and_a_go_step(recording, ds):
 
 def test_choices_say_what_and_why(ds):
     assert get_choice(ds, "outputs")["picked"] == "acquisition/EMG"
-    assert "name suggests emg" in get_choice(ds, "outputs")["reason"]
+    assert_names(get_choice(ds, "outputs")["reason"], "name", "emg")
     assert get_choice(ds, "trials")["picked"] == "result = R (35 of 40)"
     align = get_choice(ds, "align_to")
     assert (align["picked"], align["alternatives"]) == (
@@ -156,7 +157,7 @@ def test_align_to_window_and_bin_size_given(recording):
     np.testing.assert_allclose(ds["outputs"].values, expected, rtol=1e-5, atol=1e-6)
     assert get_choice(ds, "align_to")["reason"] == "given"
     assert get_choice(ds, "window")["picked"] == "-0.2 to 0.6 s"
-    assert "0.63 s shortened to whole bins" in get_choice(ds, "window")["reason"]
+    assert_names(get_choice(ds, "window")["reason"], "0.63 s", "bins")
     # the go cue comes 0.3 s before
     go = ds["inputs"].sel(input="go_cue").values
     np.testing.assert_array_equal(go, np.ones_like(go))
@@ -180,7 +181,7 @@ def test_times_counted_from_the_start_of_the_trial(make_recording, ds):
     np.testing.assert_allclose(other["align_time"], rec.go[rec.rewarded], atol=1e-12)
     np.testing.assert_array_equal(other["spike_counts"], ds["spike_counts"])
     np.testing.assert_array_equal(other["inputs"], ds["inputs"])
-    assert "start_time was added" in get_choice(other, "align_to")["reason"]
+    assert_names(get_choice(other, "align_to")["reason"], "start_time")
 
 
 def test_units_observed_for_a_short_time_are_left_out(make_recording):
@@ -220,7 +221,7 @@ def test_raw_emg_gets_its_envelope(make_recording):
     envelope = np.maximum(scipy.signal.sosfiltfilt(low, rectified, axis=0), 0)
     expected = get_means(envelope, rec.emg_start + 0.0005, get_edges(rec.go[rec.rewarded]))
     np.testing.assert_allclose(ds["outputs"].values, expected, rtol=1e-4, atol=1e-5)
-    assert "sampled fast" in get_choice(ds, "envelope")["reason"]
+    assert_names(get_choice(ds, "envelope")["reason"], "1000 Hz")
     plain = nwbrnn.read_nwb(rec.path, emg="envelope")
     low = scipy.signal.butter(4, 20.0, "lowpass", fs=1000.0, output="sos")
     filtered = scipy.signal.sosfiltfilt(low, rec.emg, axis=0)

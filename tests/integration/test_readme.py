@@ -19,6 +19,7 @@ def read_blocks(language: str, name: str = "README.md") -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_python_examples_of_the_readme_run(tmp_path, monkeypatch):
     (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
     monkeypatch.chdir(tmp_path)

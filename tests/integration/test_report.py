@@ -18,10 +18,13 @@ from nwbrnn.config import FitConfig, SweepConfig
 from nwbrnn.evaluation import Score
 from nwbrnn.report import fit_page
 from nwbrnn.report.html import embed_json, render_matrix, round_values
-from nwbrnn.report.verdict import CHANCE, grade
+from nwbrnn.report.verdict import CHANCE, GRADES, grade
 from nwbrnn.sweep import create_table, list_cells, write_results
 from nwbrnn.sweep.cell import run_cell
 from nwbrnn.sweep.grid import hash_dataset
+from tests.messages import assert_names
+
+pytestmark = pytest.mark.slow
 
 HOSTILE = (
     "<script>document.title='hacked'</script>",
@@ -94,7 +97,7 @@ def test_the_verdict_gives_the_scores(stored, text):
 @pytest.mark.parametrize(
     ("value", "ceiling", "chance", "low", "words"),
     [
-        (0.95, 0.96, -0.5, 0.9, "as well as the noise of the trials allows"),
+        (0.95, 0.96, -0.5, 0.9, GRADES[0][1]),
         (0.80, 0.95, -0.5, 0.7, "well"),
         (0.60, 0.95, -0.5, 0.5, "in part"),
         (0.20, 0.95, -0.5, 0.1, "weakly"),
@@ -137,7 +140,7 @@ def test_more_neurons_than_a_page_has_room_for_are_thinned_out(stored, tmp_path,
     assert len(drawn) == 5
     assert min(drawn) == pytest.approx(result.scores.unit_r2.min())
     assert max(drawn) == pytest.approx(result.scores.unit_r2.max())
-    assert "5 of the 12 neurons" in text
+    assert re.search(r"\b5 of (the )?12\b", text)
 
 
 def test_settings_and_provenance_are_there(stored, text):
@@ -249,14 +252,14 @@ def test_a_sweep_becomes_a_page(sweep, run_cli, tmp_path):
     row = statistics[(statistics["score"] == "output R2") & (statistics["sampled"] == "3")].iloc[0]
     for value in (row["mean"], row["difference"]):
         assert f">{value:.3f}".replace("-", "−") in text
-    assert "2 of 2 fits are done" in text
+    assert "2 of 2" in text
     assert text.count("<svg") >= 3
     assert HOSTILE[0] not in text
     assert "http://" not in text.replace(find_script(text), "")
     (folder / "table.nc").unlink()
     finished = run_cli("report", folder, "-o", out, "--overwrite")
     assert finished.code == 2
-    assert "expected the table of a sweep" in finished.err
+    assert_names(finished.err, folder / "table.nc")
     assert out.read_text(encoding="utf-8") == text
 
 
@@ -274,7 +277,7 @@ def test_the_examples_of_the_page_on_reports_run(stored, sweep, tmp_path, monkey
     plt.close("all")
     assert len(names["figure"].axes) == 4
     assert (tmp_path / "outputs.pdf").read_bytes().startswith(b"%PDF")
-    assert "normalised rates, PC 1" in (tmp_path / "fit.svg").read_text(encoding="utf-8")
+    assert "PC 1" in (tmp_path / "fit.svg").read_text(encoding="utf-8")
 
 
 # ------------------------------------------------------------------ in a browser

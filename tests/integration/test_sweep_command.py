@@ -1,7 +1,9 @@
 """Sweeps as users run them: the command, real clusters, killed workers, and the three claims."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,9 @@ from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.reproduce import Claim, Evidence, judge
 from nwbrnn.sweep import run_sweep
 from nwbrnn.teacher import TeacherConfig
+from tests.messages import assert_names, names
+
+pytestmark = pytest.mark.slow
 
 SMALL = ("--set", "hidden=30", "--set", "epochs=5", "--set", "min_rate=0", "--resamples", "0")
 GRID = ("--sampled", "0,3", "--seeds", "2", "--held-out", "between")
@@ -29,6 +34,7 @@ def list_cells(folder):
     return {path.name: path.stat().st_mtime_ns for path in (folder / "cells").glob("*.nc")}
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run_cli, tmp_path):
     out = tmp_path / "sweep"
     command = ("sweep", recording.path, "-o", out, *GRID, *SMALL, "--set", "tau=0.08")
@@ -49,7 +55,6 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     about = json.loads((out / "sweep.json").read_text())
     assert about["fit"]["tau"] == 0.08
     assert about["grid"]["held_out"] == "between"
-    start = time.monotonic()
     again = run_cli(*command, "--json", "-")
     assert (again.code, again.err) == (0, "")
     told = json.loads(again.out)
@@ -58,7 +63,6 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     np.testing.assert_allclose(means, statistics["mean"], rtol=1e-12)
     assert [row["score"] for row in told["statistics"]] == statistics["score"].tolist()
     assert list_cells(out) == before
-    assert time.monotonic() - start < 60
     more = run_cli(
         "sweep", recording.path, "-o", out, "--sampled", "0,3,5", *GRID[2:], *SMALL, "--set", "tau=0.08"
     )
@@ -68,16 +72,17 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.usefixtures("in_process")
 def test_failed_cells_are_recorded_and_the_rest_goes_on(recording, run_cli, tmp_path):
     out = tmp_path / "sweep"
     finished = run_cli("sweep", recording.path, "-o", out, "--sampled", "0,3,99", "--seeds", "1", *SMALL)
     assert (finished.code, finished.err) == (1, "")
-    said = " ".join(finished.out.split())
-    assert "expected at most 12, the number of units that are fast enough (min_rate), but got 99" in said
+    assert_names(" ".join(finished.out.split()), "sampled", 12, "min_rate", 99)
     assert len(list_cells(out)) == 2
     assert len(list((out / "cells").glob("*.error.json"))) == 1
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_sweep_of_which_everything_failed_says_so(recording, run_cli, tmp_path):
     finished = run_cli(
         "sweep", recording.path, "-o", tmp_path / "sweep", "--sampled", "99", *SMALL, "--json", "-"
@@ -85,7 +90,9 @@ def test_a_sweep_of_which_everything_failed_says_so(recording, run_cli, tmp_path
     assert (finished.code, finished.err) == (1, "")
     told = json.loads(finished.out)
     assert told["statistics"] == []
-    assert all("expected at most 12" in one["error"] for one in told["failed"])
+    assert told["failed"]
+    for one in told["failed"]:
+        assert_names(one["error"], "sampled", 12, "min_rate", 99)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +101,7 @@ def test_a_sweep_of_which_everything_failed_says_so(recording, run_cli, tmp_path
         (["--sampled", "0,many"], ["sampled", "many", "percentage"]),
         (["--vary", "seed=1"], ["vary", "seed"]),
         (["--held-out", "nothing"], ["held_out", "between"]),
-        (["--set", "hiden=3"], ["hiden", "unknown setting"]),
+        (["--set", "hiden=3"], ["hiden", "hidden"]),
         (["--scheduler", "tcp://127.0.0.1:9"], ["scheduler", "tcp://127.0.0.1:9", "dask scheduler"]),
     ],
     ids=lambda value: value[0],
@@ -103,20 +110,19 @@ def test_bad_options_are_refused(recording, run_cli, tmp_path, monkeypatch, opti
     monkeypatch.setattr("nwbrnn.sweep.run.CONNECT_TIMEOUT", 2)
     finished = run_cli("sweep", recording.path, "-o", tmp_path / "sweep", *options)
     assert finished.code == 2
-    for part in parts:
-        assert part in finished.err
+    assert_names(finished.err, *parts)
     assert not list((tmp_path / "sweep").glob("cells/*"))
 
 
 def test_a_folder_with_something_else_is_not_touched(recording, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mother.txt").write_text("Dear")
-    with pytest.raises(ExportError, match="letters: expected an empty folder or that of a sweep"):
+    with pytest.raises(ExportError, match=names(tmp_path / "letters", "output")):
         run_sweep([recording.path], tmp_path / "letters")
 
 
 def test_two_files_of_the_same_name_are_refused(recording, tmp_path):
-    with pytest.raises(ConfigError, match=r"expected different names, but .* come twice"):
+    with pytest.raises(ConfigError, match=names("files", "session", "rename")):
         run_sweep([recording.path, recording.path], tmp_path / "sweep")
 
 
@@ -159,22 +165,21 @@ def test_a_killed_worker_costs_only_its_cell(recording, cluster, tmp_path):
     table = run_sweep(
         [recording.path],
         tmp_path / "sweep",
-        SweepConfig(sampled=(0, 3), seeds=2, held_out="condition", resamples=0),
+        SweepConfig(sampled=(0,), seeds=2, held_out="condition", resamples=0),
         configs=(module.ReadConfig(), FitConfig(hidden=30, epochs=20, min_rate=0)),
         scheduler=address,
         progress=progress,
     )
-    assert killed == [16]
+    assert killed == [8]
     assert victim.wait(10) == -signal.SIGKILL
-    assert table["status"].values.tolist() == ["done"] * 16
+    assert table["status"].values.tolist() == ["done"] * 8
     assert np.isfinite(table["value"].sel(score="output skill")).all()
 
 
-def test_a_cell_that_kills_its_workers_is_a_failure_and_the_rest_goes_on(recording, tmp_path, monkeypatch):
-    """On the local cluster, which starts new workers."""
+def test_a_cell_that_kills_its_processes_is_a_failure_and_the_rest_goes_on(recording, tmp_path, monkeypatch):
+    """On this machine, where new processes are started."""
     monkeypatch.setenv("NWBRNN_TEST_KILL", "3")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "killer"))
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "killer"), prepend=os.pathsep)
     script = Path(__file__).parents[1] / "killer" / "run.py"
     finished = subprocess.run(
         [sys.executable, str(script), str(recording.path), str(tmp_path / "sweep")],
@@ -185,7 +190,86 @@ def test_a_cell_that_kills_its_workers_is_a_failure_and_the_rest_goes_on(recordi
     assert [one["status"] for one in status if one["sampled"] == "0"] == ["done"] * 2
     failed = [one for one in status if one["sampled"] == "3"]
     assert {one["status"] for one in failed} == {"failed"}
-    assert all("KilledWorker" in one["error"] for one in failed)
+    assert all("KilledWorker" in one["error"] and "SIGKILL" in one["error"] for one in failed)
+
+
+def list_listeners(pids):
+    """Return the local addresses, as in /proc, of the TCP sockets on which some processes listen."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
+    lines = [line.split() for line in tables.splitlines()]
+    return [line[1] for line in lines if line[3] == "0A" and line[9] in inodes]
+
+
+@pytest.fixture
+def running(recording, tmp_path):
+    """Return a sweep that will not end soon, and the two processes in which it fits."""
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("there is no /proc, as Linux has it")
+    program = "from nwbrnn.cli.main import main; main()"
+    settings = [*SMALL, "--set", "epochs=100000", "--set", "processes=2", "--set", "method=gradient"]
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", program, "sweep", recording.path, "-o", tmp_path / "sweep", *settings],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    workers = []
+    deadline = time.monotonic() + 240
+    while len(workers) < 2 and sweep.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+        children = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
+        workers = [int(pid) for pid in children if "libtorch" in Path(f"/proc/{pid}/maps").read_text()]
+    assert len(workers) == 2, sweep.poll()
+    yield sweep, workers
+    sweep.kill()
+    sweep.communicate()
+
+
+def test_nobody_can_reach_a_sweep_that_runs_and_ctrl_c_ends_all_of_it(running, tmp_path):
+    sweep, workers = running
+    assert list_listeners([sweep.pid, *workers]) == []
+    for pid in [*workers, sweep.pid]:  # as a terminal does
+        os.kill(pid, signal.SIGINT)
+    _, said = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert said.splitlines() == [
+        f"Interrupted: finished cells are in {tmp_path / 'sweep'}; the same command goes on."
+    ]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_processes_do_not_outlive_a_sweep_that_was_killed(running):
+    sweep, workers = running
+    sweep.kill()
+    deadline = time.monotonic() + 30
+    while any(_runs(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _runs(pid):
+    """Return whether a process runs; one that ended stays as a zombie until somebody asks how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_script_that_starts_itself_again_is_told_what_it_lacks(recording, tmp_path):
+    script = tmp_path / "unguarded.py"
+    folder = str(tmp_path / "sweep")
+    script.write_text(
+        f"from nwbrnn.sweep import run_sweep\nrun_sweep([{str(recording.path)!r}], {folder!r})\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1].startswith("nwbrnn.errors.ConfigError: processes: ")
+    assert '__name__ == "__main__"' in finished.stderr.splitlines()[-1]
 
 
 # ------------------------------------------------------------------ the claims
@@ -219,12 +303,12 @@ def test_claims_are_judged_by_their_intervals(capsys):
     assert json.dumps([claim.to_dict() for claim in claims], allow_nan=False)
     print_claims((*claims, Claim("Nothing is claimed", ())))
     shown = " ".join(capsys.readouterr().out.split())
-    assert "better than training on the outputs alone: holds" in shown
-    assert "never trained on: does not hold here" in shown
+    for claim in claims:
+        assert bool(re.search(rf"{re.escape(claim.text)}\W+holds\b", shown)) == claim.holds
     assert "0.970, +0.070 (+0.050 to +0.090)" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_process")
 def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monkeypatch):
     """Circuits of 80 neurons, 6 directions: whether claims hold is not judged here, but that all is there."""
     config = TeacherConfig(n_neurons=80, n_directions=6, n_trials=4)
@@ -254,3 +338,21 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
     assert np.isfinite(rows.loc["output skill, later than trained"]["mean"])
     assert rows.loc["unsampled neurons R2"]["difference"] == 0
     assert len(list((out / "fewer_trials" / "cells").glob("*.nc"))) == 12
+
+
+@pytest.mark.long
+def test_the_claims_hold_in_three_circuits_of_full_size(campaign, run_cli, tmp_path):
+    """Three of the ten in docs/results.md, where 25 % sampled beat the outputs alone in ten of ten."""
+    claims = campaign("circuits of full size", few=0, many=3)
+    finished = run_cli("reproduce", "--quick", "-o", tmp_path, "--json", tmp_path / "found.json")
+    assert (finished.code, finished.err) == (0, "")
+    first, *others = json.loads((tmp_path / "found.json").read_text())["claims"]
+    assert first["holds"]
+    for one in (evidence for claim in others for evidence in claim["evidence"]):
+        assert one["seeds"] == claims.size
+        assert one["value"] > 0
+        claims.count(f"better in {one['score']}", one["better"])
+    assert claims.counts == {
+        f"better in {score}": 3
+        for score in ("unsampled neurons R2", "canonical correlation", "output R2")
+    }  # fmt: skip

@@ -16,6 +16,7 @@ from nwbrnn.readers import series
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.times import RegularTimes, to_ticks
 from nwbrnn.storage import open_nwb
+from tests.messages import assert_names, names
 
 DURATION = 14.0
 START = 1.0 + 2.0 * np.arange(6)
@@ -144,9 +145,7 @@ def test_samples_whose_time_is_claimed_twice_are_left_out(path):
     assert not mask.all()
     (choice,) = get_choices(ds, "samples left out")
     assert choice["picked"] == "acquisition/EMG"
-    assert choice["reason"] == (
-        f"{claimed.sum()} of 700 samples, whose time stamps are not finite or run backwards"
-    )
+    assert_names(choice["reason"], f"{claimed.sum()} of 700 samples")
 
 
 def test_one_stamp_far_ahead_costs_one_sample(path):
@@ -206,7 +205,7 @@ def test_jittered_stamps(path):
 def test_rate_of_zero_is_refused(path):
     values, _ = create_emg()
     write(path, create_series("EMG", values, unit="mV", rate=0.0))
-    with pytest.raises(ReadError, match=r"acquisition/EMG: expected a rate above 0 .*, but got rate 0\.0"):
+    with pytest.raises(ReadError, match=names(path, "acquisition/EMG", "rate 0.0", "700 samples")):
         nwbrnn.read_nwb(path)
 
 
@@ -346,7 +345,9 @@ def test_touching_and_overlapping_trials_keep_their_own_values(path, spacing):
     check(ds, values, stamps + 0.01, edges=edges)
     np.testing.assert_array_equal(ds["spike_counts"], count(spikes, edges))
     overlap = [c["picked"] for c in get_choices(ds, "overlap")]
-    assert overlap == ([] if spacing == 1.0 else ["7 windows overlap the next"])
+    assert len(overlap) == (spacing < 1.0)
+    for text in overlap:
+        assert_names(text, "7 windows")
 
 
 @pytest.mark.parametrize("spacing", [1.0, 0.7, 0.25])
@@ -401,7 +402,7 @@ def test_unequal_trials_are_padded_and_masked(path, given):
     expected = average(values, stamps + 0.01, edges, bin_size=0.02)
     np.testing.assert_allclose(ds["outputs"].values[inside], expected[inside], rtol=1e-5)
     np.testing.assert_array_equal(ds["spike_counts"].values[inside], count(spikes, edges)[inside])
-    assert "the longest" in get_choices(ds, "window")[0]["reason"]
+    assert_names(get_choices(ds, "window")[0]["picked"], f"{window[0]:g} to {window[1]:g} s")
 
 
 @pytest.mark.parametrize(
@@ -464,7 +465,7 @@ def test_spikes_without_a_time_are_refused(path, place):
     spikes = create_trains()
     spikes[1][place] = np.nan
     write(path, create_series("EMG", values, unit="mV", rate=50.0), spikes=spikes)
-    with pytest.raises(ReadError, match="units/spike_times: expected finite times, but some are NaN"):
+    with pytest.raises(ReadError, match=names(path, "units/spike_times", "NaN")):
         nwbrnn.read_nwb(path, window=WINDOW)
 
 
@@ -572,7 +573,7 @@ def test_units_never_observed_are_refused(path):
     values, _ = create_emg()
     outputs = create_series("EMG", values, unit="mV", rate=50.0)
     write(path, outputs, units={"obs_intervals": [[[100.0, 200.0]]] * 3})
-    with pytest.raises(MissingDataError, match="units: expected units observed during the trials"):
+    with pytest.raises(MissingDataError, match=names(path, "units", "align_to", "window")):
         nwbrnn.read_nwb(path, window=WINDOW)
 
 

@@ -3,9 +3,11 @@
     python tests/release/check.py
 
 A command has to work, or to name the extra that it needs. Nothing of the source tree is seen by the installed
-package: everything runs in an empty folder.
+package: everything runs in an empty folder. What the wheel requires is not downloaded again: it is taken from
+the environment that this program runs in, so that has to be one with the project's dependencies.
 """
 
+import email
 import os
 import re
 import shutil
@@ -16,7 +18,10 @@ import tempfile
 import time
 import venv
 import zipfile
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = ("aiohttp", "dandi", "dsa-metric", "hdmf-zarr", "nwbinspector", "pynapple", "s3fs", "zarr")
@@ -85,19 +90,50 @@ def tell(text: str) -> None:
     print(f"{time.monotonic() - BEGIN:5.0f} s  {text}", flush=True)
 
 
-def create_environment(folder: Path, *arguments: object) -> Path:
-    """Return the programs of a new environment in which something is installed."""
-    venv.create(folder, with_pip=True)
+def create_environment(folder: Path) -> tuple[Path, tuple[object, ...]]:
+    """Return the programs of a new environment, and the pip of this one, for that one."""
+    venv.create(folder)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
-    pip = (programs / "python", "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", *arguments)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", programs / "python")
+    return programs, pip
+
+
+def install(pip: tuple[object, ...], *arguments: object) -> None:
+    run(*pip, "install", "--quiet", "--no-compile", *arguments)
     run(*pip, "check")
-    return programs
+
+
+def find_required(requirements: list[str]) -> dict[str, Distribution]:
+    """Return the distributions of this environment that are required, and those that they require."""
+    found: dict[str, Distribution] = {}
+    seen, pending = set(), {(text, "") for text in requirements}
+    while pending:
+        seen.add(one := pending.pop())
+        needed, extra = Requirement(one[0]), one[1]
+        if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+            installed = distribution(needed.name)
+            found[installed.metadata["Name"]] = installed
+            texts = installed.requires or ()
+            pending |= {(text, extra) for text in texts for extra in ("", *needed.extras)} - seen
+    return found
+
+
+def link_files(one: Distribution, site: Path) -> None:
+    """Put the files of a distribution into another environment, without its programs."""
+    for file in one.files or ():
+        if ".." not in file.parts:
+            target = site / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(one.locate_file(file))
+            except OSError:  # on another disk
+                shutil.copy2(one.locate_file(file), target)
 
 
 def build(folder: Path) -> tuple[Path, Path]:
     """Build sdist and, from it, the wheel; check what their metadata say."""
-    tools = create_environment(folder / "tools", "-r", ROOT / "tests/release/requirements.txt")
+    tools, pip = create_environment(folder / "tools")
+    install(pip, "-c", ROOT / "constraints.txt", "-r", ROOT / "tests/release/requirements.txt")
     run(tools / "python", "-m", "build", "--no-isolation", "--outdir", folder / "dist", ROOT)
     (sdist,), (wheel,) = (list((folder / "dist").glob(pattern)) for pattern in ("*.tar.gz", "*.whl"))
     run(tools / "twine", "check", "--strict", sdist, wheel)
@@ -119,12 +155,15 @@ def check_sdist(sdist: Path) -> None:
     assert not large, large
 
 
-def check_wheel(wheel: Path) -> None:
-    """Check that the wheel holds the package with its types and data files, and nothing else."""
+def check_wheel(wheel: Path) -> list[str]:
+    """Check that the wheel holds the package with its types and data files only; return what it requires."""
     with zipfile.ZipFile(wheel) as archive:
         names = {info.filename for info in archive.infolist()}
         large = [info.filename for info in archive.infolist() if info.file_size > LARGEST]
-        entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+        entry_points, metadata = (
+            archive.read(next(n for n in names if n.endswith(f".dist-info/{name}"))).decode()
+            for name in ("entry_points.txt", "METADATA")
+        )
     tracked = list_tracked("nwbrnn")
     assert not tracked - names, f"missing in the wheel: {sorted(tracked - names)}"
     assert "nwbrnn/py.typed" in names
@@ -132,6 +171,7 @@ def check_wheel(wheel: Path) -> None:
     assert not others, sorted(others)
     assert not large, large
     assert "nwb = nwbrnn.readers.engine:NwbBackend" in entry_points
+    return email.message_from_string(metadata).get_all("Requires-Dist", [])
 
 
 def check_commands(programs: Path, folder: Path) -> None:
@@ -172,12 +212,18 @@ def main() -> None:
     try:
         sdist, wheel = build(folder)
         check_sdist(sdist)
-        check_wheel(wheel)
+        requirements = check_wheel(wheel)
         tell(
             f"{sdist.name} ({sdist.stat().st_size:,} bytes) and {wheel.name} ({wheel.stat().st_size:,} bytes)"
         )
-        programs = create_environment(folder / "clean", wheel)
-        installed = run(programs / "python", "-m", "pip", "list", "--format=freeze").lower()
+        programs, pip = create_environment(folder / "clean")
+        site = Path(
+            run(programs / "python", "-c", "import sysconfig as s; print(s.get_path('purelib'))").strip()
+        )
+        for one in find_required(requirements).values():
+            link_files(one, site)
+        install(pip, "--no-deps", wheel)
+        installed = run(*pip, "list", "--format=freeze").lower()
         present = [name for name in EXTRAS if f"\n{name}==" in installed]
         assert not present, f"part of an extra, but installed without one: {present}"
         tell("installed with core dependencies only")

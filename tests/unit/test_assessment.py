@@ -6,6 +6,8 @@ import pytest
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import assess, evaluate
 from nwbrnn.evaluation.assessment import SPIKES, correct_reliability
+from nwbrnn.preprocessing import average_conditions
+from tests.messages import names
 
 N_CONDITIONS, N_TRIALS, N_TIME, N_UNITS = 6, 12, 30, 8
 NOISE = 0.8
@@ -16,11 +18,12 @@ HIGHER = (
 LOWER = ("principal angle", "Procrustes angle")
 
 
-def create_pair(*, noise=NOISE, n_test=8, counts=True, seed=0):
+def create_pair(*, noise=NOISE, n_test=8, counts=True, seed=0, noise_seed=None):
     """Recorded trials around a true course for each condition, and a student that knows the true course."""
     rng = np.random.default_rng(seed)
     smooth = np.cumsum(rng.standard_normal((N_CONDITIONS, N_TIME, N_UNITS + 3)), axis=1)
     smooth = (smooth - smooth.mean(axis=(0, 1))) / smooth.std(axis=(0, 1))
+    rng = rng if noise_seed is None else np.random.default_rng(noise_seed)
     condition = np.repeat(np.arange(N_CONDITIONS), N_TRIALS)
     truth = smooth[condition]
     recorded = truth + noise * rng.standard_normal(truth.shape)
@@ -88,16 +91,33 @@ def test_without_noise_everything_is_perfect():
         assert scores[f"{name}, student"].value == pytest.approx(scores[f"{name}, recorded"].value)
 
 
-def test_intervals_cover_the_expected_score_and_shrink_with_noise():
+def test_intervals_are_1_96_standard_deviations_of_the_score_wide_on_each_side():
+    noise, n_test, shrunk = 0.2, 8, 0.6  # a student that is wrong in the same way in every trial
+    recorded, student = create_pair(noise=noise, n_test=n_test, counts=False)
+    truth = average_conditions(student)["outputs"].values.reshape(-1, 3)
+    rng = np.random.default_rng(1)
+    seen = truth + noise / np.sqrt(n_test) * rng.standard_normal((4000, *truth.shape))
+    left = np.square(seen - shrunk * truth).sum(axis=(1, 2))
+    expected = 1 - left / np.square(seen - seen.mean(axis=1, keepdims=True)).sum(axis=(1, 2))
+    halves, covered = [], 0
+    for seed in range(4):
+        recorded, student = create_pair(noise=noise, n_test=n_test, counts=False, noise_seed=seed)
+        student = student.assign(outputs=shrunk * student["outputs"])
+        score = get(assess(recorded, student, n_resamples=30))["output R2"]
+        halves.append((score.high - score.low) / 2)
+        covered += score.low <= expected.mean() <= score.high
+    assert np.mean(halves) == pytest.approx(1.96 * expected.std(), rel=0.25)
+    assert covered >= 3
+
+
+def test_intervals_cover_the_score_of_the_true_course_and_shrink_with_noise():
     expected = 1 - NOISE**2 / 8 / (1 + NOISE**2 / 8)
-    covered, widths = 0, []
-    for seed in range(10):
-        score = get(assess(*create_pair(seed=seed), n_resamples=15))["output R2"]
-        covered += score.low <= expected <= score.high
-        widths.append(score.high - score.low)
-    assert covered >= 6  # trials resampled with replacement are noisier: conservative on the low side
+    scores = [get(assess(*create_pair(seed=seed, counts=False), n_resamples=15)) for seed in range(4)]
+    found = [one["output R2"] for one in scores]
+    # trials resampled with replacement are noisier than others: intervals are too wide rather than too narrow
+    assert all(score.low <= expected <= score.high for score in found)
     small = get(assess(*create_pair(noise=0.1), n_resamples=15))["output R2"]
-    assert small.high - small.low < 0.2 * np.mean(widths)
+    assert small.high - small.low < 0.2 * np.mean([score.high - score.low for score in found])
 
 
 def test_what_cannot_be_had_is_nan():
@@ -120,7 +140,7 @@ def test_one_held_out_condition_is_compared_with_predictions_for_others():
 
 def test_no_test_trials_are_refused():
     recorded, predicted = create_pair(n_test=0)
-    with pytest.raises(ValueError, match="expected test trials"):
+    with pytest.raises(ValueError, match=names("split", "'test'", "split_trials")):
         assess(recorded, predicted)
 
 

@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError, ExportError, TrainingDivergedError
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import prepare
+from nwbrnn.storage.paths import create_temporary_name
 from nwbrnn.training import checkpoint as checkpoints
 from nwbrnn.training import train
 from nwbrnn.training.checkpoint import Checkpoint
+from tests.messages import names
 from tests.unit.test_training import QUICK, create_recording
 
 SETTINGS = QUICK | {"epochs": 12, "patience": 5, "noise": 0.1}
@@ -106,26 +112,107 @@ def test_a_damaged_checkpoint_is_refused_with_the_remedy(tmp_path, damage):
     path = tmp_path / "fit.checkpoint"
     run(path, stop_after=3)
     path.write_bytes(path.read_bytes()[:1000] if damage == "half" else damage)
-    with pytest.raises(ConfigError, match=r"fit\.checkpoint: expected a checkpoint, but .*remove it"):
+    with pytest.raises(ConfigError, match=names(path, "remove")):
         run(path, resume=True)
 
 
 def test_a_checkpoint_of_another_fit_is_refused_and_the_difference_named(tmp_path):
     path = tmp_path / "fit.checkpoint"
     run(path, stop_after=3)
-    with pytest.raises(ConfigError, match="fit, but learning_rate, tau differ; go on with"):
+    with pytest.raises(ConfigError, match=names(path, "learning_rate, tau", "remove")):
         run(path, resume=True, tau=0.2, learning_rate=0.1)
     config = FitConfig(**SETTINGS)
     ds = prepare(create_recording(seed=1), config)
-    with pytest.raises(ConfigError, match="but the data differ"):
+    with pytest.raises(ConfigError, match=names(path, "data", "remove")):
         train(ds, config, checkpoint=path, resume=True)
 
 
+def rewrite(path, tensors=None, about=None, *, remove=()):
+    """Change parts of a checkpoint; its settings, data and form stay those of the fit."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["nwbrnn_checkpoint"])
+        whole = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, change in (tensors or {}).items():
+        whole[name] = change(whole.get(name)).contiguous()
+    for name in remove:
+        del whole[name]
+    save_file(whole, path, {"nwbrnn_checkpoint": json.dumps(header | (about or {}))})
+    return list(whole)
+
+
+SHAPES = {
+    "shorter": lambda t: t[:-1] if t.ndim else t.reshape(1),
+    "longer": lambda t: torch.cat([t.reshape(-1), t.reshape(-1)]),
+    "flat": lambda t: t.reshape(1, -1),
+    "another type": lambda t: t.to(torch.int32),
+}
+
+
+@pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
+def test_a_checkpoint_with_a_part_of_another_shape_is_refused_by_name(tmp_path, change):
+    path, own = tmp_path / "fit.checkpoint", tmp_path / "own.checkpoint"
+    run(own, stop_after=3)
+    shutil.copy(own, path)
+    parts = ["model.full_weights", "best.bias", "adam.0.exp_avg", "adam.2.exp_avg_sq", "adam.0.step", "noise"]
+    assert set(parts) <= set(rewrite(path))
+    for name in parts:
+        shutil.copy(own, path)
+        rewrite(path, {name: change})
+        with pytest.raises(ConfigError, match=rf"fit\.checkpoint: {name}: expected"):
+            run(path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.bias", "best.bias", "adam.2.exp_avg_sq", "noise", "history.train_total"]
+)
+def test_a_checkpoint_without_a_part_is_refused_by_name(tmp_path, name):
+    path = tmp_path / "fit.checkpoint"
+    run(path, stop_after=3)
+    rewrite(path, remove=[name])
+    with pytest.raises(ConfigError, match=rf"fit\.checkpoint: {name}: expected"):
+        run(path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "about"),
+    [
+        ({"adam.99.step": lambda _: torch.zeros(())}, {}),
+        ({"adam.x": lambda _: torch.zeros(())}, {}),
+        ({"history.train_total": lambda t: t[:-1]}, {}),
+        ({"history.train_output": lambda t: t.reshape(1, -1)}, {}),
+        ({"noise": lambda t: torch.full_like(t, 255)}, {}),
+        ({}, {"epoch": "soon"}),
+        ({}, {"epoch": None}),
+        ({}, {"best_loss": 3}),
+        ({}, {"learning_rate": [1]}),
+        ({}, {"fingerprint": [1]}),
+    ],
+)
+def test_a_checkpoint_with_other_parts_is_refused(tmp_path, tensors, about):
+    path = tmp_path / "fit.checkpoint"
+    run(path, stop_after=3)
+    rewrite(path, tensors, about)
+    with pytest.raises(ConfigError, match=r"fit\.checkpoint: "):
+        run(path, resume=True)
+
+
 def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path):
-    with pytest.raises(ExportError, match="the checkpoint cannot be written"):
-        run(tmp_path / "missing" / "fit.checkpoint")
+    path = tmp_path / "missing" / "fit.checkpoint"
+    with pytest.raises(ExportError, match=names(path, os.strerror(errno.ENOENT))):
+        run(path)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_file_that_is_no_checkpoint_stays(tmp_path, resume):
+    path = tmp_path / "session.nwb"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n somebody's recording")
+    before = path.read_bytes()
+    with pytest.raises((ExportError, ConfigError), match=r"session\.nwb"):
+        run(path, resume=resume)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
 def test_several_seeds_have_a_checkpoint_each(tmp_path):
     path = tmp_path / "fit.checkpoint"
     result = fit(create_recording(), checkpoint=path, seeds=2, **QUICK)
@@ -146,9 +233,11 @@ def test_states_are_written_only_when_they_are_due(tmp_path, monkeypatch):
 
 
 def test_divergence_is_retried_once_if_asked():
-    with pytest.raises(TrainingDivergedError, match="training diverged at epoch 1: loss term"):
+    with pytest.raises(
+        TrainingDivergedError, match=names("epoch 1", "'output'", "learning_rate", "max_gradient_norm")
+    ):
         run(learning_rate=1e30)
-    with pytest.warns(UserWarning, match="starting again with learning_rate 2.5e"):  # noqa: SIM117
+    with pytest.warns(UserWarning, match=names("epoch 1", "'output'", "learning_rate 2.5e+29")):  # noqa: SIM117
         with pytest.raises(TrainingDivergedError):
             run(learning_rate=1e30, retry=True)
 
@@ -164,9 +253,15 @@ def test_a_retry_starts_from_the_beginning_with_a_quarter_of_the_step(monkeypatc
         return norm * float("nan") if len(calls) == 4 else norm
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", break_once)
-    with pytest.warns(UserWarning, match="diverged at epoch 3: gradient of all weights .*learning_rate 0.01"):
+    with pytest.warns(UserWarning, match=names("epoch 3", "gradient", "learning_rate 0.01")):
         found = run(learning_rate=0.04, retry=True)
     assert_same(found, expected)
+
+
+def train_for_long(path, progress=None):
+    """Train for 150 epochs, or what is left of them."""
+    config = FitConfig(**(SETTINGS | {"epochs": 150, "patience": 1000}))
+    return train(prepare(create_recording(), config), config, progress=progress, checkpoint=path, resume=True)
 
 
 SCRIPT = """
@@ -174,59 +269,40 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from nwbrnn.training.checkpoint import Checkpoint
-Checkpoint.is_due = lambda self: True
 from tests.unit import test_checkpoint as t
-import numpy as np
-from nwbrnn.config import FitConfig
-from nwbrnn.preprocessing import prepare
-from nwbrnn.training import train
-config = FitConfig(**(t.SETTINGS | {{"epochs": 150, "patience": 1000}}))
-ds = prepare(t.create_recording(), config)
-def progress(number, losses):
-    print(number, flush=True)
-trained = train(ds, config, progress=progress, checkpoint=Path(sys.argv[1]), resume=True)
+Checkpoint.is_due = lambda self: True
+trained = t.train_for_long(Path(sys.argv[1]), lambda number, losses: print(number, flush=True))
 print("ended", trained.ended, flush=True)
-np.savez(sys.argv[2], history=trained.history["train_total"], **trained.weights)
 """
 
 
-def start_script(tmp_path, name="fit"):
+def start_script(tmp_path):
     root = str(Path(__file__).resolve().parents[2])
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(root=root))
-    arguments = [
-        sys.executable,
-        str(script),
-        str(tmp_path / f"{name}.checkpoint"),
-        str(tmp_path / f"{name}.npz"),
-    ]
+    arguments = [sys.executable, str(script), str(tmp_path / "fit.checkpoint")]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
-def test_kills_at_ten_random_moments_lose_nothing_that_was_checkpointed(tmp_path):
-    process = start_script(tmp_path, "whole")
-    assert "ended finished" in process.communicate(timeout=120)[0]
-    rng = np.random.default_rng(0)
+def test_kills_at_random_moments_lose_nothing_that_was_checkpointed(campaign, tmp_path):
+    kills = campaign("kills of fits between checkpoints", few=2, many=25)
     reached = -1
-    for _ in range(10):
+    for _ in range(kills.size):
         process = start_script(tmp_path)
-        n_epochs = int(rng.integers(2, 12))
-        numbers = [int(process.stdout.readline()) for _ in range(n_epochs)]
-        time.sleep(rng.uniform(0, 0.02))
+        numbers = [int(process.stdout.readline()) for _ in range(kills.rng.randrange(2, 5))]
+        time.sleep(kills.rng.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         rest = [int(line) for line in process.communicate()[0].split() if line.isdigit()]
         # it goes on where the last state was: at most the epoch that was under way is repeated
         assert numbers[0] in (reached, reached + 1)
         reached = max([*numbers, *rest])
-    process = start_script(tmp_path)
-    assert "ended finished" in process.communicate(timeout=120)[0]
-    whole, resumed = (np.load(tmp_path / f"{name}.npz") for name in ("whole", "fit"))
-    assert set(whole.files) == set(resumed.files)
-    for name in whole.files:
-        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+        assert process.returncode == -signal.SIGKILL
+        kills.count("killed")
+    assert_same(train_for_long(tmp_path / "fit.checkpoint"), train_for_long(tmp_path / "whole.checkpoint"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_from_the_keyboard_ends_cleanly(tmp_path):
     process = start_script(tmp_path)
     for _ in range(3):
@@ -251,13 +327,13 @@ def test_a_retry_after_a_resume_starts_where_a_retry_without_one_starts(tmp_path
             return original(parameters, limit) * (float("nan") if len(calls) == fail_at else 1)
 
         monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", break_once)
-        with pytest.warns(UserWarning, match="diverged at epoch 6"):
+        with pytest.warns(UserWarning, match=names("epoch 6", "learning_rate 0.01")):
             found.append(run(**given, **changes))
     assert_same(*found)
 
 
 def test_what_a_killed_write_left_is_removed(tmp_path):
     path = tmp_path / "fit.checkpoint"
-    (tmp_path / ".fit.checkpoint.part").write_bytes(b"half")
+    create_temporary_name(path, suffix=".checkpoint").write_bytes(b"half")
     run(path, stop_after=3)
     assert [p.name for p in tmp_path.iterdir()] == ["fit.checkpoint"]

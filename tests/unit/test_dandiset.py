@@ -1,6 +1,5 @@
 """Names of derivatives, patterns, and where a dandiset is."""
 
-import re
 import warnings
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nwbrnn.dandiset import derive_path, select_assets
 from nwbrnn.dandiset.naming import find_target, is_derivative
 from nwbrnn.errors import ExportError, UnsupportedFileError
 from nwbrnn.storage import Dandiset, find_dandiset, matches
+from tests.messages import assert_names, names
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_dandi_takes_the_name_of_a_derivative_if_it_takes_that_of_the_asset(
 def test_paths_that_could_leave_the_folder_are_refused(path, tmp_path):
     with pytest.raises(ExportError) as refused:
         find_target(tmp_path / "out", path)
-    assert repr(path) in str(refused.value)
-    assert "could lead out of the output folder" in str(refused.value)
+    assert_names(str(refused.value), repr(path), "sub-X/sub-X_ecephys.nwb", "rename")
+    assert not list(tmp_path.iterdir())
 
 
 def test_links_in_the_output_folder_are_not_followed(tmp_path):
@@ -87,9 +87,8 @@ def test_links_in_the_output_folder_are_not_followed(tmp_path):
     (out / "sub-X").symlink_to(elsewhere, target_is_directory=True)
     (out / "sub-Y" / "sub-Y_desc-nwbrnn.nwb").symlink_to(elsewhere / "y.nwb")
     for path in ("sub-X/sub-X.nwb", "sub-X/deeper/sub-X.nwb", "sub-Y/sub-Y.nwb"):
-        with pytest.raises(ExportError, match="is a link or behind one") as refused:
+        with pytest.raises(ExportError, match=names(repr(path), out, out / derive_path(path), "link")):
             find_target(out, path)
-        assert repr(path) in str(refused.value)
     assert find_target(out, "sub-Y/sub-Y_ses-1.nwb") == out / "sub-Y" / "sub-Y_ses-1_desc-nwbrnn.nwb"
     linked = tmp_path / "linked"
     linked.symlink_to(out, target_is_directory=True)  # the folder itself may be a link
@@ -141,7 +140,7 @@ def test_where_a_dandiset_is(text, version, archive, tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["nothing", "00094", "https://archive.test/other/000941", "dandi://x/a.nwb"])
 def test_what_is_no_dandiset_is_refused(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnsupportedFileError, match=f"^{re.escape(text)}: expected a folder, a dandiset"):
+    with pytest.raises(UnsupportedFileError, match=names(text, "dandi://000941@draft", "check")):
         find_dandiset(text)
 
 

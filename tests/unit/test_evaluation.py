@@ -13,6 +13,7 @@ from nwbrnn.evaluation import (
     compute_weighted_r2,
     evaluate,
 )
+from tests.messages import names
 
 LEVELS = ("condition averages", "single trials")
 NAMES = ("output R2", "sampled neurons R2", "unsampled neurons R2", "canonical correlation")
@@ -91,7 +92,7 @@ def test_r2_without_samples_is_nan():
 
 @pytest.mark.parametrize("function", [compute_r2, compute_weighted_r2])
 def test_r2_refuses_other_shapes(function):
-    with pytest.raises(ValueError, match=r"got \(3, 2\) and \(3, 1\)"):
+    with pytest.raises(ValueError, match=names("(3, 2)", "(3, 1)")):
         function(np.zeros((3, 2)), np.zeros((3, 1)))
 
 
@@ -177,10 +178,12 @@ def test_held_out_condition_has_no_ceiling():
 
 def test_evaluate_refuses_a_split_without_tests():
     recorded = create_recorded(split=np.full(10, "train"))
-    with pytest.raises(ValueError, match="expected test trials"):
+    with pytest.raises(ValueError, match=names("split", "'test'", "split_trials")):
         evaluate(recorded, recorded)
 
 
 def test_get_refuses_an_unknown_score():
-    with pytest.raises(LookupError, match="no score 'beauty'"):
+    with pytest.raises(
+        LookupError, match=names("'beauty'", "output R2", "condition averages", "single trials")
+    ):
         evaluate(create_recorded(), create_recorded()).get("beauty")

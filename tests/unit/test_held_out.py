@@ -8,6 +8,7 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import find_conditions, prepare
 from nwbrnn.training import train
+from tests.messages import names
 from tests.unit.test_training import QUICK, create_recording
 
 METHODS = [{"method": "gradient"}, {"method": "least_squares"}, {"method": "auto", "epochs": 3}]
@@ -87,7 +88,7 @@ def test_bins_after_train_until_have_no_influence(method):
 
 
 def test_an_end_before_the_window_is_refused():
-    with pytest.raises(ConfigError, match=r"train_until: .* got -1 s; the window is 0.01 to 0.59 s"):
+    with pytest.raises(ConfigError, match=names("train_until", "-1 s", "0.01 to 0.59 s")):
         train_on(create_recording(), train_until=-1.0)
 
 

@@ -12,6 +12,7 @@ from nwbrnn.losses import (
     poisson_error,
     squared_error,
 )
+from tests.messages import names
 
 
 def create_target(*shape, seed=0):
@@ -57,18 +58,18 @@ def test_squared_error_ignores_what_the_mask_hides():
 
 def test_squared_error_refuses_a_constant_target():
     target = torch.ones(3, 5, 2).double()
-    with pytest.raises(ValueError, match="target: expected values that vary"):
+    with pytest.raises(ValueError, match=names("target", "mask")):
         squared_error(torch.zeros(3, 5, 2), target, weight=create_mask())
 
 
 @pytest.mark.parametrize("error", [squared_error, poisson_error])
 def test_errors_refuse_other_shapes(error):
     target = create_target(3, 5, 2).exp()
-    with pytest.raises(ValueError, match=r"expected equal shapes.*\(3, 5, 1\)"):
+    with pytest.raises(ValueError, match=names("predicted (3, 5, 1)", "target (3, 5, 2)")):
         error(target[..., :1], target, weight=create_mask())
-    with pytest.raises(ValueError, match=r"expected equal shapes.*weight \(3, 4, 1\)"):
+    with pytest.raises(ValueError, match=names("target (3, 5, 2)", "weight (3, 4, 1)")):
         error(target, target, weight=create_mask(n_time=4))
-    with pytest.raises(ValueError, match=r"expected equal shapes.*weight \(3, 5, 3\)"):
+    with pytest.raises(ValueError, match=names("target (3, 5, 2)", "weight (3, 5, 3)")):
         error(target, target, weight=torch.ones(3, 5, 3))
 
 
@@ -96,7 +97,7 @@ def test_poisson_error_ignores_what_the_mask_hides():
 
 
 def test_poisson_error_refuses_constant_counts():
-    with pytest.raises(ValueError, match="counts: expected values that vary"):
+    with pytest.raises(ValueError, match=names("counts", "mask")):
         poisson_error(torch.ones(3, 5, 2), torch.zeros(3, 5, 2), weight=create_mask())
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from nwbrnn.config import FitConfig
+from nwbrnn.errors import ShapeError
 from nwbrnn.models import RateRNN
 from nwbrnn.models.scan import activate, invert
 
@@ -203,6 +204,30 @@ def test_from_weights_needs_every_parameter():
     del weights["recurrent_weights"]
     with pytest.raises(KeyError, match="recurrent_weights"):
         RateRNN.from_weights(weights, model.config, bin_size=BIN_SIZE)
+
+
+WRONG = {
+    "width": lambda v: v[..., :-1],
+    "length": lambda v: np.concatenate([v, v]),
+    "scalar": lambda v: v.ravel()[0],
+    "whole numbers": lambda v: v.astype(int),
+    "text": lambda v: np.full(v.shape, b"x"),
+    "NaN": lambda v: v * np.nan,
+    "infinity": lambda v: v + np.inf,
+    "huge": lambda v: v + 1e200,
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_from_weights_refuses_what_is_no_student(kind):
+    model = create_random_model(learn_tau=True, initial_state="condition", n_conditions=2)
+    weights = model.to_weights()
+    own = {("input_weights", "width"), ("initial_state", "length")}  # other students, and nothing wrong
+    for name in [name for name in weights if (name, kind) not in own]:
+        counted = kind in ("width", "length") and name in ("input_weights", "output_bias")
+        changed = weights | {name: WRONG[kind](weights[name])}
+        with pytest.raises(ShapeError, match="weights" if counted else name):
+            RateRNN.from_weights(changed, model.config, bin_size=BIN_SIZE)
 
 
 def test_alpha_is_clipped_at_one():

@@ -10,6 +10,7 @@ import pytest
 
 import nwbrnn
 from nwbrnn.models import RateRNN
+from tests.messages import assert_names
 
 HOSTILE = "<script>alert('x')</script>&<b onmouseover=y>"
 
@@ -72,10 +73,12 @@ def test_text_of_a_run_and_of_scores(result):
     run = result.runs[1]
     text = repr(run)
     assert "\n" not in text
-    assert text.startswith(f"Run(seed {run.seed}, loss {run.loss:.4g}, finished after ")
+    assert text.startswith("Run(")
+    n_passes = len(run.history["train_total"])
+    assert_names(text, f"seed {run.seed}", f"loss {run.loss:.4g}", "finished", n_passes)
     assert f"{run.scores.get('output R2').value:.3f}" in text
     lines = repr(run.scores).splitlines()
-    assert lines[0] == "Scores on test trials (2 outputs, 8 units), condition averages:"
+    assert_names(lines[0], "Scores", "test", "2 outputs", "8 units", "condition averages")
     names = [score.name for score in run.scores.summary if score.level == "condition averages"]
     assert [line[2:27].strip() for line in lines[1:]] == names
 
@@ -92,10 +95,8 @@ def test_text_of_a_network(result):
     network = result.build_model()
     assert isinstance(network, RateRNN)
     n_parameters = 10 * 10 + 10 * 1 + 10 + 2 * 10 + 2 + 10
-    assert (
-        repr(network)
-        == f"RateRNN(1 inputs -> 10 tanh units -> 2 outputs, tau 0.1 s, {n_parameters} parameters)"
-    )
+    sizes = ("1 inputs", "10 tanh units", "2 outputs", "tau 0.1 s", f"{n_parameters} parameters")
+    assert_names(repr(network), "RateRNN", *sizes)
 
 
 def test_page_of_a_result_shows_hostile_names_as_text(result):
@@ -111,6 +112,7 @@ def test_page_of_a_result_shows_hostile_names_as_text(result):
         assert f"{score.value:.3f}" in rows.text
 
 
+@pytest.mark.slow
 def test_text_of_a_stored_result_needs_no_torch(result, teacher, tmp_path):
     small = nwbrnn.fit(teacher.ds, hidden=10, epochs=2, sampled=3)
     nwbrnn.write_fit(small, teacher.path, tmp_path / "fit.nwb")

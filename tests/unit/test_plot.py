@@ -1,5 +1,8 @@
 """Figures of fits: what is drawn, compared with numbers computed by hand."""
 
+import errno
+import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +15,7 @@ from matplotlib.figure import Figure
 import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.preprocessing import compute_standard_errors
+from tests.messages import assert_names, names
 
 mpl.use("Agg")
 
@@ -51,7 +55,7 @@ def test_outputs_are_condition_averages_in_the_recorded_unit(result, ax):
             np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(line.get_xdata(), result.recorded["time"])
     assert ax.get_ylabel() == f"FCU [{result.recorded['output_units'].values[channel]}]"
-    assert ax.get_xlabel() == "time from go cue [s]"
+    assert_names(ax.get_xlabel(), "time", "go cue", "[s]")
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == ["condition 180", "condition 0", "recorded", "student"]
 
@@ -135,7 +139,7 @@ def test_the_learning_curve_is_the_history(result, ax):
         "sampled neurons, training",
         "sampled neurons, validation",
     ]
-    with pytest.raises(ConfigError, match=r"terms: expected some of .*'output'.* but got .'outputs'."):
+    with pytest.raises(ConfigError, match=names("terms", "'output'", "'dynamics'", "'outputs'")):
         nwbrnn.plot.learning_curve(result, terms=["outputs"], ax=ax)
 
 
@@ -167,20 +171,20 @@ def test_the_sampling_curve_shows_means_intervals_and_ceiling(statistics, ax):
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "10", "25 %"]
     assert [line.get_label() for line in ax.lines if line.get_linestyle() == "--"] == ["ceiling"]
     assert ax.get_ylim()[0] > -1
-    with pytest.raises(ConfigError, match=r"score: expected one of \['output R2'\], but got 'R2'"):
+    with pytest.raises(ConfigError, match=names("score", "'output R2'", "'R2'")):
         nwbrnn.plot.sampling_curve(statistics, "R2", ax=ax)
 
 
 @pytest.mark.parametrize(
     ("function", "given", "message"),
     [
-        ("outputs", {"output": "biceps"}, "output: expected one of .*'FCR'.*, but got 'biceps'"),
-        ("rates", {"unit": 99}, "unit: expected one of .* but got 99"),
-        ("rates", {"conditions": ["45"]}, "condition: expected one of .*'0'.* but got '45'"),
+        ("outputs", {"output": "biceps"}, ["output", "'FCR', 'FCU', 'ECR'", "'biceps'"]),
+        ("rates", {"unit": 99}, ["unit", 0, 11, 99]),
+        ("rates", {"conditions": ["45"]}, ["condition", "'0'", "'90'", "'45'"]),
     ],
 )
 def test_what_is_not_there_is_refused(result, ax, function, given, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=names(*message)):
         getattr(nwbrnn.plot, function)(result, ax=ax, **given)
 
 
@@ -192,16 +196,18 @@ def test_vector_files_hold_text_and_no_image(result, ax, tmp_path):
     nwbrnn.plot.save(ax, tmp_path / "figure.svg")
     text = (tmp_path / "figure.svg").read_text()
     assert "a $1^$ &lt;b&gt; &amp; $muscle$ [" in text
-    assert "time from go cue [s]</text>" in text
+    assert re.search(r">time [^<]*go cue \[s\]</text>", text)
     assert "<image" not in text
     nwbrnn.plot.save(ax, tmp_path / "figure.pdf")
     pdf = (tmp_path / "figure.pdf").read_bytes()
     assert b"/FontFile2" in pdf  # TrueType, embedded
     assert b"/Type3" not in pdf
-    with pytest.raises(ExportError, match="cannot be written"):
-        nwbrnn.plot.save(ax, tmp_path / "missing" / "figure.svg")
+    missing = tmp_path / "missing" / "figure.svg"
+    with pytest.raises(ExportError, match=names(missing, os.strerror(errno.ENOENT))):
+        nwbrnn.plot.save(ax, missing)
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_only_with_plot():
     code = (
         "import sys, nwbrnn; assert 'matplotlib' not in sys.modules; nwbrnn.plot.outputs; "

@@ -25,6 +25,7 @@ from nwbrnn.preprocessing import (
     split_conditions,
     split_trials,
 )
+from tests.messages import names
 
 FAST = settings(deadline=None, derandomize=True, max_examples=25)
 
@@ -94,7 +95,9 @@ def test_split_is_seeded():
 
 
 def test_split_refuses_too_few_trials():
-    with pytest.raises(ConfigError, match="less than one trial everywhere"):
+    with pytest.raises(
+        ConfigError, match=names("test", 0.25, "3 trials", "3 conditions", "--condition", "--held-out")
+    ):
         split_trials(create_recording(n_trials=3))
 
 
@@ -109,7 +112,9 @@ def test_split_conditions_tests_whole_conditions():
 
 @pytest.mark.parametrize("held_out", [["x"], ["a", "x"], ["a", "b", "c"]])
 def test_split_conditions_refuses_unknown_or_all(held_out):
-    with pytest.raises(ConfigError, match="expected some, but not all, of a, b, c"):
+    with pytest.raises(
+        ConfigError, match=names("held_out_conditions", "a, b, c", f"got {', '.join(held_out)}", "--held-out")
+    ):
         split_conditions(create_recording(), held_out=held_out)
 
 
@@ -160,7 +165,7 @@ def test_sampled_fraction_none_and_other_seeds():
 
 
 def test_sampled_refuses_more_than_there_are():
-    with pytest.raises(ConfigError, match=r"sampled: expected at most 5, .* but got 6"):
+    with pytest.raises(ConfigError, match=names("sampled", "at most 5", "min_rate", "got 6")):
         choose_sampled(create_recording(), n_sampled=6)
 
 
@@ -227,9 +232,9 @@ def test_envelope_of_silence_and_drift_is_nothing():
 
 
 def test_envelope_refuses_slow_or_short_signals():
-    with pytest.raises(ConfigError, match="high_pass: expected less than half the sampling rate of 100 Hz"):
+    with pytest.raises(ConfigError, match=names("high_pass", "100 Hz", "50 Hz", "envelope")):
         compute_envelope(np.zeros((1000, 1)), sampling_rate=100)
-    with pytest.raises(ConfigError, match=r"at least 0\.1 s of signal, but got 99 samples"):
+    with pytest.raises(ConfigError, match=names("emg", "0.1 s", "low_pass 10 Hz", "99 samples", "1000 Hz")):
         compute_envelope(np.zeros((99, 1)), sampling_rate=1000)
 
 
@@ -243,8 +248,9 @@ def test_extract_envelope_works_trial_by_trial():
 
 
 def test_extract_envelope_refuses_gaps():
-    with pytest.raises(ConfigError, match="mask: filters need recordings without gaps"):
-        extract_envelope(create_recording(mask=create_gaps()))
+    mask = create_gaps()
+    with pytest.raises(ConfigError, match=names("mask", (~mask).sum(), mask.size)):
+        extract_envelope(create_recording(mask=mask))
 
 
 def test_outputs_are_scaled_by_a_percentile_of_training_bins():
@@ -263,7 +269,7 @@ def test_outputs_are_scaled_by_a_percentile_of_training_bins():
 def test_scale_outputs_refuses_a_silent_muscle():
     ds = assign_split(create_recording(), ["train"] * 8 + ["test"] * 4)
     ds["outputs"].values[:8, :, 1] = 0
-    with pytest.raises(ConfigError, match="outputs: output_1 are 0"):
+    with pytest.raises(ConfigError, match=names("outputs", "output_1")):
         scale_outputs(ds)
 
 
@@ -308,9 +314,9 @@ def test_no_lag_changes_nothing():
 
 def test_lag_refuses_the_whole_window_and_a_second_lag():
     ds = create_recording()
-    with pytest.raises(ConfigError, match=r"less than the window of 0\.1 s, but got 0\.09 s"):
+    with pytest.raises(ConfigError, match=names("neural_lag", "0.08 s", "0.1 s", "0.09 s")):
         apply_neural_lag(ds, lag=0.09)
-    with pytest.raises(ConfigError, match="was applied already"):
+    with pytest.raises(ConfigError, match=names("neural_lag", "0.02 s")):
         apply_neural_lag(apply_neural_lag(ds, lag=0.02), lag=0.02)
 
 
@@ -332,5 +338,5 @@ def test_select_units_counts_recorded_training_bins():
 
 
 def test_select_units_refuses_to_drop_all():
-    with pytest.raises(ConfigError, match="min_rate: expected some units of at least 500 Hz"):
+    with pytest.raises(ConfigError, match=names("min_rate", "500 Hz", "lower min_rate")):
         select_units(create_recording(), min_rate=500)

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from numba.core.dispatcher import Dispatcher
 
+from nwbrnn.errors import ShapeError
+from nwbrnn.models import loops
 from nwbrnn.models import scan as module
 from nwbrnn.models.scan import activate, scan
 
@@ -135,6 +138,84 @@ def test_scan_refuses_a_second_derivative():
     (gradient,) = torch.autograd.grad(loss, problem[:1], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("which", "change"),
+    [
+        ("drive", lambda v: v[0]),
+        ("weights", lambda v: v[:, :-1]),
+        ("weights", lambda v: v[:-1]),
+        ("weights", lambda v: torch.cat([v, v])),
+        ("weights", lambda v: v[0, 0]),
+        ("initial", lambda v: v[:-1]),
+        ("initial", lambda v: v[:, :1]),
+        ("keep", lambda v: v[:-1]),
+        ("keep", lambda v: v[:1]),
+    ],
+)
+def test_scan_refuses_shapes_that_do_not_fit(which, change):
+    problem = dict(zip(("drive", "weights", "initial", "keep"), create_problem(), strict=True))
+    with pytest.raises(ShapeError, match=f"^{which}: expected"):
+        scan(**problem | {which: change(problem[which])})
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_scan_refuses_types_that_differ(which):
+    problem = [value.detach() for value in create_problem()]
+    problem[which] = problem[which].float() if which != 1 else problem[which].to(torch.int64)
+    with pytest.raises(ShapeError, match="float64"):
+        scan(*problem)
+
+
+def create_arrays(function):
+    generator = np.random.default_rng(0)
+    shapes = {"drive": (4, 3, 5), "rates": (5, 3, 5), "states": (1, 3, 5), "square": (5, 5), "keep": (5,)}
+    given = {name: generator.normal(size=shape) for name, shape in shapes.items()}
+    if function is loops.run_forward:
+        names = {
+            "drive": "drive",
+            "transposed": "square",
+            "keep": "keep",
+            "states": "states",
+            "rates": "rates",
+        }
+    else:
+        names = {
+            "grad_rates": "drive",
+            "rates": "rates",
+            "weights": "square",
+            "keep": "keep",
+            "grads": "rates",
+        }
+    return {name: given[kind].copy() for name, kind in names.items()} | {"kind": loops.TANH}
+
+
+DAMAGES = {
+    "shorter": lambda v: np.ascontiguousarray(v[:-1]) if len(v) > 1 else np.ascontiguousarray(v[:, :-1]),
+    "narrower": lambda v: np.ascontiguousarray(v[..., :-1]),
+    "longer": lambda v: np.concatenate([v, v, v]),
+    "scalar": lambda v: v.ravel()[0].reshape(()),
+    "another type": lambda v: v.astype(np.int64),
+    "half the precision": lambda v: v.astype(np.float32),
+    "other strides": lambda v: np.repeat(v, 2, axis=-1)[..., ::2],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("function", [loops.run_forward, loops.run_backward])
+def test_nothing_that_does_not_fit_reaches_a_compiled_loop(function, damage):
+    whole = create_arrays(function)
+    function(**whole)
+    for name in set(whole) - {"kind"}:
+        with pytest.raises(ShapeError):
+            function(**whole | {name: damage(whole[name])})
+
+
+def test_every_compiled_function_is_behind_a_check():
+    compiled = {name for name, value in vars(loops).items() if isinstance(value, Dispatcher)}
+    assert compiled
+    assert all(name.startswith("_") for name in compiled)
 
 
 @pytest.mark.gpu

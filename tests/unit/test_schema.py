@@ -4,6 +4,7 @@ import pytest
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import SchemaError
 from nwbrnn.schema import find_problems, validate
+from tests.messages import names
 
 
 def create_valid(**variables):
@@ -30,52 +31,52 @@ def strip_units(ds, name):
 
 
 FAULTS = {
-    "missing variable": (lambda ds: ds.drop_vars("outputs"), r"'outputs' \(.*\) is missing"),
-    "missing coordinate": (lambda ds: ds.drop_vars("condition"), r"'condition' \(.*\) is missing"),
-    "no neurons": (lambda ds: ds.drop_vars(["rates", "spike_counts"]), "neither 'rates' nor 'spike_counts'"),
+    "missing variable": (lambda ds: ds.drop_vars("outputs"), ("'outputs'", "missing")),
+    "missing coordinate": (lambda ds: ds.drop_vars("condition"), ("'condition'", "missing")),
+    "no neurons": (lambda ds: ds.drop_vars(["rates", "spike_counts"]), ("'rates'", "'spike_counts'")),
     "dimensions": (
         lambda ds: ds.assign(inputs=ds["inputs"].transpose("time", "trial", "input")),
-        r"'inputs': expected dimensions \('trial', 'time', 'input'\)",
+        ("'inputs'", "('trial', 'time', 'input')", "('time', 'trial', 'input')"),
     ),
     "type": (
         lambda ds: ds.assign(outputs=ds["outputs"].astype(int)),
-        "'outputs': expected a dtype of kind 'f', but got int64",
+        ("'outputs'", "'f'", "int64"),
     ),
-    "no units": (lambda ds: strip_units(ds, "rates"), r"'rates': expected attrs\['units'\]"),
+    "no units": (lambda ds: strip_units(ds, "rates"), ("'rates'", "attrs['units']")),
     "wrong units": (
         lambda ds: ds.assign_coords(time=ds["time"].assign_attrs(units="ms")),
-        "'time': expected units 's', but got 'ms'",
+        ("'time'", "'s'", "'ms'"),
     ),
     "NaN inside the mask": (
         lambda ds: set_value(ds, "outputs", (1, 2), np.nan),
-        "'outputs': 2 values inside the mask are not finite",
+        ("'outputs'", 2, "mask", "finite"),
     ),
     "infinite rate": (
         lambda ds: set_value(ds, "rates", (0, 0, 0), np.inf),
-        "'rates': 1 values inside the mask are not finite",
+        ("'rates'", 1, "mask", "finite"),
     ),
     "negative count": (
         lambda ds: set_value(ds, "spike_counts", (0, 0, 0), -1),
-        "'spike_counts': expected no negative counts",
+        ("'spike_counts'", "-1"),
     ),
     "empty trial": (
         lambda ds: set_value(ds, "mask", 2, value=False),
-        "'mask': expected at least one recorded bin in every trial",
+        ("'mask'", "[2]"),
     ),
     "irregular time": (
         lambda ds: ds.assign_coords(
             time=("time", ds["time"].values * np.array([1, 1, 1, 1, 1, 1.1]), {"units": "s"})
         ),
-        "'time': expected at least two bins, 0.02 s apart",
+        ("'time'", "0.02 s", "got 6"),
     ),
-    "one bin": (lambda ds: ds.isel(time=[0]), "'time': expected at least two bins"),
-    "no bin size": (lambda ds: ds.assign_attrs(bin_size=None), r"attrs\['bin_size'\]: expected a positive"),
-    "repeated units": (lambda ds: ds.isel(unit=[0, 0, 1]), "'unit': expected unique labels"),
-    "repeated trials": (lambda ds: ds.isel(trial=[0, 1, 1]), "'trial': expected unique labels"),
-    "no units left": (lambda ds: ds.isel(unit=[]), "'unit' is empty"),
+    "one bin": (lambda ds: ds.isel(time=[0]), ("'time'", "two", "got 1")),
+    "no bin size": (lambda ds: ds.assign_attrs(bin_size=None), ("attrs['bin_size']", "None")),
+    "repeated units": (lambda ds: ds.isel(unit=[0, 0, 1]), ("'unit'", "unique", "[0]")),
+    "repeated trials": (lambda ds: ds.isel(trial=[0, 1, 1]), ("'trial'", "unique", "[1]")),
+    "no units left": (lambda ds: ds.isel(unit=[]), ("'unit'", "empty")),
     "unknown split": (
         lambda ds: ds.assign_coords(split=("trial", ["train", "test", "exam", "train"])),
-        r"'split': expected .* but got \['exam'\]",
+        ("'split'", "'train', 'neurons', 'validation', 'test'", "['exam']"),
     ),
 }
 
@@ -95,7 +96,7 @@ def test_nan_outside_the_mask_is_allowed():
 
 @pytest.mark.parametrize(("break_dataset", "message"), FAULTS.values(), ids=FAULTS.keys())
 def test_each_fault_is_named(break_dataset, message):
-    with pytest.raises(SchemaError, match=message) as caught:
+    with pytest.raises(SchemaError, match=names(*message)) as caught:
         validate(break_dataset(create_valid()))
     assert len(caught.value.problems) == 1
 
@@ -103,11 +104,11 @@ def test_each_fault_is_named(break_dataset, message):
 def test_all_faults_are_reported_at_once():
     ds = strip_units(create_valid(), "rates").drop_vars(["outputs", "condition"])
     ds = ds.assign(inputs=ds["inputs"].astype(int))
-    with pytest.raises(SchemaError, match="breaks the nwbrnn contract") as caught:
+    with pytest.raises(SchemaError, match="Dataset") as caught:
         validate(ds)
     problems = caught.value.problems
-    names = [problem.split("'")[1] for problem in problems]
-    assert sorted(names) == ["condition", "inputs", "outputs", "rates"]
+    named = [problem.split("'")[1] for problem in problems]
+    assert sorted(named) == ["condition", "inputs", "outputs", "rates"]
     assert all(problem in str(caught.value) for problem in problems)
 
 
@@ -137,5 +138,5 @@ def test_create_dataset_keeps_given_coordinates():
 
 
 def test_create_dataset_refuses_unequal_lengths():
-    with pytest.raises(ValueError, match="conflicting sizes"):
+    with pytest.raises(ValueError, match=names("'time'", "'inputs'", 5, 6)):
         create_valid(inputs=np.zeros((4, 5, 1)))

@@ -12,11 +12,18 @@ from nwbrnn.job import fit
 from nwbrnn.preprocessing import prepare
 from nwbrnn.training import Trained, choose_settings, measure_free_run, train
 from nwbrnn.training import cross_validation as module
+from tests.messages import names
 from tests.unit.test_training import QUICK, create_recording
 
 AUTO = QUICK | {"method": "auto"}
 
 
+def train_on(ds, **settings):
+    config = FitConfig(**settings)
+    return train(prepare(ds, config), config)
+
+
+@pytest.mark.slow
 def test_several_seeds_equal_the_same_seeds_one_by_one_and_are_ranked():
     ds = create_recording()
     together = fit(ds, **AUTO, seeds=3)
@@ -32,6 +39,7 @@ def test_several_seeds_equal_the_same_seeds_one_by_one_and_are_ranked():
     np.testing.assert_array_equal(together.build_model().bias.detach(), together.runs[0].weights["bias"])
 
 
+@pytest.mark.slow
 def test_seeds_differ_in_their_weights_but_not_in_their_data():
     one, two = (fit(create_recording(), **QUICK, seeds=n) for n in (1, 2))
     for name in ("split", "sampled"):
@@ -40,6 +48,7 @@ def test_seeds_differ_in_their_weights_but_not_in_their_data():
     assert (weights[0] != weights[1]).any()
 
 
+@pytest.mark.slow
 def test_progress_counts_students():
     calls = []
     fit(create_recording(), progress=lambda n, losses: calls.append((n, losses)), **QUICK, seeds=2)
@@ -47,6 +56,7 @@ def test_progress_counts_students():
     assert all("train_output" in losses for _, losses in calls)
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_students_that_are_ready():
     def progress(number, losses):
         raise KeyboardInterrupt
@@ -132,6 +142,7 @@ def test_whole_conditions_are_left_out_if_the_test_has_whole_conditions(monkeypa
         assert set(labels[split == "test"]) == {"3"}
 
 
+@pytest.mark.slow
 def test_cross_validation_end_to_end():
     result = fit(create_recording(), **(AUTO | {"epochs": 2}), dynamics_weight="cv")
     assert result.config.dynamics_weight in module.DYNAMICS_WEIGHTS
@@ -144,38 +155,44 @@ def test_cross_validation_end_to_end():
     [
         (
             {"dynamics_weight": "cv", "held_out_conditions": ("0", "1")},
-            "needs at least 3 conditions to train on, but there are 2",
+            ["'cv'", "3 conditions", 2],
         ),
-        ({"method": "least_squares", "rank": 2}, "least squares cannot limit .* but rank is set"),
-        ({"method": "least_squares", "density": 0.5, "excitatory": 0.5}, "excitatory and density is set"),
-        ({"output_importance": {"nothing": 2}}, "output_importance: .*but got nothing; there are output_0|0"),
-        ({"unit_importance": {"99": 2}}, "unit_importance: expected names of sampled units, but got 99"),
+        ({"method": "least_squares", "rank": 2}, ["method", "rank", "'gradient'"]),
+        ({"method": "least_squares", "density": 0.5, "excitatory": 0.5}, ["method", "excitatory", "density"]),
+        (
+            {"output_importance": {"nothing": 2}},
+            ["output_importance", "got nothing", "output_0, output_1, output_2"],
+        ),
+        ({"unit_importance": {"99": 2}}, ["unit_importance", "sampled", 99]),
     ],
 )
 def test_settings_that_do_not_suit_are_refused(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=names(*message)):
         fit(create_recording(), **(QUICK | changes))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rank": 3, "excitatory": 0.5}, "rank: expected neither excitatory nor density"),
-        ({"rank": 300}, "rank: expected at most hidden, 200, but got 300"),
-        ({"dynamics_of": "derivative", "dynamics_error": "poisson"}, "dynamics_of: expected 'rates'"),
-        ({"dynamics_weight": "many"}, "dynamics_weight"),
-        ({"unit_importance": {1: -1}}, "unit_importance: expected factors of 0 or more"),
-        ({"excitatory": 1.5}, "excitatory: .*less than 1"),
+        ({"rank": 3, "excitatory": 0.5}, ["x: rank", "excitatory", "density"]),
+        ({"rank": 300}, ["x: rank", "hidden", 200, 300]),
+        (
+            {"dynamics_of": "derivative", "dynamics_error": "poisson"},
+            ["x: dynamics_of", "'rates'", "Poisson"],
+        ),
+        ({"dynamics_weight": "many"}, ["x: dynamics_weight", "'cv'", "'many'", 1.0]),
+        ({"unit_importance": {1: -1}}, ["x: unit_importance", 0, "{1: -1}"]),
+        ({"excitatory": 1.5}, ["x: excitatory", "less than 1", 1.5]),
     ],
 )
 def test_settings_that_exclude_one_another_are_refused(settings, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=names(*message)):
         parse_settings(FitConfig, settings, source="x")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_an_error():
-    with pytest.raises(ConfigError, match="device: expected a GPU"):
+    with pytest.raises(ConfigError, match=names("device", "'cuda'", "'auto'", "'cpu'")):
         fit(create_recording(), **QUICK, device="cuda")
 
 
@@ -217,10 +234,7 @@ OPTIONS = [
 def test_every_option_learns(option):
     settings = AUTO | {"epochs": 60, "learning_rate": 0.01, "patience": 1000}
     result = fit(create_recording(), **(settings | option))
-    best = min(result.history["validation_total"])
-    first = result.history["validation_total"][-60]
-    assert best < first or best == min(result.history["validation_total"][:-60])
-    assert result.scores.get("output R2").value > 0.5
+    assert result.scores.get("output R2").value > 0.8
     assert np.isfinite(result.best.free_run)
     if "excitatory" in option:
         signs = np.sign(result.weights["recurrent_weights"])
@@ -229,6 +243,14 @@ def test_every_option_learns(option):
         assert np.linalg.matrix_rank(result.weights["recurrent_weights"], tol=1e-4) <= 5
     if "learn_tau" in option:
         assert np.ptp(result.weights["tau"]) > 0
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_gradient_descent_alone_learns_with_every_option(option):
+    settings = QUICK | {"epochs": 60, "learning_rate": 0.02, "validation": 0}
+    history = train_on(create_recording(), **(settings | option)).history
+    assert history["train_output"][-1] < 0.05 * history["train_output"][0]
+    assert history["train_total"][-1] < 0.35 * history["train_total"][0]
 
 
 def test_auto_is_never_worse_than_its_start():

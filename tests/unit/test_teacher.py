@@ -17,6 +17,7 @@ from nwbrnn.teacher.reaching import (
     create_readout,
 )
 from nwbrnn.teacher.soc import compute_abscissa_gradient, gain
+from tests.messages import names
 
 SEED = 0
 SMALL = {"n_neurons": 60, "n_directions": 4, "n_trials": 2, "preparation": 0.2, "movement": 0.3}
@@ -68,7 +69,7 @@ def test_same_seed_builds_the_same_circuit(circuit):
 
 @pytest.mark.parametrize("n_neurons", [61, 1, 0])
 def test_build_circuit_refuses_odd_or_empty(n_neurons):
-    with pytest.raises(ConfigError, match=f"expected an even number.*got {n_neurons}"):
+    with pytest.raises(ConfigError, match=names("n_neurons", "even", n_neurons, n_neurons + 1)):
         build_circuit(n_neurons)
 
 
@@ -207,14 +208,14 @@ def test_noise_alone_makes_repeats_differ(circuit, simulated):
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("preparation", 0.205, "preparation: expected a whole number of 0.01 s, but got 0.205 s"),
-        ("movement", 0.007, "movement: expected a whole number"),
-        ("bin_size", 0.0125, "whole number of 0.001 s"),
+        ("preparation", 0.205, ["0.01 s", "0.205 s", "0.2 s"]),
+        ("movement", 0.007, ["0.01 s", "0.007 s"]),
+        ("bin_size", 0.0125, ["0.001 s", "0.0125 s", "0.012 s"]),
     ],
 )
 def test_simulate_refuses_broken_bins(circuit, setting, value, message):
     settings = SMALL | {setting: value}
     if setting == "bin_size":
         settings |= {"preparation": 0.25, "movement": 0.25}
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=names(setting, *message)):
         simulate_teacher(TeacherConfig(**settings), circuit=circuit)

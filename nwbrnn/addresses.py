@@ -1,0 +1,39 @@
+"""Addresses as they may be shown and stored: the one place that knows which parts of them can be secret.
+
+This module imports nothing of nwbrnn.
+"""
+
+import re
+
+# one slash where pathlib made one of two
+_ADDRESS = re.compile(
+    r"(?P<scheme>[a-z][\w+.-]+://+|(https?|s3|ftps?):/)(?P<rest>.*)", re.IGNORECASE | re.DOTALL
+)
+_WORD = re.compile(r"[^\s'\"<>]+")
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
+
+
+def strip_secrets(text: str) -> str:
+    """Return an address without user, password, query and fragment, or another text as it is.
+
+    Parameters
+    ----------
+    text
+        It may begin with something else, such as the name of an option: the address is all from the first
+        scheme on. A user with a ``/``, ``?`` or ``#`` in the password cannot be told from a host; ``…`` then
+        stands for both and for the path. Addresses of the DANDI archive hold no secrets.
+    """
+    found = _ADDRESS.search(text)
+    if found is None or found["scheme"].lower().startswith("dandi:"):
+        return text
+    public, cut, hidden = re.fullmatch(r"([^?#]*)([?#]?)(.*)", found["rest"], re.DOTALL).groups()  # type: ignore[union-attr]
+    place, slash, path = public.partition("/")
+    host = place.rpartition("@")[2]
+    if not _HOST.fullmatch(host) or (cut and not slash and "@" in hidden):
+        host, slash, path = "…", "", ""
+    return f"{text[: found.start()]}{found['scheme']}{host}{slash}{path}"
+
+
+def strip_all_secrets(text: str) -> str:
+    """Return a sentence or an error message with all its addresses stripped; see :func:`strip_secrets`."""
+    return _WORD.sub(lambda word: strip_secrets(word[0]), text) if ":/" in text else text

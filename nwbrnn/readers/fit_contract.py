@@ -1,0 +1,224 @@
+"""The contract of a stored fit: what is believed of a file from somebody else, and what is checked first."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import BaseModel, StrictInt
+
+from nwbrnn.config import FitConfig, ReadConfig, parse_settings
+from nwbrnn.errors import ShapeError, UnsupportedFileError
+from nwbrnn.evaluation.scores import LEVELS
+from nwbrnn.layout import LAYOUT_VERSION
+from nwbrnn.preprocessing import find_conditions
+from nwbrnn.result import Ended, FitResult, Run
+from nwbrnn.schema import LARGEST
+from nwbrnn.weights import check_weights, list_shapes
+
+MAX_TEXT = 100_000_000
+"""Bytes of a coordinate of texts, all as wide as the widest."""
+
+_KINDS = "iufbUOmM"
+_SCORES = ("output R2", "sampled neurons R2", "unsampled neurons R2")
+_TEXTS = ("condition", "split", "output", "input")
+_SCALES = ("output_scale", "rate_scale")
+
+
+class _Variable(BaseModel):
+    dtype: str
+    attrs: dict[str, Any]
+
+
+class _Coordinate(_Variable):
+    dims: list[str]
+    column: str | None = None
+
+
+class _Dataset(BaseModel):
+    attrs: dict[str, Any]
+    variables: dict[str, _Variable]
+    coords: dict[str, _Coordinate]
+
+
+class _About(BaseModel):
+    """What a fit says of itself, as JSON in ``scratch``."""
+
+    layout_version: StrictInt
+    config: dict[str, Any]
+    versions: dict[str, str]
+    dataset: _Dataset
+    predicted: dict[str, _Variable]
+
+
+class _Choice(BaseModel):
+    role: str
+    picked: str
+    reason: str
+    alternatives: list[str] = []
+
+
+class _Attributes(BaseModel):
+    """Attributes of a Dataset that the program uses; those in JSON as what they hold."""
+
+    source_file: str = ""
+    source_sha256: str | None = None
+    neural_lag: float = 0.0
+    choices: list[_Choice] = []
+    read_config: ReadConfig = ReadConfig()
+    source_objects: dict[str, str] = {}
+    cross_validation: list[dict[str, Any]] = []
+
+
+_JSON = ("choices", "read_config", "source_objects", "cross_validation")
+
+
+def parse_about(text: Any, *, source: str) -> dict[str, Any]:
+    """Return what a fit says of itself.
+
+    Parameters
+    ----------
+    text
+        JSON.
+    source
+        File and object it comes from, for messages.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If the layout is another than this version knows.
+    ConfigError
+        If a part is missing or of another form.
+    """
+    about = json.loads(text)
+    version = about.get("layout_version") if isinstance(about, dict) else None
+    if isinstance(version, int) and version != LAYOUT_VERSION:
+        raise UnsupportedFileError(
+            f"{source}: expected a fit of layout {LAYOUT_VERSION}, but got {version}; "
+            "use the version of nwbrnn that made it, or fit again"
+        )
+    parse_settings(_About, about, source=source)
+    return dict(about)
+
+
+def check_attributes(attrs: Mapping[str, Any], *, source: str) -> None:
+    """Refuse attributes of a Dataset that the program could not use.
+
+    Raises
+    ------
+    ConfigError
+        If one has another form, or how the source was read is not among the settings that there are.
+    """
+    used = {name: value for name, value in attrs.items() if name in _Attributes.model_fields}
+    for name in _JSON:
+        if used.get(name) == "":
+            del used[name]
+        elif name in used:
+            with suppress(TypeError, ValueError):  # then it is refused as what it is
+                used[name] = json.loads(used[name])
+    parse_settings(_Attributes, used, source=source)
+
+
+def find_dtype(name: str, dtype: str, n_values: int) -> np.dtype[Any]:
+    """Return the type of a stored coordinate.
+
+    Raises
+    ------
+    ValueError
+        If there is no such type, or values of it would need much more memory than they do in the file.
+    """
+    found = np.dtype(dtype)
+    if found.kind not in _KINDS or (found.kind in "iuf" and found.itemsize > 8):
+        raise ValueError(f"{name}: expected a type of numbers, truths, times or text, but got {dtype!r:.40}")
+    if found.itemsize * n_values > MAX_TEXT:
+        raise ValueError(f"{name}: expected at most {MAX_TEXT:.0e} bytes of text, but got {dtype!r:.40}")
+    return found
+
+
+def find_faults(result: FitResult) -> Iterator[str]:
+    """Return what is wrong with a stored fit, whose Datasets are valid already."""
+    recorded, predicted, config = result.recorded, result.predicted, result.config
+    named = {"recorded": (recorded, ["rates", "split", "sampled", "rate_offset", *_SCALES])}
+    named["predicted"] = predicted, ["outputs", "rates", "hidden"]
+    missing = [
+        f"{k} {name}" for k, (ds, names) in named.items() for name in names if name not in ds.variables
+    ]
+    if missing:
+        names = ", ".join(sorted(map(str, missing)))
+        yield f"expected a prepared Dataset and its prediction, but {names} is missing"
+        return
+    yield from _find_faults_of_data(recorded, config)
+    for name in ("dynamics_weight", "weight_penalty"):
+        if getattr(config, name) == "cv":
+            yield f"config.{name}: expected a number, but got 'cv'"
+    if predicted.sizes["hidden_unit"] != config.hidden:
+        yield f"config.hidden: expected {predicted.sizes['hidden_unit']}, but got {config.hidden}"
+    seeds = [run.seed for run in result.runs]
+    if not seeds or len(set(seeds)) < len(seeds):
+        yield f"runs/seed: expected at least one, each once, but got {seeds}"
+    for run in result.runs:
+        yield from (
+            f"student of seed {run.seed}: {fault}" for fault in _find_faults_of_run(run, recorded, config)
+        )
+
+
+def _find_faults_of_data(recorded: xr.Dataset, config: FitConfig) -> Iterator[str]:
+    for name in _TEXTS:
+        if not all(isinstance(value, str) for value in recorded[name].values.tolist()):
+            yield f"{name}: expected texts, but got other values"
+    for name in (*_SCALES, "rate_offset"):
+        values = recorded[name].values
+        if not (np.abs(values) <= LARGEST).all() or (name in _SCALES and not (values > 0).all()):
+            wanted = "finite numbers above 0" if name in _SCALES else "finite numbers"
+            yield f"{name}: expected {wanted}, but got {values.min():g} to {values.max():g}"
+    splits = set(recorded["split"].values.tolist())
+    if not {"train", "test"} <= splits:
+        yield f"split: expected trials of train and test, but got {', '.join(sorted(splits))} only"
+    n_sampled = int(recorded["sampled"].values.sum())
+    if n_sampled > config.hidden:
+        yield f"sampled: expected at most {config.hidden}, the hidden units, but got {n_sampled}"
+
+
+def _find_faults_of_run(run: Run, recorded: xr.Dataset, config: FitConfig) -> Iterator[str]:
+    if not config.seed <= run.seed < config.seed + config.seeds:
+        yield f"seed: expected one from {config.seed} to {config.seed + config.seeds - 1}"
+    if run.ended not in get_args(Ended):
+        yield f"ended: expected one of {', '.join(get_args(Ended))}, but got {run.ended!r:.40}"
+    sizes = recorded.sizes["input"], config.hidden, recorded.sizes["output"]
+    n_conditions, n_units = len(find_conditions(recorded)), recorded.sizes["unit"]
+    try:
+        check_weights(run.weights, list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units))
+    except ShapeError as error:
+        yield str(error)
+    yield from _find_faults_of_history(run, config)
+    known = {score.name for score in run.scores.summary if score.level == LEVELS[0]}
+    absent = [name for name in _SCORES if name not in known]
+    if absent:
+        yield f"scores: expected {', '.join(absent)}, but there is none"
+    for name, values, size in (
+        ("outputs/r2", run.scores.output_r2, sizes[2]),
+        ("outputs/r2_ceiling", run.scores.output_ceiling, sizes[2]),
+        ("recorded_units/r2", run.scores.unit_r2, n_units),
+        ("recorded_units/r2_ceiling", run.scores.unit_ceiling, n_units),
+    ):
+        if not _are_numbers(values, (size,)):
+            yield f"{name}: expected {size} numbers, but got {values.dtype} of shape {values.shape}"
+
+
+def _find_faults_of_history(run: Run, config: FitConfig) -> Iterator[str]:
+    if not {"train_total", "train_output"} <= set(run.history):
+        yield f"history: expected train_total and train_output, but got {', '.join(run.history) or 'nothing'}"
+        return
+    if not all(isinstance(value, float) for values in run.history.values() for value in values):
+        yield "history: expected numbers, but got others"
+    n_epochs = config.epochs if config.stop_after is None else min(config.stop_after, config.epochs)
+    n_losses = len(run.history["train_total"])
+    if run.ended == "finished" and config.method != "least_squares" and n_losses < n_epochs:
+        yield f"config.epochs: expected at most {n_losses}, the losses that are stored, but got {n_epochs}"
+
+
+def _are_numbers(values: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    return values.dtype.kind == "f" and values.shape == shape

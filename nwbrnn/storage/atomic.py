@@ -1,0 +1,130 @@
+"""How a file comes to be: whole, on the disk, valid and under its name, or not at all.
+
+Everything is written under a temporary name in the same folder. While its writer lives it is locked, so that
+the next writer in the folder can tell what a killed one left behind, and removes it.
+"""
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nwbrnn.errors import ExportError, OutputExistsError
+from nwbrnn.storage.paths import check_output, create_temporary_name, is_temporary
+from nwbrnn.storage.system import exchange_names, lock_folder, lock_leftover, mark_in_use, synchronise
+
+_HDF5_REASON = re.compile("error message = '([^']+)'")
+
+
+@contextlib.contextmanager
+def replace_whole(
+    path: Path,
+    *,
+    overwrite: bool,
+    folder: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
+    """Provide a temporary name beside ``path``; what was written under it becomes ``path`` at the end.
+
+    If anything fails, ``path`` is as it was and nothing is left under the temporary name. The content is on
+    the disk before the name changes, and the name before this returns, so that a power failure leaves the old
+    file or the new one.
+
+    Parameters
+    ----------
+    path
+        The file, or folder of Zarr, to make.
+    overwrite
+        Whether it may replace an existing one.
+    folder
+        Whether it is a folder.
+    check
+        Called immediately before the name changes, while no other export can change names in the folder; what
+        it raises prevents the change.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is a file by then and ``overwrite`` is false.
+    ExportError
+        If it cannot be written.
+    """
+    claimed = create_temporary_name(path, suffix="" if folder else path.suffix)
+    # Zarr makes its folder itself, anew if there is one: it gets a name inside of the folder with the lock
+    temporary = claimed / path.name if folder else claimed
+    with contextlib.ExitStack() as stack:
+        try:
+            with lock_folder(path.parent):
+                _remove_leftovers(path.parent)
+                stack.callback(_remove, claimed)
+                if folder:
+                    claimed.mkdir()
+                else:
+                    claimed.touch(exist_ok=False)
+                stack.enter_context(mark_in_use(claimed))
+            yield temporary
+            if path.exists():
+                shutil.copymode(path, temporary)
+            _synchronise(temporary)
+            with lock_folder(path.parent):
+                # somebody may have been faster
+                check_output(path, overwrite=overwrite, suffix="", folder=folder)
+                check()
+                _rename(temporary, path, folder=folder)
+        except OutputExistsError:  # an OSError too, by its second base
+            raise
+        except OSError as error:
+            raise ExportError(
+                f"{path}: cannot be written: {_find_reason(error)}; nothing was changed"
+            ) from error
+        synchronise(path.parent)
+
+
+def _find_reason(error: OSError) -> str:
+    """Return what the system said; HDF5 has it somewhere in a long message."""
+    text = " ".join(str(error).split())
+    said = _HDF5_REASON.search(text)
+    return error.strerror or (said[1] if said else text)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left: temporary files that no process holds a lock on."""
+    for leftover in folder.iterdir():
+        if not is_temporary(leftover):
+            continue
+        with contextlib.suppress(OSError), lock_leftover(leftover):
+            _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
+    """Give the temporary file or folder its name; an old folder is then under the temporary one."""
+    if not (folder and path.exists()):
+        temporary.replace(path)
+        return
+    if exchange_names(temporary, path):
+        return
+    # a moment without any folder of the name cannot be avoided here; nothing removes the old one by itself
+    old = create_temporary_name(path, suffix=".old")
+    path.replace(old)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _synchronise(path: Path) -> None:
+    """Have the system bring a file, or a folder with everything in it, to the disk."""
+    if path.is_dir():
+        for inner in path.rglob("*"):
+            synchronise(inner)
+    synchronise(path)

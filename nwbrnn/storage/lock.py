@@ -1,0 +1,43 @@
+"""A lock on a name, for as long as something long is done for it."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nwbrnn.errors import ExportError
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keep other fits from the same output or checkpoint; the lock ends with the process, killed or not.
+
+    It is one on a small file beside ``path``, which is removed at the end. Where there can be none, since the
+    folder is missing or read-only or its file system has no locks, nothing is kept from anything.
+
+    Raises
+    ------
+    ExportError
+        If another fit holds it.
+    """
+    whole = path.resolve()
+    digest = hashlib.sha256(whole.name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    lock = FileLock(whole.with_name(f".nwbrnn-{digest}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ExportError(
+            f"{path}: expected no other fit that writes there, but one is running; wait for it, or choose "
+            "another output"
+        ) from error
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()  # while it is held: who waits for this file is refused
+        lock.release()

@@ -1,0 +1,186 @@
+"""The processes of this machine that fit cells: each hears of one cell at a time, through a pipe of its own.
+
+Nothing listens anywhere, so no other program can reach them.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from nwbrnn.errors import ConfigError
+from nwbrnn.sweep.cell import run_cell
+from nwbrnn.sweep.grid import Cell
+
+TRIES = 3
+"""How many processes may be killed at a cell before it counts as a failure."""
+
+# One thread for each process. By default the C library returns large freed blocks to the system; a fit, which
+# needs the same ones in every epoch, then takes longer (docs/sweeps.md).
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+}
+
+_spawn = multiprocessing.get_context("spawn")  # libraries with threads do not survive a fork
+
+
+def run_locally(
+    folder: Path, cells: Sequence[Cell], *, n_workers: int
+) -> Generator[tuple[Cell, str], None, None]:
+    """Run cells on processes of this machine, and end these with the last cell or when this is closed.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep.
+    cells
+        What to fit.
+    n_workers
+        How many processes.
+
+    Yields
+    ------
+    tuple of Cell and str
+        Each cell when nobody works on it any more, and why it failed if it could not record that itself.
+
+    Raises
+    ------
+    ConfigError
+        If the processes cannot start.
+    """
+    waiting, killed = deque(cells), Counter[str]()
+    workers: dict[Connection, _Worker] = {}
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < n_workers:
+                worker = _Worker(folder, waiting.popleft())
+                workers[worker.connection] = worker
+            for connection in wait(list(workers)):
+                worker = workers[connection]  # type: ignore[index]  # there are no other objects to wait for
+                cell, answer = worker.cell, worker.hear()
+                if worker.has_ended:
+                    del workers[worker.connection]
+                    killed[cell.key] += 1
+                    if killed[cell.key] < TRIES:
+                        waiting.append(cell)
+                        continue
+                elif answer is None:  # it has only started
+                    continue
+                elif waiting:
+                    worker.begin(waiting.popleft())
+                else:
+                    workers.pop(worker.connection).end()
+                yield cell, answer or ""
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+class _Worker:
+    """A process, and the cell that it is at.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep.
+    cell
+        The first one.
+    """
+
+    def __init__(self, folder: Path, cell: Cell) -> None:
+        self.connection, theirs = _spawn.Pipe()
+        self.process = _spawn.Process(target=_work, args=(folder, theirs), daemon=True)
+        with _set_environment(), _hold_interrupts():
+            self.process.start()
+        theirs.close()  # so that the pipe ends with the process
+        self.has_started = self.has_ended = False
+        self.begin(cell)
+
+    def begin(self, cell: Cell) -> None:
+        """Have it run a cell."""
+        self.cell = cell
+        with suppress(OSError):  # it was killed, which ``hear`` finds
+            self.connection.send(cell)
+
+    def hear(self) -> str | None:
+        """Return the outcome of the cell; ``None`` if the process has only started."""
+        try:
+            answer: str | None = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            if code > 0 and not self.has_started:
+                raise ConfigError(
+                    "processes: expected processes that start, but they end at once (see above); a script "
+                    'that runs a sweep needs `if __name__ == "__main__":` around it'
+                ) from None
+            self.has_ended = True
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            return f"KilledWorker: the process that fitted it ended with {how}, {TRIES} times"
+        self.has_started = True
+        return answer
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+
+@contextmanager
+def _set_environment() -> Iterator[None]:
+    """Set the environment of a process that is started meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name in ENVIRONMENT:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
+@contextmanager
+def _hold_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C, which reaches all processes of a terminal, from one that is started meanwhile."""
+    resource_tracker.ensure_running()  # when the first process starts it, it would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(folder: Path, connection: Connection) -> None:
+    """Run the cells that come through a pipe, and answer each with what it could not record itself."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    connection.send(None)
+    with suppress(EOFError):
+        while True:
+            cell = connection.recv()
+            problem = ""
+            try:
+                run_cell(folder, cell)
+            except Exception as error:  # it cannot even be recorded: the disk is full
+                problem = f"{type(error).__name__}: {error}"
+            connection.send(problem)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, in the middle of a fit."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

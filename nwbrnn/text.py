@@ -1,0 +1,48 @@
+"""Texts that come from files and settings, made fit to be shown: on one line, printable, and not endless."""
+
+MAX_SHOWN = 300
+"""Characters of a value or of another library's message that a message of ours repeats."""
+
+
+def escape(text: object) -> str:
+    r"""Return a text in which control characters, line breaks among them, are written out.
+
+    Names in a file may hold anything. Written to a terminal as they are, they could move the cursor, change
+    the title of the window, or make lines that look like ours.
+
+    Examples
+    --------
+    >>> escape("EMG\x1b[2J\n")
+    'EMG\\x1b[2J\\n'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def shorten(text: str, limit: int = MAX_SHOWN) -> str:
+    """Return a text of at most so many characters: its beginning and its end, where the reason often stands.
+
+    Examples
+    --------
+    >>> shorten("0123456789", 7)
+    '01...89'
+    """
+    if len(text) <= limit:
+        return text
+    kept = limit - 3
+    return f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}"
+
+
+def describe(value: object) -> str:
+    """Return how Python writes a value, not longer than :data:`MAX_SHOWN`.
+
+    Examples
+    --------
+    >>> describe(0x10 ** 5000)
+    'a whole number of more than 4300 digits'
+    """
+    try:
+        return shorten(repr(value))
+    except ValueError:  # Python writes no longer ones
+        return "a whole number of more than 4300 digits"
+    except RecursionError:
+        return "a value that is nested too deeply"

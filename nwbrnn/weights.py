@@ -1,0 +1,98 @@
+"""The contract of a student's weights: which arrays there are, their shapes and types; checked here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwbrnn.config import FitConfig
+from nwbrnn.errors import ShapeError
+from nwbrnn.schema import LARGEST
+
+READOUT = ("rate_readout", "rate_readout_offset")
+"""What predicts all units from the hidden ones; of a precision of its own."""
+
+
+def list_shapes(
+    sizes: tuple[int, int, int], config: FitConfig, *, n_conditions: int, n_units: int | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of a student.
+
+    Parameters
+    ----------
+    sizes
+        Numbers of inputs, hidden units and outputs.
+    config
+        Its settings: ``initial_state`` and ``learn_tau`` are used.
+    n_conditions
+        Rows of the initial state, where each condition has its own.
+    n_units
+        Recorded units; without them the arrays of :data:`READOUT` are not listed.
+    """
+    n_inputs, n_hidden, n_outputs = sizes
+    by_condition = config.initial_state == "condition"
+    shapes: dict[str, tuple[int, ...]] = {
+        "recurrent_weights": (n_hidden, n_hidden),
+        "input_weights": (n_hidden, n_inputs),
+        "bias": (n_hidden,),
+        "output_weights": (n_outputs, n_hidden),
+        "output_bias": (n_outputs,),
+        "initial_state": (n_conditions, n_hidden) if by_condition else (n_hidden,),
+    }
+    if config.learn_tau:
+        shapes["tau"] = (n_hidden,)
+    if n_units is not None:
+        shapes |= {"rate_readout": (n_units, n_hidden), "rate_readout_offset": (n_units,)}
+    return shapes
+
+
+def find_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
+    """Return the numbers of inputs, hidden units and outputs that weights seem to be of.
+
+    Raises
+    ------
+    ShapeError
+        If it cannot be told.
+    """
+    inputs, outputs = np.shape(weights["input_weights"]), np.shape(weights["output_bias"])
+    if len(inputs) != 2 or len(outputs) != 1:
+        raise ShapeError(
+            f"input_weights, output_bias: expected two dimensions and one, but got {inputs} and {outputs}"
+        )
+    return inputs[1], inputs[0], outputs[0]
+
+
+def check_weights(weights: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse weights that are not those of a student of these shapes.
+
+    Parameters
+    ----------
+    weights
+        Arrays by name.
+    shapes
+        From :func:`list_shapes`.
+
+    Raises
+    ------
+    ShapeError
+        If one is missing, has another shape, is not of float32 or float64 like the others, or holds NaN,
+        infinity or numbers whose squares would be; or if time constants are not positive.
+    """
+    problems = [f"{name}: expected an array, but it is missing" for name in shapes if name not in weights]
+    found = {name: np.asarray(weights[name]) for name in shapes if name in weights}
+    dtype = next(
+        (values.dtype for values in found.values() if values.dtype in (np.float32, np.float64)), None
+    )
+    for name, values in found.items():
+        own = name in READOUT and values.dtype in (np.float32, np.float64)
+        if values.shape != shapes[name]:
+            problems.append(f"{name}: expected the shape {shapes[name]}, but got {values.shape}")
+        elif values.dtype != dtype and not own:
+            problems.append(f"{name}: expected {dtype or 'float32 or float64'}, but got {values.dtype}")
+        elif not (np.abs(values) <= LARGEST).all():
+            problems.append(f"{name}: expected finite numbers up to {LARGEST:g}, but got others")
+        elif name == "tau" and not (values > 0).all():
+            problems.append(f"tau: expected time constants above 0 s, but got {values.min():g}")
+    if problems:
+        raise ShapeError("; ".join(problems))
