@@ -7,7 +7,7 @@ from nwbrnn.dataset import blank_unrecorded
 from nwbrnn.preprocessing.emg import scale_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
-from nwbrnn.preprocessing.selection import choose_sampled, select_units
+from nwbrnn.preprocessing.selection import choose_sampled, select_conditions, select_units
 from nwbrnn.preprocessing.smoothing import smooth_spikes
 from nwbrnn.preprocessing.splits import limit_training, split_conditions, split_trials
 from nwbrnn.schema import validate
@@ -40,6 +40,8 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
         ds = smooth_spikes(ds)
     if config.neural_lag:
         ds = apply_neural_lag(ds, lag=config.neural_lag)
+    if config.average:
+        ds = select_conditions(ds, kept=config.held_out_conditions)
     if config.held_out_conditions:
         ds = split_conditions(
             ds,

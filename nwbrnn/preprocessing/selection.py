@@ -1,13 +1,16 @@
 """Which units are used, and which of them the dynamics loss sees."""
 
 import json
-from typing import Literal
+from collections.abc import Collection
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import UNIT
+
+MIN_TRIALS = 3  # a condition needs for its average to count like that of others
 
 
 def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
@@ -38,8 +41,44 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
         "reason": f"slower than {min_rate:g} Hz (min_rate) in the training trials",
         "alternatives": [],
     }
+    return _add_choice(ds.isel(unit=kept), note)
+
+
+def select_conditions(
+    ds: xr.Dataset, *, min_trials: int = MIN_TRIALS, kept: Collection[str] = ()
+) -> xr.Dataset:
+    """Drop the trials of conditions that have too few of them, if others have enough.
+
+    In averages, one trial would count as much as many. Which are left out is added to ``ds.attrs["choices"]``.
+
+    Parameters
+    ----------
+    ds
+        Any valid Dataset.
+    min_trials
+        Trials that a condition needs.
+    kept
+        Conditions that are kept in any case.
+    """
+    labels = ds["condition"].values
+    names, numbers = np.unique(labels, return_counts=True)
+    rare = [
+        name for name, n in zip(names.tolist(), numbers, strict=True) if n < min_trials and name not in kept
+    ]
+    if not rare or len(rare) == len(names):
+        return ds
+    note = {
+        "role": "conditions left out",
+        "picked": ", ".join(rare),
+        "reason": f"they have fewer than {min_trials} trials, and count as much as others in averages",
+        "alternatives": [],
+    }
+    return _add_choice(ds.isel(trial=~np.isin(labels, rare)), note)
+
+
+def _add_choice(ds: xr.Dataset, note: dict[str, Any]) -> xr.Dataset:
     choices = [*json.loads(ds.attrs.get("choices", "[]")), note]
-    return ds.isel(unit=kept).assign_attrs(choices=json.dumps(choices))
+    return ds.assign_attrs(choices=json.dumps(choices))
 
 
 def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], seed: int = 0) -> xr.Dataset:

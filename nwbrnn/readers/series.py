@@ -22,6 +22,7 @@ ENVELOPE_SHORTEST = 0.1  # stretches between gaps that are shorter have no envel
 RAW_SAMPLING_RATE = 200.0  # EMG sampled more slowly is an envelope [Hz]
 RAW_CROSSINGS = 60.0  # of the middle; raw EMG has its power above 50 Hz, envelopes below 20 Hz [1/s]
 SKEWED = 0.5  # smaller tail to larger; of rectified Gaussian noise it is 0.3
+SLACK = 1e-3  # of a sample: bins are whole ticks wide, time between samples is not
 MIN_COVERED = 0.5  # bins with less of their samples are not recorded
 
 
@@ -95,7 +96,7 @@ def _read_part(
     counts = np.diff(index, axis=1)
     summed = signal.role == "spike_counts"
     needed = 1.0 if summed else MIN_COVERED
-    covered = counts >= max(1.0, needed * (bin_size / times.interval - 1e-6))
+    covered = counts >= max(1.0, needed * bin_size / times.interval - SLACK)
     if not covered.any():
         raise MissingDataError(
             f"{path}: {signal.path}: expected samples inside the trials, but it ranges from "

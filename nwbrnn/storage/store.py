@@ -106,4 +106,5 @@ def _list_files(dataset: h5py.Dataset) -> set[str]:
 def one_line(error: BaseException) -> str:
     """Return what an error of another library says, as one short line, without secrets of addresses."""
     text = strip_all_secrets(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+    # hdmf puts whole objects into its messages, and the reason behind them
+    return text if len(text) <= 300 else f"{text[:120]} ... {text[-175:]}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from hdmf.backends.hdf5.h5_utils import H5DataIO
-from hdmf.common import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
+from hdmf.common import DynamicTable, DynamicTableRegion, EnumData, VectorData, VectorIndex
 from hdmf.data_utils import GenericDataChunkIterator
 from numpy.typing import NDArray
 from pynwb import NWBFile
@@ -113,13 +113,19 @@ def carry_trials(nwbfile: NWBFile, original: TimeIntervals, rows: NDArray[np.int
 
 
 def _carry_columns(table: DynamicTable, rows: Any) -> list[VectorData]:
-    """Return the columns with numbers, truths or text in each row; no ragged ones, no references."""
-    ragged = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
+    """Return the columns with numbers, truths or text in each row; no ragged ones, no references.
+
+    Of an enumeration, what its codes stand for.
+    """
+    parts = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
+    parts |= {column.elements.name for column in table.columns if isinstance(column, EnumData)}
     carried = []
     for column in table.columns:
-        if column.name in ragged or isinstance(column, VectorIndex | DynamicTableRegion):
+        if column.name in parts or isinstance(column, VectorIndex | DynamicTableRegion):
             continue
         values = np.asarray(column.data[:])[rows]
+        if isinstance(column, EnumData):
+            values = np.asarray(column.elements.data[:])[values]
         if values.dtype.kind in "OSUT":
             texts = [v.decode() if isinstance(v, bytes) else v for v in values.ravel().tolist()]
             if values.ndim > 1 or not all(isinstance(text, str) for text in texts):

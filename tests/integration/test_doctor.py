@@ -350,7 +350,7 @@ def test_empty_columns(patch):
 
 
 def test_units_without_trials(make_recording):
-    findings = diagnose(make_recording(trials=False).path)
+    findings = [f for f in diagnose(make_recording(trials=False).path) if f.rule != "refused"]
     expect(findings, "trials_missing", "intervals/trials", "12 units", "trials", biases=False)
 
 
@@ -505,8 +505,8 @@ def test_schema_mixed(patch):
         core.copy(next(iter(core)), "2.7.0")
 
     expect(patch(change), "schema", "specifications/core", "nwb_version", "2.7.0", biases=False)
-    version = put_attribute("/", "nwb_version", "2.6.0")
-    expect(patch(version), "schema", "specifications/core", "nwb_version", "2.6.0", biases=False)
+    # one schema whose version differs from the attribute by a suffix, such as -alpha, is no mixture
+    assert patch(put_attribute("/", "nwb_version", "2.6.0")) == ()
 
 
 def test_biasing_findings_come_first(patch, recording):

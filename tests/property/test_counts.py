@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nwbrnn.readers.times import TICKS_PER_SECOND
 from nwbrnn.readers.units import SpikeTrains, count_spikes
 
 TIMES = st.lists(st.integers(-1000, 1000), max_size=60)
@@ -12,13 +13,13 @@ WIDTHS = st.one_of(st.lists(st.integers(1, 200), min_size=1, max_size=20), EQUAL
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
 
-SCALE = 20_000  # ticks; the strategies count in these
+SCALE = 20  # ticks; the strategies count in these
 
 
 def make_trains(*units):
     times = np.concatenate([np.sort(np.array(unit, dtype=np.float64)) for unit in units])
     ends = np.cumsum([len(unit) for unit in units])
-    return SpikeTrains(times * SCALE / 1e9, ends, None, "test")
+    return SpikeTrains(times * SCALE / TICKS_PER_SECOND, ends, None, "test")
 
 
 def make_edges(start, widths):
