@@ -71,11 +71,33 @@ def test_the_true_course_scores_its_ceiling_and_chance_is_far_below():
 
 
 def test_chance_and_intervals_that_would_say_nothing_are_nan():
-    scores = get(assess(*create_pair(), n_resamples=3))
+    scores = get(assess(*create_pair(), n_resamples=2))
     assert np.isfinite(scores["principal angle"].value)
     assert np.isnan(scores["principal angle"].chance)
     assert np.isfinite(scores["rotation R2, recorded"].low)
     assert np.isnan(scores["rotation R2, student"].low)  # its course is the same in every trial
+
+
+def test_recorded_and_predicted_trials_are_drawn_together():
+    recorded, predicted = create_pair(counts=False)
+    scores = get(assess(recorded, predicted.assign(outputs=recorded["outputs"]), n_resamples=3))
+    assert scores["output R2"].value == pytest.approx(1)
+    assert np.isnan(scores["output R2"].low)  # every trial is predicted exactly: whichever are drawn
+
+
+def test_one_condition_alone_has_no_chance():
+    recorded, predicted = (ds.isel(trial=ds["condition"].values == "2") for ds in create_pair())
+    score = get(assess(recorded, predicted))["output R2"]
+    assert score.value > 0.6
+    assert np.isnan(score.chance)
+
+
+def test_ceilings_of_sampled_and_unsampled_neurons_are_told_apart():
+    recorded, predicted = create_pair(counts=False)
+    rates = np.where(recorded["sampled"].values, predicted["rates"].values, recorded["rates"].values)
+    scores = get(assess(recorded.assign(rates=(recorded["rates"].dims, rates)), predicted))
+    assert scores["sampled neurons R2"].ceiling == pytest.approx(1)
+    assert scores["unsampled neurons R2"].ceiling < 0.97
 
 
 def test_without_noise_everything_is_perfect():
@@ -92,7 +114,7 @@ def test_without_noise_everything_is_perfect():
 
 
 def test_intervals_are_1_96_standard_deviations_of_the_score_wide_on_each_side():
-    noise, n_test, shrunk = 0.2, 8, 0.6  # a student that is wrong in the same way in every trial
+    noise, n_test, shrunk = 0.05, 2, 0.6  # a student that is wrong in the same way in every trial
     recorded, student = create_pair(noise=noise, n_test=n_test, counts=False)
     truth = average_conditions(student)["outputs"].values.reshape(-1, 3)
     rng = np.random.default_rng(1)

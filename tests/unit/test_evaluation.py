@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import (
+    Score,
     compute_canonical_correlations,
     compute_principal_components,
     compute_r2,
@@ -187,3 +188,11 @@ def test_get_refuses_an_unknown_score():
         LookupError, match=names("'beauty'", "output R2", "condition averages", "single trials")
     ):
         evaluate(create_recorded(), create_recorded()).get("beauty")
+
+
+def test_a_score_for_json_has_none_where_it_is_not_finite():
+    score = Score("output R2", LEVELS[0], 0.5, float("nan"), chance=float("inf"), low=-0.25)
+    assert score.to_dict() == {
+        "name": "output R2", "level": LEVELS[0], "value": 0.5, "ceiling": None, "chance": None, "low": -0.25,
+        "high": None,
+    }  # fmt: skip

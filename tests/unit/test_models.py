@@ -165,6 +165,21 @@ def test_gain_is_the_spectral_radius(settings):
     assert radius == pytest.approx(1.5, rel=1e-5 if settings else 0.1)
 
 
+def test_initial_weights_keep_the_variance_of_what_they_add_up():
+    config = FitConfig(hidden=400, seed=1)
+    weights = RateRNN((100, 400, 100), config, bin_size=BIN_SIZE).to_weights()
+    for name, n_inputs in (("input_weights", 100), ("output_weights", 400)):
+        assert weights[name].var() == pytest.approx(1 / n_inputs, rel=0.05)
+        assert weights[name].mean() == pytest.approx(0, abs=0.01)
+
+
+def test_initial_states_from_data_are_the_learned_one_where_there_are_no_data():
+    model = create_random_model(initial_state="data")
+    inputs = torch.zeros(2, 3, 2, dtype=torch.float64)
+    expected = run_numpy_loop(model.to_weights(), inputs.numpy())[1]
+    np.testing.assert_allclose(model(inputs)[1].detach(), expected)
+
+
 def test_same_seed_gives_the_same_network():
     first, same, other = (create_model(seed=s).to_weights() for s in (0, 0, 1))
     for name, values in first.items():

@@ -106,6 +106,8 @@ def test_split_conditions_tests_whole_conditions():
     held = ds["condition"].values == "b"
     assert (ds["split"].values[held] == "test").all()
     assert set(ds["split"].values[~held]) == {"train", "validation"}
+    counts = [(ds["split"].values[ds["condition"].values == c] == "validation").sum() for c in "ac"]
+    assert counts == [2, 2]  # of ten each
     no_validation = split_conditions(create_recording(), held_out=["a", "b"], validation=0)
     assert (no_validation["split"].values[no_validation["condition"].values == "c"] == "train").all()
 
@@ -231,6 +233,15 @@ def test_envelope_of_silence_and_drift_is_nothing():
     assert compute_envelope(drift, sampling_rate=1000)[500:-500].max() < 0.01
 
 
+@pytest.mark.parametrize("frequency", [40.0, 60.0, 150.0])
+def test_envelope_of_a_tone_is_its_rectified_mean_after_a_fourth_order_high_pass(frequency):
+    tone = np.sin(2 * np.pi * frequency * np.arange(20_000) / 4000)[:, np.newaxis]
+    middle = compute_envelope(tone, sampling_rate=4000)[8000:12_000].mean()
+    # |H|² of a Butterworth filter of order n is 1 / (1 + (corner / f)^2n); both ways |H| is squared
+    warped = np.tan(np.pi * 50 / 4000) / np.tan(np.pi * frequency / 4000)
+    assert middle == pytest.approx(2 / np.pi / (1 + warped**8), rel=1e-3)
+
+
 def test_envelope_refuses_slow_or_short_signals():
     with pytest.raises(ConfigError, match=names("high_pass", "100 Hz", "50 Hz", "envelope")):
         compute_envelope(np.zeros((1000, 1)), sampling_rate=100)
@@ -335,6 +346,12 @@ def test_select_units_counts_recorded_training_bins():
     assert "choices" not in ds.attrs
     assert "choices" not in select_units(ds, min_rate=0).attrs
     assert select_units(ds.drop_vars("split"), min_rate=6)["unit"].values.tolist() == [0, 1, 3, 4]
+
+
+def test_units_of_one_spike_a_second_are_kept():
+    ds = assign_split(create_recording(), ["train"] * 12)
+    ds["rates"].values[:] = [0.9, 1.0, 1.2, 5.0, 0.0]
+    assert select_units(ds)["unit"].values.tolist() == [1, 2, 3]
 
 
 def test_select_units_refuses_to_drop_all():
