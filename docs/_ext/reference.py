@@ -15,6 +15,7 @@ from typer.main import get_command
 import nwbrnn
 from nwbrnn.cli.main import ABOUT, app
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.readers import vocabulary
 from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.teacher import TeacherConfig
 
@@ -63,10 +64,18 @@ checks one. `attrs["bin_size"]` is the width of a bin [s].
 """
 
 
+VOCABULARY = """# Names and outcomes
+
+By these words {py:func}`nwbrnn.read_nwb` finds series, trial columns, events and outcomes. Capitals, spaces
+and underscores do not matter, nor does `time` at the end of the name of an event or outcome.
+"""
+
+
 def write_pages(folder: Path) -> None:
     """Write all generated pages; what has not changed is left alone, what is gone is removed."""
     pages = _write_api() | {"settings.md": _describe_settings(), "commands.md": _describe_commands()}
     pages["dataset.md"] = _describe_dataset()
+    pages["vocabulary.md"] = _describe_vocabulary()
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,6 +170,30 @@ def _describe_dataset() -> str:
             cells = f"`{spec.name}`", ", ".join(spec.dims), _protect(spec.text), spec.units or "", needed
             text += "| " + " | ".join(cells) + " |\n"
     return text
+
+
+def _describe_vocabulary() -> str:
+    """Return the page of the names and outcomes by which the rules of reading find things."""
+    rows = {
+        f"role `{role}`": f"names that match `{pattern}`" for role, pattern in vocabulary.ROLE_WORDS.items()
+    }
+    lists = {
+        "go cue": vocabulary.GO_NAMES,
+        "movement onset": vocabulary.MOVE_NAMES,
+        "target shown": vocabulary.TARGET_NAMES,
+        "condition": [" + ".join(names) for names in vocabulary.CONDITION_NAMES],
+        "outcome": [name for name, affirms in vocabulary.OUTCOME_COLUMNS.items() if affirms],
+        "outcome, of trials to leave out": [
+            n for n, affirms in vocabulary.OUTCOME_COLUMNS.items() if not affirms
+        ],
+        "a trial that succeeded": vocabulary.SUCCESSES,
+        "a trial that failed": vocabulary.FAILURES,
+        "a line of events rises": vocabulary.RISES,
+        "a line of events falls": vocabulary.FALLS,
+    }
+    rows |= {what: ", ".join(f"`{word}`" for word in words) for what, words in lists.items()}
+    table = "".join(f"| {what} | {_protect(words)} |\n" for what, words in rows.items())
+    return f"{VOCABULARY}\n| what | words, best first |\n|---|---|\n{table}"
 
 
 def _describe_type(field: FieldInfo) -> str:

@@ -5,7 +5,7 @@ from nwbrnn.preprocessing.emg import compute_envelope, extract_envelope, scale_o
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.prepare import prepare
-from nwbrnn.preprocessing.selection import choose_sampled, select_units
+from nwbrnn.preprocessing.selection import choose_sampled, select_conditions, select_units
 from nwbrnn.preprocessing.smoothing import smooth_counts, smooth_spikes
 from nwbrnn.preprocessing.splits import (
     find_conditions,
@@ -28,6 +28,7 @@ __all__ = [
     "limit_training",
     "prepare",
     "scale_outputs",
+    "select_conditions",
     "select_units",
     "smooth_counts",
     "smooth_spikes",

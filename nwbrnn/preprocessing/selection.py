@@ -49,7 +49,7 @@ def select_conditions(
 ) -> xr.Dataset:
     """Drop the trials of conditions that have too few of them, if others have enough.
 
-    In averages, one trial would count as much as many. Which are left out is added to ``ds.attrs["choices"]``.
+    In averages, one trial would count as much as many. What is left out is added to ``ds.attrs["choices"]``.
 
     Parameters
     ----------

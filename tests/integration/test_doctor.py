@@ -270,6 +270,15 @@ def test_dead_channels(patch):
     )  # fmt: skip
 
 
+def test_artefacts(patch):
+    def change(file):
+        values = file["acquisition/EMG/data"][:]
+        values[1000, 1] = 300 * np.quantile(values[:, 1], 0.95)
+        file["acquisition/EMG/data"][:] = values
+
+    expect(patch(change), "artefacts", "acquisition/EMG", "1 of 3", "FCU", biases=False)
+
+
 def test_values_missing(patch):
     findings = patch(put("acquisition/EMG/data", (slice(1200, 1250), 1), np.nan))
     parts = ("1 of 3", "FCU", "50 of 5000", 1200)

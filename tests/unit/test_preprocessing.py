@@ -18,6 +18,7 @@ from nwbrnn.preprocessing import (
     extract_envelope,
     prepare,
     scale_outputs,
+    select_conditions,
     select_units,
     smooth_counts,
     smooth_spikes,
@@ -357,3 +358,16 @@ def test_units_of_one_spike_a_second_are_kept():
 def test_select_units_refuses_to_drop_all():
     with pytest.raises(ConfigError, match=names("min_rate", "500 Hz", "lower min_rate")):
         select_units(create_recording(), min_rate=500)
+
+
+def test_conditions_of_few_trials_are_left_out_of_averages_and_named():
+    ds = create_recording(n_trials=21, conditions="a" * 9 + "b" * 9 + "ccd")
+    some = select_conditions(ds)
+    assert set(some["condition"].values) == {"a", "b"}
+    (note,) = json.loads(some.attrs["choices"])
+    assert (note["role"], note["picked"]) == ("conditions left out", "c, d")
+    assert set(select_conditions(ds, kept=("d",))["condition"].values) == {"a", "b", "d"}
+    assert set(prepare(ds, FitConfig(average=False))["condition"].values) == set("abcd")
+    assert set(prepare(ds, FitConfig())["condition"].values) == {"a", "b"}
+    few = create_recording(n_trials=4, conditions="ab")
+    assert select_conditions(few) is few

@@ -188,7 +188,8 @@ def check_units_twice(view: SpikeView) -> Iterator[Finding]:
             "units",
             f"{len(twins)} pairs of units have more than half of their spikes at identical times: "
             f"{list_some(texts)}",
-            "keep one unit of each pair: predictions of one from the other mean nothing",
+            "keep one unit of each pair (--units 'row!=" + ",".join(str(b) for _, b, _ in twins[:20]) + "'): "
+            "predictions of one from the other mean nothing",
         )
 
 

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 _MIN_CLIPPED_SHARE = 1e-3
 _MIN_CLIPPED = 20
 _EDGE = 0.01
+_SOME = 100_000  # samples that tell what is usual
+_ARTEFACT = 50.0
 _PER_VOLT = {
     "v": 1.0, "volt": 1.0, "volts": 1.0,
     "mv": 1e3, "millivolt": 1e3, "millivolts": 1e3,
@@ -39,6 +41,8 @@ class ValueView:
         Extremes of what is finite, by channel; infinite and reversed without any.
     at_low, at_high
         How many samples are exactly there, by channel.
+    middle, usual
+        Median of some samples, and the 95th percentile of how far from it they are, by channel.
     """
 
     series: SeriesView
@@ -49,6 +53,8 @@ class ValueView:
     high: Array
     at_low: NDArray[np.int64]
     at_high: NDArray[np.int64]
+    middle: Array
+    usual: Array
 
     @property
     def path(self) -> str:
@@ -81,6 +87,8 @@ def view_values(view: SeriesView) -> ValueView:
     low, high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
     at_low, at_high, missing = (np.zeros(n_channels, dtype=np.int64) for _ in range(3))
     first_missing = -1
+    n = int(view.series.data.shape[0])
+    some, step = [], max(1, n // _SOME)
     for start, block in _iterate_blocks(view):
         bad = ~np.isfinite(block)
         if bad.any() and first_missing < 0:
@@ -93,8 +101,13 @@ def view_values(view: SeriesView) -> ValueView:
         low, high = np.minimum(low, lower), np.maximum(high, higher)
         at_low = at_low + (block == low).sum(axis=0)
         at_high = at_high + (block == high).sum(axis=0)
-    n = int(view.series.data.shape[0])
-    return ValueView(view, n, missing, first_missing, low, high, at_low, at_high)
+        some.append(np.where(bad, np.nan, block)[-start % step :: step])
+    known = np.concatenate(some)
+    seen = np.isfinite(known).any(axis=0)
+    middle, usual = np.full(n_channels, np.nan), np.full(n_channels, np.nan)
+    middle[seen] = np.nanmedian(known[:, seen], axis=0)
+    usual[seen] = np.nanquantile(np.abs(known - middle)[:, seen], 0.95, axis=0)
+    return ValueView(view, n, missing, first_missing, low, high, at_low, at_high, middle, usual)
 
 
 def check_values_missing(view: ValueView) -> Iterator[Finding]:
@@ -173,7 +186,30 @@ def check_emg_volts(view: ValueView) -> Iterator[Finding]:
         )
 
 
-VALUE_CHECKS = (check_values_missing, check_channels_dead, check_channels_saturated, check_emg_volts)
+def check_artefacts(view: ValueView) -> Iterator[Finding]:
+    """Find muscles with samples far beyond all that they do otherwise: artefacts, not activity."""
+    if view.series.role != "emg":
+        return
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.maximum(view.high - view.middle, view.middle - view.low) / view.usual
+    far = np.isfinite(ratio) & (ratio > _ARTEFACT)
+    if far.any():
+        listed = [f"{n} ({r:.3g} times)" for n, r in zip(view.pick(far), ratio[far], strict=True)]
+        yield note(
+            view.path,
+            f"{int(far.sum())} of {len(far)} EMG channels go more than {_ARTEFACT:g} times as far from their "
+            f"median as 95 % of their samples: {list_some(listed, limit=16)}",
+            "look at these muscles; leave them out with channels=... (--channels '!NAME'), or the trials",
+        )
+
+
+VALUE_CHECKS = (
+    check_values_missing,
+    check_channels_dead,
+    check_channels_saturated,
+    check_emg_volts,
+    check_artefacts,
+)
 
 
 def _find_columns(view: SeriesView) -> list[int]:
