@@ -13,7 +13,7 @@ from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileEr
 from nwbrnn.storage.damage import find_endless_heap
 from nwbrnn.storage.remote import find_reason
 from nwbrnn.storage.source import Source, find_source
-from nwbrnn.storage.store import Store, find_links_outside, one_line
+from nwbrnn.storage.store import ALLOW_LINKS, Store, find_links_outside, one_line, refuse_links
 from nwbrnn.storage.zarr_store import create_zarr_io, open_zarr
 
 
@@ -41,7 +41,9 @@ def open_nwb(path: str | Path | Source, *, follow_links: bool = False) -> Iterat
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # remarks of pynwb on old namespaces
-                nwbfile = store.closing.enter_context(_create_io(source, store)).read()
+                nwbfile = store.closing.enter_context(
+                    _create_io(source, store, follow_links=follow_links)
+                ).read()
         except NwbrnnError:
             raise
         except Exception as error:  # hdmf raises many kinds, bare Exception among them
@@ -75,12 +77,13 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
     """
     stack = contextlib.ExitStack()
     try:
-        outside: list[str] = []
         if source.is_zarr:
             root = open_zarr(source, follow_links=follow_links)
         else:
             root = _open_hdf5(source, stack)
             outside = find_links_outside(root)
+            if not follow_links:
+                refuse_links(source.text, outside, remedy=ALLOW_LINKS)
         store = Store(root, stack)
         _check_version(source, root)
     except NwbrnnError:
@@ -98,12 +101,6 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
             f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; "
             "if it was downloaded or copied, get a fresh copy"
         ) from error
-    if outside and not follow_links:
-        stack.close()
-        raise UnsupportedFileError(
-            f"{source.text}: expected a file that stands alone, but it links to others: "
-            f"{', '.join(outside[:5])}; if you trust them, allow it with follow_links (--follow-links)"
-        )
     return store
 
 
@@ -138,10 +135,10 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
     return stack.enter_context(h5py.File(stream, "r"))
 
 
-def _create_io(source: Source, store: Store) -> Any:
+def _create_io(source: Source, store: Store, *, follow_links: bool) -> Any:
     """Return the pynwb or hdmf-zarr reader of an opened file."""
     if source.is_zarr:
-        return create_zarr_io(source, store.root)
+        return create_zarr_io(source, store.root, follow_links=follow_links)
     # an export without the path would link to the source instead of copying from it
     options = {} if source.is_remote else {"path": source.url}
     return NWBHDF5IO(file=store.root, mode="r", **options)

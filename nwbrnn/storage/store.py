@@ -1,12 +1,14 @@
 """An opened container, HDF5 or Zarr, as groups and arrays."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 
 from nwbrnn.addresses import strip_all_secrets
+from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.damage import check_object
 
 
@@ -68,6 +70,33 @@ def _list_files(dataset: h5py.Dataset) -> set[str]:
     if dataset.is_virtual:
         files |= {source.file_name for source in dataset.virtual_sources()} - {"."}
     return files
+
+
+def refuse_links(text: str, links: Sequence[str], *, remedy: str = "copy what it links to into it") -> None:
+    """Refuse a file that links to others.
+
+    Parameters
+    ----------
+    text
+        The file, for the message.
+    links
+        As ``where -> what``; if there are none, the file is fine.
+    remedy
+        What to do.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If there are any.
+    """
+    if links:
+        raise UnsupportedFileError(
+            f"{text}: expected a file that stands alone, but it links to others: "
+            f"{', '.join(links[:5])}; {remedy}"
+        )
+
+
+ALLOW_LINKS = "if you trust them, allow it with follow_links (--follow-links)"
 
 
 def one_line(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from nwbrnn.job import fit
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset
 from nwbrnn.result import FitResult, Run
+from nwbrnn.storage import load_saved, open_saved
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
 from nwbrnn.writers.atomic import replace_whole
@@ -191,7 +192,7 @@ def _read(path: Path, data_hash: str, _changed: int) -> xr.Dataset:
 
 def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:
     """Read the result of a finished cell and the settings that were asked for."""
-    saved = xr.load_dataset(path, engine="h5netcdf")
+    saved = load_saved(path)
     return saved, FitConfig.model_validate_json(saved.attrs["asked"])
 
 
@@ -199,7 +200,7 @@ def list_finished(folder: Path) -> list[Cell]:
     """Return the cells of a sweep that are done, from what is in its folder."""
     cells = []
     for path in sorted((folder / CELLS).glob("*.nc")):
-        with xr.open_dataset(path, engine="h5netcdf") as saved:
+        with open_saved(path) as saved:
             about = saved.attrs
         config = FitConfig.model_validate_json(about["asked"])
         cells.append(Cell(about["source"], config, int(about["resamples"]), about["data_hash"]))

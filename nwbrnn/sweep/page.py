@@ -12,6 +12,7 @@ from nwbrnn.errors import MissingDataError
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
+from nwbrnn.storage import load_saved
 from nwbrnn.sweep.results import FIGURES, MAIN
 from nwbrnn.sweep.statistics import LOWER_IS_BETTER, compare_with_baseline
 
@@ -50,7 +51,7 @@ def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool 
     file = folder / "table.nc"
     if not file.exists():
         raise MissingDataError(f"{file}: expected the table of a sweep, but there is none; run it to its end")
-    table = xr.load_dataset(file, engine="h5netcdf")
+    table = load_saved(file)
     statistics = compare_with_baseline(table)
     if statistics.empty:
         raise MissingDataError(f"{file}: expected finished fits, but there are none; see nwbrnn sweep")
