@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.cli import options
 from nwbrnn.cli.evaluate import N_RESAMPLES
 from nwbrnn.cli.output import say, step
@@ -51,6 +52,7 @@ def _report_fit(source: Path, output: Path, *, name: str | None, overwrite: bool
     with step(f"Reading {source}"):
         result = read_fit(source, name)
     versions = [f"{software} {version}" for software, version in read_versions(source, name).items()]
-    about = {"fit file": source.name, "fitted with": ", ".join(versions) or "not known"}
+    shown = Path(strip_secrets(str(source))).name
+    about = {"fit file": shown, "fitted with": ", ".join(versions) or "not known"}
     with step("Scoring every way there is, with intervals, and drawing"):
         write_fit_report(result, output, about=about, n_resamples=N_RESAMPLES, overwrite=overwrite)

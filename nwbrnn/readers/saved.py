@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from nwbrnn.errors import UnsupportedFileError
+from nwbrnn.errors import NwbrnnError, UnsupportedFileError
 from nwbrnn.schema import validate
-from nwbrnn.storage import one_line
+from nwbrnn.storage import load_saved, one_line
 
 
 def read_dataset(path: str | Path) -> xr.Dataset:
@@ -36,7 +36,9 @@ def read_dataset(path: str | Path) -> xr.Dataset:
             f"{path}: expected a Dataset in .nc or .zarr, but there is none; check the path"
         )
     try:
-        ds = xr.load_dataset(path, engine="zarr" if path.is_dir() else None)
+        ds = load_saved(path)
+    except NwbrnnError:
+        raise
     except Exception as error:  # xarray and its backends raise many kinds
         raise UnsupportedFileError(
             f"{path}: expected a readable Dataset in .nc or .zarr, but {one_line(error)}; write it again"

@@ -4,8 +4,10 @@ from nwbrnn.storage.compare import find_lost
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
 from nwbrnn.storage.file import is_hdf5, open_nwb, open_store
 from nwbrnn.storage.output import create_nwb, find_faults
+from nwbrnn.storage.saved import load_saved, open_saved
 from nwbrnn.storage.source import Source, find_source
 from nwbrnn.storage.store import Store, one_line
+from nwbrnn.storage.zarr_store import find_target_outside
 
 __all__ = [
     "Asset",
@@ -17,10 +19,13 @@ __all__ = [
     "find_faults",
     "find_lost",
     "find_source",
+    "find_target_outside",
     "is_hdf5",
     "list_assets",
+    "load_saved",
     "matches",
     "one_line",
     "open_nwb",
+    "open_saved",
     "open_store",
 ]

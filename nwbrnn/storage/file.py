@@ -13,7 +13,15 @@ from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileEr
 from nwbrnn.storage.damage import find_endless_heap
 from nwbrnn.storage.remote import find_reason
 from nwbrnn.storage.source import Source, find_source
-from nwbrnn.storage.store import Store, find_links_outside, is_missing, one_line
+from nwbrnn.storage.store import (
+    ALLOW_LINKS,
+    Store,
+    find_links_outside,
+    is_missing,
+    list_links,
+    one_line,
+    refuse_links,
+)
 from nwbrnn.storage.zarr_store import create_zarr_io, open_zarr
 
 
@@ -41,7 +49,9 @@ def open_nwb(path: str | Path | Source, *, follow_links: bool = False) -> Iterat
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # remarks of pynwb on old namespaces
-                nwbfile = store.closing.enter_context(_create_io(source, store)).read()
+                nwbfile = store.closing.enter_context(
+                    _create_io(source, store, follow_links=follow_links)
+                ).read()
         except NwbrnnError:
             raise
         except Exception as error:  # hdmf raises many kinds, bare Exception among them
@@ -75,12 +85,12 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
     """
     stack = contextlib.ExitStack()
     try:
-        outside: list[tuple[str, str]] = []
         if source.is_zarr:
             root = open_zarr(source, follow_links=follow_links)
         else:
             root = _open_hdf5(source, stack)
-            outside = find_links_outside(root, follow=follow_links)
+            links = find_links_outside(root, follow=follow_links)
+            _check_links(source, links, follow_links=follow_links)
         store = Store(root, stack)
         _check_version(source, root)
     except NwbrnnError:
@@ -100,11 +110,6 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
         raise UnsupportedFileError(
             f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; {remedy}"
         ) from error
-    try:
-        _check_links(source, outside, follow_links=follow_links)
-    except NwbrnnError:
-        stack.close()
-        raise
     return store
 
 
@@ -113,22 +118,15 @@ def _check_links(source: Source, links: list[tuple[str, str]], *, follow_links: 
 
     Without the latter HDF5 gives zeros for a virtual dataset, and pynwb leaves out what it cannot find.
     """
-    if links and not follow_links:
-        raise UnsupportedFileError(
-            f"{source.text}: expected a file that stands alone, but it links to others: "
-            f"{_list_links(links)}; if you trust them, allow it with follow_links (--follow-links)"
-        )
+    if not follow_links:
+        refuse_links(source.text, links, remedy=ALLOW_LINKS)
     folder = Path(source.url).parent
     missing = [] if source.is_remote else [link for link in links if is_missing(link[1], folder)]
     if missing:
         raise UnsupportedFileError(
             f"{source.text}: expected the files that it links to, but these are not there: "
-            f"{_list_links(missing)}; put them where the links lead"
+            f"{list_links(missing)}; put them where the links lead"
         )
-
-
-def _list_links(links: list[tuple[str, str]]) -> str:
-    return ", ".join(f"{where} -> {file}" for where, file in links[:5])
 
 
 def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
@@ -162,10 +160,10 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
     return stack.enter_context(h5py.File(stream, "r"))
 
 
-def _create_io(source: Source, store: Store) -> Any:
+def _create_io(source: Source, store: Store, *, follow_links: bool) -> Any:
     """Return the pynwb or hdmf-zarr reader of an opened file."""
     if source.is_zarr:
-        return create_zarr_io(source, store.root)
+        return create_zarr_io(source, store.root, follow_links=follow_links)
     # an export without the path would link to the source instead of copying from it
     options = {} if source.is_remote else {"path": source.url}
     return NWBHDF5IO(file=store.root, mode="r", **options)

@@ -1,7 +1,7 @@
 """An opened container, HDF5 or Zarr, as groups and arrays."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 
 from nwbrnn.addresses import strip_all_secrets
+from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.damage import check_object
 from nwbrnn.storage.virtual import check_sources, find_address
 
@@ -101,6 +102,40 @@ def _list_files(dataset: h5py.Dataset) -> set[str]:
     if dataset.is_virtual:
         files |= {source.file_name for source in dataset.virtual_sources()} - {"."}
     return files
+
+
+def refuse_links(
+    text: str, links: Sequence[tuple[str, str]], *, remedy: str = "copy what it links to into it"
+) -> None:
+    """Refuse a file that links to others.
+
+    Parameters
+    ----------
+    text
+        The file, for the message.
+    links
+        Where each is and what it leads to; if there are none, the file is fine.
+    remedy
+        What to do.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If there are any.
+    """
+    if links:
+        raise UnsupportedFileError(
+            f"{text}: expected a file that stands alone, but it links to others: "
+            f"{list_links(links)}; {remedy}"
+        )
+
+
+def list_links(links: Sequence[tuple[str, str]]) -> str:
+    """Return the first links, for a message."""
+    return ", ".join(f"{where} -> {what}" for where, what in links[:5])
+
+
+ALLOW_LINKS = "if you trust them, allow it with follow_links (--follow-links)"
 
 
 def one_line(error: BaseException) -> str:

@@ -9,13 +9,16 @@ import contextlib
 import functools
 import io
 import json
+import os
 import pickle
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nwbrnn.errors import ExportError, UnsupportedFileError
 from nwbrnn.storage.source import Source
+from nwbrnn.storage.store import ALLOW_LINKS, refuse_links
 
 _FILES = (".zmetadata", ".zgroup", ".zattrs", ".zarray", "zarr.json")
 
@@ -40,12 +43,9 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
             f"{zarr.__version__} is installed; use Python 3.12 or newer without dandi: "
             "pip install 'nwbrnn[zarr]'"
         )
-    outside = [] if follow_links else sorted(set(_find_links(documents)))
-    if outside:
-        raise UnsupportedFileError(
-            f"{source.text}: expected a store that stands alone, but it links to others: "
-            f"{', '.join(outside[:5])}; if you trust them, allow it with follow_links (--follow-links)"
-        )
+    if not follow_links:
+        links = [] if source.is_remote else list(_find_symbolic_links(Path(source.url)))
+        refuse_links(source.text, [*links, *_find_links(documents)], remedy=ALLOW_LINKS)
     options: dict[str, Any] = {"storage_options": source.storage_options} if source.is_remote else {}
     try:
         return zarr.open_consolidated(source.url, mode="r", **options)
@@ -55,8 +55,32 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
         return zarr.open_group(source.url, mode="r", **options)
 
 
-def create_zarr_io(source: Source, root: Any) -> Any:
-    """Return the hdmf-zarr reader of an opened store."""
+def find_zarr_links(folder: Path) -> list[tuple[str, str]]:
+    """Return where something leads out of a local store, and to what; pickles are harmless from here on."""
+    with contextlib.suppress(ImportError):  # then there is no Zarr either
+        _register_references()
+    return [*_find_symbolic_links(folder), *_find_links(_list_documents(folder))]
+
+
+def find_target_outside(reference: Mapping[str, Any]) -> str:
+    """Return where a link or reference of hdmf-zarr leads, if that is out of its store; otherwise nothing.
+
+    A reference names a store by ``source``, relative to its own, and the object in it by ``path``. Without
+    ``source``, hdmf-zarr takes ``path`` for the store.
+    """
+    source, path = reference.get("source"), reference.get("path")
+    store = str((path if source is None else source) or ".")
+    if posixpath.normpath(store) != ".":
+        return store
+    return str(path) if ".." in str(path or "").split("/") else ""
+
+
+def create_zarr_io(source: Source, root: Any, *, follow_links: bool) -> Any:
+    """Return the hdmf-zarr reader of an opened store.
+
+    It resolves references to other stores only if it may: they can also lie among the values of an array,
+    which are not looked through beforehand.
+    """
     import hdmf_zarr
 
     options: dict[str, Any] = {"storage_options": source.storage_options} if source.is_remote else {}
@@ -65,7 +89,19 @@ def create_zarr_io(source: Source, root: Any) -> Any:
     if is_format_2 and hasattr(hdmf_zarr, "NWBZarrV2IO"):
         reader = hdmf_zarr.NWBZarrV2IO
         options["allow_pickle"] = True  # of references only, see above
-    return reader(source.url, mode="r", **options)
+    reading = reader(source.url, mode="r", **options)
+    if not follow_links:
+        reading.resolve_ref = functools.partial(_resolve_inside, reading.resolve_ref, source.text)
+    return reading
+
+
+def _resolve_inside(resolve: Callable[[Any], Any], text: str, reference: Any) -> Any:
+    """Return the object to which a reference leads, unless it leads out of the store."""
+    # JSON in an array of texts, since hdmf-zarr 0.14
+    plain = reference if isinstance(reference, Mapping) else json.loads(str(reference))
+    outside = find_target_outside(plain)
+    refuse_links(text, [("a reference", outside)] if outside else [], remedy=ALLOW_LINKS)
+    return resolve(reference)
 
 
 def create_zarr_output(path: Path, *, mode: str) -> Any:
@@ -141,16 +177,8 @@ def _read_documents(source: Source) -> list[_Document]:
                 documents.append((name, json.loads(filesystem.cat_file(f"{path.rstrip('/')}/{name}"))))
                 break
     else:
-        folder = Path(source.url)
-        paths = sorted(path for path in folder.rglob("*") if path.name in _FILES)
-        documents += [(path.relative_to(folder).as_posix(), json.loads(path.read_bytes())) for path in paths]
-    consolidated = []
-    for name, document in documents:
-        if name == ".zmetadata":
-            consolidated += list(document["metadata"].items())
-        elif name == "zarr.json" and document.get("consolidated_metadata"):
-            members = document["consolidated_metadata"]["metadata"]
-            consolidated += [(f"{member}/zarr.json", members[member]) for member in members]
+        documents = _list_documents(Path(source.url))
+    consolidated = _list_consolidated(documents)
     if not documents or (source.is_remote and not consolidated):
         raise UnsupportedFileError(
             f"{source.text}: expected a Zarr store with consolidated metadata, but there is none at this "
@@ -159,21 +187,58 @@ def _read_documents(source: Source) -> list[_Document]:
     return documents + consolidated
 
 
-def _find_links(documents: list[_Document]) -> Iterator[str]:
-    """Yield hdmf-zarr's links and references to other stores, as ``where -> what``."""
+def _list_documents(folder: Path) -> list[_Document]:
+    """Return the JSON files of a local store."""
+    paths = sorted(path for path in folder.rglob("*") if path.name in _FILES and path.is_file())
+    return [(path.relative_to(folder).as_posix(), json.loads(path.read_bytes())) for path in paths]
+
+
+def _list_consolidated(documents: list[_Document]) -> list[_Document]:
+    """Return what is consolidated in the JSON files of a store."""
+    consolidated = []
+    for name, document in documents:
+        if name == ".zmetadata":
+            consolidated += list(document["metadata"].items())
+        elif name == "zarr.json" and document.get("consolidated_metadata"):
+            members = document["consolidated_metadata"]["metadata"]
+            consolidated += [(f"{member}/zarr.json", members[member]) for member in members]
+    return consolidated
+
+
+def _find_symbolic_links(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the symbolic links out of a local store, where they are and to what they lead."""
+    root = Path(os.path.realpath(folder))
+    for where, folders, files in os.walk(folder):
+        for path in (Path(where, name) for name in sorted(folders) + sorted(files)):
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                yield f"/{path.relative_to(folder).as_posix()}", str(path.readlink())
+
+
+def _find_links(documents: list[_Document]) -> Iterator[tuple[str, str]]:
+    """Yield hdmf-zarr's links and references to other stores, where and to what, each once."""
+    seen = set()
     for name, document in documents:
         where = f"/{name}".rsplit("/", 1)[0]
-        for link in _walk(document):
-            if "path" in link and str(link.get("source", ".")) not in (".", "", "./", "None"):
-                yield f"{where}/{link.get('name', '')}".rstrip("/") + f" -> {link['source']}"
+        for link in _list_references(document):
+            target = find_target_outside(link)
+            found = f"{where}/{link.get('name', '')}".rstrip("/"), target
+            if target and found not in seen:
+                seen.add(found)
+                yield found
 
 
-def _walk(document: Any) -> Iterator[dict[str, Any]]:
-    """Yield every mapping inside a JSON document."""
+def _list_references(document: Any) -> Iterator[dict[str, Any]]:
+    """Yield every mapping inside a JSON document that hdmf-zarr takes for a link or a reference."""
     if isinstance(document, dict):
-        yield document
+        if {"source", "path"} <= document.keys():
+            yield document
+        links = [document.get("zarr_link"), document.get("_LINKS")]
+        marked = [document.get("value")] if "zarr_dtype" in document else []
+        for found in (*marked, *(link for some in links if isinstance(some, list) for link in some)):
+            if isinstance(found, dict):
+                yield found
         document = document.values()
     elif not isinstance(document, list):
         return
     for part in document:
-        yield from _walk(part)
+        yield from _list_references(part)

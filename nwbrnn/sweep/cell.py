@@ -24,7 +24,7 @@ from nwbrnn.job import fit
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset
 from nwbrnn.result import FitResult, Run
-from nwbrnn.storage import one_line
+from nwbrnn.storage import load_saved, one_line
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
@@ -221,7 +221,7 @@ def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:
         If the file is damaged or changed, or is not the result of the cell of its name.
     """
     try:
-        saved = xr.load_dataset(path, engine="h5netcdf")
+        saved = load_saved(path)
         cell = _describe_cell(saved)
         whole = saved.attrs[HASH] == hash_result(saved, cell)
     except Exception as error:  # xarray and its backends raise many kinds

@@ -166,8 +166,8 @@ def _hold_interrupts() -> Iterator[None]:
 def _work(folder: Path, connection: Connection) -> None:
     """Run the cells that come through a pipe, and answer each with what it could not record itself."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    connection.send(None)
-    with suppress(EOFError):
+    with suppress(EOFError, BrokenPipeError):  # the sweep has ended
+        connection.send(None)
         while True:
             cell = connection.recv()
             problem = ""

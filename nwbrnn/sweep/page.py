@@ -14,7 +14,7 @@ from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
-from nwbrnn.storage import one_line
+from nwbrnn.storage import load_saved, one_line
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.results import FIGURES, MAIN
 from nwbrnn.sweep.run import ABOUT
@@ -59,7 +59,7 @@ def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool 
         raise MissingDataError(f"{file}: expected the table of a sweep, but there is none; run it to its end")
     check_apart([Path(path)], [file, folder / ABOUT])
     with _blame(file):
-        table = xr.load_dataset(file, engine="h5netcdf")
+        table = load_saved(file)
         statistics = compare_with_baseline(table)
     if statistics.empty:
         raise MissingDataError(f"{file}: expected finished fits, but there are none; see nwbrnn sweep")

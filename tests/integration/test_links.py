@@ -1,16 +1,24 @@
 """Links that lead out of a file are followed only with permission; those inside always."""
 
+import ast
 import os
+import re
 import uuid
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwbrnn
-from nwbrnn.errors import NwbrnnError, UnsupportedFileError
+from nwbrnn.errors import NwbrnnError, SchemaError, UnsupportedFileError
+from nwbrnn.readers import read_circuit, read_run
+from nwbrnn.readers.doctor import diagnose
 from nwbrnn.storage import open_nwb
 from nwbrnn.storage.virtual import MAX_DEPTH
+from nwbrnn.sweep import list_finished, read_cell
+from nwbrnn.sweep.page import write_sweep_report
 from tests.messages import names
 
 EMG = "acquisition/EMG"
@@ -28,10 +36,10 @@ def pair(recording, tmp_path):
     return here, there
 
 
-def link_externally(file, there):
-    del file[DATA]
-    file[DATA] = h5py.ExternalLink(there.name, DATA)
-    return f"/{DATA} -> {there.name}"
+def link_externally(file, there, name=DATA):
+    del file[name]
+    file[name] = h5py.ExternalLink(there.name, name)
+    return f"/{name} -> {there.name}"
 
 
 def link_group_externally(file, there):
@@ -40,27 +48,27 @@ def link_group_externally(file, there):
     return f"/{EMG} -> {there}"
 
 
-def store_externally(file, there):
-    attributes = dict(file[DATA].attrs)
+def store_externally(file, there, name=DATA):
+    attributes = dict(file[name].attrs)
     with h5py.File(there) as other:
-        values = other[DATA][...]
+        values = other[name][...]
     raw = there.with_suffix(".raw")
     raw.write_bytes(values.tobytes())
-    del file[DATA]
+    del file[name]
     dataset = file.create_dataset(
-        DATA, shape=values.shape, dtype=values.dtype, external=[(str(raw), 0, raw.stat().st_size)]
+        name, shape=values.shape, dtype=values.dtype, external=[(str(raw), 0, raw.stat().st_size)]
     )
     dataset.attrs.update(attributes)
-    return f"/{DATA} -> {raw}"
+    return f"/{name} -> {raw}"
 
 
-def map_virtually(file, there):
-    attributes, shape, dtype = dict(file[DATA].attrs), file[DATA].shape, file[DATA].dtype
-    del file[DATA]
+def map_virtually(file, there, name=DATA):
+    attributes, shape, dtype = dict(file[name].attrs), file[name].shape, file[name].dtype
+    del file[name]
     layout = h5py.VirtualLayout(shape, dtype)
-    layout[...] = h5py.VirtualSource(str(there), DATA, shape=shape)
-    file.create_virtual_dataset(DATA, layout).attrs.update(attributes)
-    return f"/{DATA} -> {there}"
+    layout[...] = h5py.VirtualSource(str(there), name, shape=shape)
+    file.create_virtual_dataset(name, layout).attrs.update(attributes)
+    return f"/{name} -> {there}"
 
 
 WAYS = [
@@ -82,6 +90,76 @@ def test_link_to_another_file_needs_permission(way, pair):
         assert str(refused.value).startswith(f"{here}: ")
         assert link in str(refused.value)
         assert "follow_links" in str(refused.value)
+
+
+@pytest.mark.parametrize("way", [link_externally, store_externally, map_virtually], ids=lambda w: w.__name__)
+def test_netcdf_never_links_to_another_file(way, recording, tmp_path):
+    here, there = tmp_path / "session.nc", tmp_path / "there.nc"
+    nwbrnn.write_dataset(nwbrnn.read_nwb(recording.path), here)
+    there.write_bytes(here.read_bytes())
+    with h5py.File(here, "r+") as file:
+        link = way(file, there, "outputs")
+    for read in (nwbrnn.read_dataset, read_run):
+        with pytest.raises(UnsupportedFileError) as refused:
+            read(here)
+        assert str(refused.value).startswith(f"{here}: ")
+        assert link in str(refused.value)
+
+
+def test_netcdf_3_is_read(recording, tmp_path):
+    ds = nwbrnn.read_nwb(recording.path)
+    path = tmp_path / "session.nc"
+    xr.Dataset({"outputs": ds["outputs"].variable}).to_netcdf(path, engine="scipy")
+    with pytest.raises(SchemaError, match="inputs"):  # which this kind of file could not hold all of
+        nwbrnn.read_dataset(path)
+
+
+OPENERS = {
+    "a fit": ("fit.nwb", nwbrnn.read_fit),
+    "a circuit": ("teacher.nwb", read_circuit),
+    "the doctor": ("session.nwb", diagnose),
+    "the engine": ("session.nwb", lambda path: xr.open_dataset(path, engine="nwb")),
+    "a cell": ("cells/one.nc", read_cell),
+    "the cells": ("cells/one.nc", lambda path: list_finished(path.parents[1])),
+    "a table": ("table.nc", lambda path: write_sweep_report(path.parent, path.with_suffix(".html"))),
+}
+
+
+@pytest.mark.parametrize(("name", "read"), OPENERS.values(), ids=OPENERS)
+def test_whatever_opens_a_file_looks_for_links_first(name, read, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.attrs["nwb_version"] = "2.7.0"
+        file["some/where"] = h5py.ExternalLink("/elsewhere.h5", "/x")
+    with pytest.raises(UnsupportedFileError, match=r"/some/where -> /elsewhere\.h5") as refused:
+        read(path)
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_the_version_is_not_looked_up_behind_a_link(tmp_path):
+    path = tmp_path / "old.nwb"
+    with h5py.File(path, "w") as file:
+        file["nwb_version"] = h5py.ExternalLink("/elsewhere.h5", "/x")  # NWB 1 has it there
+    with pytest.raises(UnsupportedFileError, match=r"/nwb_version -> /elsewhere\.h5"):
+        nwbrnn.read_nwb(path)
+
+
+def list_calls(path):
+    """Return what a module calls, as it is written there: ``h5py.File``."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+
+
+def test_files_are_opened_in_one_place():
+    openers = re.compile(r"h5py\.File|zarr\.open\w*|(xr|xarray)\.(open|load)_\w+|(h5netcdf|netCDF4)\.\w+")
+    package = Path(nwbrnn.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if any(openers.fullmatch(call) for call in list_calls(path))
+    }
+    assert found == {f"storage/{name}.py" for name in ("file", "output", "saved", "zarr_store")}
 
 
 def test_soft_link_through_an_external_one_needs_permission(pair):

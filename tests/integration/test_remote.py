@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import socket
 import sys
 import warnings
@@ -257,7 +258,7 @@ COMMANDS = {
     "inspect": ["session.nwb", "--json", "about.json"],
     "doctor": ["session.nwb", "--json", "about.json"],
     "read": ["session.nwb", "-o", "session.nc", "--json", "about.json"],
-    "fit": ["session.nwb", "-o", "fit.nwb", "--epochs", "2", "--hidden", "20", "--json", "about.json"],
+    "fit": ["session.nwb", "-o", "own.nwb", "--epochs", "2", "--hidden", "20", "--json", "about.json"],
     "sweep": [
         "session.nwb", "-o", "sweep", "--json", "about.json", "--sampled", "0", "--seeds", "1",
         "--resamples", "0", "--set", "hidden=20", "--set", "epochs=2",
@@ -445,6 +446,82 @@ def test_zarr_link_to_another_store_is_refused(consolidated, zarr, format_2, tmp
         UnsupportedFileError, match=names(store, "/acquisition/stolen -> ../other.zarr", "--follow-links")
     ):
         nwbrnn.read_nwb(store)
+
+
+OUTSIDE = [
+    ({"source": "../other.zarr"}, "../other.zarr"),
+    ({"source": "../other.zarr", "object_id": "x", "source_object_id": "y"}, "../other.zarr"),
+    ({"path": "/etc"}, "/etc"),
+    ({"source": None, "path": "../other.zarr"}, "../other.zarr"),
+    ({"source": "/data/other.zarr", "path": "/units"}, "/data/other.zarr"),
+    ({"source": "file:///data/other.zarr", "path": "/units"}, "file:///data/other.zarr"),
+    ({"source": "./..", "path": "/units"}, "./.."),
+    ({"source": ".", "path": "/../../other.zarr/units"}, "/../../other.zarr/units"),
+]
+
+
+@pytest.mark.parametrize(("link", "target"), OUTSIDE, ids=str)
+@pytest.mark.parametrize("kind", ["zarr_link", "_LINKS", "attribute"])
+def test_zarr_link_of_any_form_out_of_the_store_is_refused(kind, link, target, zarr, format_2, tmp_path):
+    store = copy_store(format_2, tmp_path)
+    reference = {"zarr_dtype": "object", "value": link}
+    added = {"table": reference} if kind == "attribute" else {kind: [{"name": "stolen"} | link]}
+    edit_json(store / "acquisition" / ".zattrs", lambda d: d.update(added))
+    with pytest.raises(UnsupportedFileError, match=re.escape(f" -> {target}; ")) as refused:
+        nwbrnn.inspect_nwb(store)
+    assert "/acquisition" in str(refused.value)
+
+
+@pytest.mark.parametrize("inside", [{"source": "./", "path": "/units"}, {"source": "", "path": "/units"}])
+def test_zarr_link_within_the_store_needs_no_permission(inside, zarr, format_2, tmp_path):
+    store = copy_store(format_2, tmp_path)
+    edit_json(store / "acquisition" / ".zattrs", lambda d: d.update(note=inside, made_by={"source": "us"}))
+    assert nwbrnn.inspect_nwb(store).problem is None
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_symbolic_link_out_of_a_store_needs_permission(kind, zarr, format_2, recording, tmp_path):
+    store = copy_store(format_2, tmp_path / "here")
+    array = store / "acquisition" / "EMG" / "data"
+    moved = array / "0.0" if kind == "file" else array
+    moved.rename(tmp_path / "elsewhere")
+    moved.symlink_to("../" * len(moved.parent.relative_to(tmp_path).parts) + "elsewhere")
+    where = f"/{moved.relative_to(store)} -> ../"
+    for read in (nwbrnn.read_nwb, nwbrnn.inspect_nwb, nwbrnn.read_dataset):
+        with pytest.raises(UnsupportedFileError, match=re.escape(where)):
+            read(store)
+    with open_nwb(store, follow_links=True) as nwbfile:
+        np.testing.assert_array_equal(nwbfile.acquisition["EMG"].data[:], recording.emg)
+
+
+def test_symbolic_links_within_and_to_a_store_need_no_permission(zarr, format_2, recording, tmp_path):
+    store = copy_store(format_2, tmp_path)
+    array = store / "acquisition" / "EMG" / "data"
+    (array / "0.0").rename(store / "moved")
+    (array / "0.0").symlink_to("../../../moved")
+    (tmp_path / "link.nwb.zarr").symlink_to(store)
+    with open_nwb(tmp_path / "link.nwb.zarr") as nwbfile:
+        np.testing.assert_array_equal(nwbfile.acquisition["EMG"].data[:], recording.emg)
+
+
+def test_zarr_reference_among_values_needs_permission(zarr, tmp_path):
+    store, other = tmp_path / "here.nwb.zarr", tmp_path / "there.nwb.zarr"
+    for path in (store, other):
+        write_with_electrodes(path)
+    with open_nwb(other):  # from now on, Zarr reads references that are pickled
+        pass
+    array = zarr.open_group(str(store), mode="r+")["general/extracellular_ephys/electrodes/group"]
+    values = array[:]
+    for i, value in enumerate(values.tolist()):
+        reference = json.loads(value) if isinstance(value, str) else value
+        reference["source"] = "../there.nwb.zarr"
+        values[i] = json.dumps(reference) if isinstance(value, str) else reference
+    array[:] = values
+    with open_nwb(store) as nwbfile, pytest.raises(UnsupportedFileError, match=r"-> \.\./there\.nwb\.zarr"):
+        nwbfile.electrodes["group"][0]
+    # with permission hdmf-zarr goes there, but builds nothing of the other store
+    with pytest.raises(ReadError, match="EMGArray"), open_nwb(store, follow_links=True) as nwbfile:
+        nwbfile.electrodes["group"][0]
 
 
 def test_zarr_link_is_followed_with_permission(zarr, format_2, recording, tmp_path):

@@ -187,10 +187,10 @@ def test_a_cell_that_kills_its_processes_is_a_failure_and_the_rest_goes_on(recor
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     status = json.loads(finished.stdout.splitlines()[-1])
-    assert [one["status"] for one in status if one["sampled"] == "0"] == ["done"] * 2
-    failed = [one for one in status if one["sampled"] == "3"]
-    assert {one["status"] for one in failed} == {"failed"}
-    assert all("KilledWorker" in one["error"] and "SIGKILL" in one["error"] for one in failed)
+    assert [one["status"] for one in status if one["sampled"] == "0"] == ["done"]
+    (failed,) = [one for one in status if one["sampled"] == "3"]
+    assert failed["status"] == "failed"
+    assert all(part in failed["error"] for part in ("KilledWorker", "SIGKILL"))
 
 
 def list_listeners(pids):
@@ -217,7 +217,7 @@ def running(recording, tmp_path):
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     workers = []
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 500
     while len(workers) < 2 and sweep.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
         children = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
@@ -244,7 +244,7 @@ def test_nobody_can_reach_a_sweep_that_runs_and_ctrl_c_ends_all_of_it(running, t
 def test_processes_do_not_outlive_a_sweep_that_was_killed(running):
     sweep, workers = running
     sweep.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120  # one that has only started imports torch first
     while any(_runs(pid) for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -265,7 +265,7 @@ def test_a_script_that_starts_itself_again_is_told_what_it_lacks(recording, tmp_
         f"from nwbrnn.sweep import run_sweep\nrun_sweep([{str(recording.path)!r}], {folder!r})\n"
     )
     finished = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, script], capture_output=True, text=True, timeout=600, check=False
     )
     assert finished.returncode == 1
     assert finished.stderr.splitlines()[-1].startswith("nwbrnn.errors.ConfigError: processes: ")

@@ -10,7 +10,7 @@ if __name__ == "__main__":
     table = run_sweep(
         sys.argv[1:2],
         sys.argv[2],
-        SweepConfig(sampled=(0, 3), seeds=2, resamples=0),
+        SweepConfig(sampled=(0, 3), seeds=1, resamples=0),
         configs=(ReadConfig(), FitConfig(hidden=20, epochs=3, min_rate=0)),
     )
     names = ("sampled", "status", "error")

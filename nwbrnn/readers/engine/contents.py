@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nwbrnn.errors import MissingDataError, ReadError
 from nwbrnn.readers.engine.arrays import TEXT, LazyFile, decode
-from nwbrnn.storage import one_line
+from nwbrnn.storage import find_target_outside, one_line
 
 _NOT_ATTRS = {"object_id", "namespace", ".specloc", "colnames"}
 _NOT_ATTRS |= {"zarr_link", "zarr_dtype", "_LINKS", "_DTYPE", "_REFERENCE_FIELDS", "_ARRAY_DIMENSIONS"}
@@ -292,8 +292,8 @@ def _list_zarr(path: str, group: Any) -> Iterator[_Member]:
     for name in group:
         yield _Member(name, join(path, name))
     for link in group.attrs.get("zarr_link", group.attrs.get("_LINKS", ())):
-        is_outside = link["source"] not in {".", ""}
-        yield _Member(link["name"], link["path"], link["path"], is_outside)
+        path = link.get("path") or "/"  # without one, the link is to a whole store
+        yield _Member(link["name"], path, path, bool(find_target_outside(link)))
 
 
 def _find_dtype(node: Any) -> tuple[np.dtype[Any] | None, str]:
