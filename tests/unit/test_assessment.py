@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import assess, evaluate
@@ -90,6 +91,32 @@ def test_one_condition_alone_has_no_chance():
     score = get(assess(recorded, predicted))["output R2"]
     assert score.value > 0.6
     assert np.isnan(score.chance)
+
+
+def test_one_sample_has_no_angles_and_no_shape():
+    pair = (ds.isel(trial=[5], time=[0]) for ds in create_pair())
+    scores = get(assess(*pair))
+    for name in ("principal angle", "Procrustes angle", "linear CKA"):
+        assert np.isnan(scores[name].value), name
+
+
+def test_spikes_are_expected_of_each_neuron_by_its_own_mean():
+    recorded, predicted = create_pair()
+    factors = np.array([1, 1, 1, 1, 0.02, 1, 1, 1])  # one unsampled neuron is far slower than the others
+    recorded = recorded.assign(rates=recorded["rates"] * factors)
+    predicted = predicted.assign(rates=predicted["rates"] * factors)
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(predicted["rates"].values.clip(0) * 0.05)
+    recorded = recorded.assign(spike_counts=(recorded["rates"].dims, counts))
+    test = recorded["split"].values == "test"
+    k, rates, seen = (
+        values[test][..., 4:].reshape(-1, 4)
+        for values in (counts, predicted["rates"].values, recorded["rates"].values)
+    )
+    expected = np.maximum(rates, 0.05 * seen.mean(axis=0)) * 0.05
+    gain = (scipy.stats.poisson.logpmf(k, expected) - scipy.stats.poisson.logpmf(k, k.mean(axis=0))).sum()
+    found = get(assess(recorded, predicted))[SPIKES].value
+    assert found == pytest.approx(gain / k.sum() / np.log(2), rel=1e-6)
 
 
 def test_ceilings_of_sampled_and_unsampled_neurons_are_told_apart():

@@ -108,6 +108,7 @@ def test_page_of_a_result_shows_hostile_names_as_text(result):
     assert f"{result.scores.output_r2[1]:.3f}" in page.text
     rows = Page(result.scores._repr_html_())
     assert rows.tags.count("tr") == 1 + len({score.name for score in result.scores.summary})
+    assert rows.tags.count("td") == 5 * (rows.tags.count("tr") - 1)  # a name, and two pairs of numbers
     for score in result.scores.summary:
         assert f"{score.value:.3f}" in rows.text
 
