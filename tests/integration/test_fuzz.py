@@ -392,8 +392,9 @@ def test_damaged_files_are_read_or_refused(campaign, tmp_path):
         if outcome not in ("read", "refused")
     ]
     counts = Counter(outcome for found in outcomes.values() for outcome in found.values())
-    for found in outcomes.values():
-        damaged.count("refused by a reader" if "refused" in found.values() else "read")
+    for kinds in (set(found.values()) for found in outcomes.values()):
+        faulty = kinds - {"read", "refused"}
+        damaged.count("neither" if faulty else "refused by a reader" if "refused" in kinds else "read")
     assert not bad, f"{len(bad)} of {damaged.size}:\n" + "\n".join(bad)
     assert sorted(outcomes) == numbers
     assert counts["read"] > damaged.size / 4  # damage that does not matter is no reason to refuse
