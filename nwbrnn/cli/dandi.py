@@ -65,6 +65,8 @@ def dandi(
     if only_list or not selection.assets:
         _print_assets(selection)
         return
+    if job.read.follow_links:
+        options.check_linked([asset.address for asset in selection.assets], output)
     journal = Journal(selection, output)
     with show_cells() as begin:
         try:

@@ -28,6 +28,8 @@ def doctor(
     from nwbrnn.readers.doctor import diagnose
 
     check_json(json_path, overwrite=overwrite)
+    if follow_links:
+        options.check_linked([file], json_path)
     with step(f"Examining {file}"):
         findings = diagnose(file, follow_links=follow_links)
     biases = any(finding.biases for finding in findings)

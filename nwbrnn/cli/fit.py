@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -119,8 +119,11 @@ def fit(
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     check_fit_output(file, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)
+    read_config = options.merge_read(job.read, read)
+    if read_config.follow_links:
+        options.check_linked([file], output, checkpoints, json_path)
     with step(f"Reading {file}"):
-        ds = read_nwb(file, options.merge_read(job.read, read))
+        ds = read_nwb(file, read_config)
     ds.attrs["command"] = options.describe_command()
     choices = json.loads(ds.attrs["choices"])
     quiet = str(json_path) == "-"
@@ -134,8 +137,7 @@ def fit(
         write_fit(result, file, output, overwrite=overwrite)
     scores = result.scores.to_dict(result.recorded)
     left_out = json.loads(result.recorded.attrs["choices"])[len(choices) :]
-    choices += left_out
-    report_json = {"scores": scores, "choices": choices, "config": result.config.model_dump()}
+    report_json = {"scores": scores, "choices": choices + left_out, "config": result.config.model_dump()}
     write_json(report_json, json_path, overwrite=overwrite)
     interrupted = len(result.runs) < fit_config.seeds or any(
         run.ended == "interrupted" for run in result.runs
@@ -144,10 +146,7 @@ def fit(
         for path in checkpoints:
             remove_checkpoint(path)
     if not quiet:
-        for note in left_out:
-            say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
-        print_scores(scores)
-        _print_runs(result)
+        _print_result(result, left_out, scores)
         _print_end(result, output)
     if interrupted:
         say_interrupted(f"{output} has the best so far; --resume goes on.")
@@ -163,6 +162,14 @@ def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) 
             "go on with --resume, or start again with --overwrite"
         )
     return overwrite or (resume and bool(present))  # what an interrupt wrote may be replaced
+
+
+def _print_result(result: "FitResult", left_out: Sequence[dict[str, str]], scores: dict[str, Any]) -> None:
+    """Print what preparation left out, the scores of the best student, and how the students differ."""
+    for note in left_out:
+        say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
+    print_scores(scores)
+    _print_runs(result)
 
 
 def _print_runs(result: "FitResult") -> None:

@@ -41,6 +41,8 @@ def inspect(
         "stamps": stamps, "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
     settings = options.merge_read(options.load_config(config).read, read)
+    if settings.follow_links:
+        options.check_linked([file], json_path)
     with step(f"Inspecting {file}"):
         found = inspect_nwb(file, settings)
     write_json(found.to_dict(), json_path, overwrite=overwrite)

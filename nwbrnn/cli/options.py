@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,6 +121,14 @@ SourceFile = Annotated[
     ),
     Access.READ,
 ]
+
+
+def check_linked(files: Iterable[str], *outputs: Any) -> None:
+    """Refuse outputs that are among what files link to; call it where links are followed."""
+    from nwbrnn.storage import list_linked_files
+    from nwbrnn.storage.paths import check_apart
+
+    check_apart(list_paths(*outputs), [linked for file in files for linked in list_linked_files(file)])
 
 
 def list_paths(*values: Any) -> list[Path]:

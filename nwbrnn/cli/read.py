@@ -56,6 +56,8 @@ def read(
         "stamps": stamps, "nan": nan, "follow_links": follow_links,
     }  # fmt: skip
     settings = options.merge_read(options.load_config(config).read, given)
+    if settings.follow_links:
+        options.check_linked([file], output, json_path)
     with step(f"Reading {file}"):
         ds = read_nwb(file, settings)
     with step(f"Writing {output}"):

@@ -99,6 +99,8 @@ def sweep(
     fixed = options.parse_values(settings or [], "--set")
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | fixed, source="command line")
     check_json(json_path, overwrite=overwrite)
+    if job.read.follow_links:
+        options.check_linked(files, output, json_path)
     with show_cells() as begin:
         try:
             table = run_sweep(

@@ -2,7 +2,7 @@
 
 from nwbrnn.storage.compare import find_lost
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
-from nwbrnn.storage.file import is_hdf5, open_nwb, open_store
+from nwbrnn.storage.file import is_hdf5, list_linked_files, open_nwb, open_store
 from nwbrnn.storage.output import create_nwb, find_faults
 from nwbrnn.storage.saved import load_saved, open_saved
 from nwbrnn.storage.source import Source, find_source
@@ -22,6 +22,7 @@ __all__ = [
     "find_target_outside",
     "is_hdf5",
     "list_assets",
+    "list_linked_files",
     "load_saved",
     "matches",
     "one_line",

@@ -19,10 +19,11 @@ from nwbrnn.storage.store import (
     find_links_outside,
     is_missing,
     list_links,
+    list_places,
     one_line,
     refuse_links,
 )
-from nwbrnn.storage.zarr_store import create_zarr_io, open_zarr
+from nwbrnn.storage.zarr_store import create_zarr_io, find_zarr_links, open_zarr
 
 
 @contextlib.contextmanager
@@ -111,6 +112,27 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
             f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; {remedy}"
         ) from error
     return store
+
+
+def list_linked_files(path: str | Path) -> list[Path]:
+    """Return the files and stores of this machine that may be read with a file, since it links to them.
+
+    Raises
+    ------
+    UnsupportedFileError
+        As :func:`open_nwb`.
+    """
+    source = find_source(path)
+    if source.is_remote:
+        return []
+    folder = Path(source.url)
+    if source.is_zarr:
+        links = find_zarr_links(folder)
+    else:
+        with contextlib.ExitStack() as stack:
+            links = find_links_outside(_open_hdf5(source, stack), follow=True)
+        folder = folder.parent
+    return [place for _, file in links for place in list_places(file, folder)]
 
 
 def _check_links(source: Source, links: list[tuple[str, str]], *, follow_links: bool) -> None:

@@ -92,8 +92,13 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
 
 def is_missing(file: str, folder: Path) -> bool:
     """Return whether a file that a link names is in none of the places in which HDF5 looks for it."""
+    return "%" not in file and not list_places(file, folder)  # %b: a series of files
+
+
+def list_places(file: str, folder: Path) -> list[Path]:
+    """Return which files there are that a link may mean: HDF5 looks for its name in several places."""
     places = (folder / file, folder / Path(file).name, Path(file))
-    return "%" not in file and not any(place.exists() for place in places)  # %b: a series of files
+    return [place for place in places if place.exists()]
 
 
 def _list_files(dataset: h5py.Dataset) -> set[str]:

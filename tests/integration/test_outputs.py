@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import get_args
 
+import h5py
 import pytest
 
 from nwbrnn.cli.main import COMMANDS, Commands
@@ -158,3 +159,23 @@ def test_only_checkpoints_are_removed_as_checkpoints(tmp_path):
     with pytest.raises(ExportError, match=path.name):
         remove_checkpoint(path)
     assert path.exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "doctor", "read", "fit", "sweep"])
+def test_files_that_are_read_through_links_are_not_replaced(command, recording, tmp_path, run_cli):
+    linked, session = tmp_path / "linked.nwb", tmp_path / "session.nwb"
+    for path in (linked, session):
+        path.write_bytes(recording.path.read_bytes())
+    with h5py.File(session, "r+") as file:
+        del file["acquisition/EMG"]
+        file["acquisition/EMG"] = h5py.ExternalLink(linked.name, "acquisition/EMG")
+    before = linked.read_bytes()
+    config = tmp_path / "fit.yaml"
+    config.write_text("read: {follow_links: true}")
+    permission = ["--follow-links"] if command == "doctor" else ["--config", config]
+    outputs = {"read": ["-o", tmp_path / "x.nc"], "fit": ["-o", linked], "sweep": ["-o", tmp_path / "s"]}
+    json_path = [] if command == "fit" else ["--json", linked]
+    arguments = [command, session, *outputs.get(command, []), *json_path, *permission, "--overwrite"]
+    finished = run_cli(*arguments)
+    assert (finished.code, linked.read_bytes() == before) == (2, True), finished
+    assert str(linked) in finished.err
