@@ -7,7 +7,7 @@ import re
 
 # one slash where pathlib made one of two
 _ADDRESS = re.compile(
-    r"(?P<scheme>[a-z][\w+.-]+://+|(https?|s3|ftps?):/)(?P<rest>.*)", re.IGNORECASE | re.DOTALL
+    r"(?P<scheme>[a-z][\w+.-]{1,20}://+|(https?|s3|ftps?):/)(?P<rest>.*)", re.IGNORECASE | re.DOTALL
 )
 _WORD = re.compile(r"[^\s'\"<>]+")
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
@@ -36,4 +36,9 @@ def strip_secrets(text: str) -> str:
 
 def strip_all_secrets(text: str) -> str:
     """Return a sentence or an error message with all its addresses stripped; see :func:`strip_secrets`."""
-    return _WORD.sub(lambda word: strip_secrets(word[0]), text) if ":/" in text else text
+
+    def strip_word(found: re.Match[str]) -> str:
+        word = found[0].rstrip(".,:;)")
+        return strip_secrets(word) + found[0][len(word) :]
+
+    return _WORD.sub(strip_word, text) if ":/" in text else text

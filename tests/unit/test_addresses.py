@@ -1,6 +1,7 @@
 """What may be secret in an address is neither shown nor stored."""
 
 import sys
+import time
 
 import pytest
 
@@ -41,12 +42,30 @@ def test_address_without_secrets(address, shown):
     assert strip_secrets(shown) == shown
 
 
-def test_every_address_of_a_text_is_stripped():
-    text = f"{PUBLIC}: expected this, but 403, url=URL('{SECRET}'); see <{SECRET}>, {SECRET}."
-    assert (
-        strip_all_secrets(text)
-        == f"{PUBLIC}: expected this, but 403, url=URL('{PUBLIC}'); see <{PUBLIC}>, {PUBLIC}"
-    )
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{0}: expected this, but 403, url=URL('{0}'); see <{0}>, \"{0}\", ({0}), {0}.",
+        "--source {0}: no such file\n{0}",
+    ],
+)
+def test_every_address_of_a_text_is_stripped(text):
+    assert strip_all_secrets(text.format(SECRET)) == text.format(PUBLIC)
+    assert strip_all_secrets(text.format(PUBLIC)) == text.format(PUBLIC)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://127.0.0.1:8080: expected this", "http://[::1]:80, http://[::1]: no"]
+)
+def test_punctuation_is_no_port(text):
+    assert strip_all_secrets(text) == text
+
+
+def test_a_long_text_takes_no_time():
+    text = "x" * 1_000_000 + "://" + ":" * 1_000_000 + " a"
+    start = time.perf_counter()
+    strip_all_secrets(text)
+    assert time.perf_counter() - start < 10  # it would be hours if it were quadratic
 
 
 def list_errors(kind=NwbrnnError):
