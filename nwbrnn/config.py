@@ -395,6 +395,7 @@ _EXPECTED = {
     "bool": "true or false",
     "string": "text",
     "tuple": "a list",
+    "list": "a list",
     "dict": "names with values",
     "none": "null",
     "missing": "a value for each",
@@ -465,7 +466,7 @@ def _say_default(place: Place, model: type[BaseModel]) -> str:
     for depth, part in enumerate(place):
         section = _find_section(model, place[:depth])
         field = section.model_fields.get(str(part))
-        if field is None:
+        if field is None or field.is_required():
             return ""
         if not isinstance(field.default, BaseModel):
             return f" (default {field.default!r})" if field.default and depth == len(place) - 1 else ""
