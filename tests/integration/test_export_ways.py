@@ -74,10 +74,13 @@ def fitted_zarr(fitted, tmp_path_factory):
     """Return a recording in Zarr and a fit of it; only to be read."""
     pytest.importorskip("hdmf_zarr")
     path = tmp_path_factory.mktemp("zarr") / "session.zarr"
-    with open_nwb(fitted / "session.nwb") as nwbfile, create_nwb(path, as_zarr=True) as io:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of hdmf-zarr 0.14 on its use of zarr
-            io.export(src_io=nwbfile.read_io, nwbfile=nwbfile, write_args={"link_data": False})
+    with (
+        open_nwb(fitted / "session.nwb") as nwbfile,
+        create_nwb(path, as_zarr=True) as io,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of hdmf-zarr 0.14 on its use of zarr
+        io.export(src_io=nwbfile.read_io, nwbfile=nwbfile, write_args={"link_data": False})
     return path, nwbrnn.fit(nwbrnn.read_nwb(path, **READ), epochs=4, hidden=8, sampled=3, min_rate=0)
 
 
