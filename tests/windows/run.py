@@ -73,6 +73,7 @@ def pretend():
     filelock.FileLock = LockOfWindows
     shutil._use_fd_functions = False
     del os.sched_getaffinity
+    os.process_cpu_count = os.cpu_count  # of Python 3.13, which asks for the affinity
     builtins.__import__, os.open, os.fsync = import_on_windows, open_on_windows, fsync_on_windows
     ctypes.CDLL = load_on_windows
     for name in ("remove", "rename", "replace", "unlink"):
