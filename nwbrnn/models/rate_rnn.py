@@ -200,7 +200,7 @@ class RateRNN(nn.Module):
         Raises
         ------
         ShapeError
-            If the weights do not fit one another or the settings; see :func:`nwbrnn.weights.check_weights`.
+            If the weights do not fit one another or the settings; see ``nwbrnn.weights.check_weights``.
         """
         sizes = find_sizes(weights)
         shapes = list_shapes(sizes, config, n_conditions=len(np.atleast_2d(weights["initial_state"])))
