@@ -26,6 +26,7 @@ from nwbrnn.result import FitResult, Run
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
 from nwbrnn.writers.atomic import replace_whole
+from nwbrnn.writers.dataset import write_netcdf
 
 CELLS, DATA = "cells", "data"
 VALUES = ("value", "ceiling", "chance", "low", "high")
@@ -56,7 +57,7 @@ def run_cell(folder: Path, cell: Cell) -> None:
             result = fit(ds, cell.config)
             saved = summarize(result, cell, seconds=time.perf_counter() - started)
             with replace_whole(path, overwrite=True) as temporary:
-                temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
+                write_netcdf(saved, temporary)
     except Exception as error:  # whatever it is, the other cells go on
         write_error(folder, cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 
