@@ -148,7 +148,9 @@ def _check_values(ds: xr.Dataset) -> list[str]:
         if name in ds:
             # without a copy of the values: they can be most of the memory
             values = ds[name].values
-            usable = (values <= LARGEST) & (values >= -LARGEST)
+            is_float = values.dtype.kind == "f"
+            limit = min(LARGEST, float(np.finfo(values.dtype).max)) if is_float else LARGEST
+            usable = (values <= limit) & (values >= -limit)
             n_bad = int((~usable & mask[..., np.newaxis]).sum())
             if n_bad:
                 problems.append(

@@ -10,7 +10,6 @@ import sys
 import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -319,10 +318,14 @@ def shared_data():
 @pytest.fixture
 def in_process(monkeypatch):
     """Fit the cells of sweeps in this process: starting others takes longer than small fits."""
-    from distributed import LocalCluster
+    from nwbrnn.sweep.cell import run_cell
 
-    monkeypatch.setattr("nwbrnn.sweep.run.LocalCluster", partial(LocalCluster, processes=False))
-    monkeypatch.setattr("nwbrnn.sweep.run.count_cores", lambda: 1)
+    def run_here(folder, cells, *, n_workers):
+        for cell in cells:
+            run_cell(folder, cell)
+            yield cell, ""
+
+    monkeypatch.setattr("nwbrnn.sweep.run.run_locally", run_here)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from tests.messages import assert_names, names
 
 TESTS = Path(__file__).parent
 PROSE = re.compile(r"(?<![\w/.,=-])(a|[a-z]{2,})( (a|[a-z]{2,})){2,}(?![\w/.=-])")
-COMPARING = {"startswith", "endswith", "search", "match", "fullmatch", "count", "index", "split"}
+COMPARING = {"startswith", "endswith", "search", "match", "fullmatch", "index", "split"}
 
 INTERFACE = (  # words that others rely on: names of scores, roles of choices, kinds of values
     "bits per spike",
+    "conditions left out",
     "samples left out",
     "trials left out",
     "true or false",

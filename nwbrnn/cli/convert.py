@@ -6,13 +6,12 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import say, step
 
 
 def convert(
-    run: Annotated[
-        Path, typer.Argument(help="Arrays in an .npz, or a Dataset in a .nc."), options.Access.READ
-    ],
+    run: Annotated[Path, typer.Argument(help="Arrays in an .npz, or a Dataset in a .nc."), Access.READ],
     output: options.Output,
     overwrite: options.Overwrite = False,
 ) -> None:

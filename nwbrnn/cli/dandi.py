@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.doctor import print_findings
 from nwbrnn.cli.fit import Sampled, Set
 from nwbrnn.cli.output import KNOWN, print_table, say, say_interrupted
@@ -24,12 +25,12 @@ Where = Annotated[
         show_default=False,
         metavar="DANDISET",
     ),
-    options.Access.READ,
+    Access.READ,
 ]
 Folder = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder for fits and summary; an earlier one goes on."),
-    options.Access.WRITE,
+    Access.WRITE,
 ]
 Pattern = Annotated[str, typer.Option("--path", help="Which assets: * stays within a folder, ** does not.")]
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import say
 
 To = Annotated[
@@ -17,7 +18,7 @@ To = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="The file to make, .nwb or .zarr; none in-place."),
-    options.Access.WRITE,
+    Access.WRITE,
 ]
 As = Annotated[str | None, typer.Option("--as", help="Name of the fit there.", metavar="NAME")]
 

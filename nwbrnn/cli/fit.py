@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import list_paths
 from nwbrnn.cli.output import (
     check_json,
     print_choices,
@@ -114,7 +115,7 @@ def fit(
     fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
-    check_apart([*checkpoints, output, *options.list_paths(json_path)], [file, *options.list_paths(config)])
+    check_apart([*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config)])
     context.with_resource(hold(output))
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     check_fit_output(file, output, overwrite=overwrite)

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from nwbrnn.addresses import strip_all_secrets
-from nwbrnn.cli.options import Access, list_paths
+from nwbrnn.cli.access import Access, list_paths
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.text import escape
 

@@ -3,26 +3,18 @@
 import shlex
 import sys
 from collections.abc import Iterable
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nwbrnn.addresses import strip_secrets
+from nwbrnn.cli.access import Access, list_paths
 from nwbrnn.errors import ConfigError
 from nwbrnn.text import describe
 
 if TYPE_CHECKING:
     from nwbrnn.config import JobConfig, ReadConfig
-
-
-class Access(Enum):
-    """What a command does with a path that it is given: :mod:`nwbrnn.cli.main` keeps the two apart."""
-
-    READ = "read"
-    WRITE = "write"
-
 
 File = Annotated[
     str,
@@ -129,15 +121,6 @@ def check_linked(files: Iterable[str], *outputs: Any) -> None:
     from nwbrnn.storage.paths import check_apart
 
     check_apart(list_paths(*outputs), [linked for file in files for linked in list_linked_files(file)])
-
-
-def list_paths(*values: Any) -> list[Path]:
-    """Return the paths among the values of options; ``-`` is standard output and not a path.
-
-    An option that takes several paths has a list of them.
-    """
-    flat = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
-    return [Path(one) for one in flat if one is not None and str(one) != "-"]
 
 
 def describe_command() -> str:

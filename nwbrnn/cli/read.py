@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import check_json, print_choices, say, step, write_json
 
 
@@ -14,7 +15,7 @@ def read(
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="The .nc or .zarr to make.", show_default=False),
-        options.Access.WRITE,
+        Access.WRITE,
     ],
     mapping: options.Map = None,
     outputs: options.Outputs = None,

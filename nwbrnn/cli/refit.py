@@ -7,6 +7,7 @@ import numpy as np
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access, list_paths
 from nwbrnn.cli.output import check_json, print_table, say, step, write_json
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Also write the new fit to this NWB file."),
-    options.Access.WRITE,
+    Access.WRITE,
 ]
 
 
@@ -38,7 +39,7 @@ def refit(
 
     stored = read_fit(file, name)
     found = source or find_fit_source(file, stored.recorded)
-    check_apart(options.list_paths(output, json_path), [file, found])
+    check_apart(list_paths(output, json_path), [file, found])
     check_json(json_path, overwrite=overwrite)
     if output is not None:
         check_fit_output(found, output, overwrite=overwrite)

@@ -7,6 +7,7 @@ import typer
 
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.evaluate import N_RESAMPLES
 from nwbrnn.cli.output import say, step
 
@@ -15,12 +16,12 @@ Source = Annotated[
     typer.Argument(
         help="The NWB file of a fit, or the folder of a sweep.", show_default=False, metavar="FIT|FOLDER"
     ),
-    options.Access.READ,
+    Access.READ,
 ]
 Page = Annotated[
     Path,
     typer.Option("--output", "-o", help="The page to make, .html.", show_default=False),
-    options.Access.WRITE,
+    Access.WRITE,
 ]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import check_json, print_table, say, say_interrupted, write_json
 from nwbrnn.cli.sweep import Scheduler, show_cells
 
@@ -17,7 +18,7 @@ def reproduce(
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder for everything; an earlier one goes on."),
-        options.Access.WRITE,
+        Access.WRITE,
     ] = Path("reproduction"),
     quick: Annotated[bool, typer.Option("--quick", help="Three circuits instead of ten.")] = False,
     scheduler: Scheduler = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import say, step
 from nwbrnn.config import parse_settings
 from nwbrnn.errors import ConfigError
@@ -25,7 +26,7 @@ def simulate(
     repeat: Annotated[
         Path | None,
         typer.Option(help="Take circuit and settings from this teacher file."),
-        options.Access.READ,
+        Access.READ,
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import (
     check_json,
     print_table,
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 Files = Annotated[
     list[str],
     typer.Argument(help="NWB files: paths or addresses.", show_default=False, metavar="FILE..."),
-    options.Access.READ,
+    Access.READ,
 ]
 Folder = Annotated[
     Path,
     typer.Option("--output", "-o", help="Folder of the sweep; an earlier one goes on.", show_default=False),
-    options.Access.WRITE,
+    Access.WRITE,
 ]
 SampledList = Annotated[
     str | None, typer.Option(help="Numbers of sampled neurons: 0,5,20,25%,100%; 0 is the baseline.")

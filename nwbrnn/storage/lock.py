@@ -25,6 +25,9 @@ def hold(path: Path) -> Iterator[None]:
     whole = path.resolve()
     digest = hashlib.sha256(whole.name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     lock = FileLock(whole.with_name(f".nwbrnn-{digest}.lock"))
+    if not whole.parent.is_dir():  # filelock would make it
+        yield
+        return
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

@@ -28,6 +28,7 @@ from nwbrnn.storage import load_saved, one_line
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
+from nwbrnn.writers.dataset import write_netcdf
 
 CELLS, DATA = "cells", "data"
 HASH = "hash"
@@ -59,7 +60,7 @@ def run_cell(folder: Path, cell: Cell) -> None:
         saved = summarize(result, cell, seconds=time.perf_counter() - started)
         saved.attrs[HASH] = hash_result(saved, cell)
         with replace_whole(path, overwrite=True) as temporary:
-            temporary.write_bytes(saved.to_netcdf(engine="h5netcdf"))
+            write_netcdf(saved, temporary)
     except Exception as error:  # whatever it is, the other cells go on
         write_error(folder, cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 

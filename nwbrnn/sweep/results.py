@@ -10,6 +10,7 @@ from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.statistics import compare_with_baseline
 from nwbrnn.sweep.table import flatten
+from nwbrnn.writers.dataset import write_netcdf
 
 MAIN = (
     "output R2", "output skill", "sampled neurons R2", "unsampled neurons R2", "canonical correlation",
@@ -50,7 +51,7 @@ def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> p
         If something cannot be written.
     """
     with replace_whole(folder / "table.nc", overwrite=True) as temporary:
-        temporary.write_bytes(table.to_netcdf(engine="h5netcdf"))
+        write_netcdf(table, temporary)
     statistics = compare_with_baseline(table, pooled=pooled)
     for name, frame in (("table", flatten(table)), ("statistics", statistics)):
         with replace_whole(folder / f"{name}.csv", overwrite=True) as temporary:

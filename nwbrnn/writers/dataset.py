@@ -41,10 +41,18 @@ def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
     validate(ds)
     with replace_whole(path, overwrite=overwrite, folder=path.suffix == ".zarr") as temporary:
         if path.suffix == ".nc":
-            # in memory first: on a full disk, HDF5 can end the process
-            temporary.write_bytes(ds.to_netcdf(engine="h5netcdf"))
+            write_netcdf(ds, temporary)
         else:
             ds.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True)
+
+
+def write_netcdf(ds: xr.Dataset, path: Path) -> None:
+    """Write any Dataset as NetCDF, made in memory first: on a full disk, HDF5 can end the process."""
+    content = ds.to_netcdf(engine="h5netcdf")
+    try:
+        path.write_bytes(content)
+    finally:
+        content.release()  # an error would keep it, and Python cannot delete its buffer before it
 
 
 def check_dataset_output(path: Path, *, overwrite: bool) -> None:

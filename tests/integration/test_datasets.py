@@ -95,6 +95,20 @@ def test_nothing_is_left_of_a_failure(ds, tmp_path, kind, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_memory_is_released_after_a_failure(ds, tmp_path, monkeypatch):
+    held = []
+
+    def fail(target, content):
+        held.append(content)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(ExportError, match="No space left on device"):
+        nwbrnn.write_dataset(ds, tmp_path / "data.nc")
+    with pytest.raises(ValueError, match="released memoryview"):
+        held[0].tobytes()
+
+
 def test_folder_that_is_no_zarr_is_not_replaced(ds, tmp_path):
     folder = tmp_path / "data.zarr"
     folder.mkdir()

@@ -11,8 +11,8 @@ from typing import get_args
 import h5py
 import pytest
 
+from nwbrnn.cli.access import Access
 from nwbrnn.cli.main import COMMANDS, Commands
-from nwbrnn.cli.options import Access
 from nwbrnn.errors import ExportError
 from nwbrnn.storage.paths import check_apart, check_output, create_temporary_name
 from nwbrnn.training import remove_checkpoint

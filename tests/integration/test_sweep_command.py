@@ -235,9 +235,8 @@ def test_nobody_can_reach_a_sweep_that_runs_and_ctrl_c_ends_all_of_it(running, t
         os.kill(pid, signal.SIGINT)
     _, said = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
-    assert said.splitlines() == [
-        f"Interrupted: finished cells are in {tmp_path / 'sweep'}; the same command goes on."
-    ]
+    assert len(said.splitlines()) == 1
+    assert_names(said, tmp_path / "sweep")
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 

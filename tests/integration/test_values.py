@@ -369,7 +369,7 @@ def test_windows_share_no_bin_unless_they_are_given(path, spacing, window):
     np.testing.assert_allclose(ds["outputs"].values[own], expected[own], rtol=1e-5)
     n_cut = 7 * (spacing < window[1] - window[0])
     picked = [c["picked"] for c in get_choices(ds, "overlap")]
-    assert picked == [f"none; {n_cut} windows end where the next begins"] * (n_cut > 0)
+    assert [text.split()[1] for text in picked] == [str(n_cut)] * (n_cut > 0)
 
 
 def create_unequal():

@@ -27,7 +27,7 @@ def use_loss_and_variable(session, folder):
         series = nwbfile.processing["nwbrnn"]["recorded_load"].description
     load, mask = ds["load"].values, ds["mask"].values
     return {
-        "added to the total": weighted["train_total"][0] - plain["train_total"][0],
+        "total": weighted["train_total"][0] - plain["train_total"][0],
         "term": plain["train_absolute"][0],
         "term in the file": stored.history["train_absolute"] == result.history["train_absolute"],
         "load": bool((load[mask] == 2 * ds["inputs"].values[mask]).all()),

@@ -59,7 +59,7 @@ ADDED = {
         ('}, {"input": np.array(names)}, covered)\n    values', ', "load": 2 * inputs')
     ],
     "nwbrnn/layout.py": [
-        ('    "recorded_outputs": (', '    "recorded_load": ("recorded", "load", "of the hand"),\n')
+        ('    "recorded_outputs": (', '    "recorded_load": ("recorded", "load", "hand"),\n')
     ],
     "nwbrnn/readers/doctor/trials.py": [
         (
@@ -69,8 +69,8 @@ ADDED = {
         ),
         ("    check_trials_overlap,\n", "    check_trials_counted,\n"),
     ],
-    "nwbrnn/cli/main.py": [('        "doctor": "', '        "count": "Count the trials of a file",\n')],
-    "nwbrnn/readers/discovery.py": [('    ("force", r"', '    ("force", r"squeeze"),\n')],
+    "nwbrnn/cli/main.py": [('        "doctor": "', '        "count": "Count trials",\n')],
+    "nwbrnn/readers/vocabulary.py": [("force|torque|grip", "squeeze|")],
 }
 COMMAND = '''
 """``nwbrnn count``: how many trials a file has."""
@@ -127,14 +127,14 @@ def found(recording, tmp_path_factory):
 
 def test_loss(found):
     assert found["term"] > 0.1
-    assert found["added to the total"] == pytest.approx(0.5 * found["term"], rel=1e-5)
+    assert found["total"] == pytest.approx(0.5 * found["term"], rel=1e-5)
     assert found["term in the file"]
 
 
 def test_variable(found):
     assert found["load"]
     assert found["load in the file"]
-    assert found["series"].startswith("of the hand;")
+    assert found["series"].startswith("hand;")
 
 
 def test_rule_of_the_doctor(found):
@@ -145,7 +145,7 @@ def test_command(found):
     assert found["command"]["codes"] == [0, 0, 0]
     counted, overview, own = found["command"]["said"]
     assert counted.strip() == str(N_TRIALS)
-    assert "Count the trials of a file" in overview
+    assert "Count trials" in overview
     assert len(overview.splitlines()) <= 30
     assert "nwbrnn count session.nwb" in own
 

@@ -113,4 +113,6 @@ def test_stop_after_takes_the_last_weights_of_so_many_epochs():
     assert stopped.best_epoch == 5
     whole = train_on(ds, epochs=20)
     assert stopped.history["train_total"] == whole.history["train_total"][:5]  # the same schedule
-    assert train_on(ds, stop_after=0).best_epoch == 0
+    assert train_on(ds, stop_after=0, method="auto").best_epoch == 0
+    with pytest.raises(ValueError, match="stop_after"):
+        train_on(ds, stop_after=0, method="gradient")
