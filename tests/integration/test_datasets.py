@@ -100,12 +100,12 @@ def test_memory_is_released_after_a_failure(ds, tmp_path, monkeypatch):
 
     def fail(target, content):
         held.append(content)
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(ExportError, match="No space left on device"):
+    with pytest.raises(ExportError, match=names(tmp_path / "data.nc", os.strerror(errno.ENOSPC))):
         nwbrnn.write_dataset(ds, tmp_path / "data.nc")
-    with pytest.raises(ValueError, match="released memoryview"):
+    with pytest.raises(ValueError, match="memoryview"):
         held[0].tobytes()
 
 

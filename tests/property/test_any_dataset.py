@@ -56,7 +56,7 @@ def draw_names(draw, n):
 @st.composite
 def datasets(draw):
     """Return a Dataset as ``prepare`` makes them, with everything that may be in one."""
-    trial, time, unit, output, inputs = (draw(st.integers(low, 3)) for low in (1, 2, 1, 1, 1))
+    trial, time, unit, output, inputs = (draw(st.integers(low, 3)) for low in (2, 2, 1, 1, 1))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     mask = rng.random((trial, time)) < draw(st.sampled_from([0.4, 0.8, 1.0]))
     mask[np.arange(trial), rng.integers(0, time, trial)] = True
@@ -80,7 +80,7 @@ def datasets(draw):
         "input": draw_names(draw, inputs),
         "condition": np.array(draw(st.lists(texts, min_size=trial, max_size=trial)), dtype=object),
         "align_time": rng.uniform(0, draw(st.sampled_from([0.05, 100.0])), trial),  # may overlap
-        "split": np.array([SPLITS[i] for i in rng.integers(0, 4, trial)]),
+        "split": np.array(["train", "test", *(SPLITS[i] for i in rng.integers(0, 4, trial - 2))]),
         "output_scale": rng.uniform(0.01, 100, output),
         "sampled": rng.random(unit) < 0.5,
         "rate_scale": rng.uniform(5, 50, unit),
@@ -121,12 +121,16 @@ def invent_fit(recorded):
     units = {name: recorded[name].attrs["units"] for name in ("outputs", "inputs")}
     predicted = nwbrnn.create_dataset(variables, coords, bin_size=recorded.attrs["bin_size"], units=units)
     scores = Scores(
-        summary=(Score("output R2", "condition averages", 0.5, 0.9),),
+        summary=tuple(
+            Score(f"{name} R2", "condition averages", 0.5, 0.9)
+            for name in ("output", "sampled neurons", "unsampled neurons")
+        ),
         output_r2=rng.random(n["output"]), output_ceiling=np.full(n["output"], np.nan),
         unit_r2=rng.random(n["unit"]), unit_ceiling=rng.random(n["unit"]),
     )  # fmt: skip
-    run = Run(0, weights, {"train_output": [1.0, 0.5]}, 0.5, "finished", 1.0, scores)
-    config = FitConfig(hidden=HIDDEN, sampled=int(recorded["sampled"].sum()))
+    losses = {"train_total": [1.0, 0.5], "train_output": [0.9, 0.4]}
+    run = Run(0, weights, losses, 0.5, "finished", 1.0, scores)
+    config = FitConfig(hidden=HIDDEN, epochs=2, sampled=int(recorded["sampled"].sum()))
     return FitResult(recorded, predicted, (run,), config)
 
 
