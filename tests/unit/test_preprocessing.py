@@ -87,6 +87,16 @@ def test_split_holds_out_its_share_of_every_condition(labels, test, validation, 
         assert (here == "validation").sum() == min(np.ceil(validation * len(here)), room)
 
 
+@pytest.mark.parametrize("test", [0.6, 0.9, 0.99])
+def test_each_condition_keeps_a_trial_to_train_on(test):
+    split = split_trials(create_labeled(np.array([*"abb", *"c" * 20])), test=test, validation=0.3)[
+        "split"
+    ].values
+    assert [(split[part] == "train").sum() >= 1 for part in (slice(1), slice(1, 3), slice(3, None))] == [
+        True
+    ] * 3
+
+
 def test_split_is_seeded():
     ds = create_recording(n_trials=30)
     splits = [split_trials(ds, seed=seed)["split"].values for seed in (0, 0, 1)]
