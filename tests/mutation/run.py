@@ -241,6 +241,11 @@ def run_all(
     sys.dont_write_bytecode = True
     for name in LIBRARIES:
         importlib.import_module(name)
+    import hypothesis
+
+    phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # the smallest example is of no interest
+    hypothesis.settings.register_profile("mutants", phases=phases)
+    hypothesis.settings.load_profile("mutants")
     gc.collect()
     gc.freeze()  # what is there before a fork need not be looked at in each
     waiting = [(i, mutant, choose_tests(mutant, reach, seconds)) for i, mutant in enumerate(drawn)][::-1]

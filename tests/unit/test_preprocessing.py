@@ -26,6 +26,7 @@ from nwbrnn.preprocessing import (
     split_conditions,
     split_trials,
 )
+from nwbrnn.preprocessing.resampling import suppress_aliases
 from tests.messages import names
 
 FAST = settings(deadline=None, derandomize=True, max_examples=25)
@@ -86,6 +87,16 @@ def test_split_holds_out_its_share_of_every_condition(labels, test, validation, 
         assert (here == "train").any()
         room = max(len(here) - 2 - n_test, 0)
         assert (here == "validation").sum() == min(np.ceil(validation * len(here)), room)
+
+
+@pytest.mark.parametrize("test", [0.6, 0.9, 0.99])
+def test_each_condition_keeps_a_trial_to_train_on(test):
+    split = split_trials(create_labeled(np.array([*"abb", *"c" * 20])), test=test, validation=0.3)[
+        "split"
+    ].values
+    assert [(split[part] == "train").sum() >= 1 for part in (slice(1), slice(1, 3), slice(3, None))] == [
+        True
+    ] * 3
 
 
 def test_split_is_seeded():
@@ -243,6 +254,26 @@ def test_envelope_of_a_tone_is_its_rectified_mean_after_a_fourth_order_high_pass
     assert middle == pytest.approx(2 / np.pi / (1 + warped**8), rel=1e-3)
 
 
+@pytest.mark.parametrize("frequency", [5.0, 20.0, 30.0])
+def test_what_is_too_fast_for_the_bins_is_removed_by_a_fourth_order_low_pass_both_ways(frequency):
+    tone = np.sin(2 * np.pi * frequency * np.arange(20_000) / 1000)[:, np.newaxis]
+    middle = suppress_aliases(tone, sampling_rate=1000, bin_size=0.02)[5000:15_000]
+    corner = 0.8 * 25  # Hz; bins of 20 ms hold up to 25 Hz
+    warped = np.tan(np.pi * frequency / 1000) / np.tan(np.pi * corner / 1000)
+    np.testing.assert_allclose(middle[:, 0], tone[5000:15_000, 0] / (1 + warped**8), atol=2e-4)
+
+
+@pytest.mark.parametrize(("distance", "clipped"), [(100, False), (159, False), (161, True), (500, True)])
+def test_an_envelope_does_not_ring_below_zero_unless_it_is_negative_nearby(distance, clipped):
+    values = np.zeros((3000, 1))
+    values[1500:] = 1.0
+    values[1420 - distance] = -1e-9  # it counts for 8 bins of 20 samples
+    how = {"sampling_rate": 1000, "bin_size": 0.02}
+    plain, magnitude = (suppress_aliases(values, **how, magnitude=m)[1420, 0] for m in (False, True))
+    assert plain < -0.005
+    assert magnitude == (0 if clipped else plain)
+
+
 def test_envelope_refuses_slow_or_short_signals():
     with pytest.raises(ConfigError, match=names("high_pass", "100 Hz", "50 Hz", "envelope")):
         compute_envelope(np.zeros((1000, 1)), sampling_rate=100)
@@ -295,6 +326,12 @@ def test_soft_normalization_by_hand():
     np.testing.assert_array_equal(normalized["rates"], ds["rates"])
     scaled = (recorded - normalized["rate_offset"].values) / normalized["rate_scale"].values
     assert np.nanmax(np.abs(scaled)) <= 1
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "soc", "softplus"])
+def test_rates_are_centred_unless_hidden_units_are_never_negative(nonlinearity):
+    ds = prepare(create_recording(n_trials=24), FitConfig(nonlinearity=nonlinearity, min_rate=0))
+    assert (ds["rate_offset"].values == 0).all() == (nonlinearity == "softplus")
 
 
 def test_soft_normalization_of_a_constant_unit_is_the_constant():
