@@ -86,3 +86,20 @@ def test_a_kick_is_of_the_size_that_was_asked_for(fitted, monkeypatch):
 
 def ds_alpha(config: FitConfig, bin_size: float) -> float:
     return bin_size / config.tau
+
+
+def test_the_initial_state_is_disturbed_in_the_first_bin_and_the_state_later():
+    result = fit(create_recording(), **SETTINGS, tau=0.02)  # the state of one bin is forgotten in the next
+    weights = dict(result.weights)
+    weights["recurrent_weights"] = np.zeros_like(weights["recurrent_weights"])
+    mask = result.recorded["mask"].values.copy()
+    mask[:, 0] = False
+    hidden = result.recorded.assign(mask=(("trial", "time"), mask))
+    whole, rest = (probe(ds, weights, result.config) for ds in (result.recorded, hidden))
+    levels, unseen, kicked = (
+        [scores[f"output skill, disturbed {kind} {level:g}"] for level in module.LEVELS]
+        for scores, kind in ((whole, "initial state"), (rest, "initial state"), (rest, "kick"))
+    )
+    assert levels[0] > levels[-1]
+    assert unseen[0] == pytest.approx(unseen[-1])
+    assert kicked[0] > kicked[-1]

@@ -7,7 +7,7 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, TrainingDivergedError
 from nwbrnn.job import fit
 from nwbrnn.models import RateRNN
-from nwbrnn.preprocessing import prepare
+from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.training import fit_rate_readout, predict, train
 from nwbrnn.training.batches import create_batch
 from tests.messages import names
@@ -249,6 +249,39 @@ def test_training_stops_early_when_validation_does_not_improve():
     best = int(np.argmin(np.add(history["validation_output"], history["validation_dynamics"])))
     assert len(history["validation_output"]) <= best + 3 + 3
     assert all(np.isfinite(values).all() for values in weights.values())
+
+
+@pytest.mark.parametrize("stop_after", [None, 4])
+def test_the_best_weights_are_kept_or_the_last_if_the_number_of_epochs_is_given(stop_after):
+    config = FitConfig(**QUICK | {"epochs": 6, "patience": 1000, "learning_rate": 3.0}, stop_after=stop_after)
+    ds = prepare(create_recording(), config)
+    trained = train(ds, config)
+    losses = trained.history["validation_total"]
+    assert min(losses) < 0.9 * losses[-1]  # so large a step that the last are not the best
+    if stop_after is None:
+        assert trained.best_epoch == np.argmin(losses)
+        assert trained.loss == pytest.approx(min(losses))
+    else:
+        assert trained.best_epoch == 4
+        assert trained.loss > 1.05 * min(losses)
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "soc", "softplus"])
+def test_hidden_rates_that_counts_stand_for_mean_the_recorded_rates(nonlinearity):
+    config = FitConfig(**QUICK | {"dynamics_error": "poisson", "nonlinearity": nonlinearity})
+    ds = prepare(create_recording(), config)
+    batch = create_batch(ds, "train", config, device=torch.device("cpu"))
+    sampled = average_conditions(ds.isel(trial=ds["split"].values == "train", unit=ds["sampled"].values))
+    mean, scale = sampled["rate_offset"].values, sampled["rate_scale"].values
+    expected = {
+        "tanh": mean * np.exp(3 * batch.sampled),
+        "soc": mean * (1 + batch.sampled),
+        "softplus": scale * batch.sampled,
+    }[nonlinearity]
+    rates = sampled["rates"].values
+    assert (rates > 0.1 * mean).mean() > 0.9  # others count as a twentieth of the mean
+    known = rates > 0.1 * mean
+    np.testing.assert_allclose(expected[known], rates[known], rtol=1e-4)
 
 
 def test_without_validation_training_runs_to_the_end():

@@ -1,0 +1,258 @@
+"""The rules of the readers by themselves: times, events, directions, intervals, blocks, windows."""
+
+import warnings
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pynwb import NWBFile, TimeSeries
+from pynwb.misc import AnnotationSeries
+
+from nwbrnn.config import ReadConfig
+from nwbrnn.readers.discovery import Signal
+from nwbrnn.readers.series import _plan_blocks
+from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
+from nwbrnn.readers.trial_choices import choose_condition, choose_window, note_outside
+from nwbrnn.readers.trials import find_degrees, find_events, is_direction, is_relative, read_trials
+from nwbrnn.readers.units import SpikeTrains, count_spikes, find_inside, find_observed
+
+FAST = settings(deadline=None, derandomize=True, max_examples=60)
+
+
+# ------------------------------------------------------------------ times of samples
+
+
+@FAST
+@given(
+    st.floats(-5, 5),
+    st.floats(-0.02, 0.02),
+    st.sampled_from([30.0, 100.0, 1000 / 3]),
+    st.lists(st.floats(-6, 9), min_size=2, max_size=9),
+)
+def test_regular_times_are_found_as_if_they_were_stored(start, shift, rate, edges):
+    regular = RegularTimes(100, start, shift, rate)
+    stored = StampedTimes(regular.get_centres(np.arange(100)), 1 / rate)
+    found = regular.find(to_ticks(np.array(edges)))
+    np.testing.assert_array_equal(found, stored.find(to_ticks(np.array(edges))))
+    by_hand = [(to_ticks(start + np.arange(100) / rate + shift) < to_ticks(edge)).sum() for edge in edges]
+    np.testing.assert_array_equal(found, by_hand)
+
+
+def read_stamps(stamps):
+    data = np.arange(len(stamps), dtype=float)
+    series = TimeSeries(name="x", data=data, unit="V", timestamps=np.array(stamps, dtype=float))
+    return read_times(Signal("acquisition/x", "other", (series,), ("x",)), path="file")
+
+
+def test_a_gap_is_longer_than_one_and_a_half_intervals():
+    stamps = np.cumsum([0, 1, 1, 1.4, 1, 1, 1.6, 1, 1, 2.2, 1, 1])
+    assert read_stamps(stamps).find_breaks().tolist() == [6, 9]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "left_out"),
+    [
+        ([0, 1, 2, 9, 4, 5], [3]),  # too late
+        ([0, 1, 2, 0.5, 4, 5], [3]),  # too early
+        ([0, 1, 2, 3, np.nan, 5], [4]),
+        ([0, 1, 2, 3, 1.2, 2.2, 3.2, 4], [2, 3, 4, 5]),  # the clock was set back: two claim the time
+        ([0, 1, 1, 2], []),
+    ],
+)
+def test_stamps_that_run_backwards_are_left_out(stamps, left_out):
+    times = read_stamps(stamps)
+    kept = [i for i in range(len(stamps)) if i not in left_out]
+    assert (list(range(len(stamps))) if times.rows is None else times.rows.tolist()) == kept
+
+
+@pytest.mark.parametrize("rate", [30.0, 60.0, 1000.0, 2034.5])
+def test_the_interval_of_stamps_is_exact_or_that_of_three_digits(rate):
+    series = TimeSeries(name="x", data=np.zeros(900), unit="V", timestamps=np.arange(900) / rate)
+    assert Signal("acquisition/x", "other", (series,), ("x",)).interval == pytest.approx(1 / rate, rel=5e-4)
+
+
+def test_a_column_is_named_for_each_channel_or_not_at_all():
+    from nwbrnn.readers.discovery import _from_series
+
+    for comments, names in (
+        ("columns=[a, b, c]", ("a", "b", "c")),
+        ("columns=[a, b]", ("x_0", "x_1", "x_2")),
+        ("columns=[a, b, a]", ("x_0", "x_1", "x_2")),
+    ):
+        series = TimeSeries(name="x", data=np.zeros((9, 3)), unit="V", rate=1.0, comments=comments)
+        assert next(iter(_from_series("acquisition/x", series))).columns == names
+
+
+# ------------------------------------------------------------------ blocks
+
+
+@FAST
+@given(
+    st.lists(st.tuples(st.integers(0, 80), st.integers(1, 30)), min_size=1, max_size=5),
+    st.sets(st.integers(1, 109), max_size=4),
+    st.integers(0, 12),
+    st.integers(1, 40),
+)
+def test_blocks_use_each_sample_in_a_trial_once_and_never_read_across_a_gap(windows, breaks, settled, size):
+    index = np.array([[first, first + length] for first, length in windows])
+    gaps = np.array(sorted(breaks), dtype=np.int64)
+    borders = np.array([0, *gaps, 10**6])
+    used = np.zeros(200, dtype=int)
+    for outer, inner in _plan_blocks(index, gaps, settled=settled, size=size):
+        used[inner] += 1
+        assert inner.stop - inner.start <= size
+        run = np.searchsorted(borders, inner.start, side="right") - 1
+        assert outer.start == max(inner.start - settled, borders[run])
+        assert outer.stop == min(inner.stop + settled, borders[run + 1])
+        assert inner.stop <= borders[run + 1]
+    assert used.max(initial=0) <= 1
+    for first, stop in index:
+        assert (used[first:stop] == 1).all()
+
+
+# ------------------------------------------------------------------ spikes and intervals
+
+
+@FAST
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), max_size=6),
+    st.integers(0, 3),
+    st.integers(-5, 50),
+    st.sampled_from([4, 7]),
+)
+def test_a_bin_is_inside_if_joined_intervals_hold_it(intervals, tolerance, start, width):
+    spans = np.array([[a, a + n] for a, n in intervals], dtype=np.int64).reshape(-1, 2)
+    edges = start + width * np.arange(6)[np.newaxis]
+    joined = []
+    for a, b in sorted(spans.tolist()):
+        if joined and a <= joined[-1][1] + tolerance:
+            joined[-1][1] = max(joined[-1][1], b)
+        else:
+            joined.append([a, b])
+    expected = [
+        any(a - tolerance <= e and e + width <= b + tolerance for a, b in joined) for e in edges[0, :-1]
+    ]
+    # where the tolerance lets a bin begin in the next interval, only that one counts
+    found = find_inside(spans, edges, tolerance=tolerance)[0]
+    if tolerance == 0:
+        assert found.tolist() == expected
+    assert not (found & ~np.array(expected)).any()
+
+
+@pytest.mark.parametrize("width", [10, 20_000_000])  # ticks: both ways of counting
+def test_spikes_are_counted_as_by_a_histogram_unit_by_unit(width):
+    rng = np.random.default_rng(0)
+    numbers = [0, 40, 0, 300, 1]  # also units without spikes, the first of them
+    trains = [np.sort(rng.uniform(0, 300 * width / 1e9, n)) for n in numbers]
+    spikes = SpikeTrains(np.concatenate(trains), np.cumsum(numbers), None, "units")
+    edges = np.array([5, 40, 47])[:, np.newaxis] * width + width * np.arange(31)
+    counts = count_spikes(spikes, edges)
+    assert counts.dtype == np.int32
+    for unit, train in enumerate(trains):
+        for trial in range(3):
+            ticks = to_ticks(train)  # from an edge up to the next
+            by_hand = [((ticks >= a) & (ticks < a + width)).sum() for a in edges[trial][:-1]]
+            np.testing.assert_array_equal(counts[trial, :, unit], by_hand)
+    assert find_observed(spikes, edges, tolerance=0).all()
+    assert find_observed(spikes, edges, tolerance=0).shape == (3, 30, 5)
+
+
+# ------------------------------------------------------------------ trials
+
+
+def create_file():
+    return NWBFile(
+        session_description="x", identifier="x", session_start_time=datetime(2020, 1, 1, tzinfo=UTC)
+    )
+
+
+def add_events(nwbfile, name, labels, stamps):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pynwb would rather write events in another way
+        nwbfile.add_acquisition(
+            AnnotationSeries(name=name, description="x", data=labels, timestamps=np.array(stamps))
+        )
+
+
+def test_events_with_several_labels_are_a_kind_for_each_and_with_one_keep_their_name():
+    nwbfile = create_file()
+    add_events(nwbfile, "cues", ["go", "stop", "go"], [1.0, 2.0, 3.0])
+    add_events(nwbfile, "rewards", ["juice"] * 3, [1.0, 2.0, 3.0])
+    found = {name: times.tolist() for name, times in find_events(nwbfile)}
+    assert found == {"go": [1.0, 3.0], "stop": [2.0], "rewards": [1.0, 2.0, 3.0]}
+
+
+def test_events_become_columns_of_the_trials_that_hold_them():
+    nwbfile = create_file()
+    add_events(nwbfile, "tone", ["a"] * 4, [0.2, 11.0, 12.0, 25.0])
+    for start, stop in ((np.nan, 5.0), (10.0, 13.0), (20.0, 24.0), (24.5, np.nan)):
+        nwbfile.add_trial(start_time=start, stop_time=stop)
+    trials = read_trials(nwbfile, nwbfile.trials)
+    np.testing.assert_array_equal(trials["tone"], [np.nan, 11.0, np.nan, 25.0])
+
+
+def test_directions_are_numbers_and_in_degrees_beyond_a_turn_in_radians():
+    trials = pd.DataFrame(
+        {
+            "target_dir": [0.0, 2 * np.pi],
+            "angle": [-6.5, 0.0],
+            "direction": [0.0, 7.0],
+            "speed": [0.0, 300.0],
+            "move_dir": ["left", "right"],
+        }
+    )
+    assert find_degrees(trials) == {"angle", "direction"}
+    assert [name for name in trials if is_direction(name, trials[name])] == [
+        "target_dir",
+        "angle",
+        "direction",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "starts", "relative"),
+    [
+        ([0.1, 0.2], [10.0, 20.0], True),
+        ([0.5, 0.5, 0.5], [0.0, 10.0, 20.0], True),  # in the first trial both are the same
+        ([10.1, 20.2], [10.0, 20.0], False),
+        ([0.5, 0.5, 20.5, 30.5], [0.0, 10.0, 20.0, 30.0], False),
+        ([0.1, np.nan], [10.0, 20.0], False),
+    ],
+)
+def test_times_that_count_from_the_start_of_each_trial(times, starts, relative):
+    assert is_relative(np.array(times), np.array(starts)) == relative
+
+
+def test_a_condition_has_several_values_and_repeats_them():
+    trials = pd.DataFrame({"target_dir": [90.0] * 6, "condition": list("ababab"), "start_time": range(6)})
+    assert choose_condition(trials, ReadConfig(), path="file")[0] == ("condition",)
+    assert choose_condition(trials[["target_dir", "start_time"]], ReadConfig(), path="file")[0] == ()
+
+
+def create_trials(starts, stops, times):
+    trials = pd.DataFrame({"start_time": np.array(starts, dtype=float)})
+    stops, times = (np.array(values, dtype=float) for values in (stops, times))
+    return SimpleNamespace(trials=trials, stop_times=stops, times=times, align_to="go")
+
+
+def choose(which, bin_size=0.02, **changes):
+    return choose_window(which, ReadConfig(**changes), counts=None, bin_size=bin_size, path="file")
+
+
+def test_a_window_that_is_given_is_kept_and_one_that_is_found_begins_at_a_bin():
+    which = create_trials([0, 10, 20], [1.013, 11.013, 21.013], [0.507, 10.507, 20.507])
+    assert choose(which, window=(-0.013, 0.5))[:3] == (-0.013, 25, False)
+    start, n_bins, whole, _ = choose(which)
+    assert (start, n_bins, whole) == (pytest.approx(-0.5), 50, False)
+
+
+def test_windows_that_leave_their_trials_are_counted_without_trials_that_end_before_they_begin():
+    which = create_trials([0, 10, 20, 30], [2, 9, 23, 33], [0, 10, 20, 30])
+    (found,) = note_outside(which, -0.5, 2.5, path="file")
+    assert "stop_time in 1" in found.picked
+    assert "start_time in 3" in found.picked
+    assert "of 3 trials" in found.picked
