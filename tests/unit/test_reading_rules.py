@@ -13,11 +13,12 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.misc import AnnotationSeries
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.series import _plan_blocks
 from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
 from nwbrnn.readers.trial_choices import choose_condition, choose_window, note_outside
-from nwbrnn.readers.trials import find_degrees, find_events, is_direction, is_relative, read_trials
+from nwbrnn.readers.trials import find_angles, find_events, is_relative, read_trials
 from nwbrnn.readers.units import SpikeTrains, count_spikes, find_inside, find_observed
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
@@ -49,8 +50,8 @@ def read_stamps(stamps):
 
 
 def test_a_gap_is_longer_than_one_and_a_half_intervals():
-    stamps = np.cumsum([0, 1, 1, 1.4, 1, 1, 1.6, 1, 1, 2.2, 1, 1])
-    assert read_stamps(stamps).find_breaks().tolist() == [6, 9]
+    stamps = np.cumsum([0, *[1] * 9, 1.4, *[1] * 9, 1.6, *[1] * 9, 2.2, *[1] * 9])
+    assert read_stamps(stamps).find_breaks().tolist() == [20, 30]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_column_is_named_for_each_channel_or_not_at_all():
         ("columns=[a, b, a]", ("x_0", "x_1", "x_2")),
     ):
         series = TimeSeries(name="x", data=np.zeros((9, 3)), unit="V", rate=1.0, comments=comments)
-        assert next(iter(_from_series("acquisition/x", series))).columns == names
+        assert next(iter(_from_series("acquisition/x", series, ()))).columns == names
 
 
 # ------------------------------------------------------------------ blocks
@@ -191,7 +192,7 @@ def test_events_become_columns_of_the_trials_that_hold_them():
     add_events(nwbfile, "tone", ["a"] * 4, [0.2, 11.0, 12.0, 25.0])
     for start, stop in ((np.nan, 5.0), (10.0, 13.0), (20.0, 24.0), (24.5, np.nan)):
         nwbfile.add_trial(start_time=start, stop_time=stop)
-    trials = read_trials(nwbfile, nwbfile.trials)
+    trials = read_trials(nwbfile, nwbfile.trials, name="intervals/trials", path="file")
     np.testing.assert_array_equal(trials["tone"], [np.nan, 11.0, np.nan, 25.0])
 
 
@@ -199,18 +200,13 @@ def test_directions_are_numbers_and_in_degrees_beyond_a_turn_in_radians():
     trials = pd.DataFrame(
         {
             "target_dir": [0.0, 2 * np.pi],
-            "angle": [-6.5, 0.0],
-            "direction": [0.0, 7.0],
+            "angle": [-45.0, 0.0],
+            "direction": [0.0, 90.0],
             "speed": [0.0, 300.0],
             "move_dir": ["left", "right"],
         }
     )
-    assert find_degrees(trials) == {"angle", "direction"}
-    assert [name for name in trials if is_direction(name, trials[name])] == [
-        "target_dir",
-        "angle",
-        "direction",
-    ]
+    assert find_angles(trials) == {"target_dir": "radians", "angle": "degrees", "direction": "degrees"}
 
 
 @pytest.mark.parametrize(
@@ -229,8 +225,13 @@ def test_times_that_count_from_the_start_of_each_trial(times, starts, relative):
 
 def test_a_condition_has_several_values_and_repeats_them():
     trials = pd.DataFrame({"target_dir": [90.0] * 6, "condition": list("ababab"), "start_time": range(6)})
-    assert choose_condition(trials, ReadConfig(), path="file")[0] == ("condition",)
-    assert choose_condition(trials[["target_dir", "start_time"]], ReadConfig(), path="file")[0] == ()
+    assert choose_condition(trials, ReadConfig(), angles={}, path="file")[0] == ("condition",)
+    assert (
+        choose_condition(trials[["target_dir", "start_time"]], ReadConfig(), angles={}, path="file")[0] == ()
+    )
+
+
+BINS = Choice("bin_size", "0.02 s", "for the test")
 
 
 def create_trials(starts, stops, times):
@@ -240,7 +241,7 @@ def create_trials(starts, stops, times):
 
 
 def choose(which, bin_size=0.02, **changes):
-    return choose_window(which, ReadConfig(**changes), counts=None, bin_size=bin_size, path="file")
+    return choose_window(which, ReadConfig(**changes), counts=None, bins=BINS, bin_size=bin_size, path="file")
 
 
 def test_a_window_that_is_given_is_kept_and_one_that_is_found_begins_at_a_bin():

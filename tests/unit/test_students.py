@@ -102,7 +102,7 @@ def test_what_is_given_is_not_chosen(monkeypatch):
     config = FitConfig(**QUICK | {"dynamics_weight": 0.7, "weight_penalty": "cv"})
     seen = pretend_to_train(monkeypatch, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
     assert choose_settings(prepare(create_recording(), config), config).settings == {
-        "dynamics_weight": 0.7, "weight_penalty": 1e-2, "stop_after": 0,
+        "dynamics_weight": 0.7, "weight_penalty": 1e-2, "stop_after": 1,  # by gradient there has to be one
     }  # fmt: skip
     assert len(seen) == 6
 
