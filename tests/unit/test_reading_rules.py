@@ -13,12 +13,21 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.misc import AnnotationSeries
 
 from nwbrnn.config import ReadConfig
+<<<<<<< HEAD
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.series import _plan_blocks
 from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
 from nwbrnn.readers.trial_choices import choose_condition, choose_window, note_outside
 from nwbrnn.readers.trials import find_angles, find_events, is_relative, read_trials
+=======
+from nwbrnn.errors import MissingDataError
+from nwbrnn.readers.discovery import Signal
+from nwbrnn.readers.series import _plan_blocks
+from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
+from nwbrnn.readers.trial_choices import choose_alignment, choose_condition, choose_window, note_outside
+from nwbrnn.readers.trials import find_degrees, find_events, is_direction, is_relative, read_trials
+>>>>>>> mutants
 from nwbrnn.readers.units import SpikeTrains, count_spikes, find_inside, find_observed
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
@@ -232,6 +241,19 @@ def test_a_condition_has_several_values_and_repeats_them():
 
 
 BINS = Choice("bin_size", "0.02 s", "for the test")
+
+
+def test_an_alignment_of_which_no_time_is_known_is_refused():
+    trials = pd.DataFrame(
+        {"start_time": [0.0, 1.0], "go_cue_time": [np.nan, np.nan], "move_onset": [0.5, np.nan]}
+    )
+    given = {"counts": None, "relative": frozenset(), "path": "file"}
+    with pytest.raises(MissingDataError, match=r"file: intervals/trials/go_cue_time: .* NaN"):
+        choose_alignment(trials, ReadConfig(align_to="go_cue_time"), **given)
+    name, times, choice = choose_alignment(trials, ReadConfig(), **given)
+    assert name == "move_onset"
+    np.testing.assert_array_equal(times, [0.5, np.nan])
+    assert "1 trials" in choice.reason
 
 
 def create_trials(starts, stops, times):

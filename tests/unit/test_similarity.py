@@ -198,6 +198,30 @@ def test_dynamical_distance_needs_its_package(monkeypatch):
         compute_dynamical_distance(draw(0, 2, 30, 5), draw(1, 2, 30, 5))
 
 
+def test_dynamical_distance_is_asked_of_components_of_the_same_number_and_total_variance(monkeypatch):
+    """DSA itself is an option; here only what it is given, and that its answer is returned."""
+    import sys
+    from types import SimpleNamespace
+
+    given = {}
+
+    def pretend(*states, **how):
+        given.update(how, states=states)
+        return SimpleNamespace(fit_score=lambda: np.array([[0.25]]))
+
+    monkeypatch.setitem(sys.modules, "DSA", SimpleNamespace(DSA=pretend))
+    first, second = 3 + draw(0, 2, 30, 5), 7 * draw(1, 2, 30, 4)
+    assert compute_dynamical_distance(first, second, n_components=6, n_delays=3) == 0.25
+    assert (given["n_delays"], given["rank"]) == (3, 4)
+    for activity, states in zip((first, second), given["states"], strict=True):
+        assert states.shape == (2, 30, 4)
+        assert states.std() == pytest.approx(1)
+        centred = (activity - activity.mean(axis=(0, 1))).reshape(60, -1)
+        singular = np.linalg.svd(centred, compute_uv=False)[:4]
+        found = np.linalg.svd(states.reshape(60, 4), compute_uv=False)
+        np.testing.assert_allclose(found / found[0], singular / singular[0])
+
+
 def test_dynamical_distance_sees_frequencies_and_not_coordinates():
     pytest.importorskip("DSA", reason="dsa-metric is not installed")
     slow = create_rotation([2.0, 1.0])
