@@ -13,21 +13,13 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.misc import AnnotationSeries
 
 from nwbrnn.config import ReadConfig
-<<<<<<< HEAD
+from nwbrnn.errors import MissingDataError
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.series import _plan_blocks
 from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
-from nwbrnn.readers.trial_choices import choose_condition, choose_window, note_outside
-from nwbrnn.readers.trials import find_angles, find_events, is_relative, read_trials
-=======
-from nwbrnn.errors import MissingDataError
-from nwbrnn.readers.discovery import Signal
-from nwbrnn.readers.series import _plan_blocks
-from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
 from nwbrnn.readers.trial_choices import choose_alignment, choose_condition, choose_window, note_outside
-from nwbrnn.readers.trials import find_degrees, find_events, is_direction, is_relative, read_trials
->>>>>>> mutants
+from nwbrnn.readers.trials import find_angles, find_events, is_relative, read_trials
 from nwbrnn.readers.units import SpikeTrains, count_spikes, find_inside, find_observed
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
