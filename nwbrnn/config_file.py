@@ -62,7 +62,7 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     loader = yaml.SafeLoader(text)
     root = loader.get_single_node()
     if root is None:
-        return {}, None
+        return None, None
     _count_values(root, {}, 0)
     return loader.construct_document(root), root
 

@@ -1,5 +1,7 @@
 """Texts that come from files and settings, made fit to be shown: on one line, printable, and not endless."""
 
+from nwbrnn.addresses import strip_all_secrets
+
 MAX_SHOWN = 300
 """Characters of a value or of another library's message that a message of ours repeats."""
 
@@ -16,6 +18,11 @@ def escape(text: object) -> str:
     'EMG\\x1b[2J\\n'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def show(text: object) -> str:
+    """Return a sentence as it may be shown: on one line, printable, and its addresses without secrets."""
+    return escape(strip_all_secrets(str(text)))
 
 
 def shorten(text: str, limit: int = MAX_SHOWN) -> str:

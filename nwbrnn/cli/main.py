@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.cli.access import Access, list_paths
 from nwbrnn.errors import NwbrnnError
-from nwbrnn.text import escape
+from nwbrnn.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -191,8 +190,7 @@ def main() -> None:
 
 
 def _end(lines: "Iterable[str]", code: int) -> None:
-    shown = (escape(strip_all_secrets(line)) for line in lines)
-    sys.stderr.write("Error: " + "\n".join(shown) + "\n")
+    sys.stderr.write("Error: " + "\n".join(map(show, lines)) + "\n")
     sys.exit(code)
 
 

@@ -177,10 +177,9 @@ def parse_value(text: str, option: str) -> Any:
     from nwbrnn.config_file import parse_yaml
 
     try:
-        value, node = parse_yaml(text)
+        return parse_yaml(text)[0]
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-45
         raise ConfigError(f"{option}: expected a value as in YAML, but got {describe(text)}") from error
-    return None if node is None else value
 
 
 def _parse_pairs(values: list[str], option: str) -> dict[str, str]:

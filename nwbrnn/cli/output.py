@@ -21,8 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nwbrnn.addresses import strip_all_secrets
-from nwbrnn.text import escape
+from nwbrnn.text import escape, show
 
 if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
@@ -61,7 +60,7 @@ def step(text: str, *, spin: bool = True) -> Iterator[None]:
 
     What shows a bar of its own must not ``spin``.
     """
-    text = escape(strip_all_secrets(text))
+    text = show(text)
     steps.print(f"{text} ...", markup=False)
     begin = time.perf_counter()
     shown = spin and steps.quiet and shows_progress()
@@ -96,12 +95,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 def say(text: str) -> None:
     """Print a sentence on a line of its own, as it is: no markup, and control characters written out."""
-    console.print(escape(strip_all_secrets(text)), markup=False)
+    console.print(show(text), markup=False)
 
 
 def say_interrupted(text: str) -> None:
     """Tell on standard error what an interrupt left, and how to go on."""
-    sys.stderr.write(f"Interrupted: {escape(strip_all_secrets(text))}\n")
+    sys.stderr.write(f"Interrupted: {show(text)}\n")
 
 
 def _show_text(value: object) -> str:

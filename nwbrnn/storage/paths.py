@@ -56,12 +56,12 @@ def check_apart(writes: Iterable[Path], reads: Iterable[str | Path | Source] = (
     for path in writes:
         name = _identify(path)
         if name in known:
-            _refuse(path, "is", known[name])
+            _refuse(path, "is one of these files", known[name])
         if name in above:
-            _refuse(path, "contains", above[name])
+            _refuse(path, "contains one of them", above[name])
         for folder in map(_identify, _list_parents(path)):
             if folder in known and is_store(known[folder]):
-                _refuse(path, "lies in", known[folder])
+                _refuse(path, "lies in one of them", known[folder])
         if name in written:
             raise ExportError(
                 f"{path}: expected outputs of different names, but {written[name]} is the same file; "
@@ -148,7 +148,7 @@ def is_store(path: Path) -> bool:
 
 def _refuse(path: Path, relation: str, read: Path) -> None:
     raise ExportError(
-        f"{path}: expected an output apart from everything that is read, but it {relation} {read}; "
+        f"{path}: expected an output apart from everything that is read, but it {relation}, {read}; "
         "choose another output"
     )
 
