@@ -16,6 +16,7 @@ from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
 from nwbrnn.preprocessing import average_tests, compute_standard_errors
 from nwbrnn.result import FitResult
+from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]
 
@@ -155,7 +156,16 @@ def spectrum(result: FitResult, *, ax: Axes | None = None) -> Axes:
         A fit.
     ax
         Where to draw; by default on a new figure.
+
+    Raises
+    ------
+    ConfigError
+        If it is no rate network.
     """
+    if KINDS[result.config.network].gates:
+        raise ConfigError(
+            f"network: expected 'rate', whose equation has these modes, but got {result.config.network!r}"
+        )
     ax = prepare_axes(ax, width=3.6, height=3.0)
     values = compute_spectrum(result)
     ax.axvline(0, color=GREY, lw=0.8)

@@ -23,6 +23,7 @@ from nwbrnn.report.figures import plot_rotations
 from nwbrnn.report.html import create_figure, render_figure, render_matrix, round_values, write_page
 from nwbrnn.report.verdict import judge, list_cautions
 from nwbrnn.result import FitResult
+from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]
 
@@ -78,6 +79,10 @@ def describe_fit(
     recorded = result.recorded
     attrs = recorded.attrs
     judgements = judge(result, assessment)
+    weights, is_gated = (
+        np.asarray(result.weights["recurrent_weights"]),
+        bool(KINDS[result.config.network].gates),
+    )
     by_name = {score.name: score for score in assessment}
     return {
         "title": str(attrs.get("source_file", "A fit")),
@@ -105,7 +110,8 @@ def describe_fit(
         "conditions": _score_conditions(result),
         "runs": result.runs,
         "figures": _draw(result),
-        "matrix": render_matrix(np.asarray(result.weights["recurrent_weights"])),
+        "matrix": render_matrix(weights[:, -1] if is_gated else weights),
+        "is_gated": is_gated,
         "n_sampled": int(recorded["sampled"].values.sum()),
         "choices": json.loads(attrs.get("choices", "[]")),
         "settings": _list_settings(result.config),
@@ -215,7 +221,7 @@ def _draw(result: FitResult) -> dict[str, Any]:
     for name, draw, size in (
         ("trajectories", plot.trajectories, (5.0, 3.4)),
         ("learning", plot.learning_curve, (5.6, 2.6)),
-        ("spectrum", plot.spectrum, (3.4, 2.8)),
+        *([("spectrum", plot.spectrum, (3.4, 2.8))] if not KINDS[result.config.network].gates else []),
     ):
         figure = create_figure(figsize=size)
         draw(result, ax=figure.add_subplot())

@@ -27,6 +27,7 @@ from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.session_time import lay_out
+from nwbrnn.weights import KINDS
 from nwbrnn.writers.coordinates import Described, describe_dataset
 from nwbrnn.writers.session_time import create_series
 from nwbrnn.writers.tables import compress, create_table, link_rows, show_text
@@ -195,8 +196,7 @@ def _is_unknown(values: NDArray[Any]) -> bool:
 def _add_model(module: ProcessingModule, result: FitResult, described: Described, units: Rows | None) -> None:
     """Add the weights: a row for each hidden unit, output, input and recorded unit."""
     recorded = result.recorded
-    equation = "tau dx/dt = -x + recurrent_weights r + input_weights u + bias, "
-    rate = _RATES[result.config.nonlinearity]
+    equation = KINDS[result.config.network].equation.format(rate=_RATES[result.config.nonlinearity])
     inputs = {"input_name": (_show_all(recorded["input"].values.tolist()), "name of the input")}
     links: list[VectorData] = []
     if units is not None:
@@ -216,7 +216,7 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
     module.add(create_table("outputs", "a row for each output", _describe_outputs(result)))
     module.add(create_table("input_names", "a row for each input", inputs))
     module.add(recorded_units)
-    module.add(create_table("hidden_units", equation + rate, _describe_hidden(result), links=links))
+    module.add(create_table("hidden_units", equation, _describe_hidden(result), links=links))
 
 
 def _describe_hidden(result: FitResult) -> dict[str, Column]:
