@@ -298,7 +298,8 @@ def _find_intervals(
     elif not what.rates and what.counts is None:
         where, units = find_units(nwbfile)
         resolution = 0.0 if units is None else float(np.nan_to_num(units.resolution or 0.0))
-        if resolution >= rules.FINEST and not lies_on_grid(read_spike_trains(nwbfile, path=path), resolution):
+        trains = read_spike_trains(nwbfile, path=path) if resolution >= rules.FINEST else None
+        if trains is not None and not lies_on_grid(trains.times, resolution):
             reason = "spikes do not lie in bins of this width, so nothing is rounded to it"
             note = [Choice("resolution", f"{where}.resolution = {resolution:g} s is not used", reason)]
             return intervals, 0.0, note

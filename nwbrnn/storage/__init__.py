@@ -5,7 +5,7 @@ from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, ma
 from nwbrnn.storage.file import is_hdf5, list_linked_files, open_nwb, open_store
 from nwbrnn.storage.output import create_nwb, find_faults, find_faults_elsewhere
 from nwbrnn.storage.saved import load_saved, open_saved
-from nwbrnn.storage.source import Source, find_source
+from nwbrnn.storage.source import Source, find_source, refuse_pointer
 from nwbrnn.storage.store import Store, one_line
 from nwbrnn.storage.zarr_store import find_target_outside
 
@@ -30,4 +30,5 @@ __all__ = [
     "open_nwb",
     "open_saved",
     "open_store",
+    "refuse_pointer",
 ]

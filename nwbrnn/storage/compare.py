@@ -103,7 +103,7 @@ def _compare_arrays(path: str, before: Any, after: Any) -> Iterator[str]:
 
 def _is_narrower(before: Any, after: Any) -> bool:
     """Return whether the type of an object became one that the schema has had since."""
-    return after.get("neurodata_type") == _NARROWER_TYPES.get(before.get("neurodata_type"), "")
+    return bool(after.get("neurodata_type") == _NARROWER_TYPES.get(before.get("neurodata_type"), ""))
 
 
 def _is_text(item: Any) -> bool:
@@ -124,7 +124,7 @@ def _is_same_text(path: str, before: h5py.Dataset, after: h5py.Dataset) -> bool:
 def _is_same_date(before: datetime, after: datetime) -> bool:
     """Return whether two moments are the same; one without a time zone got that of this machine."""
     if before.tzinfo is None:
-        return before == after.replace(tzinfo=None)
+        return bool(before == after.replace(tzinfo=None))
     return before == after
 
 

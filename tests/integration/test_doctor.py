@@ -412,6 +412,18 @@ def test_spikes_in_bins(write, width):
     expect(findings, "spikes_in_bins", "units/spike_times", "units.resolution", "0.001 s", biases=False)
 
 
+@pytest.mark.parametrize("start", [0.0, 1.6e9])
+@pytest.mark.parametrize("width", [0.05, 1 / 30])
+def test_resolution_that_spikes_do_not_have(write, width, start):
+    trains = [train + start for train in population()]
+    findings = write(trains=trains, trials=TRIALS + start, resolution=width)
+    expect(findings, "resolution", "units.resolution", f"{width:g} s", biases=False)
+    binned = [np.unique(np.floor(train / width)) * width + start for train in population()]
+    assert write(trains=binned, trials=TRIALS + start, resolution=width) == ()
+    findings = write(trains=binned, trials=TRIALS + start)
+    expect(findings, "spikes_in_bins", "units/spike_times", f"{width * 1000:.4g} ms", biases=False)
+
+
 def silence(train, start=80.0, stop=92.0):
     return train[(train < start) | (train > stop)]
 

@@ -492,6 +492,9 @@ def test_steps_that_vary(read, path):
     assert step == pytest.approx(steps.mean(), rel=0.02)
     assert ds["mask"].values.mean() > 0.99
     assert "steps_varying" in find_rules(path)
+    (signal,) = nwbrnn.inspect_nwb(path).signals
+    assert signal["varies"]
+    assert signal["interval"] == pytest.approx(steps.mean(), rel=0.02)
 
 
 @pytest.mark.parametrize("resolution", [1 / 30, 30_000.0, 0.05])
@@ -582,6 +585,20 @@ def test_units_in_a_module(read):
     ds = read(nwbfile)
     np.testing.assert_array_equal(ds["spike_counts"], count(SPIKES, get_edges()))
     assert get_picked(ds, "rates").startswith("processing/ecephys/sorted/spike_times")
+
+
+def test_faults_of_units_in_a_module_name_their_path(read, path):
+    from pynwb.misc import Units
+
+    table = Units(name="sorted", description="x", resolution=0.05)
+    for train in (*SPIKES, SPIKES[0]):
+        table.add_unit(spike_times=train)
+    nwbfile = create_file(spikes=None)
+    layouts.add_to(nwbfile, "ecephys", table)
+    read(nwbfile)
+    where, found = "processing/ecephys/sorted", find_rules(path)
+    assert found["units_twice"].object == where
+    assert found["resolution"].object == f"{where}.resolution"
 
 
 def test_several_series_of_rates(read):

@@ -18,7 +18,7 @@ from nwbrnn.readers.doctor.finding import Finding, bias, note, run_checks
 from nwbrnn.readers.doctor.series import SERIES_CHECKS, list_series
 from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
-from nwbrnn.readers.doctor.units import SPIKES, UNIT_CHECKS
+from nwbrnn.readers.doctor.units import UNIT_CHECKS
 from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
 from nwbrnn.readers.plan import plan_reading
 from nwbrnn.storage import Source, find_source, open_nwb, open_store
@@ -81,7 +81,7 @@ def _examine_objects(nwbfile: NWBFile) -> Iterator[Finding]:
     spikes = view_spikes(nwbfile, trials=None if trials is None else trials.spans)
     if spikes is not None:
         yield from run_checks(UNIT_CHECKS, spikes)
-        extents[SPIKES] = spikes.extent
+        extents[spikes.spikes] = spikes.extent
     yield from run_checks(CLOCK_CHECKS, Clocks(extents, "" if trials is None else trials.path))
 
 
