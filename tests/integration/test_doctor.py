@@ -282,7 +282,10 @@ def test_artefacts(patch):
 def test_values_missing(patch):
     findings = patch(put("acquisition/EMG/data", (slice(1200, 1250), 1), np.nan))
     parts = ("1 of 3", "FCU", "50 of 5000", 1200)
-    expect(findings, "values_missing", "acquisition/EMG", *parts, biases=False)
+    expect(pick(findings, "values_missing"), "values_missing", "acquisition/EMG", *parts, biases=False)
+    (refused,) = pick(findings, "refused")  # which is what reading does with NaN unless told otherwise
+    assert refused.biases
+    assert_names(refused.problem + refused.remedy, "FCU", "--nan mask")
 
 
 def test_clipped_channels_and_what_is_not(write):
