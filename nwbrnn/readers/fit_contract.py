@@ -12,7 +12,7 @@ from pydantic import BaseModel, StrictInt
 
 from nwbrnn.config import FitConfig, ReadConfig, parse_settings
 from nwbrnn.errors import ShapeError, UnsupportedFileError
-from nwbrnn.evaluation.scores import LEVELS
+from nwbrnn.evaluation import LEVELS
 from nwbrnn.layout import LAYOUT_VERSION
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import Ended, FitResult, Run
