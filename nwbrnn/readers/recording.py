@@ -217,7 +217,7 @@ def _list_objects(nwbfile: NWBFile, plan: Plan) -> dict[str, str]:
     counts = [plan.counts] if isinstance(plan.counts, Signal) else []
     signals = [*plan.outputs, *plan.inputs, *plan.rates, *counts]
     found: list[Any] = [series for signal in signals for series in signal.series]
-    units = find_units(nwbfile)[1]
+    units = find_units(nwbfile)[1] if plan.in_table else None
     found += [plan.trial_table] + ([] if units is None else [units])
     manager = nwbfile.read_io.manager
     return {str(manager.get_builder(item).path).removeprefix("root/"): str(item.object_id) for item in found}
