@@ -15,7 +15,7 @@ from nwbrnn.errors import MissingDataError, ReadError, SchemaError, UnsupportedF
 from nwbrnn.readers.saved import read_dataset
 from nwbrnn.readers.trials import label_values
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import one_line, open_nwb
+from nwbrnn.storage import one_line, open_nwb, refuse_pointer
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
 _COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)
@@ -48,6 +48,7 @@ def read_run(path: str | Path) -> xr.Dataset:
         If the Dataset in a ``.nc`` breaks the contract.
     """
     path = Path(path)
+    refuse_pointer(path)
     if not path.is_file():
         raise UnsupportedFileError(
             f"{path}: expected a run in .npz or .nc, but there is none; check the path"

@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import xarray as xr
 
+from nwbrnn.storage.source import refuse_pointer
 from nwbrnn.storage.store import find_links_outside, refuse_links
 from nwbrnn.storage.zarr_store import find_zarr_links
 
@@ -15,10 +16,11 @@ def open_saved(path: Path) -> xr.Dataset:
     Raises
     ------
     UnsupportedFileError
-        If it does.
+        If it does, or its content was not downloaded.
     OSError, ValueError
         If it cannot be opened.
     """
+    refuse_pointer(path)
     if path.is_dir():
         refuse_links(str(path), find_zarr_links(path))
         return xr.open_dataset(path, engine="zarr")
