@@ -101,7 +101,7 @@ FALLS = ("falling", "fall", "down", "off", "offset", "low", "false", "0", "-1", 
 STATE_NAMES = ("value", "state", "level", "edge", "polarity", "direction", "transition", "data")
 """Columns, simplified, of tables of events that tell what a line does."""
 
-_COLUMNS = re.compile(r"columns\s*=\s*\[([^\]]*)\]")
+_COLUMNS = re.compile(r"columns\s*=\s*\[([^\[\]]*)\]")  # stops at the next bracket: linear in the text
 _AXIS = re.compile(r"(^|_)([xyz])(?=_|$)")
 _EYE = re.compile(ROLE_WORDS["other"], re.IGNORECASE)
 _LIMB = re.compile(r"hand|finger|cursor|joint|wrist|elbow|arm|muscle", re.IGNORECASE)

@@ -6,17 +6,21 @@ else, since pickles can run any program.
 """
 
 import contextlib
-import functools
 import io
 import json
 import os
 import pickle
 import posixpath
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nwbrnn.errors import ExportError, UnsupportedFileError
+from nwbrnn.limits import check_declared
 from nwbrnn.storage.source import Source
 from nwbrnn.storage.store import ALLOW_LINKS, refuse_links
 
@@ -46,6 +50,7 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
     if not follow_links:
         links = [] if source.is_remote else list(_find_symbolic_links(Path(source.url)))
         refuse_links(source.text, [*links, *_find_links(documents)], remedy=ALLOW_LINKS)
+    _check_sizes(documents, None if source.is_remote else Path(source.url))
     options: dict[str, Any] = {"storage_options": source.storage_options} if source.is_remote else {}
     try:
         return zarr.open_consolidated(source.url, mode="r", **options)
@@ -53,6 +58,45 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
         if not zarr.__version__.startswith("2."):
             options |= {"use_consolidated": False, "zarr_format": 2 if is_format_2 else 3}
         return zarr.open_group(source.url, mode="r", **options)
+
+
+def _check_sizes(documents: list[_Document], folder: Path | None) -> None:
+    """Refuse arrays that claim more than their store can hold; what is stored on a server is not asked.
+
+    Raises
+    ------
+    OSError
+        If there is one.
+    """
+    total = None if folder is None else sum_files(folder)
+    for path, document in documents:
+        shape = document.get("shape")
+        if not isinstance(shape, list):
+            continue
+        name = path.rpartition("/")[0]
+        grid = document.get("chunk_grid", {}).get("configuration", {})
+        itemsize = _find_itemsize(document.get("dtype", document.get("data_type")))
+        check_declared(
+            f"/{name}",
+            shape,
+            itemsize,
+            chunk=document.get("chunks", grid.get("chunk_shape")),
+            file_size=total or 0,
+            find_stored=partial(sum_files, folder / name) if folder else partial(int, sys.maxsize),
+        )
+
+
+def _find_itemsize(dtype: Any) -> int:
+    """Return the bytes of a value of a type in a JSON file; 8, a pointer, if NumPy does not know it."""
+    try:
+        return int(np.dtype(dtype if isinstance(dtype, str) else "O").itemsize)
+    except TypeError:
+        return 8
+
+
+def sum_files(folder: Path) -> int:
+    """Return the size of all files in a folder [bytes]."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def find_zarr_links(folder: Path) -> list[tuple[str, str]]:
@@ -91,7 +135,7 @@ def create_zarr_io(source: Source, root: Any, *, follow_links: bool) -> Any:
         options["allow_pickle"] = True  # of references only, see above
     reading = reader(source.url, mode="r", **options)
     if not follow_links:
-        reading.resolve_ref = functools.partial(_resolve_inside, reading.resolve_ref, source.text)
+        reading.resolve_ref = partial(_resolve_inside, reading.resolve_ref, source.text)
     return reading
 
 
@@ -134,7 +178,7 @@ def _import_zarr(source: Source) -> Any:
     return zarr
 
 
-@functools.cache
+@cache
 def _register_references() -> None:
     """Have Zarr read pickled references; for all other pickles it goes on to do as numcodecs does."""
     import numcodecs
