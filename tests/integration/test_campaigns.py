@@ -239,7 +239,25 @@ def test_kills_of_sweeps_from_the_first_millisecond(folder, campaign, tmp_path):
 # ------------------------------------------------------------------ settings
 
 VALUES = (
-    *(0, 1, -1, 2, 1e-300, 1e300, -0.0, float("nan"), float("inf"), 2**31, 2**63, 10**30, 0.5, True, None),
+    *(
+        0,
+        1,
+        -1,
+        2,
+        1e-9,
+        1e9,
+        1e-300,
+        1e300,
+        -0.0,
+        float("nan"),
+        float("inf"),
+        2**31,
+        2**63,
+        10**30,
+        0.5,
+        True,
+        None,
+    ),
     *(
         "",
         "x",

@@ -197,6 +197,22 @@ def test_fit_without_room_is_refused(recording):
         nwbrnn.fit(ds, hidden=50_000, sampled=2)
 
 
+def test_simulation_without_room_is_refused():
+    config = nwbrnn.TeacherConfig(n_neurons=5000, n_directions=360, n_trials=10_000)
+    with pytest.raises(ConfigError, match=names("n_trials", 3_600_000, 5000, "GB")):
+        nwbrnn.simulate_teacher(config)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [(nwbrnn.FitConfig, "tau"), (nwbrnn.TeacherConfig, "noise"), (nwbrnn.ReadConfig, "window")],
+)
+@pytest.mark.parametrize("number", [1e300, 1e-300, -1e10])
+def test_numbers_beyond_reason_are_refused(model, name, number):
+    with pytest.raises(ValueError, match=name):
+        model(**{name: (-0.2, number) if name == "window" else number})
+
+
 def test_limits_of_the_process_count(monkeypatch):
     if limits.resource is None:
         pytest.skip("this system has no limits of processes")
