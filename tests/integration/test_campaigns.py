@@ -214,10 +214,6 @@ def test_kills_of_sweeps_from_the_first_millisecond(folder, campaign, tmp_path):
     kills = campaign("kills of sweeps", few=3, many=100)
     grid = ("--sampled", "0,3", "--seeds", "2")
 
-    def read_table(out):
-        with xr.open_dataset(out / "table.nc", engine="h5netcdf") as table:
-            return table.load().drop_vars([n for n in table.variables if "second" in str(n)])
-
     duration = measure(*create_line("sweep", folder, tmp_path / "whole", *grid))
     expected, out = read_table(tmp_path / "whole"), tmp_path / "killed"
 
@@ -234,6 +230,86 @@ def test_kills_of_sweeps_from_the_first_millisecond(folder, campaign, tmp_path):
     ended = forked.run_cli(*line(), seconds=60)
     assert (ended.fault, ended.value[0]) == ("", 0), ended
     xr.testing.assert_identical(read_table(out), expected)
+
+
+# ------------------------------------------------------------------ damaged checkpoints and cells
+
+
+def damage_bytes(path, rng):
+    """Change some bytes of a file, or cut it off; return what was done."""
+    content = bytearray(path.read_bytes())
+    kind = rng.choice(["flip", "flip", "erase", "cut", "append", "empty", "head"])
+    place = rng.randrange(len(content))
+    if kind == "flip":
+        content[place] ^= 1 << rng.randrange(8)
+    elif kind == "head":  # where sizes, names and types are
+        content[rng.randrange(min(600, len(content)))] = rng.randrange(256)
+    elif kind == "erase":
+        content[place : place + 512] = bytes(len(content[place : place + 512]))
+    elif kind == "append":
+        content += bytes(100)
+    else:
+        del content[place if kind == "cut" else 0 :]
+    path.write_bytes(content)
+    return f"{kind} at {place}"
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_damaged_checkpoints(part, folder, campaign, tmp_path, monkeypatch):
+    """A fit goes on from a checkpoint, or refuses it by its name; another file never appears."""
+    monkeypatch.setattr("nwbrnn.training.checkpoint.Checkpoint.is_due", lambda _: True)
+    damaged = campaign("damaged checkpoints", few=3, many=100)
+    out = tmp_path / "out.nwb"
+    options = ("--set", "epochs=200", "--set", "patience=1000", "--set", "method=gradient")
+    line, checkpoint = create_line("fit", folder, tmp_path / "out", *options), tmp_path / "out.nwb.checkpoint"
+    begun = forked.begin_cli(*line, seconds=60)
+    until = time.monotonic() + 300
+    while not checkpoint.exists() and time.monotonic() < until:
+        time.sleep(0.001)
+    begun.kill()
+    assert begun.finish().fault == forked.KILLED
+    whole = checkpoint.read_bytes()
+    for _ in range(damaged.size):
+        checkpoint.write_bytes(whole)
+        what = damage_bytes(checkpoint, damaged.rng)
+        ended = forked.run_cli(*line, "--resume", seconds=60)
+        assert not ended.fault, f"{what}: {ended.fault}"
+        code, _, err = ended.value
+        assert code in (0, 2), f"{what}: {err}"
+        assert out.exists() == (code == 0), what
+        if code == 2:
+            assert_names(err, checkpoint)
+        damaged.count("used" if code == 0 else "refused")
+        out.unlink(missing_ok=True)
+        (tmp_path / "out.json").unlink(missing_ok=True)
+        assert {path.name for path in tmp_path.iterdir()} <= {checkpoint.name}, what
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_damaged_cells(part, folder, campaign, tmp_path):
+    """A damaged cell is fitted again; the table is the same."""
+    damaged = campaign("damaged cells", few=3, many=100)
+    out = tmp_path / "out"
+    line = create_line("sweep", folder, out, "--sampled", "0,3")
+    ended = forked.run_cli(*line, seconds=60)
+    assert (ended.fault, ended.value[0]) == ("", 0), ended
+    expected = read_table(out)
+    for _ in range(damaged.size):
+        cells = sorted((out / "cells").glob("*.nc"))
+        what = damage_bytes(damaged.rng.choice(cells), damaged.rng)
+        ended = forked.run_cli(*line, seconds=60)
+        assert (ended.fault, ended.value[0]) == ("", 0), f"{what}: {ended}"
+        xr.testing.assert_identical(read_table(out), expected)
+        kept = [path for path in (out / "cells").iterdir() if path.name.endswith(".damaged")]
+        damaged.count("set aside and fitted again" if kept else "had no effect")
+        for path in kept:
+            path.unlink()
+
+
+def read_table(out):
+    """Return the table of a sweep without what depends on the clock."""
+    with xr.open_dataset(out / "table.nc", engine="h5netcdf") as table:
+        return table.load().drop_vars([name for name in table.variables if "second" in str(name)])
 
 
 # ------------------------------------------------------------------ settings
