@@ -22,6 +22,9 @@ MAX_RATIO = 1000
 """Bytes for each stored byte of an array that is read in blocks; deflate reaches 1,032."""
 MAX_CHUNK = 256 << 20
 """Bytes of a chunk, which is unpacked as a whole, unless :data:`MAX_WHOLE_RATIO` allows more."""
+MAX_PACKED = 1.01
+PACKED_EXTRA = 4096
+"""Bytes of a compressed chunk for each of its values' bytes, and beyond these, if it cannot be compressed."""
 MAX_SIZE = 1 << 40
 """Bytes that any array may have; more only if the file has a fair part of them."""
 MAX_COMPRESSION = 10_000

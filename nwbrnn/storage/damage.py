@@ -1,5 +1,6 @@
 """Damages that are found before libhdf5 reads: it would read on for ever, or end the process (2.0.0)."""
 
+import math
 import struct
 from collections.abc import Iterator
 from functools import partial
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import h5py
 
-from nwbrnn.limits import check_declared
+from nwbrnn.limits import MAX_PACKED, PACKED_EXTRA, check_declared
 
 SEARCHED = 2 << 20
 """Bytes searched at each end of a file: quick, and where most texts are."""
@@ -69,6 +70,19 @@ def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
             file_size=file_size,
             find_stored=partial(count_stored, item),
         )
+        if item.compression is not None and item.file.driver != "fileobj":  # a server would be asked for much
+            _check_chunks(item)
+
+
+def _check_chunks(dataset: h5py.Dataset) -> None:
+    """Refuse chunks that are larger packed than unpacked: libhdf5 unpacks whatever there is, without end."""
+    most = MAX_PACKED * math.prod(dataset.chunks) * dataset.dtype.itemsize + PACKED_EXTRA
+
+    def is_too_large(chunk: h5py.h5d.StoreInfo) -> bool | None:
+        return True if chunk.size > most else None  # None goes on
+
+    if dataset.id.chunk_iter(is_too_large):
+        raise OSError(f"{dataset.name} has a chunk that would unpack to far more than it declares")
 
 
 def count_stored(dataset: h5py.Dataset) -> int:

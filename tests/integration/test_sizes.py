@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 import zipfile
+import zlib
 
 import h5py
 import numpy as np
@@ -117,6 +118,17 @@ def test_chunks_scalars_and_virtual_datasets_have_a_size_too(session, kind):
             layout[:6] = h5py.VirtualSource(".", "intervals/trials/start_time", (6,), "f8", maxshape=(6,))
             file.create_virtual_dataset("units/depth", layout)
     with pytest.raises(UnsupportedFileError, match=names(session, "unpack")):
+        nwbrnn.inspect_nwb(session)
+
+
+def test_chunk_that_unpacks_to_more_than_it_declares(session):
+    packing = zlib.compressobj(9)
+    bomb = b"".join(packing.compress(bytes(1 << 20)) for _ in range(32)) + packing.flush()
+    declare(session, "acquisition/EMG/data", (5000, 3), chunks=(1000, 3), compression="gzip")
+    nwbrnn.inspect_nwb(session)
+    with h5py.File(session, "r+") as file:
+        file["acquisition/EMG/data"].id.write_direct_chunk((1000, 0), bomb)
+    with pytest.raises(UnsupportedFileError, match=names(session, "/acquisition/EMG/data")):
         nwbrnn.inspect_nwb(session)
 
 
