@@ -9,8 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
-from nwbrnn.evaluation import Scores
-from nwbrnn.evaluation.scores import LEVELS
+from nwbrnn.evaluation import LEVELS, Scores
 from nwbrnn.notebook import format_number, format_table, format_text
 from nwbrnn.session_time import to_pynapple
 

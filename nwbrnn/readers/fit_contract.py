@@ -12,7 +12,7 @@ from pydantic import BaseModel, StrictInt
 
 from nwbrnn.config import FitConfig, ReadConfig, parse_settings
 from nwbrnn.errors import ShapeError, UnsupportedFileError
-from nwbrnn.evaluation.scores import LEVELS
+from nwbrnn.evaluation import LEVELS
 from nwbrnn.layout import LAYOUT_VERSION
 from nwbrnn.limits import MAX_FIT_TEXT
 from nwbrnn.preprocessing import find_conditions

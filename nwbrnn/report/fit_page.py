@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.dataset import get_output_units
-from nwbrnn.evaluation import Score, assess, compute_skill
-from nwbrnn.evaluation.scores import stack_samples
+from nwbrnn.evaluation import Score, assess, compute_skill, get_spec
+from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.plot.fit import describe_time, sort_conditions, spread
 from nwbrnn.plot.style import COLOURS
 from nwbrnn.preprocessing import average_conditions, average_tests, compute_standard_errors
@@ -32,18 +32,6 @@ ROTATIONS = {
     "R², pure rotation": "rotation R2",
     "R², any linear dynamics": "rotation R2 of any linear dynamics",
     "frequency of the fastest plane [Hz]": "rotation frequency",
-}
-MEANINGS = {
-    "output VAF": "like R², but an offset is forgiven",
-    "output skill": "like R², relative to the variance over all conditions",
-    "PSTH R2": "mean over neurons of R² on condition averages",
-    "co-smoothing bits per spike": "what single spikes of unsampled neurons gain over their mean rate",
-    "principal angle": "between the ten leading dimensions of recorded and predicted rates [degrees]",
-    "canonical correlation": "of ten dimensions of the student's units and of the rates; 1: the same",
-    "SVCCA": "the same for dimensions that hold 99 % of the variance",
-    "Procrustes angle": "what is left after the best rotation and scaling [degrees]; 0: the same shape",
-    "linear CKA": "similarity of the geometry; 1: the same but for rotation and scale",
-    "dynamical distance": "between linear models of the two dynamics; 0: the same",
 }
 
 
@@ -104,9 +92,11 @@ def describe_fit(
         "cautions": list_cautions(result, judgements),
         "outputs": _list_outputs(result),
         "scores": [
-            (score, MEANINGS[score.name])
+            (score, get_spec(score.name).description)
             for score in assessment
-            if score.name in MEANINGS and math.isfinite(score.value)
+            if get_spec(score.name).better != "neither"
+            and math.isfinite(score.value)
+            and score not in [one.score for one in judgements]
         ],
         "rotations": [
             (label, by_name[f"{name}, recorded"], by_name[f"{name}, student"])
