@@ -31,7 +31,7 @@ SHAPES = {  # trials, units, spikes, conditions, duration [s]
     "2,000 units": (200, 2000, 10_000_000, 8, 200 * TRIAL),
     "10,000 conditions": (10_000, 20, 500_000, 10_000, 10_000 * TRIAL),
     "10 h of spikes, 1,000 units": (600, 1000, 100_000_000, 8, 10 * HOUR),
-    "1 trial": (1, 50, 5000, 1, 60.0),
+    "1 trial": (1, 50, 5000, 1, 400.0),
     "1 unit": (100, 1, 5000, 8, 100 * TRIAL),
     "2 bins, the fewest": (100, 50, 50_000, 8, 100 * TRIAL),
 }
