@@ -102,6 +102,11 @@ def find_readable(lengths: Iterable[list[int]]) -> list[bool]:
     return fits
 
 
+def fits_padded(texts: Sequence[str]) -> bool:
+    """Return whether texts that may share one that is stored once are small as NumPy strings."""
+    return 4 * len(texts) * max(map(len, texts), default=0) <= SMALL
+
+
 def find_free_memory() -> int:
     """Return how much memory this process may still take [bytes]."""
     free = int(psutil.virtual_memory().available)

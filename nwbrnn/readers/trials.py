@@ -188,7 +188,7 @@ def _split_labels(
     if labels is None or not 0 < len(kinds) <= MAX_LABELS:
         yield name, name, stamps
         return
-    which = np.array(labels)
+    which = np.array(labels, dtype=object)  # not padded to the longest
     words = {kind: kind.strip().lower() for kind in kinds}
     if all(word in (*RISES, *FALLS) for word in words.values()):
         rises = np.isin(which, [kind for kind, word in words.items() if word in RISES])

@@ -11,6 +11,7 @@ from pynwb import NWBFile
 from pynwb.misc import Units
 
 from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.limits import fits_padded
 from nwbrnn.readers.tables import list_modules, read_plain_columns
 from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, to_ticks
 
@@ -230,9 +231,11 @@ def read_unit_columns(nwbfile: NWBFile) -> dict[str, NDArray[Any]]:
     columns = {"id": np.asarray(units.id[:])} | read_plain_columns(units)
     groups = _find_groups(units)
     if groups is not None:
-        columns["electrode_group"] = np.array([str(g.name) if g is not None else "" for g in groups])
-        name = "group_location" if "location" in columns else "location"
-        columns[name] = np.array([str(g.location) if g is not None else "" for g in groups])
+        place = "group_location" if "location" in columns else "location"
+        for name, attribute in (("electrode_group", "name"), (place, "location")):
+            texts = ["" if group is None else str(getattr(group, attribute)) for group in groups]
+            if fits_padded(texts):
+                columns[name] = np.array(texts)
     return columns
 
 

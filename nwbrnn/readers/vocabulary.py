@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from nwbrnn.limits import fits_padded
+
 ROLE_WORDS = {
     # EMG has no NWB standard; these are the names met in the wild
     "emg": r"emg|electromyo|muscle_?activ|muscles?(?![a-z]|_?(len|vel|force|tension|torque|spindle))",
@@ -168,4 +170,4 @@ def list_channels(text: str, n_channels: int) -> list[str] | None:
     """Return the names in ``columns=[a,b]`` of a description, if there is one for each channel."""
     listed = _COLUMNS.search(text)
     names = [name.strip() for name in listed.group(1).split(",")] if listed else []
-    return names if len(names) == n_channels == len(set(names)) else None
+    return names if len(names) == n_channels == len(set(names)) and fits_padded(names) else None

@@ -8,13 +8,17 @@ import zlib
 
 import h5py
 import numpy as np
+import pynwb
 import pytest
 import xarray as xr
 
 import nwbrnn
 from nwbrnn import limits
 from nwbrnn.errors import ConfigError, ReadError, UnsupportedFileError
+from nwbrnn.readers.discovery import find_signals
+from nwbrnn.readers.trials import _split_labels
 from nwbrnn.readers.vocabulary import list_channels
+from nwbrnn.text import MAX_SHOWN
 from tests.messages import names
 
 WINDOW = (-0.2, 0.4)
@@ -266,3 +270,21 @@ def test_names_are_found_in_linear_time():
     assert list_channels("columns=[" * 100_000, 3) is None
     assert list_channels("columns=[" * 100_000 + "a,b,c]", 3) == ["a", "b", "c"]
     assert time.monotonic() - started < 5
+
+
+def test_long_texts_that_many_share_stay_one(recording):
+    """The location of a group, a unit and a label of events are stored once, for many units or channels."""
+    assert limits.fits_padded(["M1"] * 10_000)
+    assert not limits.fits_padded(["x" * 10**6] * 100)
+    assert list_channels(f"columns=[a,{'x' * 10**7},b]", 3) is None
+    with pynwb.NWBHDF5IO(recording.path, "r") as io:
+        series = io.read().acquisition["EMG"]
+        series.fields["unit"] = "x" * 10**6
+        (signal,) = find_signals(io.read())
+        assert all(len(unit) == MAX_SHOWN for unit in signal.units)
+
+
+def test_long_labels_of_events_are_not_padded():
+    labels = ["go"] * 50_000 + ["x" * 10**6]  # 200 GB, if they were
+    found = {name: times for _, name, times in _split_labels("cues", np.arange(50_001.0), labels)}
+    assert len(found["go"]) == 50_000
