@@ -84,6 +84,23 @@ def is_written(size: int, stored: int, *, ratio: int = MAX_RATIO) -> bool:
     return size <= max(SMALL, ratio * stored)
 
 
+def limit_unpacked(packed: int) -> int:
+    """Return how many bytes a chunk of so many may unpack to."""
+    return max(MAX_CHUNK, MAX_WHOLE_RATIO * packed)
+
+
+def check_unpacked(size: int, *, packed: int) -> None:
+    """Refuse a chunk that unpacks to far more than is stored of it [bytes].
+
+    Raises
+    ------
+    ValueError
+        If it does.
+    """
+    if size > limit_unpacked(packed):
+        raise ValueError(f"a chunk of {packed:.0e} bytes would unpack to {size:.0e} or more")
+
+
 def find_readable(lengths: Iterable[list[int]]) -> list[bool]:
     """Return which columns of text fit into a table, where all rows get the width of the longest.
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import posixpath
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from nwbrnn.errors import ExportError, UnsupportedFileError
-from nwbrnn.limits import check_declared
+from nwbrnn.limits import check_declared, check_unpacked, limit_unpacked
 from nwbrnn.storage.source import Source
 from nwbrnn.storage.store import ALLOW_LINKS, refuse_links
 
@@ -102,7 +103,7 @@ def sum_files(folder: Path) -> int:
 def find_zarr_links(folder: Path) -> list[tuple[str, str]]:
     """Return where something leads out of a local store, and to what; pickles are harmless from here on."""
     with contextlib.suppress(ImportError):  # then there is no Zarr either
-        _register_references()
+        _register_codecs()
     return [*_find_symbolic_links(folder), *_find_links(_list_documents(folder))]
 
 
@@ -162,7 +163,7 @@ def create_zarr_output(path: Path, *, mode: str) -> Any:
         raise ExportError(
             f"{path}: writing Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
-    _register_references()
+    _register_codecs()
     return NWBZarrIO(str(path), mode=mode)
 
 
@@ -174,14 +175,15 @@ def _import_zarr(source: Source) -> Any:
         raise UnsupportedFileError(
             f"{source.text}: reading Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
-    _register_references()
+    _register_codecs()
     return zarr
 
 
 @cache
-def _register_references() -> None:
-    """Have Zarr read pickled references; for all other pickles it goes on to do as numcodecs does."""
+def _register_codecs() -> None:
+    """Have Zarr read pickled references and bounded chunks; other pickles are left to numcodecs."""
     import numcodecs
+    from numcodecs.compat import ensure_bytes, ndarray_copy
 
     class ReferencePickle(numcodecs.Pickle):  # type: ignore[misc]
         def decode(self, buf: Any, out: Any = None) -> Any:
@@ -196,7 +198,27 @@ def _register_references() -> None:
             out[:] = values
             return out
 
+    class BoundedBlosc(numcodecs.Blosc):  # type: ignore[misc]
+        def decode(self, buf: Any, out: Any = None) -> Any:
+            header = ensure_bytes(buf)[:8]
+            check_unpacked(int.from_bytes(header[4:], "little"), packed=len(buf))
+            return super().decode(buf, out)
+
+    def bound(codec: Any, window: int) -> Any:
+        def decode(_: Any, buf: Any, out: Any = None) -> Any:
+            packed, unpacker = ensure_bytes(buf), zlib.decompressobj(window)
+            content = unpacker.decompress(packed, limit_unpacked(len(packed)) + 1)
+            check_unpacked(len(content), packed=len(packed))
+            if not unpacker.eof:
+                raise ValueError("a compressed chunk ends early")
+            return ndarray_copy(content, out)
+
+        return type(codec.__name__, (codec,), {"decode": decode})
+
     numcodecs.register_codec(ReferencePickle, codec_id="pickle")
+    numcodecs.register_codec(BoundedBlosc, codec_id="blosc")
+    numcodecs.register_codec(bound(numcodecs.Zlib, zlib.MAX_WBITS), codec_id="zlib")
+    numcodecs.register_codec(bound(numcodecs.GZip, zlib.MAX_WBITS | 16), codec_id="gzip")
 
 
 class _ReferenceUnpickler(pickle.Unpickler):

@@ -136,6 +136,28 @@ def test_chunk_that_unpacks_to_more_than_it_declares(session):
         nwbrnn.inspect_nwb(session)
 
 
+@pytest.mark.parametrize("name", ["blosc", "zlib", "gzip"])
+def test_chunks_of_zarr_unpack_within_bounds(name, recording, tmp_path, monkeypatch):
+    pytest.importorskip("hdmf_zarr")
+    import numcodecs
+
+    nwbrnn.inspect_nwb(convert_to_zarr(recording.path, tmp_path / "session.nwb.zarr"))
+    codec = numcodecs.get_codec({"id": name})
+    values = np.random.default_rng(0).random(1000)
+    np.testing.assert_array_equal(np.frombuffer(codec.decode(codec.encode(values))), values)
+    out = np.empty(1000)
+    codec.decode(codec.encode(values), out)
+    np.testing.assert_array_equal(out, values)
+    bomb = bytes(codec.encode(np.zeros(10_000_000)))
+    assert len(codec.decode(bomb)) == 80_000_000
+    monkeypatch.setattr(limits, "MAX_CHUNK", 1 << 20)
+    monkeypatch.setattr(limits, "MAX_WHOLE_RATIO", 10)
+    with pytest.raises(ValueError, match=names("unpack")):
+        codec.decode(bomb)
+    with pytest.raises((ValueError, RuntimeError)):
+        codec.decode(bomb[:-10])
+
+
 @pytest.mark.parametrize("n_samples", [2**62, 10**13])
 def test_zarr_that_claims_more_than_it_stores(recording, tmp_path, n_samples):
     pytest.importorskip("hdmf_zarr")
