@@ -21,7 +21,7 @@ from nwbrnn.readers.fit_contract import check_attributes, find_dtype, find_fault
 from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
-from nwbrnn.storage import one_line, open_nwb
+from nwbrnn.storage import one_line, open_nwb, read_whole
 
 _DIMS = {spec.name: spec.dims for spec in VARIABLES}
 
@@ -267,7 +267,7 @@ def _read_arrays(
         for reference in references:
             series = reference.timeseries
             if series.name not in loaded:
-                loaded[series.name] = np.asarray(series.data[:]), _read_times(series)
+                loaded[series.name] = read_whole(series.data), _read_times(series)
             data, stamps = loaded[series.name]
             samples = slice(reference.idx_start, reference.idx_start + reference.count)
             name = _strip_layer(series.name)

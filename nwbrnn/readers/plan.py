@@ -10,7 +10,8 @@ from pynwb import NWBFile
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.errors import MissingDataError
+from nwbrnn.errors import ConfigError, MissingDataError
+from nwbrnn.limits import MAX_CONDITIONS
 from nwbrnn.readers import choices as objects
 from nwbrnn.readers import trial_choices as rules
 from nwbrnn.readers.binned import BinnedCounts, find_binned
@@ -152,7 +153,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     MissingDataError
         If units, trials, outputs or a column are missing.
     ConfigError
-        If a setting does not fit the file.
+        If a setting does not fit the file, or there are more conditions than can be inputs.
     ReadError
         If a series to read has no times.
     """
@@ -171,6 +172,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         choices += rules.note_outside(which, start, start + n_bins * bin_size, path=path)
     shown_from = go = None
     if not what.inputs:
+        _check_conditions(which, path=path)
         shown_from, go, task_choice = rules.choose_task_inputs(which.trials, which.shown, which.angles)
         choices.append(task_choice)
     invalid = _read_invalid(nwbfile)
@@ -218,6 +220,18 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         resolution=resolution,
         choices=tuple(choices),
     )
+
+
+def _check_conditions(which: rules.Trials, *, path: str) -> None:
+    """Refuse more conditions than can have an input each; directions are two inputs, however many."""
+    for name in which.shown:
+        n_values = 0 if name in which.angles else which.trials[name].nunique()
+        if n_values > MAX_CONDITIONS:
+            raise ConfigError(
+                f"{path}: condition: expected at most {MAX_CONDITIONS} values of {name}, which become an "
+                f"input each, but got {n_values}; give recorded inputs (--inputs), another condition "
+                "(--condition), or fewer of the trials (--where)"
+            )
 
 
 def _choose_objects(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> _Objects:

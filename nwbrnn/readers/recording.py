@@ -12,6 +12,7 @@ from pynwb import NWBFile
 from nwbrnn.config import ReadConfig, parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
+from nwbrnn.limits import describe_shortage
 from nwbrnn.preprocessing.resampling import CUTOFF
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.clocks import find_strange_clocks
@@ -75,6 +76,7 @@ def read_opened(nwbfile: NWBFile, config: ReadConfig, *, source: Source) -> xr.D
     """Plan and read a file that is open; the Dataset has not the hash of the file yet."""
     path = source.text
     plan = plan_reading(nwbfile, config, path=path)
+    _check_memory(plan, path=path)
     outputs = _read_outputs(plan, config, path=path)
     neurons = read_neurons(nwbfile, plan, config, path=path)
     inputs = _read_inputs(plan, config, path=path)
@@ -179,6 +181,21 @@ def _check_window(plan: Plan, *, path: str) -> None:
         raise ConfigError(
             f"{path}: window: expected at most the {recorded:g} s of {plan.outputs[0].path}, "
             f"but got {length:g} s; use a shorter window (--window)"
+        )
+
+
+def _check_memory(plan: Plan, *, path: str) -> None:
+    """Refuse a Dataset that has no room in memory; each value is held twice while it is made."""
+    n_inputs = sum(len(signal.columns) for signal in plan.inputs) or 1 + sum(
+        2 if name in plan.angles else plan.trials[name].nunique() for name in plan.shown
+    )
+    in_bin = 8 * len(plan.output_names) + 4 * n_inputs + 8 * len(plan.units) + 4
+    shortage = describe_shortage(2 * len(plan.trials) * plan.n_bins * in_bin)
+    if shortage:
+        raise ConfigError(
+            f"{path}: {len(plan.trials)} trials of {plan.n_bins} bins with {len(plan.units)} units need "
+            f"{shortage}; use wider bins (--bin-size), a shorter window (--window), or fewer units or "
+            "trials (--units, --where)"
         )
 
 

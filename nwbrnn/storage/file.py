@@ -118,6 +118,21 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
     return store
 
 
+def list_members(path: Path, group: str) -> list[str]:
+    """Return the names in a group of a local HDF5 file or Zarr folder; none if it is a link or not there."""
+    if path.is_dir():
+        folder = path / group
+        return sorted(member.name for member in folder.iterdir()) if _is_inside(folder, path) else []
+    with h5py.File(path, "r") as file:
+        link = file.get(group, getlink=True)
+        found = file[group] if isinstance(link, h5py.HardLink) else None
+        return list(found) if isinstance(found, h5py.Group) else []
+
+
+def _is_inside(folder: Path, store: Path) -> bool:
+    return folder.is_dir() and folder.resolve().is_relative_to(store.resolve())
+
+
 def list_linked_files(path: str | Path) -> list[Path]:
     """Return the files and stores of this machine that may be read with a file, since it links to them.
 

@@ -15,7 +15,7 @@ import pynwb
 from pynwb import NWBHDF5IO
 
 from nwbrnn.errors import ExportError
-from nwbrnn.storage.zarr_store import create_zarr_output, register_references, replace_pickles, validate_zarr
+from nwbrnn.storage.zarr_store import create_zarr_output, register_codecs, replace_pickles, validate_zarr
 
 MAX_METADATA = 1 << 20
 """What HDF5 writes in larger pieces are values, which it does not read again [bytes]."""
@@ -112,7 +112,7 @@ class _Stream:
 def find_faults(path: Path, *, as_zarr: bool) -> list[str]:
     """Return what pynwb's validator has against a file."""
     if as_zarr:
-        register_references()
+        register_codecs()
         return validate_zarr(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on namespaces that several versions of are cached

@@ -5,9 +5,10 @@ from pathlib import Path
 import h5py
 import xarray as xr
 
+from nwbrnn.limits import is_written
 from nwbrnn.storage.source import refuse_pointer
 from nwbrnn.storage.store import find_links_outside, refuse_links
-from nwbrnn.storage.zarr_store import find_zarr_links
+from nwbrnn.storage.zarr_store import find_zarr_links, sum_files
 
 
 def open_saved(path: Path) -> xr.Dataset:
@@ -34,6 +35,15 @@ def open_saved(path: Path) -> xr.Dataset:
 
 
 def load_saved(path: Path) -> xr.Dataset:
-    """Return the same in memory, with the file closed."""
+    """Return the same in memory, with the file closed.
+
+    Raises
+    ------
+    UnsupportedFileError, OSError, ValueError
+        As :func:`open_saved`; also if it would unpack to far more than is stored.
+    """
     with open_saved(path) as ds:
+        stored = sum_files(path) if path.is_dir() else path.stat().st_size
+        if not is_written(ds.nbytes, stored):
+            raise OSError(f"it would unpack to {ds.nbytes:.0e} bytes, of {stored:.0e} that are stored")
         return ds.load()

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.errors import UnsupportedFileError
-from nwbrnn.storage.damage import check_object
+from nwbrnn.limits import MAX_WHOLE_RATIO, is_written
+from nwbrnn.storage.damage import check_object, count_stored
 from nwbrnn.storage.virtual import check_sources, find_address
 
 
@@ -88,6 +91,29 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
                 elif isinstance(member, h5py.Dataset):
                     check_object(member, file_size=file_size)
                     yield where, member
+
+
+def find_stored(array: Any) -> int:
+    """Return how many bytes are stored of an array of HDF5 or Zarr; all of it where that is not known."""
+    if isinstance(array, h5py.Dataset):
+        return count_stored(array)
+    stored = getattr(array, "nbytes_stored", None)  # zarr 2 has a property, zarr 3 a method
+    size = stored() if callable(stored) else stored
+    return int(size) if size is not None and size >= 0 else int(getattr(array, "nbytes", 0))
+
+
+def read_whole(array: Any) -> NDArray[Any]:
+    """Return all values of the data of a series, which may be declared far larger than they are stored.
+
+    Raises
+    ------
+    OSError
+        If they are.
+    """
+    size = int(np.prod(array.shape, dtype=float)) * array.dtype.itemsize if hasattr(array, "dtype") else 0
+    if not is_written(size, find_stored(array), ratio=MAX_WHOLE_RATIO):
+        raise OSError(f"{array.name} would unpack to {size:.0e} bytes, of which next to nothing is stored")
+    return np.asarray(array[:])
 
 
 def is_missing(file: str, folder: Path) -> bool:

@@ -6,20 +6,23 @@ else, since pickles can run any program. What is written here holds them as JSON
 """
 
 import contextlib
-import functools
 import io
 import json
 import os
 import pickle
 import posixpath
+import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nwbrnn.errors import ExportError, UnsupportedFileError
+from nwbrnn.limits import check_declared, check_unpacked, limit_unpacked
 from nwbrnn.storage.source import Source
 from nwbrnn.storage.store import ALLOW_LINKS, refuse_links
 
@@ -49,6 +52,7 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
     if not follow_links:
         links = [] if source.is_remote else list(_find_symbolic_links(Path(source.url)))
         refuse_links(source.text, [*links, *_find_links(documents)], remedy=ALLOW_LINKS)
+    _check_sizes(documents, None if source.is_remote else Path(source.url))
     options: dict[str, Any] = {"storage_options": source.storage_options} if source.is_remote else {}
     try:
         return zarr.open_consolidated(source.url, mode="r", **options)
@@ -58,10 +62,49 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
         return zarr.open_group(source.url, mode="r", **options)
 
 
+def _check_sizes(documents: list[_Document], folder: Path | None) -> None:
+    """Refuse arrays that claim more than their store can hold; what is stored on a server is not asked.
+
+    Raises
+    ------
+    OSError
+        If there is one.
+    """
+    total = None if folder is None else sum_files(folder)
+    for path, document in documents:
+        shape = document.get("shape")
+        if not isinstance(shape, list):
+            continue
+        name = path.rpartition("/")[0]
+        grid = document.get("chunk_grid", {}).get("configuration", {})
+        itemsize = _find_itemsize(document.get("dtype", document.get("data_type")))
+        check_declared(
+            f"/{name}",
+            shape,
+            itemsize,
+            chunk=document.get("chunks", grid.get("chunk_shape")),
+            file_size=total or 0,
+            find_stored=partial(sum_files, folder / name) if folder else partial(int, sys.maxsize),
+        )
+
+
+def _find_itemsize(dtype: Any) -> int:
+    """Return the bytes of a value of a type in a JSON file; 8, a pointer, if NumPy does not know it."""
+    try:
+        return int(np.dtype(dtype if isinstance(dtype, str) else "O").itemsize)
+    except TypeError:
+        return 8
+
+
+def sum_files(folder: Path) -> int:
+    """Return the size of all files in a folder [bytes]."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def find_zarr_links(folder: Path) -> list[tuple[str, str]]:
     """Return where something leads out of a local store, and to what; pickles are harmless from here on."""
     with contextlib.suppress(ImportError):  # then there is no Zarr either
-        register_references()
+        register_codecs()
     return [*_find_symbolic_links(folder), *_find_links(_list_documents(folder))]
 
 
@@ -94,7 +137,7 @@ def create_zarr_io(source: Source, root: Any, *, follow_links: bool) -> Any:
         options["allow_pickle"] = True  # of references only, see above
     reading = reader(source.url, mode="r", **options)
     if not follow_links:
-        reading.resolve_ref = functools.partial(_resolve_inside, reading.resolve_ref, source.text)
+        reading.resolve_ref = partial(_resolve_inside, reading.resolve_ref, source.text)
     return reading
 
 
@@ -121,7 +164,7 @@ def create_zarr_output(path: Path) -> Any:
         raise ExportError(
             f"{path}: writing Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
-    register_references()
+    register_codecs()
     return NWBZarrIO(str(path), mode="w")
 
 
@@ -137,7 +180,7 @@ def validate_zarr(path: str | Path) -> list[str]:
             return [str(fault) for fault in pynwb.validate(io=reader) or ()]
 
 
-@functools.cache
+@cache
 def _give_types() -> None:
     """Have the validator find the types of named fields where they are rows of JSON: in the attributes."""
     with contextlib.suppress(ImportError):  # hdmf-zarr 0.14 has its own way
@@ -199,14 +242,15 @@ def _import_zarr(source: Source) -> Any:
         raise UnsupportedFileError(
             f"{source.text}: reading Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
-    register_references()
+    register_codecs()
     return zarr
 
 
-@functools.cache
-def register_references() -> None:
-    """Have Zarr read pickled references; for all other pickles it goes on to do as numcodecs does."""
+@cache
+def register_codecs() -> None:
+    """Have Zarr read pickled references and bounded chunks; other pickles are left to numcodecs."""
     import numcodecs
+    from numcodecs.compat import ensure_bytes, ndarray_copy
 
     class ReferencePickle(numcodecs.Pickle):  # type: ignore[misc]
         def decode(self, buf: Any, out: Any = None) -> Any:
@@ -221,7 +265,27 @@ def register_references() -> None:
             out[:] = values
             return out
 
+    class BoundedBlosc(numcodecs.Blosc):  # type: ignore[misc]
+        def decode(self, buf: Any, out: Any = None) -> Any:
+            header = ensure_bytes(buf)[:8]
+            check_unpacked(int.from_bytes(header[4:], "little"), packed=len(buf))
+            return super().decode(buf, out)
+
+    def bound(codec: Any, window: int) -> Any:
+        def decode(_: Any, buf: Any, out: Any = None) -> Any:
+            packed, unpacker = ensure_bytes(buf), zlib.decompressobj(window)
+            content = unpacker.decompress(packed, limit_unpacked(len(packed)) + 1)
+            check_unpacked(len(content), packed=len(packed))
+            if not unpacker.eof:
+                raise ValueError("a compressed chunk ends early")
+            return ndarray_copy(content, out)
+
+        return type(codec.__name__, (codec,), {"decode": decode})
+
     numcodecs.register_codec(ReferencePickle, codec_id="pickle")
+    numcodecs.register_codec(BoundedBlosc, codec_id="blosc")
+    numcodecs.register_codec(bound(numcodecs.Zlib, zlib.MAX_WBITS), codec_id="zlib")
+    numcodecs.register_codec(bound(numcodecs.GZip, zlib.MAX_WBITS | 16), codec_id="gzip")
 
 
 class _ReferenceUnpickler(pickle.Unpickler):

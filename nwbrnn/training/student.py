@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import psutil
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
+from nwbrnn.limits import describe_shortage
 from nwbrnn.models import NETWORKS, RateRNN
 from nwbrnn.models.scan import activate
 from nwbrnn.preprocessing import find_conditions
@@ -164,12 +164,9 @@ def _check(ds: xr.Dataset, config: FitConfig) -> None:
         raise ConfigError(
             f"hidden: expected at least {n_sampled}, one for each sampled neuron, but got {config.hidden}"
         )
-    needed, free = _estimate_memory(ds, config), psutil.virtual_memory().available
-    if needed > free:
-        raise ConfigError(
-            f"hidden: {config.hidden} hidden units need about {needed / 1e9:.1f} GB of memory, but "
-            f"{free / 1e9:.1f} GB are free; use fewer"
-        )
+    shortage = describe_shortage(_estimate_memory(ds, config))
+    if shortage:
+        raise ConfigError(f"hidden: {config.hidden} hidden units need {shortage}; use fewer")
     limits = _list_limits(config)
     if config.method == "least_squares" and limits:
         raise ConfigError(

@@ -16,7 +16,7 @@ from pynwb.epoch import TimeIntervals
 from nwbrnn.errors import ConfigError, ExportError, OutputExistsError, ReadError
 from nwbrnn.layout import is_module_of_fit, name_module, name_scratch
 from nwbrnn.result import FitResult
-from nwbrnn.storage import Source, find_source, is_hdf5, open_nwb, open_store
+from nwbrnn.storage import Source, find_source, is_hdf5, list_members, one_line, open_nwb
 from nwbrnn.storage.paths import check_apart, check_output
 from nwbrnn.storage.system import lock_for_reading
 from nwbrnn.writers.carried import carry_trials, carry_units, create_derived
@@ -131,17 +131,16 @@ def check_fit_output(
 
 
 def _keep_other_fits(path: Path, module: str) -> None:
-    """Refuse to replace a file that holds fits of other names."""
+    """Refuse to replace a file that holds fits of other names; its links are not followed."""
+    if not (path.is_dir() or is_hdf5(path)):  # no NWB file, so it holds none
+        return
     try:
-        store = open_store(find_source(path), follow_links=True)
-    except ReadError as error:
-        if not (path.is_dir() or is_hdf5(path)):  # no NWB file, so it holds none
-            return
+        modules = list_members(path, "processing")
+    except Exception as error:  # whatever a damaged file raises
         raise ExportError(
-            f"{path}: expected a file of which one can see what it holds, but {error}; choose another output"
+            f"{path}: expected a file of which one can see what it holds, but {one_line(error)}; choose "
+            "another output"
         ) from error
-    with store.closing:
-        modules = list(store.root["processing"]) if "processing" in store.root else []
     others = [found for found in modules if is_module_of_fit(found) and found != module]
     if others:
         raise ExportError(

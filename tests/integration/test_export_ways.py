@@ -168,6 +168,28 @@ def test_several_fits_live_side_by_side(folder):
         nwbrnn.read_fit(source, "neither")
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+def test_links_of_a_file_that_is_replaced_are_not_followed(folder, kind):
+    """Fits in another file, to which the old one links, are not lost with it."""
+    source, out = folder / "session.nwb", folder / f"out.{'nwb' if kind == 'hdf5' else 'zarr'}"
+    shutil.copy(source, folder / "elsewhere.nwb")
+    nwbrnn.write_fit(read(folder), folder / "elsewhere.nwb", to="in-place", name="held")
+    if kind == "hdf5":
+        with h5py.File(out, "w") as file:
+            file["processing"] = h5py.ExternalLink("elsewhere.nwb", "/processing")
+    else:
+        pytest.importorskip("hdmf_zarr")
+        (folder / "others" / "nwbrnn_held").mkdir(parents=True)
+        out.mkdir()
+        (out / ".zgroup").write_text('{"zarr_format": 2}')
+        (out / "processing").symlink_to(folder / "others")
+    before = (folder / "elsewhere.nwb").read_bytes()
+    nwbrnn.write_fit(read(folder), source, out, overwrite=True)
+    nwbrnn.read_fit(out)
+    assert (folder / "elsewhere.nwb").read_bytes() == before
+    assert (folder / "others").exists() == (kind == "zarr")
+
+
 def test_overwrite_replaces_this_fit_and_nothing_else(folder):
     source, first, second = folder / "session.nwb", read(folder), read(folder, "other")
     nwbrnn.write_fit(first, source, to="in-place", name="a")

@@ -15,7 +15,7 @@ from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.clocks import CLOCK_CHECKS, Clocks
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
 from nwbrnn.readers.doctor.finding import Finding, bias, note, run_checks
-from nwbrnn.readers.doctor.series import SERIES_CHECKS, list_series
+from nwbrnn.readers.doctor.series import SERIES_CHECKS, is_unwritten, list_series
 from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
 from nwbrnn.readers.doctor.units import UNIT_CHECKS
@@ -72,7 +72,7 @@ def _examine_objects(nwbfile: NWBFile) -> Iterator[Finding]:
     yield from run_checks(FILE_CHECKS, nwbfile)
     for series in list_series(nwbfile):
         yield from run_checks(SERIES_CHECKS, series)
-        if has_outputs(series):
+        if has_outputs(series) and not is_unwritten(series):
             yield from run_checks(VALUE_CHECKS, view_values(series))
             extents[series.path] = series.extent
     trials = view_trials(nwbfile)

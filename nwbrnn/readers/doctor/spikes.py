@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pynwb import NWBFile
 
 from nwbrnn.readers.doctor.finding import BLOCK
+from nwbrnn.readers.times import find_unwritten
 from nwbrnn.readers.units import find_units
 
 Array = NDArray[np.float64]
@@ -19,7 +20,7 @@ COARSE = 5e-3
 _MAX_BINS = 1 << 22
 _BIN = 0.01
 _EDGE = 1e-6
-_COUNTS = ("counts", "not_finite", "negative", "unsorted", "outside")
+_COUNTS = ("counts", "not_finite", "unwritten", "negative", "unsorted", "outside")
 _TIMES = ("first", "last", "longest", "step")
 
 
@@ -85,9 +86,9 @@ class SpikeView:
         Where they come from.
     trials
         Start and stop of each trial, shape (n_trials, 2) [s]; ``None`` without trials.
-    counts, not_finite, negative, unsorted, outside
-        How many spikes are finite, are not, lie before time 0, are earlier than the one before, or lie
-        outside the observation intervals.
+    counts, not_finite, unwritten, negative, unsorted, outside
+        How many spikes are finite, are not, are 0 because they were never written, lie before time 0, are
+        earlier than the one before, or lie outside the observation intervals.
     first, last, longest
         First and last spike, and the longest time between spikes [s].
     step
@@ -106,6 +107,7 @@ class SpikeView:
     trials: Array | None
     counts: Counts
     not_finite: Counts
+    unwritten: Counts
     negative: Counts
     unsorted: Counts
     outside: Counts
@@ -204,6 +206,9 @@ def _add_train(view: SpikeView, unit: int, train: Array) -> None:
     finite = train[np.isfinite(train)]
     view.counts[unit] = len(finite)
     view.not_finite[unit] = len(train) - len(finite)
+    unwritten = find_unwritten(finite)
+    view.unwritten[unit] = np.count_nonzero(unwritten)
+    finite = finite[~unwritten]
     if not len(finite):
         return
     view.negative[unit] = np.count_nonzero(finite < 0)
@@ -235,7 +240,7 @@ def _place(view: SpikeView, trials: Array | None) -> None:
     on_grid = np.isfinite(step) and step >= COARSE * (1 - 1e-6) and int(view.counts.sum()) >= 100
     origin = float(view.first[view.counts > 0][0])
     for unit, train in view.table.iterate():
-        finite = train[np.isfinite(train)]
+        finite = train[np.isfinite(train) & (train >= start)]
         view.busy[((finite - start) / width).astype(np.int64)] = True
         view.parts[unit] = np.histogram(finite, N_PARTS, (low, high))[0]
         if on_grid:

@@ -64,6 +64,19 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
             )
 
 
+def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
+    """Find spikes at 0 s among later ones, as where a page of the file was never written or copied."""
+    units = np.flatnonzero(view.unwritten)
+    if len(units):
+        yield bias(
+            view.spikes,
+            f"{int(view.unwritten.sum())} of {view.table.n_spikes} spike times in {len(units)} units are 0 "
+            f"among later ones, so they were never written: units {list_some(units, limit=16)}",
+            "get a fresh copy of the file, or leave these units out "
+            f"(--units 'row!={','.join(map(str, units[:200].tolist()))}')",
+        )
+
+
 def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
     """Find spikes outside obs_intervals, which contradict them and are not used."""
     if view.outside.any():
@@ -207,6 +220,7 @@ def check_units_twice(view: SpikeView) -> Iterator[Finding]:
 UNIT_CHECKS = (
     check_spike_index,
     check_spike_times,
+    check_spikes_unwritten,
     check_spikes_unobserved,
     check_units_empty,
     check_spikes_in_bins,
