@@ -30,12 +30,15 @@ class Source:
         Whether it has to be fetched.
     is_zarr
         Whether it is a Zarr store and not an HDF5 file.
+    state
+        What the server has said of it so far: it must not change, however often it is opened.
     """
 
     text: str
     url: str = field(repr=False)
     is_remote: bool
     is_zarr: bool
+    state: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -46,7 +49,7 @@ class Source:
         """Return a remote file as a seekable stream that fetches only the blocks that are needed."""
         filesystem, path = self.find_filesystem()
         is_constant = self.text.startswith("dandi:")  # an asset that changes gets another address there
-        return open_blocks(filesystem, path, text=self.text, is_constant=is_constant)
+        return open_blocks(filesystem, path, text=self.text, state=self.state, is_constant=is_constant)
 
     def find_filesystem(self) -> tuple[Any, str]:
         """Return fsspec's file system of a remote file, and the path in it."""

@@ -50,8 +50,9 @@ def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[
     ReadError
         If data in it cannot be read.
     """
-    with open_nwb(path, follow_links=follow_links) as nwbfile:
-        store = open_store(find_source(path), follow_links=follow_links)
+    source = find_source(path)
+    with open_nwb(source, follow_links=follow_links) as nwbfile:
+        store = open_store(source, follow_links=follow_links)
         with contextlib.closing(store):
             findings = [*run_checks(STORE_CHECKS, store.root), *_examine(nwbfile)]
     return tuple(sorted(findings, key=lambda finding: not finding.biases))
