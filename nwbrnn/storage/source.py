@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.dandi import resolve_asset
+from nwbrnn.storage.names import find_fault, is_special
 from nwbrnn.storage.remote import get_http_options, open_blocks
 
 _REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
@@ -105,7 +106,7 @@ def find_source(path: str | Path | Source) -> Source:
     Raises
     ------
     UnsupportedFileError
-        If there is no such file, or no such asset in the archive.
+        If there is no such file, it has a name that cannot be used, or there is no such asset in the archive.
     """
     if isinstance(path, Source):
         return path
@@ -116,9 +117,15 @@ def find_source(path: str | Path | Source) -> Source:
         url = resolve_asset(text) if text.startswith("dandi:") else text
         is_zarr = _looks_like_zarr(text) or _looks_like_zarr(url)
         return Source(strip_secrets(text), url, is_remote=True, is_zarr=is_zarr)
-    local = Path(text)
+    fault, local = find_fault(text), Path(text)
+    if fault:
+        raise UnsupportedFileError(fault)
     if not local.exists():
         raise UnsupportedFileError(f"{text}: expected an NWB file, but there is none; check the path")
+    if is_special(local):
+        raise UnsupportedFileError(
+            f"{text}: expected an NWB file, but it is a device, a pipe or a socket; give a file"
+        )
     if local.is_dir() and not any((local / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
