@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nwbrnn.errors import ExportError
 from nwbrnn.storage import Asset, matches
-from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.storage.paths import check_apart
 
 SUMMARY, TABLE = "summary.json", "summary.csv"
@@ -172,11 +172,10 @@ def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
     except OSError as error:
         raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
     values = {"dandiset": dandiset, "assets": [asdict(row) for row in rows]}
-    with replace_whole(folder / SUMMARY, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(values, folder / SUMMARY, overwrite=True)
     with (
         replace_whole(folder / TABLE, overwrite=True) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)

@@ -144,7 +144,8 @@ def _walk(folder: Path) -> Iterator[Asset]:
             if not name.startswith("."):
                 path = Path(where, name)
                 size, changed = _measure(path)
-                yield Asset(path.relative_to(folder).as_posix(), str(path), size, f"{size} {changed}")
+                text = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+                yield Asset(text, str(path), size, f"{size} {changed}")
 
 
 def _measure(path: Path) -> tuple[int, int]:

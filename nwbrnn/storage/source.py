@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.dandi import resolve_asset
+from nwbrnn.storage.names import find_fault, is_special
 from nwbrnn.storage.remote import get_http_options, open_blocks
 
 _REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
@@ -37,12 +38,15 @@ class Source:
         Whether it has to be fetched.
     is_zarr
         Whether it is a Zarr store and not an HDF5 file.
+    state
+        What the server has said of it so far: it must not change, however often it is opened.
     """
 
     text: str
     url: str = field(repr=False)
     is_remote: bool
     is_zarr: bool
+    state: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -53,7 +57,7 @@ class Source:
         """Return a remote file as a seekable stream that fetches only the blocks that are needed."""
         filesystem, path = self.find_filesystem()
         is_constant = self.text.startswith("dandi:")  # an asset that changes gets another address there
-        return open_blocks(filesystem, path, text=self.text, is_constant=is_constant)
+        return open_blocks(filesystem, path, text=self.text, state=self.state, is_constant=is_constant)
 
     def find_filesystem(self) -> tuple[Any, str]:
         """Return fsspec's file system of a remote file, and the path in it."""
@@ -109,7 +113,7 @@ def find_source(path: str | Path | Source) -> Source:
     Raises
     ------
     UnsupportedFileError
-        If there is no such file, or no such asset in the archive.
+        If there is no such file, it has a name that cannot be used, or there is no such asset in the archive.
     """
     if isinstance(path, Source):
         return path
@@ -120,7 +124,13 @@ def find_source(path: str | Path | Source) -> Source:
         url = resolve_asset(text) if text.startswith("dandi:") else text
         is_zarr = _looks_like_zarr(text) or _looks_like_zarr(url)
         return Source(strip_secrets(text), url, is_remote=True, is_zarr=is_zarr)
-    local = Path(text)
+    fault, local = find_fault(text), Path(text)
+    if fault:
+        raise UnsupportedFileError(fault)
+    if is_special(local):
+        raise UnsupportedFileError(
+            f"{text}: expected an NWB file, but it is a device, a pipe or a socket; give a file"
+        )
     refuse_pointer(local)
     for name in _ZARR_FILES if local.is_dir() else ():
         refuse_pointer(local / name)
