@@ -1,7 +1,7 @@
 """An opened container, HDF5 or Zarr, as groups and arrays."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,11 +175,17 @@ def find_cause(root: Any) -> str:
     while waiting:
         path, group, above = waiting.pop()
         above = (*above, find_address(group) if isinstance(group, h5py.Group) else path)
-        wrong = _find_uneven(path, group)
+        members = {}
+        for name in group:
+            try:
+                members[name] = group.get(name)
+            except (OSError, RuntimeError) as error:  # such as a link that leads to itself
+                return f"{path}/{name}: it cannot be opened ({one_line(error)}); remove it".lstrip("/")
+        wrong = _find_uneven(path, group, members)
         if wrong:
             return f"{wrong}; correct the table"
-        for name in group:
-            member, where = group.get(name), f"{path}/{name}".lstrip("/")
+        for name, member in members.items():
+            where = f"{path}/{name}".lstrip("/")
             if not hasattr(member, "keys"):
                 continue
             if isinstance(member, h5py.Group) and find_address(member) in above:
@@ -190,13 +196,12 @@ def find_cause(root: Any) -> str:
     return ""
 
 
-def _find_uneven(path: str, group: Any) -> str:
+def _find_uneven(path: str, group: Any, members: Mapping[str, Any]) -> str:
     """Return which column of a table has another length than its ids, or nothing."""
     if "colnames" not in group.attrs or "id" not in group:
         return ""
     n_rows = group["id"].shape[0]
-    for name in group:
-        array = group.get(name)
+    for name, array in members.items():
         is_outer = hasattr(array, "shape") and f"{name}_index" not in group
         if is_outer and array.shape and array.shape[0] != n_rows:
             return f"{path}/{name} has {array.shape[0]} rows, but the table has {n_rows}"
