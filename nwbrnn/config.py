@@ -129,6 +129,9 @@ class FitConfig(CheckedSettings):
     """How to prepare the data, what the student is, and how to fit it."""
 
     # the student
+    network: Literal["rate", "gru"] = Field(
+        "rate", description="rate network, or gated recurrent unit, which is fitted by gradient only"
+    )
     hidden: int = Field(
         200, ge=1, le=50_000, description="hidden units; the first stand for the sampled neurons"
     )
@@ -305,6 +308,19 @@ class FitConfig(CheckedSettings):
     def _check_fractions(self) -> Self:
         if self.test + self.validation >= 1:
             raise ValueError("test + validation: expected less than 1, so that trials are left to train")
+        return self
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        plain = type(self).model_fields
+        names = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank")
+        if self.network == "gru":
+            for name in names:
+                if getattr(self, name) != plain[name].default:
+                    raise ValueError(f"{name}: expected the default with network 'gru', which has none")
+            if self.method == "least_squares" or self.precision == "bfloat16":
+                name = "method" if self.method == "least_squares" else "precision"
+                raise ValueError(f"{name}: expected another with network 'gru'")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,5 @@
 """The three claims of Salatiello & Giese 2020 (arXiv:2005.02211), tested on simulated circuits."""
 
-import json
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ import pandas as pd
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.plot import save
 from nwbrnn.report import plot_rotations, plot_traces
-from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.atomic import write_json
 from nwbrnn.sweep import Cell, list_finished, rebuild, run_sweep, write_results
 from nwbrnn.sweep.run import Progress
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
@@ -162,9 +161,7 @@ def reproduce(
     _draw(folder)
     claims = judge(statistics["between"], statistics["trials"])
     about = [claim.to_dict() for claim in claims]
-    with replace_whole(folder / CLAIMS, overwrite=True) as temporary:
-        text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(about, folder / CLAIMS, overwrite=True)
     return claims
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gzip
 import json
 import re
 import threading
@@ -17,7 +18,7 @@ PAGE = 4  # assets on a page of the archive
 
 @dataclass
 class Fault:
-    """What goes wrong with a path, so many times: a status, "drop" or "stall" in the middle of the content.
+    """What goes wrong with a path, so many times: a status, or one of :data:`ATTACKS`.
 
     Requests for the bytes before ``start`` are answered as usual.
     """
@@ -32,7 +33,8 @@ class Server:
     """A running server: its address, and what was asked of it since the last reset.
 
     ``requests`` holds a method and path each; ``n_bytes`` were sent in answer, without headers. ``answers``
-    are sent as JSON; a function gets the query. Who knows the ``key`` is not refused with 401.
+    are sent as JSON; a function gets the query. Who knows the ``key`` is not refused with 401. ``headers``
+    are added to the answers for a path.
     """
 
     url: str = ""
@@ -43,6 +45,7 @@ class Server:
     key: str | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     redirects: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def reset(self) -> None:
         self.requests.clear()
@@ -98,18 +101,29 @@ class _Handler(BaseHTTPRequestHandler):
                 fault.times -= 1
                 self.reply(fault.kind, b"refused", {})
             return not known
-        if self.command == "HEAD":
+        if self.command == "HEAD" and fault.kind not in ANSWERLESS:
             return False
         fault.times -= 1
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(1 << 20))
-        self.end_headers()
-        self.wfile.write(b"x" * 100)
-        self.wfile.flush()
-        if fault.kind == "stall":
-            self.state.stop.wait(20)
         self.close_connection = True
+        with contextlib.suppress(ConnectionError):
+            ATTACKS[fault.kind](self, int(wanted[1]) if wanted else 0)
         return True
+
+    def send(self, content: bytes, **headers: object) -> None:
+        """Send headers, of which a ``_`` is a hyphen, if there are any, and content at once."""
+        if headers:
+            self.send_response(206)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), str(value))
+            self.end_headers()
+        self.wfile.write(content)
+        self.wfile.flush()
+        self.state.n_bytes += len(content)
+
+    def repeat(self, content: bytes, pause: float) -> None:
+        """Send the same again and again, until nobody listens."""
+        while not self.state.stop.wait(pause):
+            self.send(content)
 
     def reply_file(self, file: Path) -> None:
         size = file.stat().st_size
@@ -125,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        headers = {"Content-Length": str(len(content)), **headers}
+        for name, value in (headers | self.state.headers.get(self.path.split("?")[0], {})).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
@@ -133,8 +148,89 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(ConnectionError):  # a reader that has read enough
                 self.wfile.write(content)
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # likewise
+            super().handle()
+
+    def finish(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().finish()
+
     def log_message(self, *_: object) -> None:
         pass
+
+
+MEBIBYTE = 1 << 20
+LARGE = 100 * MEBIBYTE
+PACKED = gzip.compress(bytes(MEBIBYTE)) * 100  # unpacked, as large
+
+
+def _drop(handler: _Handler, start: int) -> None:
+    handler.send(b"x" * 100, Content_Length=MEBIBYTE, Content_Range=_describe_range(start))
+
+
+def _stall(handler: _Handler, start: int) -> None:
+    _drop(handler, start)
+    handler.state.stop.wait(20)
+
+
+def _be_silent(handler: _Handler, start: int) -> None:
+    handler.state.stop.wait(20)
+
+
+def _drip(handler: _Handler, start: int) -> None:
+    _drop(handler, start)
+    handler.repeat(b"x", 0.05)
+
+
+def _drip_headers(handler: _Handler, start: int) -> None:
+    handler.send(b"HTTP/1.1 206 Partial Content\r\nX-Long: ")
+    handler.repeat(b"x", 0.05)
+
+
+def _continue(handler: _Handler, start: int) -> None:
+    handler.repeat(b"HTTP/1.1 102 Processing\r\n\r\n", 0.05)
+
+
+def _send_more(handler: _Handler, start: int) -> None:
+    handler.send(b"", Content_Length=LARGE, Content_Range=_describe_range(start))
+    handler.repeat(b"x" * MEBIBYTE, 0)
+
+
+def _send_for_ever(handler: _Handler, start: int) -> None:
+    handler.send(b"", Transfer_Encoding="chunked", Content_Range=_describe_range(start))
+    handler.repeat(b"%x\r\n%s\r\n" % (MEBIBYTE, b"x" * MEBIBYTE), 0)
+
+
+def _send_packed(handler: _Handler, start: int) -> None:
+    headers = {"Content_Length": len(PACKED), "Content_Range": _describe_range(start)}
+    handler.send(PACKED, Content_Encoding="gzip", **headers)
+
+
+def _send_another_part(handler: _Handler, start: int) -> None:
+    headers = {"Content_Length": MEBIBYTE, "Content_Range": _describe_range(start + MEBIBYTE)}
+    handler.send(b"x" * MEBIBYTE, **headers)
+
+
+def _describe_range(start: int) -> str:
+    return f"bytes {start}-{start + MEBIBYTE - 1}/*"
+
+
+ATTACKS = {
+    "drop": _drop,
+    "stall": _stall,
+    "silence": _be_silent,
+    "drip": _drip,
+    "drip of headers": _drip_headers,
+    "continue": _continue,
+    "longer": _send_more,
+    "endless": _send_for_ever,
+    "packed": _send_packed,
+    "another part": _send_another_part,
+}
+"""What a server can do instead of an answer."""
+ANSWERLESS = ("silence", "drip of headers", "continue")
+"""Those that can also be done to a request for the size."""
 
 
 @contextlib.contextmanager

@@ -34,7 +34,9 @@ SECTIONS = {
 RETURNED = (
     "nwbrnn.result.Run",
     "nwbrnn.evaluation.scores.Score",
+    "nwbrnn.models.Network",
     "nwbrnn.models.RateRNN",
+    "nwbrnn.models.GatedRNN",
     "nwbrnn.readers.inspect.Inspection",
     "nwbrnn.readers.choices.Choice",
     "nwbrnn.readers.doctor.Finding",

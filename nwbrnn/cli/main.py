@@ -64,18 +64,19 @@ IN_PART, BAD_INPUT, BUG, INTERRUPTED = 1, 2, 70, 130
 
 
 class Command(TyperCommand):
-    """A command that begins only if none of its outputs is, contains or lies in what it reads."""
+    """A command that begins only with names it can use, and none of its outputs in anything that it reads."""
 
     accesses: "Mapping[str, Access]"
 
     def invoke(self, ctx: Any) -> Any:
         """Compare outputs and inputs, then run the command."""
-        from nwbrnn.storage.paths import check_apart
+        from nwbrnn.storage.paths import check_apart, check_names
 
         writes, reads = (
             list_paths(*(ctx.params[name] for name, access in self.accesses.items() if access is wanted))
             for wanted in (Access.WRITE, Access.READ)
         )
+        check_names(reads)
         if writes:
             check_apart(writes, reads)
         return super().invoke(ctx)

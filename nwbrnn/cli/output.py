@@ -168,20 +168,18 @@ def check_json(path: Path | None, *, overwrite: bool) -> None:
 
 def write_json(values: dict[str, Any], path: Path | None, *, overwrite: bool) -> None:
     """Write values as JSON, whole or not at all; ``-`` is standard output."""
-    from nwbrnn.storage.atomic import replace_whole
+    from nwbrnn.storage import atomic
 
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     if str(path) == "-":
-        print_text(text)
+        print_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     elif path is not None:
-        with replace_whole(path, overwrite=overwrite) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        atomic.write_json(values, path, overwrite=overwrite)
 
 
 def print_text(text: str) -> None:
     """Write what was asked for to standard output, whatever else may be printed."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
         sys.stdout.flush()
     except BrokenPipeError:
         stop_writing()

@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
-from nwbrnn.dandiset.naming import find_target, is_derivative, remove_ending
+from nwbrnn.dandiset.naming import PAGE, find_target, is_derivative, remove_ending
 from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError, NwbrnnError
 from nwbrnn.readers import inspect_nwb, read_nwb
@@ -34,9 +34,6 @@ from nwbrnn.sweep import (
 )
 from nwbrnn.sweep.run import Progress
 from nwbrnn.writers import write_fit
-
-PAGE = ".html"
-"""Suffix of the page on a fit, beside it."""
 
 SWEEP = "sweep"
 """Folder of the sweep in the output folder: data and cells."""
@@ -317,7 +314,8 @@ def _describe(result: FitResult) -> dict[str, Any]:
         "unsampled_r2": unsampled.value,
     }
     known = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
-    return known | {"sampled": int(result.recorded["sampled"].sum())}
+    chosen = result.recorded["sampled"].values
+    return known | {"sampled": int(chosen.sum()), "units_fitted": chosen.size}
 
 
 def _create_row(asset: Asset) -> Row:
@@ -363,7 +361,8 @@ def _add_seconds(row: Row, started: float) -> Row:
 def _name(asset: Asset) -> str:
     """Return the name of an asset in the sweep: readable, and different for every path."""
     digest = hashlib.sha256(asset.path.encode()).hexdigest()[:8]
-    return f"{remove_ending(asset.path.rsplit('/', 1)[-1])[:100]}-{digest}"
+    name = remove_ending(asset.path.rsplit("/", 1)[-1]).encode()[:100].decode(errors="ignore")
+    return f"{name}-{digest}"
 
 
 class _Report:

@@ -4,9 +4,13 @@ import re
 from pathlib import Path, PurePosixPath
 
 from nwbrnn.errors import ExportError
+from nwbrnn.storage.paths import check_name
 
 MARK = "nwbrnn"
 """What ``desc-`` says of our files."""
+
+PAGE = ".html"
+"""Suffix of the page on a fit, beside it."""
 
 _ENDINGS = (".nwb.zarr", ".zarr", ".nwb")
 _DESCRIPTION = re.compile(r"_desc-([^_]+)")
@@ -74,9 +78,10 @@ def find_target(folder: Path, path: str) -> Path:
     Raises
     ------
     ExportError
-        If that were outside of the output folder, by its name or by a link.
+        If that were outside of the output folder, by its name or by a link, or its name would be too long.
     """
     target = folder.joinpath(*derive_path(path).parts)
+    check_name(target.with_suffix(PAGE))
     root = folder.resolve()
     if target.is_symlink() or not target.parent.resolve().is_relative_to(root):
         raise ExportError(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nwbrnn.errors import ExportError
 from nwbrnn.storage import Asset, matches
-from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.storage.paths import check_apart
 
 SUMMARY, TABLE = "summary.json", "summary.csv"
@@ -37,6 +37,8 @@ class Row:
         What the doctor says, as plain values; ``None`` if it was not asked.
     units, trials, outputs
         What was read.
+    units_fitted
+        Without those that are too slow.
     sampled
         Sampled neurons of the fit.
     seed, seeds
@@ -58,6 +60,7 @@ class Row:
     reason: str = ""
     findings: Sequence[dict[str, Any]] | None = None
     units: int | None = None
+    units_fitted: int | None = None
     trials: int | None = None
     outputs: int | None = None
     sampled: int | None = None
@@ -83,8 +86,9 @@ class Row:
 
 
 COLUMNS = (
-    "path", "size", "status", "reason", "biases", "notes", "units", "trials", "outputs", "sampled", "seed",
-    "seeds", "output_r2", "output_ceiling", "sampled_r2", "unsampled_r2", "seconds", "derivative",
+    "path", "size", "status", "reason", "biases", "notes", "units", "units_fitted", "trials", "outputs",
+    "sampled", "seed", "seeds", "output_r2", "output_ceiling", "sampled_r2", "unsampled_r2", "seconds",
+    "derivative",
 )  # fmt: skip
 """Of ``summary.csv``."""
 
@@ -168,11 +172,10 @@ def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
     except OSError as error:
         raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
     values = {"dandiset": dandiset, "assets": [asdict(row) for row in rows]}
-    with replace_whole(folder / SUMMARY, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(values, folder / SUMMARY, overwrite=True)
     with (
         replace_whole(folder / TABLE, overwrite=True) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)

@@ -53,7 +53,7 @@ def read_neurons(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str)
     else:
         part = _read_spikes(nwbfile, plan, config, path=path)
     kept = part.coords["unit"]
-    columns = read_unit_columns(nwbfile)
+    columns = read_unit_columns(nwbfile) if plan.in_table else {}
     labels = name_coordinates(columns, prefix="unit_", always=True)
     coords = {labels[name]: ("unit", values[kept]) for name, values in columns.items()}
     return replace(part, coords=coords | part.coords)
@@ -65,7 +65,7 @@ def _read_rates(nwbfile: NWBFile, plan: Plan, *, nan: str, path: str) -> Part:
     binned = [read_binned(signal, edges, path=path, nan=nan) for signal in plan.rates]
     rates = np.concatenate([part.values for part in binned], axis=2)
     values: dict[str, NDArray[Any]] = {"rates": rates[..., plan.units].astype(np.float32)}
-    units = find_units(nwbfile)[1]
+    units = find_units(nwbfile)[1] if plan.in_table else None
     if units is not None and "spike_times" in units.colnames:
         trains = read_spike_trains(nwbfile, path=path)
         values["spike_counts"] = count_spikes(trains, edges)[..., plan.units]

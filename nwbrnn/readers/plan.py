@@ -40,7 +40,9 @@ class Plan:
     rates, counts
         Series of recorded rates, or spikes counted in bins; neither: from spike times.
     units
-        The units to keep, as rows of the units table.
+        The units to keep, as rows of the units table, or columns of rates.
+    in_table
+        Whether they are those of the units table; rates that were given may be of others.
     output_names
         Names of all channels of the outputs.
     trial_table
@@ -74,6 +76,7 @@ class Plan:
     rates: tuple[Signal, ...]
     counts: Signal | BinnedCounts | None
     units: NDArray[np.int64]
+    in_table: bool
     output_names: tuple[str, ...]
     trial_table: TimeIntervals
     trials: pd.DataFrame
@@ -132,6 +135,7 @@ class _Objects(NamedTuple):
     rates: tuple[Signal, ...]
     counts: Signal | BinnedCounts | None
     units: NDArray[np.int64]
+    in_table: bool
     choices: list[Choice]
 
     @property
@@ -196,6 +200,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         rates=what.rates,
         counts=what.counts,
         units=what.units,
+        in_table=what.in_table,
         trial_table=which.table,
         trials=which.trials,
         align_to=which.align_to,
@@ -240,9 +245,13 @@ def _choose_objects(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> _Obje
     rates, counts, rates_choice = objects.choose_neurons(
         signals, find_binned(nwbfile), config, units=table, path=path
     )
-    n_units = len(table[1]) if table[1] else _count_units(rates, counts)
-    units, units_choice = objects.choose_units(read_unit_columns(nwbfile), n_units, config, path=path)
-    what = _Objects(outputs, tuple(names), inputs, rates, counts, units, [])
+    n_columns = sum(len(signal.columns) for signal in rates)
+    n_rows = len(table[1] or ())
+    in_table = n_rows > 0 and n_columns in (0, n_rows)
+    n_units = n_rows if in_table else _count_units(rates, counts)
+    unit_columns = read_unit_columns(nwbfile) if in_table else {}
+    units, units_choice = objects.choose_units(unit_columns, n_units, config, path=path)
+    what = _Objects(outputs, tuple(names), inputs, rates, counts, units, in_table, [])
     choices = [
         outputs_choice,
         rates_choice,
@@ -312,7 +321,8 @@ def _find_intervals(
     elif not what.rates and what.counts is None:
         where, units = find_units(nwbfile)
         resolution = 0.0 if units is None else float(np.nan_to_num(units.resolution or 0.0))
-        if resolution >= rules.FINEST and not lies_on_grid(read_spike_trains(nwbfile, path=path), resolution):
+        trains = read_spike_trains(nwbfile, path=path) if resolution >= rules.FINEST else None
+        if trains is not None and not lies_on_grid(trains.times, resolution):
             reason = "spikes do not lie in bins of this width, so nothing is rounded to it"
             note = [Choice("resolution", f"{where}.resolution = {resolution:g} s is not used", reason)]
             return intervals, 0.0, note

@@ -67,13 +67,15 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
     given = (config or ReadConfig()).model_dump() | settings
     config = parse_settings(ReadConfig, given, source="read_nwb")
     with open_nwb(source, follow_links=config.follow_links) as nwbfile:
-        plan = plan_reading(nwbfile, config, path=source.text)
-        return _execute(nwbfile, plan, config, source=source)
+        ds = read_opened(nwbfile, config, source=source)
+    ds.attrs["source_sha256"] = source.compute_sha256() or ""
+    return ds
 
 
-def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source) -> xr.Dataset:
-    """Read what was planned."""
+def read_opened(nwbfile: NWBFile, config: ReadConfig, *, source: Source) -> xr.Dataset:
+    """Plan and read a file that is open; the Dataset has not the hash of the file yet."""
     path = source.text
+    plan = plan_reading(nwbfile, config, path=path)
     _check_memory(plan, path=path)
     outputs = _read_outputs(plan, config, path=path)
     neurons = read_neurons(nwbfile, plan, config, path=path)
@@ -217,7 +219,6 @@ def _describe(
     """Return the provenance of a Dataset."""
     return {
         "source_file": source.text if source.is_remote else source.name,
-        "source_sha256": source.compute_sha256() or "",
         "source_identifier": str(nwbfile.identifier),
         "source_object_id": str(nwbfile.object_id),
         "source_objects": json.dumps(_list_objects(nwbfile, plan)),
@@ -233,7 +234,7 @@ def _list_objects(nwbfile: NWBFile, plan: Plan) -> dict[str, str]:
     counts = [plan.counts] if isinstance(plan.counts, Signal) else []
     signals = [*plan.outputs, *plan.inputs, *plan.rates, *counts]
     found: list[Any] = [series for signal in signals for series in signal.series]
-    units = find_units(nwbfile)[1]
+    units = find_units(nwbfile)[1] if plan.in_table else None
     found += [plan.trial_table] + ([] if units is None else [units])
     manager = nwbfile.read_io.manager
     return {str(manager.get_builder(item).path).removeprefix("root/"): str(item.object_id) for item in found}

@@ -18,7 +18,7 @@ from nwbrnn.limits import is_written
 from nwbrnn.readers.saved import read_dataset
 from nwbrnn.readers.trials import label_values
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import one_line, open_nwb
+from nwbrnn.storage import one_line, open_nwb, refuse_pointer
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
 _COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)
@@ -51,6 +51,7 @@ def read_run(path: str | Path) -> xr.Dataset:
         If the Dataset in a ``.nc`` breaks the contract.
     """
     path = Path(path)
+    refuse_pointer(path)
     if not path.is_file():
         raise UnsupportedFileError(
             f"{path}: expected a run in .npz or .nc, but there is none; check the path"

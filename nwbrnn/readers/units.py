@@ -258,12 +258,12 @@ def _find_groups(units: Units) -> list[Any] | None:
     return [groups[int(rows[s])] if e > s else None for s, e in zip(starts, ends, strict=True)]
 
 
-def lies_on_grid(trains: SpikeTrains, width: float) -> bool:
+def lies_on_grid(times: Any, width: float) -> bool:
     """Return whether spikes are given in bins of a width [s], by a look at some of them.
 
     Then they lie at few places in a bin: at its start, its middle, or evenly in it if there are several.
     """
-    some = np.asarray(trains.times[:BLOCK], dtype=np.float64)
+    some = np.asarray(times[:BLOCK], dtype=np.float64)
     some = some[np.isfinite(some)]
     if not some.size or np.ptp(some) < 10 * width:  # all of them would be in few bins
         return False

@@ -5,16 +5,31 @@ the next writer in the folder can tell what a killed one left behind, and remove
 """
 
 import contextlib
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from nwbrnn.errors import ExportError, OutputExistsError
-from nwbrnn.storage.paths import check_output, create_temporary_name, is_temporary
+from nwbrnn.storage.paths import check_name, check_output, create_temporary_name, is_temporary
 from nwbrnn.storage.system import exchange_names, lock_folder, lock_leftover, mark_in_use, synchronise
 
 _HDF5_REASON = re.compile("error message = '([^']+)'")
+
+
+def write_json(values: Any, path: Path, *, overwrite: bool) -> None:
+    """Write values as JSON, whole or not at all; what is no Unicode in a name is written as an escape.
+
+    Raises
+    ------
+    OutputExistsError, ExportError
+        As :func:`replace_whole`.
+    """
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    with replace_whole(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -50,6 +65,7 @@ def replace_whole(
     ExportError
         If it cannot be written.
     """
+    check_name(path)
     claimed = create_temporary_name(path, suffix="" if folder else path.suffix)
     # Zarr makes its folder itself, anew if there is one: it gets a name inside of the folder with the lock
     temporary = claimed / path.name if folder else claimed

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nwbrnn.errors import ExportError
+from nwbrnn.storage.paths import check_name
 
 
 @contextlib.contextmanager
@@ -20,8 +21,9 @@ def hold(path: Path) -> Iterator[None]:
     Raises
     ------
     ExportError
-        If another fit holds it.
+        If another fit holds it, or its name cannot be used.
     """
+    check_name(path)
     whole = path.resolve()
     digest = hashlib.sha256(whole.name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     lock = FileLock(whole.with_name(f".nwbrnn-{digest}.lock"))

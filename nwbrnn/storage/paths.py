@@ -10,7 +10,8 @@ import unicodedata
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 
-from nwbrnn.errors import ExportError, OutputExistsError
+from nwbrnn.errors import ExportError, OutputExistsError, UnsupportedFileError
+from nwbrnn.storage.names import find_fault, is_special
 from nwbrnn.storage.source import Source, is_address
 
 # with the system: where locks are not shared between systems, each removes its own leftovers only
@@ -37,8 +38,8 @@ def check_apart(writes: Iterable[Path], reads: Iterable[str | Path | Source] = (
     Raises
     ------
     ExportError
-        If two of them overlap, or an input has the name of a temporary file, which is removed when it is
-        found.
+        If two of them overlap, an output has a name that cannot be used, or an input that of a temporary
+        file, which is removed when it is found.
 
     Examples
     --------
@@ -54,6 +55,7 @@ def check_apart(writes: Iterable[Path], reads: Iterable[str | Path | Source] = (
             above.setdefault(_identify(parent), read)
     written: dict[Hashable, Path] = {}
     for path in writes:
+        check_name(path)
         name = _identify(path)
         if name in known:
             _refuse(path, "is one of these files", known[name])
@@ -98,13 +100,14 @@ def check_output(
         If the name ends otherwise, is that of a folder, a device or a pipe, or its folder does not exist or
         cannot be written to.
     """
+    check_name(path)
     if not path.name.endswith(suffix):
         endings = suffix if isinstance(suffix, str) else " or ".join(suffix)
         raise ExportError(f"{path}: expected a name that ends in {endings}; rename the output")
     _resolve(path)
     if path.is_dir() and not (folder and is_store(path)):
         raise ExportError(f"{path}: expected the name of a file, but it is a folder; add a file name")
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if is_special(path):
         raise ExportError(
             f"{path}: expected the name of a file, but it is a device, a pipe or a socket; "
             "choose another output"
@@ -120,6 +123,32 @@ def check_output(
             f"{path}: expected no such file yet, but it exists; "
             "use overwrite=True (--overwrite) to replace it"
         )
+
+
+def check_names(reads: Iterable[str | Path | Source]) -> None:
+    """Refuse inputs with names that no system takes, or that cannot be told about.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If one is too long, or not UTF-8.
+    """
+    for fault in map(find_fault, _list_local(reads)):
+        if fault:
+            raise UnsupportedFileError(fault)
+
+
+def check_name(path: Path) -> None:
+    """Refuse an output with a name that no system takes, or that cannot be told about.
+
+    Raises
+    ------
+    ExportError
+        If it is too long, or not UTF-8.
+    """
+    fault = find_fault(path)
+    if fault:
+        raise ExportError(fault)
 
 
 def create_temporary_name(path: Path, *, suffix: str) -> Path:
@@ -154,10 +183,10 @@ def _refuse(path: Path, relation: str, read: Path) -> None:
 
 
 def _list_local(reads: Iterable[str | Path | Source]) -> Iterator[Path]:
-    """Yield what is read from this machine."""
+    """Yield what is read from this machine; links that lead nowhere are refused where they are opened."""
     for read in reads:
         text = read.url if isinstance(read, Source) else str(read)
-        if not is_address(text):
+        if not is_address(text) and (os.path.exists(text) or not os.path.islink(text)):  # noqa: PTH110, PTH114
             yield Path(text)
 
 

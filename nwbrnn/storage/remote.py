@@ -16,6 +16,10 @@ MAX_BLOCKS = 64
 CONNECT_TIMEOUT = 20.0
 READ_TIMEOUT = 60.0
 """How long a server may take to accept a connection, and how long it may send nothing [s]."""
+SLOWEST = 10_000
+"""What a server has to send at least, after that time [bytes/s]."""
+MAX_WHOLE, MAX_METADATA = 256 << 20, 32 << 20
+"""What is fetched at most of a file that is fetched whole: a chunk of Zarr, and a description [bytes]."""
 TRIES = 4
 PAUSE = 0.5
 """Between two tries [s]; twice as long each time."""
@@ -29,26 +33,38 @@ _lock = threading.Lock()
 
 
 def get_http_options() -> dict[str, Any]:
-    """Return options of fsspec's HTTP file system: limits for silence, none for a slow answer."""
+    """Return options of fsspec's HTTP file system: limits for silence and length, and nothing is unpacked."""
     import aiohttp
 
+    from nwbrnn.storage.answers import Answer
+
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
-    return {"client_kwargs": {"timeout": timeout}}
+    headers = {"Accept-Encoding": "identity"}
+    options = {"timeout": timeout, "headers": headers, "response_class": Answer, "auto_decompress": False}
+    return {"client_kwargs": options}
 
 
-def open_blocks(filesystem: Any, path: str, *, text: str, is_constant: bool = False) -> Any:
+def open_blocks(
+    filesystem: Any, path: str, *, text: str, state: dict[str, str], is_constant: bool = False
+) -> Any:
     """Return a file of an fsspec file system as a seekable stream that keeps the blocks it fetches.
 
     What fails on the way is tried again, :data:`TRIES` times in all: a connection that drops, a server that
     is silent or says that it is busy. If a part cannot be had after all, reading raises ``ReadError``, which
-    begins with ``text``. What is constant, whatever happens to the file, need not be fetched again when it is
+    begins with ``text``; so it does if a web server says that the file is not in the ``state`` any more in
+    which it was. What is constant, whatever happens to the file, need not be fetched again when it is
     opened again: the last :data:`MAX_BLOCKS` of these blocks are kept.
     """
     options = {"cache_type": "blockcache", "cache_options": {"maxblocks": MAX_BLOCKS}}
     stream = try_again(lambda: filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options))
     cache: Any = getattr(stream, "cache", None)
     if getattr(cache, "fetcher", None) is not None:
-        cache.fetcher = functools.partial(_fetch, cache.fetcher, cache.size, text)
+        fetch = cache.fetcher
+        if path.startswith("http"):  # buckets compare the state themselves
+            from nwbrnn.storage.answers import Parts
+
+            fetch = Parts(stream, text=text, state=state).fetch
+        cache.fetcher = functools.partial(_fetch, fetch, cache.size, text)
         if is_constant:
             name = path.partition("?")[0]  # without a signature
             cache.fetcher = functools.partial(_fetch_once, cache.fetcher, (name, cache.size))
@@ -128,9 +144,9 @@ def _is_of_server(error: BaseException) -> bool:
 
 
 def _find_first(error: BaseException) -> BaseException:
-    """Return the first cause that says something: a broken answer has one more, in aiohttp's parser."""
+    """Return the first cause that says something: broken answers and limits of time have one more."""
     import aiohttp
 
-    while error.__cause__ is not None and not isinstance(error, aiohttp.ClientPayloadError):
+    while error.__cause__ is not None and not isinstance(error, aiohttp.ClientPayloadError | TimeoutError):
         error = error.__cause__
     return error

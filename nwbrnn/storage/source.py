@@ -1,5 +1,6 @@
 """Where a file is: a local path, a URL, or an asset of the DANDI archive."""
 
+import contextlib
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -10,10 +11,17 @@ from urllib.parse import urlsplit
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.dandi import resolve_asset
+from nwbrnn.storage.names import find_fault, is_special
 from nwbrnn.storage.remote import get_http_options, open_blocks
 
 _REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
 _HASHED = 1 << 20
+_ZARR_FILES = (".zgroup", ".zattrs", "zarr.json")
+_POINTERS = {
+    b"version https://git-lfs.github.com/spec/": ("git-lfs", "git lfs pull"),
+    b"annex/objects/": ("git-annex", "git annex get (or datalad get)"),
+}
+_POINTER_SIZE = 200  # bytes in which a pointer says what it is
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,15 @@ class Source:
         Whether it has to be fetched.
     is_zarr
         Whether it is a Zarr store and not an HDF5 file.
+    state
+        What the server has said of it so far: it must not change, however often it is opened.
     """
 
     text: str
     url: str = field(repr=False)
     is_remote: bool
     is_zarr: bool
+    state: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -46,7 +57,7 @@ class Source:
         """Return a remote file as a seekable stream that fetches only the blocks that are needed."""
         filesystem, path = self.find_filesystem()
         is_constant = self.text.startswith("dandi:")  # an asset that changes gets another address there
-        return open_blocks(filesystem, path, text=self.text, is_constant=is_constant)
+        return open_blocks(filesystem, path, text=self.text, state=self.state, is_constant=is_constant)
 
     def find_filesystem(self) -> tuple[Any, str]:
         """Return fsspec's file system of a remote file, and the path in it."""
@@ -102,7 +113,7 @@ def find_source(path: str | Path | Source) -> Source:
     Raises
     ------
     UnsupportedFileError
-        If there is no such file, or no such asset in the archive.
+        If there is no such file, it has a name that cannot be used, or there is no such asset in the archive.
     """
     if isinstance(path, Source):
         return path
@@ -113,14 +124,46 @@ def find_source(path: str | Path | Source) -> Source:
         url = resolve_asset(text) if text.startswith("dandi:") else text
         is_zarr = _looks_like_zarr(text) or _looks_like_zarr(url)
         return Source(strip_secrets(text), url, is_remote=True, is_zarr=is_zarr)
-    local = Path(text)
+    fault, local = find_fault(text), Path(text)
+    if fault:
+        raise UnsupportedFileError(fault)
+    if is_special(local):
+        raise UnsupportedFileError(
+            f"{text}: expected an NWB file, but it is a device, a pipe or a socket; give a file"
+        )
+    refuse_pointer(local)
+    for name in _ZARR_FILES if local.is_dir() else ():
+        refuse_pointer(local / name)
     if not local.exists():
         raise UnsupportedFileError(f"{text}: expected an NWB file, but there is none; check the path")
-    if local.is_dir() and not any((local / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
+    if local.is_dir() and not any((local / name).exists() for name in _ZARR_FILES):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
         )
     return Source(text, text, is_remote=False, is_zarr=local.is_dir())
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse what git-lfs or git-annex put in the place of a file whose content was not downloaded.
+
+    That is a short text, or, of git-annex, a symbolic link to where the content would be.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If it is one.
+    """
+    start = b""
+    if path.is_symlink() and not path.exists():
+        start = path.readlink().as_posix().encode()
+    elif path.is_file():
+        with contextlib.suppress(OSError), path.open("rb") as stream:  # who opens it says why not
+            start = stream.read(_POINTER_SIZE)
+    for mark, (program, command) in _POINTERS.items():
+        if mark in start:
+            raise UnsupportedFileError(
+                f"{path}: content not downloaded: this is only a pointer of {program}; run {command!r} on it"
+            )
 
 
 def is_address(text: str) -> bool:

@@ -169,7 +169,41 @@ def list_links(links: Sequence[tuple[str, str]]) -> str:
 ALLOW_LINKS = "if you trust them, allow it with follow_links (--follow-links)"
 
 
-def one_line(error: BaseException) -> str:
+def find_cause(root: Any) -> str:
+    """Return why pynwb cannot build a file, and the remedy, where that shows in its groups; else nothing."""
+    waiting: list[tuple[str, Any, tuple[Any, ...]]] = [("", root, ())]
+    while waiting:
+        path, group, above = waiting.pop()
+        above = (*above, find_address(group) if isinstance(group, h5py.Group) else path)
+        wrong = _find_uneven(path, group)
+        if wrong:
+            return f"{wrong}; correct the table"
+        for name in group:
+            member, where = group.get(name), f"{path}/{name}".lstrip("/")
+            if not hasattr(member, "keys"):
+                continue
+            if isinstance(member, h5py.Group) and find_address(member) in above:
+                link = group.get(name, getlink=True)
+                target = getattr(link, "path", "a group")
+                return f"{where} is a link to {target}, which holds it; remove the link"
+            waiting.append((where, member, above))
+    return ""
+
+
+def _find_uneven(path: str, group: Any) -> str:
+    """Return which column of a table has another length than its ids, or nothing."""
+    if "colnames" not in group.attrs or "id" not in group:
+        return ""
+    n_rows = group["id"].shape[0]
+    for name in group:
+        array = group.get(name)
+        is_outer = hasattr(array, "shape") and f"{name}_index" not in group
+        if is_outer and array.shape and array.shape[0] != n_rows:
+            return f"{path}/{name} has {array.shape[0]} rows, but the table has {n_rows}"
+    return ""
+
+
+def one_line(error: BaseException | str) -> str:
     """Return what an error of another library says, as one short line, without secrets of addresses."""
     text = strip_all_secrets(" ".join(str(error).split())) or type(error).__name__
     # hdmf puts whole objects into its messages, and the reason behind them

@@ -2,7 +2,7 @@
 
 What decides whether a store may be read is taken from its JSON files: zarr 3 cannot list every store of
 format 2. There, hdmf-zarr pickles references to objects; these are read by an unpickler that knows nothing
-else, since pickles can run any program.
+else, since pickles can run any program. What is written here holds them as JSON.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import os
 import pickle
 import posixpath
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -102,7 +103,7 @@ def sum_files(folder: Path) -> int:
 def find_zarr_links(folder: Path) -> list[tuple[str, str]]:
     """Return where something leads out of a local store, and to what; pickles are harmless from here on."""
     with contextlib.suppress(ImportError):  # then there is no Zarr either
-        _register_codecs()
+        register_codecs()
     return [*_find_symbolic_links(folder), *_find_links(_list_documents(folder))]
 
 
@@ -148,8 +149,8 @@ def _resolve_inside(resolve: Callable[[Any], Any], text: str, reference: Any) ->
     return resolve(reference)
 
 
-def create_zarr_output(path: Path, *, mode: str) -> Any:
-    """Return hdmf-zarr's writer of a new store, in the format of the installed zarr, or its reader of one.
+def create_zarr_output(path: Path) -> Any:
+    """Return hdmf-zarr's writer of a new store, in the format of the installed zarr.
 
     Raises
     ------
@@ -162,8 +163,74 @@ def create_zarr_output(path: Path, *, mode: str) -> Any:
         raise ExportError(
             f"{path}: writing Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
-    _register_codecs()
-    return NWBZarrIO(str(path), mode=mode)
+    register_codecs()
+    return NWBZarrIO(str(path), mode="w")
+
+
+def validate_zarr(path: str | Path) -> list[str]:
+    """Return what pynwb's validator has against a local store."""
+    import pynwb
+    from hdmf_zarr import NWBZarrIO
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of hdmf-zarr on its use of zarr
+        _give_types()
+        with contextlib.closing(NWBZarrIO(str(path), mode="r")) as reader:
+            return [str(fault) for fault in pynwb.validate(io=reader) or ()]
+
+
+@cache
+def _give_types() -> None:
+    """Have the validator find the types of named fields where they are rows of JSON: in the attributes."""
+    with contextlib.suppress(ImportError):  # hdmf-zarr 0.14 has its own way
+        from hdmf_zarr.zarr_utils import AbstractZarrTableDataset as Table
+
+        known = Table.dtype.fget
+        Table.dtype = property(lambda table: known(table) or [_name_type(kind) for kind in table.types])
+
+
+def _name_type(kind: str) -> str:
+    """Return the validator's name of a type that hdmf-zarr notes: ``object``, or one of NumPy."""
+    try:
+        return "object" if kind == "object" else str(np.dtype(kind).name)
+    except TypeError:
+        return "utf"
+
+
+def replace_pickles(folder: Path) -> None:
+    """Store as JSON what hdmf-zarr pickled in a new store of format 2: numcodecs refuses to read pickles.
+
+    A row of an array with named fields becomes a list of their values, from which hdmf-zarr takes references
+    just as well.
+    """
+    import numcodecs
+    import zarr
+
+    documents = _list_documents(folder)
+    pickled = [
+        name.rpartition("/")[0]
+        for name, document in documents
+        if name.endswith("/.zarray") and any(one["id"] == "pickle" for one in document.get("filters") or ())
+    ]
+    if not pickled:
+        return
+    root = zarr.open_group(str(folder), mode="r+")
+    for name in pickled:
+        old = root[name]
+        values = np.empty(old.shape, dtype=object)
+        values[...] = old[...].tolist()
+        attributes, chunks = dict(old.attrs), old.chunks
+        new = root.create_dataset(
+            name,
+            shape=values.shape,
+            chunks=chunks,
+            dtype=object,
+            object_codec=numcodecs.JSON(),
+            overwrite=True,
+        )
+        new[...] = values
+        new.attrs.update(attributes)
+    zarr.consolidate_metadata(str(folder))
 
 
 def _import_zarr(source: Source) -> Any:
@@ -174,12 +241,12 @@ def _import_zarr(source: Source) -> Any:
         raise UnsupportedFileError(
             f"{source.text}: reading Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
-    _register_codecs()
+    register_codecs()
     return zarr
 
 
 @cache
-def _register_codecs() -> None:
+def register_codecs() -> None:
     """Have Zarr read pickled references and bounded chunks; other pickles are left to numcodecs."""
     import numcodecs
     from numcodecs.compat import ensure_bytes, ndarray_copy

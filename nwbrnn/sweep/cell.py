@@ -25,7 +25,7 @@ from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage import load_saved, one_line
-from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
 from nwbrnn.writers.dataset import write_netcdf
@@ -68,8 +68,7 @@ def run_cell(folder: Path, cell: Cell) -> None:
 def write_error(folder: Path, cell: Cell, message: str, trace: str = "") -> None:
     """Record that a cell failed, and how."""
     about = {"message": message, "source": cell.source, "config": cell.config.model_dump(mode="json")}
-    with replace_whole(get_error_path(folder, cell), overwrite=True) as temporary:
-        temporary.write_text(json.dumps(about | {"traceback": trace}, indent=2), encoding="utf-8")
+    write_json(about | {"traceback": trace}, get_error_path(folder, cell), overwrite=True)
 
 
 def get_data_path(folder: Path, source: str) -> Path:

@@ -1,6 +1,5 @@
 """Run the cells of a sweep, on processes of this machine or on a Dask cluster."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -14,7 +13,7 @@ from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.readers import read_nwb
-from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.atomic import write_json
 from nwbrnn.storage.paths import check_apart, is_ours
 from nwbrnn.sweep.cell import (
     CELLS,
@@ -100,7 +99,7 @@ def run_sweep(
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ConfigError(f"files: expected different names, but {', '.join(twice)} come twice; rename one")
-    check_apart([folder], files)
+    check_apart([folder, *(get_data_path(folder, name) for name in names)], files)
     create_folder(folder, files, grid, (read_config, fit_config))
     cells = []
     for name, file in zip(names, files, strict=True):
@@ -188,8 +187,7 @@ def write_about(
         "fit": configs[1].model_dump(mode="json"),
         "versions": {name: version(name) for name in ("nwbrnn", "torch", "numpy", "xarray")},
     }
-    with replace_whole(folder / ABOUT, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write_json(about, folder / ABOUT, overwrite=True)
 
 
 def run_cells(

@@ -187,13 +187,13 @@ def _may_follow_links(result: FitResult) -> bool:
 def _write_new(result: FitResult, source: Source, path: Path, *, name: str | None, overwrite: bool) -> Path:
     """Write a file with the fit and what it needs of the source."""
     with _open_source(source, result) as original:
-        nwbfile = create_derived(original)
+        nwbfile, as_zarr = create_derived(original), is_zarr_name(path)
         units, trials = _find_rows(original, result)
         if units is not None:
-            units = carry_units(nwbfile, units.table, units.rows, as_zarr=is_zarr_name(path))
+            units = carry_units(nwbfile, units.table, units.rows, as_zarr=as_zarr)
         if trials is not None:
             trials = carry_trials(nwbfile, trials.table, trials.rows)
-        add_fit(nwbfile, result, module_name=name_module(name), units=units, trials=trials)
+        add_fit(nwbfile, result, module_name=name_module(name), units=units, trials=trials, as_zarr=as_zarr)
         write_nwbfile(nwbfile, path, overwrite=overwrite, check=_keep_on_time(path, name_module(name)))
     return path
 
@@ -218,7 +218,7 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
             nwbfile.processing.pop(module)
             nwbfile.scratch.pop(name_scratch(module))
         units, trials = _find_rows(nwbfile, result)
-        add_fit(nwbfile, result, module_name=module, units=units, trials=trials)
+        add_fit(nwbfile, result, module_name=module, units=units, trials=trials, as_zarr=is_zarr_name(path))
         _mark(nwbfile, is_copy=not in_place)
 
         def close_and_check() -> None:

@@ -133,12 +133,19 @@ def test_what_a_copy_lacks_is_found(folder):
     changes = {
         "acquisition/EMG/data: values": lambda f: f["acquisition/EMG/data"].__setitem__((3, 1), 9.0),
         "units/spike_times: values": lambda f: f["units/spike_times"].__setitem__(-1, 9.0),
-        "intervals/trials/result: values": lambda f: f["intervals/trials/result"].__setitem__(0, "X"),
+        "intervals/trials/result: texts": lambda f: f["intervals/trials/result"].__setitem__(0, "X"),
         "acquisition/EMG: attribute description is d": lambda f: f["acquisition/EMG"].attrs.modify(
             "description", "x"
         ),
         "acquisition/EMG: attribute comments is m": lambda f: f["acquisition/EMG"].attrs.pop("comments"),
         "general/subject is missing": lambda f: f["general"].__delitem__("subject"),
+        "session_start_time: texts": lambda f: f["session_start_time"].__setitem__(
+            (), "2020-05-17T09:30:01+00:00"
+        ),
+        "general/experimenter: texts": lambda f: f["general/experimenter"].__setitem__(0, "Doe, John"),
+        "units: attribute neurodata_type is d": lambda f: f["units"].attrs.modify(
+            "neurodata_type", "ElectrodesTable"
+        ),
     }
     for expected, change in changes.items():
         shutil.copy(folder / "session.nwb", folder / "changed.nwb")

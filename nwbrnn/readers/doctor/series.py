@@ -160,7 +160,8 @@ def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
     if view.signal is not None and view.role != "other" and view.signal.varies:
         yield note(
             view.path,
-            f"the steps between its time stamps vary around {view.signal.interval:g} s",
+            f"its clock is irregular: the steps between its time stamps are {view.signal.interval:g} s on "
+            "average, and vary",
             "nothing: bins are two steps wide unless you give another width (--bin-size)",
         )
 

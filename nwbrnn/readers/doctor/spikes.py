@@ -30,6 +30,8 @@ class SpikeTable:
 
     Attributes
     ----------
+    path
+        Where it is in the file.
     ends
         Where the spikes of each unit end in the flat column.
     flat
@@ -40,6 +42,7 @@ class SpikeTable:
         Disjoint observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` without any.
     """
 
+    path: str
     ends: Counts
     flat: Any
     resolution: float | None
@@ -118,6 +121,11 @@ class SpikeView:
     grid: float = 0.0
 
     @property
+    def spikes(self) -> str:
+        """Where the spike times are in the file."""
+        return f"{self.table.path}/spike_times"
+
+    @property
     def extent(self) -> tuple[float, float]:
         """First and last spike of any unit [s]; NaN without spikes."""
         some = self.counts > 0
@@ -141,10 +149,10 @@ def view_spikes(nwbfile: NWBFile, *, trials: Array | None) -> SpikeView | None:
     trials
         Start and stop of each trial, shape (n_trials, 2) [s].
     """
-    units = find_units(nwbfile)[1]
+    where, units = find_units(nwbfile)
     if units is None or not len(units) or "spike_times" not in units.colnames:
         return None
-    table = _get_table(units)
+    table = _get_table(units, where)
     n = len(table.ends)
     arrays: dict[str, Any] = {name: np.zeros(n, dtype=np.int64) for name in _COUNTS}
     arrays |= {name: np.full(n, np.nan) for name in _TIMES}
@@ -165,12 +173,13 @@ def merge(spans: Array) -> Array:
     return np.stack([spans[new, 0], reach[last]], axis=1)
 
 
-def _get_table(units: Any) -> SpikeTable:
+def _get_table(units: Any, where: str) -> SpikeTable:
     """Return the table of units without reading its spikes."""
     index = units["spike_times"]
     resolution = units.resolution
     known = resolution is not None and np.isfinite(resolution) and resolution > 0
     return SpikeTable(
+        where,
         np.asarray(index.data[:], dtype=np.int64),
         index.target.data,
         float(resolution) if known else None,

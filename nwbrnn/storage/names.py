@@ -1,0 +1,42 @@
+"""Names of files: which of them can be read and written, and told about in files of text."""
+
+import os
+from pathlib import Path
+
+from nwbrnn.text import describe, shorten
+
+MAX_NAME = 255
+"""Bytes of the name of a file or folder: ``NAME_MAX`` of ext4, XFS, APFS and NTFS, nearly."""
+MAX_PATH = 4095
+"""Bytes of a path: ``PATH_MAX`` of Linux, without the zero at its end."""
+
+
+def find_fault(path: str | Path) -> str:
+    """Return why a path cannot be used, whether there is such a file or not, with the remedy; else nothing.
+
+    Examples
+    --------
+    >>> find_fault("session.nwb")
+    ''
+    """
+    text = os.fspath(path)
+    try:
+        sizes = [len(part.encode()) for part in Path(text).parts]
+    except UnicodeEncodeError:
+        return (
+            f"{describe(text)}: expected a path in UTF-8, but it has other bytes; rename the file or folder"
+        )
+    if "\0" in text:
+        return f"{describe(text)}: expected a path, but it has a zero byte; choose another name"
+    longest, whole = max(sizes, default=0), len(text.encode())
+    if longest > MAX_NAME or whole > MAX_PATH:
+        return (
+            f"{shorten(text)}: expected names of at most {MAX_NAME} bytes and a path of {MAX_PATH}, but got "
+            f"{longest} and {whole}; choose a shorter name"
+        )
+    return ""
+
+
+def is_special(path: Path) -> bool:
+    """Return whether a path is that of a device, a pipe or a socket: reading one might never end."""
+    return path.exists() and not (path.is_file() or path.is_dir())
