@@ -15,6 +15,7 @@ TICKS_PER_SECOND = 1_000_000
 counts from 1970: its floats are 0.24 microseconds apart."""
 
 NO_TIME = 1e-30  # what is left of a time of which only the last bytes were written is smaller [s]
+MANY_ZEROS = 32  # times at 0 that are more than some spikes in a first bin; a page of 4 KiB has 512
 _FOREVER = 9e12  # what int64 holds [s]
 GAP = 1.5  # steps longer than so many sampling intervals are gaps
 STRAY = (
@@ -43,7 +44,7 @@ def subtract(times: NDArray[np.floating], others: NDArray[np.floating]) -> NDArr
 def find_unwritten(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which times are 0 because they were never written, as a page of zeros in a file.
 
-    That is so if all others ascend and a 0 stands behind a later time, or if 0 is there three times and more
+    That is so if all others ascend and a 0 stands behind a later time, or if 0 is there many times and more
     than twice as often as any other time: spikes that are given in bins share times.
     """
     zero = np.abs(stamps) < NO_TIME
@@ -55,7 +56,7 @@ def find_unwritten(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
     if len(later) and zero[later[0] :].any() and (others[1:] >= others[:-1]).all():
         return zero
     most = int(np.unique(others, return_counts=True)[1].max(initial=1))
-    return zero if n_zeros > max(2, 2 * most) else np.zeros_like(zero)
+    return zero if n_zeros >= max(MANY_ZEROS, 2 * most + 1) else np.zeros_like(zero)
 
 
 def drop_unwritten(times: NDArray[np.float64], starts: NDArray[np.float64]) -> NDArray[np.float64]:

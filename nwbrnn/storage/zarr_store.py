@@ -72,10 +72,9 @@ def _check_sizes(documents: list[_Document], folder: Path | None) -> None:
     """
     total = None if folder is None else sum_files(folder)
     for path, document in documents:
-        shape = document.get("shape")
-        if not isinstance(shape, list):
+        if not path.endswith((".zarray", "zarr.json")) or "shape" not in document:
             continue
-        name = path.rpartition("/")[0]
+        name, shape = path.rpartition("/")[0], document["shape"]
         grid = document.get("chunk_grid", {}).get("configuration", {})
         itemsize = _find_itemsize(document.get("dtype", document.get("data_type")))
         check_declared(

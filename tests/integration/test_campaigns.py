@@ -185,7 +185,7 @@ def measure(*line):
 
 def test_kills_of_fits_from_the_first_millisecond(folder, campaign, tmp_path):
     """A fit is whole or absent, and --resume goes on to the very same weights."""
-    kills = campaign("kills of fits", few=3, many=100)
+    kills = campaign("kills of fits", few=2, many=100)
     options = ("--set", "epochs=40", "--set", "method=gradient", "--set", "patience=1000")
     duration = measure(*create_line("fit", folder, tmp_path / "whole", *options))
     expected = nwbrnn.read_fit(tmp_path / "whole.nwb").weights
@@ -211,7 +211,7 @@ def test_kills_of_fits_from_the_first_millisecond(folder, campaign, tmp_path):
 
 def test_kills_of_sweeps_from_the_first_millisecond(folder, campaign, tmp_path):
     """Whenever a sweep is killed, the same command ends with the same table."""
-    kills = campaign("kills of sweeps", few=3, many=100)
+    kills = campaign("kills of sweeps", few=2, many=100)
     grid = ("--sampled", "0,3", "--seeds", "2")
 
     duration = measure(*create_line("sweep", folder, tmp_path / "whole", *grid))
@@ -258,7 +258,7 @@ def damage_bytes(path, rng):
 def test_damaged_checkpoints(part, folder, campaign, tmp_path, monkeypatch):
     """A fit goes on from a checkpoint, or refuses it by its name; another file never appears."""
     monkeypatch.setattr("nwbrnn.training.checkpoint.Checkpoint.is_due", lambda _: True)
-    damaged = campaign("damaged checkpoints", few=3, many=100)
+    damaged = campaign("damaged checkpoints", few=2, many=100)
     out = tmp_path / "out.nwb"
     options = ("--set", "epochs=200", "--set", "patience=1000", "--set", "method=gradient")
     line, checkpoint = create_line("fit", folder, tmp_path / "out", *options), tmp_path / "out.nwb.checkpoint"
@@ -288,7 +288,7 @@ def test_damaged_checkpoints(part, folder, campaign, tmp_path, monkeypatch):
 @pytest.mark.parametrize("part", range(2))
 def test_damaged_cells(part, folder, campaign, tmp_path):
     """A damaged cell is fitted again; the table is the same."""
-    damaged = campaign("damaged cells", few=3, many=100)
+    damaged = campaign("damaged cells", few=2, many=100)
     out = tmp_path / "out"
     line = create_line("sweep", folder, out, "--sampled", "0,3")
     ended = forked.run_cli(*line, seconds=60)
@@ -455,7 +455,7 @@ def write_hostile(path, rng):
 @pytest.mark.parametrize("part", range(2))
 def test_hostile_texts(part, campaign, tmp_path, folder):
     """No text of a file moves the cursor, makes a line of its own, or is an element of a page."""
-    files = campaign("files of hostile texts, through eight commands", few=2, many=25)
+    files = campaign("files of hostile texts, through eight commands", few=1, many=25)
     for number in range(files.size):
         here = tmp_path / str(number)
         here.mkdir()
