@@ -1,21 +1,16 @@
 """The settings of reading and fitting: names, defaults, ranges. Checked here, used elsewhere."""
 
 import math
-from difflib import get_close_matches
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-
-from nwbrnn.errors import ConfigError
-from nwbrnn.text import describe, shorten
 
 Role = Literal["emg", "force", "kinematics", "inputs", "rates", "spike_counts", "trials"]
 Nonlinearity = Literal["tanh", "softplus", "soc"]
@@ -27,8 +22,6 @@ MAX_NUMBER = 1e9
 """The largest number of any setting, and one over the smallest: a nanosecond, 30 years."""
 MAX_FACTOR = 1e6
 """Of the importance of an output or a unit: in float32, larger ones would hide the others."""
-MAX_FAULTS = 20
-"""How many faults of settings one message lists."""
 
 
 class CheckedSettings(BaseModel):
@@ -387,141 +380,3 @@ class JobConfig(CheckedSettings):
     def _allow_nothing(cls, value: Any) -> Any:
         """Take a section without settings for the defaults."""
         return {} if value is None else value
-
-
-Settings = TypeVar("Settings", bound=BaseModel)
-
-
-def parse_settings(model: type[Settings], values: object, *, source: str) -> Settings:
-    """Check settings and say everything that is wrong with them in one message.
-
-    Parameters
-    ----------
-    model
-        The class of settings.
-    values
-        A mapping of setting names to values.
-    source
-        Where they came from, for the message.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is unknown, of the wrong type or out of range.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        faults = [text for _, text in describe_faults(error, model)]
-        raise ConfigError(f"{source}: " + "; ".join(map(shorten, faults[:MAX_FAULTS]))) from error
-
-
-Place = tuple[int | str, ...]
-
-_EXPECTED = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "tuple": "a list",
-    "list": "a list",
-    "dict": "names with values",
-    "none": "null",
-    "missing": "a value for each",
-}
-
-
-def describe_faults(error: ValidationError, model: type[BaseModel]) -> list[tuple[Place, str]]:
-    """Return each fault of settings: where it is among them, and a sentence.
-
-    What a value might have been instead is one fault, though pydantic lists it kind by kind.
-    """
-    kinds: dict[Place, list[Any]] = {}
-    for fault in error.errors():
-        kinds.setdefault(_locate(model, fault["loc"]), []).append(fault)
-    for place in [p for p in kinds if any(p and p == other[: len(p)] for other in kinds if other != p)]:
-        del kinds[place]  # of a list that could have been one of several kinds: its faulty item says more
-    return [_describe_fault(place, faults, model) for place, faults in kinds.items()]
-
-
-def _locate(model: type[BaseModel], loc: Place) -> Place:
-    """Return names of section, setting, key and number in a list, without pydantic's names of kinds."""
-    place: Place = ()
-    while loc and loc[0] in model.model_fields:
-        annotation = model.model_fields[str(loc[0])].annotation
-        place, loc = (*place, loc[0]), loc[1:]
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            keys = dict in (annotation, *map(get_origin, (annotation, *get_args(annotation))))
-            return place + tuple(p for p in loc if isinstance(p, int) or (keys and _is_key(str(p))))
-        model = annotation
-    return place + loc
-
-
-def _is_key(part: str) -> bool:
-    """Return whether a part of a place is a key that a user wrote, not pydantic's name of a kind."""
-    return part != "[key]" and not part.startswith(("dict[", "literal["))
-
-
-def _describe_fault(place: Place, faults: list[Any], model: type[BaseModel]) -> tuple[Place, str]:
-    """Return the place of a fault and what is wrong there."""
-    first = faults[0]
-    name = ".".join(map(str, place))
-    if first["type"] == "extra_forbidden":
-        return place, f"{shorten(name)}: unknown setting; {_suggest(place, model)}"
-    if first["type"] == "model_type":
-        known = list(_find_section(model, place).model_fields)
-        return place, f"{name}: expected settings by name; {_list(known)}".removeprefix(": ")
-    own = [fault["msg"].removeprefix("Value error, ") for fault in faults if fault["type"] == "value_error"]
-    if own and isinstance(first["input"], dict) and "expected" not in own[0].split(":")[0].split():
-        word = own[0].split(maxsplit=1)[0].rstrip(":")  # of several settings: the message names them
-        return (*place, word), f"{name}.{own[0]}" if name else own[0]
-    expected = dict.fromkeys(_say_expected(fault) for fault in faults if fault["type"] != "value_error")
-    text = own[0] if own else f"expected {' or '.join(expected)}"
-    return place, f"{name}: {text}, but got {describe(first['input'])}{_say_default(place, model)}"
-
-
-def _say_expected(fault: Any) -> str:
-    """Return what one kind of value had to be."""
-    kind = str(fault["type"]).split("_", maxsplit=1)[0]
-    if fault["type"].endswith(("_type", "_parsing", "_from_float", "_required")) or kind == "missing":
-        return _EXPECTED.get(kind, str(fault["msg"]))
-    if fault["type"] == "literal_error":
-        return str(fault["ctx"]["expected"])
-    return str(fault["msg"]).replace("Input should be", "a value").removeprefix("a value a ")
-
-
-def _say_default(place: Place, model: type[BaseModel]) -> str:
-    """Return the default of a setting, for a message."""
-    for depth, part in enumerate(place):
-        section = _find_section(model, place[:depth])
-        field = section.model_fields.get(str(part))
-        if field is None or field.is_required():
-            return ""
-        if not isinstance(field.default, BaseModel):
-            return f" (default {field.default!r})" if field.default and depth == len(place) - 1 else ""
-    return ""
-
-
-def _suggest(place: Place, model: type[BaseModel]) -> str:
-    """Return what the user may have meant by an unknown setting."""
-    name, known = str(place[-1]), list(_find_section(model, place[:-1]).model_fields)
-    for other, field in model.model_fields.items():
-        if isinstance(field.default, BaseModel) and name in type(field.default).model_fields:
-            return f"it belongs to the section {other}"
-    close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else _list(known)
-
-
-def _list(known: list[str]) -> str:
-    """Return which settings there are, or where they are listed if they are many."""
-    return f"there are {', '.join(known)}" if len(known) <= 20 else "`nwbrnn config` shows them all"
-
-
-def _find_section(model: type[BaseModel], place: Place) -> type[BaseModel]:
-    """Return a model, or the section of it at a place."""
-    for part in place:
-        field = model.model_fields.get(str(part))
-        section = field.annotation if field is not None else None
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            model = section
-    return model

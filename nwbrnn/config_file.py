@@ -9,7 +9,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from nwbrnn.config import MAX_FAULTS, JobConfig, Place, describe_faults
+from nwbrnn.config import JobConfig
+from nwbrnn.config_check import MAX_FAULTS, Place, describe_faults
 from nwbrnn.errors import ConfigError
 from nwbrnn.text import shorten
 

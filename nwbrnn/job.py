@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwbrnn.config import FitConfig, ReadConfig, parse_settings
+from nwbrnn.config import FitConfig, ReadConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
 from nwbrnn.preprocessing import prepare

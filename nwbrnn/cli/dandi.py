@@ -12,7 +12,8 @@ from nwbrnn.cli.doctor import print_findings
 from nwbrnn.cli.fit import Sampled, Set
 from nwbrnn.cli.output import KNOWN, print_table, say, say_interrupted
 from nwbrnn.cli.sweep import Scheduler, show_cells
-from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.config import FitConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError
 
 if TYPE_CHECKING:

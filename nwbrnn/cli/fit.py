@@ -24,7 +24,8 @@ from nwbrnn.cli.output import (
     step,
     write_json,
 )
-from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.config import FitConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import OutputExistsError
 
 if TYPE_CHECKING:

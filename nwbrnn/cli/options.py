@@ -138,7 +138,8 @@ def load_config(path: Path | None) -> "JobConfig":
 
 def merge_read(config: "ReadConfig", options: dict[str, Any]) -> "ReadConfig":
     """Return reading settings with the options that were given on the command line."""
-    from nwbrnn.config import ReadConfig, parse_settings
+    from nwbrnn.config import ReadConfig
+    from nwbrnn.config_check import parse_settings
 
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     if given.pop("whole_trials", False):

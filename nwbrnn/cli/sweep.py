@@ -21,7 +21,8 @@ from nwbrnn.cli.output import (
     stderr,
     write_json,
 )
-from nwbrnn.config import FitConfig, SweepConfig, parse_settings
+from nwbrnn.config import FitConfig, SweepConfig
+from nwbrnn.config_check import parse_settings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,8 @@ from pynwb import NWBFile, ProcessingModule, TimeSeries
 from pynwb.base import TimeSeriesReference
 from pynwb.epoch import TimeIntervals
 
-from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.config import FitConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
 from nwbrnn.layout import MATRICES, SERIES, is_module_of_fit, name_module, name_scratch, name_series

@@ -10,7 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import BaseModel, StrictInt
 
-from nwbrnn.config import FitConfig, ReadConfig, parse_settings
+from nwbrnn.config import FitConfig, ReadConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ShapeError, UnsupportedFileError
 from nwbrnn.evaluation import LEVELS
 from nwbrnn.layout import LAYOUT_VERSION

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from pynwb import NWBFile
 
-from nwbrnn.config import ReadConfig, parse_settings
+from nwbrnn.config import ReadConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import find_signals

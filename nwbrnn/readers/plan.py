@@ -14,6 +14,7 @@ from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.limits import MAX_CONDITIONS
 from nwbrnn.readers import choices as objects
 from nwbrnn.readers import trial_choices as rules
+from nwbrnn.readers import window_choices as windows
 from nwbrnn.readers.binned import BinnedCounts, find_binned
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal, find_signals, find_unusable
@@ -162,14 +163,14 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     times = which.times
     intervals, resolution, notes = _find_intervals(nwbfile, what, path=path)
     varying = {signal.path for signal in what.signals if signal.varies}
-    bin_size, bin_choice = rules.choose_bin_size(intervals, config, varying=varying, path=path)
-    start, n_bins, whole_trials, window_choice = rules.choose_window(
+    bin_size, bin_choice = windows.choose_bin_size(intervals, config, varying=varying, path=path)
+    start, n_bins, whole_trials, window_choice = windows.choose_window(
         which, config, counts=what.counts, bins=bin_choice, bin_size=bin_size, path=path
     )
     choices = [*what.choices, *which.choices, bin_choice, window_choice, *notes]
-    choices += rules.note_varying({name: intervals[name] for name in varying}, bin_size)
+    choices += windows.note_varying({name: intervals[name] for name in varying}, bin_size)
     if not whole_trials:
-        choices += rules.note_outside(which, start, start + n_bins * bin_size, path=path)
+        choices += windows.note_outside(which, start, start + n_bins * bin_size, path=path)
     shown_from = go = None
     if not what.inputs:
         _check_conditions(which, path=path)
@@ -179,7 +180,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     if len(invalid):
         reason = "the file declares them; bins they touch are masked"
         choices.append(Choice("invalid times", f"{len(invalid)} stretches", reason))
-    if resolution <= bin_size / rules.FINE_PART:
+    if resolution <= bin_size / windows.FINE_PART:
         resolution = 0.0
     if resolution:
         phase = _find_phase(what, resolution)
@@ -191,8 +192,8 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         )
     window = (start, start + n_bins * bin_size)
     apart = config.window is None
-    limits = rules.find_limits(which._replace(times=times), window, whole=whole_trials, apart=apart)
-    choices += rules.note_overlap(times, window, limits)
+    limits = windows.find_limits(which._replace(times=times), window, whole=whole_trials, apart=apart)
+    choices += windows.note_overlap(times, window, limits)
     return Plan(
         outputs=what.outputs,
         output_names=what.output_names,
@@ -321,7 +322,7 @@ def _find_intervals(
     elif not what.rates and what.counts is None:
         where, units = find_units(nwbfile)
         resolution = 0.0 if units is None else float(np.nan_to_num(units.resolution or 0.0))
-        trains = read_spike_trains(nwbfile, path=path) if resolution >= rules.FINEST else None
+        trains = read_spike_trains(nwbfile, path=path) if resolution >= windows.FINEST else None
         if trains is not None and not lies_on_grid(trains.times, resolution):
             reason = "spikes do not lie in bins of this width, so nothing is rounded to it"
             note = [Choice("resolution", f"{where}.resolution = {resolution:g} s is not used", reason)]

@@ -9,7 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from pynwb import NWBFile
 
-from nwbrnn.config import ReadConfig, parse_settings
+from nwbrnn.config import ReadConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.limits import describe_shortage

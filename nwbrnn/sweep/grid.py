@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwbrnn.config import FitConfig, SweepConfig, parse_settings
+from nwbrnn.config import FitConfig, SweepConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError
 
 

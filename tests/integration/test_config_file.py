@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from nwbrnn.config import FitConfig, JobConfig, ReadConfig, SweepConfig, parse_settings
+from nwbrnn.config import FitConfig, JobConfig, ReadConfig, SweepConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.config_file import MAX_BYTES, MAX_VALUES, format_config, read_config
 from nwbrnn.errors import ConfigError
 from nwbrnn.teacher import TeacherConfig

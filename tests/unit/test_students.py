@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.config import FitConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import prepare

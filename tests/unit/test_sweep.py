@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from nwbrnn.config import FitConfig, ReadConfig, SweepConfig, parse_settings
+from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileError
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import choose_sampled

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from nwbrnn.config import FitConfig, parse_settings
+from nwbrnn.config import FitConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, TrainingDivergedError
 from nwbrnn.job import fit

@@ -1,0 +1,211 @@
+"""The rules that choose bins and the window around time 0, each with its reason."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwbrnn.config import ReadConfig
+from nwbrnn.errors import ConfigError
+from nwbrnn.readers.binned import BinnedCounts
+from nwbrnn.readers.choices import Choice, list_names
+from nwbrnn.readers.times import subtract
+from nwbrnn.readers.trial_choices import Trials
+
+COARSE = 0.005  # signals sampled less often than this set the bin size [s]
+FINEST = 5e-4  # spikes that are known to this time or better are exact for any bins that are used [s]
+DEFAULT_BIN_SIZE = 0.02  # FALCON [s]
+DEFAULT_WINDOW = (-0.4, 1.5)  # around a go cue or movement onset [s]
+MAX_TRIAL = 5  # whole trials are cut at so many times the median: one may have been forgotten
+FINE_PART = 10  # sampling intervals longer than a tenth of a bin must divide it
+
+Times = NDArray[np.float64]
+
+
+def choose_bin_size(
+    intervals: Mapping[str, float], config: ReadConfig, *, varying: Collection[str], path: str
+) -> tuple[float, Choice]:
+    """Choose the width of time bins from the time between samples of everything that is read.
+
+    Parameters
+    ----------
+    intervals
+        Time between samples by the path of the signal [s].
+    config
+        With ``bin_size`` if it was given.
+    varying
+        Those of them whose steps vary, so that bins have to be two steps wide to hold a sample each.
+    path
+        Of the file, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If the bins given are finer than the data, or no whole multiple of coarse data.
+    """
+    slowest = max(intervals, key=lambda name: intervals[name])
+    if config.bin_size is None:
+        coarse = {name: interval for name, interval in intervals.items() if interval >= COARSE}
+        if not coarse:
+            return DEFAULT_BIN_SIZE, Choice("bin_size", f"{DEFAULT_BIN_SIZE:g} s", "default")
+        multiples = [m * max(coarse.values()) for m in range(1, 21)]
+        least = {name: interval * (1.99 if name in varying else 0.99) for name, interval in coarse.items()}
+        fitting = [b for b in multiples if all(_divides(coarse[n], b) and b > least[n] for n in coarse)]
+        if not fitting:
+            raise ConfigError(
+                f"{path}: bin_size: no width suits signals sampled every "
+                f"{list_names(f'{c:g} s' for c in coarse.values())}; give one with bin_size (--bin-size)"
+            )
+        reason = f"the time between samples of {slowest}"
+        if fitting[0] > 1.5 * max(coarse.values()):
+            reason = (
+                f"a multiple of {reason}"
+                + "; steps vary, so that narrower bins would lack samples" * bool(varying)
+            )
+        return round(fitting[0], 9), Choice("bin_size", f"{fitting[0]:g} s", reason)
+    for name, interval in intervals.items():
+        finer = config.bin_size < interval * (1 - 1e-6)
+        if finer or (interval > config.bin_size / FINE_PART and not _divides(interval, config.bin_size)):
+            problem = "finer than" if finer else "no whole multiple of the sampling of"
+            raise ConfigError(
+                f"{path}: bin_size: {config.bin_size:g} s is {problem} {name}, which has a value every "
+                f"{interval:g} s; use {interval:g} s or a whole multiple of it"
+            )
+    return config.bin_size, Choice("bin_size", f"{config.bin_size:g} s", "given")
+
+
+def choose_window(
+    which: Trials, config: ReadConfig, *, counts: object, bins: Choice, bin_size: float, path: str
+) -> tuple[float, int, bool, Choice]:
+    """Choose the window around the alignment.
+
+    Returns
+    -------
+    start, n_bins, whole_trials, choice
+        Its start [s] and number of bins, and whether bins outside of each trial are not to be used.
+
+    Raises
+    ------
+    ConfigError
+        If it is shorter than two bins.
+    """
+    trials, times, align_to = which.trials, which.times, which.align_to
+    relative = [subtract(trials["start_time"].to_numpy(np.float64), times), subtract(which.stop_times, times)]
+    known = np.isfinite(relative).all(axis=0)
+    alike = known.all() and all(np.ptp(r) < bin_size / 2 for r in relative)
+    whole = config.window == "trial"
+    if config.window is not None and config.window != "trial":
+        (start, stop), reason = config.window, "given"
+    elif isinstance(counts, BinnedCounts) and counts.window is not None:
+        (start, stop), reason = counts.window, "spikes were counted in it"
+    elif alike:
+        start, stop = (float(np.median(r)) for r in relative)
+        reason = "all trials are equally long, so whole trials"
+    elif known.any() and (whole or align_to == "start_time"):
+        whole = True
+        start, stop = float(relative[0][known].min()), float(relative[1][known].max())
+        reason = "whole trials, as long as the longest; bins outside of the others are masked"
+        most = MAX_TRIAL * float(np.median(relative[1][known]))
+        if stop > most > 0:
+            stop = most
+            reason = f"whole trials, cut at {MAX_TRIAL} times the median; bins outside of trials are masked"
+    else:
+        (start, stop), reason = DEFAULT_WINDOW, "default"
+    if config.window is None or whole:
+        start = round(start / bin_size) * bin_size
+    n_bins = int((stop - start) / bin_size + 1e-6)
+    if n_bins < 2:
+        raise ConfigError(
+            f"{path}: window: expected at least two bins of {bin_size:g} s ({bins.reason}), but got "
+            f"{start:g} to {stop:g} s; use a longer window or narrower bins (--window, --bin-size), or check "
+            "that these times are in seconds"
+        )
+    end = start + n_bins * bin_size
+    if abs(end - stop) > 1e-6:
+        reason += f"; {stop:g} s shortened to whole bins"
+    return start, n_bins, whole, Choice("window", f"{start:g} to {end:g} s", reason)
+
+
+def find_limits(
+    which: Trials, window: tuple[float, float], *, whole: bool, apart: bool
+) -> NDArray[np.float64]:
+    """Return between which times the bins of each trial count, shape (n_trials, 2) [s]; else infinite.
+
+    Parameters
+    ----------
+    which
+        The trials.
+    window
+        Its start and stop around each alignment [s].
+    whole
+        Whether only bins inside of each trial count.
+    apart
+        Whether a window ends where that of the next trial begins.
+    """
+    limits = np.tile([-np.inf, np.inf], (len(which.times), 1))
+    if whole:
+        limits = np.stack([which.trials["start_time"].to_numpy(np.float64), which.stop_times], axis=1)
+    if apart:
+        begins = np.fmax(which.times + window[0], limits[:, 0])
+        ordered = np.append(np.unique(begins), np.inf)
+        limits[:, 1] = np.fmin(limits[:, 1], ordered[np.searchsorted(ordered[:-1], begins, side="right")])
+    return limits
+
+
+def note_varying(intervals: Mapping[str, float], bin_size: float) -> list[Choice]:
+    """Return a remark on series whose steps vary, for bins that are too narrow to hold a sample each."""
+    narrow = [
+        f"{name}: {interval:g} s on average"
+        for name, interval in intervals.items()
+        if bin_size < 1.99 * interval
+    ]
+    reason = "steps between samples vary; bins of this width without a sample are masked, wider ones are not"
+    return [Choice("irregular clock", list_names(narrow), reason)] if narrow else []
+
+
+def note_overlap(times: Times, window: tuple[float, float], limits: NDArray[np.float64]) -> list[Choice]:
+    """Return a remark on windows that share bins with the next, or end where the next begins."""
+    order = np.argsort(times, kind="stable")
+    begins = np.fmax(times + window[0], limits[:, 0])[order]
+    ends = np.fmin(times + window[1], limits[:, 1])[order]
+    n_overlaps = int((subtract(begins[1:], ends[:-1]) < -1e-6).sum())
+    n_cut = int((subtract(begins[1:], (times + window[1])[order][:-1]) < -1e-6).sum())
+    if n_overlaps:
+        reason = "held-out trials then share data with training trials; a shorter window avoids it"
+        return [Choice("overlap", f"{n_overlaps} windows overlap the next", reason)]
+    if n_cut:
+        reason = "no bin is in two trials; those that are also in the next are masked"
+        return [Choice("overlap", f"none; {n_cut} windows end where the next begins", reason)]
+    return []
+
+
+def note_outside(which: Trials, start: float, stop: float, *, path: str) -> list[Choice]:
+    """Return a remark on windows that reach out of their trials.
+
+    Raises
+    ------
+    ConfigError
+        If no window touches its trial.
+    """
+    begins = subtract(which.trials["start_time"].to_numpy(np.float64), which.times)
+    ends = subtract(which.stop_times, which.times)
+    known = np.isfinite(begins) & np.isfinite(ends) & (begins < ends)
+    if not known.any():
+        return []
+    begins, ends = begins[known], ends[known]
+    if ((start >= ends) | (stop <= begins)).all():
+        raise ConfigError(
+            f"{path}: window: expected a part of the trials, which last from {np.median(begins):.3g} to "
+            f"{np.median(ends):.3g} s around {which.align_to} (median), but got {start:g} to {stop:g} s; "
+            "choose another window or event (--window, --align-to)"
+        )
+    late, early = int((stop > ends + 1e-6).sum()), int((start < begins - 1e-6).sum())
+    reason = "what lies there may belong to other trials; a narrower window, or whole trials, avoids it"
+    parts = [f"after stop_time in {late}"] * (late > 0) + [f"before start_time in {early}"] * (early > 0)
+    text = f"{', '.join(parts)} of {known.sum()} trials"
+    return [Choice("window reaches", text, reason)] if parts else []
+
+
+def _divides(interval: float, bin_size: float) -> bool:
+    ratio = bin_size / interval
+    return round(ratio) >= 1 and abs(ratio - round(ratio)) < 1e-3 * ratio
