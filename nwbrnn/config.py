@@ -23,13 +23,17 @@ Nonlinearity = Literal["tanh", "softplus", "soc"]
 
 MAX_SEED = 2**63 - 1001
 """With 1,000 seeds after it, the largest that fits in a signed number of 64 bits."""
+MAX_NUMBER = 1e9
+"""The largest number of any setting, and one over the smallest: a nanosecond, 30 years."""
 MAX_FACTOR = 1e6
 """Of the importance of an output or a unit: in float32, larger ones would hide the others."""
 MAX_FAULTS = 20
 """How many faults of settings one message lists."""
 
 
-class _Settings(BaseModel):
+class CheckedSettings(BaseModel):
+    """What all settings have in common: nothing unknown, no truth for a number, no number beyond reason."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
@@ -40,8 +44,17 @@ class _Settings(BaseModel):
             raise ValueError("expected no true or false")
         return value
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_extremes(cls, value: Any) -> Any:
+        """Refuse numbers with which sums and quotients would leave the range of floats."""
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and number and not 1 / MAX_NUMBER <= abs(number) <= MAX_NUMBER:
+                raise ValueError(f"expected 0, or a number from {1 / MAX_NUMBER:g} to {MAX_NUMBER:g}")
+        return value
 
-class ReadConfig(_Settings):
+
+class ReadConfig(CheckedSettings):
     """What to take from an NWB file. ``None`` or ``"auto"``: found by rule, and the choice is reported."""
 
     map: dict[Role, str] = Field(
@@ -112,10 +125,13 @@ class ReadConfig(_Settings):
         return self
 
 
-class FitConfig(_Settings):
+class FitConfig(CheckedSettings):
     """How to prepare the data, what the student is, and how to fit it."""
 
     # the student
+    network: Literal["rate", "gru"] = Field(
+        "rate", description="rate network, or gated recurrent unit, which is fitted by gradient only"
+    )
     hidden: int = Field(
         200, ge=1, le=50_000, description="hidden units; the first stand for the sampled neurons"
     )
@@ -295,6 +311,19 @@ class FitConfig(_Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        plain = type(self).model_fields
+        names = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank")
+        if self.network == "gru":
+            for name in names:
+                if getattr(self, name) != plain[name].default:
+                    raise ValueError(f"{name}: expected the default with network 'gru', which has none")
+            if self.method == "least_squares" or self.precision == "bfloat16":
+                name = "method" if self.method == "least_squares" else "precision"
+                raise ValueError(f"{name}: expected another with network 'gru'")
+        return self
+
+    @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if self.stop_after == 0 and self.method == "gradient":
             raise ValueError("stop_after: expected at least 1 epoch with method 'gradient', but got 0")
@@ -307,7 +336,7 @@ class FitConfig(_Settings):
         return self
 
 
-class SweepConfig(_Settings):
+class SweepConfig(CheckedSettings):
     """The grid of a sweep: every combination is one cell."""
 
     sampled: tuple[int | float | str, ...] = Field(
@@ -347,7 +376,7 @@ class SweepConfig(_Settings):
         return values
 
 
-class JobConfig(_Settings):
+class JobConfig(CheckedSettings):
     """The sections of a ``fit.yaml``."""
 
     read: ReadConfig = ReadConfig()

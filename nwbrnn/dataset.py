@@ -82,6 +82,11 @@ def get_output_units(ds: xr.Dataset) -> list[str]:
     return [str(unit) for unit in ds["output_units"].values]
 
 
+def get_unit_ids(ds: xr.Dataset) -> NDArray[Any]:
+    """Return what the file calls each unit: its id, or, of a Dataset without ids, its row."""
+    return np.asarray((ds["unit_id"] if "unit_id" in ds.coords else ds["unit"]).values)
+
+
 def _blank(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
     """Return values with NaN or 0 outside the mask; the same array if that is so already."""
     outside = values[~mask]

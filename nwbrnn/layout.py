@@ -57,6 +57,11 @@ def name_module(name: str | None) -> str:
     return f"{MODULE}_{name}"
 
 
+def name_series(name: str, layer: int) -> str:
+    """Return the name of a series in a layer, from 1 on: further ones only where windows overlap."""
+    return f"{name}_{layer}" if layer > 1 else name
+
+
 def name_scratch(module: str) -> str:
     """Return where settings and provenance of the fit in a module are, in ``scratch``."""
     return f"{module}_fit"

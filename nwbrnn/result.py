@@ -9,13 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
-from nwbrnn.evaluation import Scores
-from nwbrnn.evaluation.scores import LEVELS
+from nwbrnn.evaluation import LEVELS, Scores
 from nwbrnn.notebook import format_number, format_table, format_text
 from nwbrnn.session_time import to_pynapple
 
 if TYPE_CHECKING:
-    from nwbrnn.models import RateRNN
+    from nwbrnn.models import Network
 
 STRAYS = 2.0  # outputs that grow to this many times their range are worth a warning
 
@@ -31,8 +30,8 @@ class Run:
     seed
         Of its initial weights.
     weights
-        Parameters of :class:`nwbrnn.models.RateRNN` by name, and ``rate_readout`` (n_units, n_hidden) [Hz]
-        with ``rate_readout_offset`` (n_units,) [Hz], which predict all units from the hidden ones.
+        Parameters of a :class:`nwbrnn.models.Network` by name, and ``rate_readout`` (n_units, n_hidden)
+        [Hz] with ``rate_readout_offset`` (n_units,) [Hz], which predict all units from the hidden ones.
     history
         Losses by name, one value for each pass of least squares and each epoch.
     loss
@@ -105,7 +104,8 @@ class FitResult:
         sizes[0] += f" ({int((ds['split'].values == 'test').sum())} test)"
         sizes[1] += f" ({int(ds['sampled'].values.sum())} sampled)"
         best = "only" if len(self.runs) == 1 else f"best of {len(self.runs)}"
-        student = f"{config.hidden} {config.nonlinearity} units by {config.method}"
+        kind = config.nonlinearity if config.network == "rate" else config.network
+        student = f"{config.hidden} {kind} units by {config.method}"
         return (
             f"FitResult: {', '.join(sizes)}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s\n"
             f"{student}, dynamics weight {config.dynamics_weight}\n"
@@ -147,8 +147,9 @@ class FitResult:
         """Return what was recorded and what is predicted over session time; as :func:`nwbrnn.to_pynapple`."""
         return to_pynapple(self.recorded, self.predicted)
 
-    def build_model(self) -> "RateRNN":
+    def build_model(self) -> "Network":
         """Return the best student as a torch module; its inputs have shape (n_trials, n_time, n_inputs)."""
-        from nwbrnn.models import RateRNN
+        from nwbrnn.models import NETWORKS
 
-        return RateRNN.from_weights(self.weights, self.config, bin_size=self.recorded.attrs["bin_size"])
+        network = NETWORKS[self.config.network]
+        return network.from_weights(self.weights, self.config, bin_size=self.recorded.attrs["bin_size"])

@@ -1,7 +1,7 @@
 """The contract of a student's weights: which arrays there are, their shapes and types; checked here."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,28 @@ from numpy.typing import NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ShapeError
 from nwbrnn.schema import LARGEST
+
+
+class Kind(NamedTuple):
+    """A kind of network: its equation, as it stands beside its weights in a file, and its gates.
+
+    ``gates`` is the shape of what each hidden unit has several of; empty for plain rate units.
+    """
+
+    equation: str
+    gates: tuple[int, ...] = ()
+
+
+KINDS = {
+    "rate": Kind("tau dx/dt = -x + recurrent_weights r + input_weights u + bias, {rate}"),
+    "gru": Kind(
+        "gated recurrent unit, each bin: a = s(W_a r + U_a u + b_a), g = s(W_g r + U_g u + b_g), "
+        "r <- g r + (1 - g) tanh(a (W r) + U u + b), s the logistic function; second axis of "
+        "recurrent_weights, input_weights and bias: a, g, candidate",
+        (3,),
+    ),
+}
+"""By the value of the setting ``network``."""
 
 READOUT = ("rate_readout", "rate_readout_offset")
 """What predicts all units from the hidden ones; of a precision of its own."""
@@ -24,18 +46,19 @@ def list_shapes(
     sizes
         Numbers of inputs, hidden units and outputs.
     config
-        Its settings: ``initial_state`` and ``learn_tau`` are used.
+        Its settings: ``network``, ``initial_state`` and ``learn_tau`` are used.
     n_conditions
         Rows of the initial state, where each condition has its own.
     n_units
         Recorded units; without them the arrays of :data:`READOUT` are not listed.
     """
     n_inputs, n_hidden, n_outputs = sizes
+    rows = (n_hidden, *KINDS[config.network].gates)
     by_condition = config.initial_state == "condition"
     shapes: dict[str, tuple[int, ...]] = {
-        "recurrent_weights": (n_hidden, n_hidden),
-        "input_weights": (n_hidden, n_inputs),
-        "bias": (n_hidden,),
+        "recurrent_weights": (*rows, n_hidden),
+        "input_weights": (*rows, n_inputs),
+        "bias": rows,
         "output_weights": (n_outputs, n_hidden),
         "output_bias": (n_outputs,),
         "initial_state": (n_conditions, n_hidden) if by_condition else (n_hidden,),
@@ -56,11 +79,11 @@ def find_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
         If it cannot be told.
     """
     inputs, outputs = np.shape(weights["input_weights"]), np.shape(weights["output_bias"])
-    if len(inputs) != 2 or len(outputs) != 1:
+    if len(inputs) < 2 or len(outputs) != 1:
         raise ShapeError(
             f"input_weights, output_bias: expected two dimensions and one, but got {inputs} and {outputs}"
         )
-    return inputs[1], inputs[0], outputs[0]
+    return inputs[-1], inputs[0], outputs[0]
 
 
 def check_weights(weights: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -6,6 +6,8 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import random
+import shutil
+import subprocess
 import sys
 import warnings
 from dataclasses import dataclass, field
@@ -326,6 +328,24 @@ def in_process(monkeypatch):
             yield cell, ""
 
     monkeypatch.setattr("nwbrnn.sweep.run.run_locally", run_here)
+
+
+@pytest.fixture
+def mount():
+    """Return a function that mounts something for the test, or skips where that is not allowed."""
+    mounted = []
+
+    def run(*arguments):
+        done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mount is not allowed here: {done.stderr.strip()}")
+        mounted.append(arguments[-1])
+
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount")
+    yield run
+    for place in reversed(mounted):
+        subprocess.run(["umount", str(place)], check=True)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typer.main import get_command
 import nwbrnn
 from nwbrnn.cli.main import ABOUT, app
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.evaluation import SCORES
 from nwbrnn.readers import vocabulary
 from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.teacher import TeacherConfig
@@ -33,7 +34,9 @@ SECTIONS = {
 RETURNED = (
     "nwbrnn.result.Run",
     "nwbrnn.evaluation.scores.Score",
+    "nwbrnn.models.Network",
     "nwbrnn.models.RateRNN",
+    "nwbrnn.models.GatedRNN",
     "nwbrnn.readers.inspect.Inspection",
     "nwbrnn.readers.choices.Choice",
     "nwbrnn.readers.doctor.Finding",
@@ -71,11 +74,20 @@ and underscores do not matter, nor does `time` at the end of the name of an even
 """
 
 
+SCORE_PAGE = """# Scores
+
+All scores of {py:func}`nwbrnn.assess`, on the test trials. {py:func}`nwbrnn.evaluate` computes a few of them,
+on condition averages and on single trials. What ceiling and chance are is explained in
+[Evaluation](../evaluation.md).
+"""
+
+
 def write_pages(folder: Path) -> None:
     """Write all generated pages; what has not changed is left alone, what is gone is removed."""
     pages = _write_api() | {"settings.md": _describe_settings(), "commands.md": _describe_commands()}
     pages["dataset.md"] = _describe_dataset()
     pages["vocabulary.md"] = _describe_vocabulary()
+    pages["scores.md"] = _describe_scores()
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +206,26 @@ def _describe_vocabulary() -> str:
     rows |= {what: ", ".join(f"`{word}`" for word in words) for what, words in lists.items()}
     table = "".join(f"| {what} | {_protect(words)} |\n" for what, words in rows.items())
     return f"{VOCABULARY}\n| what | words, best first |\n|---|---|\n{table}"
+
+
+def _describe_scores() -> str:
+    """Return the page of all scores."""
+    rows = ""
+    for spec in SCORES:
+        ceiling = "yes" if spec.split_half else "–"
+        chance = "yes" if spec.has_chance else "–"
+        cells = (
+            spec.name,
+            _protect(spec.meaning),
+            spec.unit or "–",
+            spec.better,
+            spec.level,
+            ceiling,
+            chance,
+        )
+        rows += "| " + " | ".join(cells) + " |\n"
+    names = "score", "what it is", "unit", "better", "computed from", "split-half ceiling", "chance"
+    return f"{SCORE_PAGE}\n| {' | '.join(names)} |\n|{'---|' * len(names)}\n{rows}"
 
 
 def _describe_type(field: FieldInfo) -> str:

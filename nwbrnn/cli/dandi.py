@@ -115,7 +115,9 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
 
 def _shorten(path: str) -> str:
     """Return the name of an asset; DANDI repeats the folder in it."""
-    return path.rsplit("/", 1)[-1].removesuffix(".nwb")
+    from nwbrnn.dandiset.naming import remove_ending
+
+    return remove_ending(path.rsplit("/", 1)[-1])
 
 
 def _show_row(row: "Row") -> tuple[str, ...]:
@@ -125,10 +127,17 @@ def _show_row(row: "Row") -> tuple[str, ...]:
         _shorten(row.path),
         row.status,
         *("–" if number is None else str(number) for number in (row.biases, row.notes)),
-        "–" if row.units is None else f"{row.units} × {row.trials} × {row.outputs}",
+        "–" if row.units is None else f"{_count_units(row)} × {row.trials} × {row.outputs}",
         *("–" if score is None else f"{score:.3f}" for score in scores),
         f"{row.seconds:.0f}",
     )
+
+
+def _count_units(row: "Row") -> str:
+    """Return how many units were fitted, and of how many if some were too slow."""
+    if row.units_fitted in (None, row.units):
+        return str(row.units)
+    return f"{row.units_fitted} of {row.units}"
 
 
 def _show_size(size: int) -> str:

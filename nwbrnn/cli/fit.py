@@ -128,7 +128,7 @@ def fit(
     if not quiet:
         print_choices(choices)
         sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-        say(f"{ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
+        say(f"Read {ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
     with step("Fitting", spin=False), _show_progress(fit_config) as report:
         result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
     with step(f"Writing {output}"):
@@ -166,6 +166,8 @@ def _print_result(result: "FitResult", left_out: Sequence[dict[str, str]], score
     """Print what preparation left out, the scores of the best student, and how the students differ."""
     for note in left_out:
         say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
+    fitted = result.recorded
+    say(f"Fitted {fitted.sizes['trial']} trials, {fitted.sizes['unit']} units.")
     print_scores(scores)
     _print_runs(result)
 

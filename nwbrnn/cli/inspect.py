@@ -1,5 +1,8 @@
 """``nwbrnn inspect``: what is in a file, and what would be read."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_choices, print_table, say, step, write_json
 
@@ -48,7 +51,7 @@ def inspect(
     write_json(found.to_dict(), json_path, overwrite=overwrite)
     print_table("Session", ("what", "value"), found.identity.items())
     rows = [
-        (s["path"], s["role"], f"{s['samples']} x {len(s['channels'])}", _interval(s["interval"]), s["unit"],
+        (s["path"], s["role"], f"{s['samples']} x {len(s['channels'])}", _interval(s), s["unit"],
          ", ".join(s["channels"][:16]))
         for s in found.signals
     ]  # fmt: skip
@@ -62,8 +65,12 @@ def inspect(
         say(f"Nothing would be read: {found.problem}")
 
 
-def _interval(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1000:.4g} ms"
+def _interval(signal: Mapping[str, Any]) -> str:
+    """Return the time between the samples of a series, and whether it is only their mean."""
+    if signal["interval"] is None:
+        return "–"
+    text = f"{signal['interval'] * 1000:.4g} ms"
+    return f"{text} on average, irregular" if signal["varies"] else text
 
 
 def _join(value: object) -> object:

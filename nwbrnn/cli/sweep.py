@@ -58,11 +58,6 @@ Scheduler = Annotated[
     str | None, typer.Option(help="Dask scheduler, tcp://HOST:8786; processes of this machine otherwise.")
 ]
 
-SHOWN = (
-    "output R2", "output skill", "output skill, later than trained", "sampled neurons R2",
-    "unsampled neurons R2", "canonical correlation",
-)  # fmt: skip
-
 
 def sweep(
     files: Files,
@@ -132,8 +127,10 @@ def print_statistics(statistics: "pd.DataFrame") -> None:
         return  # no cell is done
     names = [n for n in ("source", "sampled") if n in statistics]
     own = [str(n) for n in statistics.columns[: list(statistics.columns).index("score")] if n not in names]
+    from nwbrnn.evaluation import MAIN
+
     rows = []
-    for score in SHOWN:
+    for score in (*MAIN, "output skill, later than trained"):
         for _, row in statistics[statistics["score"] == score].iterrows():
             paired = row["sampled"] != "0" and row["seeds"] > 0
             rows.append(

@@ -314,7 +314,8 @@ def _describe(result: FitResult) -> dict[str, Any]:
         "unsampled_r2": unsampled.value,
     }
     known = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
-    return known | {"sampled": int(result.recorded["sampled"].sum())}
+    chosen = result.recorded["sampled"].values
+    return known | {"sampled": int(chosen.sum()), "units_fitted": chosen.size}
 
 
 def _create_row(asset: Asset) -> Row:

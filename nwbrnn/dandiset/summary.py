@@ -37,6 +37,8 @@ class Row:
         What the doctor says, as plain values; ``None`` if it was not asked.
     units, trials, outputs
         What was read.
+    units_fitted
+        Without those that are too slow.
     sampled
         Sampled neurons of the fit.
     seed, seeds
@@ -58,6 +60,7 @@ class Row:
     reason: str = ""
     findings: Sequence[dict[str, Any]] | None = None
     units: int | None = None
+    units_fitted: int | None = None
     trials: int | None = None
     outputs: int | None = None
     sampled: int | None = None
@@ -83,8 +86,9 @@ class Row:
 
 
 COLUMNS = (
-    "path", "size", "status", "reason", "biases", "notes", "units", "trials", "outputs", "sampled", "seed",
-    "seeds", "output_r2", "output_ceiling", "sampled_r2", "unsampled_r2", "seconds", "derivative",
+    "path", "size", "status", "reason", "biases", "notes", "units", "units_fitted", "trials", "outputs",
+    "sampled", "seed", "seeds", "output_r2", "output_ceiling", "sampled_r2", "unsampled_r2", "seconds",
+    "derivative",
 )  # fmt: skip
 """Of ``summary.csv``."""
 

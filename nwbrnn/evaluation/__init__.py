@@ -5,6 +5,7 @@ from nwbrnn.evaluation.assessment import assess
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
 from nwbrnn.evaluation.scores import Score, Scores, evaluate, score_trials
 from nwbrnn.evaluation.similarity import compute_dynamical_distance
+from nwbrnn.evaluation.specs import LEVELS, MAIN, SCORES, ScoreSpec, get_spec
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
     compute_canonical_correlations,
@@ -16,8 +17,12 @@ from nwbrnn.evaluation.subspaces import (
 )
 
 __all__ = [
+    "LEVELS",
+    "MAIN",
+    "SCORES",
     "Rotations",
     "Score",
+    "ScoreSpec",
     "Scores",
     "assess",
     "compute_bits_per_spike",
@@ -35,5 +40,6 @@ __all__ = [
     "compute_vaf",
     "compute_weighted_r2",
     "evaluate",
+    "get_spec",
     "score_trials",
 ]

@@ -9,13 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
-from nwbrnn.evaluation.subspaces import compute_canonical_correlations
+from nwbrnn.evaluation.comparison import Comparison, expect_average
+from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES, compute_median
 from nwbrnn.notebook import format_number, format_table
 from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]
-
-LEVELS = ("condition averages", "single trials")
 
 
 @dataclass(frozen=True)
@@ -147,75 +146,20 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
             "split: expected trials of 'test', but there are none; assign some with split_trials"
         )
     known = average_conditions(recorded.isel(trial=~is_test))
-    tests = recorded.isel(trial=is_test), predicted.isel(trial=is_test)
-    by_level = {
-        LEVELS[0]: tuple(average_conditions(ds) for ds in tests),
-        LEVELS[1]: tests,
+    truth, student = recorded.isel(trial=is_test), predicted.isel(trial=is_test)
+    average = expect_average(known, truth)
+    at = {
+        level: [Comparison(truth, other, averaged=level == AVERAGES) for other in (student, average)]
+        for level in LEVELS
     }
-    summary: list[Score] = []
-    for level, (truth, student) in by_level.items():
-        summary += _score_level(level, truth, student, expect_average(known, truth))
-    truth, student = by_level[LEVELS[0]]
-    ceiling = expect_average(known, truth)
-    tables = [
-        compute_r2(stack_samples(other, name), stack_samples(truth, name, like=other))
-        for name in ("outputs", "rates")
-        for other in (student, ceiling)
-    ]
-    return Scores(tuple(summary), *tables)
-
-
-def _score_level(level: str, truth: xr.Dataset, student: xr.Dataset, ceiling: xr.Dataset) -> list[Score]:
-    """Return all summary scores at one level."""
-    sampled = truth["sampled"].values
-    pairs = []
-    for other in (student, ceiling):
-        outputs = stack_samples(other, "outputs"), stack_samples(truth, "outputs", like=other)
-        rates = stack_samples(other, "rates"), stack_samples(truth, "rates", like=other)
-        r2 = compute_r2(*rates)
-        normal = [(values - truth["rate_offset"].values) / truth["rate_scale"].values for values in rates]
-        population = stack_samples(other, "hidden") if "hidden" in other else normal[0]
-        pairs.append(
-            {
-                "output R2": compute_weighted_r2(*outputs),
-                "sampled neurons R2": compute_median(r2[sampled]),
-                "unsampled neurons R2": compute_median(r2[~sampled]),
-                "canonical correlation": compute_mean_correlation(population, normal[1]),
-            }
-        )
-    values, ceilings = pairs
-    return [Score(name, level, value, ceilings[name]) for name, value in values.items()]
-
-
-def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
-    """Return, for every trial of ``truth``, the average of the known trials of its condition.
-
-    Where a condition has no known trials the mask is False throughout.
-    """
-    rows = {condition: i for i, condition in enumerate(known["condition"].values.tolist())}
-    index = np.array([rows.get(condition, -1) for condition in truth["condition"].values.tolist()])
-    names = [name for name in ("outputs", "rates", "hidden", "mask") if name in known]
-    expected = known[names].isel(trial=index)
-    seen = expected["mask"].values & (index >= 0)[:, np.newaxis] & truth["mask"].values
-    return expected.assign(mask=(("trial", "time"), seen))
-
-
-def stack_samples(ds: xr.Dataset, name: str, *, like: xr.Dataset | None = None) -> Array:
-    """Return a variable as samples by channels, of the bins inside the mask (of ``like``)."""
-    mask = (ds if like is None else like)["mask"].values
-    return np.asarray(ds[name].values[mask])
-
-
-def compute_median(values: Array) -> float:
-    """Return the median of the finite values, NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else float("nan")
-
-
-def compute_mean_correlation(first: Array, second: Array) -> float:
-    """Return the mean canonical correlation, NaN without samples or if a population is constant."""
-    correlations = compute_canonical_correlations(first, second) if len(first) else np.array([])
-    return float(correlations.mean()) if correlations.size else float("nan")
+    summary = tuple(
+        Score(spec.name, level, *(spec.compute(pair) for pair in pairs))
+        for level, pairs in at.items()
+        for spec in SCORES
+        if spec.is_quick
+    )
+    outputs = [compute_r2(*pair.outputs) for pair in at[AVERAGES]]
+    return Scores(summary, *outputs, *(pair.unit_r2 for pair in at[AVERAGES]))
 
 
 def score_trials(recorded: xr.Dataset, predicted: xr.Dataset) -> dict[str, Array]:

@@ -1,5 +1,7 @@
 """How similar two populations are: by their leading dimensions, or as shapes."""
 
+from typing import NamedTuple
+
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
@@ -29,13 +31,52 @@ def compute_principal_components(activity: Array, n_components: int) -> tuple[Ar
     return axes[: min(n_components, rank)].T, mean
 
 
-def compute_canonical_correlations(first: Array, second: Array, *, n_components: int = 10) -> Array:
+class Components(NamedTuple):
+    """Principal components of an activity, all that it has.
+
+    Attributes
+    ----------
+    scores
+        Orthonormal columns, shape (n_samples, rank).
+    singular
+        Singular values in descending order, shape (rank,).
+    """
+
+    scores: Array
+    singular: Array
+
+    @property
+    def states(self) -> Array:
+        """The activity on its own axes: centred, shape (n_samples, rank)."""
+        return self.scores * self.singular
+
+
+def decompose(activity: Array) -> Components:
+    """Return the principal components of an activity.
+
+    What compares two populations takes them in place of the activities, which need not be decomposed again.
+
+    Parameters
+    ----------
+    activity
+        Shape (n_samples, n_channels).
+    """
+    left, singular, _ = np.linalg.svd(activity - activity.mean(axis=0), full_matrices=False)
+    tolerance = singular[:1] * max(activity.shape) * np.finfo(activity.dtype).eps
+    rank = int((singular > tolerance).sum())
+    return Components(left[:, :rank], singular[:rank])
+
+
+def compute_canonical_correlations(
+    first: Array | Components, second: Array | Components, *, n_components: int = 10
+) -> Array:
     """Canonical correlations between the leading principal components of two populations.
 
     Parameters
     ----------
     first, second
-        Shapes (n_samples, n_channels); the numbers of channels may differ.
+        Shapes (n_samples, n_channels); the numbers of channels may differ. Or what :func:`decompose`
+        returned.
     n_components
         Principal components kept of each.
 
@@ -46,56 +87,39 @@ def compute_canonical_correlations(first: Array, second: Array, *, n_components:
 
     References
     ----------
-    .. [1] Björck & Golub 1973, Mathematics of Computation, doi:10.2307/2005662 (by QR and SVD).
+    .. [1] Björck & Golub 1973, Mathematics of Computation, doi:10.2307/2005662.
     """
-    bases = [np.linalg.qr(_project(activity, n_components))[0] for activity in (first, second)]
-    correlations = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
-    return np.asarray(np.clip(correlations, 0.0, 1.0))
+    return _correlate(*(_get_components(one).scores[:, :n_components] for one in (first, second)))
 
 
-def compute_svcca(first: Array, second: Array, *, variance: float = 0.99) -> float:
+def compute_svcca(first: Array | Components, second: Array | Components, *, variance: float = 0.99) -> float:
     """Mean canonical correlation of the components that hold a share of each population's variance.
 
     Parameters
     ----------
     first, second
-        Shapes (n_samples, n_channels); the numbers of channels may differ.
+        Shapes (n_samples, n_channels); the numbers of channels may differ. Or what :func:`decompose`
+        returned.
     variance
         Share of the variance that the components kept of each hold.
 
     Returns
     -------
     float
-        In [0, 1]; the mean over the smaller number of components.
+        In [0, 1]; the mean over the smaller number of components; NaN if a population is constant.
 
     References
     ----------
     .. [1] Raghu et al. 2017, Advances in Neural Information Processing Systems 30.
     """
-    kept = [reduce_population(activity, variance=variance) for activity in (first, second)]
-    n_components = max(activity.shape[1] for activity in kept)
-    return float(compute_canonical_correlations(*kept, n_components=n_components).mean())
-
-
-def reduce_population(activity: Array, *, variance: float) -> Array:
-    """Return the coordinates on the leading principal components that hold a share of the variance.
-
-    Parameters
-    ----------
-    activity
-        Shape (n_samples, n_channels).
-    variance
-        Share, in (0, 1].
-
-    Returns
-    -------
-    ndarray
-        Centred, shape (n_samples, n_components), at least one component.
-    """
-    left, singular, _ = np.linalg.svd(activity - activity.mean(axis=0), full_matrices=False)
-    powers = np.cumsum(singular**2)
-    n_kept = int(np.searchsorted(powers, variance * powers[-1] * (1 - 1e-12))) + 1
-    return np.asarray(left[:, :n_kept] * singular[:n_kept])
+    kept = []
+    for scores, singular in (_get_components(first), _get_components(second)):
+        if not singular.size:
+            return float("nan")
+        powers = np.cumsum(singular**2)
+        n_kept = int(np.searchsorted(powers, variance * powers[-1] * (1 - 1e-12))) + 1
+        kept.append(scores[:, :n_kept])
+    return float(_correlate(*kept).mean())
 
 
 def compute_principal_angles(first: Array, second: Array, *, n_components: int = 10) -> Array:
@@ -122,7 +146,7 @@ def compute_principal_angles(first: Array, second: Array, *, n_components: int =
     return np.rad2deg(scipy.linalg.subspace_angles(*bases)[::-1])
 
 
-def compute_procrustes_distance(first: Array, second: Array) -> float:
+def compute_procrustes_distance(first: Array | Components, second: Array | Components) -> float:
     """Angle that remains between two populations after the best shift, scaling and rotation.
 
     θ = arccos ‖XᵀY‖_* / (‖X‖_F ‖Y‖_F) for centred X and Y, with ‖·‖_* the sum of the singular values.
@@ -130,7 +154,8 @@ def compute_procrustes_distance(first: Array, second: Array) -> float:
     Parameters
     ----------
     first, second
-        Shapes (n_samples, n_channels); the numbers of channels may differ.
+        Shapes (n_samples, n_channels); the numbers of channels may differ. Or what :func:`decompose`
+        returned.
 
     Returns
     -------
@@ -141,20 +166,21 @@ def compute_procrustes_distance(first: Array, second: Array) -> float:
     ----------
     .. [1] Williams et al. 2021, Advances in Neural Information Processing Systems 34.
     """
-    x, y = (activity - activity.mean(axis=0) for activity in (first, second))
+    x, y = (_get_components(one).states for one in (first, second))
     size = np.linalg.norm(x) * np.linalg.norm(y)
     if size == 0:
         return float("nan")
     return float(np.rad2deg(np.arccos(np.clip(np.linalg.norm(x.T @ y, "nuc") / size, -1, 1))))
 
 
-def compute_linear_cka(first: Array, second: Array) -> float:
+def compute_linear_cka(first: Array | Components, second: Array | Components) -> float:
     """Linear centred kernel alignment, ‖XᵀY‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) for centred X and Y.
 
     Parameters
     ----------
     first, second
-        Shapes (n_samples, n_channels); the numbers of channels may differ.
+        Shapes (n_samples, n_channels); the numbers of channels may differ. Or what :func:`decompose`
+        returned.
 
     Returns
     -------
@@ -165,12 +191,16 @@ def compute_linear_cka(first: Array, second: Array) -> float:
     ----------
     .. [1] Kornblith et al. 2019, International Conference on Machine Learning 97:3519.
     """
-    x, y = (activity - activity.mean(axis=0) for activity in (first, second))
+    x, y = (_get_components(one).states for one in (first, second))
     size = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     return float(np.linalg.norm(x.T @ y) ** 2 / size) if size > 0 else float("nan")
 
 
-def _project(activity: Array, n_components: int) -> Array:
-    """Return the coordinates on the leading components, shape (n_samples, n_components)."""
-    components, mean = compute_principal_components(activity, n_components)
-    return np.asarray((activity - mean) @ components)
+def _get_components(activity: Array | Components) -> Components:
+    """Return the principal components of an activity, or the argument if it is them."""
+    return activity if isinstance(activity, Components) else decompose(activity)
+
+
+def _correlate(first: Array, second: Array) -> Array:
+    """Return the cosines of the angles between the spans of orthonormal columns."""
+    return np.asarray(np.clip(np.linalg.svd(first.T @ second, compute_uv=False), 0.0, 1.0))

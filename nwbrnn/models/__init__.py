@@ -1,5 +1,9 @@
-"""The student network."""
+"""Networks, by the value of the setting ``network``. Only this, losses and training use torch."""
 
+from nwbrnn.models.gated_rnn import GatedRNN
+from nwbrnn.models.network import Network
 from nwbrnn.models.rate_rnn import RateRNN
 
-__all__ = ["RateRNN"]
+NETWORKS: dict[str, type[Network]] = {"rate": RateRNN, "gru": GatedRNN}
+
+__all__ = ["NETWORKS", "GatedRNN", "Network", "RateRNN"]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Self
 
 import numpy as np
 import torch
@@ -10,13 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nwbrnn.config import FitConfig
+from nwbrnn.models.network import STATE_DTYPES, Network
 from nwbrnn.models.scan import invert, scan
-from nwbrnn.weights import check_weights, find_sizes, list_shapes
-
-_STATE_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
-class RateRNN(nn.Module):
+class RateRNN(Network):
     """Leaky rate network: τ dx/dt = -x + W r + W_in u + b, r = φ(x), z = W_out r + c.
 
     The first hidden units stand for the sampled neurons one to one, the rest are free. Time is
@@ -51,11 +48,10 @@ class RateRNN(nn.Module):
         bin_size: float,
         n_conditions: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(sizes, config, bin_size=bin_size, n_conditions=n_conditions)
         n_inputs, n_hidden, n_outputs = sizes
-        self.config = config
         self._step = bin_size / config.substeps
-        dtype = _STATE_DTYPES[config.precision]
+        dtype = STATE_DTYPES[config.precision]
         generator = torch.Generator().manual_seed(config.seed)
 
         def normal(*shape: int) -> Tensor:
@@ -77,7 +73,7 @@ class RateRNN(nn.Module):
     def _limit_recurrence(self, weights: Tensor, generator: torch.Generator) -> None:
         """Make the recurrent weights sparse, signed or of low rank, if that is asked for."""
         config, n_hidden = self.config, len(weights)
-        dtype = _STATE_DTYPES[config.precision]
+        dtype = STATE_DTYPES[config.precision]
         self.register_buffer("_signs", None, persistent=False)
         self.register_buffer("_exists", None, persistent=False)
         if config.rank is not None:
@@ -122,55 +118,30 @@ class RateRNN(nn.Module):
             return torch.full_like(self.bias, min(self._step / self.config.tau, 1.0))
         return (self._step * torch.exp(-self.log_tau)).clamp(max=1.0)
 
-    def forward(
-        self, inputs: Tensor, *, start: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Run the network.
-
-        Parameters
-        ----------
-        inputs
-            Shape (n_trials, n_time, n_inputs).
-        start
-            With initial states by condition the row of each trial, shape (n_trials,), -1 for the mean of all;
-            with initial states from data the first rates of the sampled neurons, shape (n_trials, n_sampled).
-        noise
-            Added to what drives each hidden unit, shape (n_trials, n_time, n_hidden).
-
-        Returns
-        -------
-        outputs, rates
-            Shapes (n_trials, n_time, n_outputs) and (n_trials, n_time, n_hidden).
-        """
+    def run(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the rates; see :meth:`Network.run`."""
         alpha = self.alpha
-        # time first in memory throughout, trials first only in shape: nothing is copied
-        drive = inputs.transpose(0, 1) @ (alpha[:, None] * self.input_weights).T + alpha * self.bias
+        drive = inputs @ (alpha[:, None] * self.input_weights).T + alpha * self.bias
         if noise is not None:
-            drive = drive + alpha * noise.transpose(0, 1)
+            drive = drive + alpha * noise
         substeps = self.config.substeps
         if substeps > 1:
             drive = drive.repeat_interleave(substeps, dim=0)
         weights = alpha[:, None] * self.recurrent_weights
-        initial = self._create_initial(start, len(inputs))
         if self.config.precision == "bfloat16":
             drive, weights = drive.bfloat16(), weights.bfloat16()
         rates = scan(drive, weights, initial, 1 - alpha, nonlinearity=self.config.nonlinearity)
         if substeps > 1:
             rates = rates[substeps - 1 :: substeps]
-        rates = rates.to(self.bias.dtype)
-        outputs = rates @ self.output_weights.T + self.output_bias
-        return outputs.transpose(0, 1), rates.transpose(0, 1)
+        return rates.to(self.bias.dtype)
 
-    def _create_initial(self, start: Tensor | None, n_trials: int) -> Tensor:
-        """Return the state of each trial before its first bin, shape (n_trials, n_hidden)."""
-        state = self.initial_state
-        if self.config.initial_state == "condition":
-            known = torch.cat([state, state.mean(dim=0, keepdim=True)])  # row -1
-            return known[start] if start is not None else known[-1].expand(n_trials, -1)
-        if self.config.initial_state == "data" and start is not None:
-            seen = invert(start.to(state.dtype), self.config.nonlinearity)
-            return torch.cat([seen, state[start.shape[1] :].expand(n_trials, -1)], dim=1)
-        return state.expand(n_trials, -1)
+    def invert(self, rates: Tensor) -> Tensor:
+        """Return the states of rates, any shape."""
+        return invert(rates, self.config.nonlinearity)
+
+    def shift_states(self, shift: Tensor) -> Tensor:
+        """Return the noise that moves the states by so much: it is scaled by alpha when it is added."""
+        return shift / self.alpha
 
     @torch.no_grad()
     def constrain(self) -> None:
@@ -182,44 +153,13 @@ class RateRNN(nn.Module):
 
     def to_weights(self) -> dict[str, NDArray[np.floating]]:
         """Return everything that was learned as arrays by name; ``tau`` [s] if it was."""
-        tensors = {"recurrent_weights": self.recurrent_weights}
-        names = ("input_weights", "bias", "output_weights", "output_bias", "initial_state")
-        tensors |= {name: getattr(self, name) for name in names}
-        if self.log_tau is not None:
-            tensors["tau"] = self.log_tau.exp()
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
-
-    @classmethod
-    def from_weights(
-        cls, weights: Mapping[str, NDArray[np.floating]], config: FitConfig, *, bin_size: float
-    ) -> Self:
-        """Return a network with the given weights, in their precision; the inverse of ``to_weights``.
-
-        Signs, sparsity and rank are in the weights, and do not limit the network any further.
-
-        Raises
-        ------
-        ShapeError
-            If the weights do not fit one another or the settings; see ``nwbrnn.weights.check_weights``.
-        """
-        sizes = find_sizes(weights)
-        shapes = list_shapes(sizes, config, n_conditions=len(np.atleast_2d(weights["initial_state"])))
-        check_weights({name: weights[name] for name in shapes}, shapes)
-        plain = config.model_copy(update={"rank": None, "excitatory": None, "density": 1.0})
-        model = cls(sizes, plain, bin_size=bin_size)
-        model.load_weights(weights)
-        return model
+        own = {} if self.log_tau is None else {"tau": self.log_tau.exp().detach().cpu().numpy().copy()}
+        return super().to_weights() | own
 
     def load_weights(self, weights: Mapping[str, NDArray[np.floating]]) -> None:
         """Take the given weights, and their precision, in place of its own."""
-        named = dict(weights) | {"full_weights": weights["recurrent_weights"]}
-        if self.log_tau is not None:
-            named["log_tau"] = np.log(weights["tau"])
-        for name, parameter in self.named_parameters():
-            values = np.array(
-                named[name], order="C"
-            )  # products round the same way, wherever weights came from
-            parameter.data = torch.from_numpy(values).to(parameter.device)
+        own = {} if self.log_tau is None else {"log_tau": np.log(weights["tau"])}
+        super().load_weights(dict(weights) | own)
 
 
 def _rescale(weights: Tensor, radius: float) -> float:

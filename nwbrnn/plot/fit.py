@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import get_output_units
+from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
 from nwbrnn.preprocessing import average_tests, compute_standard_errors
 from nwbrnn.result import FitResult
+from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]
 
@@ -74,7 +75,7 @@ def rates(
     result
         A fit.
     unit
-        Its label, the row of the units table; by default that of the highest R² among the neurons that were
+        Its id in the units table; by default that of the highest R² among the neurons that were
         not sampled, or among all if all were.
     conditions
         At most four, evenly spread, if not given.
@@ -87,7 +88,7 @@ def rates(
         If there is no such unit, or no test trial of a condition.
     """
     recorded = result.recorded
-    labels, sampled = recorded["unit"].values, recorded["sampled"].values
+    labels, sampled = get_unit_ids(recorded), recorded["sampled"].values
     r2 = result.scores.unit_r2
     best = _find_best(r2 if sampled.all() else np.where(sampled, np.nan, r2))
     channel = best if unit is None else _find(labels, unit, what="unit")
@@ -155,7 +156,16 @@ def spectrum(result: FitResult, *, ax: Axes | None = None) -> Axes:
         A fit.
     ax
         Where to draw; by default on a new figure.
+
+    Raises
+    ------
+    ConfigError
+        If it is no rate network.
     """
+    if KINDS[result.config.network].gates:
+        raise ConfigError(
+            f"network: expected 'rate', whose equation has these modes, but got {result.config.network!r}"
+        )
     ax = prepare_axes(ax, width=3.6, height=3.0)
     values = compute_spectrum(result)
     ax.axvline(0, color=GREY, lw=0.8)

@@ -148,7 +148,10 @@ def choose_neurons(
     if given is not None:
         named = [s for part in given.split(",") for s in _match(signals, part, "rates", path=path)]
         picked = tuple(dict.fromkeys(named))
-        return _check_width(picked, n_units, path=path), None, Choice("rates", _name(picked), "given")
+        n_columns = sum(len(signal.columns) for signal in picked)
+        reason = f"given; it has {n_columns} columns, so the {n_units} rows of {where} are other units"
+        reason = reason if n_units and n_columns != n_units else "given"
+        return _check_timing(picked, path=path), None, Choice("rates", _name(picked), reason)
     wanted = config.map.get("spike_counts", "").strip("/")
     if wanted:
         found = next((c for c in counts if wanted in (c.path, c.path.rsplit("/", 1)[-1])), None)
@@ -366,17 +369,6 @@ def _check_timing(signals: tuple[Signal, ...], *, path: str) -> tuple[Signal, ..
                 f"{part.series[0].rate} and {part.shape[0]} samples; repair the file or choose another"
             )
     return signals
-
-
-def _check_width(signals: tuple[Signal, ...], n_units: int, *, path: str) -> tuple[Signal, ...]:
-    """Refuse rates that are not of the units."""
-    n_columns = sum(len(signal.columns) for signal in signals)
-    if n_units and n_columns != n_units:
-        raise ConfigError(
-            f"{path}: rates: expected a column for each of {n_units} units, "
-            f"but {_name(signals)} has {n_columns}"
-        )
-    return _check_timing(signals, path=path)
 
 
 def _name(signals: Sequence[Signal]) -> str:

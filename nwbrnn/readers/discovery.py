@@ -15,8 +15,10 @@ from pynwb.core import NWBContainer
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 
+from nwbrnn.limits import fits_padded
 from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.vocabulary import drop_axis, find_quantity, find_role, list_channels
+from nwbrnn.text import shorten
 
 _VERSION = re.compile(
     r"raw|notch|filt|pass|rectif|(?<![a-z])rect(?![a-z])|envelope|(?<![a-z])[hlb]p(?![a-z])", re.IGNORECASE
@@ -67,8 +69,8 @@ class Signal:
     def units(self) -> tuple[str, ...]:
         """Unit of each channel after conversion."""
         if len(self.series) == 1:
-            return (str(self.series[0].unit),) * len(self.columns)
-        return tuple(str(series.unit) for series in self.series)
+            return (shorten(str(self.series[0].unit)),) * len(self.columns)
+        return tuple(shorten(str(series.unit)) for series in self.series)
 
     def split(self) -> tuple["Signal", ...]:
         """Return a signal for each series: each has a clock of its own, however alike they look."""
@@ -254,7 +256,7 @@ def _name_channels(series: ElectricalSeries, rows: NDArray[np.int_]) -> list[str
     for label in _LABELS:
         if label in table.colnames:
             names = [str(table[label][int(row)]) for row in rows]
-            if len(set(names)) == len(names):
+            if len(set(names)) == len(names) and fits_padded(names):
                 return names
     return [f"{series.name}_{i}" for i in range(len(rows))]
 

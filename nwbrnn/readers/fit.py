@@ -10,16 +10,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from pynwb import NWBFile, ProcessingModule, TimeSeries
+from pynwb.base import TimeSeriesReference
+from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import FitConfig, parse_settings
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
-from nwbrnn.layout import MATRICES, SERIES, is_module_of_fit, name_module, name_scratch
+from nwbrnn.layout import MATRICES, SERIES, is_module_of_fit, name_module, name_scratch, name_series
 from nwbrnn.readers.fit_contract import check_attributes, find_dtype, find_faults, parse_about
 from nwbrnn.readers.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
-from nwbrnn.storage import one_line, open_nwb
+from nwbrnn.storage import one_line, open_nwb, read_whole
 
 _DIMS = {spec.name: spec.dims for spec in VARIABLES}
 
@@ -208,8 +210,23 @@ def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Descriptio
             "trial": {name: values[order] for name, values in trials.items()},
             "unit": read_plain_columns(module["recorded_units"], max_width=0),
         },
-        trials=[(int(row), table["timeseries"][i]) for i, row in enumerate(rows)],
+        trials=list(zip(rows.tolist(), _read_windows(module, table), strict=True)),
     )
+
+
+def _read_windows(module: ProcessingModule, table: TimeIntervals) -> list[list[TimeSeriesReference]]:
+    """Return where each trial is in the series. A Zarr store has no references to parts of series."""
+    if "timeseries" in table.colnames:
+        return [table["timeseries"][i] for i in range(len(table))]
+    columns = (table[name].data[:].tolist() for name in ("first_sample", "n_samples", "layer"))
+    return [
+        [
+            TimeSeriesReference(first, count, module[name_series(name, layer)])
+            for name in SERIES
+            if name_series(name, layer) in module.data_interfaces
+        ]
+        for first, count, layer in zip(*columns, strict=True)
+    ]
 
 
 def _read_coords(described: _Description) -> dict[str, xr.Variable]:
@@ -250,7 +267,7 @@ def _read_arrays(
         for reference in references:
             series = reference.timeseries
             if series.name not in loaded:
-                loaded[series.name] = np.asarray(series.data[:]), _read_times(series)
+                loaded[series.name] = read_whole(series.data), _read_times(series)
             data, stamps = loaded[series.name]
             samples = slice(reference.idx_start, reference.idx_start + reference.count)
             name = _strip_layer(series.name)

@@ -12,15 +12,13 @@ from pydantic import BaseModel, StrictInt
 
 from nwbrnn.config import FitConfig, ReadConfig, parse_settings
 from nwbrnn.errors import ShapeError, UnsupportedFileError
-from nwbrnn.evaluation.scores import LEVELS
+from nwbrnn.evaluation import LEVELS
 from nwbrnn.layout import LAYOUT_VERSION
+from nwbrnn.limits import MAX_FIT_TEXT
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import Ended, FitResult, Run
 from nwbrnn.schema import LARGEST
 from nwbrnn.weights import check_weights, list_shapes
-
-MAX_TEXT = 100_000_000
-"""Bytes of a coordinate of texts, all as wide as the widest."""
 
 _KINDS = "iufbUOmM"
 _SCORES = ("output R2", "sampled neurons R2", "unsampled neurons R2")
@@ -133,8 +131,8 @@ def find_dtype(name: str, dtype: str, n_values: int) -> np.dtype[Any]:
     found = np.dtype(dtype)
     if found.kind not in _KINDS or (found.kind in "iuf" and found.itemsize > 8):
         raise ValueError(f"{name}: expected a type of numbers, truths, times or text, but got {dtype!r:.40}")
-    if found.itemsize * n_values > MAX_TEXT:
-        raise ValueError(f"{name}: expected at most {MAX_TEXT:.0e} bytes of text, but got {dtype!r:.40}")
+    if found.itemsize * n_values > MAX_FIT_TEXT:
+        raise ValueError(f"{name}: expected at most {MAX_FIT_TEXT:.0e} bytes of text, but got {dtype!r:.40}")
     return found
 
 

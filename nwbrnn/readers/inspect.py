@@ -27,7 +27,8 @@ class Inspection:
     identity
         Identifier, NWB version, session and subject, by name.
     signals
-        Path, role, samples, channels, time between samples, unit of each time series.
+        Path, role, samples, channels, time between samples (their mean, if it varies), unit of each time
+        series.
     units
         Their number, spikes and plain columns.
     trials
@@ -113,6 +114,7 @@ def _list_signals(nwbfile: NWBFile) -> list[dict[str, Any]]:
             "samples": signal.shape[0],
             "channels": list(signal.columns),
             "interval": signal.interval if np.isfinite(signal.interval) else None,
+            "varies": signal.varies,
             "unit": signal.unit,
         }
         for signal in find_signals(nwbfile)

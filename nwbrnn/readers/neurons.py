@@ -13,7 +13,7 @@ from nwbrnn.errors import MissingDataError, ReadError
 from nwbrnn.preprocessing import smooth_counts
 from nwbrnn.preprocessing.smoothing import TRUNCATE
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.choices import Choice
+from nwbrnn.readers.choices import Choice, list_names
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.series import read_binned
@@ -53,7 +53,7 @@ def read_neurons(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str)
     else:
         part = _read_spikes(nwbfile, plan, config, path=path)
     kept = part.coords["unit"]
-    columns = read_unit_columns(nwbfile)
+    columns = read_unit_columns(nwbfile) if plan.in_table else {}
     labels = name_coordinates(columns, prefix="unit_", always=True)
     coords = {labels[name]: ("unit", values[kept]) for name, values in columns.items()}
     return replace(part, coords=coords | part.coords)
@@ -65,9 +65,16 @@ def _read_rates(nwbfile: NWBFile, plan: Plan, *, nan: str, path: str) -> Part:
     binned = [read_binned(signal, edges, path=path, nan=nan) for signal in plan.rates]
     rates = np.concatenate([part.values for part in binned], axis=2)
     values: dict[str, NDArray[Any]] = {"rates": rates[..., plan.units].astype(np.float32)}
-    units = find_units(nwbfile)[1]
+    units = find_units(nwbfile)[1] if plan.in_table else None
     if units is not None and "spike_times" in units.colnames:
-        values["spike_counts"] = count_spikes(read_spike_trains(nwbfile, path=path), edges)[..., plan.units]
+        trains = read_spike_trains(nwbfile, path=path)
+        values["spike_counts"] = count_spikes(trains, edges)[..., plan.units]
+        damaged = sorted(trains.unwritten & set(plan.units.tolist()))
+        if damaged:
+            raise ReadError(
+                f"{trains.name}: expected spike times, but some of units {damaged[:20]} were never written "
+                f"and are 0; get a fresh copy, or leave out these units (--units 'row!={damaged[0]}')"
+            )
     return Part(values, {"unit": plan.units}, np.all([part.covered for part in binned], axis=0))
 
 
@@ -77,16 +84,16 @@ def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str)
     n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.bin_size))
     edges = plan.compute_edges(n_pad=n_pad)
     inside = slice(n_pad, n_pad + plan.n_bins)
-    counted, rows, observed, extent = _open_counts(nwbfile, plan, edges, path=path)
+    counted, rows, observed, extent, unwritten = _open_counts(nwbfile, plan, edges, path=path)
     wanted = np.isin(rows, plan.units)
     kept, choices = _choose_observed(observed[:, inside], wanted, path=path)
     valid = plan.find_valid(edges)
     covered = valid & np.asarray(observed[..., kept if observed.shape[2] > 1 else [0]].all(axis=2))
     counts = np.empty((len(kept), len(edges), plan.n_bins), dtype=np.int32)
     rates = np.empty(counts.shape, dtype=np.float32)
-    done, block = 0, []
+    done, block, chosen = 0, [], set(kept.tolist())
     for i, one in enumerate(counted):
-        if i in set(kept.tolist()):
+        if i in chosen:
             block.append(one)
         if len(block) == SMOOTHED or (block and done + len(block) == len(kept)):
             padded = np.stack(block, axis=2)
@@ -95,22 +102,26 @@ def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str)
             counts[here] = padded[:, inside].transpose(2, 0, 1)
             rates[here] = smoothed[:, inside].transpose(2, 0, 1)
             done, block = here.stop, []
+    whole, left_out = _choose_written(rows[kept], unwritten, path=path)
+    if left_out:
+        counts, rates, kept = counts[whole], rates[whole], kept[whole]
     values = {"spike_counts": counts.transpose(1, 2, 0), "rates": rates.transpose(1, 2, 0)}
-    return Part(values, {"unit": rows[kept]}, covered[:, inside], choices, extent)
+    return Part(values, {"unit": rows[kept]}, covered[:, inside], choices + left_out, extent)
 
 
 def _open_counts(
     nwbfile: NWBFile, plan: Plan, edges: Ticks, *, path: str
-) -> tuple[Iterator[NDArray[np.integer]], NDArray[np.int64], Mask, tuple[float, float]]:
+) -> tuple[Iterator[NDArray[np.integer]], NDArray[np.int64], Mask, tuple[float, float], set[int]]:
     """Return the counts of one unit after the other, their rows, where they were observed, and their extent.
 
     The third is of shape (n_trials, n_bins, n_units), or (n_trials, n_bins, 1) if it is the same for all.
-    The last is NaN unless all spikes had to be read for it [s].
+    The fourth is NaN unless all spikes had to be read for it [s]. The last gets the units of which some
+    spikes were never written, once they have been counted.
     """
     extent = (np.nan, np.nan)
     if isinstance(plan.counts, BinnedCounts):
         counts, covered = plan.counts.count(edges, plan.align_times)
-        return iter(np.moveaxis(counts, 2, 0)), plan.counts.rows, covered[..., np.newaxis], extent
+        return iter(np.moveaxis(counts, 2, 0)), plan.counts.rows, covered[..., np.newaxis], extent, set()
     if isinstance(plan.counts, Signal):
         binned = read_binned(plan.counts, edges, path=path, nan="mask")
         whole = np.rint(np.nan_to_num(binned.values)).astype(np.int32)
@@ -120,7 +131,7 @@ def _open_counts(
                 "repair the file"
             )
         rows = np.arange(whole.shape[2])
-        return iter(np.moveaxis(whole, 2, 0)), rows, binned.covered[..., np.newaxis], extent
+        return iter(np.moveaxis(whole, 2, 0)), rows, binned.covered[..., np.newaxis], extent, set()
     trains = read_spike_trains(nwbfile, path=path)
     tolerance = round(plan.bin_size * TICKS_PER_SECOND / 100)  # intervals may end a float's error early
     if trains.observed is None:
@@ -128,7 +139,7 @@ def _open_counts(
         observed = _find_between(plan, extent, edges)
     else:
         observed = find_observed(trains, edges, tolerance=tolerance)
-    return iterate_counts(trains, edges), np.arange(len(trains)), observed, extent
+    return iterate_counts(trains, edges), np.arange(len(trains)), observed, extent, trains.unwritten
 
 
 def _find_between(plan: Plan, extent: tuple[float, float], edges: Ticks) -> Mask:
@@ -137,6 +148,22 @@ def _find_between(plan: Plan, extent: tuple[float, float], edges: Ticks) -> Mask
     times = times[np.isfinite(times)]
     first, last = to_ticks(times.min()), to_ticks(times.max())
     return ((edges[:, :-1] >= first) & (edges[:, 1:] <= last))[..., np.newaxis]
+
+
+def _choose_written(
+    units: NDArray[np.int64], unwritten: set[int], *, path: str
+) -> tuple[Mask, tuple[Choice, ...]]:
+    """Return which units have all of their spikes; the others are left out."""
+    whole = ~np.isin(units, list(unwritten))
+    if whole.all():
+        return whole, ()
+    if not whole.any():
+        raise MissingDataError(
+            f"{path}: units: expected spike times, but some of every unit were never written and are 0; "
+            "get a fresh copy"
+        )
+    reason = f"rows {list_names(map(str, units[~whole]))}: some of their spikes were never written and are 0"
+    return whole, (Choice("units left out", f"{int((~whole).sum())} of {len(whole)}", reason),)
 
 
 def _choose_observed(

@@ -10,7 +10,8 @@ from pynwb import NWBFile
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.errors import MissingDataError
+from nwbrnn.errors import ConfigError, MissingDataError
+from nwbrnn.limits import MAX_CONDITIONS
 from nwbrnn.readers import choices as objects
 from nwbrnn.readers import trial_choices as rules
 from nwbrnn.readers.binned import BinnedCounts, find_binned
@@ -39,7 +40,9 @@ class Plan:
     rates, counts
         Series of recorded rates, or spikes counted in bins; neither: from spike times.
     units
-        The units to keep, as rows of the units table.
+        The units to keep, as rows of the units table, or columns of rates.
+    in_table
+        Whether they are those of the units table; rates that were given may be of others.
     output_names
         Names of all channels of the outputs.
     trial_table
@@ -73,6 +76,7 @@ class Plan:
     rates: tuple[Signal, ...]
     counts: Signal | BinnedCounts | None
     units: NDArray[np.int64]
+    in_table: bool
     output_names: tuple[str, ...]
     trial_table: TimeIntervals
     trials: pd.DataFrame
@@ -131,6 +135,7 @@ class _Objects(NamedTuple):
     rates: tuple[Signal, ...]
     counts: Signal | BinnedCounts | None
     units: NDArray[np.int64]
+    in_table: bool
     choices: list[Choice]
 
     @property
@@ -148,7 +153,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     MissingDataError
         If units, trials, outputs or a column are missing.
     ConfigError
-        If a setting does not fit the file.
+        If a setting does not fit the file, or there are more conditions than can be inputs.
     ReadError
         If a series to read has no times.
     """
@@ -167,6 +172,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         choices += rules.note_outside(which, start, start + n_bins * bin_size, path=path)
     shown_from = go = None
     if not what.inputs:
+        _check_conditions(which, path=path)
         shown_from, go, task_choice = rules.choose_task_inputs(which.trials, which.shown, which.angles)
         choices.append(task_choice)
     invalid = _read_invalid(nwbfile)
@@ -194,6 +200,7 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         rates=what.rates,
         counts=what.counts,
         units=what.units,
+        in_table=what.in_table,
         trial_table=which.table,
         trials=which.trials,
         align_to=which.align_to,
@@ -215,6 +222,18 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
     )
 
 
+def _check_conditions(which: rules.Trials, *, path: str) -> None:
+    """Refuse more conditions than can have an input each; directions are two inputs, however many."""
+    for name in which.shown:
+        n_values = 0 if name in which.angles else which.trials[name].nunique()
+        if n_values > MAX_CONDITIONS:
+            raise ConfigError(
+                f"{path}: condition: expected at most {MAX_CONDITIONS} values of {name}, which become an "
+                f"input each, but got {n_values}; give recorded inputs (--inputs), another condition "
+                "(--condition), or fewer of the trials (--where)"
+            )
+
+
 def _choose_objects(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> _Objects:
     """Choose outputs, inputs, neurons and units."""
     signals = objects.apply_map(find_signals(nwbfile), config, path=path)
@@ -226,9 +245,13 @@ def _choose_objects(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> _Obje
     rates, counts, rates_choice = objects.choose_neurons(
         signals, find_binned(nwbfile), config, units=table, path=path
     )
-    n_units = len(table[1]) if table[1] else _count_units(rates, counts)
-    units, units_choice = objects.choose_units(read_unit_columns(nwbfile), n_units, config, path=path)
-    what = _Objects(outputs, tuple(names), inputs, rates, counts, units, [])
+    n_columns = sum(len(signal.columns) for signal in rates)
+    n_rows = len(table[1] or ())
+    in_table = n_rows > 0 and n_columns in (0, n_rows)
+    n_units = n_rows if in_table else _count_units(rates, counts)
+    unit_columns = read_unit_columns(nwbfile) if in_table else {}
+    units, units_choice = objects.choose_units(unit_columns, n_units, config, path=path)
+    what = _Objects(outputs, tuple(names), inputs, rates, counts, units, in_table, [])
     choices = [
         outputs_choice,
         rates_choice,
@@ -298,7 +321,8 @@ def _find_intervals(
     elif not what.rates and what.counts is None:
         where, units = find_units(nwbfile)
         resolution = 0.0 if units is None else float(np.nan_to_num(units.resolution or 0.0))
-        if resolution >= rules.FINEST and not lies_on_grid(read_spike_trains(nwbfile, path=path), resolution):
+        trains = read_spike_trains(nwbfile, path=path) if resolution >= rules.FINEST else None
+        if trains is not None and not lies_on_grid(trains.times, resolution):
             reason = "spikes do not lie in bins of this width, so nothing is rounded to it"
             note = [Choice("resolution", f"{where}.resolution = {resolution:g} s is not used", reason)]
             return intervals, 0.0, note

@@ -12,6 +12,7 @@ from pynwb import NWBFile
 from nwbrnn.config import ReadConfig, parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
+from nwbrnn.limits import describe_shortage
 from nwbrnn.preprocessing.resampling import CUTOFF
 from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.clocks import find_strange_clocks
@@ -66,13 +67,16 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
     given = (config or ReadConfig()).model_dump() | settings
     config = parse_settings(ReadConfig, given, source="read_nwb")
     with open_nwb(source, follow_links=config.follow_links) as nwbfile:
-        plan = plan_reading(nwbfile, config, path=source.text)
-        return _execute(nwbfile, plan, config, source=source)
+        ds = read_opened(nwbfile, config, source=source)
+    ds.attrs["source_sha256"] = source.compute_sha256() or ""
+    return ds
 
 
-def _execute(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, source: Source) -> xr.Dataset:
-    """Read what was planned."""
+def read_opened(nwbfile: NWBFile, config: ReadConfig, *, source: Source) -> xr.Dataset:
+    """Plan and read a file that is open; the Dataset has not the hash of the file yet."""
     path = source.text
+    plan = plan_reading(nwbfile, config, path=path)
+    _check_memory(plan, path=path)
     outputs = _read_outputs(plan, config, path=path)
     neurons = read_neurons(nwbfile, plan, config, path=path)
     inputs = _read_inputs(plan, config, path=path)
@@ -180,6 +184,21 @@ def _check_window(plan: Plan, *, path: str) -> None:
         )
 
 
+def _check_memory(plan: Plan, *, path: str) -> None:
+    """Refuse a Dataset that has no room in memory; each value is held twice while it is made."""
+    n_inputs = sum(len(signal.columns) for signal in plan.inputs) or 1 + sum(
+        2 if name in plan.angles else plan.trials[name].nunique() for name in plan.shown
+    )
+    in_bin = 8 * len(plan.output_names) + 4 * n_inputs + 8 * len(plan.units) + 4
+    shortage = describe_shortage(2 * len(plan.trials) * plan.n_bins * in_bin)
+    if shortage:
+        raise ConfigError(
+            f"{path}: {len(plan.trials)} trials of {plan.n_bins} bins with {len(plan.units)} units need "
+            f"{shortage}; use wider bins (--bin-size), a shorter window (--window), or fewer units or "
+            "trials (--units, --where)"
+        )
+
+
 def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_], *, taken: set[str]) -> dict[str, Any]:
     """Return what the trial table says of each trial; names that are taken get the prefix ``trial_``."""
     taken = taken | {spec.name for spec in (*VARIABLES, *COORDINATES)}
@@ -200,7 +219,6 @@ def _describe(
     """Return the provenance of a Dataset."""
     return {
         "source_file": source.text if source.is_remote else source.name,
-        "source_sha256": source.compute_sha256() or "",
         "source_identifier": str(nwbfile.identifier),
         "source_object_id": str(nwbfile.object_id),
         "source_objects": json.dumps(_list_objects(nwbfile, plan)),
@@ -216,7 +234,7 @@ def _list_objects(nwbfile: NWBFile, plan: Plan) -> dict[str, str]:
     counts = [plan.counts] if isinstance(plan.counts, Signal) else []
     signals = [*plan.outputs, *plan.inputs, *plan.rates, *counts]
     found: list[Any] = [series for signal in signals for series in signal.series]
-    units = find_units(nwbfile)[1]
+    units = find_units(nwbfile)[1] if plan.in_table else None
     found += [plan.trial_table] + ([] if units is None else [units])
     manager = nwbfile.read_io.manager
     return {str(manager.get_builder(item).path).removeprefix("root/"): str(item.object_id) for item in found}

@@ -2,6 +2,8 @@
 
 import json
 import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, ReadError, SchemaError, UnsupportedFileError
+from nwbrnn.limits import is_written
 from nwbrnn.readers.saved import read_dataset
 from nwbrnn.readers.trials import label_values
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import one_line, open_nwb
+from nwbrnn.storage import one_line, open_nwb, refuse_pointer
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
 _COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)
@@ -48,6 +51,7 @@ def read_run(path: str | Path) -> xr.Dataset:
         If the Dataset in a ``.nc`` breaks the contract.
     """
     path = Path(path)
+    refuse_pointer(path)
     if not path.is_file():
         raise UnsupportedFileError(
             f"{path}: expected a run in .npz or .nc, but there is none; check the path"
@@ -59,14 +63,22 @@ def read_run(path: str | Path) -> xr.Dataset:
             f"{path}: expected a run in .npz or .nc, but got {path.suffix!r}; convert it"
         )
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
+            _check_sizes(archive.infolist())
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise UnsupportedFileError(
             f"{path}: expected a readable .npz of plain arrays, but {one_line(error)}; "
             "save it with numpy.savez"
         ) from error
     return _create_run(arrays, path=path)
+
+
+def _check_sizes(members: Iterable[zipfile.ZipInfo]) -> None:
+    """Refuse arrays that unpack to far more than is stored of them."""
+    for member in members:
+        if not is_written(member.file_size, member.compress_size):
+            raise ValueError(f"{member.filename} would unpack to {member.file_size:.0e} bytes")
 
 
 def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:

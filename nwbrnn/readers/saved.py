@@ -7,7 +7,7 @@ import xarray as xr
 
 from nwbrnn.errors import NwbrnnError, UnsupportedFileError
 from nwbrnn.schema import validate
-from nwbrnn.storage import load_saved, one_line
+from nwbrnn.storage import load_saved, one_line, refuse_pointer
 
 
 def read_dataset(path: str | Path) -> xr.Dataset:
@@ -31,6 +31,7 @@ def read_dataset(path: str | Path) -> xr.Dataset:
         If what is in it breaks the contract.
     """
     path = Path(path)
+    refuse_pointer(path)
     if not path.exists():
         raise UnsupportedFileError(
             f"{path}: expected a Dataset in .nc or .zarr, but there is none; check the path"

@@ -10,8 +10,7 @@ from pynwb import NWBFile, ProcessingModule
 
 from nwbrnn.errors import ReadError
 from nwbrnn.layout import is_module_of_fit
-
-MAX_WIDTH = 8  # columns with up to so many numbers in each row become as many columns
+from nwbrnn.limits import MAX_WIDTH, find_readable
 
 
 def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> dict[str, NDArray[Any]]:
@@ -19,7 +18,8 @@ def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> di
 
     What an enumeration stands for is read, not its codes. A column of one value in each row keeps its name
     whatever its shape; a column ``x`` of a few numbers in each row becomes ``x_0``, ``x_1`` and so on. Ragged
-    columns, those of references and wide ones are not loaded.
+    columns, those of references, wide ones, and texts of which a few are far longer than the others, are not
+    loaded.
     """
     hidden = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
     hidden |= {column.elements.name for column in table.columns if isinstance(column, EnumData)}
@@ -37,7 +37,19 @@ def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> di
             values = np.asarray(column.data[:])
             gap = "__" if any(f"{column.name}_{i}" in names for i in range(shape[1])) else "_"
             columns |= {f"{column.name}{gap}{i}": values[:, i] for i in range(shape[1])}
-    return columns
+    return _pad(columns)
+
+
+def _pad(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return texts as NumPy strings, all as wide as the longest, but no column where that takes far more."""
+    texts = [name for name, values in columns.items() if values.dtype.kind == "O"]
+    readable = find_readable([len(text) for text in columns[name]] for name in texts)
+    kept = dict(zip(texts, readable, strict=True))
+    return {
+        name: values.astype("U") if name in kept else values
+        for name, values in columns.items()
+        if kept.get(name, True)
+    }
 
 
 def name_coordinates(
@@ -85,11 +97,11 @@ def _look_up(column: VectorData) -> NDArray[Any]:
 
 
 def _to_plain(values: NDArray[Any]) -> NDArray[Any] | None:
-    """Return numbers, truths or text as they are, text as NumPy strings; nothing else."""
+    """Return numbers and truths as they are, text as Python strings; nothing else."""
     if values.dtype.kind in "OSUT":
         if len(values) and not isinstance(values[0], str | bytes):
             return None  # references to other objects
-        return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values], dtype="U")
+        return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values], dtype=object)
     return values if values.dtype.kind in "iufb" else None
 
 

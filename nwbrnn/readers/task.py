@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nwbrnn.readers.plan import Plan
-from nwbrnn.readers.times import subtract
+from nwbrnn.readers.times import drop_unwritten, subtract
 from nwbrnn.readers.trials import get_session_times, label_column, to_radians
 
 Array = NDArray[np.float32]
@@ -33,29 +33,32 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
         encoded, labels = _encode(name, trials[name], plan.angles.get(name))
         columns.append(encoded)
         names += labels
-    shown = np.ones((len(trials), len(time), 1))
+    shown = np.ones((len(trials), len(time), 1), dtype=np.float32)
     if plan.shown_from is not None:
         shown = _step(plan, plan.shown_from)
     parts = [shown * np.concatenate(columns, axis=1)[:, np.newaxis]] if columns else []
     if plan.go is not None or not parts:
         parts.append(_step(plan, plan.go or plan.align_to))
         names.append("go_cue" if plan.go else plan.align_to)
-    return np.concatenate(parts, axis=2).astype(np.float32), names
+    return np.concatenate(parts, axis=2), names
 
 
-def _encode(name: str, values: pd.Series, unit: str | None) -> tuple[NDArray[np.float64], list[str]]:
+def _encode(name: str, values: pd.Series, unit: str | None) -> tuple[Array, list[str]]:
     """Return a condition column as numbers, shape (n_trials, n_columns), and their names."""
     if unit is not None:
         angle = to_radians(values, unit)
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1), [f"{name}_cos", f"{name}_sin"]
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32), [
+            f"{name}_cos",
+            f"{name}_sin",
+        ]
     labels = label_column(values, None)
-    known = sorted(set(labels.tolist()))
-    return (labels[:, np.newaxis] == np.array(known)).astype(float), [f"{name}={k}" for k in known]
+    known, code = np.unique(labels, return_inverse=True)
+    return np.eye(len(known), dtype=np.float32)[code], [f"{name}={k}" for k in known.tolist()]
 
 
-def _step(plan: Plan, column: str) -> NDArray[np.float64]:
+def _step(plan: Plan, column: str) -> Array:
     """Return 0 before and 1 after the event of each trial, shape (n_trials, n_time, 1)."""
     # relative to the alignment as recorded: plan.align_times may be rounded to a grid
     event, zero = (get_session_times(plan.trials, name, plan.relative) for name in (column, plan.align_to))
-    delay = subtract(event, zero)
-    return (plan.time >= delay[:, np.newaxis] - 1e-9).astype(float)[..., np.newaxis]
+    delay = subtract(drop_unwritten(event, plan.trials["start_time"].to_numpy(np.float64)), zero)
+    return (plan.time >= delay[:, np.newaxis] - 1e-9).astype(np.float32)[..., np.newaxis]

@@ -14,6 +14,8 @@ TICKS_PER_SECOND = 1_000_000
 """Times are compared as whole microseconds, so that 3 * 0.05 and 0.15 are the same edge, also where a clock
 counts from 1970: its floats are 0.24 microseconds apart."""
 
+NO_TIME = 1e-30  # what is left of a time of which only the last bytes were written is smaller [s]
+MANY_ZEROS = 32  # times at 0 that are more than some spikes in a first bin; a page of 4 KiB has 512
 _FOREVER = 9e12  # what int64 holds [s]
 GAP = 1.5  # steps longer than so many sampling intervals are gaps
 STRAY = (
@@ -37,6 +39,29 @@ def subtract(times: NDArray[np.floating], others: NDArray[np.floating]) -> NDArr
     ) / TICKS_PER_SECOND
     with np.errstate(invalid="ignore"):
         return np.where(known, exact, np.asarray(times) - np.asarray(others))
+
+
+def find_unwritten(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which times are 0 because they were never written, as a page of zeros in a file.
+
+    That is so if all others ascend and a 0 stands behind a later time, or if 0 is there many times and more
+    than twice as often as any other time: spikes that are given in bins share times.
+    """
+    zero = np.abs(stamps) < NO_TIME
+    n_zeros = int(zero.sum())
+    if not n_zeros:
+        return zero
+    others = stamps[~zero & np.isfinite(stamps)]
+    later = np.flatnonzero(stamps > 0)
+    if len(later) and zero[later[0] :].any() and (others[1:] >= others[:-1]).all():
+        return zero
+    most = int(np.unique(others, return_counts=True)[1].max(initial=1))
+    return zero if n_zeros >= max(MANY_ZEROS, 2 * most + 1) else np.zeros_like(zero)
+
+
+def drop_unwritten(times: NDArray[np.float64], starts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return times in session time [s], NaN for those that are 0 though their trial starts later."""
+    return np.where((times == 0) & (starts > 0), np.nan, times)
 
 
 @dataclass(frozen=True)
@@ -131,8 +156,8 @@ def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
     """Read when the samples of a signal of one series were taken.
 
     Where the clock runs backwards, the same time is claimed by two stretches of samples. All of them
-    are left out, and so are samples without a finite stamp, and a few with stamps that are far from those
-    around them; equal stamps are fine.
+    are left out, and so are samples without a finite stamp or with one that was never written, and a few with
+    stamps that are far from those around them; equal stamps are fine.
 
     Raises
     ------
@@ -160,7 +185,7 @@ def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
     centres = to_ticks(stamps[good]) + to_ticks(shift)
     if not n_bad:
         return StampedTimes(centres, signal.interval)
-    note = f"{n_bad} of {n_samples} samples, whose time stamps are not finite or run backwards"
+    note = f"{n_bad} of {n_samples} samples, whose time stamps are not finite, never written or run backwards"
     return StampedTimes(centres, signal.interval, np.flatnonzero(good), note)
 
 
@@ -170,7 +195,7 @@ def find_uncontested(stamps: NDArray[np.float64], *, interval: float) -> NDArray
     Before that, runs of stamps that cannot be a second stretch of the recording are left out: they claim
     much more time than they have samples for, such as a few zeros.
     """
-    finite = np.isfinite(stamps)
+    finite = np.isfinite(stamps) & ~find_unwritten(stamps)
     if finite.all() and (np.diff(stamps) >= 0).all():
         return finite
     finite[finite] &= ~_find_glitches(stamps[finite])

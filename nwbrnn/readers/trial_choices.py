@@ -13,7 +13,7 @@ from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.choices import Choice, list_names
-from nwbrnn.readers.times import subtract
+from nwbrnn.readers.times import drop_unwritten, subtract
 from nwbrnn.readers.trials import (
     find_trial_tables,
     get_session_times,
@@ -178,7 +178,9 @@ def choose_alignment(
             f"{path}: intervals/trials: expected a column of times, but there are "
             f"{list_names(trials.columns)}; name one with align_to (--align-to)"
         )
-    times = get_session_times(trials, name, relative)
+    times = drop_unwritten(
+        get_session_times(trials, name, relative), trials["start_time"].to_numpy(np.float64)
+    )
     if name in relative:
         reason += "; its times count from the start of each trial, so start_time was added"
     n_missing = int((~np.isfinite(times)).sum())

@@ -14,6 +14,7 @@ from pynwb.epoch import TimeIntervals
 
 from nwbrnn.errors import ReadError
 from nwbrnn.readers.tables import list_modules, read_plain_columns
+from nwbrnn.readers.times import find_unwritten
 from nwbrnn.readers.vocabulary import (
     ALIGN_NAMES,
     FALLS,
@@ -24,6 +25,7 @@ from nwbrnn.readers.vocabulary import (
     names_direction,
     simplify,
 )
+from nwbrnn.storage import read_whole
 
 _TRIALS = re.compile(r"trial|reach|movement", re.IGNORECASE)
 MAX_LABELS = 20  # labels of events that become trial columns
@@ -56,7 +58,8 @@ def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
 def read_trials(nwbfile: NWBFile, table: TimeIntervals, *, name: str, path: str) -> pd.DataFrame:
     """Return the plain columns of a table of trials with their ids, one row for each trial, by row number.
 
-    Events of the file become columns: the time of the first one in each trial [s], NaN where there is none.
+    Starts and stops that were never written are NaN. Events of the file become columns: the time of the first
+    one in each trial [s], NaN where there is none.
 
     Raises
     ------
@@ -70,6 +73,9 @@ def read_trials(nwbfile: NWBFile, table: TimeIntervals, *, name: str, path: str)
             raise ReadError(
                 f"{path}: {name}/{needed}: expected one time in each row, but got {shape}; repair the file"
             )
+        unwritten = find_unwritten(columns[needed].astype(np.float64))
+        if unwritten.any():
+            columns[needed] = np.where(unwritten, np.nan, columns[needed])
     trials = pd.DataFrame({"id": np.asarray(table.id[:])} | columns)
     events = dict(find_events(nwbfile))
     if events:
@@ -121,9 +127,11 @@ def _list_events(nwbfile: NWBFile) -> Iterator[tuple[str, str, NDArray[np.float6
         kind = getattr(member, "neurodata_type", "")
         if kind == "BehavioralEvents":
             for series in member.time_series.values():
-                yield from _split_line(series.name, _get_stamps(series), np.asarray(series.data[:]))
+                yield from _split_line(series.name, _get_stamps(series), read_whole(series.data))
         elif kind == "AnnotationSeries":
-            yield from _split_labels(member.name, member.timestamps[:], [str(v) for v in member.data[:]])
+            yield from _split_labels(
+                member.name, member.timestamps[:], [str(v) for v in read_whole(member.data)]
+            )
         elif kind == "EventsTable":
             yield from _split_table(member.name, member)
         elif kind == "BinnedAlignedSpikes":
@@ -168,7 +176,7 @@ def _split_line(
 def _decode_labels(events: NWBContainer) -> list[str] | None:
     """Return the label of each event of ndx-events' ``LabeledEvents``."""
     labels = getattr(events, "labels", None)
-    return None if labels is None else [str(labels[int(code)]) for code in events.data[:]]
+    return None if labels is None else [str(labels[int(code)]) for code in read_whole(events.data)]
 
 
 def _split_labels(
@@ -180,7 +188,7 @@ def _split_labels(
     if labels is None or not 0 < len(kinds) <= MAX_LABELS:
         yield name, name, stamps
         return
-    which = np.array(labels)
+    which = np.array(labels, dtype=object)  # not padded to the longest
     words = {kind: kind.strip().lower() for kind in kinds}
     if all(word in (*RISES, *FALLS) for word in words.values()):
         rises = np.isin(which, [kind for kind, word in words.items() if word in RISES])

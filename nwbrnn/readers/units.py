@@ -1,7 +1,7 @@
 """The units table: spike counts on time bins, and what is known of each unit."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from pynwb import NWBFile
 from pynwb.misc import Units
 
 from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.limits import fits_padded
 from nwbrnn.readers.tables import list_modules, read_plain_columns
-from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
+from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, to_ticks
 
 PLACES = 1000  # within a bin, that are told apart
 FEW_PLACES = 12  # hold half of the spikes that are given in bins: one in a bin, two evenly, three, ...
@@ -34,12 +35,15 @@ class SpikeTrains:
         Observation intervals of each unit, shape (n_intervals, 2) [ticks]; ``None`` if the file has none.
     name
         File and object, for messages.
+    unwritten
+        Units with spikes that were never written, as far as they were iterated over; these are left out.
     """
 
     times: Any
     ends: NDArray[np.int64]
     observed: tuple[Ticks, ...] | None
     name: str
+    unwritten: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         """Return the number of units."""
@@ -58,16 +62,22 @@ class SpikeTrains:
         while unit < len(self.ends):
             last = max(unit + 1, int(np.searchsorted(self.ends, starts[unit] + BLOCK, side="right")))
             block = np.asarray(self.times[starts[unit] : starts[last]], dtype=np.float64)
-            for start, end in zip(starts[unit:last], starts[unit + 1 : last + 1], strict=True):
-                train = block[start - starts[unit] : end - starts[unit]]
-                if not (train[1:] >= train[:-1]).all() or not np.isfinite(train[-1:]).all():
-                    if not np.isfinite(train).all():
-                        raise ReadError(
-                            f"{self.name}: expected finite times, but some are NaN; repair the file"
-                        )
-                    train = np.sort(train)
-                yield train
+            bounds = zip(starts[unit:last], starts[unit + 1 : last + 1], strict=True)
+            for i, (start, end) in enumerate(bounds, start=unit):
+                yield self._sort(block[start - starts[unit] : end - starts[unit]], i)
             unit = last
+
+    def _sort(self, train: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
+        """Return the times of a unit, ascending."""
+        zeros = find_unwritten(train)
+        if zeros.any():
+            self.unwritten.add(unit)
+            train = train[~zeros]
+        if (train[1:] >= train[:-1]).all() and np.isfinite(train[-1:]).all():
+            return train
+        if not np.isfinite(train).all():
+            raise ReadError(f"{self.name}: expected finite times, but some are NaN; repair the file")
+        return np.sort(train)
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -221,9 +231,11 @@ def read_unit_columns(nwbfile: NWBFile) -> dict[str, NDArray[Any]]:
     columns = {"id": np.asarray(units.id[:])} | read_plain_columns(units)
     groups = _find_groups(units)
     if groups is not None:
-        columns["electrode_group"] = np.array([str(g.name) if g is not None else "" for g in groups])
-        name = "group_location" if "location" in columns else "location"
-        columns[name] = np.array([str(g.location) if g is not None else "" for g in groups])
+        place = "group_location" if "location" in columns else "location"
+        for name, attribute in (("electrode_group", "name"), (place, "location")):
+            texts = ["" if group is None else str(getattr(group, attribute)) for group in groups]
+            if fits_padded(texts):
+                columns[name] = np.array(texts)
     return columns
 
 
@@ -246,12 +258,12 @@ def _find_groups(units: Units) -> list[Any] | None:
     return [groups[int(rows[s])] if e > s else None for s, e in zip(starts, ends, strict=True)]
 
 
-def lies_on_grid(trains: SpikeTrains, width: float) -> bool:
+def lies_on_grid(times: Any, width: float) -> bool:
     """Return whether spikes are given in bins of a width [s], by a look at some of them.
 
     Then they lie at few places in a bin: at its start, its middle, or evenly in it if there are several.
     """
-    some = np.asarray(trains.times[:BLOCK], dtype=np.float64)
+    some = np.asarray(times[:BLOCK], dtype=np.float64)
     some = some[np.isfinite(some)]
     if not some.size or np.ptp(some) < 10 * width:  # all of them would be in few bins
         return False

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from nwbrnn.limits import fits_padded
+
 ROLE_WORDS = {
     # EMG has no NWB standard; these are the names met in the wild
     "emg": r"emg|electromyo|muscle_?activ|muscles?(?![a-z]|_?(len|vel|force|tension|torque|spindle))",
@@ -101,7 +103,7 @@ FALLS = ("falling", "fall", "down", "off", "offset", "low", "false", "0", "-1", 
 STATE_NAMES = ("value", "state", "level", "edge", "polarity", "direction", "transition", "data")
 """Columns, simplified, of tables of events that tell what a line does."""
 
-_COLUMNS = re.compile(r"columns\s*=\s*\[([^\]]*)\]")
+_COLUMNS = re.compile(r"columns\s*=\s*\[([^\[\]]*)\]")  # stops at the next bracket: linear in the text
 _AXIS = re.compile(r"(^|_)([xyz])(?=_|$)")
 _EYE = re.compile(ROLE_WORDS["other"], re.IGNORECASE)
 _LIMB = re.compile(r"hand|finger|cursor|joint|wrist|elbow|arm|muscle", re.IGNORECASE)
@@ -168,4 +170,4 @@ def list_channels(text: str, n_channels: int) -> list[str] | None:
     """Return the names in ``columns=[a,b]`` of a description, if there is one for each channel."""
     listed = _COLUMNS.search(text)
     names = [name.strip() for name in listed.group(1).split(",")] if listed else []
-    return names if len(names) == n_channels == len(set(names)) else None
+    return names if len(names) == n_channels == len(set(names)) and fits_padded(names) else None

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import get_output_units
+from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_rotations
 from nwbrnn.plot.fit import draw_courses, sort_conditions, spread
 from nwbrnn.plot.style import COLOURS, GREY
@@ -100,7 +100,7 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
         ("outputs", int(i), f"{truth['output'].values[i]} [{of_outputs[i]}]")
         for i in spread(truth.sizes["output"], 3)
     ]
-    channels += [("rates", int(i), f"unit {truth['unit'].values[i]} [Hz]") for i in units]
+    channels += [("rates", int(i), f"unit {get_unit_ids(truth)[i]} [Hz]") for i in units]
     figure, axes = _create_grid(len(channels))
     for (name, channel, title), ax in zip(channels, axes.ravel(), strict=False):
         draw_courses(ax, (truth, student), name, channel, rows=picked)

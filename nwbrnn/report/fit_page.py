@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
-from nwbrnn.dataset import get_output_units
-from nwbrnn.evaluation import Score, assess, compute_skill
-from nwbrnn.evaluation.scores import stack_samples
+from nwbrnn.dataset import get_output_units, get_unit_ids
+from nwbrnn.evaluation import Score, assess, compute_skill, get_spec
+from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.plot.fit import describe_time, sort_conditions, spread
 from nwbrnn.plot.style import COLOURS
 from nwbrnn.preprocessing import average_conditions, average_tests, compute_standard_errors
@@ -23,6 +23,7 @@ from nwbrnn.report.figures import plot_rotations
 from nwbrnn.report.html import create_figure, render_figure, render_matrix, round_values, write_page
 from nwbrnn.report.verdict import judge, list_cautions
 from nwbrnn.result import FitResult
+from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]
 
@@ -32,18 +33,6 @@ ROTATIONS = {
     "R², pure rotation": "rotation R2",
     "R², any linear dynamics": "rotation R2 of any linear dynamics",
     "frequency of the fastest plane [Hz]": "rotation frequency",
-}
-MEANINGS = {
-    "output VAF": "like R², but an offset is forgiven",
-    "output skill": "like R², relative to the variance over all conditions",
-    "PSTH R2": "mean over neurons of R² on condition averages",
-    "co-smoothing bits per spike": "what single spikes of unsampled neurons gain over their mean rate",
-    "principal angle": "between the ten leading dimensions of recorded and predicted rates [degrees]",
-    "canonical correlation": "of ten dimensions of the student's units and of the rates; 1: the same",
-    "SVCCA": "the same for dimensions that hold 99 % of the variance",
-    "Procrustes angle": "what is left after the best rotation and scaling [degrees]; 0: the same shape",
-    "linear CKA": "similarity of the geometry; 1: the same but for rotation and scale",
-    "dynamical distance": "between linear models of the two dynamics; 0: the same",
 }
 
 
@@ -90,11 +79,16 @@ def describe_fit(
     recorded = result.recorded
     attrs = recorded.attrs
     judgements = judge(result, assessment)
+    weights, is_gated = (
+        np.asarray(result.weights["recurrent_weights"]),
+        bool(KINDS[result.config.network].gates),
+    )
     by_name = {score.name: score for score in assessment}
     return {
         "title": str(attrs.get("source_file", "A fit")),
         "subtitle": str(attrs.get("session_description", "")),
         "sizes": {name: recorded.sizes[name] for name in ("trial", "unit", "output", "time")},
+        "slow": next((c["picked"] for c in _list_choices(attrs) if c["role"] == "units left out"), ""),
         "n_conditions": len(set(recorded["condition"].values.tolist())),
         "n_test": int((recorded["split"].values == "test").sum()),
         "n_test_conditions": len(
@@ -104,9 +98,11 @@ def describe_fit(
         "cautions": list_cautions(result, judgements),
         "outputs": _list_outputs(result),
         "scores": [
-            (score, MEANINGS[score.name])
+            (score, get_spec(score.name).description)
             for score in assessment
-            if score.name in MEANINGS and math.isfinite(score.value)
+            if get_spec(score.name).better != "neither"
+            and math.isfinite(score.value)
+            and score not in [one.score for one in judgements]
         ],
         "rotations": [
             (label, by_name[f"{name}, recorded"], by_name[f"{name}, student"])
@@ -115,9 +111,10 @@ def describe_fit(
         "conditions": _score_conditions(result),
         "runs": result.runs,
         "figures": _draw(result),
-        "matrix": render_matrix(np.asarray(result.weights["recurrent_weights"])),
+        "matrix": render_matrix(weights[:, -1] if is_gated else weights),
+        "is_gated": is_gated,
         "n_sampled": int(recorded["sampled"].values.sum()),
-        "choices": json.loads(attrs.get("choices", "[]")),
+        "choices": _list_choices(attrs),
         "settings": _list_settings(result.config),
         "provenance": _list_provenance(result, about),
     }
@@ -129,7 +126,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
     truth, student = average_tests(recorded, result.predicted)
     order = sort_conditions(truth["condition"].values)
     tests = recorded.isel(trial=recorded["split"].values == "test")
-    output_units, scores = get_output_units(recorded), result.scores
+    output_units, scores, ids = get_output_units(recorded), result.scores, get_unit_ids(recorded)
     sampled = recorded["sampled"].values
     kinds: dict[str, list[dict[str, Any]]] = {"outputs": [], "rates": []}
     for name, unit_of, r2, ceiling in (
@@ -140,11 +137,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
         courses = [scale * ds[name].values[order] for ds in (truth, student)]
         courses.append(scale * compute_standard_errors(tests, name)[order])
         for channel in _pick_channels(r2, n_numbers=3 * courses[0][..., 0].size):
-            label = (
-                str(truth["output"].values[channel])
-                if name == "outputs"
-                else f"unit {truth['unit'].values[channel]}"
-            )
+            label = str(truth["output"].values[channel]) if name == "outputs" else f"unit {ids[channel]}"
             group = "" if name == "outputs" else "sampled" if sampled[channel] else "not sampled"
             kinds[name].append(
                 {
@@ -171,6 +164,11 @@ def _pick_channels(r2: Array, *, n_numbers: int) -> list[int]:
     """Return the channels that a page has room for, evenly over all qualities."""
     order = np.argsort(np.nan_to_num(r2, nan=-np.inf), kind="stable")
     return sorted(order[spread(len(order), max(MAX_NUMBERS // n_numbers, 2))].tolist())
+
+
+def _list_choices(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what was picked, and why."""
+    return list(json.loads(attrs.get("choices", "[]")))
 
 
 def _list_outputs(result: FitResult) -> list[tuple[str, str, float, float]]:
@@ -225,7 +223,7 @@ def _draw(result: FitResult) -> dict[str, Any]:
     for name, draw, size in (
         ("trajectories", plot.trajectories, (5.0, 3.4)),
         ("learning", plot.learning_curve, (5.6, 2.6)),
-        ("spectrum", plot.spectrum, (3.4, 2.8)),
+        *([("spectrum", plot.spectrum, (3.4, 2.8))] if not KINDS[result.config.network].gates else []),
     ):
         figure = create_figure(figsize=size)
         draw(result, ax=figure.add_subplot())

@@ -2,11 +2,11 @@
 
 from nwbrnn.storage.compare import find_lost
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
-from nwbrnn.storage.file import is_hdf5, list_linked_files, open_nwb, open_store
-from nwbrnn.storage.output import create_nwb, find_faults
+from nwbrnn.storage.file import is_hdf5, list_linked_files, list_members, open_nwb, open_store
+from nwbrnn.storage.output import create_nwb, find_faults, find_faults_elsewhere
 from nwbrnn.storage.saved import load_saved, open_saved
-from nwbrnn.storage.source import Source, find_source
-from nwbrnn.storage.store import Store, one_line
+from nwbrnn.storage.source import Source, find_source, refuse_pointer
+from nwbrnn.storage.store import Store, find_stored, one_line, read_whole
 from nwbrnn.storage.zarr_store import find_target_outside
 
 __all__ = [
@@ -17,16 +17,21 @@ __all__ = [
     "create_nwb",
     "find_dandiset",
     "find_faults",
+    "find_faults_elsewhere",
     "find_lost",
     "find_source",
+    "find_stored",
     "find_target_outside",
     "is_hdf5",
     "list_assets",
     "list_linked_files",
+    "list_members",
     "load_saved",
     "matches",
     "one_line",
     "open_nwb",
     "open_saved",
     "open_store",
+    "read_whole",
+    "refuse_pointer",
 ]

@@ -1,6 +1,7 @@
 """Whether a copy of a file holds everything that the file held: compared object by object, in blocks."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import h5py
@@ -14,6 +15,12 @@ BLOCK = 1 << 22
 # a copy has an identity of its own, the schema it was written with, and a later date of change
 _CHANGES = ("specifications", "identifier", "file_create_date", "general/was_generated_by")
 _ROOT_ATTRIBUTES = ("object_id", "nwb_version")
+
+# pynwb brings older schemas up to date: texts that explained a type went, types became narrower ones, single
+# texts became lists, and texts and dates that it writes again have another form
+_DROPPED_ATTRIBUTES = ("help",)
+_NARROWER_TYPES = {"VectorData": "TimeSeriesReferenceVectorData", "DynamicTable": "ElectrodesTable"}
+_DATES = ("session_start_time", "timestamps_reference_time")
 
 
 def find_lost(before: Any, after: Any, *, but: str = "") -> Iterator[str]:
@@ -63,19 +70,26 @@ def _is_same_link(before: Any, after: Any) -> bool:
 
 def _compare_attributes(path: str, before: Any, after: Any, *, but: tuple[str, ...] = ()) -> Iterator[str]:
     for name in before.attrs:
-        if str(name).startswith(".") or name in but:
+        if str(name).startswith(".") or name in (*but, *_DROPPED_ATTRIBUTES):
             continue
         if name not in after.attrs:
             yield f"{path}: attribute {name} is missing"
+        elif name in ("neurodata_type", "namespace") and _is_narrower(before.attrs, after.attrs):
+            continue
         elif not _is_same(_name_targets(before, before.attrs[name]), _name_targets(after, after.attrs[name])):
             yield f"{path}: attribute {name} is different"
 
 
 def _compare_arrays(path: str, before: Any, after: Any) -> Iterator[str]:
-    if before.shape != getattr(after, "shape", None) or before.dtype != after.dtype:
+    is_compared = isinstance(before, h5py.Dataset) or before.dtype.kind in "iufb"
+    if is_compared and _is_text(before) and _is_text(after):
+        if not _is_same_text(path, before, after):
+            yield f"{path}: texts are different"
+        return
+    if before.shape != getattr(after, "shape", None) or (is_compared and before.dtype != after.dtype):
         yield f"{path}: expected {before.shape} {before.dtype}, but got {after!r}"
         return
-    if before.shape is None or (not isinstance(before, h5py.Dataset) and before.dtype.kind not in "iufb"):
+    if before.shape is None or not is_compared:  # references in Zarr are JSON in a copy
         return
     rows = max(1, BLOCK // max(1, int(np.prod(before.shape[1:]))))
     blocks: list[Any] = [()] if before.shape == () else [
@@ -85,6 +99,33 @@ def _compare_arrays(path: str, before: Any, after: Any) -> Iterator[str]:
         _is_same(_name_targets(before, before[block]), _name_targets(after, after[block])) for block in blocks
     ):
         yield f"{path}: values are different"
+
+
+def _is_narrower(before: Any, after: Any) -> bool:
+    """Return whether the type of an object became one that the schema has had since."""
+    return bool(after.get("neurodata_type") == _NARROWER_TYPES.get(before.get("neurodata_type"), ""))
+
+
+def _is_text(item: Any) -> bool:
+    """Return whether an object of HDF5 is an array of texts."""
+    return isinstance(item, h5py.Dataset) and h5py.check_string_dtype(item.dtype) is not None
+
+
+def _is_same_text(path: str, before: h5py.Dataset, after: h5py.Dataset) -> bool:
+    """Return whether two arrays of texts say the same, in whatever encoding; one text may become a list."""
+    if before.shape != after.shape and (before.shape, after.shape) != ((), (1,)):
+        return False
+    first, second = (np.ravel(item.asstr()[()]) for item in (before, after))
+    if path in _DATES:
+        return _is_same_date(*(datetime.fromisoformat(str(text[0])) for text in (first, second)))
+    return bool(np.array_equal(first, second))
+
+
+def _is_same_date(before: datetime, after: datetime) -> bool:
+    """Return whether two moments are the same; one without a time zone got that of this machine."""
+    if before.tzinfo is None:
+        return bool(before == after.replace(tzinfo=None))
+    return before == after
 
 
 def _name_targets(owner: Any, value: Any) -> Any:

@@ -1,17 +1,17 @@
 """Damages that are found before libhdf5 reads: it would read on for ever, or end the process (2.0.0)."""
 
+import math
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import h5py
 
+from nwbrnn.limits import MAX_PACKED, PACKED_EXTRA, check_declared
+
 SEARCHED = 2 << 20
 """Bytes searched at each end of a file: quick, and where most texts are."""
-
-MAX_SIZE = 1 << 40
-"""Bytes that an array may have in any case; more only if the file has a fair part of them."""
-MAX_COMPRESSION = 10_000
 
 _VLEN_KINDS = (0, 1)  # of values, of characters
 
@@ -40,7 +40,7 @@ def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
     """Refuse an object that is too damaged to be read.
 
     That is a type of variable length that is neither of values nor of text, here or of an attribute, since
-    reading one ends the process; and an array of a length that its file cannot hold.
+    reading one ends the process; and an array that its file cannot hold.
 
     Parameters
     ----------
@@ -61,10 +61,35 @@ def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
         # bytes of an encoded type: what it is, version, class, and for this class the kind in the low bits
         if kind.get_class() == h5py.h5t.VLEN and kind.encode()[3] & 15 not in _VLEN_KINDS:
             raise OSError(f"{item.name} holds a type that does not exist")
-    if isinstance(item, h5py.Dataset) and not (item.is_virtual or item.external):
-        size = item.nbytes if item.shape is not None else 0
-        if size > max(MAX_SIZE, MAX_COMPRESSION * file_size):
-            raise OSError(f"{item.name} would have {size:.0e} bytes, in a file of {file_size:.0e}")
+    if isinstance(item, h5py.Dataset) and item.shape is not None:
+        check_declared(
+            str(item.name),
+            item.shape,
+            item.dtype.itemsize,
+            chunk=item.chunks,
+            file_size=file_size,
+            find_stored=partial(count_stored, item),
+        )
+        if item.compression is not None and item.file.driver != "fileobj":  # a server would be asked for much
+            _check_chunks(item)
+
+
+def _check_chunks(dataset: h5py.Dataset) -> None:
+    """Refuse chunks that are larger packed than unpacked: libhdf5 unpacks whatever there is, without end."""
+    most = MAX_PACKED * math.prod(dataset.chunks) * dataset.dtype.itemsize + PACKED_EXTRA
+
+    def is_too_large(chunk: h5py.h5d.StoreInfo) -> bool | None:
+        return True if chunk.size > most else None  # None goes on
+
+    if dataset.id.chunk_iter(is_too_large):
+        raise OSError(f"{dataset.name} has a chunk that would unpack to far more than it declares")
+
+
+def count_stored(dataset: h5py.Dataset) -> int:
+    """Return how many bytes are stored of a dataset; all that it claims, where other files hold them."""
+    if dataset.external or (dataset.is_virtual and {s.file_name for s in dataset.virtual_sources()} != {"."}):
+        return int(dataset.nbytes)
+    return int(dataset.file.id.get_filesize() if dataset.is_virtual else dataset.id.get_storage_size())
 
 
 def _find_heaps(content: bytes) -> Iterator[int]:

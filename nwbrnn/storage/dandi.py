@@ -119,8 +119,12 @@ def list_assets(dandiset: Dandiset, pattern: str = "**/*.nwb") -> tuple[Asset, .
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Return whether the path of an asset matches a pattern; see :func:`list_assets`."""
-    return _match(path.split("/"), pattern.split("/"))
+    """Return whether the path of an asset matches a pattern; see :func:`list_assets`.
+
+    A store ``x.nwb.zarr`` is also what ``x.nwb`` stands for.
+    """
+    names = (path, path.removesuffix(".zarr")) if path.endswith(".nwb.zarr") else (path,)
+    return any(_match(name.split("/"), pattern.split("/")) for name in names)
 
 
 def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileError
@@ -16,6 +17,7 @@ from nwbrnn.storage.source import Source, find_source
 from nwbrnn.storage.store import (
     ALLOW_LINKS,
     Store,
+    find_cause,
     find_links_outside,
     is_missing,
     list_links,
@@ -50,15 +52,17 @@ def open_nwb(path: str | Path | Source, *, follow_links: bool = False) -> Iterat
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # remarks of pynwb on old namespaces
-                nwbfile = store.closing.enter_context(
-                    _create_io(source, store, follow_links=follow_links)
-                ).read()
+                reader = _create_io(source, store, follow_links=follow_links)
+                nwbfile = _read(store.closing.enter_context(reader), store.root)
         except NwbrnnError:
             raise
         except Exception as error:  # hdmf raises many kinds, bare Exception among them
+            reason = find_cause(store.root) or (
+                f"pynwb cannot build it: {_find_reason(error)}; run 'python -m pynwb.validation_cli' or "
+                "'pynwb-validate' on it to see what is wrong"
+            )
             raise UnsupportedFileError(
-                f"{source.text}: expected a readable NWB file, but pynwb cannot build it: {one_line(error)}; "
-                "run 'python -m pynwb.validation_cli' or 'pynwb-validate' on it to see what is wrong"
+                f"{source.text}: expected a readable NWB file, but {reason}"
             ) from error
         try:
             yield nwbfile
@@ -112,6 +116,21 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
             f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; {remedy}"
         ) from error
     return store
+
+
+def list_members(path: Path, group: str) -> list[str]:
+    """Return the names in a group of a local HDF5 file or Zarr folder; none if it is a link or not there."""
+    if path.is_dir():
+        folder = path / group
+        return sorted(member.name for member in folder.iterdir()) if _is_inside(folder, path) else []
+    with h5py.File(path, "r") as file:
+        link = file.get(group, getlink=True)
+        found = file[group] if isinstance(link, h5py.HardLink) else None
+        return list(found) if isinstance(found, h5py.Group) else []
+
+
+def _is_inside(folder: Path, store: Path) -> bool:
+    return folder.is_dir() and folder.resolve().is_relative_to(store.resolve())
 
 
 def list_linked_files(path: str | Path) -> list[Path]:
@@ -191,19 +210,43 @@ def _create_io(source: Source, store: Store, *, follow_links: bool) -> Any:
     return NWBHDF5IO(file=store.root, mode="r", **options)
 
 
-def _check_version(source: Source, root: Any) -> None:
-    """Refuse what is not NWB 2."""
+def _find_reason(error: Exception) -> str:
+    """Return what hdmf says: the object that it could not build, and why, without what is in it."""
+    builder, *reasons = error.args or ("",)
+    if not (reasons and hasattr(builder, "path")):
+        return one_line(error)
+    return f"{builder.path.removeprefix('root').lstrip('/') or '/'}: {one_line(reasons[-1])}"
+
+
+def _read(reader: Any, root: Any) -> NWBFile:
+    """Return the file that pynwb builds; it does not know a version in an array of one, as some wrote it."""
+    if not isinstance(root.attrs.get("nwb_version"), np.ndarray):
+        return reader.read()
+    reader.read_builder().set_attribute("nwb_version", _read_version(root))
+    return reader.read(skip_version_check=True)
+
+
+def _read_version(root: Any) -> str | None:
+    """Return the version of NWB."""
     version = root.attrs.get("nwb_version")
     if version is None and isinstance(root, h5py.File):  # NWB 1 has a dataset
         version = root["nwb_version"][()] if "nwb_version" in root else None
     if version is None:
+        return None
+    first = next(iter(np.ravel(version).tolist()), "")
+    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+
+
+def _check_version(source: Source, root: Any) -> None:
+    """Refuse what is not NWB 2."""
+    version = _read_version(root)
+    if version is None:
         raise UnsupportedFileError(
             f"{source.text}: expected an NWB file, but it has no 'nwb_version'; give a .nwb file"
         )
-    text = version.decode() if isinstance(version, bytes) else str(version)
-    if not text.removeprefix("NWB-").startswith("2"):
+    if not version.removeprefix("NWB-").startswith("2"):
         raise UnsupportedFileError(
-            f"{source.text}: expected NWB 2, but got version {text!r}; "
+            f"{source.text}: expected NWB 2, but got version {version!r}; "
             "convert it to NWB 2 with NeuroConv or with the tool that made it"
         )
 

@@ -34,8 +34,8 @@ def hold(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ExportError(
-            f"{path}: expected no other process that writes there, but one is running; wait for it, or choose "
-            "another output"
+            f"{path}: expected no other process that writes there, but one is running; wait for it, or "
+            "choose another output"
         ) from error
     except (OSError, NotImplementedError):
         yield

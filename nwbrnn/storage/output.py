@@ -2,6 +2,9 @@
 
 import contextlib
 import io
+import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +14,8 @@ import h5py
 import pynwb
 from pynwb import NWBHDF5IO
 
-from nwbrnn.storage.zarr_store import create_zarr_output
+from nwbrnn.errors import ExportError
+from nwbrnn.storage.zarr_store import create_zarr_output, register_codecs, replace_pickles, validate_zarr
 
 MAX_METADATA = 1 << 20
 """What HDF5 writes in larger pieces are values, which it does not read again [bytes]."""
@@ -27,8 +31,9 @@ def create_nwb(path: Path, *, as_zarr: bool) -> Iterator[Any]:
         If a package is missing that writes it.
     """
     if as_zarr:
-        with contextlib.closing(create_zarr_output(path, mode="w")) as output:
+        with contextlib.closing(create_zarr_output(path)) as output:
             yield output
+        replace_pickles(path)
         return
     with path.open("w+b", buffering=0) as raw:
         stream = _Stream(path, raw)
@@ -106,11 +111,33 @@ class _Stream:
 
 def find_faults(path: Path, *, as_zarr: bool) -> list[str]:
     """Return what pynwb's validator has against a file."""
+    if as_zarr:
+        register_codecs()
+        return validate_zarr(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on namespaces that several versions of are cached
-        if as_zarr:
-            with contextlib.closing(create_zarr_output(path, mode="r")) as reader:
-                faults = pynwb.validate(io=reader)
-        else:
-            faults = pynwb.validate(path=str(path))
-    return [str(fault) for fault in faults or ()]
+        return [str(fault) for fault in pynwb.validate(path=str(path))]
+
+
+def find_faults_elsewhere(path: Path) -> list[str]:
+    """Return what a process of its own has against a Zarr store; there no pickles can be read.
+
+    Raises
+    ------
+    ExportError
+        If the store cannot be read there.
+    """
+    command = [sys.executable, "-P", "-c", _VALIDATE, json.dumps(sys.path), str(path)]
+    asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if asked.returncode:
+        reason = asked.stderr.strip().rpartition("\n")[2]
+        raise ExportError(f"{path}: expected a store that hdmf-zarr can read, but it says {reason}")
+    return [str(fault) for fault in json.loads(asked.stdout.rpartition("\n")[2])]
+
+
+_VALIDATE = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from nwbrnn.storage.zarr_store import validate_zarr
+sys.stdout.write("\\n" + json.dumps(validate_zarr(sys.argv[2])))
+"""

@@ -6,9 +6,11 @@ import h5py
 import xarray as xr
 
 from nwbrnn.errors import UnsupportedFileError
+from nwbrnn.limits import is_written
 from nwbrnn.storage.names import find_fault, is_special
+from nwbrnn.storage.source import refuse_pointer
 from nwbrnn.storage.store import find_links_outside, refuse_links
-from nwbrnn.storage.zarr_store import find_zarr_links
+from nwbrnn.storage.zarr_store import find_zarr_links, sum_files
 
 
 def open_saved(path: Path) -> xr.Dataset:
@@ -17,7 +19,7 @@ def open_saved(path: Path) -> xr.Dataset:
     Raises
     ------
     UnsupportedFileError
-        If it does.
+        If it does, or its content was not downloaded.
     OSError, ValueError
         If it cannot be opened.
     """
@@ -26,6 +28,7 @@ def open_saved(path: Path) -> xr.Dataset:
         raise UnsupportedFileError(
             fault or f"{path}: expected a file, but it is a device, a pipe or a socket"
         )
+    refuse_pointer(path)
     if path.is_dir():
         refuse_links(str(path), find_zarr_links(path))
         return xr.open_dataset(path, engine="zarr")
@@ -39,6 +42,15 @@ def open_saved(path: Path) -> xr.Dataset:
 
 
 def load_saved(path: Path) -> xr.Dataset:
-    """Return the same in memory, with the file closed."""
+    """Return the same in memory, with the file closed.
+
+    Raises
+    ------
+    UnsupportedFileError, OSError, ValueError
+        As :func:`open_saved`; also if it would unpack to far more than is stored.
+    """
     with open_saved(path) as ds:
+        stored = sum_files(path) if path.is_dir() else path.stat().st_size
+        if not is_written(ds.nbytes, stored):
+            raise OSError(f"it would unpack to {ds.nbytes:.0e} bytes, of {stored:.0e} that are stored")
         return ds.load()

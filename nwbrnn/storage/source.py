@@ -1,5 +1,6 @@
 """Where a file is: a local path, a URL, or an asset of the DANDI archive."""
 
+import contextlib
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -15,6 +16,12 @@ from nwbrnn.storage.remote import get_http_options, open_blocks
 
 _REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
 _HASHED = 1 << 20
+_ZARR_FILES = (".zgroup", ".zattrs", "zarr.json")
+_POINTERS = {
+    b"version https://git-lfs.github.com/spec/": ("git-lfs", "git lfs pull"),
+    b"annex/objects/": ("git-annex", "git annex get (or datalad get)"),
+}
+_POINTER_SIZE = 200  # bytes in which a pointer says what it is
 
 
 @dataclass(frozen=True)
@@ -120,17 +127,43 @@ def find_source(path: str | Path | Source) -> Source:
     fault, local = find_fault(text), Path(text)
     if fault:
         raise UnsupportedFileError(fault)
-    if not local.exists():
-        raise UnsupportedFileError(f"{text}: expected an NWB file, but there is none; check the path")
     if is_special(local):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a device, a pipe or a socket; give a file"
         )
-    if local.is_dir() and not any((local / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
+    refuse_pointer(local)
+    for name in _ZARR_FILES if local.is_dir() else ():
+        refuse_pointer(local / name)
+    if not local.exists():
+        raise UnsupportedFileError(f"{text}: expected an NWB file, but there is none; check the path")
+    if local.is_dir() and not any((local / name).exists() for name in _ZARR_FILES):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
         )
     return Source(text, text, is_remote=False, is_zarr=local.is_dir())
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse what git-lfs or git-annex put in the place of a file whose content was not downloaded.
+
+    That is a short text, or, of git-annex, a symbolic link to where the content would be.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If it is one.
+    """
+    start = b""
+    if path.is_symlink() and not path.exists():
+        start = path.readlink().as_posix().encode()
+    elif path.is_file():
+        with contextlib.suppress(OSError), path.open("rb") as stream:  # who opens it says why not
+            start = stream.read(_POINTER_SIZE)
+    for mark, (program, command) in _POINTERS.items():
+        if mark in start:
+            raise UnsupportedFileError(
+                f"{path}: content not downloaded: this is only a pointer of {program}; run {command!r} on it"
+            )
 
 
 def is_address(text: str) -> bool:

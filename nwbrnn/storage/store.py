@@ -1,16 +1,19 @@
 """An opened container, HDF5 or Zarr, as groups and arrays."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.errors import UnsupportedFileError
-from nwbrnn.storage.damage import check_object
+from nwbrnn.limits import MAX_WHOLE_RATIO, is_written
+from nwbrnn.storage.damage import check_object, count_stored
 from nwbrnn.storage.virtual import check_sources, find_address
 
 
@@ -90,6 +93,29 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
                     yield where, member
 
 
+def find_stored(array: Any) -> int:
+    """Return how many bytes are stored of an array of HDF5 or Zarr; all of it where that is not known."""
+    if isinstance(array, h5py.Dataset):
+        return count_stored(array)
+    stored = getattr(array, "nbytes_stored", None)  # zarr 2 has a property, zarr 3 a method
+    size = stored() if callable(stored) else stored
+    return int(size) if size is not None and size >= 0 else int(getattr(array, "nbytes", 0))
+
+
+def read_whole(array: Any) -> NDArray[Any]:
+    """Return all values of the data of a series, which may be declared far larger than they are stored.
+
+    Raises
+    ------
+    OSError
+        If they are.
+    """
+    size = int(np.prod(array.shape, dtype=float)) * array.dtype.itemsize if hasattr(array, "dtype") else 0
+    if not is_written(size, find_stored(array), ratio=MAX_WHOLE_RATIO):
+        raise OSError(f"{array.name} would unpack to {size:.0e} bytes, of which next to nothing is stored")
+    return np.asarray(array[:])
+
+
 def is_missing(file: str, folder: Path) -> bool:
     """Return whether a file that a link names is in none of the places in which HDF5 looks for it."""
     return "%" not in file and not list_places(file, folder)  # %b: a series of files
@@ -143,7 +169,46 @@ def list_links(links: Sequence[tuple[str, str]]) -> str:
 ALLOW_LINKS = "if you trust them, allow it with follow_links (--follow-links)"
 
 
-def one_line(error: BaseException) -> str:
+def find_cause(root: Any) -> str:
+    """Return why pynwb cannot build a file, and the remedy, where that shows in its groups; else nothing."""
+    waiting: list[tuple[str, Any, tuple[Any, ...]]] = [("", root, ())]
+    while waiting:
+        path, group, above = waiting.pop()
+        above = (*above, find_address(group) if isinstance(group, h5py.Group) else path)
+        members = {}
+        for name in group:
+            try:
+                members[name] = group.get(name)
+            except (OSError, RuntimeError) as error:  # such as a link that leads to itself
+                return f"{path}/{name}: it cannot be opened ({one_line(error)}); remove it".lstrip("/")
+        wrong = _find_uneven(path, group, members)
+        if wrong:
+            return f"{wrong}; correct the table"
+        for name, member in members.items():
+            where = f"{path}/{name}".lstrip("/")
+            if not hasattr(member, "keys"):
+                continue
+            if isinstance(member, h5py.Group) and find_address(member) in above:
+                link = group.get(name, getlink=True)
+                target = getattr(link, "path", "a group")
+                return f"{where} is a link to {target}, which holds it; remove the link"
+            waiting.append((where, member, above))
+    return ""
+
+
+def _find_uneven(path: str, group: Any, members: Mapping[str, Any]) -> str:
+    """Return which column of a table has another length than its ids, or nothing."""
+    if "colnames" not in group.attrs or "id" not in group:
+        return ""
+    n_rows = group["id"].shape[0]
+    for name, array in members.items():
+        is_outer = hasattr(array, "shape") and f"{name}_index" not in group
+        if is_outer and array.shape and array.shape[0] != n_rows:
+            return f"{path}/{name} has {array.shape[0]} rows, but the table has {n_rows}"
+    return ""
+
+
+def one_line(error: BaseException | str) -> str:
     """Return what an error of another library says, as one short line, without secrets of addresses."""
     text = strip_all_secrets(" ".join(str(error).split())) or type(error).__name__
     # hdmf puts whole objects into its messages, and the reason behind them

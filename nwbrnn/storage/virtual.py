@@ -7,8 +7,7 @@ from pathlib import Path
 
 import h5py
 
-MAX_DEPTH = 100
-"""Virtual datasets behind one another; libhdf5 reads them recursively."""
+from nwbrnn.limits import MAX_DEPTH
 
 Address = tuple[int, int]
 """Number of an opened file and where in it an object is: the same under all names."""

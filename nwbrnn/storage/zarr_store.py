@@ -2,21 +2,27 @@
 
 What decides whether a store may be read is taken from its JSON files: zarr 3 cannot list every store of
 format 2. There, hdmf-zarr pickles references to objects; these are read by an unpickler that knows nothing
-else, since pickles can run any program.
+else, since pickles can run any program. What is written here holds them as JSON.
 """
 
 import contextlib
-import functools
 import io
 import json
 import os
 import pickle
 import posixpath
+import sys
+import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nwbrnn.errors import ExportError, UnsupportedFileError
+from nwbrnn.limits import check_declared, check_unpacked, limit_unpacked
 from nwbrnn.storage.source import Source
 from nwbrnn.storage.store import ALLOW_LINKS, refuse_links
 
@@ -46,6 +52,7 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
     if not follow_links:
         links = [] if source.is_remote else list(_find_symbolic_links(Path(source.url)))
         refuse_links(source.text, [*links, *_find_links(documents)], remedy=ALLOW_LINKS)
+    _check_sizes(documents, None if source.is_remote else Path(source.url))
     options: dict[str, Any] = {"storage_options": source.storage_options} if source.is_remote else {}
     try:
         return zarr.open_consolidated(source.url, mode="r", **options)
@@ -55,10 +62,48 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
         return zarr.open_group(source.url, mode="r", **options)
 
 
+def _check_sizes(documents: list[_Document], folder: Path | None) -> None:
+    """Refuse arrays that claim more than their store can hold; what is stored on a server is not asked.
+
+    Raises
+    ------
+    OSError
+        If there is one.
+    """
+    total = None if folder is None else sum_files(folder)
+    for path, document in documents:
+        if not path.endswith((".zarray", "zarr.json")) or "shape" not in document:
+            continue
+        name, shape = path.rpartition("/")[0], document["shape"]
+        grid = document.get("chunk_grid", {}).get("configuration", {})
+        itemsize = _find_itemsize(document.get("dtype", document.get("data_type")))
+        check_declared(
+            f"/{name}",
+            shape,
+            itemsize,
+            chunk=document.get("chunks", grid.get("chunk_shape")),
+            file_size=total or 0,
+            find_stored=partial(sum_files, folder / name) if folder else partial(int, sys.maxsize),
+        )
+
+
+def _find_itemsize(dtype: Any) -> int:
+    """Return the bytes of a value of a type in a JSON file; 8, a pointer, if NumPy does not know it."""
+    try:
+        return int(np.dtype(dtype if isinstance(dtype, str) else "O").itemsize)
+    except TypeError:
+        return 8
+
+
+def sum_files(folder: Path) -> int:
+    """Return the size of all files in a folder [bytes]."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def find_zarr_links(folder: Path) -> list[tuple[str, str]]:
     """Return where something leads out of a local store, and to what; pickles are harmless from here on."""
     with contextlib.suppress(ImportError):  # then there is no Zarr either
-        _register_references()
+        register_codecs()
     return [*_find_symbolic_links(folder), *_find_links(_list_documents(folder))]
 
 
@@ -91,7 +136,7 @@ def create_zarr_io(source: Source, root: Any, *, follow_links: bool) -> Any:
         options["allow_pickle"] = True  # of references only, see above
     reading = reader(source.url, mode="r", **options)
     if not follow_links:
-        reading.resolve_ref = functools.partial(_resolve_inside, reading.resolve_ref, source.text)
+        reading.resolve_ref = partial(_resolve_inside, reading.resolve_ref, source.text)
     return reading
 
 
@@ -104,8 +149,8 @@ def _resolve_inside(resolve: Callable[[Any], Any], text: str, reference: Any) ->
     return resolve(reference)
 
 
-def create_zarr_output(path: Path, *, mode: str) -> Any:
-    """Return hdmf-zarr's writer of a new store, in the format of the installed zarr, or its reader of one.
+def create_zarr_output(path: Path) -> Any:
+    """Return hdmf-zarr's writer of a new store, in the format of the installed zarr.
 
     Raises
     ------
@@ -118,8 +163,74 @@ def create_zarr_output(path: Path, *, mode: str) -> Any:
         raise ExportError(
             f"{path}: writing Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
-    _register_references()
-    return NWBZarrIO(str(path), mode=mode)
+    register_codecs()
+    return NWBZarrIO(str(path), mode="w")
+
+
+def validate_zarr(path: str | Path) -> list[str]:
+    """Return what pynwb's validator has against a local store."""
+    import pynwb
+    from hdmf_zarr import NWBZarrIO
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of hdmf-zarr on its use of zarr
+        _give_types()
+        with contextlib.closing(NWBZarrIO(str(path), mode="r")) as reader:
+            return [str(fault) for fault in pynwb.validate(io=reader) or ()]
+
+
+@cache
+def _give_types() -> None:
+    """Have the validator find the types of named fields where they are rows of JSON: in the attributes."""
+    with contextlib.suppress(ImportError):  # hdmf-zarr 0.14 has its own way
+        from hdmf_zarr.zarr_utils import AbstractZarrTableDataset as Table
+
+        known = Table.dtype.fget
+        Table.dtype = property(lambda table: known(table) or [_name_type(kind) for kind in table.types])
+
+
+def _name_type(kind: str) -> str:
+    """Return the validator's name of a type that hdmf-zarr notes: ``object``, or one of NumPy."""
+    try:
+        return "object" if kind == "object" else str(np.dtype(kind).name)
+    except TypeError:
+        return "utf"
+
+
+def replace_pickles(folder: Path) -> None:
+    """Store as JSON what hdmf-zarr pickled in a new store of format 2: numcodecs refuses to read pickles.
+
+    A row of an array with named fields becomes a list of their values, from which hdmf-zarr takes references
+    just as well.
+    """
+    import numcodecs
+    import zarr
+
+    documents = _list_documents(folder)
+    pickled = [
+        name.rpartition("/")[0]
+        for name, document in documents
+        if name.endswith("/.zarray") and any(one["id"] == "pickle" for one in document.get("filters") or ())
+    ]
+    if not pickled:
+        return
+    root = zarr.open_group(str(folder), mode="r+")
+    for name in pickled:
+        old = root[name]
+        values = np.empty(old.shape, dtype=object)
+        values[...] = old[...].tolist()
+        attributes, chunks = dict(old.attrs), old.chunks
+        new = root.create_dataset(
+            name,
+            shape=values.shape,
+            chunks=chunks,
+            dtype=object,
+            object_codec=numcodecs.JSON(),
+            overwrite=True,
+        )
+        new[...] = values
+        new.attrs.update(attributes)
+    zarr.consolidate_metadata(str(folder))
 
 
 def _import_zarr(source: Source) -> Any:
@@ -130,14 +241,15 @@ def _import_zarr(source: Source) -> Any:
         raise UnsupportedFileError(
             f"{source.text}: reading Zarr needs the package hdmf-zarr ({error}); pip install 'nwbrnn[zarr]'"
         ) from error
-    _register_references()
+    register_codecs()
     return zarr
 
 
-@functools.cache
-def _register_references() -> None:
-    """Have Zarr read pickled references; for all other pickles it goes on to do as numcodecs does."""
+@cache
+def register_codecs() -> None:
+    """Have Zarr read pickled references and bounded chunks; other pickles are left to numcodecs."""
     import numcodecs
+    from numcodecs.compat import ensure_bytes, ndarray_copy
 
     class ReferencePickle(numcodecs.Pickle):  # type: ignore[misc]
         def decode(self, buf: Any, out: Any = None) -> Any:
@@ -152,7 +264,27 @@ def _register_references() -> None:
             out[:] = values
             return out
 
+    class BoundedBlosc(numcodecs.Blosc):  # type: ignore[misc]
+        def decode(self, buf: Any, out: Any = None) -> Any:
+            header = ensure_bytes(buf)[:8]
+            check_unpacked(int.from_bytes(header[4:], "little"), packed=len(buf))
+            return super().decode(buf, out)
+
+    def bound(codec: Any, window: int) -> Any:
+        def decode(_: Any, buf: Any, out: Any = None) -> Any:
+            packed, unpacker = ensure_bytes(buf), zlib.decompressobj(window)
+            content = unpacker.decompress(packed, limit_unpacked(len(packed)) + 1)
+            check_unpacked(len(content), packed=len(packed))
+            if not unpacker.eof:
+                raise ValueError("a compressed chunk ends early")
+            return ndarray_copy(content, out)
+
+        return type(codec.__name__, (codec,), {"decode": decode})
+
     numcodecs.register_codec(ReferencePickle, codec_id="pickle")
+    numcodecs.register_codec(BoundedBlosc, codec_id="blosc")
+    numcodecs.register_codec(bound(numcodecs.Zlib, zlib.MAX_WBITS), codec_id="zlib")
+    numcodecs.register_codec(bound(numcodecs.GZip, zlib.MAX_WBITS | 16), codec_id="gzip")
 
 
 class _ReferenceUnpickler(pickle.Unpickler):

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError, ReadError, SchemaError, UnsupportedFileError
-from nwbrnn.evaluation import Score, assess, compute_skill, compute_weighted_r2, evaluate
-from nwbrnn.evaluation.scores import LEVELS, stack_samples
+from nwbrnn.evaluation import LEVELS, Score, assess, compute_skill, compute_weighted_r2, evaluate
+from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.readers import read_dataset

@@ -11,14 +11,15 @@ import pandas as pd
 import xarray as xr
 
 from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
+from nwbrnn.evaluation import MAIN, get_spec
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
 from nwbrnn.storage import load_saved, one_line
 from nwbrnn.storage.paths import check_apart
-from nwbrnn.sweep.results import FIGURES, MAIN
+from nwbrnn.sweep.results import FIGURES
 from nwbrnn.sweep.run import ABOUT
-from nwbrnn.sweep.statistics import LOWER_IS_BETTER, compare_with_baseline
+from nwbrnn.sweep.statistics import compare_with_baseline
 
 CAPTIONS = {
     "scores": "Held-out scores against the number of sampled neurons, mean with 95 % interval. "
@@ -112,7 +113,7 @@ def _judge(statistics: pd.DataFrame) -> list[dict[str, Any]]:
         rows = treated[treated["score"] == score]
         if len(rows):
             lower, higher = int((rows["high"] < 0).sum()), int((rows["low"] > 0).sum())
-            better, worse = (lower, higher) if score in LOWER_IS_BETTER else (higher, lower)
+            better, worse = (lower, higher) if get_spec(score).better == "lower" else (higher, lower)
             verdicts.append(
                 {
                     "score": score, "better": better, "worse": worse, "settings": len(rows),

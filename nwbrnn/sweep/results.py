@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
+from nwbrnn.evaluation import MAIN
 from nwbrnn.plot import save
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.storage.atomic import replace_whole
@@ -12,10 +13,6 @@ from nwbrnn.sweep.statistics import compare_with_baseline
 from nwbrnn.sweep.table import flatten
 from nwbrnn.writers.dataset import write_netcdf
 
-MAIN = (
-    "output R2", "output skill", "sampled neurons R2", "unsampled neurons R2", "canonical correlation",
-    "co-smoothing bits per spike",
-)  # fmt: skip
 SIMILARITY = (
     "canonical correlation", "SVCCA", "linear CKA", "principal angle", "Procrustes angle",
     "rotation R2, student",

@@ -8,12 +8,12 @@ import scipy.stats
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.scores import compute_median
+from nwbrnn.evaluation import get_spec
+from nwbrnn.evaluation.specs import compute_median
 
 Array = NDArray[np.floating]
 
 OWN = ("source", "held_out", "seed", "n_sampled", "seconds", "chosen", "error", "status")
-LOWER_IS_BETTER = ("principal angle", "Procrustes angle", "dynamical distance")
 UNSAMPLED = "unsampled neurons R2"
 
 
@@ -122,7 +122,7 @@ def _compare(
     interval = compute_interval(paired)
     by_seed = _mean(paired, axis=1)
     by_condition = _mean(paired, axis=0)
-    sign = -1 if score in LOWER_IS_BETTER else 1
+    sign = -1 if get_spec(score).better == "lower" else 1
     deviation = np.nanstd(by_seed, ddof=1) if np.isfinite(by_seed).sum() > 1 else np.nan
     alone = compute_interval(_arrange(own, seeds, part["held_out"]))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import scipy.linalg
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from nwbrnn.config import MAX_SEED
+from nwbrnn.config import MAX_SEED, CheckedSettings
 from nwbrnn.teacher.soc import TAU, Array, Circuit, gain
 
 STATE_SCALE = 1.5  # ‖x‖ / √N at movement onset [Hz], Hennequin et al. 2014
@@ -13,10 +13,8 @@ FALL_TAU = 0.002  # its fall after the go cue [s], Hennequin et al. 2014
 NOISE_TAU = 0.05  # correlation time of the input noise [s], Hennequin et al. 2014
 
 
-class TeacherConfig(BaseModel):
+class TeacherConfig(CheckedSettings):
     """Everything that, with the package version, repeats a simulation exactly."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n_neurons: int = Field(200, ge=2, le=5000, description="neurons, half excitatory")
     n_directions: int = Field(8, ge=1, le=360, description="reach directions, evenly spaced from 0 degrees")

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError
+from nwbrnn.limits import describe_shortage
 from nwbrnn.teacher import reaching
 from nwbrnn.teacher.reaching import TeacherConfig
 from nwbrnn.teacher.soc import BASELINE_RATE, Array, Circuit, build_circuit, gain, integrate
@@ -35,12 +36,21 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
     Raises
     ------
     ConfigError
-        If times are not whole numbers of bins, or bins of milliseconds, or no circuit can be built.
+        If times are not whole numbers of bins, or bins of milliseconds, if no circuit can be built, or if
+        the simulation needs more memory than there is.
     """
     config = config or TeacherConfig()
     n_before = _count_bins("preparation", config.preparation, config.bin_size)
     n_bins = n_before + _count_bins("movement", config.movement, config.bin_size)
     n_substeps = _count_bins("bin_size", config.bin_size, STEP)
+    n_runs = config.n_directions * config.n_trials
+    # the states of every step, and three arrays made of them
+    shortage = describe_shortage(4 * 8 * n_runs * n_bins * n_substeps * config.n_neurons)
+    if shortage:
+        raise ConfigError(
+            f"n_trials: {n_runs} trials of {config.n_neurons} neurons need {shortage}; use fewer or "
+            "shorter ones"
+        )
     circuit = circuit or build_circuit(config.n_neurons, seed=config.seed)
     directions = reaching.compute_directions(config.n_directions)
     drive = reaching.compute_preparatory_drive(circuit, reaching.compute_initial_states(circuit, directions))

@@ -25,7 +25,7 @@ class Batch:
     inputs
         Shape (n_trials, n_time, n_inputs).
     start
-        What its initial states depend on; see :meth:`nwbrnn.models.RateRNN.forward`.
+        What its initial states depend on; see :meth:`nwbrnn.models.Network.forward`.
     targets
         Outputs and dynamics.
     mask
@@ -193,7 +193,7 @@ def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray
     Returns
     -------
     ndarray or None
-        See :meth:`nwbrnn.models.RateRNN.forward`.
+        See :meth:`nwbrnn.models.Network.forward`.
     """
     if config.initial_state == "condition":
         rows = {condition: row for row, condition in enumerate(find_conditions(ds))}

@@ -24,6 +24,7 @@ from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.training.batches import Batch
 
 _KEY = "nwbrnn_checkpoint"
+_HASH = "hash"
 _LAYOUT = 1
 _REMEDY = "remove it to start again"
 
@@ -67,8 +68,9 @@ class Checkpoint:
 
         if self.path.exists():
             _check_is_checkpoint(self.path)
-        header = {_KEY: json.dumps({"layout": _LAYOUT, "fingerprint": self.fingerprint, **about})}
-        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
+        told = {"layout": _LAYOUT, "fingerprint": self.fingerprint, **about}
+        parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        content = save(parts, {_KEY: json.dumps(told | {_HASH: _compute_hash(parts, told)})})
         with replace_whole(self.path, overwrite=True) as temporary:
             temporary.write_bytes(content)
         self._written = time.monotonic()
@@ -104,6 +106,8 @@ class Checkpoint:
         problems = _find_problems(tensors, parts)
         if problems:
             raise ConfigError(f"{self.path}: {'; '.join(problems[:3])}; {_REMEDY}")
+        if about.pop(_HASH, None) != _compute_hash(tensors, about):
+            raise ConfigError(f"{self.path}: expected a whole checkpoint, but it is damaged; {_REMEDY}")
         return tensors, about
 
     @contextlib.contextmanager
@@ -126,6 +130,15 @@ class Checkpoint:
                 f"{self.path}: expected a checkpoint of this fit, but {', '.join(differing)} differ; "
                 f"go on with the settings and data it was made with, or {_REMEDY}"
             )
+
+
+def _compute_hash(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """Return a hash of all tensors, with their names and types, and of what is said about them."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _find_problems(tensors: Mapping[str, Tensor], parts: Sequence[Mapping[str, Tensor]]) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import TrainingDivergedError
 from nwbrnn.losses import compute_loss_terms
-from nwbrnn.models import RateRNN
+from nwbrnn.models import Network
 from nwbrnn.result import Ended
 from nwbrnn.training.batches import Batch
 from nwbrnn.training.checkpoint import Checkpoint
@@ -33,7 +33,7 @@ RETRY_FACTOR = 0.25  # of the learning rate, when a diverged fit starts once mor
 class _Descent:
     """Everything that the next epoch depends on."""
 
-    model: RateRNN
+    model: Network
     config: FitConfig
     optimizer: torch.optim.Optimizer
     noise: torch.Generator
@@ -110,7 +110,7 @@ def _name_all(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def descend(
-    model: RateRNN,
+    model: Network,
     batches: Batches,
     config: FitConfig,
     *,
@@ -166,7 +166,7 @@ def descend(
     return descent.history, ended, descent.best_epoch
 
 
-def _begin(model: RateRNN, config: FitConfig, history: History, learning_rate: float) -> _Descent:
+def _begin(model: Network, config: FitConfig, history: History, learning_rate: float) -> _Descent:
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     noise = torch.Generator().manual_seed(config.seed)
     return _Descent(model, config, optimizer, noise, deepcopy(history), learning_rate)
@@ -248,7 +248,7 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
     return terms
 
 
-def compare(model: RateRNN, batches: Batches, config: FitConfig) -> dict[str, float]:
+def compare(model: Network, batches: Batches, config: FitConfig) -> dict[str, float]:
     """Return all losses by name, with ``train_total`` and ``validation_total``, of a run without noise."""
     losses: dict[str, float] = {}
     with torch.no_grad():
@@ -260,7 +260,7 @@ def compare(model: RateRNN, batches: Batches, config: FitConfig) -> dict[str, fl
 
 
 def _compare(
-    model: RateRNN, batch: Batch, *, penalty: float, noise: Tensor | None = None
+    model: Network, batch: Batch, *, penalty: float, noise: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Run the network and return its loss terms, and as ``total`` their weighted sum with a weight penalty.
 

@@ -11,7 +11,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.losses import expect_counts
-from nwbrnn.models import RateRNN
+from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import average_conditions, find_conditions
 from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
 from nwbrnn.training.batches import find_start, get_count_scale
@@ -151,7 +151,7 @@ def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
 
 def _run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> tuple[Array, Array]:
     """Return outputs and hidden rates of every trial."""
-    model = RateRNN.from_weights(weights, config, bin_size=ds.attrs["bin_size"])
+    model = NETWORKS[config.network].from_weights(weights, config, bin_size=ds.attrs["bin_size"])
     inputs = np.nan_to_num(ds["inputs"].values).astype(weights["input_weights"].dtype)
     start = find_start(ds, ds, config)
     with torch.no_grad():

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import compute_skill
-from nwbrnn.models import RateRNN
-from nwbrnn.models.scan import invert
+from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.training.batches import find_start
 
@@ -52,23 +51,23 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
     tests = average_conditions(recorded.isel(trial=recorded["split"].values == "test"))
     everything = average_conditions(recorded)
     reference = everything["outputs"].values[everything["mask"].values]
-    model = RateRNN.from_weights(weights, config, bin_size=recorded.attrs["bin_size"])
+    model = NETWORKS[config.network].from_weights(weights, config, bin_size=recorded.attrs["bin_size"])
     inputs = torch.from_numpy(np.nan_to_num(tests["inputs"].values).astype(weights["input_weights"].dtype))
     start = find_start(tests, recorded, config)
     given = None if start is None else torch.from_numpy(start)
     mask = tests["mask"].values
     target = tests["outputs"].values[mask]
 
-    def score(noise: torch.Tensor | None) -> float:
+    def score(noise: torch.Tensor | None = None, *, added: torch.Tensor | float = 0.0) -> float:
         with torch.no_grad():
-            outputs, _ = model(inputs, start=given, noise=noise)
+            outputs, _ = model(inputs + added, start=given, noise=noise)
         return compute_skill(outputs.numpy()[mask], target, reference)
 
     with torch.no_grad():
         _, rates = model(inputs, start=given)
         strength = {
-            "state": invert(rates.double(), config.nonlinearity).square().mean().sqrt(),
-            "current": (rates @ model.recurrent_weights.T).square().mean().sqrt(),
+            "state": model.invert(rates.double()).square().mean().sqrt(),
+            "current": _measure_current(rates, model.recurrent_weights),
         }
     time = tests["time"].values
     begin = max(time[0], 0.0)
@@ -80,20 +79,18 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
             found = []
             for _ in range(N_REPEATS):
                 if kind == "inputs":
-                    noise = _disturb_inputs(model, inputs, generator)
-                    noise *= level * strength["current"] / noise.square().mean().sqrt()
+                    added = torch.randn(*inputs.shape, generator=generator).to(inputs.dtype)
+                    added *= level * strength["current"] / _measure_current(added, model.input_weights)
+                    found.append(score(added=added))
                 else:
-                    noise = torch.zeros(*rates.shape)
-                    shift = torch.randn(len(rates), rates.shape[2], generator=generator)
-                    # what is added to the current of one bin changes the state by alpha times as much
-                    noise[:, 0 if kind == "initial state" else middle] = shift / model.alpha
-                    noise *= level * strength["state"]
-                found.append(score(noise.to(inputs.dtype)))
+                    shift = torch.zeros(*rates.shape)
+                    drawn = torch.randn(len(rates), rates.shape[2], generator=generator)
+                    shift[:, 0 if kind == "initial state" else middle] = level * strength["state"] * drawn
+                    found.append(score(model.shift_states(shift).to(inputs.dtype)))
             scores[f"output skill, disturbed {kind} {level:g}"] = float(np.mean(found))
     return scores
 
 
-def _disturb_inputs(model: RateRNN, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return currents of random inputs, shape (n_trials, n_time, n_hidden)."""
-    noise = torch.randn(*inputs.shape, generator=generator).to(inputs.dtype)
-    return (noise @ model.input_weights.T).detach()
+def _measure_current(activity: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the RMS of what weights make of an activity, over all that a hidden unit has."""
+    return (activity @ weights.flatten(0, -2).T).square().mean().sqrt()

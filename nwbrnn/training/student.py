@@ -1,26 +1,28 @@
 """How one student is trained: by least squares, by gradient descent, or by one after the other."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import psutil
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
-from nwbrnn.models import RateRNN
-from nwbrnn.models.scan import activate, invert
+from nwbrnn.limits import describe_shortage
+from nwbrnn.models import NETWORKS, RateRNN
+from nwbrnn.models.scan import activate
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import Ended
 from nwbrnn.training.batches import create_batch
 from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_checkpoint
 from nwbrnn.training.gradient import Batches, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
+from nwbrnn.weights import KINDS
 
 Weights = dict[str, NDArray[np.floating]]
 
@@ -91,7 +93,7 @@ def train(
         )
     sizes = (ds.sizes["input"], config.hidden, ds.sizes["output"])
     with _one_thread():
-        model = RateRNN(
+        model = NETWORKS[config.network](
             sizes, config, bin_size=ds.attrs["bin_size"], n_conditions=len(find_conditions(ds))
         ).to(device)
         batches = batch, held
@@ -102,7 +104,7 @@ def train(
         ended: Ended = "finished"
         best_epoch = 0
         resumed = keeper is not None and keeper.path.exists()
-        if config.method != "gradient" and not _list_limits(config):
+        if isinstance(model, RateRNN) and config.method != "gradient" and not _list_limits(config):
             # on a resume, too, but silently: a retry would begin again from there
             history = _start_by_least_squares(model, batches, config, None if resumed else progress)
         if config.method != "least_squares":
@@ -132,7 +134,7 @@ def _start_by_least_squares(
         output_mask=batch.mask.T & batch.outputs_known,
         alpha=1 - (1 - alpha) ** config.substeps,
         activate=lambda x: activate(torch.from_numpy(x), config.nonlinearity).numpy(),
-        invert=lambda r: invert(torch.from_numpy(r), config.nonlinearity).numpy(),
+        invert=lambda r: model.invert(torch.from_numpy(r)).numpy(),
     )
     start = model.to_weights()
     shape = start["initial_state"].shape
@@ -162,12 +164,9 @@ def _check(ds: xr.Dataset, config: FitConfig) -> None:
         raise ConfigError(
             f"hidden: expected at least {n_sampled}, one for each sampled neuron, but got {config.hidden}"
         )
-    needed, free = _estimate_memory(ds, config), psutil.virtual_memory().available
-    if needed > free:
-        raise ConfigError(
-            f"hidden: {config.hidden} hidden units need about {needed / 1e9:.1f} GB of memory, but "
-            f"{free / 1e9:.1f} GB are free; use fewer"
-        )
+    shortage = describe_shortage(_estimate_memory(ds, config))
+    if shortage:
+        raise ConfigError(f"hidden: {config.hidden} hidden units need {shortage}; use fewer")
     limits = _list_limits(config)
     if config.method == "least_squares" and limits:
         raise ConfigError(
@@ -185,7 +184,8 @@ def _estimate_memory(ds: xr.Dataset, config: FitConfig) -> int:
     """
     single = 8 if config.precision == "float64" else 4
     n_rows = len(find_conditions(ds)) if config.average else ds.sizes["trial"]
-    weights = config.hidden**2 * (7 * single + 3 * 8 * (config.method != "gradient"))
+    n_gates = math.prod(KINDS[config.network].gates)
+    weights = n_gates * config.hidden**2 * (7 * single + 3 * 8 * (config.method != "gradient"))
     return weights + 4 * n_rows * (ds.sizes["time"] * config.substeps + 1) * config.hidden * single
 
 

@@ -16,7 +16,7 @@ from pynwb.epoch import TimeIntervals
 from nwbrnn.errors import ConfigError, ExportError, OutputExistsError, ReadError
 from nwbrnn.layout import is_module_of_fit, name_module, name_scratch
 from nwbrnn.result import FitResult
-from nwbrnn.storage import Source, find_source, is_hdf5, open_nwb, open_store
+from nwbrnn.storage import Source, find_source, is_hdf5, list_members, one_line, open_nwb
 from nwbrnn.storage.paths import check_apart, check_output
 from nwbrnn.storage.system import lock_for_reading
 from nwbrnn.writers.carried import carry_trials, carry_units, create_derived
@@ -131,17 +131,16 @@ def check_fit_output(
 
 
 def _keep_other_fits(path: Path, module: str) -> None:
-    """Refuse to replace a file that holds fits of other names."""
+    """Refuse to replace a file that holds fits of other names; its links are not followed."""
+    if not (path.is_dir() or is_hdf5(path)):  # no NWB file, so it holds none
+        return
     try:
-        store = open_store(find_source(path), follow_links=True)
-    except ReadError as error:
-        if not (path.is_dir() or is_hdf5(path)):  # no NWB file, so it holds none
-            return
+        modules = list_members(path, "processing")
+    except Exception as error:  # whatever a damaged file raises
         raise ExportError(
-            f"{path}: expected a file of which one can see what it holds, but {error}; choose another output"
+            f"{path}: expected a file of which one can see what it holds, but {one_line(error)}; choose "
+            "another output"
         ) from error
-    with store.closing:
-        modules = list(store.root["processing"]) if "processing" in store.root else []
     others = [found for found in modules if is_module_of_fit(found) and found != module]
     if others:
         raise ExportError(
@@ -188,13 +187,13 @@ def _may_follow_links(result: FitResult) -> bool:
 def _write_new(result: FitResult, source: Source, path: Path, *, name: str | None, overwrite: bool) -> Path:
     """Write a file with the fit and what it needs of the source."""
     with _open_source(source, result) as original:
-        nwbfile = create_derived(original)
+        nwbfile, as_zarr = create_derived(original), is_zarr_name(path)
         units, trials = _find_rows(original, result)
         if units is not None:
-            units = carry_units(nwbfile, units.table, units.rows, as_zarr=is_zarr_name(path))
+            units = carry_units(nwbfile, units.table, units.rows, as_zarr=as_zarr)
         if trials is not None:
             trials = carry_trials(nwbfile, trials.table, trials.rows)
-        add_fit(nwbfile, result, module_name=name_module(name), units=units, trials=trials)
+        add_fit(nwbfile, result, module_name=name_module(name), units=units, trials=trials, as_zarr=as_zarr)
         write_nwbfile(nwbfile, path, overwrite=overwrite, check=_keep_on_time(path, name_module(name)))
     return path
 
@@ -219,7 +218,7 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
             nwbfile.processing.pop(module)
             nwbfile.scratch.pop(name_scratch(module))
         units, trials = _find_rows(nwbfile, result)
-        add_fit(nwbfile, result, module_name=module, units=units, trials=trials)
+        add_fit(nwbfile, result, module_name=module, units=units, trials=trials, as_zarr=is_zarr_name(path))
         _mark(nwbfile, is_copy=not in_place)
 
         def close_and_check() -> None:

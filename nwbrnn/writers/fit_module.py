@@ -22,11 +22,12 @@ from pynwb.epoch import TimeIntervals
 
 from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import score_trials
-from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, name_scratch
+from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, name_scratch, name_series
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.session_time import lay_out
+from nwbrnn.weights import KINDS
 from nwbrnn.writers.coordinates import Described, describe_dataset
 from nwbrnn.writers.session_time import create_series
 from nwbrnn.writers.tables import compress, create_table, link_rows, show_text
@@ -50,7 +51,13 @@ class Rows:
 
 
 def add_fit(
-    nwbfile: NWBFile, result: FitResult, *, module_name: str, units: Rows | None, trials: Rows | None
+    nwbfile: NWBFile,
+    result: FitResult,
+    *,
+    module_name: str,
+    units: Rows | None,
+    trials: Rows | None,
+    as_zarr: bool,
 ) -> None:
     """Add the processing module of a fit, and its settings and provenance in ``scratch``.
 
@@ -64,6 +71,8 @@ def add_fit(
         Of the module.
     units, trials
         What the units and trials of the fit are in this file; ``None`` if it does not hold them.
+    as_zarr
+        Whether the file will be Zarr, in which a reference to a part of a series would be a pickle.
 
     Raises
     ------
@@ -75,7 +84,7 @@ def add_fit(
     text = "a recurrent network fitted to this session, what it predicts, and how well"
     module = nwbfile.create_processing_module(module_name, text)
     windows = _add_series(module, result)
-    module.add(_create_trials(result, described, windows, trials))
+    module.add(_create_trials(result, described, windows, trials, as_zarr=as_zarr))
     _add_model(module, result, described, units)
     _add_scores(module, result)
     nwbfile.add_scratch(
@@ -87,25 +96,35 @@ def add_fit(
 
 _TRIAL_COLUMNS = {
     "start_time", "stop_time", "timeseries", "timeseries_index", "tags", "tags_index", "row", "source_trial",
-    "output_r2", "rate_r2",
+    "output_r2", "rate_r2", "first_sample", "n_samples", "layer",
 }  # fmt: skip
 _UNIT_COLUMNS = {
     "source_unit", "readout", "readout_offset", "r2", "r2_ceiling", *(f"teacher_{name}" for name in MATRICES)
 }  # fmt: skip
 
 
-def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, list[TimeSeriesReference]]:
+@dataclass(frozen=True)
+class _Window:
+    """Where a trial is in the series of one layer."""
+
+    first_sample: int
+    n_samples: int
+    layer: int
+    series: Sequence[TimeSeries]
+
+
+def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, _Window]:
     """Add what was recorded and what is predicted, over session time; return where each trial is in it."""
     recorded = result.recorded
     lag = float(recorded.attrs.get("neural_lag", 0.0))
-    windows: dict[int, list[TimeSeriesReference]] = {}
-    for number, layer in enumerate(lay_out(recorded)):
-        suffix = f"_{number + 1}" if number else ""  # further layers only where windows overlap
+    windows: dict[int, _Window] = {}
+    for number, layer in enumerate(lay_out(recorded), start=1):
+        added: list[TimeSeries] = []
         clock: TimeSeries | None = None
         for name, values, unit, columns in _list_series(result):
             shifted = bool(lag) and name.endswith("outputs")
             one = create_series(
-                name + suffix,
+                name_series(name, number),
                 layer.flatten(values),
                 layer.time + lag if shifted else clock or layer.time,
                 unit=unit,
@@ -114,9 +133,9 @@ def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, list[T
             )
             clock = clock or (None if shifted else one)
             module.add(one)
-            for row, start, count in zip(layer.rows.tolist(), layer.starts, layer.counts, strict=True):
-                reference = TimeSeriesReference(int(start), int(count), one)
-                windows.setdefault(row, []).append(reference)
+            added.append(one)
+        for row, start, count in zip(layer.rows.tolist(), layer.starts, layer.counts, strict=True):
+            windows[row] = _Window(int(start), int(count), number, added)
     return windows
 
 
@@ -144,8 +163,10 @@ def _list_series(result: FitResult) -> list[tuple[str, NDArray[Any], str, Sequen
 def _create_trials(
     result: FitResult,
     described: Described,
-    windows: Mapping[int, list[TimeSeriesReference]],
+    windows: Mapping[int, _Window],
     trials: Rows | None,
+    *,
+    as_zarr: bool,
 ) -> TimeIntervals:
     """Return the table of trials, in the order of their start."""
     recorded = result.recorded
@@ -158,9 +179,13 @@ def _create_trials(
         name="trials", description="the trials of the fit, and where their samples are in the series here"
     )
     for row in order.tolist():
+        window = windows[row]
+        parts = [TimeSeriesReference(window.first_sample, window.n_samples, one) for one in window.series]
         # not add_interval: it would find the samples again, by times that float errors can shift
         table.add_row(
-            start_time=float(starts[row] - half), stop_time=float(stops[row] + half), timeseries=windows[row]
+            start_time=float(starts[row] - half),
+            stop_time=float(stops[row] + half),
+            **({} if as_zarr else {"timeseries": parts}),
         )
     scores = score_trials(recorded, result.predicted)
     columns: dict[str, Column] = {
@@ -168,6 +193,11 @@ def _create_trials(
         "output_r2": (scores["output_r2"], "R2 of all outputs in this one trial"),
         "rate_r2": (scores["rate_r2"], "R2 of the rates in this one trial, median over units"),
     } | described.columns[TRIAL]
+    if as_zarr:
+        columns |= {
+            name: (np.array([getattr(windows[row], name) for row in range(len(order))]), text)
+            for name, text in _WINDOW_COLUMNS.items()
+        }
     for name, (values, text) in columns.items():
         if not _is_unknown(values):
             kept = values[order]
@@ -183,6 +213,13 @@ def _create_trials(
     return table
 
 
+_WINDOW_COLUMNS = {
+    "first_sample": "the first sample of the trial, in each series of its layer",
+    "n_samples": "how many samples the trial has there",
+    "layer": "1: series without a number; 2: those whose name ends in _2; and so on",
+}
+
+
 def _iterate_windows(ds: xr.Dataset) -> list[tuple[float, NDArray[np.bool_]]]:
     return list(zip(ds["align_time"].values.tolist(), ds["mask"].values, strict=True))
 
@@ -195,8 +232,7 @@ def _is_unknown(values: NDArray[Any]) -> bool:
 def _add_model(module: ProcessingModule, result: FitResult, described: Described, units: Rows | None) -> None:
     """Add the weights: a row for each hidden unit, output, input and recorded unit."""
     recorded = result.recorded
-    equation = "tau dx/dt = -x + recurrent_weights r + input_weights u + bias, "
-    rate = _RATES[result.config.nonlinearity]
+    equation = KINDS[result.config.network].equation.format(rate=_RATES[result.config.nonlinearity])
     inputs = {"input_name": (_show_all(recorded["input"].values.tolist()), "name of the input")}
     links: list[VectorData] = []
     if units is not None:
@@ -216,7 +252,7 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
     module.add(create_table("outputs", "a row for each output", _describe_outputs(result)))
     module.add(create_table("input_names", "a row for each input", inputs))
     module.add(recorded_units)
-    module.add(create_table("hidden_units", equation + rate, _describe_hidden(result), links=links))
+    module.add(create_table("hidden_units", equation, _describe_hidden(result), links=links))
 
 
 def _describe_hidden(result: FitResult) -> dict[str, Column]:

@@ -10,7 +10,16 @@ from typing import Any
 from pynwb import NWBFile
 
 from nwbrnn.errors import ExportError
-from nwbrnn.storage import Source, create_nwb, find_faults, find_lost, find_source, one_line, open_store
+from nwbrnn.storage import (
+    Source,
+    create_nwb,
+    find_faults,
+    find_faults_elsewhere,
+    find_lost,
+    find_source,
+    one_line,
+    open_store,
+)
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.paths import check_output
 
@@ -127,7 +136,8 @@ def _write(
             if cause is not None:
                 raise cause from error
             raise ExportError(f"{path}: cannot be written: {one_line(error)}; nothing was changed") from error
-        faults = [fault for fault in find_faults(temporary, as_zarr=as_zarr) if fault not in known]
+        found = find_faults_elsewhere(temporary) if as_zarr else find_faults(temporary, as_zarr=False)
+        faults = [fault for fault in found if fault not in known]
         if faults:
             raise ExportError(f"{path}: the file would not be valid NWB: {faults[0]}; please report this")
         verify(temporary)

@@ -1,5 +1,7 @@
 """What a user can get wrong ends with exit code 2, one helpful paragraph, and no file."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -211,3 +213,88 @@ def test_convert_refuses_damaged_netcdf_in_one_paragraph(run_cli, tmp_path):
     run.write_text("nothing of use")
     assert_refused(run_cli("convert", run, "-o", tmp_path / "t.nwb"), run)
     assert list(tmp_path.iterdir()) == [run]
+
+
+POINTERS = {
+    "git-lfs": "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "git-annex": "/annex/objects/SHA256E-s12345--4d7a.nwb\n",
+}
+COMMANDS = {
+    ".nwb": ["inspect", "doctor", "read", "fit", "evaluate", "export", "refit", "report"],
+    ".zarr": ["inspect", "fit"],
+    ".npz": ["convert"],
+    ".nc": ["convert", "fit"],
+}
+WRITING = ("read", "fit", "export", "refit", "report", "convert")
+
+
+@pytest.mark.parametrize("kind", ["git-lfs", "git-annex", "link of git-annex"])
+@pytest.mark.parametrize(
+    ("command", "suffix"), [(command, suffix) for suffix, some in COMMANDS.items() for command in some]
+)
+def test_content_that_was_not_downloaded(kind, command, suffix, run_cli, tmp_path):
+    path = tmp_path / f"session{suffix}"
+    place = path
+    if suffix == ".zarr":
+        path.mkdir()
+        place = path / ".zgroup"
+    if kind in POINTERS:
+        place.write_text(POINTERS[kind])
+    else:
+        place.symlink_to(".git/annex/objects/Xq/7w/SHA256E-s12345--4d7a/SHA256E-s12345--4d7a.nwb")
+    suffixes = {"read": ".nc", "report": ".html"}
+    output = ["-o", tmp_path / f"out{suffixes.get(command, '.nwb')}"] if command in WRITING else []
+    done = run_cli(command, path, *output)
+    assert done.code == 2
+    assert_names(done.err, place, kind.split()[-1])
+
+
+@pytest.mark.parametrize("text", ["2.0b", b"2.0b", np.array([b"2.0b"]), np.array(["2.1.0"], dtype=object)])
+def test_versions_of_any_shape_are_understood(text, recording, tmp_path):
+    path = shutil.copy(recording.path, tmp_path / "version.nwb")
+    with h5py.File(path, "r+") as file:
+        file.attrs["nwb_version"] = text
+    assert nwbrnn.inspect_nwb(path).problem is None
+    assert all(finding.object != "/" for finding in nwbrnn.diagnose(path))
+
+
+def _write_link_to_root(file):
+    file["acquisition/circle"] = h5py.SoftLink("/")
+
+
+def _write_link_to_parent(file):
+    file["processing/again/deep"] = file["processing"]
+
+
+def _write_longer(file, name="intervals/trials/target_dir", *, n_more=1):
+    values, attributes = file[name][:], dict(file[name].attrs)
+    del file[name]
+    file[name] = np.resize(values, len(values) + n_more)
+    file[name].attrs.update(attributes)
+
+
+BUILDS = {
+    "a link to the root": (_write_link_to_root, ["acquisition/circle", "/"]),
+    "a link to a group above": (_write_link_to_parent, ["processing/again/deep"]),
+    "a column too long": (_write_longer, ["intervals/trials/target_dir", "41", "40"]),
+    "a column too short": (
+        lambda file: _write_longer(file, "intervals/trials/result", n_more=-1),
+        ["intervals/trials/result", "39", "40"],
+    ),
+    "an index too long": (
+        lambda file: _write_longer(file, "units/spike_times_index"),
+        ["units/spike_times_index", "13", "12"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BUILDS)
+def test_what_pynwb_cannot_build_is_named(case, recording, tmp_path, run_cli):
+    change, words = BUILDS[case]
+    path = shutil.copy(recording.path, tmp_path / "odd.nwb")
+    with h5py.File(path, "r+") as file:
+        change(file)
+    for command in ("inspect", "doctor"):
+        done = run_cli(command, path)
+        assert done.code == 2
+        assert_names(done.err, path, *words)

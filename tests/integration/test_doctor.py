@@ -282,7 +282,10 @@ def test_artefacts(patch):
 def test_values_missing(patch):
     findings = patch(put("acquisition/EMG/data", (slice(1200, 1250), 1), np.nan))
     parts = ("1 of 3", "FCU", "50 of 5000", 1200)
-    expect(findings, "values_missing", "acquisition/EMG", *parts, biases=False)
+    expect(pick(findings, "values_missing"), "values_missing", "acquisition/EMG", *parts, biases=False)
+    (refused,) = pick(findings, "refused")  # which is what reading does with NaN unless told otherwise
+    assert refused.biases
+    assert_names(refused.problem + refused.remedy, "FCU", "--nan mask")
 
 
 def test_clipped_channels_and_what_is_not(write):
@@ -410,6 +413,18 @@ def test_spikes_in_bins(write, width):
     assert write(trains=trains, trials=TRIALS, resolution=width) == ()
     findings = write(trains=trains, trials=TRIALS, resolution=0.001)
     expect(findings, "spikes_in_bins", "units/spike_times", "units.resolution", "0.001 s", biases=False)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.6e9])
+@pytest.mark.parametrize("width", [0.05, 1 / 30])
+def test_resolution_that_spikes_do_not_have(write, width, start):
+    trains = [train + start for train in population()]
+    findings = write(trains=trains, trials=TRIALS + start, resolution=width)
+    expect(findings, "resolution", "units.resolution", f"{width:g} s", biases=False)
+    binned = [np.unique(np.floor(train / width)) * width + start for train in population()]
+    assert write(trains=binned, trials=TRIALS + start, resolution=width) == ()
+    findings = write(trains=binned, trials=TRIALS + start)
+    expect(findings, "spikes_in_bins", "units/spike_times", f"{width * 1000:.4g} ms", biases=False)
 
 
 def silence(train, start=80.0, stop=92.0):

@@ -4,6 +4,7 @@ Pages with ``file_format: mystnb`` run when the documentation is built; here onl
 """
 
 import contextlib
+import importlib
 import os
 import re
 import shlex
@@ -23,6 +24,7 @@ from typer.main import get_command
 from nwbrnn.cli import options
 from nwbrnn.cli.main import app
 from nwbrnn.config import FitConfig, JobConfig, SweepConfig, parse_settings
+from nwbrnn.readers import vocabulary
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "example_data" / "teacher.nwb"
@@ -104,6 +106,24 @@ def test_commands_are_ones_that_the_command_line_knows(where, text):
     parse_settings(FitConfig, fixed, source=where)
     varied = options.parse_values(given.get("vary") or [], "--vary")
     parse_settings(SweepConfig, {"vary": varied}, source=where)
+
+
+def test_the_vocabulary_is_that_of_the_rules(monkeypatch):
+    """The page is made from the data; each list of names and words in it stands there, and in its order."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    page = importlib.import_module("reference")._describe_vocabulary()
+    rows = {line.split(" | ")[0].strip("| "): re.findall(r"`([^`]+)`", line) for line in page.splitlines()}
+    lists = {
+        name: values
+        for name, values in vars(vocabulary).items()
+        if name.isupper() and isinstance(values, tuple) and all(isinstance(one, str) for one in values)
+    }
+    derived = {"ALIGN_NAMES", "ROLES", "STATE_NAMES", "_OUTCOMES"}
+    for name in lists.keys() - derived:
+        assert list(lists[name]) in rows.values(), name
+    assert [name for name in vocabulary.OUTCOME_COLUMNS if name in rows["outcome"]] == rows["outcome"]
+    assert {f"role `{role}`" for role in vocabulary.ROLE_WORDS} <= rows.keys()
+    assert rows["condition"] == [" + ".join(names) for names in vocabulary.CONDITION_NAMES]
 
 
 def test_installation_names_the_version_of_torch_that_is_tested():

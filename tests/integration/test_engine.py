@@ -15,7 +15,7 @@ import xarray as xr
 
 from nwbrnn.errors import MissingDataError, NwbrnnError, ReadError, UnsupportedFileError
 from nwbrnn.readers.engine import NwbBackend, arrays, time_index
-from tests.messages import names
+from tests.messages import assert_names, names
 
 N = 600
 SPIKES = [np.array([0.1, 0.2, 5.0]), np.array([]), np.array([3.0, 3.5])]
@@ -554,6 +554,19 @@ def test_odd_structure_is_shown_or_refused(path, tmp_path, change, shown):
             with pytest.raises(ReadError, match=names(copy, "isel")):
                 ds.sel(time=1.0)
         assert ds.variables or shown == "acquisition"
+
+
+@pytest.mark.parametrize("n_more", [1, -1])
+def test_columns_of_another_length_are_whole_and_say_so(path, tmp_path, n_more):
+    copy = shutil.copy(path, tmp_path / "uneven.nwb")
+    with h5py.File(copy, "r+") as file:
+        n_rows = len(file["units/id"])
+        file["units/uneven"] = np.arange(n_rows + n_more)
+    with open_group(copy, "units") as ds:
+        assert ds.sizes["unit"] == n_rows
+        np.testing.assert_array_equal(ds["uneven"], np.arange(n_rows + n_more))
+        assert_names(ds["uneven"].attrs["problem"], n_rows + n_more, n_rows)
+        assert [name for name in ds.variables if "problem" in ds[name].attrs] == ["uneven"]
 
 
 def test_broken_objects_raise_our_errors_only(path, tmp_path):

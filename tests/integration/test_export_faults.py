@@ -95,24 +95,6 @@ def find_temporary(folder):
     return {path.name for path in folder.glob(".nwbrnn-*.tmp.nwb")}
 
 
-@pytest.fixture
-def mount():
-    """Return a function that mounts something for the test, or skips where that is not allowed."""
-    mounted = []
-
-    def run(*arguments):
-        done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"mount is not allowed here: {done.stderr.strip()}")
-        mounted.append(arguments[-1])
-
-    if shutil.which("mount") is None:
-        pytest.skip("there is no mount")
-    yield run
-    for place in reversed(mounted):
-        subprocess.run(["umount", str(place)], check=True)
-
-
 @pytest.mark.parametrize("to", WAYS)
 def test_full_disk_loses_nothing(folder, mount, campaign, tmp_path_factory, to):
     """A disk with few bytes left: the export fails, everything is as it was; with space it works again."""

@@ -133,12 +133,19 @@ def test_what_a_copy_lacks_is_found(folder):
     changes = {
         "acquisition/EMG/data: values": lambda f: f["acquisition/EMG/data"].__setitem__((3, 1), 9.0),
         "units/spike_times: values": lambda f: f["units/spike_times"].__setitem__(-1, 9.0),
-        "intervals/trials/result: values": lambda f: f["intervals/trials/result"].__setitem__(0, "X"),
+        "intervals/trials/result: texts": lambda f: f["intervals/trials/result"].__setitem__(0, "X"),
         "acquisition/EMG: attribute description is d": lambda f: f["acquisition/EMG"].attrs.modify(
             "description", "x"
         ),
         "acquisition/EMG: attribute comments is m": lambda f: f["acquisition/EMG"].attrs.pop("comments"),
         "general/subject is missing": lambda f: f["general"].__delitem__("subject"),
+        "session_start_time: texts": lambda f: f["session_start_time"].__setitem__(
+            (), "2020-05-17T09:30:01+00:00"
+        ),
+        "general/experimenter: texts": lambda f: f["general/experimenter"].__setitem__(0, "Doe, John"),
+        "units: attribute neurodata_type is d": lambda f: f["units"].attrs.modify(
+            "neurodata_type", "ElectrodesTable"
+        ),
     }
     for expected, change in changes.items():
         shutil.copy(folder / "session.nwb", folder / "changed.nwb")
@@ -159,6 +166,28 @@ def test_several_fits_live_side_by_side(folder):
         nwbrnn.read_fit(source)
     with pytest.raises(MissingDataError, match=names(source, "processing/nwbrnn_neither", "with, without")):
         nwbrnn.read_fit(source, "neither")
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+def test_links_of_a_file_that_is_replaced_are_not_followed(folder, kind):
+    """Fits in another file, to which the old one links, are not lost with it."""
+    source, out = folder / "session.nwb", folder / f"out.{'nwb' if kind == 'hdf5' else 'zarr'}"
+    shutil.copy(source, folder / "elsewhere.nwb")
+    nwbrnn.write_fit(read(folder), folder / "elsewhere.nwb", to="in-place", name="held")
+    if kind == "hdf5":
+        with h5py.File(out, "w") as file:
+            file["processing"] = h5py.ExternalLink("elsewhere.nwb", "/processing")
+    else:
+        pytest.importorskip("hdmf_zarr")
+        (folder / "others" / "nwbrnn_held").mkdir(parents=True)
+        out.mkdir()
+        (out / ".zgroup").write_text('{"zarr_format": 2}')
+        (out / "processing").symlink_to(folder / "others")
+    before = (folder / "elsewhere.nwb").read_bytes()
+    nwbrnn.write_fit(read(folder), source, out, overwrite=True)
+    nwbrnn.read_fit(out)
+    assert (folder / "elsewhere.nwb").read_bytes() == before
+    assert (folder / "others").exists() == (kind == "zarr")
 
 
 def test_overwrite_replaces_this_fit_and_nothing_else(folder):

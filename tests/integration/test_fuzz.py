@@ -1,36 +1,30 @@
-"""Hundreds of damaged copies of a file: each is read, or refused by an NwbrnnError; never anything else.
+"""Hundreds of damaged copies of files: each is read, or refused by an NwbrnnError; never anything else.
 
-libhdf5 may crash or hang on damaged bytes, so another process reads the copies, and this one watches it.
-To see what happens to some of them: ``python tests/integration/test_fuzz.py FOLDER NUMBER ...``.
+libhdf5 may crash or hang on damaged bytes, so each copy is read by a process of its own.
 """
 
-import faulthandler
-import hashlib
 import json
 import os
 import random
-import resource
+import shutil
 import subprocess
 import sys
-import threading
 import traceback
-import warnings
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Empty, Queue
 
 import h5py
 import numpy as np
 import pytest
+from exporting import hash_file
 
+from tests import forked, layouts
 from tests.messages import assert_names
 
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 BASE = "base.nwb"
-TIME_LIMIT = 300.0  # for one copy and all readers [s], against hangs; a quarter of a second is usual
-MEMORY_LIMIT = 6 << 30
 N_FLIPPED, N_ERASED, N_TRUNCATED, N_STRUCTURAL, N_ATTRIBUTES = 150, 40, 50, 140, 110
 
 
@@ -84,6 +78,13 @@ def erase_bytes(path, rng):
     start, length = rng.randrange(len(content)), rng.choice([16, 256, 2048])
     content[start : start + length] = rng.choice([b"\0", b"\xff"]) * len(content[start : start + length])
     path.write_bytes(content)
+
+
+def erase_page(path, rng):
+    """Leave zeros where a page of the file was never copied."""
+    with path.open("r+b") as file:
+        file.seek(rng.randrange(path.stat().st_size // 4096) * 4096)
+        file.write(bytes(4096 * rng.choice([1, 1, 4])))
 
 
 def truncate(path, rng):
@@ -265,7 +266,7 @@ def list_damages():
     return damages | list_targeted()
 
 
-# The process that reads
+# What is done with each
 
 
 def list_readers():
@@ -293,113 +294,97 @@ def list_readers():
     return {"read_nwb": read, "inspect_nwb": inspect, "open_datatree": load, "diagnose": diagnose}
 
 
-def work(folder, numbers):
-    """Damage and read copies, and print a line of JSON for each."""
+def damage_and_read(path, damage, number, readers):
+    """Damage a copy, and return what was done, and how each reader ended."""
     from nwbrnn.errors import NwbrnnError
 
-    warnings.simplefilter("ignore")
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    faulthandler.enable()
-    readers = list_readers()
-    base = (folder / BASE).read_bytes()
-    damages = list(list_damages().items())
-    for number in numbers:
-        name, damage = damages[number]
-        path = folder / f"damaged_{number}.nwb"
-        path.write_bytes(base)
-        note = damage(path, random.Random(number))  # noqa: S311
-        before = hashlib.sha256(path.read_bytes()).hexdigest()
-        print(json.dumps({"number": number, "name": f"{name} {note or ''}"}), flush=True)
-        outcomes = {}
-        for reader, read in readers.items():
-            if reader == ("diagnose", "inspect_nwb", "inspect_nwb")[number % 3]:
-                continue  # to save time: both look at the same things
-            outcomes[reader] = "read"
-            try:
-                read(path, number)
-            except NwbrnnError as error:
-                outcomes[reader] = "refused" if str(path) in str(error) else f"refused without name: {error}"
-            except BaseException:  # noqa: BLE001
-                outcomes[reader] = "".join(traceback.format_exc().splitlines(keepends=True)[-7:])
-        if hashlib.sha256(path.read_bytes()).hexdigest() != before:
-            outcomes["file"] = "changed"
-        path.unlink()
-        print(json.dumps({"number": number, "outcomes": outcomes}), flush=True)
+    note = damage(path, random.Random(number))  # noqa: S311
+    before = hash_file(path)
+    outcomes = {}
+    for name, read in list_readers().items():
+        if name not in readers:
+            continue
+        outcomes[name] = "read"
+        try:
+            read(path, number)
+        except NwbrnnError as error:
+            outcomes[name] = "refused" if str(path) in str(error) else f"refused without name: {error}"
+        except Exception:
+            outcomes[name] = "".join(traceback.format_exc().splitlines(keepends=True)[-7:])
+    if hash_file(path) != before:
+        outcomes["file"] = "changed"
+    return [str(note or ""), outcomes]
 
 
-# The process that watches
+def run_campaign(damaged, cases, tmp_path):
+    """Damage copies, each in a process of its own, and fail if one is neither read nor refused.
 
-
-class Watched:
-    """Copies read by another process, which is started again after a crash or a hang."""
-
-    def __init__(self, folder, numbers):
-        self.folder, self.left = folder, list(numbers)
-        self.names, self.outcomes = {}, {}
-
-    def run(self):
-        while self.left:
-            self._run_until_it_ends()
-        return self.names, self.outcomes
-
-    def _run_until_it_ends(self):
-        command = [sys.executable, __file__, *map(str, (self.folder, *self.left))]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"}
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            lines, errors = Queue(), []
-            readers = [
-                threading.Thread(target=lambda: [*map(lines.put, process.stdout), lines.put("")]),
-                threading.Thread(target=lambda: errors.extend(process.stderr)),
-            ]
-            for reader in readers:
-                reader.start()
-            ended = self._follow(lines)
-            process.kill()
-            for reader in readers:
-                reader.join()
-        if self.left:
-            reason = f"{ended}, exit code {process.returncode}: {''.join(errors)[-1500:]}"
-            self.outcomes[self.left.pop(0)] = {"process": reason}
-
-    def _follow(self, lines):
-        while True:
-            try:
-                line = lines.get(timeout=TIME_LIMIT)
-            except Empty:
-                return "hung"
-            if not line:
-                return "crashed"
-            report = json.loads(line)
-            if "name" in report:
-                self.names[report["number"]] = report["name"]
-            else:
-                self.outcomes[report["number"]] = report["outcomes"]
-                self.left.remove(report["number"])
-
-
-def test_damaged_files_are_read_or_refused(campaign, tmp_path):
-    write_base(tmp_path / BASE)
-    assert len(list_damages()) >= 500
-    damaged = campaign("damaged files", few=60, many=len(list_damages()))
-    numbers = damaged.pick(range(len(list_damages())))
-    names, outcomes = Watched(tmp_path, numbers).run()
-    bad = [
-        f"{number} ({names.get(number)}): {reader}: {outcome}"
-        for number, found in outcomes.items()
-        for reader, outcome in found.items()
-        if outcome not in ("read", "refused")
-    ]
-    counts = Counter(outcome for found in outcomes.values() for outcome in found.values())
-    for kinds in (set(found.values()) for found in outcomes.values()):
-        faulty = kinds - {"read", "refused"}
-        damaged.count("neither" if faulty else "refused by a reader" if "refused" in kinds else "read")
+    Cases are a file, the name of the damage, the damage, its number, and the names of the readers.
+    """
+    bad, counts, path = [], Counter(), tmp_path / "damaged.nwb"
+    for base, name, damage, number, readers in cases:
+        shutil.copyfile(base, path)
+        ended = forked.call(damage_and_read, path, damage, number, readers, seconds=len(readers) * 20)
+        note, outcomes = ended.value or ("", {"process": ended.fault})
+        if ended.value and ended.fault:
+            outcomes["process"] = ended.fault
+        faulty = {k: v for k, v in outcomes.items() if v not in ("read", "refused")}
+        bad += [f"{base.name}: {name} {note}: {reader}: {outcome}" for reader, outcome in faulty.items()]
+        refused = "refused" in outcomes.values()
+        damaged.count("neither" if faulty else "refused by a reader" if refused else "read")
+        counts.update(outcomes.values())
     assert not bad, f"{len(bad)} of {damaged.size}:\n" + "\n".join(bad)
-    assert sorted(outcomes) == numbers
+    return counts
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_damaged_files_are_read_or_refused(part, campaign, tmp_path):
+    write_base(tmp_path / BASE)
+    damages = list(list_damages().items())
+    assert len(damages) >= 500
+    damaged = campaign("damaged files", few=30, many=len(damages) // 2)
+    cases = [
+        # to save time, only one of both: they look at the same things
+        (
+            tmp_path / BASE,
+            name,
+            damage,
+            number,
+            ("read_nwb", "open_datatree", ("diagnose", "inspect_nwb")[number % 2]),
+        )
+        for number, (name, damage) in enumerate(damages)
+    ]
+    counts = run_campaign(damaged, damaged.pick(cases[part::2]), tmp_path)
     assert counts["read"] > damaged.size / 4  # damage that does not matter is no reason to refuse
     assert counts["refused"] > damaged.size / 4
-    assert [path.name for path in tmp_path.iterdir()] == [BASE]
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_damaged_files_of_other_layouts(part, campaign, tmp_path, layouts_of_files):
+    """Every layout of laboratories, and real files: what is in them decides which code reads them."""
+    damaged = campaign("damaged files of other layouts", few=8, many=160)
+    groups = (erase_page, damage_object, damage_object, damage_attribute, erase_bytes, truncate)
+    readers = ("read_nwb", "diagnose", "inspect_nwb")
+    cases = []
+    for number in range(part, 4 * damaged.size, 4):
+        base, damage = layouts_of_files[number % len(layouts_of_files)], damaged.rng.choice(groups)
+        seed = damaged.rng.getrandbits(32)
+        kept = readers if number % 8 == part else readers[number % 2 :: 2]
+        cases.append((base, f"{damage.__name__} {seed}", damage, seed, kept))
+    run_campaign(damaged, cases, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def layouts_of_files(tmp_path_factory):
+    """Return files of all layouts, and the real ones that are there."""
+    folder = tmp_path_factory.mktemp("layouts")
+    files = []
+    for name, build in layouts.LAYOUTS.items():
+        files.append(folder / f"{len(files)}.nwb")
+        build(files[-1])
+        assert files[-1].exists(), name
+    real = Path(__file__).resolve().parents[2] / os.environ.get("NWBRNN_TEST_DATA", "../shared") / "data"
+    return files + sorted(real.glob("*.nwb"), key=lambda path: path.stat().st_size)[:6]
 
 
 def break_off_texts(content):
@@ -429,9 +414,3 @@ def test_what_libhdf5_does_not_survive_is_refused_before(damage, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"nwbrnn.errors.UnsupportedFileError: {path}: ")
     assert_names(last, "NWB", "copy")
-
-
-if __name__ == "__main__":
-    if not (Path(sys.argv[1]) / BASE).exists():
-        write_base(Path(sys.argv[1]) / BASE)
-    work(Path(sys.argv[1]), map(int, sys.argv[2:]))

@@ -20,6 +20,7 @@ def test_inspection_lists_what_was_put_in(recording):
         "samples": 5000,
         "channels": ["FCR", "FCU", "ECR"],
         "interval": pytest.approx(0.02),
+        "varies": False,
         "unit": "mV",
     }
     assert found.units["number"] == 12

@@ -8,10 +8,13 @@ import pytest
 
 import nwbrnn
 from nwbrnn.errors import MissingDataError
+from nwbrnn.readers.units import count_spikes, read_spike_trains
+from nwbrnn.storage import open_nwb
 from tests.messages import assert_names, names
 
 BIN = 0.05
 SESSIONS = ("spike_20120829.nwb", "jango_20141203.nwb")
+MONKEYS = (*SESSIONS, *(f"spike_{day}.nwb" for day in (20120727, 20120807, 20120910, 20121017)))
 MICE = (
     "sub-anm372793_ses-20170508.nwb",
     "sub_anm00239123_ses_20170627T093549_ecephys_and_ogen.nwb",
@@ -72,6 +75,42 @@ def test_counts_and_emg_are_those_of_the_file(session):
     np.testing.assert_array_equal(ds["spike_counts"], expected.counts[bins])
     assert ds["output"].values.tolist() == expected.muscles
     np.testing.assert_array_equal(ds["outputs"], expected.emg[bins])
+
+
+@pytest.mark.parametrize("bin_size", [0.05, 0.1, 0.15, 0.25])
+@pytest.mark.parametrize("name", MONKEYS)
+def test_counts_equal_an_independent_count_at_every_bin_size(shared_data, name, bin_size):
+    path = shared_data(name)
+    ds = nwbrnn.read_nwb(path, bin_size=bin_size)
+    start = ds["align_time"].values[:, np.newaxis] + ds["time"].values - bin_size / 2
+    with h5py.File(path) as file:
+        ends = file["units/spike_times_index"][:].astype(int)
+        trains = np.split(file["units/spike_times"][:], ends)[: len(ends)]
+    first, width = np.rint(start * 1e6).astype(np.int64), round(bin_size * 1e6)
+    for unit, train in zip(ds["unit"].values, trains, strict=True):
+        ticks = np.sort(np.rint(train * 1e6).astype(np.int64))
+        counts = np.searchsorted(ticks, first + width) - np.searchsorted(ticks, first)
+        found = ds["spike_counts"].values[:, :, unit]
+        np.testing.assert_array_equal(found[ds["mask"].values], counts[ds["mask"].values])
+
+
+@pytest.mark.parametrize("bin_size", [0.001, 0.005, 0.02, 0.05, 0.333])
+@pytest.mark.parametrize("name", MICE)
+def test_spikes_of_mice_equal_an_independent_count_at_every_bin_size(shared_data, name, bin_size):
+    """They have nothing to reproduce, so no Dataset; their spikes are counted all the same."""
+    path = shared_data(name)
+    with h5py.File(path) as file:
+        starts = file["intervals/trials/start_time"][:40]
+        ends = file["units/spike_times_index"][:].astype(int)
+        trains = np.split(file["units/spike_times"][:], ends)[: len(ends)]
+    edges = np.rint(1e6 * starts).astype(np.int64)[:, np.newaxis] + np.arange(21) * round(bin_size * 1e6)
+    with open_nwb(path) as nwbfile:
+        counts = count_spikes(read_spike_trains(nwbfile, path=path), edges)
+    assert counts.sum() > 0
+    for unit, train in enumerate(trains):
+        ticks = np.sort(np.rint(train * 1e6).astype(np.int64))
+        expected = [np.histogram(ticks, [*row[:-1], row[-1] - 0.5])[0] for row in edges]
+        np.testing.assert_array_equal(counts[:, :, unit], expected)
 
 
 def test_emg_is_found(session):

@@ -14,6 +14,7 @@ from pynwb.behavior import BehavioralEvents, BehavioralTimeSeries
 import nwbrnn
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.doctor import diagnose
+from tests.messages import assert_names
 
 N = 24
 DURATION = 50.0
@@ -492,6 +493,9 @@ def test_steps_that_vary(read, path):
     assert step == pytest.approx(steps.mean(), rel=0.02)
     assert ds["mask"].values.mean() > 0.99
     assert "steps_varying" in find_rules(path)
+    (signal,) = nwbrnn.inspect_nwb(path).signals
+    assert signal["varies"]
+    assert signal["interval"] == pytest.approx(steps.mean(), rel=0.02)
 
 
 @pytest.mark.parametrize("resolution", [1 / 30, 30_000.0, 0.05])
@@ -584,6 +588,20 @@ def test_units_in_a_module(read):
     assert get_picked(ds, "rates").startswith("processing/ecephys/sorted/spike_times")
 
 
+def test_faults_of_units_in_a_module_name_their_path(read, path):
+    from pynwb.misc import Units
+
+    table = Units(name="sorted", description="x", resolution=0.05)
+    for train in (*SPIKES, SPIKES[0]):
+        table.add_unit(spike_times=train)
+    nwbfile = create_file(spikes=None)
+    layouts.add_to(nwbfile, "ecephys", table)
+    read(nwbfile)
+    where, found = "processing/ecephys/sorted", find_rules(path)
+    assert found["units_twice"].object == where
+    assert found["resolution"].object == f"{where}.resolution"
+
+
 def test_several_series_of_rates(read):
     nwbfile = create_file(spikes=None)
     for i, name in enumerate("AB"):
@@ -591,6 +609,23 @@ def test_several_series_of_rates(read):
     ds = read(nwbfile, map={"rates": "acquisition/A,acquisition/B"})
     expected = average(20 + VALUES[:, [0, 1, 1, 2]], STAMPS + 0.01, get_edges(), bin_size=0.02)
     np.testing.assert_allclose(ds["rates"], expected, rtol=1e-6)
+
+
+def test_given_rates_may_be_of_other_units_than_those_of_the_table(read, tmp_path):
+    nwbfile = create_file()  # of 4 units
+    for i, name in enumerate("AB"):
+        nwbfile.add_acquisition(create_series(name, 20 + VALUES[:, [i]], unit="Hz", rate=RATE))
+    ds = read(nwbfile, map={"rates": "acquisition/A,acquisition/B"})
+    expected = average(20 + VALUES[:, :2], STAMPS + 0.01, get_edges(), bin_size=0.02)
+    np.testing.assert_allclose(ds["rates"], expected, rtol=1e-6)
+    assert not {"spike_counts", "unit_id"} & set(ds.variables)
+    (choice,) = get_choices(ds, "rates")
+    assert_names(choice["reason"], "2", "4", "units")
+    result = nwbrnn.fit(ds, epochs=1, hidden=8, sampled=1, min_rate=0)
+    path = nwbrnn.write_fit(result, tmp_path / "session.nwb", tmp_path / "fit.nwb")
+    assert nwbrnn.read_fit(path).recorded["unit"].values.tolist() == [0, 1]
+    with h5py.File(path) as file:
+        assert "units" not in file
 
 
 # series that cannot be read

@@ -33,15 +33,18 @@ from mutants import Mutant, list_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 READER_RULES = (
-    "discovery", "trials", "trial_choices", "times", "series", "choices", "units", "binned", "plan",
-    "neurons", "task",
+    "discovery", "trials", "trial_choices", "times", "clocks", "series", "choices", "units", "binned", "plan",
+    "neurons", "task", "vocabulary",
 )  # fmt: skip
 TARGETS = (
     *(f"nwbrnn/{part}/*.py" for part in ("losses", "evaluation", "preprocessing", "training", "models")),
     "nwbrnn/sweep/statistics.py",
     *(f"nwbrnn/readers/{name}.py" for name in READER_RULES),
 )
-READING = ("reading", "layouts", "values", "doctor", "inspect", "config_file", "bad_input")
+READING = (
+    "reading", "layouts", "values", "what_labs_write", "attacks", "reading_attacks", "doctor", "inspect",
+    "config_file", "bad_input",
+)  # fmt: skip
 TESTS = ("tests/unit", "tests/property", *(f"tests/integration/test_{name}.py" for name in READING))
 LONG = (
     "test_kills_at",

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 import nwbrnn
 from nwbrnn.cli.main import app
 from nwbrnn.errors import MissingDataError
+from nwbrnn.evaluation import get_spec
 from nwbrnn.readers.doctor import diagnose
+from nwbrnn.report import write_fit_report
 from nwbrnn.storage import open_nwb
 
 FIT = {"method": "gradient", "epochs": 2, "hidden": 6, "sampled": 2, "min_rate": 0}
@@ -34,6 +36,15 @@ def use_loss_and_variable(session, folder):
         "load in the file": stored.recorded["load"].identical(result.recorded["load"]),
         "series": series,
     }
+
+
+def use_score(session, folder):
+    result = nwbrnn.fit(nwbrnn.read_nwb(session, bin_size=0.1), **FIT)
+    (found,) = [s for s in nwbrnn.assess(result.recorded, result.predicted, n_resamples=2) if s.name == "gap"]
+    write_fit_report(result, folder / "page.html", n_resamples=2)
+    page = (folder / "page.html").read_text("utf-8")
+    gap = get_spec("gap, later than trained")
+    return {"score": [found.value, found.ceiling], "page": gap.description in page, "better": gap.better}
 
 
 def use_rule(session):
@@ -66,5 +77,6 @@ if __name__ == "__main__":
     found = {"layout": read_layout(folder)}
     if "absolute_weight" in nwbrnn.FitConfig.model_fields:
         found |= use_loss_and_variable(session, folder)
+        found |= use_score(session, folder)
         found |= {"rule": use_rule(session), "command": use_command(session)}
     print(json.dumps(found))

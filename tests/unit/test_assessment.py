@@ -6,7 +6,7 @@ import scipy.stats
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import assess, evaluate
-from nwbrnn.evaluation.assessment import SPIKES, correct_reliability
+from nwbrnn.evaluation.specs import SPIKES, correct_reliability
 from nwbrnn.preprocessing import average_conditions
 from tests.messages import names
 

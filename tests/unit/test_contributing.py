@@ -49,6 +49,13 @@ ADDED = {
         ),
         ('            "smoothness": self.', '            "absolute": self.absolute_weight,\n'),
     ],
+    "nwbrnn/evaluation/specs.py": [
+        (
+            "    *_describe_rotations(),",
+            '    ScoreSpec("gap", lambda pair: 0.25, "a test", unit="m", better="lower", '
+            "split_half=lambda halves: 0.5),\n",
+        )
+    ],
     "nwbrnn/schema.py": [
         (
             '    VariableSpec("spike_counts"',
@@ -125,22 +132,33 @@ def found(recording, tmp_path_factory):
     return run(package, recording.path, package / "out")
 
 
+@pytest.mark.slow
 def test_loss(found):
     assert found["term"] > 0.1
     assert found["total"] == pytest.approx(0.5 * found["term"], rel=1e-5)
     assert found["term in the file"]
 
 
+@pytest.mark.slow
+def test_score(found):
+    assert found["score"] == [0.25, 0.5]
+    assert found["better"] == "lower"
+    assert found["page"]
+
+
+@pytest.mark.slow
 def test_variable(found):
     assert found["load"]
     assert found["load in the file"]
     assert found["series"].startswith("hand;")
 
 
+@pytest.mark.slow
 def test_rule_of_the_doctor(found):
     assert found["rule"] == [["intervals/trials", f"{N_TRIALS} trials", False]]
 
 
+@pytest.mark.slow
 def test_command(found):
     assert found["command"]["codes"] == [0, 0, 0]
     counted, overview, own = found["command"]["said"]
@@ -150,13 +168,14 @@ def test_command(found):
     assert "nwbrnn count session.nwb" in own
 
 
+@pytest.mark.slow
 def test_layout_by_names(found, recording, tmp_path):
     assert found["layout"] == "N"
     assert run(ROOT, recording.path, tmp_path / "out")["layout"] == "MissingDataError"
 
 
 def test_all_recipes_are_looked_at():
-    assert [len(steps) for steps in RECIPES.values()] == [3, 3, 4, 3, 3]
+    assert [len(steps) for steps in RECIPES.values()] == [3, 3, 4, 2, 4, 3, 3]
 
 
 @pytest.mark.parametrize(("name", "number"), ALL_STEPS)

@@ -98,10 +98,11 @@ def test_links_in_the_output_folder_are_not_followed(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("**/*.nwb", "abcd"),
+        ("**/*.nwb", "abcde"),
         ("*.nwb", "d"),
-        ("sub-*/*.nwb", "ab"),
-        ("sub-1/**", "abc"),
+        ("sub-*/*.nwb", "abe"),
+        ("sub-1/**", "abcef"),
+        ("sub-1/*.nwb.zarr", "e"),
         ("sub-1/*_ecephys.nwb", "a"),
         ("sub-?/**/*[ab]*.nwb", "bc"),
         ("SUB-1/*", ""),
@@ -110,6 +111,7 @@ def test_links_in_the_output_folder_are_not_followed(tmp_path):
 def test_patterns(pattern, expected):
     paths = {
         "a": "sub-1/x_ecephys.nwb", "b": "sub-1/b.nwb", "c": "sub-1/ses-2/deep/a.nwb", "d": "top.nwb",
+        "e": "sub-1/e.nwb.zarr", "f": "sub-1/f.zarr.nwb.json",
     }  # fmt: skip
     assert "".join(name for name, path in paths.items() if matches(path, pattern)) == expected
 

@@ -6,6 +6,7 @@ import pytest
 from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import compute_skill
 from nwbrnn.job import fit
+from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.training import probe
 from nwbrnn.training import probes as module
@@ -66,14 +67,14 @@ def test_a_kick_is_of_the_size_that_was_asked_for(fitted, monkeypatch):
     n_hidden = len(weights["bias"])
     weights["recurrent_weights"] = np.zeros((n_hidden, n_hidden), dtype=np.float32)
     seen = []
-    forward = module.RateRNN.forward
+    forward = RateRNN.forward
 
     def record(self, inputs, *, start=None, noise=None):
         outputs, rates = forward(self, inputs, start=start, noise=noise)
         seen.append((noise, rates))
         return outputs, rates
 
-    monkeypatch.setattr(module.RateRNN, "forward", record)
+    monkeypatch.setattr(RateRNN, "forward", record)
     run(fitted, weights)
     undisturbed = np.arctanh(seen[0][1].numpy().astype(float))
     noise, rates = next((noise, rates) for noise, rates in seen if noise is not None and noise[:, 0].any())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nwbrnn.dataset import create_dataset
+from nwbrnn.dataset import create_dataset, get_unit_ids
 from nwbrnn.errors import SchemaError
 from nwbrnn.schema import find_problems, validate
 from tests.messages import names
@@ -135,6 +135,13 @@ def test_create_dataset_keeps_given_coordinates():
     assert (ds.attrs["source"], ds.attrs["bin_size"]) == ("x", 0.1)
     np.testing.assert_array_equal(ds["speed"], [1, 2])
     np.testing.assert_allclose(ds["align_time"].values + ds["time"].values[0], [0.05, 0.35])
+
+
+def test_units_are_called_by_their_ids_or_else_their_rows():
+    ds = create_valid()
+    assert get_unit_ids(ds).tolist() == ds["unit"].values.tolist()
+    ids = np.arange(ds.sizes["unit"])[::-1] + 40
+    assert get_unit_ids(ds.assign_coords(unit_id=("unit", ids))).tolist() == ids.tolist()
 
 
 def test_create_dataset_refuses_unequal_lengths():

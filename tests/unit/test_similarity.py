@@ -21,7 +21,7 @@ from nwbrnn.evaluation import (
     compute_weighted_r2,
 )
 from nwbrnn.evaluation.spikes import expect_spikes
-from nwbrnn.evaluation.subspaces import reduce_population
+from nwbrnn.evaluation.subspaces import decompose
 from tests.messages import names
 
 
@@ -57,10 +57,14 @@ def test_a_population_is_reduced_to_the_components_that_hold_its_variance():
     scales = np.array([3.0, 2.0, 1.0, 0.01])
     activity = np.linalg.qr(draw(0, 200, 4) - draw(0, 200, 4).mean(axis=0))[0] * scales
     mixed = activity @ rotate(1, 4) + 5
+    scores, singular = decompose(np.hstack([mixed, mixed[:, :1]]))
+    assert scores.shape == (200, 4)  # a copy of a channel adds no dimension
+    scores, singular = decompose(mixed)
+    np.testing.assert_allclose(singular, scales, rtol=0.01)
+    np.testing.assert_allclose(scores.T @ scores, np.eye(4), atol=1e-10)
     for variance, n_kept in ((0.5, 1), (0.9, 2), (0.999, 3), (1.0, 4)):
-        reduced = reduce_population(mixed, variance=variance)
-        assert reduced.shape == (200, n_kept)
-        np.testing.assert_allclose(np.linalg.norm(reduced, axis=0), scales[:n_kept], rtol=0.01)
+        seen = [compute_svcca(mixed, scores[:, [k]], variance=variance) for k in range(4)]
+        np.testing.assert_allclose(seen, np.arange(4) < n_kept, atol=1e-6)
 
 
 def test_svcca_sees_what_is_shared_and_nothing_of_small_components():

@@ -297,6 +297,7 @@ def test_a_damaged_cell_is_named_and_set_aside(kept, damage):
     assert not path.exists()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_damaged_cell_is_fitted_again_and_no_other(kept):
     folder, cells, (path, other) = kept
     whole, untouched = read_cell(path)[0], other.stat().st_mtime_ns
@@ -360,6 +361,7 @@ def test_a_folder_of_somebody_else_is_not_taken(tmp_path, name):
     assert [p for p in (tmp_path / "sweep").rglob("*") if p.is_file()] == [path]
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("end_at", ["write_about", "read_nwb", "add_data"])
 def test_a_sweep_that_ended_before_its_first_fit_goes_on(recording, tmp_path, monkeypatch, end_at):
     def end(*_, **__):

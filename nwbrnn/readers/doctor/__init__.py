@@ -15,12 +15,12 @@ from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.clocks import CLOCK_CHECKS, Clocks
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
 from nwbrnn.readers.doctor.finding import Finding, bias, note, run_checks
-from nwbrnn.readers.doctor.series import SERIES_CHECKS, list_series
+from nwbrnn.readers.doctor.series import SERIES_CHECKS, is_unwritten, list_series
 from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
-from nwbrnn.readers.doctor.units import SPIKES, UNIT_CHECKS
+from nwbrnn.readers.doctor.units import UNIT_CHECKS
 from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
-from nwbrnn.readers.plan import plan_reading
+from nwbrnn.readers.recording import read_opened
 from nwbrnn.storage import Source, find_source, open_nwb, open_store
 
 __all__ = ["Finding", "diagnose"]
@@ -54,16 +54,16 @@ def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[
     with open_nwb(source, follow_links=follow_links) as nwbfile:
         store = open_store(source, follow_links=follow_links)
         with contextlib.closing(store):
-            findings = [*run_checks(STORE_CHECKS, store.root), *_examine(nwbfile)]
+            findings = [*run_checks(STORE_CHECKS, store.root), *_examine(nwbfile, source)]
     return tuple(sorted(findings, key=lambda finding: not finding.biases))
 
 
-def _examine(nwbfile: NWBFile) -> Iterator[Finding]:
+def _examine(nwbfile: NWBFile, source: Source) -> Iterator[Finding]:
     """Yield what is found in the objects of a file, and, if that is no reason, why it would be refused."""
     found = list(_examine_objects(nwbfile))
     yield from found
     if not any(finding.biases for finding in found):
-        yield from run_checks((check_refused,), nwbfile)
+        yield from run_checks((check_refused,), (nwbfile, source))
 
 
 def _examine_objects(nwbfile: NWBFile) -> Iterator[Finding]:
@@ -72,7 +72,7 @@ def _examine_objects(nwbfile: NWBFile) -> Iterator[Finding]:
     yield from run_checks(FILE_CHECKS, nwbfile)
     for series in list_series(nwbfile):
         yield from run_checks(SERIES_CHECKS, series)
-        if has_outputs(series):
+        if has_outputs(series) and not is_unwritten(series):
             yield from run_checks(VALUE_CHECKS, view_values(series))
             extents[series.path] = series.extent
     trials = view_trials(nwbfile)
@@ -82,21 +82,22 @@ def _examine_objects(nwbfile: NWBFile) -> Iterator[Finding]:
     spikes = view_spikes(nwbfile, trials=None if trials is None else trials.spans)
     if spikes is not None:
         yield from run_checks(UNIT_CHECKS, spikes)
-        extents[SPIKES] = spikes.extent
+        extents[spikes.spikes] = spikes.extent
     yield from run_checks(CLOCK_CHECKS, Clocks(extents, "" if trials is None else trials.path))
 
 
-def check_refused(nwbfile: NWBFile) -> Iterator[Finding]:
-    """Find a reason why the file would not be read without settings; what it lacks is no bias."""
+def check_refused(opened: tuple[NWBFile, Source]) -> Iterator[Finding]:
+    """Find a reason why the file is not read without settings, by reading it; what it lacks is no bias."""
+    nwbfile, source = opened
     try:
-        plan_reading(nwbfile, ReadConfig(), path="")
+        read_opened(nwbfile, ReadConfig(), source=source)
     except MissingDataError as error:
-        yield note("/", *_split(error))
+        yield note("/", *_split(error, source))
     except NwbrnnError as error:
-        yield bias("/", *_split(error))
+        yield bias("/", *_split(error, source))
 
 
-def _split(error: NwbrnnError) -> tuple[str, str]:
-    """Return the problem and the remedy in a message."""
-    problem, _, remedy = str(error).removeprefix(": ").rpartition("; ")
+def _split(error: NwbrnnError, source: Source) -> tuple[str, str]:
+    """Return the problem and the remedy in a message, without the file."""
+    problem, _, remedy = str(error).removeprefix(source.text).lstrip(":/ ").rpartition("; ")
     return (problem, remedy) if problem else (remedy, "name what to read with the settings of reading")

@@ -33,7 +33,7 @@ _ROOT = {
 
 
 def check_orphans(root: Any) -> Iterator[Finding]:
-    """Find groups without a type where NWB requires one: an interrupted write leaves them."""
+    """Find groups without a type where NWB requires one: a laboratory's own, or of an interrupted write."""
     folders = [name for name in _TYPED_FOLDERS if name in root]
     folders += [
         f"processing/{name}" for name in root.get("processing", ()) if _has_type(root["processing"], name)
@@ -51,9 +51,8 @@ def check_orphans(root: Any) -> Iterator[Finding]:
         yield note(
             path,
             f"it has no neurodata_type (it holds {size} objects), so that NWB readers do not see it",
-            "an interrupted write leaves such a thing: write the data again under another name, and export "
-            "the "
-            "file with pynwb, which leaves this out",
+            "nothing, if the laboratory keeps something of its own there; if a write was interrupted, write "
+            "the data again under another name, and export the file with pynwb, which leaves this out",
         )
 
 

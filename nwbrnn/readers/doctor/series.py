@@ -1,5 +1,6 @@
 """Checks of one time series: its scaling and its time stamps."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,9 +12,11 @@ from pynwb.image import ImageSeries
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
 from nwbrnn.layout import is_module_of_fit
+from nwbrnn.limits import is_written
 from nwbrnn.readers.discovery import Signal, describe_fault, find_signals, find_unusable
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.times import GAP
+from nwbrnn.storage import find_stored
 
 _REGULAR_SHARE = 0.9
 
@@ -130,12 +133,35 @@ def check_shape(view: SeriesView) -> Iterator[Finding]:
         yield view.report(view.fault, "write the series again: time first, then channels")
 
 
+def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:
+    """Find series of which next to nothing is stored; their values are not looked at."""
+    if view.role != "other" and is_unwritten(view):
+        size, stored = _find_sizes(view)
+        yield view.report(
+            f"its data would have {size:.0e} bytes, but only {stored:.0e} are stored; the rest is one value",
+            "write the data again, or cut the series to what was recorded",
+        )
+
+
+def is_unwritten(view: SeriesView) -> bool:
+    """Return whether the data of a series claim far more than what is stored of them."""
+    return not is_written(*_find_sizes(view))
+
+
+def _find_sizes(view: SeriesView) -> tuple[int, int]:
+    """Return how large the data of a series are, and how much is stored of them [bytes]."""
+    data = view.series.data
+    size = math.prod(getattr(data, "shape", ())) * getattr(getattr(data, "dtype", None), "itemsize", 0)
+    return size, find_stored(data)
+
+
 def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
     """Find clocks without a fixed step; bins as wide as a step may then hold no sample."""
     if view.signal is not None and view.role != "other" and view.signal.varies:
         yield note(
             view.path,
-            f"the steps between its time stamps vary around {view.signal.interval:g} s",
+            f"its clock is irregular: the steps between its time stamps are {view.signal.interval:g} s on "
+            "average, and vary",
             "nothing: bins are two steps wide unless you give another width (--bin-size)",
         )
 
@@ -265,6 +291,7 @@ SERIES_CHECKS = (
     check_timestamps_gaps,
     check_stamps_in_bins,
     check_shape,
+    check_data_unwritten,
     check_steps_varying,
 )
 

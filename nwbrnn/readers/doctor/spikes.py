@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pynwb import NWBFile
 
 from nwbrnn.readers.doctor.finding import BLOCK
+from nwbrnn.readers.times import find_unwritten
 from nwbrnn.readers.units import find_units
 
 Array = NDArray[np.float64]
@@ -19,7 +20,7 @@ COARSE = 5e-3
 _MAX_BINS = 1 << 22
 _BIN = 0.01
 _EDGE = 1e-6
-_COUNTS = ("counts", "not_finite", "negative", "unsorted", "outside")
+_COUNTS = ("counts", "not_finite", "unwritten", "negative", "unsorted", "outside")
 _TIMES = ("first", "last", "longest", "step")
 
 
@@ -29,6 +30,8 @@ class SpikeTable:
 
     Attributes
     ----------
+    path
+        Where it is in the file.
     ends
         Where the spikes of each unit end in the flat column.
     flat
@@ -39,6 +42,7 @@ class SpikeTable:
         Disjoint observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` without any.
     """
 
+    path: str
     ends: Counts
     flat: Any
     resolution: float | None
@@ -82,9 +86,9 @@ class SpikeView:
         Where they come from.
     trials
         Start and stop of each trial, shape (n_trials, 2) [s]; ``None`` without trials.
-    counts, not_finite, negative, unsorted, outside
-        How many spikes are finite, are not, lie before time 0, are earlier than the one before, or lie
-        outside the observation intervals.
+    counts, not_finite, unwritten, negative, unsorted, outside
+        How many spikes are finite, are not, are 0 because they were never written, lie before time 0, are
+        earlier than the one before, or lie outside the observation intervals.
     first, last, longest
         First and last spike, and the longest time between spikes [s].
     step
@@ -103,6 +107,7 @@ class SpikeView:
     trials: Array | None
     counts: Counts
     not_finite: Counts
+    unwritten: Counts
     negative: Counts
     unsorted: Counts
     outside: Counts
@@ -114,6 +119,11 @@ class SpikeView:
     edges: tuple[float, float] = (0.0, _BIN)
     busy: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     grid: float = 0.0
+
+    @property
+    def spikes(self) -> str:
+        """Where the spike times are in the file."""
+        return f"{self.table.path}/spike_times"
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -139,10 +149,10 @@ def view_spikes(nwbfile: NWBFile, *, trials: Array | None) -> SpikeView | None:
     trials
         Start and stop of each trial, shape (n_trials, 2) [s].
     """
-    units = find_units(nwbfile)[1]
+    where, units = find_units(nwbfile)
     if units is None or not len(units) or "spike_times" not in units.colnames:
         return None
-    table = _get_table(units)
+    table = _get_table(units, where)
     n = len(table.ends)
     arrays: dict[str, Any] = {name: np.zeros(n, dtype=np.int64) for name in _COUNTS}
     arrays |= {name: np.full(n, np.nan) for name in _TIMES}
@@ -163,12 +173,13 @@ def merge(spans: Array) -> Array:
     return np.stack([spans[new, 0], reach[last]], axis=1)
 
 
-def _get_table(units: Any) -> SpikeTable:
+def _get_table(units: Any, where: str) -> SpikeTable:
     """Return the table of units without reading its spikes."""
     index = units["spike_times"]
     resolution = units.resolution
     known = resolution is not None and np.isfinite(resolution) and resolution > 0
     return SpikeTable(
+        where,
         np.asarray(index.data[:], dtype=np.int64),
         index.target.data,
         float(resolution) if known else None,
@@ -195,6 +206,9 @@ def _add_train(view: SpikeView, unit: int, train: Array) -> None:
     finite = train[np.isfinite(train)]
     view.counts[unit] = len(finite)
     view.not_finite[unit] = len(train) - len(finite)
+    unwritten = find_unwritten(finite)
+    view.unwritten[unit] = np.count_nonzero(unwritten)
+    finite = finite[~unwritten]
     if not len(finite):
         return
     view.negative[unit] = np.count_nonzero(finite < 0)
@@ -226,7 +240,7 @@ def _place(view: SpikeView, trials: Array | None) -> None:
     on_grid = np.isfinite(step) and step >= COARSE * (1 - 1e-6) and int(view.counts.sum()) >= 100
     origin = float(view.first[view.counts > 0][0])
     for unit, train in view.table.iterate():
-        finite = train[np.isfinite(train)]
+        finite = train[np.isfinite(train) & (train >= start)]
         view.busy[((finite - start) / width).astype(np.int64)] = True
         view.parts[unit] = np.histogram(finite, N_PARTS, (low, high))[0]
         if on_grid:

@@ -98,13 +98,14 @@ def check_trials_reversed(view: TrialView) -> Iterator[Finding]:
 
 
 def check_trial_times_missing(view: TrialView) -> Iterator[Finding]:
-    """Find trials without start or stop; they cannot be read whole."""
+    """Find trials without start or stop, also 0 among later ones; they cannot be read whole."""
     for name, times in (("start_time", view.start), ("stop_time", view.stop)):
         bad = ~np.isfinite(times)
         if bad.any():
             yield note(
                 f"{view.path}/{name}",
-                f"{int(bad.sum())} of {len(bad)} values are NaN, the first is row {int(np.argmax(bad))}",
+                f"{int(bad.sum())} of {len(bad)} values are NaN or were never written, the first is row "
+                f"{int(np.argmax(bad))}",
                 "give a window around an event (--window, --align-to), or fill in the times",
             )
 

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
 from nwbrnn.readers.doctor.spikes import COARSE, SpikeView
 from nwbrnn.readers.doctor.twins import find_twins
+from nwbrnn.readers.trial_choices import FINEST
+from nwbrnn.readers.units import lies_on_grid
 
 Spans = NDArray[np.float64]
 
-SPIKES = "units/spike_times"
 _MIN_SILENT = 50.0
 _AROUND = 500
 _LOST = 1.0
@@ -28,7 +29,7 @@ def check_spike_index(view: SpikeView) -> Iterator[Finding]:
     falls = np.diff(ends, prepend=0) < 0
     if view.table.is_damaged:
         yield bias(
-            f"{SPIKES}_index",
+            f"{view.spikes}_index",
             f"it should ascend to at most {total}, but {int(falls.sum())} of {len(ends)} entries fall and "
             f"the last is {ends[-1]}",
             "write the units again from the sorter's output",
@@ -55,7 +56,7 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
         if counts.any():
             unit = int(np.argmax(counts > 0))
             yield report(
-                SPIKES,
+                view.spikes,
                 f"{int(counts.sum())} of {view.table.n_spikes} spike times in {int((counts > 0).sum())} "
                 f"units are {name}, "
                 f"the first in unit {unit}",
@@ -63,12 +64,25 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
             )
 
 
+def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
+    """Find spikes at 0 s among later ones, as where a page of the file was never written or copied."""
+    units = np.flatnonzero(view.unwritten)
+    if len(units):
+        yield bias(
+            view.spikes,
+            f"{int(view.unwritten.sum())} of {view.table.n_spikes} spike times in {len(units)} units are 0 "
+            f"among later ones, so they were never written: units {list_some(units, limit=16)}",
+            "get a fresh copy of the file, or leave these units out "
+            f"(--units 'row!={','.join(map(str, units[:200].tolist()))}')",
+        )
+
+
 def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
     """Find spikes outside obs_intervals, which contradict them and are not used."""
     if view.outside.any():
         unit = int(np.argmax(view.outside > 0))
         yield note(
-            "units/obs_intervals",
+            f"{view.table.path}/obs_intervals",
             f"{int(view.outside.sum())} of {view.table.n_spikes} spikes in {int((view.outside > 0).sum())} "
             "units lie "
             f"outside the observation intervals, the first in unit {unit}",
@@ -81,7 +95,7 @@ def check_units_empty(view: SpikeView) -> Iterator[Finding]:
     empty = view.counts == 0
     if empty.any() and not view.table.is_damaged:
         yield note(
-            "units",
+            view.table.path,
             f"{int(empty.sum())} of {len(empty)} units have no spikes: "
             f"{list_some(np.flatnonzero(empty), limit=16)}",
             "nothing, if they were silent; else remove them",
@@ -94,13 +108,23 @@ def check_spikes_in_bins(view: SpikeView) -> Iterator[Finding]:
     resolution = view.table.resolution
     if width >= COARSE and not (resolution is not None and resolution >= 0.5 * width):
         yield note(
-            SPIKES,
+            view.spikes,
             f"all {view.table.n_spikes} spike times lie on one grid of {width * 1000:.4g} ms, but "
-            "units.resolution is "
+            f"{view.table.path}.resolution is "
             f"{'not set' if resolution is None else f'{resolution:g} s'}",
-            f"set units.resolution to {width:.4g}, so that alignments are rounded to it; spikes on bin "
-            "edges else "
-            "fall to one side",
+            f"set {view.table.path}.resolution to {width:.4g}, so that alignments are rounded to it; "
+            "spikes on bin edges else fall to one side",
+        )
+
+
+def check_resolution(view: SpikeView) -> Iterator[Finding]:
+    """Find a resolution that spikes do not have: times are rounded to it by those who believe it."""
+    resolution = view.table.resolution or 0.0
+    if resolution >= FINEST and not view.table.is_damaged and not lies_on_grid(view.table.flat, resolution):
+        yield note(
+            f"{view.table.path}.resolution",
+            f"it is {resolution:g} s, but the spikes do not lie in bins of this width; it is not used",
+            "set it to the time to which spikes are known, in seconds",
         )
 
 
@@ -123,7 +147,7 @@ def check_silent_spans(view: SpikeView) -> Iterator[Finding]:
     lengths = spans[:, 1] - spans[:, 0]
     k = int(np.argmax(lengths))
     yield report(
-        "units",
+        view.table.path,
         f"no unit fires in {len(spans)} stretches of {lengths.sum():.2f} s in all, the first from "
         f"{spans[0, 0]:.2f} "
         f"to {spans[0, 1]:.2f} s, the longest of {lengths[k]:.2f} s, where about {expected[k]:.0f} spikes "
@@ -151,7 +175,7 @@ def check_units_absent(view: SpikeView) -> Iterator[Finding]:
             for i in np.flatnonzero(absent)
         ]  # fmt: skip
         yield bias(
-            "units",
+            view.table.path,
             f"{int(absent.sum())} of {len(absent)} units fire in only a part of the session from {low:.2f} "
             f"to {high:.2f} s: "
             f"{list_some(texts)}",
@@ -167,7 +191,7 @@ def check_units_drifting(view: SpikeView) -> Iterator[Finding]:
         worst = np.flatnonzero(drifting)[np.argsort(-factor[drifting])]
         listed = [f"unit {i} by {factor[i]:.3g}" for i in worst]
         yield note(
-            "units",
+            view.table.path,
             f"{int(drifting.sum())} of {len(drifting)} units ({drifting.mean():.1%}) change their rate "
             "between thirds of the "
             f"session by a factor of {_DRIFT:g} or more, beyond their scatter: {list_some(listed)}",
@@ -185,7 +209,7 @@ def check_units_twice(view: SpikeView) -> Iterator[Finding]:
     if twins:
         texts = [f"units {a} and {b} share {share:.1%}" for a, b, share in twins]
         yield bias(
-            "units",
+            view.table.path,
             f"{len(twins)} pairs of units have more than half of their spikes at identical times: "
             f"{list_some(texts)}",
             "keep one unit of each pair (--units 'row!=" + ",".join(str(b) for _, b, _ in twins[:20]) + "'): "
@@ -196,9 +220,11 @@ def check_units_twice(view: SpikeView) -> Iterator[Finding]:
 UNIT_CHECKS = (
     check_spike_index,
     check_spike_times,
+    check_spikes_unwritten,
     check_spikes_unobserved,
     check_units_empty,
     check_spikes_in_bins,
+    check_resolution,
     check_silent_spans,
     check_units_absent,
     check_units_drifting,

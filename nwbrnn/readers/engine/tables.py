@@ -36,6 +36,9 @@ def read_table(contents: Contents, group: GroupNode) -> xr.Dataset:
     dims = {name: _find_dims(group, name, row) for name in _sort_columns(group) if _is_shown(group, name)}
     variables = create_variables(contents.file, group, dims)
     for name, variable in variables.items():
+        if name in dims and f"{name}_index" not in group.arrays and dims[name][0] != row:
+            n_values, n_rows = group.arrays[name].shape[0], ids.shape[0]
+            variable.attrs["problem"] = f"{n_values} values for {n_rows} rows of the table"
         if name in _IN_SECONDS and variable.dtype.kind == "f":
             variable.attrs.setdefault("units", "s")
         if _is_index(name, variables):

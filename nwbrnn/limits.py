@@ -1,0 +1,142 @@
+"""How large things may be: every limit on what a file declares, and on what is asked of this machine.
+
+Time and memory follow what is stored and what is asked for, not what a file claims. No recording of ten
+hours, 1,000 units and 64 channels at 30 kHz meets one of these limits.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+SMALL = 64 << 20
+"""Bytes that an array may have whatever is stored of it."""
+MAX_WHOLE_RATIO = 100
+"""Bytes for each stored byte of an array that is read whole, such as stamps; these compress much less."""
+MAX_RATIO = 1000
+"""Bytes for each stored byte of an array that is read in blocks; deflate reaches 1,032."""
+MAX_CHUNK = 256 << 20
+"""Bytes of a chunk, which is unpacked as a whole, unless :data:`MAX_WHOLE_RATIO` allows more."""
+MAX_PACKED = 1.01
+PACKED_EXTRA = 4096
+"""Bytes of a compressed chunk for each of its values' bytes, and beyond these, if it cannot be compressed."""
+MAX_SIZE = 1 << 40
+"""Bytes that any array may have; more only if the file has a fair part of them."""
+MAX_COMPRESSION = 10_000
+
+MAX_WIDTH = 8
+"""Numbers in each row of a column, which then becomes as many columns; wider ones are not read."""
+MAX_CONDITIONS = 500
+"""Conditions of which each becomes an input."""
+MAX_DEPTH = 100
+"""Virtual datasets behind one another; libhdf5 reads them recursively."""
+MAX_FIT_TEXT = 100_000_000
+"""Bytes of the texts of a coordinate of a stored fit."""
+
+
+def check_declared(
+    name: str,
+    shape: Sequence[int],
+    itemsize: int,
+    *,
+    chunk: Sequence[int] | None,
+    file_size: int,
+    find_stored: Callable[[], int],
+) -> None:
+    """Refuse an array that claims more than its file can hold.
+
+    The ``data`` of a series and wide arrays are read in blocks, so they may be sparse.
+
+    Parameters
+    ----------
+    name
+        Path of the array.
+    shape, itemsize
+        Its shape, and the bytes of a value.
+    chunk
+        Shape of its chunks, if it has any.
+    file_size
+        Of its file [bytes].
+    find_stored
+        Returns the bytes stored of the array; only asked where this matters.
+
+    Raises
+    ------
+    OSError
+        If it does.
+    """
+    size = math.prod(shape) * itemsize
+    if size > max(MAX_SIZE, MAX_COMPRESSION * file_size):
+        raise OSError(f"{name} would have {size:.0e} bytes, in a file of {file_size:.0e}")
+    is_whole = name.rsplit("/", 1)[-1] != "data" and math.prod(shape[1:]) <= MAX_WIDTH
+    unpacked, least = (size, SMALL) if is_whole else (math.prod(chunk or ()) * itemsize, MAX_CHUNK)
+    if unpacked > least and not is_written(unpacked, find_stored(), ratio=MAX_WHOLE_RATIO):
+        raise OSError(f"{name} would unpack to {unpacked:.0e} bytes, of which next to nothing is stored")
+
+
+def is_written(size: int, stored: int, *, ratio: int = MAX_RATIO) -> bool:
+    """Return whether what is stored of an array [bytes] can be all of it."""
+    return size <= max(SMALL, ratio * stored)
+
+
+def limit_unpacked(packed: int) -> int:
+    """Return how many bytes a chunk of so many may unpack to."""
+    return max(MAX_CHUNK, MAX_WHOLE_RATIO * packed)
+
+
+def check_unpacked(size: int, *, packed: int) -> None:
+    """Refuse a chunk that unpacks to far more than is stored of it [bytes].
+
+    Raises
+    ------
+    ValueError
+        If it does.
+    """
+    if size > limit_unpacked(packed):
+        raise ValueError(f"a chunk of {packed:.0e} bytes would unpack to {size:.0e} or more")
+
+
+def find_readable(lengths: Iterable[list[int]]) -> list[bool]:
+    """Return which columns of text fit into a table, where all rows get the width of the longest.
+
+    Parameters
+    ----------
+    lengths
+        Of the texts in each column [characters].
+    """
+    padded = stored = 0
+    fits = []
+    for column in lengths:
+        own = 4 * len(column) * max(column, default=0)
+        fits.append(padded + own <= max(SMALL, 16 * (stored + sum(column))))
+        stored += sum(column)
+        padded += own * fits[-1]
+    return fits
+
+
+def fits_padded(texts: Sequence[str]) -> bool:
+    """Return whether texts that may share one that is stored once are small as NumPy strings."""
+    return 4 * len(texts) * max(map(len, texts), default=0) <= SMALL
+
+
+def find_free_memory() -> int:
+    """Return how much memory this process may still take [bytes]."""
+    free = int(psutil.virtual_memory().available)
+    if resource is not None:
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            free = min(free, most - psutil.Process().memory_info().vms)
+    return max(free, 0)
+
+
+def describe_shortage(needed: int) -> str:
+    """Return that so many bytes are not free, as a part of a message; empty if they are."""
+    free = find_free_memory()
+    return (
+        "" if needed <= free else f"about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free"
+    )

@@ -1,0 +1,98 @@
+"""A gated recurrent unit with a linear readout: a network whose equations are no model of a circuit."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from nwbrnn.config import FitConfig
+from nwbrnn.models.network import STATE_DTYPES, Network
+
+RESET, UPDATE, CANDIDATE = range(3)
+_KEEP = 1.0  # bias of the update gate at first, so that states last (Jozefowicz et al. 2015, ICML 37:2342)
+_EDGE = 0.99  # a state lies between -1 and 1
+
+
+class GatedRNN(Network):
+    """Gated recurrent unit; its state h is its rate: r = h.
+
+    With a = σ(W_a h + U_a u + b_a) for the reset gate and g likewise for the update gate,
+    h ← g h + (1 - g) tanh(a (W h) + U u + b), once in each bin. As :class:`torch.nn.GRU` with one bias.
+
+    Parameters
+    ----------
+    sizes
+        Numbers of inputs, hidden units and outputs.
+    config
+        The settings of the network: ``gain``, ``initial_state``, ``precision`` and ``seed``.
+    bin_size
+        Width of a time bin [s]; nothing depends on it.
+    n_conditions
+        Rows of the initial state, where each condition has its own.
+
+    Attributes
+    ----------
+    full_weights, input_weights, bias
+        Parameters of shapes (n_hidden, 3, n_hidden), (n_hidden, 3, n_inputs) and (n_hidden, 3): reset gate,
+        update gate, candidate.
+
+    References
+    ----------
+    .. [1] Cho et al. 2014, EMNLP, arXiv:1406.1078.
+    """
+
+    def __init__(
+        self, sizes: tuple[int, int, int], config: FitConfig, *, bin_size: float, n_conditions: int = 1
+    ) -> None:
+        super().__init__(sizes, config, bin_size=bin_size, n_conditions=n_conditions)
+        n_inputs, n_hidden, n_outputs = sizes
+        generator = torch.Generator().manual_seed(config.seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator) / math.sqrt(shape[-1])
+
+        def parameter(values: Tensor) -> nn.Parameter:
+            return nn.Parameter(values.to(STATE_DTYPES[config.precision]))
+
+        bias = torch.zeros(n_hidden, 3)
+        bias[:, UPDATE] = _KEEP
+        by_condition = config.initial_state == "condition"
+        self.full_weights = parameter(config.gain * normal(n_hidden, 3, n_hidden))
+        self.input_weights = parameter(normal(n_hidden, 3, n_inputs))
+        self.bias = parameter(bias)
+        self.output_weights = parameter(normal(n_outputs, n_hidden))
+        self.output_bias = parameter(torch.zeros(n_outputs))
+        self.initial_state = parameter(torch.zeros((n_conditions, n_hidden) if by_condition else n_hidden))
+
+    def __repr__(self) -> str:
+        """Return what goes in and out, and how large it is."""
+        n_hidden, _, n_inputs = self.input_weights.shape
+        n_parameters = sum(parameter.numel() for parameter in self.parameters())
+        return (
+            f"GatedRNN({n_inputs} inputs -> {n_hidden} gated units -> {len(self.output_bias)} outputs, "
+            f"{n_parameters:,} parameters)"
+        )
+
+    def run(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the rates; see :meth:`Network.run`."""
+        drives = [inputs @ self.input_weights[:, gate].T + self.bias[:, gate] for gate in range(3)]
+        recurrent = [self.recurrent_weights[:, gate].T for gate in range(3)]
+        state, rates = initial, []
+        for t in range(len(inputs)):
+            reset, update = (
+                torch.sigmoid(drives[gate][t] + state @ recurrent[gate]) for gate in (RESET, UPDATE)
+            )
+            candidate = torch.tanh(drives[CANDIDATE][t] + reset * (state @ recurrent[CANDIDATE]))
+            state = update * state + (1 - update) * candidate
+            if noise is not None:
+                state = state + noise[t]
+            rates.append(state)
+        return torch.stack(rates)
+
+    def invert(self, rates: Tensor) -> Tensor:
+        """Return the states of rates: themselves, within the range of a state."""
+        return rates.clamp(-_EDGE, _EDGE)
+
+    def shift_states(self, shift: Tensor) -> Tensor:
+        """Return the noise that moves the states by so much: itself."""
+        return shift

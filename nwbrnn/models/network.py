@@ -1,0 +1,163 @@
+"""What fitting, scoring, storing and drawing need of a network, and nothing else."""
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nwbrnn.config import FitConfig
+from nwbrnn.weights import check_weights, find_sizes, list_shapes
+
+STATE_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+
+
+class Network(nn.Module):
+    """A recurrent network with a linear readout: z = W_out r + c.
+
+    A network of another kind is a subclass: it makes the parameters below, runs the recurrence in
+    :meth:`run`, and says in :meth:`invert` what state a rate comes from and in :meth:`shift_states` how noise
+    moves it.
+
+    Parameters
+    ----------
+    sizes
+        Numbers of inputs, hidden units and outputs.
+    config
+        Settings of the network.
+    bin_size
+        Width of a time bin [s].
+    n_conditions
+        Rows of the initial state, where each condition has its own.
+
+    Attributes
+    ----------
+    input_weights, full_weights, bias
+        Of shapes ``(n_hidden, ..., n_inputs)``, ``(n_hidden, ..., n_hidden)`` and ``(n_hidden, ...)``; see
+        :func:`nwbrnn.weights.list_shapes`. The second may be missing if ``recurrent_weights`` is overridden.
+    output_weights, output_bias
+        Of shapes (n_outputs, n_hidden) and (n_outputs,).
+    initial_state
+        Of shape (n_hidden,), or (n_conditions, n_hidden).
+    """
+
+    config: FitConfig
+    input_weights: nn.Parameter
+    full_weights: nn.Parameter
+    bias: nn.Parameter
+    output_weights: nn.Parameter
+    output_bias: nn.Parameter
+    initial_state: nn.Parameter
+
+    def __init__(
+        self, sizes: tuple[int, int, int], config: FitConfig, *, bin_size: float, n_conditions: int = 1
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.bin_size = bin_size
+
+    @property
+    def recurrent_weights(self) -> Tensor:
+        """Everything that hidden units get from hidden units, the last axis presynaptic."""
+        return self.full_weights
+
+    def run(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the rates, shape (n_time, n_trials, n_hidden).
+
+        Parameters
+        ----------
+        inputs
+            Shape (n_time, n_trials, n_inputs).
+        initial
+            The state of each trial before its first bin, shape (n_trials, n_hidden).
+        noise
+            As for :meth:`forward`, but time first.
+        """
+        raise NotImplementedError
+
+    def invert(self, rates: Tensor) -> Tensor:
+        """Return the states of rates, any shape."""
+        raise NotImplementedError
+
+    def shift_states(self, shift: Tensor) -> Tensor:
+        """Return the noise that moves the states by so much, shape (n_trials, n_time, n_hidden)."""
+        raise NotImplementedError
+
+    def forward(
+        self, inputs: Tensor, *, start: Tensor | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the network.
+
+        Parameters
+        ----------
+        inputs
+            Shape (n_trials, n_time, n_inputs).
+        start
+            With initial states by condition the row of each trial, shape (n_trials,), -1 for the mean of all;
+            with initial states from data the first rates of the sampled neurons, shape (n_trials, n_sampled).
+        noise
+            Added to what drives each hidden unit, shape (n_trials, n_time, n_hidden).
+
+        Returns
+        -------
+        outputs, rates
+            Shapes (n_trials, n_time, n_outputs) and (n_trials, n_time, n_hidden).
+        """
+        # time first in memory throughout, trials first only in shape: nothing is copied
+        early = None if noise is None else noise.transpose(0, 1)
+        rates = self.run(inputs.transpose(0, 1), self._create_initial(start, len(inputs)), early)
+        outputs = rates @ self.output_weights.T + self.output_bias
+        return outputs.transpose(0, 1), rates.transpose(0, 1)
+
+    def _create_initial(self, start: Tensor | None, n_trials: int) -> Tensor:
+        """Return the state of each trial before its first bin, shape (n_trials, n_hidden)."""
+        state = self.initial_state
+        if self.config.initial_state == "condition":
+            known = torch.cat([state, state.mean(dim=0, keepdim=True)])  # row -1
+            return known[start] if start is not None else known[-1].expand(n_trials, -1)
+        if self.config.initial_state == "data" and start is not None:
+            seen = self.invert(start.to(state.dtype))
+            return torch.cat([seen, state[start.shape[1] :].expand(n_trials, -1)], dim=1)
+        return state.expand(n_trials, -1)
+
+    def constrain(self) -> None:
+        """Bring the weights back to what the settings allow; after each step of a fit."""
+
+    def to_weights(self) -> dict[str, NDArray[np.floating]]:
+        """Return everything that was learned as arrays by name; see :func:`nwbrnn.weights.list_shapes`."""
+        names = (
+            "recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state",
+        )  # fmt: skip
+        tensors = {name: getattr(self, name) for name in names}
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+    @classmethod
+    def from_weights(
+        cls, weights: Mapping[str, NDArray[np.floating]], config: FitConfig, *, bin_size: float
+    ) -> Self:
+        """Return a network with the given weights, in their precision; the inverse of ``to_weights``.
+
+        Signs, sparsity and rank are in the weights, and do not limit the network any further.
+
+        Raises
+        ------
+        ShapeError
+            If the weights do not fit one another or the settings; see ``nwbrnn.weights.check_weights``.
+        """
+        sizes = find_sizes(weights)
+        shapes = list_shapes(sizes, config, n_conditions=len(np.atleast_2d(weights["initial_state"])))
+        check_weights({name: weights[name] for name in shapes}, shapes)
+        plain = config.model_copy(update={"rank": None, "excitatory": None, "density": 1.0})
+        model = cls(sizes, plain, bin_size=bin_size)
+        model.load_weights(weights)
+        return model
+
+    def load_weights(self, weights: Mapping[str, NDArray[np.floating]]) -> None:
+        """Take the given weights, and their precision, in place of its own."""
+        named = dict(weights) | {"full_weights": weights["recurrent_weights"]}
+        for name, parameter in self.named_parameters():
+            # products round the same way, wherever weights came from
+            values = np.array(named[name], order="C")
+            parameter.data = torch.from_numpy(values).to(parameter.device)

@@ -1,0 +1,131 @@
+"""The gated recurrent unit: another network in every place where there is the rate network."""
+
+import numpy as np
+import pytest
+import torch
+
+import nwbrnn
+from nwbrnn.errors import ConfigError
+from nwbrnn.models import NETWORKS, GatedRNN
+from nwbrnn.report import write_fit_report
+from nwbrnn.training.probes import probe
+from nwbrnn.weights import KINDS
+from tests.messages import names
+from tests.unit.test_training import create_recording
+
+SMALL = {"network": "gru", "epochs": 30, "hidden": 12, "sampled": 4, "min_rate": 0, "learning_rate": 0.02}
+
+
+def create(n_hidden=7, **settings):
+    config = nwbrnn.FitConfig(network="gru", hidden=n_hidden, precision="float64", seed=3, **settings)
+    return GatedRNN((2, n_hidden, 3), config, bin_size=0.02, n_conditions=4)
+
+
+def test_every_kind_of_network_is_listed_once():
+    assert set(KINDS) == set(NETWORKS) == set(nwbrnn.FitConfig.model_fields["network"].annotation.__args__)
+
+
+def test_states_are_those_of_torch():
+    model = create()
+    other = torch.nn.GRU(2, 7, dtype=torch.float64)
+    with torch.no_grad():
+        model.initial_state.copy_(torch.linspace(-0.5, 0.5, 7))
+        model.bias.normal_()
+        other.weight_hh_l0.copy_(model.recurrent_weights.transpose(0, 1).flatten(0, 1))
+        other.weight_ih_l0.copy_(model.input_weights.transpose(0, 1).flatten(0, 1))
+        other.bias_ih_l0.copy_(model.bias.T.flatten())
+        other.bias_hh_l0.zero_()
+    inputs = torch.randn(4, 30, 2, dtype=torch.float64)
+    outputs, rates = model(inputs)
+    expected, _ = other(inputs.transpose(0, 1), model.initial_state.expand(1, 4, 7).contiguous())
+    torch.testing.assert_close(rates, expected.transpose(0, 1))
+    torch.testing.assert_close(outputs, rates @ model.output_weights.T + model.output_bias)
+
+
+def test_noise_that_shifts_the_states():
+    model = create()
+    inputs, shift = torch.randn(4, 5, 2, dtype=torch.float64), torch.zeros(4, 5, 7, dtype=torch.float64)
+    shift[:, 2] = 0.3
+    plain, moved = (model(inputs, noise=noise)[1] for noise in (None, model.shift_states(shift)))
+    torch.testing.assert_close(moved[:, :2], plain[:, :2])
+    torch.testing.assert_close(moved[:, 2], plain[:, 2] + 0.3)
+
+
+@pytest.mark.parametrize("start", ["learned", "condition", "data"])
+def test_weights_make_the_same_network_again(start):
+    model = create(initial_state=start)
+    with torch.no_grad():
+        model.initial_state.normal_()
+    again = GatedRNN.from_weights(model.to_weights(), model.config, bin_size=0.02)
+    inputs = torch.randn(4, 6, 2, dtype=torch.float64)
+    given = {"learned": None, "condition": torch.tensor([0, 3, -1, 1]), "data": torch.rand(4, 2)}[start]
+    torch.testing.assert_close(again(inputs, start=given), model(inputs, start=given), rtol=0, atol=0)
+    if start == "data":  # the first states are those that were seen, after one update at most
+        quiet = {name: np.zeros_like(values) for name, values in model.to_weights().items()}
+        rates = GatedRNN.from_weights(quiet, model.config, bin_size=0.02)(inputs, start=given)[1]
+        torch.testing.assert_close(rates[:, 0, :2], given.double() / 2)  # gates at 1/2, candidate 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("nonlinearity", "softplus"),
+        ("tau", 0.2),
+        ("learn_tau", True),
+        ("substeps", 2),
+        ("excitatory", 0.8),
+        ("density", 0.5),
+        ("rank", 3),
+        ("method", "least_squares"),
+        ("precision", "bfloat16"),
+    ],
+)
+def test_what_it_does_not_have_is_refused(name, value):
+    with pytest.raises(ValueError, match=names(name, "gru")):
+        nwbrnn.FitConfig(network="gru", **{name: value})
+
+
+@pytest.fixture(scope="module")
+def result(recording):
+    """Return a short fit of a gated network to a recording."""
+    return nwbrnn.fit(nwbrnn.read_nwb(recording.path, bin_size=0.1), **SMALL)
+
+
+def test_a_fit_reproduces_outputs_and_sampled_neurons():
+    result = nwbrnn.fit(create_recording(), **SMALL | {"epochs": 150, "hidden": 20})
+    scores = {s.name: s.value for s in result.scores.summary if s.level == "condition averages"}
+    assert min(scores["output R2"], scores["sampled neurons R2"], scores["unsampled neurons R2"]) > 0.9
+    assert result.weights["recurrent_weights"].shape == (20, 3, 20)
+    assert result.history["train_total"][-1] < 0.5 * result.history["train_total"][0]
+
+
+def test_a_fit_comes_back_from_a_file_with_its_equation(result, recording, tmp_path):
+    path = nwbrnn.write_fit(result, recording.path, tmp_path / "fit.nwb")
+    stored = nwbrnn.read_fit(path)
+    assert stored.config == result.config
+    for name, values in result.weights.items():
+        np.testing.assert_array_equal(stored.weights[name], values, err_msg=name)
+    again = nwbrnn.predict(stored.recorded, stored.weights, stored.config)
+    np.testing.assert_allclose(again["outputs"], stored.predicted["outputs"], atol=1e-5)
+    assert isinstance(stored.build_model(), GatedRNN)
+    from nwbrnn.storage import open_nwb
+
+    with open_nwb(path) as nwbfile:
+        description = nwbfile.processing["nwbrnn"]["hidden_units"].description
+    assert description == KINDS["gru"].equation
+
+
+def test_a_page_shows_it_without_a_spectrum(result, tmp_path):
+    write_fit_report(result, tmp_path / "page.html", n_resamples=2)
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert 'id="network"' in page
+    assert "Eigenvalues" not in page
+    with pytest.raises(ConfigError, match=names("network", "'gru'")):
+        nwbrnn.plot.spectrum(result)
+
+
+def test_it_is_disturbed_like_the_others(result):
+    scores = probe(result.recorded, result.weights, result.config)
+    for kind in ("initial state", "inputs", "kick"):
+        weak, strong = (scores[f"output skill, disturbed {kind} {level}"] for level in (0.1, 0.4))
+        assert strong < weak < 1, kind
