@@ -52,7 +52,6 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that wa
 
 
 def fit(
-    context: typer.Context,
     file: options.File,
     output: options.Output,
     sampled: Sampled = None,
@@ -95,7 +94,6 @@ def fit(
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
-    from nwbrnn.storage.lock import hold
     from nwbrnn.storage.paths import check_apart
     from nwbrnn.training import remove_checkpoint
     from nwbrnn.writers import check_fit_output, write_fit
@@ -117,7 +115,6 @@ def fit(
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
     check_apart([*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config)])
-    context.with_resource(hold(output))
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     check_fit_output(file, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)

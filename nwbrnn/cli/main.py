@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 import traceback
+from contextlib import ExitStack
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -69,7 +70,8 @@ class Command(TyperCommand):
     accesses: "Mapping[str, Access]"
 
     def invoke(self, ctx: Any) -> Any:
-        """Compare outputs and inputs, then run the command."""
+        """Compare outputs and inputs, keep other commands from the outputs, then run the command."""
+        from nwbrnn.storage.lock import hold
         from nwbrnn.storage.paths import check_apart, check_names
 
         writes, reads = (
@@ -77,9 +79,12 @@ class Command(TyperCommand):
             for wanted in (Access.WRITE, Access.READ)
         )
         check_names(reads)
-        if writes:
-            check_apart(writes, reads)
-        return super().invoke(ctx)
+        with ExitStack() as held:
+            if writes:
+                check_apart(writes, reads)
+            for path in writes:
+                held.enter_context(hold(path))
+            return super().invoke(ctx)
 
 
 class Commands(TyperGroup):

@@ -21,13 +21,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nwbrnn.text import escape, show
+from nwbrnn.text import escape, shorten, show
 
 if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
 
 NOBODY_READS = 141  # as the shell says of a program that SIGPIPE ended
 KNOWN = "average of known trials"  # the ceiling of nwbrnn.evaluate; that of nwbrnn.assess is another
+LONGEST = 1000  # characters of a line of a cell: each row is padded to the longest
 UNLIMITED = 1_000_000  # columns: what is not a terminal gets a row of a table in one line
 
 
@@ -104,8 +105,9 @@ def say_interrupted(text: str) -> None:
 
 
 def _show_text(value: object) -> str:
-    """Return a cell as text; a list has a line for each of its values."""
-    return "\n".join(map(escape, value)) if isinstance(value, list | tuple) else escape(value)
+    """Return a cell as text, not endless; a list has a line for each of its values."""
+    lines = value if isinstance(value, list | tuple) else [value]
+    return "\n".join(shorten(escape(line), LONGEST) for line in lines)
 
 
 def _align(rows: list[list[str]]) -> Iterator[str]:

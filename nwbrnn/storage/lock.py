@@ -13,7 +13,7 @@ from nwbrnn.storage.paths import check_name
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Keep other fits from the same output or checkpoint; the lock ends with the process, killed or not.
+    """Keep others from the same output or checkpoint; the lock ends with the process, killed or not.
 
     It is one on a small file beside ``path``, which is removed at the end. Where there can be none, since the
     folder is missing or read-only or its file system has no locks, nothing is kept from anything.
@@ -21,7 +21,7 @@ def hold(path: Path) -> Iterator[None]:
     Raises
     ------
     ExportError
-        If another fit holds it, or its name cannot be used.
+        If another process holds it, or its name cannot be used.
     """
     check_name(path)
     whole = path.resolve()
@@ -34,8 +34,8 @@ def hold(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ExportError(
-            f"{path}: expected no other fit that writes there, but one is running; wait for it, or choose "
-            "another output"
+            f"{path}: expected no other process that writes there, but one is running; wait for it, or "
+            "choose another output"
         ) from error
     except (OSError, NotImplementedError):
         yield

@@ -230,6 +230,19 @@ def test_control_codes_of_a_file_are_not_sent_to_the_terminal(run_cli, tmp_path,
     assert r"\x1b[2J[red]x[/red]" in finished.out
 
 
+def test_a_long_name_makes_no_endless_table(run_cli, tmp_path, recording):
+    import shutil
+
+    import h5py
+
+    path = tmp_path / "session.nwb"
+    shutil.copy(recording.path, path)
+    with h5py.File(path, "a") as file:
+        file.move("acquisition/EMG", f"acquisition/EMG{'x' * 60_000}")
+    finished = run_cli("inspect", path)
+    assert (finished.code, len(finished.out) < 100_000) == (0, True)
+
+
 def test_quiet_says_nothing_but_errors(recording, run_cli, tmp_path):
     finished = run_cli("--quiet", "inspect", recording.path)
     assert (finished.code, finished.out, finished.err) == (0, "", "")

@@ -36,6 +36,12 @@ def assert_same(ds, expected):
     xr.testing.assert_identical(*copies)
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Try again at once: servers of this machine need no pause."""
+    monkeypatch.setattr("nwbrnn.storage.remote.PAUSE", 0)
+
+
 @pytest.fixture
 def server(recording):
     with serve_folder(recording.path.parent) as running:
@@ -287,11 +293,12 @@ def fitted(recording, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize("command", [name for group in main.COMMANDS.values() for name in group])
+@pytest.mark.usefixtures("in_process")
 def test_no_command_writes_or_says_a_secret(command, exists, fitted, run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nwbrnn.storage.remote.PAUSE", 0)
     with serve_folder(fitted) as server:
         folder = server.url.replace("//", "//me:hush@") + ("" if exists else "/missing")
         options = [f"{folder}/{o}?X-Sign=hush" if o in ON_SERVER else o for o in COMMANDS[command]]

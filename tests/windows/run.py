@@ -179,4 +179,5 @@ STEPS = {f.__name__: f for f in (import_everything, write, write_folder, hold, r
 
 if __name__ == "__main__":
     pretend()
-    print(json.dumps(STEPS[sys.argv[1]](Path(sys.argv[2]))))
+    steps = zip(sys.argv[1::2], sys.argv[2::2], strict=True)
+    print(json.dumps([STEPS[name](Path(path)) for name, path in steps]))
