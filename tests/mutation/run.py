@@ -33,8 +33,8 @@ from mutants import Mutant, list_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 READER_RULES = (
-    "discovery", "trials", "trial_choices", "window_choices", "times", "clocks", "series", "choices", "units", "binned",
-    "plan", "neurons", "task", "vocabulary",
+    "discovery", "trials", "trial_choices", "window_choices", "times", "clocks", "series", "choices",
+    "units", "binned", "plan", "neurons", "task", "vocabulary",
 )  # fmt: skip
 TARGETS = (
     *(f"nwbrnn/{part}/*.py" for part in ("losses", "evaluation", "preprocessing", "training", "models")),
