@@ -14,6 +14,8 @@ from nwbrnn.readers.times import to_ticks
 from nwbrnn.storage import open_nwb
 from tests.messages import assert_names, names
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--epochs", "2", "--hidden", "20")
 
 

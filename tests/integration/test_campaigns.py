@@ -290,7 +290,7 @@ def test_damaged_checkpoints(part, folder, campaign, tmp_path, monkeypatch):
 @pytest.mark.parametrize("part", range(2))
 def test_damaged_cells(part, folder, campaign, tmp_path):
     """A damaged cell is fitted again; the table is the same."""
-    damaged = campaign("damaged cells", few=2, many=100)
+    damaged = campaign("damaged cells", few=1, many=100)
     out = tmp_path / "out"
     line = create_line("sweep", folder, out, "--sampled", "0,3")
     ended = forked.run_cli(*line, seconds=60)

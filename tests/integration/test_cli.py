@@ -11,6 +11,8 @@ import pytest
 import nwbrnn
 from tests.messages import assert_names
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--epochs", 2, "--hidden", 12, "--bin-size", 0.04)
 
 

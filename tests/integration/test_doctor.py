@@ -128,6 +128,7 @@ def put_attribute(path, name, value):
     return change
 
 
+@pytest.mark.slow
 def test_clean_recordings_have_no_findings(recording, stamped, make_recording, write):
     assert diagnose(recording.path) == ()
     assert diagnose(stamped.path) == ()
@@ -559,6 +560,7 @@ def test_teacher_file_has_nothing_that_biases(teacher):
     assert not any(finding.biases for finding in diagnose(teacher.path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["spike_20120829.nwb", "jango_20141203.nwb"])
 def test_real_recordings_have_nothing_that_biases(shared_data, name):
     assert {f.rule for f in diagnose(shared_data(name))} <= {"stamps_in_bins", "units_drifting"}

@@ -12,7 +12,7 @@ import nwbrnn
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.readers.doctor import diagnose
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 
 def find_arrays(file, wanted):
@@ -155,7 +155,7 @@ def find_refusal(call, path):
 
 def test_what_is_refused_is_reported(campaign, tmp_path):
     """Each damage in some layouts: read, or refused and reported, and never anything else."""
-    cases = campaign("damaged layouts", few=40, many=len(LAYOUTS) * len(DAMAGES))
+    cases = campaign("damaged layouts", few=20, many=len(LAYOUTS) * len(DAMAGES))
     pairs = list(itertools.product(sorted(LAYOUTS), DAMAGES))
     for layout, name in cases.rng.sample(pairs, cases.size):
         path = tmp_path / "session.nwb"

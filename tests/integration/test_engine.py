@@ -403,6 +403,7 @@ def test_opening_reads_no_data(path, reads):
         assert not [name for name, _ in reads if name.endswith(("/data", "/timestamps", "/spike_times"))]
 
 
+@pytest.mark.slow
 def test_dask(either):
     dask = pytest.importorskip("dask")
     with open_group(either, "acquisition/EMG", chunks={}) as ds:
@@ -569,6 +570,7 @@ def test_columns_of_another_length_are_whole_and_say_so(path, tmp_path, n_more):
         assert [name for name in ds.variables if "problem" in ds[name].attrs] == ["uneven"]
 
 
+@pytest.mark.slow
 def test_broken_objects_raise_our_errors_only(path, tmp_path):
     content = path.read_bytes()
     rng = np.random.default_rng(5)
@@ -611,6 +613,7 @@ def test_every_real_file_opens(shared_data):
             assert tree.attrs["identifier"]
 
 
+@pytest.mark.slow
 def test_window_of_a_file_on_a_server(make_recording):
     pytest.importorskip("aiohttp")
     from servers import serve_folder

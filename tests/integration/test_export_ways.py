@@ -21,7 +21,7 @@ from nwbrnn.evaluation import compute_weighted_r2
 from nwbrnn.storage import atomic, create_nwb, find_lost, open_nwb
 from tests.messages import assert_names, names
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 READ = {"bin_size": 0.1}
 

@@ -21,6 +21,8 @@ from nwbrnn.sweep import list_finished, read_cell
 from nwbrnn.sweep.page import write_sweep_report
 from tests.messages import names
 
+pytestmark = pytest.mark.slow
+
 EMG = "acquisition/EMG"
 DATA = f"{EMG}/data"
 

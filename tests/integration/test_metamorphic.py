@@ -11,6 +11,8 @@ from pynwb.behavior import BehavioralTimeSeries
 
 import nwbrnn
 
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+
 N, DURATION, RATE = 24, 60.0, 100.0
 RNG = np.random.default_rng(5)
 START = 2.0 + 2.4 * np.arange(N)

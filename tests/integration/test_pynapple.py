@@ -9,6 +9,8 @@ import nwbrnn
 from nwbrnn.errors import ExportError
 from tests.messages import names
 
+pytestmark = pytest.mark.slow
+
 nap = pytest.importorskip("pynapple")
 
 

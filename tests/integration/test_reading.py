@@ -212,6 +212,7 @@ def test_channels_keep_some_outputs_in_file_order(recording, ds):
     np.testing.assert_array_equal(some["outputs"], ds["outputs"].values[..., [0, 2]])
 
 
+@pytest.mark.slow
 def test_raw_emg_gets_its_envelope(make_recording):
     rec = make_recording(emg_rate=1000.0, raw=True)
     ds = nwbrnn.read_nwb(rec.path)

@@ -12,6 +12,8 @@ from nwbrnn.readers.units import count_spikes, read_spike_trains
 from nwbrnn.storage import open_nwb
 from tests.messages import assert_names, names
 
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+
 BIN = 0.05
 SESSIONS = ("spike_20120829.nwb", "jango_20141203.nwb")
 MONKEYS = (*SESSIONS, *(f"spike_{day}.nwb" for day in (20120727, 20120807, 20120910, 20121017)))

@@ -23,6 +23,8 @@ from nwbrnn.readers.discovery import find_signals
 from nwbrnn.storage import open_nwb
 from tests.messages import assert_names, names
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 1 << 20
 ORIGIN = ("source_file", "source_sha256")
 

@@ -21,6 +21,8 @@ from nwbrnn.readers.vocabulary import list_channels
 from nwbrnn.text import MAX_SHOWN
 from tests.messages import names
 
+pytestmark = pytest.mark.slow
+
 WINDOW = (-0.2, 0.4)
 
 

@@ -11,6 +11,8 @@ from nwbrnn.errors import MissingDataError
 from nwbrnn.readers.times import find_unwritten
 from tests.messages import names
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def erase(make_recording, tmp_path):

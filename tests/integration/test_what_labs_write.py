@@ -16,6 +16,8 @@ from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.doctor import diagnose
 from tests.messages import assert_names
 
+pytestmark = pytest.mark.no_cover
+
 N = 24
 DURATION = 50.0
 START = 1.0 + 2.0 * np.arange(N)

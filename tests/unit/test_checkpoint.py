@@ -65,6 +65,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_a_resumed_fit_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes):
     whole = run(**changes)

@@ -44,6 +44,7 @@ def organize():
         return pytest.importorskip("dandi.organize", reason="the package dandi is not installed")
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     subject=LABEL,

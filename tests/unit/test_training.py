@@ -49,8 +49,8 @@ def create_recording(*, noise=0.02, counts=True, seed=0):
     return create_dataset(variables, {"condition": reach.astype(str)}, bin_size=0.02)
 
 
-def train_quickly(**changes):
-    config = FitConfig(**(QUICK | changes))
+def train_quickly(*, unchecked=None, **changes):
+    config = FitConfig(**(QUICK | changes)).model_copy(update=unchecked or {})
     return train(prepare(create_recording(), config), config)[:2]
 
 
@@ -240,7 +240,7 @@ def test_poisson_error_needs_counts():
 def test_divergence_is_reported_with_epoch_and_term():
     remedies = ("learning_rate", "max_gradient_norm")
     with pytest.raises(TrainingDivergedError, match=names("epoch 1", "'output'", *remedies)) as caught:
-        train_quickly(learning_rate=1e30, epochs=20)
+        train_quickly(unchecked={"learning_rate": 1e30}, epochs=20)
     assert (caught.value.epoch, caught.value.term) == (1, "loss term 'output'")
 
 
@@ -365,7 +365,7 @@ def test_fit_refuses_an_unknown_setting():
 
 def test_divergence_of_the_last_step_is_reported():
     with pytest.raises(TrainingDivergedError, match=names("epoch 1", "learning_rate")):
-        train_quickly(learning_rate=1e30, epochs=1, validation=0)
+        train_quickly(unchecked={"learning_rate": 1e30}, epochs=1, validation=0)
 
 
 def test_more_sampled_neurons_than_hidden_units_are_refused():
