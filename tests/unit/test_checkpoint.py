@@ -25,6 +25,8 @@ from nwbrnn.training.checkpoint import Checkpoint
 from tests.messages import names
 from tests.unit.test_training import QUICK, create_recording
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = QUICK | {"epochs": 12, "patience": 5, "noise": 0.1}
 
 

@@ -21,6 +21,10 @@ def create(n_hidden=7, **settings):
     return GatedRNN((2, n_hidden, 3), config, bin_size=0.02, n_conditions=4)
 
 
+def draw(*shape):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
 def test_every_kind_of_network_is_listed_once():
     assert set(KINDS) == set(NETWORKS) == set(nwbrnn.FitConfig.model_fields["network"].annotation.__args__)
 
@@ -30,12 +34,12 @@ def test_states_are_those_of_torch():
     other = torch.nn.GRU(2, 7, dtype=torch.float64)
     with torch.no_grad():
         model.initial_state.copy_(torch.linspace(-0.5, 0.5, 7))
-        model.bias.normal_()
+        model.bias.copy_(draw(7, 3))
         other.weight_hh_l0.copy_(model.recurrent_weights.transpose(0, 1).flatten(0, 1))
         other.weight_ih_l0.copy_(model.input_weights.transpose(0, 1).flatten(0, 1))
         other.bias_ih_l0.copy_(model.bias.T.flatten())
         other.bias_hh_l0.zero_()
-    inputs = torch.randn(4, 30, 2, dtype=torch.float64)
+    inputs = draw(4, 30, 2)
     outputs, rates = model(inputs)
     expected, _ = other(inputs.transpose(0, 1), model.initial_state.expand(1, 4, 7).contiguous())
     torch.testing.assert_close(rates, expected.transpose(0, 1))
@@ -44,7 +48,7 @@ def test_states_are_those_of_torch():
 
 def test_noise_that_shifts_the_states():
     model = create()
-    inputs, shift = torch.randn(4, 5, 2, dtype=torch.float64), torch.zeros(4, 5, 7, dtype=torch.float64)
+    inputs, shift = draw(4, 5, 2), torch.zeros(4, 5, 7, dtype=torch.float64)
     shift[:, 2] = 0.3
     plain, moved = (model(inputs, noise=noise)[1] for noise in (None, model.shift_states(shift)))
     torch.testing.assert_close(moved[:, :2], plain[:, :2])
@@ -55,10 +59,14 @@ def test_noise_that_shifts_the_states():
 def test_weights_make_the_same_network_again(start):
     model = create(initial_state=start)
     with torch.no_grad():
-        model.initial_state.normal_()
+        model.initial_state.copy_(draw(*model.initial_state.shape).clamp(-0.9, 0.9))
     again = GatedRNN.from_weights(model.to_weights(), model.config, bin_size=0.02)
-    inputs = torch.randn(4, 6, 2, dtype=torch.float64)
-    given = {"learned": None, "condition": torch.tensor([0, 3, -1, 1]), "data": torch.rand(4, 2)}[start]
+    inputs = draw(4, 6, 2)
+    given = {
+        "learned": None,
+        "condition": torch.tensor([0, 3, -1, 1]),
+        "data": torch.linspace(-0.9, 0.9, 8).reshape(4, 2),
+    }[start]
     torch.testing.assert_close(again(inputs, start=given), model(inputs, start=given), rtol=0, atol=0)
     if start == "data":  # the first states are those that were seen, after one update at most
         quiet = {name: np.zeros_like(values) for name, values in model.to_weights().items()}

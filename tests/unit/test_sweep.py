@@ -36,6 +36,8 @@ from nwbrnn.writers import write_dataset
 from tests.messages import assert_names, names
 from tests.unit.test_training import QUICK, create_recording
 
+pytestmark = pytest.mark.slow
+
 BASE = FitConfig(**QUICK | {"epochs": 3})
 
 
