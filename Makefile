@@ -21,7 +21,7 @@ test: $(READY)
 	$(MAKE) --jobs=2 --output-sync=target check docs release-check
 	$(MAKE) unit
 
-# The loop while developing: a minute on two cores.
+# The loop while developing: a minute and a half on two cores.
 test-fast: $(READY)
 	$(PYTEST) -m "not slow"
 
