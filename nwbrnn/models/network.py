@@ -36,7 +36,7 @@ class Network(nn.Module):
     ----------
     input_weights, full_weights, bias
         Of shapes ``(n_hidden, ..., n_inputs)``, ``(n_hidden, ..., n_hidden)`` and ``(n_hidden, ...)``; see
-        :func:`nwbrnn.weights.list_shapes`. The second may be missing if ``recurrent_weights`` is overridden.
+        ``nwbrnn.weights.list_shapes``. The second may be missing if ``recurrent_weights`` is overridden.
     output_weights, output_bias
         Of shapes (n_outputs, n_hidden) and (n_outputs,).
     initial_state
@@ -126,7 +126,7 @@ class Network(nn.Module):
         """Bring the weights back to what the settings allow; after each step of a fit."""
 
     def to_weights(self) -> dict[str, NDArray[np.floating]]:
-        """Return everything that was learned as arrays by name; see :func:`nwbrnn.weights.list_shapes`."""
+        """Return everything that was learned as arrays by name; see ``nwbrnn.weights.list_shapes``."""
         names = (
             "recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state",
         )  # fmt: skip
