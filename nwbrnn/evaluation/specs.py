@@ -180,8 +180,8 @@ def _describe_rotations() -> list[ScoreSpec]:
 
     kinds = {
         "R2": ("part of the change that pure rotation explains (jPCA)", ""),
-        "R2 of any linear dynamics": ("the same for any linear dynamics", ""),
-        "frequency": ("of the fastest plane of rotation", "Hz"),
+        "R2 of any linear dynamics": ("part of the change that any linear dynamics explain", ""),
+        "frequency": ("frequency of the fastest plane of rotation", "Hz"),
     }
     return [
         ScoreSpec(f"rotation {name}, {whose}", get(name, whose), meaning, unit, "neither", has_chance=False)
@@ -263,7 +263,7 @@ SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "SVCCA",
         _compare_populations(compute_svcca),
-        "the same for dimensions that hold 99 % of the variance",
+        "mean canonical correlation of the dimensions that hold 99 % of the variance",
         split_half=_compare_populations(compute_svcca),
     ),
     ScoreSpec(
