@@ -34,6 +34,14 @@ class Score:
     low: float = math.nan
     high: float = math.nan
 
+    def __eq__(self, other: object) -> bool:
+        """Compare all fields; NaN is equal to NaN, whichever Python compares them."""
+        return repr(self) == repr(other) if isinstance(other, Score) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Return a hash that equal scores share."""
+        return hash(repr(self))
+
     def __str__(self) -> str:
         """Return the value beside its ceiling."""
         ceiling = f" (ceiling {self.ceiling:.3f})" if math.isfinite(self.ceiling) else ""

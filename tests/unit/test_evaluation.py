@@ -190,6 +190,13 @@ def test_get_refuses_an_unknown_score():
         evaluate(create_recorded(), create_recorded()).get("beauty")
 
 
+def test_scores_with_nan_are_equal_if_all_else_is():
+    first, second = (Score("output R2", LEVELS[0], 0.5, float("nan")) for _ in range(2))
+    assert first == second
+    assert len({first, second, Score("output R2", LEVELS[0], 0.5, 0.25)}) == 2
+    assert first != "output R2"
+
+
 def test_a_score_for_json_has_none_where_it_is_not_finite():
     score = Score("output R2", LEVELS[0], 0.5, float("nan"), chance=float("inf"), low=-0.25)
     assert score.to_dict() == {
