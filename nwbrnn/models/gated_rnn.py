@@ -1,12 +1,10 @@
 """A gated recurrent unit with a linear readout: a network whose equations are no model of a circuit."""
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nwbrnn.config import FitConfig
-from nwbrnn.models.network import STATE_DTYPES, Network
+from nwbrnn.models.network import Network
 
 RESET, UPDATE, CANDIDATE = range(3)
 _KEEP = 1.0  # bias of the update gate at first, so that states last (Jozefowicz et al. 2015, ICML 37:2342)
@@ -45,24 +43,8 @@ class GatedRNN(Network):
         self, sizes: tuple[int, int, int], config: FitConfig, *, bin_size: float, n_conditions: int = 1
     ) -> None:
         super().__init__(sizes, config, bin_size=bin_size, n_conditions=n_conditions)
-        n_inputs, n_hidden, n_outputs = sizes
-        generator = torch.Generator().manual_seed(config.seed)
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator) / math.sqrt(shape[-1])
-
-        def parameter(values: Tensor) -> nn.Parameter:
-            return nn.Parameter(values.to(STATE_DTYPES[config.precision]))
-
-        bias = torch.zeros(n_hidden, 3)
-        bias[:, UPDATE] = _KEEP
-        by_condition = config.initial_state == "condition"
-        self.full_weights = parameter(config.gain * normal(n_hidden, 3, n_hidden))
-        self.input_weights = parameter(normal(n_hidden, 3, n_inputs))
-        self.bias = parameter(bias)
-        self.output_weights = parameter(normal(n_outputs, n_hidden))
-        self.output_bias = parameter(torch.zeros(n_outputs))
-        self.initial_state = parameter(torch.zeros((n_conditions, n_hidden) if by_condition else n_hidden))
+        with torch.no_grad():
+            self.bias[:, UPDATE] = _KEEP
 
     def __repr__(self) -> str:
         """Return what goes in and out, and how large it is."""

@@ -1,5 +1,6 @@
 """What fitting, scoring, storing and drawing need of a network, and nothing else."""
 
+import math
 from collections.abc import Mapping
 from typing import Self
 
@@ -9,17 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nwbrnn.config import FitConfig
-from nwbrnn.weights import check_weights, find_sizes, list_shapes
+from nwbrnn.weights import KINDS, check_weights, find_sizes, list_shapes
 
-STATE_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+_STATE_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
 class Network(nn.Module):
     """A recurrent network with a linear readout: z = W_out r + c.
 
-    A network of another kind is a subclass: it makes the parameters below, runs the recurrence in
-    :meth:`run`, and says in :meth:`invert` what state a rate comes from and in :meth:`shift_states` how noise
-    moves it.
+    A network of another kind is a subclass: it runs the recurrence in :meth:`run`, and says in :meth:`invert`
+    what state a rate comes from and in :meth:`shift_states` how noise moves it.
 
     Parameters
     ----------
@@ -43,20 +43,36 @@ class Network(nn.Module):
         Of shape (n_hidden,), or (n_conditions, n_hidden).
     """
 
-    config: FitConfig
-    input_weights: nn.Parameter
-    full_weights: nn.Parameter
-    bias: nn.Parameter
-    output_weights: nn.Parameter
-    output_bias: nn.Parameter
-    initial_state: nn.Parameter
-
     def __init__(
         self, sizes: tuple[int, int, int], config: FitConfig, *, bin_size: float, n_conditions: int = 1
     ) -> None:
         super().__init__()
+        n_inputs, n_hidden, n_outputs = sizes
+        rows = (n_hidden, *KINDS[config.network].gates)
         self.config = config
-        self.bin_size = bin_size
+        generator = torch.Generator().manual_seed(config.seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator) / math.sqrt(shape[-1])
+
+        recurrent = config.gain * normal(*rows, n_hidden)
+        by_condition = config.initial_state == "condition"
+        self.input_weights = self._create_parameter(normal(*rows, n_inputs))
+        self.bias = self._create_parameter(torch.zeros(rows))
+        self.output_weights = self._create_parameter(normal(n_outputs, n_hidden))
+        self.output_bias = self._create_parameter(torch.zeros(n_outputs))
+        self.initial_state = self._create_parameter(
+            torch.zeros((n_conditions, n_hidden) if by_condition else n_hidden)
+        )
+        self._create_recurrence(recurrent, generator)
+
+    def _create_parameter(self, values: Tensor) -> nn.Parameter:
+        """Return a parameter of the precision of the settings."""
+        return nn.Parameter(values.to(_STATE_DTYPES[self.config.precision]))
+
+    def _create_recurrence(self, weights: Tensor, generator: torch.Generator) -> None:
+        """Make the parameters that ``recurrent_weights`` consists of, from normal weights."""
+        self.full_weights = self._create_parameter(weights)
 
     @property
     def recurrent_weights(self) -> Tensor:

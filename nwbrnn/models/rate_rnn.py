@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from nwbrnn.config import FitConfig
-from nwbrnn.models.network import STATE_DTYPES, Network
+from nwbrnn.models.network import Network
 from nwbrnn.models.scan import invert, scan
 
 
@@ -49,37 +49,19 @@ class RateRNN(Network):
         n_conditions: int = 1,
     ) -> None:
         super().__init__(sizes, config, bin_size=bin_size, n_conditions=n_conditions)
-        n_inputs, n_hidden, n_outputs = sizes
         self._step = bin_size / config.substeps
-        dtype = STATE_DTYPES[config.precision]
-        generator = torch.Generator().manual_seed(config.seed)
 
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator) / math.sqrt(shape[-1])
-
-        def parameter(values: Tensor) -> nn.Parameter:
-            return nn.Parameter(values.to(dtype))
-
-        recurrent = config.gain * normal(n_hidden, n_hidden)
-        self.input_weights = parameter(normal(n_hidden, n_inputs))
-        self.bias = parameter(torch.zeros(n_hidden))
-        self.output_weights = parameter(normal(n_outputs, n_hidden))
-        self.output_bias = parameter(torch.zeros(n_outputs))
-        by_condition = config.initial_state == "condition"
-        self.initial_state = parameter(torch.zeros((n_conditions, n_hidden) if by_condition else n_hidden))
-        self.log_tau = parameter(torch.full((n_hidden,), math.log(config.tau))) if config.learn_tau else None
-        self._limit_recurrence(recurrent, generator)
-
-    def _limit_recurrence(self, weights: Tensor, generator: torch.Generator) -> None:
+    def _create_recurrence(self, weights: Tensor, generator: torch.Generator) -> None:
         """Make the recurrent weights sparse, signed or of low rank, if that is asked for."""
         config, n_hidden = self.config, len(weights)
-        dtype = STATE_DTYPES[config.precision]
+        log_tau = torch.full((n_hidden,), math.log(config.tau))
+        self.log_tau = self._create_parameter(log_tau) if config.learn_tau else None
         self.register_buffer("_signs", None, persistent=False)
         self.register_buffer("_exists", None, persistent=False)
         if config.rank is not None:
             factors = torch.randn(2, n_hidden, config.rank, generator=generator)
             scale = _rescale(factors[0] @ factors[1].T, config.gain) ** 0.5
-            self.left_factors, self.right_factors = (nn.Parameter(scale * f.to(dtype)) for f in factors)
+            self.left_factors, self.right_factors = (self._create_parameter(scale * f) for f in factors)
             return
         if config.density < 1:
             self._exists = torch.rand(n_hidden, n_hidden, generator=generator) < config.density
@@ -92,7 +74,7 @@ class RateRNN(Network):
             weights = weights.abs() * torch.where(self._signs > 0, 1.0, -balance)
         if config.density < 1 or config.excitatory is not None:
             weights = weights * _rescale(weights, config.gain)
-        self.full_weights = nn.Parameter(weights.to(dtype))
+        self.full_weights = self._create_parameter(weights)
 
     def __repr__(self) -> str:
         """Return what goes in and out, and how large it is."""

@@ -5,10 +5,8 @@ from pathlib import Path
 import h5py
 import xarray as xr
 
-from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.limits import is_written
-from nwbrnn.storage.names import find_fault, is_special
-from nwbrnn.storage.source import refuse_pointer
+from nwbrnn.storage.source import check_input
 from nwbrnn.storage.store import find_links_outside, refuse_links
 from nwbrnn.storage.zarr_store import find_zarr_links, sum_files
 
@@ -23,12 +21,7 @@ def open_saved(path: Path) -> xr.Dataset:
     OSError, ValueError
         If it cannot be opened.
     """
-    fault = find_fault(path)
-    if fault or is_special(path):
-        raise UnsupportedFileError(
-            fault or f"{path}: expected a file, but it is a device, a pipe or a socket"
-        )
-    refuse_pointer(path)
+    check_input(path)
     if path.is_dir():
         refuse_links(str(path), find_zarr_links(path))
         return xr.open_dataset(path, engine="zarr")

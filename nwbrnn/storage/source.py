@@ -124,14 +124,8 @@ def find_source(path: str | Path | Source) -> Source:
         url = resolve_asset(text) if text.startswith("dandi:") else text
         is_zarr = _looks_like_zarr(text) or _looks_like_zarr(url)
         return Source(strip_secrets(text), url, is_remote=True, is_zarr=is_zarr)
-    fault, local = find_fault(text), Path(text)
-    if fault:
-        raise UnsupportedFileError(fault)
-    if is_special(local):
-        raise UnsupportedFileError(
-            f"{text}: expected an NWB file, but it is a device, a pipe or a socket; give a file"
-        )
-    refuse_pointer(local)
+    local = Path(text)
+    check_input(local)
     for name in _ZARR_FILES if local.is_dir() else ():
         refuse_pointer(local / name)
     if not local.exists():
@@ -141,6 +135,24 @@ def find_source(path: str | Path | Source) -> Source:
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
         )
     return Source(text, text, is_remote=False, is_zarr=local.is_dir())
+
+
+def check_input(path: Path) -> None:
+    """Refuse a path that is not to be opened, whether there is such a file or not.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If its name cannot be used, it is a device, a pipe or a socket, or its content was not downloaded.
+    """
+    fault = find_fault(path)
+    if fault:
+        raise UnsupportedFileError(fault)
+    if is_special(path):
+        raise UnsupportedFileError(
+            f"{path}: expected a file, but it is a device, a pipe or a socket; give a file"
+        )
+    refuse_pointer(path)
 
 
 def refuse_pointer(path: Path) -> None:
