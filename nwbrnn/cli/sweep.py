@@ -124,12 +124,12 @@ def sweep(
 
 def print_statistics(statistics: "pd.DataFrame") -> None:
     """Print the main scores of each setting and their difference to the baseline."""
+    from nwbrnn.evaluation import MAIN
+
     if statistics.empty:
         return  # no cell is done
     names = [n for n in ("source", "sampled") if n in statistics]
     own = [str(n) for n in statistics.columns[: list(statistics.columns).index("score")] if n not in names]
-    from nwbrnn.evaluation import MAIN
-
     rows = []
     for score in (*MAIN, "output skill, later than trained"):
         for _, row in statistics[statistics["score"] == score].iterrows():

@@ -1,6 +1,7 @@
 """Everything that can be said of a fit on its test trials, each number with ceiling, chance and interval."""
 
 import math
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -64,13 +65,10 @@ def assess(
     rng = np.random.default_rng(seed)
     tests, student = recorded.isel(trial=is_test), predicted.isel(trial=is_test)
     reference = stack_samples(average_conditions(recorded), "outputs")
-
-    def compare(trials: xr.Dataset, others: xr.Dataset) -> Comparison:
-        return Comparison(trials, others, reference=reference)
-
+    compare = partial(Comparison, reference=reference)
     pair = compare(tests, student)
     others = [compare(tests, other) for other in _permute(tests, predicted, rng)]
-    halves = [compare(*pair) for pair in _split(tests, rng)]
+    halves = [compare(half, rest) for half, rest in _split(tests, rng)]
     drawn = [_resample(tests, rng) for _ in range(n_resamples)]
     resampled = [compare(tests.isel(trial=rows), student.isel(trial=rows)) for rows in drawn]
     widen = _find_width(tests)

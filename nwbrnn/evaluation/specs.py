@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.similarity import compute_dynamical_distance
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_mean, compute_psth_r2, expect_spikes
 from nwbrnn.evaluation.subspaces import (
+    Components,
     compute_canonical_correlations,
     compute_linear_cka,
     compute_principal_angles,
@@ -98,14 +99,31 @@ def _compute_angle(pair: Comparison) -> float:
     return float(np.mean(compute_principal_angles(*rates))) if len(rates[0]) > 1 else math.nan
 
 
-def _correlate(pair: Comparison) -> float:
-    if pair.populations is None:
-        return math.nan
-    return compute_mean(compute_canonical_correlations(*pair.populations))
+def _correlate(first: Components, second: Components) -> float:
+    return compute_mean(compute_canonical_correlations(first, second))
 
 
-def _compare_populations(compute: Callable[..., float]) -> Compute:
-    return lambda pair: math.nan if pair.populations is None else compute(*pair.populations)
+def _compare_populations(
+    name: str, compare: Callable[[Components, Components], float], meaning: str, **about: Any
+) -> ScoreSpec:
+    """Return a score of how similar the hidden units and the recorded rates are, whatever their axes."""
+
+    def compute(pair: Comparison) -> float:
+        return math.nan if pair.populations is None else compare(*pair.populations)
+
+    return ScoreSpec(name, compute, meaning, split_half=compute, **about)
+
+
+def _score_neurons(which: str, select: Callable[[Comparison], NDArray[np.bool_]], meaning: str) -> ScoreSpec:
+    """Return the median R² of some neurons."""
+    return ScoreSpec(
+        f"{which} neurons R2",
+        lambda pair: compute_median(pair.unit_r2[select(pair)]),
+        meaning,
+        split_half=lambda halves: compute_median(_limit_units(halves)[select(halves)]),
+        is_quick=True,
+        is_main=True,
+    )
 
 
 def _measure_distance(pair: Comparison) -> float:
@@ -213,21 +231,13 @@ SCORES: tuple[ScoreSpec, ...] = (
         split_half=_limit_skill,
         is_main=True,
     ),
-    ScoreSpec(
-        "sampled neurons R2",
-        lambda pair: compute_median(pair.unit_r2[pair.sampled]),
-        "median R² of the neurons that the network was trained on",
-        split_half=lambda halves: compute_median(_limit_units(halves)[halves.sampled]),
-        is_quick=True,
-        is_main=True,
+    _score_neurons(
+        "sampled", lambda pair: pair.sampled, "median R² of the neurons that the network was trained on"
     ),
-    ScoreSpec(
-        "unsampled neurons R2",
-        lambda pair: compute_median(pair.unit_r2[~pair.sampled]),
+    _score_neurons(
+        "unsampled",
+        lambda pair: ~pair.sampled,
         "median R² of the neurons that the network was not trained on",
-        split_half=lambda halves: compute_median(_limit_units(halves)[~halves.sampled]),
-        is_quick=True,
-        is_main=True,
     ),
     ScoreSpec(
         "PSTH R2",
@@ -252,33 +262,25 @@ SCORES: tuple[ScoreSpec, ...] = (
         split_half=_compute_angle,
         has_chance=False,  # a subspace has no order of conditions
     ),
-    ScoreSpec(
+    _compare_populations(
         "canonical correlation",
         _correlate,
         "mean over ten dimensions of the hidden units and of the rates; 1: the same",
-        split_half=_correlate,
         is_quick=True,
         is_main=True,
     ),
-    ScoreSpec(
-        "SVCCA",
-        _compare_populations(compute_svcca),
-        "mean canonical correlation of the dimensions that hold 99 % of the variance",
-        split_half=_compare_populations(compute_svcca),
+    _compare_populations(
+        "SVCCA", compute_svcca, "mean canonical correlation of the dimensions that hold 99 % of the variance"
     ),
-    ScoreSpec(
+    _compare_populations(
         "Procrustes angle",
-        _compare_populations(compute_procrustes_distance),
+        compute_procrustes_distance,
         "what is left after the best rotation and scaling; 0: the same shape",
         unit="degrees",
         better="lower",
-        split_half=_compare_populations(compute_procrustes_distance),
     ),
-    ScoreSpec(
-        "linear CKA",
-        _compare_populations(compute_linear_cka),
-        "similarity of the geometry; 1: the same but for rotation and scale",
-        split_half=_compare_populations(compute_linear_cka),
+    _compare_populations(
+        "linear CKA", compute_linear_cka, "similarity of the geometry; 1: the same but for rotation and scale"
     ),
     *_describe_rotations(),
     ScoreSpec(

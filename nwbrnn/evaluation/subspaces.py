@@ -25,10 +25,8 @@ def compute_principal_components(activity: Array, n_components: int) -> tuple[Ar
         Orthonormal columns, shape (n_channels, n_components), and shape (n_channels,).
     """
     mean = activity.mean(axis=0)
-    _, singular, axes = np.linalg.svd(activity - mean, full_matrices=False)
-    tolerance = singular[0] * max(activity.shape) * np.finfo(activity.dtype).eps
-    rank = int((singular > tolerance).sum())
-    return axes[: min(n_components, rank)].T, mean
+    axes = _factor(activity - mean)[2]
+    return axes[:n_components].T, mean
 
 
 class Components(NamedTuple):
@@ -61,10 +59,8 @@ def decompose(activity: Array) -> Components:
     activity
         Shape (n_samples, n_channels).
     """
-    left, singular, _ = np.linalg.svd(activity - activity.mean(axis=0), full_matrices=False)
-    tolerance = singular[:1] * max(activity.shape) * np.finfo(activity.dtype).eps
-    rank = int((singular > tolerance).sum())
-    return Components(left[:, :rank], singular[:rank])
+    left, singular, _ = _factor(activity - activity.mean(axis=0))
+    return Components(left, singular)
 
 
 def compute_canonical_correlations(
@@ -194,6 +190,13 @@ def compute_linear_cka(first: Array | Components, second: Array | Components) ->
     x, y = (_get_components(one).states for one in (first, second))
     size = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     return float(np.linalg.norm(x.T @ y) ** 2 / size) if size > 0 else float("nan")
+
+
+def _factor(centred: Array) -> tuple[Array, Array, Array]:
+    """Return the singular value decomposition without the dimensions that are only rounding."""
+    left, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    rank = int((singular > singular[:1] * max(centred.shape) * np.finfo(centred.dtype).eps).sum())
+    return left[:, :rank], singular[:rank], axes[:rank]
 
 
 def _get_components(activity: Array | Components) -> Components:
