@@ -310,10 +310,10 @@ class FitConfig(CheckedSettings):
         if self.network == "gru":
             for name in names:
                 if getattr(self, name) != plain[name].default:
-                    raise ValueError(f"{name}: expected the default with network 'gru', which has none")
+                    raise ValueError(f"{name}: expected no value with network 'gru', which does not use it")
             if self.method == "least_squares" or self.precision == "bfloat16":
                 name = "method" if self.method == "least_squares" else "precision"
-                raise ValueError(f"{name}: expected another with network 'gru'")
+                raise ValueError(f"{name}: expected a value that network 'gru' supports")
         return self
 
     @model_validator(mode="after")
