@@ -1,5 +1,6 @@
 """The Dataset as a file of its own, for those who go on with other tools: NetCDF or Zarr."""
 
+import io
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -48,11 +49,9 @@ def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
 
 def write_netcdf(ds: xr.Dataset, path: Path) -> None:
     """Write any Dataset as NetCDF, made in memory first: on a full disk, HDF5 can end the process."""
-    content = ds.to_netcdf(engine="h5netcdf")
-    try:
-        path.write_bytes(content)
-    finally:
-        content.release()  # an error would keep it, and Python cannot delete its buffer before it
+    content = io.BytesIO()  # not to_netcdf()'s view of one: Python 3.12 crashes where an error keeps that
+    ds.to_netcdf(content, engine="h5netcdf")
+    path.write_bytes(content.getvalue())
 
 
 def check_dataset_output(path: Path, *, overwrite: bool) -> None:
