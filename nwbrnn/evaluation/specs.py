@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_skill, compute_vaf, compute_weighted_r2
-from nwbrnn.evaluation.comparison import Comparison
+from nwbrnn.evaluation.comparison import Comparison, stack_samples
 from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.similarity import compute_dynamical_distance
-from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_mean, compute_psth_r2, expect_spikes
+from nwbrnn.evaluation.spikes import compare_likelihoods, compute_mean, compute_psth_r2, expect_spikes
 from nwbrnn.evaluation.subspaces import (
     Components,
     compute_canonical_correlations,
@@ -31,6 +31,8 @@ Array = NDArray[np.floating]
 
 AVERAGES, TRIALS = LEVELS = ("condition averages", "single trials")
 Compute = Callable[[Comparison], float]
+Parts = Callable[[Comparison], tuple[Array, Array]]
+Needs = Literal["outputs", "rates", "sampled", "unsampled", "hidden"]
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,26 @@ class ScoreSpec:
         One line for tables and documentation.
     compute
         The value, from test trials beside the predictions for them.
-    split_half
-        What is known of the limit, from one half of the test trials beside the average of the other.
+    needs
+        What has to be predicted: outputs, the rates of all, sampled or unsampled neurons, or hidden units,
+        which only a network has.
+    parts
+        Of a score of single trials: numerator and denominator of each trial, shapes (n_trials, n_channels).
+        The score is the median over channels of sum / sum.
+    noise_ceiling
+        What the true course of each condition would score, from the variance over trials.
+    has_reliability
+        Whether what one half of the test trials says of the other is shown beside it: no upper limit.
     has_chance
         Whether it says something of each condition beside the prediction for another one.
     is_quick
         Whether every fit has it, from :func:`nwbrnn.evaluate`.
     is_main
         Whether it is among the few that a sweep shows first.
-    level
-        Whether it is computed from condition averages or from single trials.
+    is_judged
+        Whether it is among the few by which the student is compared with the baselines in words.
+    is_resampled
+        Whether it has an interval; otherwise it is slow, or has a value only.
     package
         Without which it cannot be had; such a score is slow, and has a value only.
     """
@@ -69,12 +81,26 @@ class ScoreSpec:
     meaning: str
     unit: str = ""
     better: Literal["higher", "lower", "neither"] = "higher"
-    split_half: Compute | None = None
+    needs: Needs = "outputs"
+    parts: Parts | None = None
+    noise_ceiling: Compute | None = None
+    has_reliability: bool = False
     has_chance: bool = True
     is_quick: bool = False
     is_main: bool = False
-    level: str = AVERAGES
+    is_judged: bool = False
+    is_resampled: bool = True
     package: str = ""
+
+    @property
+    def level(self) -> str:
+        """Whether it is computed from condition averages or from single trials."""
+        return AVERAGES if self.parts is None else TRIALS
+
+    @property
+    def label(self) -> str:
+        """The name, marked where lower values are better."""
+        return f"{self.name}{LOWER}" if self.better == "lower" else self.name
 
     @property
     def description(self) -> str:
@@ -83,15 +109,60 @@ class ScoreSpec:
         return f"{self.meaning}{unit}" + ("; lower is better" if self.better == "lower" else "")
 
 
+LOWER = " (lower is better)"
+
 # ------------------------------------------------------------------ how they are computed
 
 
-def _compute_spikes(pair: Comparison) -> float:
-    if "spike_counts" not in pair.trials or pair.sampled.all():
-        return math.nan
-    rates, counts, mean = pair.stack_counts()
+def pool_parts(numerator: Array, denominator: Array) -> float:
+    """Return the median over channels of sum / sum; NaN where nothing varies.
+
+    Parameters
+    ----------
+    numerator, denominator
+        Of each trial, shapes (n_trials, n_channels).
+    """
+    above, below = numerator.sum(axis=0), denominator.sum(axis=0)
+    return compute_median(above / np.where(below > 0, below, np.nan))
+
+
+def _score_trials(name: str, parts: Parts, meaning: str, **about: Any) -> ScoreSpec:
+    """Return a score of single trials."""
+    return ScoreSpec(name, lambda pair: pool_parts(*parts(pair)), meaning, parts=parts, **about)
+
+
+def _split_spikes(pair: Comparison) -> tuple[Array, Array]:
+    """Return what the spikes of each trial gain over the mean counts of known trials, and their number."""
+    unsampled = ~pair.sampled
+    if "spike_counts" not in pair.trials or not unsampled.any() or not pair.known[0].sizes["trial"]:
+        nothing = np.zeros((pair.trials.sizes["trial"], 1))
+        return nothing, nothing
     bin_size = pair.trials.attrs["bin_size"]
-    return compute_bits_per_spike(expect_spikes(rates, mean, bin_size=bin_size), counts)
+    floor = stack_samples(pair.known[0], "spike_counts")[:, unsampled].mean(axis=0)
+    mask = pair.predicted["mask"].values[..., np.newaxis]
+    rates = np.where(mask, pair.predicted["rates"].values[..., unsampled], 0)
+    counts = np.where(mask, pair.trials["spike_counts"].values[..., unsampled], 0)
+    expected = expect_spikes(rates, floor / bin_size, bin_size=bin_size)
+    gain = np.where(mask, compare_likelihoods(expected, counts, floor), 0).sum(axis=(1, 2))
+    return gain[:, np.newaxis], np.log(2) * counts.sum(axis=(1, 2), dtype=float)[:, np.newaxis]
+
+
+def _split_errors(
+    pair: Comparison, name: str, select: Callable[[Comparison], NDArray[np.bool_]] | None = None
+) -> tuple[Array, Array]:
+    """Return how much each trial adds to the explained, and to the total sum of squares of each channel."""
+    mask = pair.predicted["mask"].values[..., np.newaxis]
+    chosen = slice(None) if select is None else select(pair)
+    target = pair.trials[name].values[..., chosen].astype(np.float64)
+    predicted = pair.predicted[name].values[..., chosen]
+    n = np.maximum(mask.sum(axis=(0, 1)), 1)
+    mean = np.where(mask, target, 0).sum(axis=(0, 1)) / n
+    total, residual = (
+        np.where(mask, np.square(target - other), 0).sum(axis=1) for other in (mean, predicted)
+    )
+    if select is None:  # each channel by its variance
+        total, residual = (values.sum(axis=1, keepdims=True) for values in (total, residual))
+    return total - residual, total
 
 
 def _compute_angle(pair: Comparison) -> float:
@@ -111,18 +182,22 @@ def _compare_populations(
     def compute(pair: Comparison) -> float:
         return math.nan if pair.populations is None else compare(*pair.populations)
 
-    return ScoreSpec(name, compute, meaning, split_half=compute, **about)
+    return ScoreSpec(name, compute, meaning, needs="rates", has_reliability=True, **about)
 
 
-def _score_neurons(which: str, select: Callable[[Comparison], NDArray[np.bool_]], meaning: str) -> ScoreSpec:
+def _score_neurons(
+    which: Literal["sampled", "unsampled"], select: Callable[[Comparison], NDArray[np.bool_]], meaning: str
+) -> ScoreSpec:
     """Return the median R² of some neurons."""
     return ScoreSpec(
         f"{which} neurons R2",
         lambda pair: compute_median(pair.unit_r2[select(pair)]),
         meaning,
-        split_half=lambda halves: compute_median(_limit_units(halves)[select(halves)]),
+        needs=which,
+        noise_ceiling=lambda pair: compute_median(_limit_r2(pair, "rates")[select(pair)]),
         is_quick=True,
         is_main=True,
+        is_judged=True,
     )
 
 
@@ -132,47 +207,45 @@ def _measure_distance(pair: Comparison) -> float:
     return compute_dynamical_distance(recorded[:, complete], student[:, complete])
 
 
-# ------------------------------------------------------------------ what halves of the trials say
+# ------------------------------------------------------------------ what the true courses would score
 
 
-def correct_reliability(first: Array, second: Array) -> Array:
-    """Reliability of the average of all trials from the averages of two halves: 2 r / (1 + r).
-
-    Parameters
-    ----------
-    first, second
-        Averages of two halves, shape (n_samples, n_channels).
-
-    Returns
-    -------
-    ndarray
-        Shape (n_channels,), the part of the variance of the whole average that is not noise; 0 for a negative
-        correlation, NaN for a constant channel.
-
-    References
-    ----------
-    .. [1] Spearman 1910 and Brown 1910, British Journal of Psychology 3.
-    """
-    x, y = (values - values.mean(axis=0) for values in (first.astype(float), second.astype(float)))
-    size = np.sqrt(np.square(x).sum(axis=0) * np.square(y).sum(axis=0))
-    r = np.clip((x * y).sum(axis=0) / np.where(size > 0, size, np.nan), 0, 1)
-    return np.asarray(2 * r / (1 + r))
+def _sum_noise(pair: Comparison, name: str) -> tuple[Array, Array]:
+    """Return noise and total sum of squares of the test averages by channel; their ratio is what R² lacks."""
+    mask = pair.truth["mask"].values
+    target = pair.truth[name].values[mask].astype(np.float64)
+    return pair.noise[name][mask].sum(axis=0), np.square(target - target.mean(axis=0)).sum(axis=0)
 
 
-def _limit_outputs(halves: Comparison) -> float:
-    """Return the reliability of the outputs, each by its variance."""
-    variance = halves.outputs[0].var(axis=0)
-    return float(np.nansum(correct_reliability(*halves.outputs) * variance) / variance.sum())
+def _limit_r2(pair: Comparison, name: str) -> Array:
+    """Return the noise ceiling of R² of each channel, 1 - Σ(s² / n) / SS."""
+    noise, total = _sum_noise(pair, name)
+    return np.asarray(1 - noise / np.where(total > 0, total, np.nan))
 
 
-def _limit_skill(halves: Comparison) -> float:
-    """Return the same unexplained variance, but relative to that of all conditions."""
-    share = halves.outputs[0].var(axis=0).sum() / halves.reference.var(axis=0).sum()
-    return float(1 - (1 - _limit_outputs(halves)) * share)
+def _limit_outputs(pair: Comparison) -> float:
+    noise, total = (values.sum() for values in _sum_noise(pair, "outputs"))
+    return float(1 - noise / total) if total > 0 else math.nan
 
 
-def _limit_units(halves: Comparison) -> Array:
-    return correct_reliability(*halves.rates)
+def _limit_skill(pair: Comparison) -> float:
+    noise = _sum_noise(pair, "outputs")[0].sum() / max(int(pair.truth["mask"].values.sum()), 1)
+    variance = pair.reference.var(axis=0, dtype=np.float64).sum()
+    return float(1 - noise / variance) if variance > 0 else math.nan
+
+
+def _limit_trials(
+    pair: Comparison, name: str, select: Callable[[Comparison], NDArray[np.bool_]] | None = None
+) -> float:
+    """Return the noise ceiling of R² in single trials: as if each had s² about its condition's course."""
+    total = _split_errors(pair, name, select)[1].sum(axis=0)
+    labels = pair.trials["condition"].values
+    mask = pair.trials["mask"].values
+    n_tested = np.stack([mask[labels == c].sum(axis=0) for c in pair.truth["condition"].values])
+    noise = np.nansum(pair.noise[name] * np.square(n_tested)[..., np.newaxis], axis=(0, 1))
+    noise = noise.sum(keepdims=True) if select is None else noise[select(pair)]
+    unknown = np.isnan(pair.noise[name]).all()
+    return math.nan if unknown else compute_median(1 - noise / np.where(total > 0, total, np.nan))
 
 
 # ------------------------------------------------------------------ the list
@@ -202,34 +275,50 @@ def _describe_rotations() -> list[ScoreSpec]:
         "frequency": ("frequency of the fastest plane of rotation", "Hz"),
     }
     return [
-        ScoreSpec(f"rotation {name}, {whose}", get(name, whose), meaning, unit, "neither", has_chance=False)
+        ScoreSpec(
+            f"rotation {name}, {whose}",
+            get(name, whose),
+            meaning,
+            unit,
+            "neither",
+            "hidden",
+            has_chance=False,
+        )
         for whose in ("recorded", "student")
         for name, (meaning, unit) in kinds.items()
     ]
 
 
-SPIKES = "co-smoothing bits per spike"
+SPIKES = "unsampled neurons bits per spike"
 SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "output R2",
         lambda pair: compute_weighted_r2(*pair.outputs),
         "R² of all outputs, each weighted by its variance",
-        split_half=_limit_outputs,
+        noise_ceiling=_limit_outputs,
         is_quick=True,
         is_main=True,
+        is_judged=True,
     ),
     ScoreSpec(
         "output VAF",
         lambda pair: compute_vaf(*pair.outputs),
         "like R², but an offset is forgiven",
-        split_half=_limit_outputs,
+        noise_ceiling=_limit_outputs,
     ),
     ScoreSpec(
         "output skill",
         lambda pair: compute_skill(*pair.outputs, pair.reference),
         "like R², relative to the variance over all conditions",
-        split_half=_limit_skill,
+        noise_ceiling=_limit_skill,
         is_main=True,
+    ),
+    _score_trials(
+        "single-trial output R2",
+        lambda pair: _split_errors(pair, "outputs"),
+        "R² of all outputs in single trials, each weighted by its variance",
+        noise_ceiling=lambda pair: _limit_trials(pair, "outputs"),
+        is_judged=True,
     ),
     _score_neurons(
         "sampled", lambda pair: pair.sampled, "median R² of the neurons that the network was trained on"
@@ -239,19 +328,28 @@ SCORES: tuple[ScoreSpec, ...] = (
         lambda pair: ~pair.sampled,
         "median R² of the neurons that the network was not trained on",
     ),
+    _score_trials(
+        "single-trial unsampled neurons R2",
+        lambda pair: _split_errors(pair, "rates", lambda pair: ~pair.sampled),
+        "median R² of the same neurons' smoothed rates in single trials",
+        needs="unsampled",
+        noise_ceiling=lambda pair: _limit_trials(pair, "rates", lambda pair: ~pair.sampled),
+        is_judged=True,
+    ),
     ScoreSpec(
         "PSTH R2",
         lambda pair: compute_psth_r2(*pair.rates),
         "mean R² of all neurons, as in the Neural Latents Benchmark",
-        split_half=lambda halves: compute_mean(_limit_units(halves)),
+        needs="rates",
+        noise_ceiling=lambda pair: compute_mean(_limit_r2(pair, "rates")),
     ),
-    ScoreSpec(
+    _score_trials(
         SPIKES,
-        _compute_spikes,
-        "what single spikes of unsampled neurons gain over their mean rate",
-        split_half=_compute_spikes,
+        _split_spikes,
+        "what single spikes of unsampled neurons gain over their mean rates in the known trials",
+        needs="unsampled",
         is_main=True,
-        level=TRIALS,
+        is_judged=True,
     ),
     ScoreSpec(
         "principal angle",
@@ -259,7 +357,8 @@ SCORES: tuple[ScoreSpec, ...] = (
         "mean angle between the ten leading dimensions of recorded and predicted rates",
         unit="degrees",
         better="lower",
-        split_half=_compute_angle,
+        needs="rates",
+        has_reliability=True,
         has_chance=False,  # a subspace has no order of conditions
     ),
     _compare_populations(
@@ -288,8 +387,10 @@ SCORES: tuple[ScoreSpec, ...] = (
         _measure_distance,
         "between linear models of the two dynamics; 0: the same",
         better="lower",
+        needs="hidden",
         package="DSA",
         has_chance=False,
+        is_resampled=False,
     ),
 )
 MAIN = tuple(spec.name for spec in SCORES if spec.is_main)

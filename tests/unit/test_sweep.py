@@ -431,14 +431,19 @@ def create_statistics_table(values, seeds, conditions, sampled):
     return xr.Dataset(
         {
             name: (("cell", "score"), np.array(values, dtype=float)[:, np.newaxis])
-            for name in ("value", "ceiling")
+            for name in ("value", "known_average")
         }
-        | {"chance": (("cell", "score"), np.full((n, 1), np.nan))}
+        | {
+            name: (("cell", "score"), np.full((n, 1), np.nan))
+            for name in ("noise_ceiling", "reliability", "chance")
+        }
+        | {"baseline_value": (("cell", "score", "baseline"), np.full((n, 1, 1), 0.25))}
         | {"unit_r2": (("cell", "unit"), np.zeros((n, 1)))}
         | {"unit_sampled": (("cell", "unit"), np.zeros((n, 1), dtype=bool))},
         coords={
             "cell": [f"c{i}" for i in range(n)],
             "score": ["Procrustes angle"],
+            "baseline": ["condition average"],
             "source": ("cell", ["a"] * n),
             "held_out": ("cell", conditions),
             "seed": ("cell", seeds),
