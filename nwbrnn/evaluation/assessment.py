@@ -12,7 +12,8 @@ from nwbrnn.evaluation.baselines import AVERAGE, predict_baselines
 from nwbrnn.evaluation.comparison import Comparison, expect_average, find_groups, select_tests
 from nwbrnn.evaluation.resampling import Draws, Resampler, draw, resample_parts
 from nwbrnn.evaluation.scores import Rival, Score
-from nwbrnn.evaluation.specs import ScoreSpec, list_available, pool_parts
+from nwbrnn.evaluation.single_trials import pool_parts
+from nwbrnn.evaluation.specs import ScoreSpec, list_available
 from nwbrnn.evaluation.spikes import compute_mean
 from nwbrnn.preprocessing import average_conditions
 
@@ -86,17 +87,17 @@ def assess(
     rng = np.random.default_rng(seed)
     pair = Comparison(tests, student, whole=whole)
     specs = list_available()
-    shuffled = [Comparison(tests, other, whole=whole) for other in _permute(tests, predicted, rng)]
+    values = {spec.name: spec.compute(pair) for spec in specs}  # before copies of the pair are made
+    shuffled = [Comparison(tests, other, whole=(recorded, None)) for other in _permute(tests, predicted, rng)]
     halves = [pair.replace(*half) for half in _split(tests, pair.truth, rng)]
-    rivals = _predict_rivals(recorded, predicted, others or {})
-    beside = {name: Comparison(tests, one, whole=whole) for name, one in rivals.items()}
+    beside = _predict_rivals(whole, tests, others or {})
     draws = draw(tests, n_resamples, rng)
     errors, apart = _resample(specs, pair, beside, draws)
     more, farther = _resample_trials(specs, pair, beside, draws)
     apart = {name: apart.get(name, {}) | farther.get(name, {}) for name in beside}
     scores = []
     for spec in specs:
-        value = spec.compute(pair)
+        value = values[spec.name]
         error = _check_error((errors | more).get(spec.name))
         found = _compare_rivals(spec, value, beside, apart)
         known = next((one.value for one in found if one.name == AVERAGE), math.nan)
@@ -117,12 +118,15 @@ def assess(
 
 
 def _predict_rivals(
-    recorded: xr.Dataset, predicted: xr.Dataset, others: Mapping[str, xr.Dataset]
-) -> dict[str, xr.Dataset]:
-    """Return what each baseline, and each other model, predicts for the test trials."""
-    n_hidden = predicted.sizes.get("hidden_unit", 0)
-    named = {name: select_tests(recorded, one)[1] for name, one in others.items()}
-    return predict_baselines(recorded, n_hidden=n_hidden) | named
+    whole: tuple[xr.Dataset, xr.Dataset], tests: xr.Dataset, others: Mapping[str, xr.Dataset]
+) -> dict[str, Comparison]:
+    """Return the test trials beside what each baseline, and each other model, predicts for them."""
+    recorded, predicted = whole
+    baselines = predict_baselines(recorded, n_hidden=predicted.sizes.get("hidden_unit", 0))
+    found = {name: Comparison(tests, one, whole=(recorded, None)) for name, one in baselines.items()}
+    for name, one in others.items():
+        found[name] = Comparison(tests, select_tests(recorded, one)[1], whole=(recorded, one))
+    return found
 
 
 def _resample(

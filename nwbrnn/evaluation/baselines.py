@@ -7,6 +7,7 @@ line, reports, sweeps and the documentation are made from it. What it gets of th
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,10 +17,11 @@ from nwbrnn.evaluation.comparison import expect_average
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.subspaces import compute_principal_components
 from nwbrnn.preprocessing import average_conditions
+from nwbrnn.schema import HIDDEN_UNIT
 
 Array = NDArray[np.floating]
 Predicted = Mapping[str, Array]
-"""``outputs`` or ``rates`` or both, shapes (n_trials, n_time, n_channels); NaN where nothing is said."""
+"""``outputs``, ``rates`` or ``hidden``, shapes (n_trials, n_time, n_channels); NaN where nothing is said."""
 
 N_FOLDS = 5  # of trials or conditions, for penalties and ranks
 N_LAGS, LAG = 10, 0.05  # of a Wiener filter; their distance [s], one bin if bins are wider
@@ -122,13 +124,15 @@ def _show(tests: xr.Dataset, sees: str) -> xr.Dataset:
 def _complete(found: Predicted, tests: xr.Dataset) -> xr.Dataset:
     """Return predictions as a Dataset, NaN for what is not predicted."""
     mask = tests["mask"].values.copy()
-    variables = {}
+    variables: dict[str, Any] = {}
     for name in ("outputs", "rates"):
         shape, dims = tests[name].shape, tests[name].dims
         values = np.asarray(found.get(name, np.full(shape, np.nan)), dtype=np.float64)
         if name in found:
             mask &= np.isfinite(values).any(axis=2)
         variables[name] = (dims, values)
+    if "hidden" in found:
+        variables["hidden"] = ((*tests["mask"].dims, HIDDEN_UNIT), found["hidden"])
     coords = {name: tests[name] for name in ("condition", "sampled", "rate_scale", "rate_offset")}
     return xr.Dataset(variables | {"mask": (tests["mask"].dims, mask)}, coords=coords, attrs=tests.attrs)
 
@@ -295,7 +299,7 @@ def _use_untrained(trials: Trials) -> Predicted:
     alone, which = np.unique(np.concatenate(inputs), axis=0, return_inverse=True)  # of each condition once
     hidden = run_untrained(alone, n_hidden=trials.n_hidden, bin_size=known.attrs["bin_size"])
     rows = np.split(which.ravel(), [len(inputs[0])])
-    found = {}
+    found: dict[str, Array] = {}
     for name in ("outputs", "rates"):
         counted = known["mask"].values & np.isfinite(known[name].values).all(axis=2)
         samples = [
@@ -304,7 +308,7 @@ def _use_untrained(trials: Trials) -> Predicted:
             if counted[part].any()
         ]
         found[name] = fit_ridge(samples).predict(hidden[rows[1]])
-    return found
+    return found | {"hidden": hidden[rows[1]]}
 
 
 def run_untrained(inputs: Array, *, n_hidden: int, bin_size: float, seed: int = 0) -> Array:

@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_r2
-from nwbrnn.evaluation.rotations import Rotations, compute_rotations
+from nwbrnn.evaluation.rotations import Rotations, compute_rotations, compute_surrogate_r2
 from nwbrnn.evaluation.subspaces import Components, decompose
 from nwbrnn.preprocessing import average_conditions
 
@@ -16,7 +16,7 @@ Array = NDArray[np.floating]
 Pair = tuple[Array, Array]
 
 
-_OF_ALL_TRIALS = ("reference", "known", "noise", "sampled")
+_OF_ALL_TRIALS = ("reference", "known", "known_student", "noise", "sampled")
 """What does not depend on which averages are compared."""
 _OF_GUESS = ("hidden_components", "student_rotations")
 """What does not depend on what was recorded."""
@@ -34,8 +34,8 @@ class Comparison:
     averaged
         Whether condition averages are compared, or trial with trial.
     whole
-        All trials of the recording, known and tested, and what the student predicts for them, for the scores
-        that need them; those compared if it is not given.
+        All trials of the recording, known and tested, and what is predicted for them, unless only test trials
+        are; those compared if it is not given.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Comparison:
         predicted: xr.Dataset,
         *,
         averaged: bool = True,
-        whole: tuple[xr.Dataset, xr.Dataset] | None = None,
+        whole: tuple[xr.Dataset, xr.Dataset | None] | None = None,
     ) -> None:
         self.trials, self.predicted = trials, predicted
         self.truth, self.guess = (average_conditions(ds) if averaged else ds for ds in (trials, predicted))
@@ -67,7 +67,12 @@ class Comparison:
         return other
 
     def tells(self, what: str) -> bool:
-        """Return whether outputs, rates of some or all neurons, or hidden units are predicted."""
+        """Return whether outputs, rates of some or all neurons, or hidden units are predicted.
+
+        A ``network`` also has hidden units in the known trials.
+        """
+        if what == "network":
+            return self.whole[1] is not None and "hidden" in self.guess
         if what in ("outputs", "hidden"):
             return what in self.guess and bool(np.isfinite(self.guess[what].values).any())
         known = np.isfinite(self.guess["rates"].values).any(axis=(0, 1))
@@ -80,11 +85,16 @@ class Comparison:
         return stack_samples(average_conditions(self.whole[0]), "outputs")
 
     @cached_property
-    def known(self) -> tuple[xr.Dataset, xr.Dataset]:
-        """The trials that are not tested, recorded and predicted."""
-        is_known = self.whole[0]["split"].values != "test"
-        recorded, predicted = (ds.isel(trial=is_known) for ds in self.whole)
-        return recorded, predicted
+    def known(self) -> xr.Dataset:
+        """The trials that are not tested."""
+        return self.whole[0].isel(trial=self.whole[0]["split"].values != "test")
+
+    @cached_property
+    def known_student(self) -> xr.Dataset:
+        """What is predicted for them."""
+        if self.whole[1] is None:
+            raise ValueError("expected a network, which predicts all trials")
+        return self.whole[1].isel(trial=self.whole[0]["split"].values != "test")
 
     @cached_property
     def noise(self) -> dict[str, Array]:
@@ -140,6 +150,13 @@ class Comparison:
         return self._rotate(self._normalize(self.truth["rates"].values))
 
     @cached_property
+    def surrogate_r2(self) -> Array:
+        """R² of pure rotation of surrogates of the recorded population, shape (n_surrogates,)."""
+        complete = self.truth["mask"].values.all(axis=0)
+        activity = self._normalize(self.truth["rates"].values)[:, complete]
+        return compute_surrogate_r2(activity, bin_size=self.truth.attrs["bin_size"])
+
+    @cached_property
     def student_rotations(self) -> Rotations:
         """Rotations of the hidden units."""
         return self._rotate(self.guess["hidden"].values)
@@ -167,6 +184,13 @@ def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     seen = expected["mask"].values & (index >= 0)[:, np.newaxis] & truth["mask"].values
     own = {"mask": (("trial", "time"), seen), "condition": ("trial", truth["condition"].values)}
     return expected.assign(own)
+
+
+def list_samples(first: xr.Dataset, second: xr.Dataset, names: tuple[str, str]) -> list[Pair]:
+    """Return variables of two Datasets of the same trials, for each trial the bins inside both masks."""
+    masks = first["mask"].values & second["mask"].values
+    values = zip(first[names[0]].values, second[names[1]].values, masks, strict=True)
+    return [(x[mask], y[mask]) for x, y, mask in values]
 
 
 def stack_samples(ds: xr.Dataset, name: str, *, like: xr.Dataset | None = None) -> Array:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.comparison import Comparison, expect_average, select_tests
-from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES, compute_median
+from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
+from nwbrnn.evaluation.spikes import compute_median
 from nwbrnn.notebook import format_number, format_table
 from nwbrnn.preprocessing import average_conditions
 

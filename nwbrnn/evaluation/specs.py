@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_skill, compute_vaf, compute_weighted_r2
-from nwbrnn.evaluation.comparison import Comparison, stack_samples
+from nwbrnn.evaluation.comparison import Comparison, list_samples
+from nwbrnn.evaluation.limits import limit_outputs, limit_r2, limit_skill, limit_trials
 from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.similarity import compute_dynamical_distance
-from nwbrnn.evaluation.spikes import compare_likelihoods, compute_mean, compute_psth_r2, expect_spikes
+from nwbrnn.evaluation.single_trials import pool_parts, split_errors, split_spikes
+from nwbrnn.evaluation.spikes import compute_mean, compute_median, compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
     Components,
     compute_canonical_correlations,
@@ -26,13 +28,15 @@ from nwbrnn.evaluation.subspaces import (
     compute_procrustes_distance,
     compute_svcca,
 )
+from nwbrnn.evaluation.superfluous import compute_few_shot_r2, compute_mapped_r2
+from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]
 
 AVERAGES, TRIALS = LEVELS = ("condition averages", "single trials")
 Compute = Callable[[Comparison], float]
 Parts = Callable[[Comparison], tuple[Array, Array]]
-Needs = Literal["outputs", "rates", "sampled", "unsampled", "hidden"]
+Needs = Literal["outputs", "rates", "sampled", "unsampled", "hidden", "network"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class ScoreSpec:
     compute
         The value, from test trials beside the predictions for them.
     needs
-        What has to be predicted: outputs, the rates of all, sampled or unsampled neurons, or hidden units,
-        which only a network has.
+        What has to be predicted: outputs, the rates of all, sampled or unsampled neurons, hidden units, or a
+        network with hidden units in all trials.
     parts
         Of a score of single trials: numerator and denominator of each trial, shapes (n_trials, n_channels).
         The score is the median over channels of sum / sum.
@@ -114,55 +118,9 @@ LOWER = " (lower is better)"
 # ------------------------------------------------------------------ how they are computed
 
 
-def pool_parts(numerator: Array, denominator: Array) -> float:
-    """Return the median over channels of sum / sum; NaN where nothing varies.
-
-    Parameters
-    ----------
-    numerator, denominator
-        Of each trial, shapes (n_trials, n_channels).
-    """
-    above, below = numerator.sum(axis=0), denominator.sum(axis=0)
-    return compute_median(above / np.where(below > 0, below, np.nan))
-
-
 def _score_trials(name: str, parts: Parts, meaning: str, **about: Any) -> ScoreSpec:
     """Return a score of single trials."""
     return ScoreSpec(name, lambda pair: pool_parts(*parts(pair)), meaning, parts=parts, **about)
-
-
-def _split_spikes(pair: Comparison) -> tuple[Array, Array]:
-    """Return what the spikes of each trial gain over the mean counts of known trials, and their number."""
-    unsampled = ~pair.sampled
-    if "spike_counts" not in pair.trials or not unsampled.any() or not pair.known[0].sizes["trial"]:
-        nothing = np.zeros((pair.trials.sizes["trial"], 1))
-        return nothing, nothing
-    bin_size = pair.trials.attrs["bin_size"]
-    floor = stack_samples(pair.known[0], "spike_counts")[:, unsampled].mean(axis=0)
-    mask = pair.predicted["mask"].values[..., np.newaxis]
-    rates = np.where(mask, pair.predicted["rates"].values[..., unsampled], 0)
-    counts = np.where(mask, pair.trials["spike_counts"].values[..., unsampled], 0)
-    expected = expect_spikes(rates, floor / bin_size, bin_size=bin_size)
-    gain = np.where(mask, compare_likelihoods(expected, counts, floor), 0).sum(axis=(1, 2))
-    return gain[:, np.newaxis], np.log(2) * counts.sum(axis=(1, 2), dtype=float)[:, np.newaxis]
-
-
-def _split_errors(
-    pair: Comparison, name: str, select: Callable[[Comparison], NDArray[np.bool_]] | None = None
-) -> tuple[Array, Array]:
-    """Return how much each trial adds to the explained, and to the total sum of squares of each channel."""
-    mask = pair.predicted["mask"].values[..., np.newaxis]
-    chosen = slice(None) if select is None else select(pair)
-    target = pair.trials[name].values[..., chosen].astype(np.float64)
-    predicted = pair.predicted[name].values[..., chosen]
-    n = np.maximum(mask.sum(axis=(0, 1)), 1)
-    mean = np.where(mask, target, 0).sum(axis=(0, 1)) / n
-    total, residual = (
-        np.where(mask, np.square(target - other), 0).sum(axis=1) for other in (mean, predicted)
-    )
-    if select is None:  # each channel by its variance
-        total, residual = (values.sum(axis=1, keepdims=True) for values in (total, residual))
-    return total - residual, total
 
 
 def _compute_angle(pair: Comparison) -> float:
@@ -194,11 +152,50 @@ def _score_neurons(
         lambda pair: compute_median(pair.unit_r2[select(pair)]),
         meaning,
         needs=which,
-        noise_ceiling=lambda pair: compute_median(_limit_r2(pair, "rates")[select(pair)]),
+        noise_ceiling=lambda pair: compute_median(limit_r2(pair, "rates")[select(pair)]),
         is_quick=True,
         is_main=True,
         is_judged=True,
     )
+
+
+def _read_few(pair: Comparison) -> float:
+    """Return the median R² of unsampled neurons that are read out after one trial of each condition."""
+    chosen = ~pair.sampled
+    known = pair.known.isel(unit=chosen)
+    if not chosen.any() or not known.sizes["trial"]:
+        return math.nan
+    trials = list_samples(pair.known_student, known, ("hidden", "rates"))
+    test = list_samples(pair.guess, pair.truth.isel(unit=chosen), ("hidden", "rates"))
+    stacked = np.concatenate([x for x, _ in test]), np.concatenate([y for _, y in test])
+    return compute_median(compute_few_shot_r2(trials, known["condition"].values.tolist(), stacked))
+
+
+def _map(source: Literal["recorded", "predicted"]) -> Compute:
+    """Return how well hidden units follow from recorded or predicted rates."""
+
+    def compute(pair: Comparison) -> float:
+        known, student = (average_conditions(ds) for ds in (pair.known, pair.known_student))
+        sources = (known, pair.truth) if source == "recorded" else (student, pair.guess)
+        sides = [
+            dict(
+                zip(
+                    ds["condition"].values.tolist(),
+                    list_samples(ds, target, ("rates", "hidden")),
+                    strict=True,
+                )
+            )
+            for ds, target in zip(sources, (student, pair.guess), strict=True)
+        ]
+        return compute_mapped_r2(*sides)
+
+    return compute
+
+
+def _compare_surrogates(pair: Comparison) -> float:
+    """Return the p-value of the recorded rotations, (1 + how many are not below) / (1 + how many)."""
+    found, recorded = pair.surrogate_r2, pair.recorded_rotations.r2
+    return float((1 + (found >= recorded).sum()) / (1 + len(found))) if found.size else math.nan
 
 
 def _measure_distance(pair: Comparison) -> float:
@@ -207,54 +204,7 @@ def _measure_distance(pair: Comparison) -> float:
     return compute_dynamical_distance(recorded[:, complete], student[:, complete])
 
 
-# ------------------------------------------------------------------ what the true courses would score
-
-
-def _sum_noise(pair: Comparison, name: str) -> tuple[Array, Array]:
-    """Return noise and total sum of squares of the test averages by channel; their ratio is what R² lacks."""
-    mask = pair.truth["mask"].values
-    target = pair.truth[name].values[mask].astype(np.float64)
-    return pair.noise[name][mask].sum(axis=0), np.square(target - target.mean(axis=0)).sum(axis=0)
-
-
-def _limit_r2(pair: Comparison, name: str) -> Array:
-    """Return the noise ceiling of R² of each channel, 1 - Σ(s² / n) / SS."""
-    noise, total = _sum_noise(pair, name)
-    return np.asarray(1 - noise / np.where(total > 0, total, np.nan))
-
-
-def _limit_outputs(pair: Comparison) -> float:
-    noise, total = (values.sum() for values in _sum_noise(pair, "outputs"))
-    return float(1 - noise / total) if total > 0 else math.nan
-
-
-def _limit_skill(pair: Comparison) -> float:
-    noise = _sum_noise(pair, "outputs")[0].sum() / max(int(pair.truth["mask"].values.sum()), 1)
-    variance = pair.reference.var(axis=0, dtype=np.float64).sum()
-    return float(1 - noise / variance) if variance > 0 else math.nan
-
-
-def _limit_trials(
-    pair: Comparison, name: str, select: Callable[[Comparison], NDArray[np.bool_]] | None = None
-) -> float:
-    """Return the noise ceiling of R² in single trials: as if each had s² about its condition's course."""
-    total = _split_errors(pair, name, select)[1].sum(axis=0)
-    labels = pair.trials["condition"].values
-    mask = pair.trials["mask"].values
-    n_tested = np.stack([mask[labels == c].sum(axis=0) for c in pair.truth["condition"].values])
-    noise = np.nansum(pair.noise[name] * np.square(n_tested)[..., np.newaxis], axis=(0, 1))
-    noise = noise.sum(keepdims=True) if select is None else noise[select(pair)]
-    unknown = np.isnan(pair.noise[name]).all()
-    return math.nan if unknown else compute_median(1 - noise / np.where(total > 0, total, np.nan))
-
-
 # ------------------------------------------------------------------ the list
-
-
-def compute_median(values: Array) -> float:
-    """Return the median of the finite values, NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else math.nan
 
 
 def _describe_rotations() -> list[ScoreSpec]:
@@ -295,7 +245,7 @@ SCORES: tuple[ScoreSpec, ...] = (
         "output R2",
         lambda pair: compute_weighted_r2(*pair.outputs),
         "R² of all outputs, each weighted by its variance",
-        noise_ceiling=_limit_outputs,
+        noise_ceiling=limit_outputs,
         is_quick=True,
         is_main=True,
         is_judged=True,
@@ -304,20 +254,20 @@ SCORES: tuple[ScoreSpec, ...] = (
         "output VAF",
         lambda pair: compute_vaf(*pair.outputs),
         "like R², but an offset is forgiven",
-        noise_ceiling=_limit_outputs,
+        noise_ceiling=limit_outputs,
     ),
     ScoreSpec(
         "output skill",
         lambda pair: compute_skill(*pair.outputs, pair.reference),
         "like R², relative to the variance over all conditions",
-        noise_ceiling=_limit_skill,
+        noise_ceiling=limit_skill,
         is_main=True,
     ),
     _score_trials(
         "single-trial output R2",
-        lambda pair: _split_errors(pair, "outputs"),
+        lambda pair: split_errors(pair, "outputs"),
         "R² of all outputs in single trials, each weighted by its variance",
-        noise_ceiling=lambda pair: _limit_trials(pair, "outputs"),
+        noise_ceiling=lambda pair: limit_trials(pair, "outputs"),
         is_judged=True,
     ),
     _score_neurons(
@@ -330,10 +280,10 @@ SCORES: tuple[ScoreSpec, ...] = (
     ),
     _score_trials(
         "single-trial unsampled neurons R2",
-        lambda pair: _split_errors(pair, "rates", lambda pair: ~pair.sampled),
+        lambda pair: split_errors(pair, "rates", lambda pair: ~pair.sampled),
         "median R² of the same neurons' smoothed rates in single trials",
         needs="unsampled",
-        noise_ceiling=lambda pair: _limit_trials(pair, "rates", lambda pair: ~pair.sampled),
+        noise_ceiling=lambda pair: limit_trials(pair, "rates", lambda pair: ~pair.sampled),
         is_judged=True,
     ),
     ScoreSpec(
@@ -341,11 +291,11 @@ SCORES: tuple[ScoreSpec, ...] = (
         lambda pair: compute_psth_r2(*pair.rates),
         "mean R² of all neurons, as in the Neural Latents Benchmark",
         needs="rates",
-        noise_ceiling=lambda pair: compute_mean(_limit_r2(pair, "rates")),
+        noise_ceiling=lambda pair: compute_mean(limit_r2(pair, "rates")),
     ),
     _score_trials(
         SPIKES,
-        _split_spikes,
+        split_spikes,
         "what single spikes of unsampled neurons gain over their mean rates in the known trials",
         needs="unsampled",
         is_main=True,
@@ -381,7 +331,49 @@ SCORES: tuple[ScoreSpec, ...] = (
     _compare_populations(
         "linear CKA", compute_linear_cka, "similarity of the geometry; 1: the same but for rotation and scale"
     ),
+    ScoreSpec(
+        "few-shot neurons R2",
+        _read_few,
+        "median R² of unsampled neurons, read out from all hidden units after one trial of each condition",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
+    ScoreSpec(
+        "recording to student R2",
+        _map("recorded"),
+        "part of the hidden units that follows linearly from the recorded rates, in conditions left out",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
+    ScoreSpec(
+        "cycle consistency",
+        _map("predicted"),
+        "part of the hidden units that follows linearly from the rates they predict, in conditions left out",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
     *_describe_rotations(),
+    ScoreSpec(
+        "rotation R2, surrogates",
+        lambda pair: compute_mean(pair.surrogate_r2),
+        "the same of tensor-maximum-entropy surrogates of the recording, mean",
+        better="neither",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
+    ScoreSpec(
+        "rotation p, surrogates",
+        _compare_surrogates,
+        "part of the surrogates that rotate as much as the recording",
+        better="neither",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
     ScoreSpec(
         "dynamical distance",
         _measure_distance,

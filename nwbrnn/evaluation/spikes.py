@@ -108,6 +108,12 @@ def compute_psth_r2(predicted: Array, target: Array) -> float:
     return compute_mean(compute_r2(predicted, target))
 
 
+def compute_median(values: Array) -> float:
+    """Return the median of the finite values, NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
 def compute_mean(values: Array) -> float:
     """Return the mean of the finite values, NaN if there are none."""
     finite = values[np.isfinite(values)]

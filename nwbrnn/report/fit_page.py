@@ -111,6 +111,7 @@ def describe_fit(
             (label, by_name[f"{name}, recorded"], by_name[f"{name}, student"])
             for label, name in ROTATIONS.items()
         ],
+        "surrogates": [by_name[f"rotation {name}, surrogates"].value for name in ("R2", "p")],
         "conditions": _score_conditions(result),
         "runs": result.runs,
         "figures": _draw(result),

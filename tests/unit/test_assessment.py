@@ -150,6 +150,7 @@ def test_without_noise_everything_is_perfect():
         assert scores[f"{name}, student"].value == pytest.approx(scores[f"{name}, recorded"].value)
 
 
+@pytest.mark.slow
 def test_intervals_are_1_96_standard_deviations_of_the_score_wide_on_each_side():
     noise, n_test, shrunk = 0.05, 2, 0.6  # a student that is wrong in the same way in every trial
     recorded, student = create_pair(noise=noise, n_test=n_test, counts=False)
@@ -242,12 +243,33 @@ def test_a_condition_with_one_trial_is_as_noisy_as_the_others():
     np.testing.assert_allclose(noise[0], (noise[1:] * N_TRIALS).mean(axis=0))
 
 
+def test_a_student_is_told_from_what_is_recorded_of_it():
+    recorded, student = create_pair(noise=0.1, counts=False)
+    scores = get(assess(recorded, student))
+    assert scores["cycle consistency"].value == pytest.approx(1, abs=0.01)  # its hidden units are the rates
+    few, *mapped = [s.name for s in SCORES if s.needs == "network" and s.better == "higher"]
+    assert len(mapped) == 2
+    assert all(scores[name].value > 0.9 for name in mapped)
+    rng = np.random.default_rng(3)
+    extra = np.cumsum(rng.standard_normal((N_CONDITIONS, N_TIME, N_UNITS)), axis=1)
+    extra *= student["hidden"].values.std() / extra.std()
+    hidden = np.concatenate(
+        [student["hidden"].values, extra[recorded["condition"].values.astype(int)]], axis=2
+    )
+    dims = student["hidden"].dims
+    more = student.drop_vars("hidden").assign(hidden=(dims, hidden, {"units": "1"}))
+    superfluous = get(assess(recorded, more))
+    assert superfluous[few].value < scores[few].value
+    for name in mapped:
+        assert superfluous[name].value < scores[name].value - 0.2, name
+
+
 def test_lower_is_better_is_said_wherever_a_score_is_named():
     for spec in SCORES:
         assert spec.label.endswith(SUFFIX) == (spec.better == "lower")
 
 
-@pytest.mark.parametrize("module", ["accuracy", "baselines", "ridge", "rotations", "spikes", "subspaces"])
+@pytest.mark.parametrize("module", ["accuracy", "baselines", "ridge", "superfluous", "spikes", "subspaces"])
 def test_examples_of_the_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"nwbrnn.evaluation.{module}"))
     assert found.failed == 0
