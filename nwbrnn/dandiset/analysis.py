@@ -65,7 +65,7 @@ class Settings:
     @property
     def grid(self) -> SweepConfig:
         """As a sweep: one cell for each asset and seed."""
-        return SweepConfig(sampled=(self.fit.sampled,), seeds=self.seeds, resamples=0)
+        return SweepConfig(sampled=(self.fit.sampled,), seeds=self.seeds)
 
     @property
     def text(self) -> str:

@@ -13,10 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.comparison import expect_average
+from nwbrnn.evaluation.comparison import average_known, select_known
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.subspaces import compute_principal_components
-from nwbrnn.preprocessing import average_conditions
 from nwbrnn.schema import HIDDEN_UNIT
 
 Array = NDArray[np.floating]
@@ -101,9 +100,7 @@ def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, x
     is_test = recorded["split"].values == "test"
     if is_test.all():
         return {}
-    known, tests = (recorded.isel(trial=rows) for rows in (~is_test, is_test))
-    outputs = known["outputs"].where(known["split"] != "neurons")
-    known = known.assign(outputs=(known["outputs"].dims, outputs.values, known["outputs"].attrs))
+    known, tests = select_known(recorded), recorded.isel(trial=is_test)
     predicted = {}
     for baseline in BASELINES:
         if baseline.predict is not _use_untrained or n_hidden:
@@ -141,20 +138,9 @@ def _complete(found: Predicted, tests: xr.Dataset) -> xr.Dataset:
 
 
 def _use_average(trials: Trials) -> Predicted:
-    expected = _average(trials.known, trials.shown)
+    expected = average_known(trials.known, trials.shown)
     mask = expected["mask"].values[..., np.newaxis]
     return {name: np.where(mask, expected[name].values, np.nan) for name in ("outputs", "rates")}
-
-
-def _average(known: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
-    """Return for some trials the average of the known trials of the same condition."""
-    expected = expect_average(average_conditions(known), like)
-    has = np.isfinite(known["outputs"].values).any(axis=(1, 2))
-    if has.all():
-        return expected
-    told = expect_average(average_conditions(known.isel(trial=has)), like)
-    outputs = np.where(told["mask"].values[..., np.newaxis], told["outputs"].values, np.nan)
-    return expected.assign(outputs=(expected["outputs"].dims, outputs))
 
 
 def _use_task(trials: Trials) -> Predicted:
@@ -227,7 +213,7 @@ def _use_residuals(trials: Trials) -> Predicted:
     """Decode what differs between trials of a condition, and add it to the average of the condition."""
     neurons, outputs = {}, {}
     for key, ds in (("known", trials.known), ("shown", trials.shown)):
-        expected = _average(trials.known, ds)
+        expected = average_known(trials.known, ds)
         neurons[key], outputs[key] = expected["rates"].values, expected["outputs"].values
         seen = expected["mask"].values[..., np.newaxis]
         outputs[key] = np.where(seen, outputs[key], np.nan)

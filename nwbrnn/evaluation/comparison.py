@@ -186,6 +186,28 @@ def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     return expected.assign(own)
 
 
+def select_known(recorded: xr.Dataset) -> xr.Dataset:
+    """Return the trials that are not tested, NaN for outputs that the student is not shown."""
+    known = recorded.isel(trial=recorded["split"].values != "test")
+    hidden = (known["split"].values == "neurons")[:, np.newaxis, np.newaxis]
+    outputs = np.where(hidden, np.nan, known["outputs"].values)
+    return known.assign(outputs=(known["outputs"].dims, outputs, known["outputs"].attrs))
+
+
+def average_known(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
+    """Return, for every trial of ``truth``, the average of the known trials of its condition.
+
+    Outputs are NaN where no known trial of the condition has any.
+    """
+    expected = expect_average(average_conditions(known), truth)
+    has = np.isfinite(known["outputs"].values).any(axis=(1, 2))
+    if has.all() or not has.any():
+        return expected
+    told = expect_average(average_conditions(known.isel(trial=has)), truth)
+    outputs = np.where(told["mask"].values[..., np.newaxis], told["outputs"].values, np.nan)
+    return expected.assign(outputs=(expected["outputs"].dims, outputs))
+
+
 def list_samples(first: xr.Dataset, second: xr.Dataset, names: tuple[str, str]) -> list[Pair]:
     """Return variables of two Datasets of the same trials, for each trial the bins inside both masks."""
     masks = first["mask"].values & second["mask"].values

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
-PENALTIES = tuple(10.0**power for power in range(-4, 3))
+PENALTIES = tuple(10.0**power for power in range(-6, 3))
 """Relative to the sum of squares of a feature of unit variance."""
 
 

@@ -9,11 +9,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
-from nwbrnn.evaluation.comparison import Comparison, expect_average, select_tests
+from nwbrnn.evaluation.comparison import Comparison, average_known, select_known, select_tests
 from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
 from nwbrnn.evaluation.spikes import compute_median
 from nwbrnn.notebook import format_number, format_table
-from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]
 
@@ -174,7 +173,7 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
 
     Condition averages compare the mean of a condition's test trials with the mean of the
     predictions for them; single trials compare trial by trial. Beside each is what the average of
-    the trials that are not in the test split scores; NaN where a condition has none.
+    the trials known to the fit scores; NaN where a condition has none, and of outputs that it is not shown.
 
     Parameters
     ----------
@@ -194,8 +193,7 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
         If there are no test trials.
     """
     truth, student = select_tests(recorded, predicted)
-    known = average_conditions(recorded.isel(trial=recorded["split"].values != "test"))
-    average = expect_average(known, truth)
+    average = average_known(select_known(recorded), truth)
     at = {
         level: [Comparison(truth, other, averaged=level == AVERAGES) for other in (student, average)]
         for level in LEVELS

@@ -108,9 +108,8 @@ class ScoreSpec:
 
     @property
     def description(self) -> str:
-        """The meaning, with the unit, and whether lower values are better."""
-        unit = f" [{self.unit}]" if self.unit else ""
-        return f"{self.meaning}{unit}" + ("; lower is better" if self.better == "lower" else "")
+        """The meaning, with the unit."""
+        return f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
 
 
 LOWER = " (lower is better)"
@@ -231,7 +230,7 @@ def _describe_rotations() -> list[ScoreSpec]:
             meaning,
             unit,
             "neither",
-            "hidden",
+            "hidden" if whose == "student" else "network",
             has_chance=False,
         )
         for whose in ("recorded", "student")

@@ -119,6 +119,12 @@ def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_c
     assert first["output_known_average"] == pytest.approx(
         result.scores.get("output R2").known_average, abs=1e-6
     )
+    average = first["baselines"]["condition average"]
+    assert average["output_r2"] == pytest.approx(first["output_known_average"], abs=1e-6)
+    assert frame.loc[first["path"], "unsampled_r2, untrained network"] == pytest.approx(
+        first["baselines"]["untrained network"]["unsampled_r2"]
+    )
+    assert "condition average" in first["verdict"]
     assert first["unsampled_r2"] == pytest.approx(result.scores.get("unsampled neurons R2").value, abs=1e-6)
     assert result.best.seed == first["seed"]
     assert frame.loc[first["path"], "notes"] == len(nwbrnn.diagnose(recording.path))
