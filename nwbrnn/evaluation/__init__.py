@@ -3,6 +3,7 @@
 from nwbrnn.evaluation.accuracy import compute_r2, compute_skill, compute_vaf, compute_weighted_r2
 from nwbrnn.evaluation.assessment import assess
 from nwbrnn.evaluation.baselines import BASELINES, Baseline, get_baseline, predict_baselines
+from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.rivals import compare_baselines
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
 from nwbrnn.evaluation.scores import Rival, Score, Scores, evaluate, score_trials
@@ -46,6 +47,7 @@ __all__ = [
     "compute_vaf",
     "compute_weighted_r2",
     "evaluate",
+    "fit_ridge",
     "get_baseline",
     "get_spec",
     "predict_baselines",
