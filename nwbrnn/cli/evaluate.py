@@ -29,6 +29,7 @@ def evaluate(
     """
     from nwbrnn.evaluation import assess, compare_baselines
     from nwbrnn.evaluation import evaluate as score
+    from nwbrnn.evaluation.baselines import GATED
     from nwbrnn.job import predict_gated
     from nwbrnn.readers import read_fit
     from nwbrnn.training import compare_predictions, predict
@@ -52,7 +53,7 @@ def evaluate(
     difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
     with step("Scoring"):
-        others = {"gated recurrent unit": predict_gated(stored)} if gru else {}
+        others = {GATED: predict_gated(stored)} if gru else {}
         everything = assess(stored.recorded, predicted, n_resamples=N_RESAMPLES, others=others)
     values: dict[str, Any] = {
         "scores": scores,

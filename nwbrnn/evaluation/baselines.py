@@ -334,6 +334,8 @@ def run_untrained(inputs: Array, *, n_hidden: int, bin_size: float, seed: int = 
 
 
 AVERAGE = "condition average"
+GATED = "gated recurrent unit"
+"""Not among the baselines: it has to be trained, see :func:`nwbrnn.job.predict_gated`."""
 BASELINES: tuple[Baseline, ...] = (
     Baseline(AVERAGE, "average of the known trials of the condition", _use_average),
     Baseline(

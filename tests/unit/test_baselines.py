@@ -5,9 +5,10 @@ import pytest
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import BASELINES, assess, compare_baselines, evaluate, get_baseline, predict_baselines
-from nwbrnn.evaluation.baselines import AVERAGE, run_untrained
+from nwbrnn.evaluation.baselines import AVERAGE, GATED, run_untrained
 from nwbrnn.evaluation.ridge import PENALTIES, fit_ridge
 from nwbrnn.evaluation.scores import Rival, Score
+from nwbrnn.job import fit, predict_gated
 
 N_CONDITIONS, N_TRIALS, N_TIME, N_UNITS, N_OUTPUTS = 8, 10, 24, 12, 3
 ANGLES = np.arange(N_CONDITIONS) * 2 * np.pi / N_CONDITIONS
@@ -304,3 +305,17 @@ def test_another_model_is_compared_as_baselines_are():
     found = next(rival for rival in scores["output R2"].rivals if rival.name == "half")
     assert found.value < 0.8
     assert found.low > 0
+
+
+@pytest.mark.slow
+def test_a_gated_unit_is_fitted_to_the_same_trials():
+    ds = create_recorded(noise=0.1).drop_vars(["split", "sampled", "rate_scale", "rate_offset"])
+    result = fit(
+        ds, hidden=12, epochs=40, min_rate=0, nonlinearity="softplus", tau=0.2, method="least_squares"
+    )
+    gated = predict_gated(result)
+    assert gated["outputs"].shape == result.predicted["outputs"].shape
+    others = {GATED: gated}
+    for score in assess(result.recorded, result.predicted, n_resamples=3, others=others):
+        if score.name in ("output R2", "cycle consistency"):  # it has hidden units in all trials, too
+            assert score.rivals[-1].name == GATED
