@@ -91,12 +91,12 @@ def fit(
 
     nwbrnn fit session.nwb -o fit.nwb --sampled 20
     """
+    from nwbrnn.formats import check_fit_output, write_fit
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
     from nwbrnn.storage.paths import check_apart
     from nwbrnn.training import remove_checkpoint
-    from nwbrnn.writers import check_fit_output, write_fit
 
     job = options.load_config(config)
     read = {

@@ -44,9 +44,9 @@ def read(
     """
     import json
 
+    from nwbrnn.formats import write_dataset
+    from nwbrnn.formats.dataset import check_dataset_output
     from nwbrnn.readers import read_nwb
-    from nwbrnn.writers import write_dataset
-    from nwbrnn.writers.dataset import check_dataset_output
 
     check_dataset_output(output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)

@@ -13,7 +13,8 @@ from pynwb.core import NWBContainer
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.errors import ReadError
-from nwbrnn.readers.tables import list_modules, read_plain_columns
+from nwbrnn.formats.tables import read_plain_columns
+from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.times import find_unwritten
 from nwbrnn.readers.vocabulary import (
     ALIGN_NAMES,

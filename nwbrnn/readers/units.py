@@ -11,8 +11,9 @@ from pynwb import NWBFile
 from pynwb.misc import Units
 
 from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.limits import fits_padded
-from nwbrnn.readers.tables import list_modules, read_plain_columns
+from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, to_ticks
 
 PLACES = 1000  # within a bin, that are told apart

@@ -11,7 +11,7 @@ from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
-from nwbrnn.layout import is_module_of_fit
+from nwbrnn.formats.fit.layout import is_module_of_fit
 from nwbrnn.limits import is_written
 from nwbrnn.readers.discovery import Signal, describe_fault, find_signals, find_unusable
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note

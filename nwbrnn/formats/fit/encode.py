@@ -1,7 +1,7 @@
 """The processing module of a fit: predictions over session time, the model, the scores, and their settings.
 
-``docs/nwb_export.md`` specifies every object; :mod:`nwbrnn.readers.fit` reads them back. The module is the
-same in a file of its own and in a copy of the source, so that one reader serves both.
+``docs/nwb_export.md`` specifies every object; :mod:`nwbrnn.formats.fit.decode` reads them back. The module is
+the same in a file of its own and in a copy of the source, so that one reader serves both.
 """
 
 import json
@@ -22,15 +22,15 @@ from pynwb.epoch import TimeIntervals
 
 from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import score_trials
-from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, name_scratch, name_series
+from nwbrnn.formats.fit.coordinates import Described, describe_dataset
+from nwbrnn.formats.fit.layout import LAYOUT_VERSION, MATRICES, SERIES, name_scratch, name_series
+from nwbrnn.formats.series import create_series
+from nwbrnn.formats.tables import compress, create_table, link_rows, show_text
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.session_time import lay_out
 from nwbrnn.weights import KINDS
-from nwbrnn.writers.coordinates import Described, describe_dataset
-from nwbrnn.writers.session_time import create_series
-from nwbrnn.writers.tables import compress, create_table, link_rows, show_text
 
 Column = tuple[Any, str]
 

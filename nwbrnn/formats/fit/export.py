@@ -14,14 +14,14 @@ from pynwb import NWBFile
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.errors import ConfigError, ExportError, OutputExistsError, ReadError
-from nwbrnn.layout import is_module_of_fit, name_module, name_scratch
+from nwbrnn.formats.fit.carried import carry_trials, carry_units, create_derived
+from nwbrnn.formats.fit.encode import Rows, add_fit
+from nwbrnn.formats.fit.layout import is_module_of_fit, list_parts, name_module, name_scratch
+from nwbrnn.formats.nwb_file import SUFFIXES, export_nwbfile, is_zarr_name, write_nwbfile
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Source, find_source, is_hdf5, list_members, one_line, open_nwb
 from nwbrnn.storage.paths import check_apart, check_output
 from nwbrnn.storage.system import lock_for_reading
-from nwbrnn.writers.carried import carry_trials, carry_units, create_derived
-from nwbrnn.writers.fit_module import Rows, add_fit
-from nwbrnn.writers.nwb_file import SUFFIXES, export_nwbfile, is_zarr_name, write_nwbfile
 
 To = Literal["new", "copy", "in-place"]
 
@@ -226,7 +226,8 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
             check()
 
         replace = overwrite or in_place
-        export_nwbfile(nwbfile, source, path, replaced=module, overwrite=replace, check=close_and_check)
+        added = list_parts(module)
+        export_nwbfile(nwbfile, source, path, added=added, overwrite=replace, check=close_and_check)
     return path
 
 

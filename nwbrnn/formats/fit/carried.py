@@ -15,7 +15,7 @@ from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
 
-from nwbrnn.writers.fit_module import Rows
+from nwbrnn.formats.fit.encode import Rows
 
 BLOCK = 1 << 20  # spikes in memory at once
 

@@ -17,9 +17,17 @@ from nwbrnn.config import FitConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
-from nwbrnn.layout import MATRICES, SERIES, is_module_of_fit, name_module, name_scratch, name_series
-from nwbrnn.readers.fit_contract import check_attributes, find_dtype, find_faults, parse_about
-from nwbrnn.readers.tables import read_plain_columns
+from nwbrnn.formats.fit.contract import check_attributes, find_faults, parse_about
+from nwbrnn.formats.fit.coordinates import restore_values
+from nwbrnn.formats.fit.layout import (
+    MATRICES,
+    SERIES,
+    is_module_of_fit,
+    name_module,
+    name_scratch,
+    name_series,
+)
+from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
 from nwbrnn.storage import one_line, open_nwb, read_whole
@@ -238,22 +246,9 @@ def _read_coords(described: _Description) -> dict[str, xr.Variable]:
             values = described.columns[about["dims"][0]][about["column"]]
         else:
             values = about["values"]
-        coords[name] = xr.Variable(about["dims"], _restore(name, values, about["dtype"]), about["attrs"])
+        restored = restore_values(name, values, about["dtype"])
+        coords[name] = xr.Variable(about["dims"], restored, about["attrs"])
     return coords
-
-
-def _restore(name: str, values: Any, dtype: str) -> NDArray[Any]:
-    """Return values of a coordinate as an array of the type they had."""
-    if dtype == "text":
-        return np.array(values, dtype=np.dtypes.StringDType())
-    kind = find_dtype(name, dtype, np.size(values))
-    if kind.kind in "mM":
-        return np.array(values, dtype=np.int64).astype(kind)
-    if kind.kind == "O":
-        array = np.empty(np.shape(values), dtype=object)
-        array[...] = values
-        return array
-    return np.asarray(values).astype(kind)
 
 
 def _read_arrays(

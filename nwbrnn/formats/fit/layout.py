@@ -70,3 +70,8 @@ def name_scratch(module: str) -> str:
 def is_module_of_fit(module: str) -> bool:
     """Return whether a processing module is one of ours, by its name."""
     return module == MODULE or module.startswith(f"{MODULE}_")
+
+
+def list_parts(module: str) -> tuple[str, str]:
+    """Return the paths of the two objects that are the fit in a module."""
+    return f"processing/{module}", f"scratch/{name_scratch(module)}"

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from nwbrnn.storage import (
     create_nwb,
     find_faults,
     find_faults_elsewhere,
-    find_lost,
     find_source,
+    list_differences,
     one_line,
     open_store,
 )
@@ -47,7 +47,7 @@ def export_nwbfile(
     source: Source,
     path: Path,
     *,
-    replaced: str,
+    added: Collection[str],
     overwrite: bool,
     check: Callable[[], None],
 ) -> None:
@@ -61,8 +61,8 @@ def export_nwbfile(
         Where it was read from.
     path
         The file to make, or the source itself.
-    replaced
-        The processing module that was added, or put in the place of one; everything else has to be as it was.
+    added
+        Paths of what was added, or put in the place of something; everything else has to be as it was.
     overwrite
         Whether it may replace an existing one.
     check
@@ -86,12 +86,12 @@ def export_nwbfile(
 
     def verify(temporary: Path) -> None:
         if not source.is_remote and source.is_zarr == is_zarr_name(path):
-            _verify_copy(source, temporary, path=path, replaced=replaced)
+            _verify_copy(source, temporary, path=path, ignored=added)
 
     _write(path, export, overwrite=overwrite, known=known, verify=verify, check=check)
 
 
-def _verify_copy(source: Source, copy: Path, *, path: Path, replaced: str) -> None:
+def _verify_copy(source: Source, copy: Path, *, path: Path, ignored: Collection[str]) -> None:
     """Refuse a copy that lacks something of its source: the two are compared, value by value."""
     with contextlib.ExitStack() as stack:
         roots = []
@@ -99,7 +99,7 @@ def _verify_copy(source: Source, copy: Path, *, path: Path, replaced: str) -> No
             store = open_store(file, follow_links=True)
             stack.callback(store.close)
             roots.append(store.root)
-        lost = list(itertools.islice(find_lost(*roots, but=replaced), 5))
+        lost = list(itertools.islice(list_differences(*roots, ignore=ignored), 5))
     if lost:
         raise ExportError(
             f"{path}: the copy would not hold all of {source.text}: {'; '.join(lost)}; nothing was changed; "

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pynwb import TimeSeries
 
-from nwbrnn.writers.tables import compress, show_text
+from nwbrnn.formats.tables import compress, show_text
 
 
 def create_series(
