@@ -21,6 +21,7 @@ from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.trials import label_values, select_rows
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
+Counts = Signal | BinnedCounts
 
 _PROCESSED = re.compile(r"envelope|rectif|preprocess|smooth", re.IGNORECASE)
 _LIMB = re.compile(r"hand|finger|arm", re.IGNORECASE)
@@ -39,6 +40,39 @@ class Choice:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""
         return asdict(self) | {"alternatives": list(self.alternatives)}
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What is read besides trials.
+
+    Attributes
+    ----------
+    outputs, output_names
+        Signals of the outputs, and the names of all their channels.
+    inputs
+        Recorded inputs; none: built from the trial table.
+    rates, counts
+        Series of recorded rates, or spikes counted in bins; neither: from spike times.
+    units
+        The units to keep, as rows of the units table, or columns of rates.
+    in_table
+        Whether they are those of the units table; rates that were given may be of others.
+    """
+
+    outputs: tuple[Signal, ...]
+    output_names: tuple[str, ...]
+    inputs: tuple[Signal, ...]
+    rates: tuple[Signal, ...]
+    counts: Counts | None
+    units: NDArray[np.int64]
+    in_table: bool
+
+    @property
+    def signals(self) -> list[Signal]:
+        """All series that are read."""
+        counts = [self.counts] if isinstance(self.counts, Signal) else []
+        return [*self.outputs, *self.inputs, *self.rates, *counts]
 
 
 def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> list[Signal]:
@@ -180,6 +214,13 @@ def choose_neurons(
         f"{path}: {where}: expected spike_times, a series of firing rates or counts of spikes in bins, but "
         f"{lacking}; name a series with rates or map (--rates PATH, --map spike_counts=PATH)"
     )
+
+
+def count_units(rates: tuple[Signal, ...], counts: Counts | None) -> int:
+    """Return the number of units of a file without a table of them."""
+    if isinstance(counts, BinnedCounts):
+        return int(counts.rows.max()) + 1
+    return sum(signal.shape[1] for signal in (*rates, *([] if counts is None else [counts])))
 
 
 def choose_units(

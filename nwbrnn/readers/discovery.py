@@ -16,6 +16,7 @@ from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 
 from nwbrnn.limits import fits_padded
+from nwbrnn.readers.clock import Clock
 from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.vocabulary import drop_axis, find_quantity, find_role, list_channels
 from nwbrnn.text import shorten
@@ -27,9 +28,7 @@ _END_STAMPS = re.compile(r"bin[\s-]*(ends?|stop)|end of (the |each )?bin", re.IG
 _FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins and need not say so
 _CENTRE_STAMPS = re.compile(r"bin[\s-]*cent(er|re)s?|cent(er|re) of (the |each )?bin", re.IGNORECASE)
 _LABELS = ("label", "muscle", "channel_name", "location")
-_STRETCH = 1001  # time stamps looked at in the beginning, the middle and the end of a series
-_REGULAR = 0.9  # a clock is regular if so many of its steps are within a tenth of their median
-_PAUSE = 5.0  # longer steps, in medians, are pauses even of a clock that is not regular
+_MANY_CHANNELS = 1001  # a second dimension that is longer is time
 
 
 @dataclass(frozen=True)
@@ -80,19 +79,24 @@ class Signal:
         return tuple(replace(self, series=(series,), columns=(column,)) for series, column in pairs)
 
     @cached_property
+    def clocks(self) -> tuple[Clock, ...]:
+        """The clock of each series."""
+        return tuple(map(Clock, self.series))
+
+    @property
     def interval(self) -> float:
         """Time between samples [s], gaps left out; of several series the longest; NaN for a single sample."""
-        return float(np.max([_find_interval(series) for series in self.series]))
+        return float(np.max([clock.interval for clock in self.clocks]))
 
-    @cached_property
+    @property
     def varies(self) -> bool:
         """Whether steps between time stamps vary, so that bins as wide as their mean may hold no sample."""
-        return any(_varies(series) for series in self.series)
+        return any(clock.varies for clock in self.clocks)
 
-    @cached_property
+    @property
     def extent(self) -> tuple[float, float]:
         """Time stamps of the first and the last sample of any series [s]."""
-        starts, stops = zip(*map(_find_extent, self.series), strict=True)
+        starts, stops = zip(*(clock.extent for clock in self.clocks), strict=True)
         return min(starts), max(stops)
 
     @property
@@ -157,7 +161,7 @@ def describe_fault(series: TimeSeries) -> str:
         return "it has neither a rate nor timestamps"
     n_stamps = 0 if series.timestamps is None else len(series.timestamps)
     sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
-    if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _STRETCH)):
+    if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _MANY_CHANNELS)):
         return f"its data have the shape {shape}, but time comes first in a series: they look transposed"
     return ""
 
@@ -283,52 +287,3 @@ def _has_outputs(series: TimeSeries, around: tuple[str, ...]) -> bool:
 def _find_role(series: TimeSeries, around: tuple[str, ...]) -> str:
     """Return the role that a series' own name, its type and the names around it suggest, in this order."""
     return find_role((str(series.name), type(series).__name__, *around))
-
-
-def _find_extent(series: TimeSeries) -> tuple[float, float]:
-    """Return the first and the last time stamp [s]; what is out of order at the ends does not count."""
-    if series.timestamps is None:
-        start = float(series.starting_time or 0.0)
-        return start, start + (int(series.data.shape[0]) - 1) * _find_interval(series)
-    stretches = _read_stretches(series)
-    first, last = (part[np.isfinite(part)] for part in (stretches[0], stretches[-1]))
-    return float(first.min(initial=np.inf)), float(last.max(initial=-np.inf))
-
-
-def _find_interval(series: TimeSeries) -> float:
-    """Return the time between samples [s], without pauses; NaN for a single sample or rate 0."""
-    if series.timestamps is None:
-        return 1.0 / float(series.rate) if series.rate > 0 else float("nan")
-    steps = _read_steps(series)
-    if not len(steps):
-        return float("nan")
-    median = np.median(steps)
-    away = np.abs(steps / median - np.maximum(np.rint(steps / median), 1))
-    is_regular = (away < 0.1).mean() >= _REGULAR
-    near = (steps > 0.5 * median) & (steps < 1.5 * median) if is_regular else steps < _PAUSE * median
-    mean = float(steps[near].mean())  # jitter averages out
-    plain = float(f"{mean:.3g}")
-    return plain if abs(plain - mean) < 5e-4 * mean else round(mean, 9)
-
-
-def _varies(series: TimeSeries) -> bool:
-    """Return whether more than 1 % of the steps between samples differ by more than 2 % from their mean."""
-    if series.timestamps is None:
-        return False
-    steps, interval = _read_steps(series), _find_interval(series)
-    near = steps[steps < 1.5 * interval]
-    return bool(len(near) and (np.abs(near - interval) > 0.02 * interval).mean() > 0.01)
-
-
-def _read_steps(series: TimeSeries) -> NDArray[np.float64]:
-    """Return the steps ahead between time stamps, of some stretches [s]."""
-    steps = np.concatenate([np.diff(part) for part in _read_stretches(series)])
-    return np.asarray(steps[np.isfinite(steps) & (steps > 0)])
-
-
-def _read_stretches(series: TimeSeries) -> list[NDArray[np.float64]]:
-    """Return time stamps from the beginning, the middle and the end of a series [s]."""
-    stamps, n = series.timestamps, len(series.timestamps)
-    starts = [0] if n <= 3 * _STRETCH else [0, (n - _STRETCH) // 2, n - _STRETCH]
-    length = n if n <= 3 * _STRETCH else _STRETCH
-    return [np.asarray(stamps[start : start + length], dtype=np.float64) for start in starts]

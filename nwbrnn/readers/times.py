@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ReadError
+from nwbrnn.formats.series import read_stamps
 from nwbrnn.readers.discovery import Signal
 
 Ticks = NDArray[np.int64]
@@ -169,7 +170,7 @@ def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
     shift = SHIFTS[signal.stamps] * signal.interval
     if series.timestamps is None:
         return RegularTimes(n_samples, float(series.starting_time or 0.0), shift, float(series.rate))
-    stamps = np.asarray(series.timestamps[:], dtype=np.float64)
+    stamps = read_stamps(series)
     if stamps.shape != (n_samples,):
         raise ReadError(
             f"{path}: {signal.path}: expected a timestamp for each of {n_samples} samples, "

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pynwb import NWBFile
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import ReadConfig
@@ -15,7 +14,6 @@ from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.choices import Choice, list_names
 from nwbrnn.readers.times import drop_unwritten
 from nwbrnn.readers.trials import (
-    find_trial_tables,
     get_session_times,
     label_column,
     label_values,
@@ -38,30 +36,46 @@ Times = NDArray[np.float64]
 
 
 class Trials(NamedTuple):
-    """Which trials, aligned to what, of which conditions."""
+    """Which trials, aligned to what, of which conditions.
+
+    Attributes
+    ----------
+    table
+        Where they are in the file.
+    frame
+        The trials kept, with their plain columns.
+    align_to, times
+        The column that becomes time 0 and its times, shape (n_trials,) [s].
+    stop_times
+        When each stops, or else the next one starts, shape (n_trials,) [s].
+    shown, continuous
+        Columns of the condition, and whether it is a direction of which nearly each trial has its own.
+    session
+        First start and last stop of all trials of the file [s].
+    angles, relative
+        Columns of directions with their unit, and those of times since the start of the trial.
+    """
 
     table: TimeIntervals
-    trials: pd.DataFrame
+    frame: pd.DataFrame
     align_to: str
-    times: NDArray[np.float64]
-    stop_times: NDArray[np.float64]
+    times: Times
+    stop_times: Times
     shown: tuple[str, ...]
     continuous: bool
     session: tuple[float, float]
     angles: dict[str, str]
     relative: frozenset[str]
-    choices: list[Choice]
 
 
-def choose_table(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> tuple[TimeIntervals, str, Choice]:
-    """Choose the table that holds the trials; return it, its path and the choice.
+def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, path: str) -> tuple[str, Choice]:
+    """Choose the table that holds the trials among those that could, the likeliest first.
 
     Raises
     ------
     MissingDataError
         If there is none, or not the one that was mapped.
     """
-    tables = find_trial_tables(nwbfile)
     wanted = config.map.get("trials", "").strip("/")
     found = next((p for p in tables if wanted in (p, p.rsplit("/", 1)[-1])), None)
     if wanted and found is None:
@@ -78,7 +92,7 @@ def choose_table(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> tuple[Ti
     if not found and name != "intervals/trials":
         reason = "there is no table of trials; the likeliest by its name and columns"
     others = tuple(other for other in tables if other != name)
-    return tables[name], name, Choice("trial table", f"{name} ({len(tables[name])} rows)", reason, others)
+    return name, Choice("trial table", f"{name} ({len(tables[name])} rows)", reason, others)
 
 
 def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tuple[pd.DataFrame, Choice]:

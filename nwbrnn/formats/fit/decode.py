@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pynwb import NWBFile, ProcessingModule, TimeSeries
+from pynwb import NWBFile, ProcessingModule
 from pynwb.base import TimeSeriesReference
 from pynwb.epoch import TimeIntervals
 
@@ -27,6 +27,7 @@ from nwbrnn.formats.fit.layout import (
     name_scratch,
     name_series,
 )
+from nwbrnn.formats.series import read_stamps
 from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
@@ -263,7 +264,7 @@ def _read_arrays(
         for reference in references:
             series = reference.timeseries
             if series.name not in loaded:
-                loaded[series.name] = read_whole(series.data), _read_times(series)
+                loaded[series.name] = read_whole(series.data), read_stamps(series)
             data, stamps = loaded[series.name]
             samples = slice(reference.idx_start, reference.idx_start + reference.count)
             name = _strip_layer(series.name)
@@ -301,12 +302,6 @@ def _build(
         variables[name] = (_DIMS[name], values, one["attrs"])
     ds = xr.Dataset(variables, coords=dict(coords), attrs=dict(about["attrs"]))
     return validate(ds)
-
-
-def _read_times(series: TimeSeries) -> NDArray[np.float64]:
-    if series.rate:
-        return float(series.starting_time) + np.arange(len(series.data)) / float(series.rate)
-    return np.asarray(series.timestamps[:], dtype=np.float64)
 
 
 def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:

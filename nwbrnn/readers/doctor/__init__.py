@@ -8,8 +8,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pynwb import NWBFile
-
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.clocks import CLOCK_CHECKS, Clocks
@@ -20,8 +18,9 @@ from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
 from nwbrnn.readers.doctor.units import UNIT_CHECKS
 from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
-from nwbrnn.readers.recording import read_opened
-from nwbrnn.storage import Source, find_source, open_nwb, open_store
+from nwbrnn.readers.recording import read_session
+from nwbrnn.readers.session import Session, open_session
+from nwbrnn.storage import Source, open_store
 
 __all__ = ["Finding", "diagnose"]
 
@@ -50,51 +49,49 @@ def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[
     ReadError
         If data in it cannot be read.
     """
-    source = find_source(path)
-    with open_nwb(source, follow_links=follow_links) as nwbfile:
-        store = open_store(source, follow_links=follow_links)
+    with open_session(path, follow_links=follow_links) as session:
+        store = open_store(session.source, follow_links=follow_links)
         with contextlib.closing(store):
-            findings = [*run_checks(STORE_CHECKS, store.root), *_examine(nwbfile, source)]
+            findings = [*run_checks(STORE_CHECKS, store.root), *_examine(session)]
     return tuple(sorted(findings, key=lambda finding: not finding.biases))
 
 
-def _examine(nwbfile: NWBFile, source: Source) -> Iterator[Finding]:
+def _examine(session: Session) -> Iterator[Finding]:
     """Yield what is found in the objects of a file, and, if that is no reason, why it would be refused."""
-    found = list(_examine_objects(nwbfile))
+    found = list(_examine_objects(session))
     yield from found
     if not any(finding.biases for finding in found):
-        yield from run_checks((check_refused,), (nwbfile, source))
+        yield from run_checks((check_refused,), session)
 
 
-def _examine_objects(nwbfile: NWBFile) -> Iterator[Finding]:
+def _examine_objects(session: Session) -> Iterator[Finding]:
     """Yield what is found in the objects of a file."""
     extents: dict[str, tuple[float, float]] = {}
-    yield from run_checks(FILE_CHECKS, nwbfile)
-    for series in list_series(nwbfile):
+    yield from run_checks(FILE_CHECKS, session)
+    for series in list_series(session):
         yield from run_checks(SERIES_CHECKS, series)
         if has_outputs(series) and not is_unwritten(series):
             yield from run_checks(VALUE_CHECKS, view_values(series))
             extents[series.path] = series.extent
-    trials = view_trials(nwbfile)
+    trials = view_trials(session)
     if trials is not None:
         yield from run_checks(TRIAL_CHECKS, trials)
         extents[trials.path] = trials.extent
-    spikes = view_spikes(nwbfile, trials=None if trials is None else trials.spans)
+    spikes = view_spikes(session, trials=None if trials is None else trials.spans)
     if spikes is not None:
         yield from run_checks(UNIT_CHECKS, spikes)
         extents[spikes.spikes] = spikes.extent
     yield from run_checks(CLOCK_CHECKS, Clocks(extents, "" if trials is None else trials.path))
 
 
-def check_refused(opened: tuple[NWBFile, Source]) -> Iterator[Finding]:
+def check_refused(session: Session) -> Iterator[Finding]:
     """Find a reason why the file is not read without settings, by reading it; what it lacks is no bias."""
-    nwbfile, source = opened
     try:
-        read_opened(nwbfile, ReadConfig(), source=source)
+        read_session(session, ReadConfig())
     except MissingDataError as error:
-        yield note("/", *_split(error, source))
+        yield note("/", *_split(error, session.source))
     except NwbrnnError as error:
-        yield bias("/", *_split(error, source))
+        yield bias("/", *_split(error, session.source))
 
 
 def _split(error: NwbrnnError, source: Source) -> tuple[str, str]:

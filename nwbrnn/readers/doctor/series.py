@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from pynwb import NWBFile, TimeSeries
+from pynwb import TimeSeries
 from pynwb.behavior import BehavioralEvents
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
 from nwbrnn.formats.fit.layout import is_module_of_fit
+from nwbrnn.formats.series import read_stamps
 from nwbrnn.limits import is_written
-from nwbrnn.readers.discovery import Signal, describe_fault, find_signals, find_unusable
+from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
+from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import GAP
 from nwbrnn.storage import find_stored
 
@@ -108,17 +110,14 @@ class SeriesView:
         return (bias if self.is_sampled else note)(self.path, problem, remedy)
 
 
-def list_series(nwbfile: NWBFile) -> Iterator[SeriesView]:
+def list_series(session: Session) -> Iterator[SeriesView]:
     """Yield every time series of a file, wherever it is, sorted by path."""
-    found_signals = sorted(
-        find_signals(nwbfile), key=lambda signal: signal.role == "emg"
-    )  # EMG may be some columns
-    signals = {id(series): signal for signal in found_signals for series in signal.series}
-    wanted = {id(series) for series in find_unusable(nwbfile).values()}
+    ordered = sorted(session.signals, key=lambda signal: signal.role == "emg")  # EMG may be some columns
+    signals = {id(series): signal for signal in ordered for series in signal.series}
+    wanted = {id(series) for series in session.unusable.values()}
     wanted |= {key for key, signal in signals.items() if signal.role != "other"}
-    manager = nwbfile.read_io.manager
-    found = [item for item in nwbfile.objects.values() if isinstance(item, TimeSeries)]
-    paths = {str(manager.get_builder(item).path).removeprefix("root/"): item for item in found}
+    found = [item for item in session.nwbfile.objects.values() if isinstance(item, TimeSeries)]
+    paths = {session.find_path(item): item for item in found}
     for path, series in sorted(paths.items()):
         parts = path.split("/")
         if parts[0] == "processing" and is_module_of_fit(parts[1]):  # results, no data
@@ -298,15 +297,14 @@ SERIES_CHECKS = (
 
 def _read_steps(series: TimeSeries) -> Steps | None:
     """Return what is known of the time stamps, read block by block."""
-    stamps = series.timestamps
-    if stamps is None:
+    if series.timestamps is None:
         return None
-    n = len(stamps)
-    first_steps = np.diff(np.asarray(stamps[: min(n, BLOCK)], dtype=np.float64))
+    n = len(series.timestamps)
+    first_steps = np.diff(read_stamps(series, 0, BLOCK))
     forward = first_steps[first_steps > 0]  # a repeated or backward step says nothing about the usual one
     steps = Steps(n, float(np.median(forward)) if len(forward) else float("nan"))
     for start in range(0, n, BLOCK):
-        block = np.asarray(stamps[max(start - 1, 0) : start + BLOCK], dtype=np.float64)
+        block = read_stamps(series, max(start - 1, 0), start + BLOCK)
         _add_block(steps, block, max(start - 1, 0))
     return steps
 

@@ -6,16 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pynwb import NWBFile
 
 from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
+from nwbrnn.readers.session import Session
 from nwbrnn.readers.trial_choices import find_successes
-from nwbrnn.readers.trials import (
-    find_codes,
-    find_trial_tables,
-    get_session_times,
-    read_trials,
-)
+from nwbrnn.readers.trials import find_codes, get_session_times
 from nwbrnn.readers.vocabulary import GO_NAMES, MOVE_NAMES, TARGET_NAMES, find_named
 
 _TOLERANCE = 1e-3
@@ -42,13 +37,12 @@ class TrialView:
         return float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
 
 
-def view_trials(nwbfile: NWBFile) -> TrialView | None:
+def view_trials(session: Session) -> TrialView | None:
     """Return the trials of a file; ``None`` if there are none."""
-    tables = find_trial_tables(nwbfile)
-    if not tables:
+    if not session.trial_tables:
         return None
-    path, trials = next(iter(tables.items()))
-    table = read_trials(nwbfile, trials, name=path, path=str(trials.container_source)).drop(columns="id")
+    path = next(iter(session.trial_tables))
+    table = session.read_trials(path).drop(columns="id")
     start, stop = (table[name].to_numpy(dtype=np.float64) for name in ("start_time", "stop_time"))
     return TrialView(path, table, start, stop)
 

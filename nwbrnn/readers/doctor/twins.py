@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from nwbrnn.readers.doctor.spikes import SpikeTable
+from nwbrnn.readers.units import SpikeTrains
 
 Ticks = NDArray[np.int64]
 
@@ -15,7 +15,7 @@ _SHIFT = 100
 _FINE = 0.01
 
 
-def find_twins(table: SpikeTable, *, width: float) -> list[tuple[int, int, float]]:
+def find_twins(trains: SpikeTrains, *, width: float) -> list[tuple[int, int, float]]:
     """Return pairs of units that share more than half of their spikes, to the nanosecond, beyond chance.
 
     Comparing all pairs would need all spikes in memory. Instead, of each unit those spike times are kept
@@ -25,7 +25,7 @@ def find_twins(table: SpikeTable, *, width: float) -> list[tuple[int, int, float
 
     Parameters
     ----------
-    table
+    trains
         Spike times.
     width
         Of the bins in which spikes are given [s]; 0 if they are not.
@@ -35,7 +35,7 @@ def find_twins(table: SpikeTable, *, width: float) -> list[tuple[int, int, float
     list of tuple
         Both units, and the share of the spikes of the unit with more of them; largest first.
     """
-    sketches = [_hash(_to_ticks(times)) for _, times in table.iterate()]
+    sketches = [_hash(_to_ticks(times)) for times in trains.iterate_stored()]
     sizes = np.array([len(sketch) for sketch in sketches])
     if sizes.sum() == 0:
         return []
@@ -45,7 +45,7 @@ def find_twins(table: SpikeTable, *, width: float) -> list[tuple[int, int, float
         (np.ones(len(codes), dtype=np.int32), (rows, codes)), shape=(len(sizes), int(codes.max()) + 1)
     )
     shared = (kept @ kept.T).tocoo()
-    spikes = np.diff(table.ends, prepend=0)
+    spikes = np.diff(trains.ends, prepend=0)
     one, other = shared.coords
     likely = (one < other) & (shared.data >= 0.5 * _SHARED * np.minimum(sizes[one], sizes[other]))
     likely &= np.minimum(spikes[one], spikes[other]) > _SHARED * np.maximum(spikes[one], spikes[other])
@@ -53,14 +53,14 @@ def find_twins(table: SpikeTable, *, width: float) -> list[tuple[int, int, float
     twins = [
         (a, b, share)
         for a, b in pairs
-        if (share := _compare(table, a, b, shift=_SHIFT * (width or _FINE))) is not None
+        if (share := _compare(trains, a, b, shift=_SHIFT * (width or _FINE))) is not None
     ]
     return sorted(twins, key=lambda twin: -twin[2])
 
 
-def _compare(table: SpikeTable, a: int, b: int, *, shift: float) -> float | None:
+def _compare(trains: SpikeTrains, a: int, b: int, *, shift: float) -> float | None:
     """Return the share of spikes in common if it is more than half, beyond chance."""
-    one, other = _to_ticks(table.read(a)), _to_ticks(table.read(b))
+    one, other = _to_ticks(trains.read(a)), _to_ticks(trains.read(b))
     most = max(len(one), len(other))
     if most < _MIN_SPIKES:
         return None
