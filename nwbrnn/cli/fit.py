@@ -51,6 +51,7 @@ Set = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted or killed.")]
 
 
+@options.takes_reading
 def fit(
     file: options.File,
     output: options.Output,
@@ -66,23 +67,7 @@ def fit(
     held_out: Annotated[
         list[str] | None, typer.Option(help="Condition to hold out instead of trials; repeatable.")
     ] = None,
-    mapping: options.Map = None,
-    outputs: options.Outputs = None,
-    channels: options.Channels = None,
-    inputs: options.Inputs = None,
-    rates: options.Rates = None,
-    units: options.Units = None,
-    align_to: options.AlignTo = None,
-    window: options.Window = None,
-    whole_trials: options.WholeTrials = False,
-    bin_size: options.BinSize = None,
-    condition: options.Condition = None,
-    where: options.Where = None,
-    smoothing: options.Smoothing = None,
-    emg: options.Emg = None,
-    stamps: options.Stamps = None,
-    nan: options.Nan = None,
-    follow_links: options.FollowLinks = False,
+    read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
@@ -99,12 +84,6 @@ def fit(
     from nwbrnn.training import remove_checkpoint
 
     job = options.load_config(config)
-    read = {
-        "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
-        "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
-        "bin_size": bin_size, "condition": condition, "where": where, "smoothing": smoothing, "emg": emg,
-        "stamps": stamps, "nan": nan, "follow_links": follow_links,
-    }  # fmt: skip
     training = {
         "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "method": method,
         "epochs": epochs, "seeds": seeds, "seed": seed, "held_out_conditions": held_out and tuple(held_out),

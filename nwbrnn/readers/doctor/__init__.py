@@ -7,17 +7,20 @@ they look at: the raw file, the NWB file, one series, the values of one series, 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.clocks import CLOCK_CHECKS, Clocks
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
-from nwbrnn.readers.doctor.finding import Finding, bias, note, run_checks
+from nwbrnn.readers.doctor.finding import Finding, run_checks
 from nwbrnn.readers.doctor.series import SERIES_CHECKS, is_unwritten, list_series
 from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
 from nwbrnn.readers.doctor.units import UNIT_CHECKS
 from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
+from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.recording import read_session
 from nwbrnn.readers.session import Session, open_session
 from nwbrnn.storage import Source, open_store
@@ -25,17 +28,22 @@ from nwbrnn.storage import Source, open_store
 __all__ = ["Finding", "diagnose"]
 
 
-def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[Finding, ...]:
+def diagnose(
+    path: str | Path | Source, config: ReadConfig | None = None, **settings: Any
+) -> tuple[Finding, ...]:
     """Examine an NWB file for what would bias a fit, or has to be known before one.
 
-    Series are read in blocks and spike times unit by unit, so that memory stays bounded.
+    Examined is what :func:`nwbrnn.read_nwb` would read with the same settings, and what else is there that a
+    fit could use; what it refuses is a finding. Series are read in blocks and spike times unit by unit.
 
     Parameters
     ----------
     path
         A local HDF5 file or Zarr folder, or an address as for :func:`nwbrnn.read_nwb`.
-    follow_links
-        Whether links may lead out of the file.
+    config
+        Settings made before.
+    **settings
+        As for :func:`nwbrnn.read_nwb`.
 
     Returns
     -------
@@ -48,53 +56,61 @@ def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[
         If the file is not a readable NWB 2 file.
     ReadError
         If data in it cannot be read.
+    ConfigError
+        If a setting is unknown.
     """
-    with open_session(path, follow_links=follow_links) as session:
-        store = open_store(session.source, follow_links=follow_links)
-        with contextlib.closing(store):
-            findings = [*run_checks(STORE_CHECKS, store.root), *_examine(session)]
+    given = (config or ReadConfig()).model_dump() | settings
+    config = parse_settings(ReadConfig, given, source="diagnose")
+    links = config.follow_links
+    with (
+        open_session(path, follow_links=links) as session,
+        contextlib.closing(open_store(session.source, follow_links=links)) as store,
+    ):
+        findings = [*run_checks(STORE_CHECKS, store.root), *_examine(session, config)]
     return tuple(sorted(findings, key=lambda finding: not finding.biases))
 
 
-def _examine(session: Session) -> Iterator[Finding]:
-    """Yield what is found in the objects of a file, and, if that is no reason, why it would be refused."""
-    found = list(_examine_objects(session))
-    yield from found
-    if not any(finding.biases for finding in found):
-        yield from run_checks((check_refused,), session)
+def _examine(session: Session, config: ReadConfig) -> list[Finding]:
+    """Return what is found in the objects of a file, and why it would be refused."""
+    plan = None
+    with contextlib.suppress(NwbrnnError):  # reading tells why there is none
+        plan = plan_reading(session, config)
+    found = list(_examine_objects(session, config, plan))
+    refusal = _find_refusal(session, config)
+    known = {finding.object for finding in found if finding.biases}
+    if refusal is not None and not any(where in refusal.problem + refusal.remedy for where in known):
+        found.append(refusal)
+    return found
 
 
-def _examine_objects(session: Session) -> Iterator[Finding]:
+def _examine_objects(session: Session, config: ReadConfig, plan: Plan | None) -> Iterator[Finding]:
     """Yield what is found in the objects of a file."""
     extents: dict[str, tuple[float, float]] = {}
     yield from run_checks(FILE_CHECKS, session)
-    for series in list_series(session):
+    for series in list_series(session, config, plan):
         yield from run_checks(SERIES_CHECKS, series)
         if has_outputs(series) and not is_unwritten(series):
             yield from run_checks(VALUE_CHECKS, view_values(series))
             extents[series.path] = series.extent
-    trials = view_trials(session)
+    trials = view_trials(session, config)
     if trials is not None:
         yield from run_checks(TRIAL_CHECKS, trials)
         extents[trials.path] = trials.extent
-    spikes = view_spikes(session, trials=None if trials is None else trials.spans)
+    rows = plan.objects.units if config.units and plan is not None and plan.objects.in_table else None
+    spikes = view_spikes(session, trials=None if trials is None else trials.spans, rows=rows)
     if spikes is not None:
         yield from run_checks(UNIT_CHECKS, spikes)
         extents[spikes.spikes] = spikes.extent
     yield from run_checks(CLOCK_CHECKS, Clocks(extents, "" if trials is None else trials.path))
 
 
-def check_refused(session: Session) -> Iterator[Finding]:
-    """Find a reason why the file is not read without settings, by reading it; what it lacks is no bias."""
+def _find_refusal(session: Session, config: ReadConfig) -> Finding | None:
+    """Return why the file is not read with these settings, by reading it; what it lacks is no bias."""
     try:
-        read_session(session, ReadConfig())
-    except MissingDataError as error:
-        yield note("/", *_split(error, session.source))
+        read_session(session, config)
     except NwbrnnError as error:
-        yield bias("/", *_split(error, session.source))
-
-
-def _split(error: NwbrnnError, source: Source) -> tuple[str, str]:
-    """Return the problem and the remedy in a message, without the file."""
-    problem, _, remedy = str(error).removeprefix(source.text).lstrip(":/ ").rpartition("; ")
-    return (problem, remedy) if problem else (remedy, "name what to read with the settings of reading")
+        problem, _, remedy = str(error).removeprefix(session.path).lstrip(":/ ").rpartition("; ")
+        if not problem:
+            problem, remedy = remedy, "name what to read with the settings of reading"
+        return Finding("refused", "/", problem, remedy, biases=not isinstance(error, MissingDataError))
+    return None

@@ -1,7 +1,7 @@
 """Checks of one time series: its scaling and its time stamps."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +11,15 @@ from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
+from nwbrnn.config import ReadConfig
+from nwbrnn.errors import NwbrnnError
 from nwbrnn.formats.fit.layout import is_module_of_fit
 from nwbrnn.formats.series import read_stamps
 from nwbrnn.limits import is_written
+from nwbrnn.readers.choices import OUTPUT_ROLES, apply_map
 from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
+from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import GAP
 from nwbrnn.storage import find_stored
@@ -70,6 +74,10 @@ class SeriesView:
         The signal it belongs to; ``None`` if it is not one that could be read.
     steps
         Its time stamps; ``None`` if it has a rate instead.
+    is_wanted
+        Whether a fit would read it, or could if nothing else is chosen by the settings.
+    is_picked
+        Whether a fit would read it.
     fault
         Why it cannot be read though its name suggests that it should be; empty if it can.
     """
@@ -78,7 +86,9 @@ class SeriesView:
     series: TimeSeries
     signal: Signal | None
     steps: Steps | None
-    fault: str = ""
+    is_wanted: bool
+    is_picked: bool
+    fault: str
 
     @property
     def role(self) -> str:
@@ -100,6 +110,8 @@ class SeriesView:
     @property
     def is_sampled(self) -> bool:
         """Whether a fit could use it: numbers sampled over time, not events, video or broadband."""
+        if self.is_picked:
+            return True
         odd = isinstance(self.series, ImageSeries | IntervalSeries | AnnotationSeries)
         events = isinstance(self.series.parent, BehavioralEvents)
         broadband = isinstance(self.series, ElectricalSeries) and self.role == "other"
@@ -107,23 +119,38 @@ class SeriesView:
 
     def report(self, problem: str, remedy: str) -> Finding:
         """Return a finding that biases a fit if a fit could use this series."""
-        return (bias if self.is_sampled else note)(self.path, problem, remedy)
+        return (bias if self.is_sampled and self.is_wanted else note)(self.path, problem, remedy)
 
 
-def list_series(session: Session) -> Iterator[SeriesView]:
+def list_series(session: Session, config: ReadConfig, plan: Plan | None) -> Iterator[SeriesView]:
     """Yield every time series of a file, wherever it is, sorted by path."""
-    ordered = sorted(session.signals, key=lambda signal: signal.role == "emg")  # EMG may be some columns
+    read = {} if plan is None else {signal.path: signal for signal in plan.objects.signals}
+    ordered = sorted(_map_signals(session, config), key=lambda s: s.role == "emg")  # EMG may be some columns
+    ordered = [read.get(signal.path, signal) for signal in ordered]
+    ordered.sort(key=lambda signal: signal.path in read)
     signals = {id(series): signal for signal in ordered for series in signal.series}
-    wanted = {id(series) for series in session.unusable.values()}
-    wanted |= {key for key, signal in signals.items() if signal.role != "other"}
+    named = {id(series) for series in session.unusable.values()}
+    named |= {key for key, signal in signals.items() if signal.role != "other"}
+    is_chosen = config.outputs != "auto" or config.channels or set(config.map) & set(OUTPUT_ROLES)
     found = [item for item in session.nwbfile.objects.values() if isinstance(item, TimeSeries)]
     paths = {session.find_path(item): item for item in found}
     for path, series in sorted(paths.items()):
         parts = path.split("/")
         if parts[0] == "processing" and is_module_of_fit(parts[1]):  # results, no data
             continue
-        fault = describe_fault(series) if id(series) in wanted else ""
-        yield SeriesView(path, series, signals.get(id(series)), _read_steps(series), fault)
+        signal = signals.get(id(series))
+        is_picked = signal is not None and signal.path in read
+        fault = describe_fault(series) if id(series) in named else ""
+        is_wanted = is_picked or plan is None or not is_chosen
+        yield SeriesView(path, series, signal, _read_steps(series), is_wanted, is_picked, fault)
+
+
+def _map_signals(session: Session, config: ReadConfig) -> Sequence[Signal]:
+    """Return the signals with the roles that they are mapped to, if that can be."""
+    try:
+        return apply_map(session.signals, config, path=session.path)
+    except NwbrnnError:
+        return session.signals
 
 
 def check_shape(view: SeriesView) -> Iterator[Finding]:
@@ -134,7 +161,7 @@ def check_shape(view: SeriesView) -> Iterator[Finding]:
 
 def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:
     """Find series of which next to nothing is stored; their values are not looked at."""
-    if view.role != "other" and is_unwritten(view):
+    if (view.role != "other" or view.is_picked) and is_unwritten(view):
         size, stored = _find_sizes(view)
         yield view.report(
             f"its data would have {size:.0e} bytes, but only {stored:.0e} are stored; the rest is one value",
@@ -156,7 +183,7 @@ def _find_sizes(view: SeriesView) -> tuple[int, int]:
 
 def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
     """Find clocks without a fixed step; bins as wide as a step may then hold no sample."""
-    if view.signal is not None and view.role != "other" and view.signal.varies:
+    if view.signal is not None and (view.role != "other" or view.is_picked) and view.signal.varies:
         yield note(
             view.path,
             f"its clock is irregular: the steps between its time stamps are {view.signal.interval:g} s on "

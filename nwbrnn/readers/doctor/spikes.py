@@ -1,5 +1,6 @@
 """What the checks of units look at, gathered while spike times are read unit by unit."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,8 @@ class SpikeView:
         Of the table of units.
     trains
         Where they come from.
+    rows
+        Row of each unit in the table.
     resolution
         As the file says [s]; 0 if it does not.
     observed
@@ -57,6 +60,7 @@ class SpikeView:
 
     path: str
     trains: SpikeTrains
+    rows: Counts
     resolution: float
     observed: tuple[Array, ...] | None
     trials: Array | None
@@ -80,10 +84,18 @@ class SpikeView:
         """Where the spike times are in the file."""
         return f"{self.path}/spike_times"
 
+    def iterate(self) -> Iterator[tuple[int, Array]]:
+        """Yield the position and the stored spike times of each unit [s]."""
+        position = {row: i for i, row in enumerate(self.rows.tolist())}
+        for row, train in enumerate(self.trains.iterate_stored()):
+            if row in position:
+                yield position[row], train
+
     @property
     def n_spikes(self) -> int:
         """Number of spikes of all units."""
-        return len(self.trains.times)
+        sizes = np.diff(self.trains.ends, prepend=0)
+        return len(self.trains.times) if len(self.rows) == len(sizes) else int(sizes[self.rows].sum())
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -99,7 +111,7 @@ class SpikeView:
         return merge(np.concatenate([np.empty((0, 2)), *(self.observed or ())]))
 
 
-def view_spikes(session: Session, *, trials: Array | None) -> SpikeView | None:
+def view_spikes(session: Session, *, trials: Array | None, rows: Counts | None = None) -> SpikeView | None:
     """Read the spikes of a file in numbers; ``None`` if it has none.
 
     Parameters
@@ -108,19 +120,27 @@ def view_spikes(session: Session, *, trials: Array | None) -> SpikeView | None:
         What the file holds.
     trials
         Start and stop of each trial, shape (n_trials, 2) [s].
+    rows
+        The units to look at, as rows of the table; all by default.
     """
     if not session.has_spikes:
         return None
     trains = session.trains
-    n = len(trains)
+    rows = np.arange(len(trains)) if rows is None else rows
+    n = len(rows)
     arrays: dict[str, Any] = {name: np.zeros(n, dtype=np.int64) for name in _COUNTS}
     arrays |= {name: np.full(n, np.nan) for name in _TIMES}
-    arrays |= {"resolution": session.resolution, "observed": _merge_observed(trains)}
+    arrays |= {"resolution": session.resolution, "observed": _merge_observed(trains, rows)}
     view = SpikeView(
-        session.units_path, trains, trials=trials, parts=np.zeros((n, N_PARTS), dtype=np.int64), **arrays
+        session.units_path,
+        trains,
+        rows,
+        trials=trials,
+        parts=np.zeros((n, N_PARTS), dtype=np.int64),
+        **arrays,
     )
     if not trains.fault:
-        for unit, train in enumerate(trains.iterate_stored()):
+        for unit, train in view.iterate():
             _add_train(view, unit, train)
         _place(view, trials)
     return view
@@ -135,14 +155,14 @@ def merge(spans: Array) -> Array:
     return np.stack([spans[new, 0], reach[last]], axis=1)
 
 
-def _merge_observed(trains: SpikeTrains) -> tuple[Array, ...] | None:
+def _merge_observed(trains: SpikeTrains, rows: Counts) -> tuple[Array, ...] | None:
     """Return the observation intervals of each unit, disjoint; equal ones are kept once."""
     if trains.observed is None:
         return None
     known: dict[bytes, Array] = {}
     return tuple(
         known.setdefault(spans.tobytes(), merge(spans[np.isfinite(spans).all(axis=1)]))
-        for spans in trains.observed
+        for spans in (trains.observed[row] for row in rows)
     )
 
 
@@ -184,7 +204,7 @@ def _place(view: SpikeView, trials: Array | None) -> None:
     step = float(np.nanmin(view.step))
     on_grid = np.isfinite(step) and step >= COARSE * (1 - 1e-6) and int(view.counts.sum()) >= 100
     origin = float(view.first[view.counts > 0][0])
-    for unit, train in enumerate(view.trains.iterate_stored()):
+    for unit, train in view.iterate():
         finite = train[np.isfinite(train) & (train >= start)]
         view.busy[((finite - start) / width).astype(np.int64)] = True
         view.parts[unit] = np.histogram(finite, N_PARTS, (low, high))[0]

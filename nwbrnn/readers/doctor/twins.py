@@ -15,7 +15,7 @@ _SHIFT = 100
 _FINE = 0.01
 
 
-def find_twins(trains: SpikeTrains, *, width: float) -> list[tuple[int, int, float]]:
+def find_twins(trains: SpikeTrains, *, rows: NDArray[np.int64], width: float) -> list[tuple[int, int, float]]:
     """Return pairs of units that share more than half of their spikes, to the nanosecond, beyond chance.
 
     Comparing all pairs would need all spikes in memory. Instead, of each unit those spike times are kept
@@ -27,6 +27,8 @@ def find_twins(trains: SpikeTrains, *, width: float) -> list[tuple[int, int, flo
     ----------
     trains
         Spike times.
+    rows
+        The units to compare.
     width
         Of the bins in which spikes are given [s]; 0 if they are not.
 
@@ -35,14 +37,18 @@ def find_twins(trains: SpikeTrains, *, width: float) -> list[tuple[int, int, flo
     list of tuple
         Both units, and the share of the spikes of the unit with more of them; largest first.
     """
-    sketches = [_hash(_to_ticks(times)) for times in trains.iterate_stored()]
+    wanted = set(rows.tolist())
+    sketches = [
+        _hash(_to_ticks(times)) if unit in wanted else np.zeros(0, dtype=np.uint64)
+        for unit, times in enumerate(trains.iterate_stored())
+    ]
     sizes = np.array([len(sketch) for sketch in sketches])
     if sizes.sum() == 0:
         return []
     codes = np.unique(np.concatenate(sketches), return_inverse=True)[1]
-    rows = np.repeat(np.arange(len(sketches)), sizes)
+    units = np.repeat(np.arange(len(sketches)), sizes)
     kept = csr_array(
-        (np.ones(len(codes), dtype=np.int32), (rows, codes)), shape=(len(sizes), int(codes.max()) + 1)
+        (np.ones(len(codes), dtype=np.int32), (units, codes)), shape=(len(sizes), int(codes.max()) + 1)
     )
     shared = (kept @ kept.T).tocoo()
     spikes = np.diff(trains.ends, prepend=0)

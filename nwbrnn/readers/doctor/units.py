@@ -56,7 +56,7 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
         ),
     ):
         if counts.any():
-            unit = int(np.argmax(counts > 0))
+            unit = view.rows[np.argmax(counts > 0)]
             yield report(
                 view.spikes,
                 f"{int(counts.sum())} of {view.n_spikes} spike times in {int((counts > 0).sum())} "
@@ -68,7 +68,7 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
 
 def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
     """Find spikes at 0 s among later ones, as where a page of the file was never written or copied."""
-    units = np.flatnonzero(view.unwritten)
+    units = view.rows[np.flatnonzero(view.unwritten)]
     if len(units):
         yield bias(
             view.spikes,
@@ -82,7 +82,7 @@ def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
 def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
     """Find spikes outside obs_intervals, which contradict them and are not used."""
     if view.outside.any():
-        unit = int(np.argmax(view.outside > 0))
+        unit = view.rows[np.argmax(view.outside > 0)]
         yield note(
             f"{view.path}/obs_intervals",
             f"{int(view.outside.sum())} of {view.n_spikes} spikes in {int((view.outside > 0).sum())} "
@@ -99,7 +99,7 @@ def check_units_empty(view: SpikeView) -> Iterator[Finding]:
         yield note(
             view.path,
             f"{int(empty.sum())} of {len(empty)} units have no spikes: "
-            f"{list_some(np.flatnonzero(empty), limit=16)}",
+            f"{list_some(view.rows[np.flatnonzero(empty)], limit=16)}",
             "nothing, if they were silent; else remove them",
         )
 
@@ -168,7 +168,7 @@ def check_units_absent(view: SpikeView) -> Iterator[Finding]:
     if absent.any():
         low, high = view.extent
         texts = [
-            f"unit {i} " + " and ".join(
+            f"unit {view.rows[i]} " + " and ".join(
                 text for text, applies in (
                     (f"begins {view.first[i] - low:.4g} s late", late[i]),
                     (f"stops {high - view.last[i]:.4g} s early", early[i]),
@@ -191,7 +191,7 @@ def check_units_drifting(view: SpikeView) -> Iterator[Finding]:
     drifting &= ~np.logical_or(*_find_absent(view))
     if drifting.any():
         worst = np.flatnonzero(drifting)[np.argsort(-factor[drifting])]
-        listed = [f"unit {i} by {factor[i]:.3g}" for i in worst]
+        listed = [f"unit {view.rows[i]} by {factor[i]:.3g}" for i in worst]
         yield note(
             view.path,
             f"{int(drifting.sum())} of {len(drifting)} units ({drifting.mean():.1%}) change their rate "
@@ -203,7 +203,11 @@ def check_units_drifting(view: SpikeView) -> Iterator[Finding]:
 
 def check_units_twice(view: SpikeView) -> Iterator[Finding]:
     """Find units with the same spikes, which are one unit."""
-    twins = [] if view.trains.fault else find_twins(view.trains, width=view.grid or view.resolution)
+    twins = (
+        []
+        if view.trains.fault
+        else find_twins(view.trains, rows=view.rows, width=view.grid or view.resolution)
+    )
     if twins:
         texts = [f"units {a} and {b} share {share:.1%}" for a, b, share in twins]
         yield bias(

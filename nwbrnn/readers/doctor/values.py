@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nwbrnn.readers.choices import OUTPUT_ROLES
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, list_some, note
 from nwbrnn.readers.doctor.series import SeriesView
 
@@ -78,7 +79,8 @@ class ValueView:
 
 def has_outputs(view: SeriesView) -> bool:
     """Return whether the values of a series should be read."""
-    return view.role in ("emg", "force", "kinematics") and view.signal is not None and not view.fault
+    meant = view.role in OUTPUT_ROLES or (view.is_picked and view.role == "other")
+    return meant and view.is_wanted and view.signal is not None and not view.fault
 
 
 def view_values(view: SeriesView) -> ValueView:
