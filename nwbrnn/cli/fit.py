@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +29,8 @@ from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import OutputExistsError
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from nwbrnn.result import FitResult
 
 Sampled = Annotated[
@@ -80,6 +82,7 @@ def fit(
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
+    from nwbrnn.storage import find_source, keep_open
     from nwbrnn.storage.paths import check_apart
     from nwbrnn.training import remove_checkpoint
 
@@ -95,24 +98,25 @@ def fit(
     checkpoints = list_checkpoints(checkpoint, fit_config)
     check_apart([*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config)])
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
-    check_fit_output(file, output, overwrite=overwrite)
+    source = find_source(file)
+    check_fit_output(source, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)
     read_config = options.merge_read(job.read, read)
     if read_config.follow_links:
         options.check_linked([file], output, checkpoints, json_path)
-    with step(f"Reading {file}"):
-        ds = read_nwb(file, read_config)
-    ds.attrs["command"] = options.describe_command()
-    choices = json.loads(ds.attrs["choices"])
     quiet = str(json_path) == "-"
-    if not quiet:
-        print_choices(choices)
-        sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-        say(f"Read {ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
-    with step("Fitting", spin=False), _show_progress(fit_config) as report:
-        result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
-    with step(f"Writing {output}"):
-        write_fit(result, file, output, overwrite=overwrite)
+    with ExitStack() as kept:
+        with step(f"Reading {file}"):
+            kept.enter_context(keep_open(source, follow_links=read_config.follow_links))
+            ds = read_nwb(source, read_config)
+        ds.attrs["command"] = options.describe_command()
+        choices = json.loads(ds.attrs["choices"])
+        if not quiet:
+            _print_read(ds, choices)
+        with step("Fitting", spin=False), _show_progress(fit_config) as report:
+            result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
+        with step(f"Writing {output}"):
+            write_fit(result, source, output, overwrite=overwrite)
     scores = result.scores.to_dict(result.recorded)
     left_out = json.loads(result.recorded.attrs["choices"])[len(choices) :]
     report_json = {"scores": scores, "choices": choices + left_out, "config": result.config.model_dump()}
@@ -129,6 +133,13 @@ def fit(
     if interrupted:
         say_interrupted(f"{output} has the best so far; --resume goes on.")
         raise typer.Exit(130)
+
+
+def _print_read(ds: "xr.Dataset", choices: Sequence[dict[str, Any]]) -> None:
+    """Print what was picked, and how much was read."""
+    print_choices(choices)
+    sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
+    say(f"Read {ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
 
 
 def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) -> bool:

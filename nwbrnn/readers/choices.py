@@ -404,10 +404,13 @@ def _check_timing(signals: tuple[Signal, ...], *, path: str) -> tuple[Signal, ..
             raise ReadError(
                 f"{path}: {part.path}: {fault}; write it again with time first, or choose another"
             )
-        if not part.interval > 0:
+        series = part.series[0]
+        starts = series.timestamps is not None or np.isfinite(series.starting_time or 0.0)
+        if not (part.interval > 0 and starts):
             raise ReadError(
                 f"{path}: {part.path}: expected a rate above 0 or ascending timestamps, but got rate "
-                f"{part.series[0].rate} and {part.shape[0]} samples; repair the file or choose another"
+                f"{series.rate}, starting_time {series.starting_time} and {part.shape[0]} samples; repair "
+                "the file or choose another"
             )
     return signals
 

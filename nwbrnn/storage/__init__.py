@@ -2,7 +2,14 @@
 
 from nwbrnn.storage.compare import list_differences
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
-from nwbrnn.storage.file import is_hdf5, list_linked_files, list_members, open_nwb, open_store
+from nwbrnn.storage.file import (
+    is_hdf5,
+    keep_open,
+    list_linked_files,
+    list_members,
+    open_nwb,
+    open_store,
+)
 from nwbrnn.storage.output import create_nwb, find_faults, find_faults_elsewhere
 from nwbrnn.storage.source import Source, find_source, refuse_pointer
 from nwbrnn.storage.store import Store, find_stored, one_line, read_whole
@@ -21,6 +28,7 @@ __all__ = [
     "find_stored",
     "find_target_outside",
     "is_hdf5",
+    "keep_open",
     "list_assets",
     "list_differences",
     "list_linked_files",

@@ -1,4 +1,4 @@
-"""The doctor examines what the plan picks: the same table, trials, units, channels and series as the reader."""
+"""The doctor examines what the plan picks: the table, trials, units and channels that the reader reads."""
 
 import shutil
 
@@ -84,7 +84,7 @@ def test_channels_left_out_are_not_examined(damage):
 
 
 def test_series_that_are_named_are_examined_and_others_only_noted(damage):
-    """A series whose name suggests nothing is examined once it is chosen; what is not chosen biases nothing."""
+    """A series of any name is examined once it is chosen; what is not chosen biases nothing."""
 
     def add(file):
         file.copy("acquisition/EMG", "acquisition/torso")

@@ -28,7 +28,7 @@ To = Literal["new", "copy", "in-place"]
 
 def write_fit(
     result: FitResult,
-    source: str | Path,
+    source: str | Path | Source,
     path: str | Path | None = None,
     *,
     to: To = "new",
@@ -72,10 +72,10 @@ def write_fit(
         If the name cannot be one of a module, or ``path`` and ``to`` do not fit.
     """
     try:
-        target = check_fit_output(source, path, to=to, name=name, overwrite=overwrite)
+        found = find_source(source)
+        target = check_fit_output(found, path, to=to, name=name, overwrite=overwrite)
     except ReadError as error:
         raise ExportError(f"{source}: expected the source of the fit, but {error}") from error
-    found = find_source(source)
     _check_source(result, found)
     if to == "new":
         return _write_new(result, found, target, name=name, overwrite=overwrite)
@@ -83,7 +83,7 @@ def write_fit(
 
 
 def check_fit_output(
-    source: str | Path,
+    source: str | Path | Source,
     path: str | Path | None,
     *,
     to: To = "new",
@@ -115,17 +115,17 @@ def check_fit_output(
         return target
     if found.is_remote:
         raise ExportError(
-            f"{source}: expected a local file for in-place, but it is on a server; use to='copy'"
+            f"{found.text}: expected a local file for in-place, but it is on a server; use to='copy'"
         )
     target = Path(found.url).resolve()  # of a link, what it leads to
     check_output(target, overwrite=True, suffix="", folder=found.is_zarr)
     if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
         raise ExportError(
-            f"{source}: expected a file that may be changed, but it is read-only; use to='copy'"
+            f"{found.text}: expected a file that may be changed, but it is read-only; use to='copy'"
         )
     if found.is_zarr != is_zarr_name(target):
         raise ExportError(
-            f"{source}: expected a Zarr store with a name that ends in .zarr; rename it, or copy"
+            f"{found.text}: expected a Zarr store with a name that ends in .zarr; rename it, or copy"
         )
     return target
 
