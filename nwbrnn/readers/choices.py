@@ -149,7 +149,7 @@ def choose_neurons(
     *,
     units: tuple[str, Units | None],
     path: str,
-) -> tuple[tuple[Signal, ...], Signal | BinnedCounts | None, Choice]:
+) -> tuple[tuple[Signal, ...], Counts | None, Choice]:
     """Choose recorded series of firing rates, counts in bins, or spike times (neither).
 
     Parameters
@@ -159,7 +159,7 @@ def choose_neurons(
     config
         With ``rates`` and ``map``.
     units
-        The table of units, if there is one, and its path.
+        The path of the table of units, and the table, if there is one.
     path
         Of the file, for messages.
 
@@ -172,36 +172,31 @@ def choose_neurons(
     ------
     MissingDataError
         If there is nothing of the kind, or not what was asked for.
+
+    Examples
+    --------
+    >>> table = Units(name="units")
+    >>> table.add_unit(spike_times=[0.1, 0.5])
+    >>> rates, counts, choice = choose_neurons([], [], ReadConfig(), units=("units", table), path="x.nwb")
+    >>> rates, counts, choice.picked
+    ((), None, 'units/spike_times, Gaussian of 50 ms')
     """
     where, table = units
     n_units = 0 if table is None else len(table)
-    has_spikes = table is not None and n_units > 0 and "spike_times" in table.colnames
-    counts: list[Signal | BinnedCounts] = [s for s in signals if s.role == "spike_counts"]
-    counts += list(binned)
-    given = config.map.get("rates") or (config.rates if config.rates not in ("auto", "spikes") else None)
-    if given is not None:
-        named = [s for part in given.split(",") for s in _match(signals, part, "rates", path=path)]
-        picked = tuple(dict.fromkeys(named))
-        n_columns = sum(len(signal.columns) for signal in picked)
-        reason = f"given; it has {n_columns} columns, so the {n_units} rows of {where} are other units"
-        reason = reason if n_units and n_columns != n_units else "given"
-        return _check_timing(picked, path=path), None, Choice("rates", _name(picked), reason)
-    wanted = config.map.get("spike_counts", "").strip("/")
-    if wanted:
-        found = next((c for c in counts if wanted in (c.path, c.path.rsplit("/", 1)[-1])), None)
-        source = found or _match(signals, wanted, "map spike_counts", path=path)[0]
-        return (), source, Choice("rates", source.path, "given")
+    counts: list[Counts] = [*(s for s in signals if s.role == "spike_counts"), *binned]
+    named = _choose_named(signals, counts, config, n_units=n_units, where=where, path=path)
+    if named is not None:
+        return named
     fitting = [s for s in signals if s.role == "rates" and len(s.columns) == n_units]
     others = tuple(c.path for c in counts)
     if config.rates == "auto" and fitting:
         reason = "a series of firing rates with a column for each unit; a simulation's own rates"
         return tuple(fitting[:1]), None, Choice("rates", fitting[0].path, reason, ("spikes", *others))
     smoothed = f"Gaussian of {config.smoothing * 1000:g} ms"
-    if has_spikes:
-        reason = (
-            "no series of firing rates with a column for each unit" if config.rates == "auto" else "given"
-        )
+    if table is not None and n_units and "spike_times" in table.colnames:
+        absent = "no series of firing rates with a column for each unit"
         others = (*(s.path for s in fitting), *others)
+        reason = absent if config.rates == "auto" else "given"
         return (), None, Choice("rates", f"{where}/spike_times, {smoothed}", reason, others)
     if counts:
         reason = "there are no spike times, but counts in bins"
@@ -214,6 +209,33 @@ def choose_neurons(
         f"{path}: {where}: expected spike_times, a series of firing rates or counts of spikes in bins, but "
         f"{lacking}; name a series with rates or map (--rates PATH, --map spike_counts=PATH)"
     )
+
+
+def _choose_named(
+    signals: Sequence[Signal],
+    counts: Sequence[Counts],
+    config: ReadConfig,
+    *,
+    n_units: int,
+    where: str,
+    path: str,
+) -> tuple[tuple[Signal, ...], Counts | None, Choice] | None:
+    """Return the rates or counts that a user named; ``None`` if there are none."""
+    given = config.map.get("rates") or (config.rates if config.rates not in ("auto", "spikes") else None)
+    if given is not None:
+        named = [s for part in given.split(",") for s in _match(signals, part, "rates", path=path)]
+        picked = tuple(dict.fromkeys(named))
+        n_columns = sum(len(signal.columns) for signal in picked)
+        reason = "given"
+        if n_units and n_columns != n_units:
+            reason += f"; it has {n_columns} columns, so the {n_units} rows of {where} are other units"
+        return _check_timing(picked, path=path), None, Choice("rates", _name(picked), reason)
+    wanted = config.map.get("spike_counts", "").strip("/")
+    if not wanted:
+        return None
+    found = next((c for c in counts if wanted in (c.path, c.path.rsplit("/", 1)[-1])), None)
+    source = found or _match(signals, wanted, "map spike_counts", path=path)[0]
+    return (), source, Choice("rates", source.path, "given")
 
 
 def count_units(rates: tuple[Signal, ...], counts: Counts | None) -> int:

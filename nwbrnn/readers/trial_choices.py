@@ -207,29 +207,31 @@ def choose_condition(
     -------
     columns, continuous, choice
         ``continuous``: whether it is a direction that takes any value, so that conditions are sectors.
+
+    Examples
+    --------
+    The direction is the same in all trials, so that another column tells the conditions:
+
+    >>> trials = pd.DataFrame({"target_dir": [90.0] * 4, "condition": list("abab")})
+    >>> columns, continuous, choice = choose_condition(trials, ReadConfig(), angles={}, path="x.nwb")
+    >>> columns, continuous, choice.reason
+    (('condition',), False, 'the first found of the known names; 2 values in 4 trials')
     """
+    others: tuple[str, ...] = ()
     if config.condition is not None:
-        given = (config.condition,) if isinstance(config.condition, str) else config.condition
-        for name in given:
+        picked = (config.condition,) if isinstance(config.condition, str) else config.condition
+        for name in picked:
             _check_column(trials, name, "condition", path=path)
-        picked, reason = given, "given"
-        others: tuple[str, ...] = ()
+        reason = "given"
     else:
-        columns = {squeeze(str(name)): str(name) for name in reversed(list(trials))}
-        known = [tuple(columns.get(squeeze(name), "") for name in names) for names in CONDITION_NAMES]
-        found = list(dict.fromkeys(names for names in known if all(names)))
-        numbers = {names: _count_values(trials, names, angles) for names in found}
-        # repeated values first; if each trial is its own condition, at least none are mixed up
-        several = [names for names in found if numbers[names] > 1]
-        ranked = sorted(several, key=lambda names: numbers[names] > max(2, len(trials) // 2))
-        directions = [names for names in several if _is_continuous(trials, names, config.sectors, angles)]
-        if directions and ranked[0] in directions + [n for n in several if numbers[n] > len(trials) // 2]:
-            ranked = directions
+        found = _find_conditions(trials)
+        ranked = _rank_conditions(trials, found, config.sectors, angles)
         if not ranked:
             reason = f"no column with a known name and several values among {list_names(trials.columns)}"
             return (), False, Choice("condition", "none", reason)
         picked = ranked[0]
-        reason = f"the first found of the known names; {numbers[picked]} values in {len(trials)} trials"
+        n_values = _count_values(trials, picked, angles)
+        reason = f"the first found of the known names; {n_values} values in {len(trials)} trials"
         others = tuple(" + ".join(names) for names in found if names != picked)
     continuous = _is_continuous(trials, picked, config.sectors, angles)
     if continuous:
@@ -238,6 +240,26 @@ def choose_condition(
     if n_unknown:
         reason += f"; {n_unknown} trials without one are left out"
     return picked, continuous, Choice("condition", ", ".join(picked), reason, others)
+
+
+def _find_conditions(trials: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Return the columns, or pairs of them, with known names of conditions, in the order of the names."""
+    columns = {squeeze(str(name)): str(name) for name in reversed(list(trials))}
+    known = (tuple(columns.get(squeeze(name), "") for name in names) for names in CONDITION_NAMES)
+    return list(dict.fromkeys(names for names in known if all(names)))
+
+
+def _rank_conditions(
+    trials: pd.DataFrame, found: Sequence[tuple[str, ...]], sectors: int, angles: Mapping[str, str]
+) -> list[tuple[str, ...]]:
+    """Return those of several values, the best first: repeated values, or directions in place of none."""
+    numbers = {names: _count_values(trials, names, angles) for names in found}
+    several = [names for names in found if numbers[names] > 1]
+    # repeated values first; if each trial is its own condition, at least none are mixed up
+    ranked = sorted(several, key=lambda names: numbers[names] > max(2, len(trials) // 2))
+    directions = [names for names in several if _is_continuous(trials, names, sectors, angles)]
+    repeats_little = ranked and (ranked[0] in directions or numbers[ranked[0]] > len(trials) // 2)
+    return directions if directions and repeats_little else ranked
 
 
 def choose_task_inputs(

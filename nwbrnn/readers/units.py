@@ -14,7 +14,7 @@ from nwbrnn.errors import ReadError
 from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.limits import fits_padded
 from nwbrnn.readers.tables import list_modules
-from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, to_ticks
+from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, merge_spans, to_ticks
 
 PLACES = 1000  # within a bin, that are told apart
 FEW_PLACES = 12  # hold half of the spikes that are given in bins: one in a bin, two evenly, three, ...
@@ -161,7 +161,18 @@ def iterate_counts(trains: SpikeTrains, edges: Ticks) -> Iterator[NDArray[np.int
 def _find_slots(
     times: NDArray[np.float64], bounds: NDArray[np.float64], shift: Ticks, width: int
 ) -> NDArray[np.int64]:
-    """Return (ticks + shift of its trial) // width of each spike between the bounds [s] of a trial."""
+    """Return the slot, (ticks + shift of its trial) // width, of each spike between the bounds of a trial.
+
+    Examples
+    --------
+    Two trials of two bins of 10 ticks, at 100 and 200 ticks, have the slots 0 to 3 and 4 to 7; those before
+    and after the bins, such as 0 and 3, catch what is outside.
+
+    >>> times = np.array([105e-6, 119e-6, 150e-6, 200e-6])
+    >>> bounds = np.array([98e-6, 122e-6, 198e-6, 222e-6])
+    >>> _find_slots(times, bounds, np.array([10 - 100, 50 - 200]), 10).tolist()
+    [1, 2, 5]
+    """
     first, last = times.searchsorted(bounds).reshape(-1, 2).T
     lengths = last - first
     index = np.repeat(last - np.cumsum(lengths), lengths)
@@ -201,13 +212,9 @@ def find_observed(trains: SpikeTrains, edges: Ticks, *, tolerance: int) -> NDArr
 
 def find_inside(intervals: Ticks, edges: Ticks, *, tolerance: int) -> NDArray[np.bool_]:
     """Return whether each bin lies in an interval, touching ones joined, shape (n_trials, n_bins)."""
-    ordered = intervals[np.argsort(intervals[:, 0], kind="stable")]
-    if not len(ordered):
+    if not len(intervals):
         return np.zeros((edges.shape[0], edges.shape[1] - 1), dtype=bool)
-    reach = np.maximum.accumulate(ordered[:, 1])
-    begins = np.concatenate([[True], ordered[1:, 0] > reach[:-1] + tolerance])
-    starts = ordered[begins, 0]
-    stops = reach[np.append(np.flatnonzero(begins)[1:], len(ordered)) - 1]
+    starts, stops = merge_spans(intervals, gap=tolerance).T
     holder = np.searchsorted(starts, edges[:, :-1] + tolerance, side="right") - 1
     return np.asarray((holder >= 0) & (edges[:, 1:] <= stops[np.maximum(holder, 0)] + tolerance))
 

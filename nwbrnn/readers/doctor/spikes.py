@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.readers.session import Session
-from nwbrnn.readers.times import find_unwritten
+from nwbrnn.readers.times import find_unwritten, merge_spans
 from nwbrnn.readers.units import SpikeTrains
 
 Array = NDArray[np.float64]
@@ -108,7 +108,7 @@ class SpikeView:
     @property
     def all_observed(self) -> Array:
         """Times at which any unit was observed, disjoint, shape (n, 2) [s]."""
-        return merge(np.concatenate([np.empty((0, 2)), *(self.observed or ())]))
+        return merge_spans(np.concatenate([np.empty((0, 2)), *(self.observed or ())]))
 
 
 def view_spikes(session: Session, *, trials: Array | None, rows: Counts | None = None) -> SpikeView | None:
@@ -146,22 +146,13 @@ def view_spikes(session: Session, *, trials: Array | None, rows: Counts | None =
     return view
 
 
-def merge(spans: Array) -> Array:
-    """Return disjoint, ascending spans that cover the same times, shape (n, 2)."""
-    spans = spans[np.argsort(spans[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(spans[:, 1])
-    new = np.flatnonzero(np.append(True, spans[1:, 0] > reach[:-1])) if len(spans) else np.zeros(0, dtype=int)
-    last = np.append(new[1:], len(spans)) - 1 if len(spans) else new
-    return np.stack([spans[new, 0], reach[last]], axis=1)
-
-
 def _merge_observed(trains: SpikeTrains, rows: Counts) -> tuple[Array, ...] | None:
     """Return the observation intervals of each unit, disjoint; equal ones are kept once."""
     if trains.observed is None:
         return None
     known: dict[bytes, Array] = {}
     return tuple(
-        known.setdefault(spans.tobytes(), merge(spans[np.isfinite(spans).all(axis=1)]))
+        known.setdefault(spans.tobytes(), merge_spans(spans[np.isfinite(spans).all(axis=1)]))
         for spans in (trains.observed[row] for row in rows)
     )
 
