@@ -6,19 +6,19 @@ Only names, shapes and rates are looked at here; no data are read, of the time s
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
+from hdmf.common import VectorData
 from numpy.typing import NDArray
 from pynwb import NWBFile, TimeSeries
 from pynwb.core import NWBContainer
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 
-from nwbrnn.limits import fits_padded
 from nwbrnn.readers.clock import Clock
 from nwbrnn.readers.tables import list_modules
-from nwbrnn.readers.vocabulary import drop_axis, find_quantity, find_role, list_channels
+from nwbrnn.readers.vocabulary import drop_axis, find_quantity, find_role, name_channels
 from nwbrnn.text import shorten
 
 _VERSION = re.compile(
@@ -27,7 +27,6 @@ _VERSION = re.compile(
 _END_STAMPS = re.compile(r"bin[\s-]*(ends?|stop)|end of (the |each )?bin", re.IGNORECASE)
 _FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins and need not say so
 _CENTRE_STAMPS = re.compile(r"bin[\s-]*cent(er|re)s?|cent(er|re) of (the |each )?bin", re.IGNORECASE)
-_LABELS = ("label", "muscle", "channel_name", "location")
 _MANY_CHANNELS = 1001  # a second dimension that is longer is time
 
 
@@ -230,7 +229,7 @@ def _from_series(path: str, series: TimeSeries, around: tuple[str, ...]) -> Iter
         yield from _from_electrodes(path, series, around)
         return
     numbered = [series.name] if n_channels == 1 else [f"{series.name}_{i}" for i in range(n_channels)]
-    names = list_channels(f"{series.comments} {series.description}", n_channels) or numbered
+    names = name_channels(f"{series.comments} {series.description}", n_channels) or numbered
     yield Signal(path, _find_role(series, around), (series,), tuple(names))
 
 
@@ -238,7 +237,12 @@ def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...
     """Yield the columns of each electrode group; EMG by the name of the series or by what the group says."""
     rows = np.asarray(series.electrodes.data[:], dtype=int)
     table = series.electrodes.table
-    names = _name_channels(series, rows)
+    labels = {name: partial(_get_rows, table[name], rows) for name in table.colnames}
+    text, numbered = (
+        f"{series.comments} {series.description}",
+        [f"{series.name}_{i}" for i in range(len(rows))],
+    )
+    names = name_channels(text, len(rows), labels) or numbered
     groups = [table["group"][int(row)] for row in rows] if "group" in table.colnames else [None] * len(rows)
     distinct = list(dict.fromkeys(groups))
     for group in distinct:
@@ -254,15 +258,8 @@ def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...
             yield Signal(f"{path}[{group.name}]", role, (series,), columns, picks)
 
 
-def _name_channels(series: ElectricalSeries, rows: NDArray[np.int_]) -> list[str]:
-    """Return names of channels: a label of the electrodes that tells them apart, else numbers."""
-    table = series.electrodes.table
-    for label in _LABELS:
-        if label in table.colnames:
-            names = [str(table[label][int(row)]) for row in rows]
-            if len(set(names)) == len(names) and fits_padded(names):
-                return names
-    return [f"{series.name}_{i}" for i in range(len(rows))]
+def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:
+    return [str(column[int(row)]) for row in rows]
 
 
 def _is_usable(series: TimeSeries) -> bool:
