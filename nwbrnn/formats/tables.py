@@ -73,16 +73,12 @@ def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> di
     columns, those of references, wide ones, and texts of which a few are far longer than the others, are not
     loaded.
     """
-    hidden = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
-    hidden |= {column.elements.name for column in table.columns if isinstance(column, EnumData)}
     names = {str(column.name) for column in table.columns}
     columns: dict[str, NDArray[Any]] = {}
-    for column in table.columns:
-        if column.name in hidden or isinstance(column, VectorIndex | DynamicTableRegion):
-            continue
+    for column in list_single(table):
         shape = np.shape(column.data)
         if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1 and max_width):
-            values = _to_plain(_look_up(column).reshape(shape[0]))
+            values = to_plain(look_up(column).reshape(shape[0]))
             if values is not None:
                 columns[str(column.name)] = values
         elif len(shape) == 2 and shape[1] <= max_width and np.asarray(column.data[:1]).dtype.kind in "iufb":
@@ -90,6 +86,14 @@ def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> di
             gap = "__" if any(f"{column.name}_{i}" in names for i in range(shape[1])) else "_"
             columns |= {f"{column.name}{gap}{i}": values[:, i] for i in range(shape[1])}
     return _pad(columns)
+
+
+def list_single(table: DynamicTable) -> list[VectorData]:
+    """Return the columns with a value of their own in each row: no ragged ones, no rows of other tables."""
+    hidden = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
+    hidden |= {column.elements.name for column in table.columns if isinstance(column, EnumData)}
+    linked = VectorIndex | DynamicTableRegion
+    return [c for c in table.columns if c.name not in hidden and not isinstance(c, linked)]
 
 
 def _pad(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -104,7 +108,7 @@ def _pad(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     }
 
 
-def _look_up(column: VectorData) -> NDArray[Any]:
+def look_up(column: VectorData) -> NDArray[Any]:
     """Return the values of a column; of an enumeration, what its codes stand for."""
     values = np.asarray(column.data[:])
     if not isinstance(column, EnumData):
@@ -119,7 +123,7 @@ def _look_up(column: VectorData) -> NDArray[Any]:
     return np.asarray(elements[values])
 
 
-def _to_plain(values: NDArray[Any]) -> NDArray[Any] | None:
+def to_plain(values: NDArray[Any]) -> NDArray[Any] | None:
     """Return numbers and truths as they are, text as Python strings; nothing else."""
     if values.dtype.kind in "OSUT":
         if len(values) and not isinstance(values[0], str | bytes):

@@ -149,7 +149,19 @@ def find_unusable(nwbfile: NWBFile) -> dict[str, TimeSeries]:
 
 def describe_fault(series: TimeSeries) -> str:
     """Return why a series cannot be read; empty if its shape and times allow it."""
-    shape = tuple(getattr(series.data, "shape", ()) or ())
+    fault = _describe_form(series)
+    if fault:
+        return fault
+    shape, n_stamps = series.data.shape, 0 if series.timestamps is None else len(series.timestamps)
+    sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
+    if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _MANY_CHANNELS)):
+        return f"its data have the shape {shape}, but time comes first in a series: they look transposed"
+    return ""
+
+
+def _describe_form(series: TimeSeries) -> str:
+    """Return why a series is no numbers over time, by channel; empty if it is."""
+    shape = tuple(getattr(series.data, "shape", None) or ())
     if not shape or not all(shape):
         return "it holds no data"
     if len(shape) > 2:
@@ -158,10 +170,6 @@ def describe_fault(series: TimeSeries) -> str:
         return f"its data are {series.data.dtype} and no numbers"
     if series.rate is None and series.timestamps is None:
         return "it has neither a rate nor timestamps"
-    n_stamps = 0 if series.timestamps is None else len(series.timestamps)
-    sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
-    if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _MANY_CHANNELS)):
-        return f"its data have the shape {shape}, but time comes first in a series: they look transposed"
     return ""
 
 
@@ -264,12 +272,7 @@ def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:
 
 def _is_usable(series: TimeSeries) -> bool:
     """Return whether a series is numbers over time, by channel, and not video."""
-    if isinstance(series, ImageSeries) or series.data is None:
-        return False
-    shape = getattr(series.data, "shape", None)
-    numeric = np.dtype(getattr(series.data, "dtype", "O")).kind in "iufb"
-    timed = series.rate is not None or series.timestamps is not None
-    return bool(shape and len(shape) <= 2 and all(shape) and numeric and timed)
+    return not isinstance(series, ImageSeries) and not _describe_form(series)
 
 
 def _has_outputs(series: TimeSeries, around: tuple[str, ...]) -> bool:

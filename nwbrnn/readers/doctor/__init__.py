@@ -12,7 +12,7 @@ from typing import Any
 from nwbrnn.config import ReadConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
-from nwbrnn.readers.doctor.clocks import CLOCK_CHECKS, Clocks
+from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
 from nwbrnn.readers.doctor.finding import Finding, run_checks
 from nwbrnn.readers.doctor.series import SERIES_CHECKS, is_unwritten, list_series
@@ -101,7 +101,8 @@ def _examine_objects(session: Session, config: ReadConfig, plan: Plan | None) ->
     if spikes is not None:
         yield from run_checks(UNIT_CHECKS, spikes)
         extents[spikes.spikes] = spikes.extent
-    yield from run_checks(CLOCK_CHECKS, Clocks(extents, "" if trials is None else trials.path))
+    for name, problem in find_strange_clocks(extents, trials="" if trials is None else trials.path).items():
+        yield Finding("clocks", name, problem, "write all times in seconds from one moment on", biases=True)
 
 
 def _find_refusal(session: Session, config: ReadConfig) -> Finding | None:
