@@ -13,10 +13,10 @@ from nwbrnn.errors import ExportError
 from nwbrnn.storage import (
     Source,
     create_nwb,
-    find_faults,
-    find_faults_elsewhere,
     find_source,
     list_differences,
+    list_validation_errors,
+    list_validation_errors_elsewhere,
     one_line,
     open_store,
 )
@@ -82,7 +82,7 @@ def export_nwbfile(
     def export(io: Any) -> None:
         io.export(src_io=nwbfile.read_io, nwbfile=nwbfile, write_args=options)
 
-    known = [] if source.is_remote else find_faults(Path(source.url), as_zarr=source.is_zarr)
+    known = [] if source.is_remote else list_validation_errors(Path(source.url), as_zarr=source.is_zarr)
 
     def verify(temporary: Path) -> None:
         if not source.is_remote and source.is_zarr == is_zarr_name(path):
@@ -136,7 +136,11 @@ def _write(
             if cause is not None:
                 raise cause from error
             raise ExportError(f"{path}: cannot be written: {one_line(error)}; nothing was changed") from error
-        found = find_faults_elsewhere(temporary) if as_zarr else find_faults(temporary, as_zarr=False)
+        found = (
+            list_validation_errors_elsewhere(temporary)
+            if as_zarr
+            else list_validation_errors(temporary, as_zarr=False)
+        )
         faults = [fault for fault in found if fault not in known]
         if faults:
             raise ExportError(f"{path}: the file would not be valid NWB: {faults[0]}; please report this")

@@ -10,7 +10,7 @@ from nwbrnn.storage.file import (
     open_nwb,
     open_store,
 )
-from nwbrnn.storage.output import create_nwb, find_faults, find_faults_elsewhere
+from nwbrnn.storage.output import create_nwb, list_validation_errors, list_validation_errors_elsewhere
 from nwbrnn.storage.source import Source, find_source, refuse_pointer
 from nwbrnn.storage.store import Store, find_stored, one_line, read_whole
 from nwbrnn.storage.zarr_store import find_target_outside
@@ -22,8 +22,6 @@ __all__ = [
     "Store",
     "create_nwb",
     "find_dandiset",
-    "find_faults",
-    "find_faults_elsewhere",
     "find_source",
     "find_stored",
     "find_target_outside",
@@ -33,6 +31,8 @@ __all__ = [
     "list_differences",
     "list_linked_files",
     "list_members",
+    "list_validation_errors",
+    "list_validation_errors_elsewhere",
     "matches",
     "one_line",
     "open_nwb",

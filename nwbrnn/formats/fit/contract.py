@@ -119,7 +119,7 @@ def check_attributes(attrs: Mapping[str, Any], *, source: str) -> None:
     parse_settings(_Attributes, used, source=source)
 
 
-def find_faults(result: FitResult) -> Iterator[str]:
+def list_faults(result: FitResult) -> Iterator[str]:
     """Return what is wrong with a stored fit, whose Datasets are valid already."""
     recorded, predicted, config = result.recorded, result.predicted, result.config
     named = {"recorded": (recorded, ["rates", "split", "sampled", "rate_offset", *_SCALES])}

@@ -17,7 +17,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
-from nwbrnn.formats.fit.contract import check_attributes, find_faults, parse_about
+from nwbrnn.formats.fit.contract import check_attributes, list_faults, parse_about
 from nwbrnn.formats.fit.coordinates import restore_values
 from nwbrnn.formats.fit.layout import (
     MATRICES,
@@ -185,7 +185,7 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
     predicted = _build(about_predicted, {**arrays, "mask": mask}, coords, dataset="predicted")
     runs = _read_runs(module, recorded)
     result = FitResult(recorded=recorded, predicted=predicted, runs=runs, config=config)
-    faults = list(find_faults(result))
+    faults = list(list_faults(result))
     if faults:
         raise ReadError(f"{path}: processing/{module.name}: {'; '.join(faults[:5])}; fit again")
     return result
