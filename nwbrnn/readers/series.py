@@ -197,12 +197,12 @@ def looks_raw(signal: Signal, *, path: str) -> bool:
     length = min(n_samples, 4096)
     for start in (0, (n_samples - length) // 2, n_samples - length):
         values = read_values(signal, times, slice(start, start + length))
-        if any(_swings(channel[np.isfinite(channel)], signal.interval) for channel in values.T):
+        if any(_is_bipolar(channel[np.isfinite(channel)], signal.interval) for channel in values.T):
             return True
     return False
 
 
-def _swings(values: Array, interval: float) -> bool:
+def _is_bipolar(values: Array, interval: float) -> bool:
     """Return whether values are alike on both sides of their middle, and cross it often."""
     if len(values) < 100:
         return False
