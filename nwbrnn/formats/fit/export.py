@@ -202,7 +202,7 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
     """Write the source with the fit, elsewhere or over the source itself."""
     module = name_module(name)
     in_place = not source.is_remote and Path(source.url).resolve() == path
-    holding = _hold(path) if in_place else nullcontext(_keep_on_time(path, module))
+    holding = _keep_unchanged(path) if in_place else nullcontext(_keep_on_time(path, module))
     with holding as check, _open_source(source, result) as nwbfile:
         if module in nwbfile.processing:
             if not overwrite:
@@ -255,7 +255,7 @@ def _open_source(source: Source, result: FitResult) -> Iterator[NWBFile]:
 
 
 @contextmanager
-def _hold(path: Path) -> Iterator[Callable[[], None]]:
+def _keep_unchanged(path: Path) -> Iterator[Callable[[], None]]:
     """Keep a file from being opened for writing with HDF5, and provide a check that it is still the same.
 
     HDF5 takes a lock for as long as it has a file open; this one is of the same kind. What somebody wrote
