@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from nwbrnn.readers.doctor.duplicates import find_duplicates
 from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
 from nwbrnn.readers.doctor.spikes import COARSE, SpikeView
-from nwbrnn.readers.doctor.twins import find_twins
 from nwbrnn.readers.units import lies_on_grid
 from nwbrnn.readers.window_choices import FINEST
 
@@ -203,18 +203,20 @@ def check_units_drifting(view: SpikeView) -> Iterator[Finding]:
 
 def check_units_twice(view: SpikeView) -> Iterator[Finding]:
     """Find units with the same spikes, which are one unit."""
-    twins = (
+    duplicates = (
         []
         if view.trains.fault
-        else find_twins(view.trains, rows=view.rows, width=view.grid or view.resolution)
+        else find_duplicates(view.trains, rows=view.rows, width=view.grid or view.resolution)
     )
-    if twins:
-        texts = [f"units {a} and {b} share {share:.1%}" for a, b, share in twins]
+    if duplicates:
+        texts = [f"units {a} and {b} share {share:.1%}" for a, b, share in duplicates]
         yield bias(
             view.path,
-            f"{len(twins)} pairs of units have more than half of their spikes at identical times: "
+            f"{len(duplicates)} pairs of units have more than half of their spikes at identical times: "
             f"{list_some(texts)}",
-            "keep one unit of each pair (--units 'row!=" + ",".join(str(b) for _, b, _ in twins[:20]) + "'): "
+            "keep one unit of each pair (--units 'row!="
+            + ",".join(str(b) for _, b, _ in duplicates[:20])
+            + "'): "
             "predictions of one from the other mean nothing",
         )
 

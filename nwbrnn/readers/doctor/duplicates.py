@@ -15,7 +15,9 @@ _SHIFT = 100
 _FINE = 0.01
 
 
-def find_twins(trains: SpikeTrains, *, rows: NDArray[np.int64], width: float) -> list[tuple[int, int, float]]:
+def find_duplicates(
+    trains: SpikeTrains, *, rows: NDArray[np.int64], width: float
+) -> list[tuple[int, int, float]]:
     """Return pairs of units that share more than half of their spikes, to the nanosecond, beyond chance.
 
     Comparing all pairs would need all spikes in memory. Instead, of each unit those spike times are kept
@@ -56,12 +58,12 @@ def find_twins(trains: SpikeTrains, *, rows: NDArray[np.int64], width: float) ->
     likely = (one < other) & (shared.data >= 0.5 * _SHARED * np.minimum(sizes[one], sizes[other]))
     likely &= np.minimum(spikes[one], spikes[other]) > _SHARED * np.maximum(spikes[one], spikes[other])
     pairs = sorted(zip(one[likely].tolist(), other[likely].tolist(), strict=True))
-    twins = [
+    duplicates = [
         (a, b, share)
         for a, b in pairs
         if (share := _compare(trains, a, b, shift=_SHIFT * (width or _FINE))) is not None
     ]
-    return sorted(twins, key=lambda twin: -twin[2])
+    return sorted(duplicates, key=lambda pair: -pair[2])
 
 
 def _compare(trains: SpikeTrains, a: int, b: int, *, shift: float) -> float | None:
