@@ -10,10 +10,10 @@ from pynwb import NWBFile
 from nwbrnn.config import ReadConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import NwbrnnError
-from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.plan import plan_reading
+from nwbrnn.readers.rules.objects import Choice
+from nwbrnn.readers.rules.trials import choose_table
 from nwbrnn.readers.session import Session, open_session
-from nwbrnn.readers.trial_choices import choose_table
 from nwbrnn.storage import Source
 
 

@@ -12,9 +12,9 @@ from nwbrnn.errors import MissingDataError, ReadError
 from nwbrnn.preprocessing import smooth_counts
 from nwbrnn.preprocessing.smoothing import TRUNCATE
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.choices import Choice, list_names
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.plan import Plan
+from nwbrnn.readers.rules.objects import Choice, list_names
 from nwbrnn.readers.series import read_binned
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.tables import name_coordinates

@@ -9,17 +9,16 @@ from numpy.typing import NDArray
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.limits import MAX_CONDITIONS
-from nwbrnn.readers import choices as objects
-from nwbrnn.readers import trial_choices as rules
-from nwbrnn.readers import window_choices as windows
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.choices import Choice, Objects
+from nwbrnn.readers.rules import objects, windows
+from nwbrnn.readers.rules import trials as rules
+from nwbrnn.readers.rules.objects import Choice, Objects
+from nwbrnn.readers.rules.trials import Trials
+from nwbrnn.readers.rules.windows import Window
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import SHIFTS, Ticks, to_ticks
-from nwbrnn.readers.trial_choices import Trials
 from nwbrnn.readers.trials import fill_stop_times, find_angles, find_relative, label_column, label_sectors
 from nwbrnn.readers.units import lies_on_grid
-from nwbrnn.readers.window_choices import Window
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.limits import describe_shortage
 from nwbrnn.preprocessing.resampling import CUTOFF
-from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.neurons import Part, read_neurons
 from nwbrnn.readers.plan import Plan, plan_reading
+from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
 from nwbrnn.readers.session import Session, open_session
 from nwbrnn.readers.tables import name_coordinates

@@ -14,14 +14,14 @@ from pynwb.misc import AnnotationSeries
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError
-from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal
+from nwbrnn.readers.rules.objects import Choice
+from nwbrnn.readers.rules.trials import choose_alignment, choose_condition
+from nwbrnn.readers.rules.windows import Window, choose_window, note_outside
 from nwbrnn.readers.series import _plan_blocks
 from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
-from nwbrnn.readers.trial_choices import choose_alignment, choose_condition
 from nwbrnn.readers.trials import find_angles, find_events, is_relative, read_trials
 from nwbrnn.readers.units import SpikeTrains, count_spikes, find_inside, find_observed
-from nwbrnn.readers.window_choices import Window, choose_window, note_outside
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
 

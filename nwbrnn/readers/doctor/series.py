@@ -16,10 +16,10 @@ from nwbrnn.errors import NwbrnnError
 from nwbrnn.formats.fit.layout import is_module_of_fit
 from nwbrnn.formats.series import read_stamps
 from nwbrnn.limits import is_written
-from nwbrnn.readers.choices import OUTPUT_ROLES, apply_map
 from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.plan import Plan
+from nwbrnn.readers.rules.objects import OUTPUT_ROLES, apply_map
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import GAP
 from nwbrnn.storage import find_stored

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
+from nwbrnn.readers.rules.trials import choose_table, choose_trials, find_successes
 from nwbrnn.readers.session import Session
-from nwbrnn.readers.trial_choices import choose_table, choose_trials, find_successes
 from nwbrnn.readers.trials import find_codes, get_session_times
 from nwbrnn.readers.vocabulary import GO_NAMES, MOVE_NAMES, TARGET_NAMES, find_named
 

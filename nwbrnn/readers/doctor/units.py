@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from nwbrnn.readers.doctor.duplicates import find_duplicates
 from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
 from nwbrnn.readers.doctor.spikes import COARSE, SpikeView
+from nwbrnn.readers.rules.windows import FINEST
 from nwbrnn.readers.units import lies_on_grid
-from nwbrnn.readers.window_choices import FINEST
 
 Spans = NDArray[np.float64]
 

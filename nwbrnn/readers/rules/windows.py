@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.choices import Choice, list_names
+from nwbrnn.readers.rules.objects import Choice, list_names
+from nwbrnn.readers.rules.trials import Trials
 from nwbrnn.readers.times import subtract
-from nwbrnn.readers.trial_choices import Trials
 
 COARSE = 0.005  # signals sampled less often than this set the bin size [s]
 FINEST = 5e-4  # spikes that are known to this time or better are exact for any bins that are used [s]

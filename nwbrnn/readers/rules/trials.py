@@ -11,7 +11,7 @@ from pynwb.epoch import TimeIntervals
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.choices import Choice, list_names
+from nwbrnn.readers.rules.objects import Choice, list_names
 from nwbrnn.readers.times import drop_unwritten
 from nwbrnn.readers.trials import (
     get_session_times,
