@@ -22,6 +22,8 @@ from nwbrnn.formats.fit.coordinates import restore_values
 from nwbrnn.formats.fit.layout import (
     MATRICES,
     SERIES,
+    TRANSPOSED,
+    WEIGHTS,
     is_module_of_fit,
     name_module,
     name_scratch,
@@ -305,17 +307,12 @@ def _build(
 
 
 def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
-    hidden, outputs, units = (module[name] for name in ("hidden_units", "outputs", "recorded_units"))
-    names = ("recurrent_weights", "input_weights", "bias", "initial_state")
-    weights = {name: np.asarray(hidden[name].data[:]) for name in names}
-    if weights["initial_state"].ndim == 2:  # a column for each condition
-        weights["initial_state"] = np.ascontiguousarray(weights["initial_state"].T)
-    if "tau" in hidden.colnames:
-        weights["tau"] = np.asarray(hidden["tau"].data[:])
-    weights["output_weights"] = np.ascontiguousarray(np.asarray(hidden["output_weights"].data[:]).T)
-    weights["output_bias"] = np.asarray(outputs["bias"].data[:])
-    weights["rate_readout"] = np.asarray(units["readout"].data[:])
-    weights["rate_readout_offset"] = np.asarray(units["readout_offset"].data[:])
+    weights = {}
+    for name, (table, column, _) in WEIGHTS.items():
+        if name == "tau" and column not in module[table].colnames:  # it was not learned
+            continue
+        values = np.asarray(module[table][column].data[:])
+        weights[name] = np.ascontiguousarray(values.T) if name in TRANSPOSED else values
     return weights
 
 
