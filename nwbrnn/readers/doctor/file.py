@@ -65,8 +65,7 @@ def check_schema(root: Any) -> Iterator[Finding]:
             "specifications/core",
             f"nwb_version is {text}, but the file holds the schema of {list_some(core)}",
             "it was appended to with another version of NWB; export it to a new file with one version of "
-            "pynwb, "
-            "and validate that",
+            "pynwb, and validate that",
         )
 
 

@@ -222,8 +222,7 @@ def check_offset_as_start(view: SeriesView) -> Iterator[Finding]:
         yield note(
             view.path,
             f"offset is {offset:g} {view.series.unit} and starting_time is 0; some files (FALCON H1) keep "
-            "the start "
-            "time in the offset, but it is added to the values",
+            "the start time in the offset, but it is added to the values",
             "if it is a time, set starting_time to it and offset to 0",
         )
 

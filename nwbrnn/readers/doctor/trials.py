@@ -74,8 +74,7 @@ def check_trials_overlap(view: TrialView) -> Iterator[Finding]:
             f"{int(bad.sum())} of {len(start)} trials begin before an earlier one ended, the first is row "
             f"{view.rows[order[1:][bad].min()]}; the longest overlap is {overlap.max():.4g} s",
             "held-out trials would share data with training trials: leave one of each pair out with "
-            "where=... "
-            "(--where), or correct the stop times",
+            "where=... (--where), or correct the stop times",
         )
 
 
@@ -129,12 +128,10 @@ def check_events_outside(view: TrialView) -> Iterator[Finding]:
             yield bias(
                 f"{view.path}/{name}",
                 f"{int(bad.sum())} of {len(bad)} times lie outside their trial, the first is row "
-                f"{view.rows[row]}: "
-                f"{view.table[name].iloc[row]:.6g} s in a trial from {view.start[row]:.6g} to "
-                f"{view.stop[row]:.6g} s",
+                f"{view.rows[row]}: {view.table[name].iloc[row]:.6g} s in a trial from "
+                f"{view.start[row]:.6g} to {view.stop[row]:.6g} s",
                 "write the times in session time, correct start_time and stop_time, or align to another "
-                "column "
-                "(--align-to)",
+                "column (--align-to)",
             )
 
 

@@ -59,9 +59,8 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
             unit = view.rows[np.argmax(counts > 0)]
             yield report(
                 view.spikes,
-                f"{int(counts.sum())} of {view.n_spikes} spike times in {int((counts > 0).sum())} "
-                f"units are {name}, "
-                f"the first in unit {unit}",
+                f"{int(counts.sum())} of {view.n_spikes} spike times in {int((counts > 0).sum())} units are "
+                f"{name}, the first in unit {unit}",
                 remedy,
             )
 
@@ -85,9 +84,8 @@ def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
         unit = view.rows[np.argmax(view.outside > 0)]
         yield note(
             f"{view.path}/obs_intervals",
-            f"{int(view.outside.sum())} of {view.n_spikes} spikes in {int((view.outside > 0).sum())} "
-            "units lie "
-            f"outside the observation intervals, the first in unit {unit}",
+            f"{int(view.outside.sum())} of {view.n_spikes} spikes in {int((view.outside > 0).sum())} units "
+            f"lie outside the observation intervals, the first in unit {unit}",
             "correct obs_intervals: bins outside them are masked",
         )
 
@@ -112,8 +110,7 @@ def check_spikes_in_bins(view: SpikeView) -> Iterator[Finding]:
         yield note(
             view.spikes,
             f"all {view.n_spikes} spike times lie on one grid of {width * 1000:.4g} ms, but "
-            f"{view.path}.resolution is "
-            f"{'not set' if not resolution else f'{resolution:g} s'}",
+            f"{view.path}.resolution is {'not set' if not resolution else f'{resolution:g} s'}",
             f"set {view.path}.resolution to {width:.4g}, so that alignments are rounded to it; "
             "spikes on bin edges else fall to one side",
         )
@@ -151,13 +148,10 @@ def check_silent_spans(view: SpikeView) -> Iterator[Finding]:
     yield report(
         view.path,
         f"no unit fires in {len(spans)} stretches of {lengths.sum():.2f} s in all, the first from "
-        f"{spans[0, 0]:.2f} "
-        f"to {spans[0, 1]:.2f} s, the longest of {lengths[k]:.2f} s, where about {expected[k]:.0f} spikes "
-        "were "
-        f"to be expected; {trials}",
+        f"{spans[0, 0]:.2f} to {spans[0, 1]:.2f} s, the longest of {lengths[k]:.2f} s, where about "
+        f"{expected[k]:.0f} spikes were to be expected; {trials}",
         "if the recording was off, leave these stretches out of units.obs_intervals so that they are "
-        "masked; or "
-        "leave these trials out",
+        "masked; or leave these trials out",
     )
 
 
@@ -179,8 +173,7 @@ def check_units_absent(view: SpikeView) -> Iterator[Finding]:
         yield bias(
             view.path,
             f"{int(absent.sum())} of {len(absent)} units fire in only a part of the session from {low:.2f} "
-            f"to {high:.2f} s: "
-            f"{list_some(texts)}",
+            f"to {high:.2f} s: {list_some(texts)}",
             "state in units.obs_intervals when each unit was observed, or leave out these units or trials",
         )
 
