@@ -1,5 +1,6 @@
 """Faults of settings in words: which setting, what was expected, and what was found."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -36,6 +37,18 @@ def parse_settings(model: type[Settings], values: object, *, source: str) -> Set
     except ValidationError as error:
         faults = [text for _, text in describe_faults(error, model)]
         raise ConfigError(f"{source}: " + "; ".join(map(shorten, faults[:MAX_FAULTS]))) from error
+
+
+def change_settings(base: Settings, changes: Mapping[str, Any], *, source: str) -> Settings:
+    """Return settings with some of them changed, checked as by :func:`parse_settings`.
+
+    Examples
+    --------
+    >>> from nwbrnn.config import ReadConfig
+    >>> change_settings(ReadConfig(nan="mask"), {"bin_size": 0.05}, source="test").nan
+    'mask'
+    """
+    return parse_settings(type(base), base.model_dump() | dict(changes), source=source)
 
 
 Place = tuple[int | str, ...]

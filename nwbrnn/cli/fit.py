@@ -25,7 +25,7 @@ from nwbrnn.cli.output import (
     write_json,
 )
 from nwbrnn.config import FitConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config_check import change_settings
 from nwbrnn.errors import OutputExistsError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def fit(
     }  # fmt: skip
     given = options.parse_values(settings or [], "--set")
     given |= {name: value for name, value in training.items() if value is not None}
-    fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
+    fit_config = change_settings(job.fit, given, source="command line")
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
     check_apart([*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config)])

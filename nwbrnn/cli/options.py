@@ -125,8 +125,7 @@ def load_config(path: Path | None) -> "JobConfig":
 
 def merge_read(config: "ReadConfig", read: Read) -> "ReadConfig":
     """Return reading settings with the options of reading that were given on the command line."""
-    from nwbrnn.config import ReadConfig
-    from nwbrnn.config_check import parse_settings
+    from nwbrnn.config_check import change_settings
 
     given = {name: value for name, value in read.items() if value is not None and value is not False}
     if given.pop("whole_trials", False):
@@ -144,7 +143,7 @@ def merge_read(config: "ReadConfig", read: Read) -> "ReadConfig":
         given["units"] = _parse_pairs(given["units"], "--units")
     if "map" in given:
         given["map"] = config.map | _parse_pairs(given["map"], "--map")
-    return parse_settings(ReadConfig, config.model_dump() | given, source="command line")
+    return change_settings(config, given, source="command line")
 
 
 def parse_values(values: list[str], option: str) -> dict[str, Any]:

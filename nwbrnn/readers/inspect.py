@@ -8,7 +8,7 @@ import numpy as np
 from pynwb import NWBFile
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config_check import change_settings
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.readers.plan import plan_reading
 from nwbrnn.readers.rules.objects import Choice
@@ -74,8 +74,7 @@ def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **s
     ConfigError
         If a setting is unknown.
     """
-    given = (config or ReadConfig()).model_dump() | settings
-    config = parse_settings(ReadConfig, given, source="inspect_nwb")
+    config = change_settings(config or ReadConfig(), settings, source="inspect_nwb")
     with open_session(path, follow_links=config.follow_links) as session:
         choices: tuple[Choice, ...] = ()
         problem = None

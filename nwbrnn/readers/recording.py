@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config_check import change_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.limits import describe_shortage
@@ -63,8 +63,7 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
     ConfigError
         If a setting is unknown or does not fit the file.
     """
-    given = (config or ReadConfig()).model_dump() | settings
-    config = parse_settings(ReadConfig, given, source="read_nwb")
+    config = change_settings(config or ReadConfig(), settings, source="read_nwb")
     with open_session(path, follow_links=config.follow_links) as session:
         ds = read_session(session, config)
     ds.attrs["source_sha256"] = session.source.compute_sha256() or ""

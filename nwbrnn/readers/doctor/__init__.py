@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config_check import change_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
@@ -59,8 +59,7 @@ def diagnose(
     ConfigError
         If a setting is unknown.
     """
-    given = (config or ReadConfig()).model_dump() | settings
-    config = parse_settings(ReadConfig, given, source="diagnose")
+    config = change_settings(config or ReadConfig(), settings, source="diagnose")
     links = config.follow_links
     with (
         open_session(path, follow_links=links) as session,
