@@ -65,15 +65,14 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
     """
     config = change_settings(config or ReadConfig(), settings, source="read_nwb")
     with open_session(path, follow_links=config.follow_links) as session:
-        ds = read_session(session, config)
+        ds = read_planned(session, plan_reading(session, config), config)
     ds.attrs["source_sha256"] = session.source.compute_sha256() or ""
     return ds
 
 
-def read_session(session: Session, config: ReadConfig) -> xr.Dataset:
-    """Plan and read a file that is open; the Dataset has not the hash of the file yet."""
+def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset:
+    """Read what was planned of an open file; the Dataset has not the hash of the file yet."""
     path = session.path
-    plan = plan_reading(session, config)
     _check_memory(plan, path=path)
     outputs = _read_outputs(plan, config, path=path)
     neurons = read_neurons(session, plan, config)

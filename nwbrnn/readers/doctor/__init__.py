@@ -21,7 +21,7 @@ from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
 from nwbrnn.readers.doctor.units import UNIT_CHECKS
 from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
 from nwbrnn.readers.plan import Plan, plan_reading
-from nwbrnn.readers.recording import read_session
+from nwbrnn.readers.recording import read_planned
 from nwbrnn.readers.session import Session, open_session
 from nwbrnn.storage import Source, open_store
 
@@ -71,14 +71,22 @@ def diagnose(
 
 def _examine(session: Session, config: ReadConfig) -> list[Finding]:
     """Return what is found in the objects of a file, and why it would be refused."""
-    plan = None
-    with contextlib.suppress(NwbrnnError):  # reading tells why there is none
+    plan = error = None
+    try:
         plan = plan_reading(session, config)
+    except NwbrnnError as found_error:
+        error = found_error
     found = list(_examine_objects(session, config, plan))
-    refusal = _find_refusal(session, config)
-    known = {finding.object for finding in found if finding.biases}
-    if refusal is not None and not any(where in refusal.problem + refusal.remedy for where in known):
-        found.append(refusal)
+    if plan is not None:
+        try:
+            read_planned(session, plan, config)
+        except NwbrnnError as found_error:
+            error = found_error
+    if error is not None:
+        refusal = _report(error, session.path)
+        where = refusal.problem.partition(":")[0]
+        if not any(finding.biases and finding.object == where for finding in found):  # else it says so itself
+            found.append(refusal)
     return found
 
 
@@ -104,13 +112,9 @@ def _examine_objects(session: Session, config: ReadConfig, plan: Plan | None) ->
         yield Finding("clocks", name, problem, "write all times in seconds from one moment on", biases=True)
 
 
-def _find_refusal(session: Session, config: ReadConfig) -> Finding | None:
-    """Return why the file is not read with these settings, by reading it; what it lacks is no bias."""
-    try:
-        read_session(session, config)
-    except NwbrnnError as error:
-        problem, _, remedy = str(error).removeprefix(session.path).lstrip(":/ ").rpartition("; ")
-        if not problem:
-            problem, remedy = remedy, "name what to read with the settings of reading"
-        return Finding("refused", "/", problem, remedy, biases=not isinstance(error, MissingDataError))
-    return None
+def _report(error: NwbrnnError, path: str) -> Finding:
+    """Return why a file is refused as a finding; what it lacks is no bias."""
+    problem, _, remedy = str(error).removeprefix(path).lstrip(":/ ").rpartition("; ")
+    if not problem:
+        problem, remedy = remedy, "name what to read with the settings of reading"
+    return Finding("refused", "/", problem, remedy, biases=not isinstance(error, MissingDataError))
