@@ -91,9 +91,7 @@ def fit(
         "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "method": method,
         "epochs": epochs, "seeds": seeds, "seed": seed, "held_out_conditions": held_out and tuple(held_out),
     }  # fmt: skip
-    given = options.parse_values(settings or [], "--set")
-    given |= {name: value for name, value in training.items() if value is not None}
-    fit_config = change_settings(job.fit, given, source="command line")
+    fit_config = _merge_fit(job.fit, settings, training)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
     check_apart([*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config)])
@@ -121,9 +119,7 @@ def fit(
     left_out = json.loads(result.recorded.attrs["choices"])[len(choices) :]
     report_json = {"scores": scores, "choices": choices + left_out, "config": result.config.model_dump()}
     write_json(report_json, json_path, overwrite=overwrite)
-    interrupted = len(result.runs) < fit_config.seeds or any(
-        run.ended == "interrupted" for run in result.runs
-    )
+    interrupted = _was_interrupted(result, fit_config)
     if not interrupted:
         for path in checkpoints:
             remove_checkpoint(path)
@@ -133,6 +129,18 @@ def fit(
     if interrupted:
         say_interrupted(f"{output} has the best so far; --resume goes on.")
         raise typer.Exit(130)
+
+
+def _merge_fit(config: FitConfig, settings: Sequence[str] | None, training: dict[str, Any]) -> FitConfig:
+    """Return settings of a fit with those that were given on the command line."""
+    given = options.parse_values(list(settings or []), "--set")
+    given |= {name: value for name, value in training.items() if value is not None}
+    return change_settings(config, given, source="command line")
+
+
+def _was_interrupted(result: "FitResult", config: FitConfig) -> bool:
+    """Return whether students are missing or were not trained to their end."""
+    return len(result.runs) < config.seeds or any(run.ended == "interrupted" for run in result.runs)
 
 
 def _print_read(ds: "xr.Dataset", choices: Sequence[dict[str, Any]]) -> None:
