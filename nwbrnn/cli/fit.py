@@ -124,8 +124,7 @@ def fit(
         for path in checkpoints:
             remove_checkpoint(path)
     if not quiet:
-        _print_result(result, left_out, scores)
-        _print_end(result, output)
+        _print_result(result, left_out, scores, output)
     if interrupted:
         say_interrupted(f"{output} has the best so far; --resume goes on.")
         raise typer.Exit(130)
@@ -161,7 +160,9 @@ def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) 
     return overwrite or (resume and bool(present))  # what an interrupt wrote may be replaced
 
 
-def _print_result(result: "FitResult", left_out: Sequence[dict[str, str]], scores: dict[str, Any]) -> None:
+def _print_result(
+    result: "FitResult", left_out: Sequence[dict[str, str]], scores: dict[str, Any], output: Path
+) -> None:
     """Print what preparation left out, the scores of the best student, and how the students differ."""
     for note in left_out:
         say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
@@ -169,6 +170,7 @@ def _print_result(result: "FitResult", left_out: Sequence[dict[str, str]], score
     say(f"Fitted {fitted.sizes['trial']} trials, {fitted.sizes['unit']} units.")
     print_scores(scores)
     _print_runs(result)
+    _print_end(result, output)
 
 
 def _print_runs(result: "FitResult") -> None:
