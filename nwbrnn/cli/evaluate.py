@@ -30,8 +30,8 @@ def evaluate(
     from nwbrnn.evaluation import assess, compare_baselines
     from nwbrnn.evaluation import evaluate as score
     from nwbrnn.evaluation.baselines import GATED
+    from nwbrnn.formats import read_fit
     from nwbrnn.job import predict_gated
-    from nwbrnn.readers import read_fit
     from nwbrnn.training import compare_predictions, predict
 
     check_json(json_path, overwrite=overwrite)

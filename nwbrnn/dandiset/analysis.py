@@ -16,6 +16,7 @@ from nwbrnn.dandiset.naming import PAGE, find_target, is_derivative, remove_endi
 from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError, NwbrnnError
 from nwbrnn.evaluation import compare_baselines
+from nwbrnn.formats import write_fit
 from nwbrnn.readers import inspect_nwb, read_nwb
 from nwbrnn.readers.doctor import diagnose
 from nwbrnn.report import write_fit_report
@@ -35,7 +36,6 @@ from nwbrnn.sweep import (
     run_cells,
 )
 from nwbrnn.sweep.run import Progress
-from nwbrnn.writers import write_fit
 
 SWEEP = "sweep"
 """Folder of the sweep in the output folder: data and cells."""

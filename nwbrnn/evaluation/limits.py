@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.comparison import Comparison
+from nwbrnn.evaluation.comparison import Comparison, estimate_noise, find_groups
 from nwbrnn.evaluation.single_trials import Select, split_errors
 from nwbrnn.evaluation.spikes import compute_median
 
@@ -39,12 +39,18 @@ def limit_skill(pair: Comparison) -> float:
 
 
 def limit_trials(pair: Comparison, name: str, select: Select | None = None) -> float:
-    """Return the noise ceiling of R² in single trials: as if each had s² about its condition's course."""
+    """Return the noise ceiling of R² in single trials: what the true course of each condition would score.
+
+    s² is the variance over the test trials, which their total has in it too, so that an artefact in another
+    trial does not matter; over all trials if no condition has two test trials.
+    """
     total = split_errors(pair, name, select)[1].sum(axis=0)
-    labels = pair.trials["condition"].values
+    noise = estimate_noise(pair.trials, pair.trials, name)
+    noise = pair.noise[name] if np.isnan(noise).all() else noise
     mask = pair.trials["mask"].values
-    n_tested = np.stack([mask[labels == c].sum(axis=0) for c in pair.truth["condition"].values])
-    noise = np.nansum(pair.noise[name] * np.square(n_tested)[..., np.newaxis], axis=(0, 1))
-    noise = noise.sum(keepdims=True) if select is None else noise[select(pair)]
-    unknown = np.isnan(pair.noise[name]).all()
-    return math.nan if unknown else compute_median(1 - noise / np.where(total > 0, total, np.nan))
+    n_tested = np.stack([mask[rows].sum(axis=0) for rows in find_groups(pair.trials)])
+    sums = np.nansum(noise * np.square(n_tested)[..., np.newaxis], axis=(0, 1))
+    sums = sums.sum(keepdims=True) if select is None else sums[select(pair)]
+    if np.isnan(noise).all():
+        return math.nan
+    return compute_median(1 - sums / np.where(total > 0, total, np.nan))

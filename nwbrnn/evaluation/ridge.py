@@ -1,6 +1,6 @@
 """Ridge regression of many targets at once, its penalty chosen by cross-validation inside the samples."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,10 +43,15 @@ class Ridge(NamedTuple):
         return np.asarray(features @ self.weights + self.offset)
 
 
-def fit_ridge(folds: Iterable[tuple[Array, Array]], *, max_rank: int | None = None) -> Ridge:
+def fit_ridge(
+    folds: Iterable[tuple[Array, Array]],
+    *,
+    max_rank: int | None = None,
+    penalties: Sequence[float] = PENALTIES,
+) -> Ridge:
     """Fit targets by features, ‖Y - X B - b‖² + λ ‖B‖² with features of unit variance.
 
-    λ is the one of :data:`PENALTIES`, times the number of samples, with the smallest error on folds left out
+    λ is the one of ``penalties``, times the number of samples, with the smallest error on folds left out
     in turn, targets scaled to unit variance. With a rank, B is projected on the leading principal axes of
     what it predicts (reduced-rank ridge regression [1]_), and their number is chosen in the same way.
 
@@ -57,6 +62,8 @@ def fit_ridge(folds: Iterable[tuple[Array, Array]], *, max_rank: int | None = No
         belong together, such as trials. One fold alone gets the largest penalty.
     max_rank
         Of the weights; full if not given.
+    penalties
+        To choose from.
 
     References
     ----------
@@ -79,11 +86,11 @@ def fit_ridge(folds: Iterable[tuple[Array, Array]], *, max_rank: int | None = No
         _find_scale(whole.targets / n, whole.cross[-1] / n),
     )
     moments, whole = [_scale(one, *scales) for one in moments], _scale(whole, *scales)
-    errors = np.zeros(len(PENALTIES))
+    errors = np.zeros(len(penalties))
     for left_out in moments:
-        solutions = _solve(_subtract(whole, left_out), PENALTIES) if len(moments) > 1 else []
+        solutions = _solve(_subtract(whole, left_out), penalties) if len(moments) > 1 else []
         errors[: len(solutions)] += [_find_error(solution, left_out) for solution in solutions]
-    penalty = PENALTIES[int(np.argmin(errors))] if len(moments) > 1 else PENALTIES[-1]
+    penalty = penalties[int(np.argmin(errors))] if len(moments) > 1 else penalties[-1]
     (solution,) = _solve(whole, [penalty])
     if max_rank is not None:
         solution = _reduce(solution, whole, _choose_rank(moments, whole, penalty, max_rank))

@@ -235,6 +235,18 @@ def test_noise_of_averages_by_hand():
     np.testing.assert_allclose(noise[3], chosen.var(axis=0, ddof=1) / 8, rtol=1e-5)
 
 
+def test_an_artefact_in_a_known_trial_does_not_lower_the_ceiling_of_single_test_trials():
+    recorded, student = create_pair(counts=False)
+    ceilings = []
+    for size in (0.0, 1e3):
+        outputs = recorded["outputs"].values.copy()
+        outputs[0] += size
+        assert recorded["split"].values[0] == "train"
+        changed = recorded.assign(outputs=(recorded["outputs"].dims, outputs))
+        ceilings.append(get(assess(changed, student))["single-trial output R2"].noise_ceiling)
+    assert ceilings[0] == ceilings[1] == pytest.approx(1 / (1 + NOISE**2), abs=0.03)
+
+
 def test_a_condition_with_one_trial_is_as_noisy_as_the_others():
     recorded = create_pair(counts=False)[0]
     alone = np.flatnonzero(recorded["condition"].values == "0")[1:]

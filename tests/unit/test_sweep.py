@@ -13,10 +13,10 @@ from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileError
 from nwbrnn.evaluation import BASELINES, assess
+from nwbrnn.formats import read_dataset, write_dataset
 from nwbrnn.job import fit
 from nwbrnn.plot.sweep import list_settings
 from nwbrnn.preprocessing import choose_sampled
-from nwbrnn.readers import read_dataset
 from nwbrnn.report import plot_differences, plot_rotations, plot_scores, plot_traces
 from nwbrnn.sweep import (
     add_data,
@@ -35,7 +35,6 @@ from nwbrnn.sweep import (
 from nwbrnn.sweep.cell import find_result, get_path, read_cell, run_cell
 from nwbrnn.sweep.grid import hash_dataset
 from nwbrnn.sweep.page import write_sweep_report
-from nwbrnn.writers import write_dataset
 from tests.messages import assert_names, names
 from tests.unit.test_training import QUICK, create_recording
 

@@ -17,13 +17,14 @@ def average(**options):
     return average_conditions(recorded.isel(trial=recorded["split"].values != "test"))
 
 
-def test_courses_of_two_harmonics_are_continued_exactly():
+def test_courses_of_two_harmonics_are_continued_but_for_the_penalty():
     whole, known = average(), average(held_out=(3,))
     found = add_virtual_targets(known, N_CONDITIONS).isel(trial=slice(N_CONDITIONS - 1, None))
     assert found["condition"].values[3] == "virtual 135"
     for name in ("outputs", "rates"):
         expected = whole[name].values
-        np.testing.assert_allclose(found[name].values, expected, atol=0.02 * np.ptp(expected))
+        assert np.corrcoef(found[name].values.ravel(), expected.ravel())[0, 1] > 0.99
+        np.testing.assert_allclose(found[name].values, expected, atol=0.1 * np.ptp(expected))
     np.testing.assert_allclose(found["inputs"].values, whole["inputs"].values, atol=1e-6)
 
 
