@@ -21,7 +21,7 @@ from nwbrnn.readers import inspect_nwb, read_nwb
 from nwbrnn.readers.doctor import diagnose
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult
-from nwbrnn.storage import Asset, Source, find_dandiset, find_source, list_assets, one_line
+from nwbrnn.storage import Asset, Source, find_dandiset, find_source, keep_open, list_assets, one_line
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep import (
     Cell,
@@ -132,8 +132,9 @@ def check_assets(
         if row.status == "listed":
             try:
                 source = find_source(asset.address)
-                row = _examine(row, source, read)
-                problem = inspect_nwb(source, read).problem
+                with keep_open(source, follow_links=read.follow_links):
+                    row = _examine(row, source, read)
+                    problem = inspect_nwb(source, read).problem
                 row = replace(row, status="checked") if problem is None else _fail(row, problem, asset)
             except Exception as error:  # whatever it is, the other assets go on
                 row = _fail(row, error, asset)
@@ -253,8 +254,9 @@ def _begin_asset(
         ds = _read_kept(asset, row, sweep, settings.read)
         if ds is None:
             source = find_source(asset.address)
-            row = _examine(row, source, settings.read)
-            ds = read_nwb(source, settings.read)
+            with keep_open(source, follow_links=settings.read.follow_links):
+                row = _examine(row, source, settings.read)
+                ds = read_nwb(source, settings.read)
         cells = add_data(sweep, _name(asset), ds, settings.grid, settings.fit)
     except Exception as error:  # whatever it is, the other assets go on
         return _add_seconds(_fail(row, error, asset), started), []

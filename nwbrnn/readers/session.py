@@ -18,7 +18,7 @@ from nwbrnn.readers.binned import BinnedCounts, find_binned
 from nwbrnn.readers.discovery import Signal, find_signals, find_unusable
 from nwbrnn.readers.trials import find_events, find_trial_tables, read_trials
 from nwbrnn.readers.units import SpikeTrains, find_spike_trains, find_units, read_unit_columns
-from nwbrnn.storage import Source, find_source, open_nwb
+from nwbrnn.storage import Source, find_source, open_file
 
 
 class Session:
@@ -28,12 +28,14 @@ class Session:
     ----------
     nwbfile
         The file.
+    root
+        Its root group, for what pynwb does not show.
     source
         Where it is.
     """
 
-    def __init__(self, nwbfile: NWBFile, source: Source) -> None:
-        self.nwbfile, self.source = nwbfile, source
+    def __init__(self, nwbfile: NWBFile, root: Any, source: Source) -> None:
+        self.nwbfile, self.root, self.source = nwbfile, root, source
         self._trials: dict[str, pd.DataFrame] = {}
 
     @property
@@ -148,5 +150,5 @@ class Session:
 def open_session(path: str | Path | Source, *, follow_links: bool) -> Iterator[Session]:
     """Open a file for reading and close it afterwards; for the errors see :func:`nwbrnn.storage.open_nwb`."""
     source = find_source(path)
-    with open_nwb(source, follow_links=follow_links) as nwbfile:
-        yield Session(nwbfile, source)
+    with open_file(source, follow_links=follow_links) as opened:
+        yield Session(*opened, source)

@@ -8,6 +8,7 @@ from nwbrnn.storage.file import (
     keep_open,
     list_linked_files,
     list_members,
+    open_file,
     open_nwb,
     open_store,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "load_saved",
     "matches",
     "one_line",
+    "open_file",
     "open_nwb",
     "open_saved",
     "open_store",

@@ -4,7 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -47,6 +47,20 @@ def open_nwb(path: str | Path | Source, *, follow_links: bool = False) -> Iterat
     ReadError
         If data in it cannot be read later.
     """
+    with open_file(path, follow_links=follow_links) as opened:
+        yield opened.nwbfile
+
+
+class Opened(NamedTuple):
+    """A file as pynwb built it, and the root group that it was built from."""
+
+    nwbfile: NWBFile
+    root: Any
+
+
+@contextlib.contextmanager
+def open_file(path: str | Path | Source, *, follow_links: bool = False) -> Iterator[Opened]:
+    """Open a file as :func:`open_nwb` does, for what pynwb does not show of it, too."""
     source = find_source(path)
     with contextlib.ExitStack() as stack:
         kept = source.opened or [stack.enter_context(_build(source, follow_links=follow_links))]
@@ -75,16 +89,16 @@ def keep_open(source: Source, *, follow_links: bool = False) -> Iterator[None]:
     UnsupportedFileError
         As :func:`open_nwb`.
     """
-    with _build(source, follow_links=follow_links) as nwbfile:
-        source.opened.append(nwbfile)
+    with _build(source, follow_links=follow_links) as opened:
+        source.opened.append(opened)
         try:
             yield
         finally:
-            source.opened.remove(nwbfile)
+            source.opened.clear()
 
 
 @contextlib.contextmanager
-def _build(source: Source, *, follow_links: bool) -> Iterator[NWBFile]:
+def _build(source: Source, *, follow_links: bool) -> Iterator[Opened]:
     """Have pynwb build a file that is opened here, and close it afterwards."""
     with contextlib.closing(open_store(source, follow_links=follow_links)) as store:
         try:
@@ -102,7 +116,7 @@ def _build(source: Source, *, follow_links: bool) -> Iterator[NWBFile]:
             raise UnsupportedFileError(
                 f"{source.text}: expected a readable NWB file, but {reason}"
             ) from error
-        yield nwbfile
+        yield Opened(nwbfile, store.root)
 
 
 def open_store(source: Source, *, follow_links: bool = False) -> Store:

@@ -4,7 +4,6 @@ A rule is one function ``check_...`` whose findings say what to do. The checks s
 they look at: the raw file, the NWB file, one series, the values of one series, the units, the trials.
 """
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.recording import read_planned
 from nwbrnn.readers.session import Session, open_session
-from nwbrnn.storage import Source, open_store
+from nwbrnn.storage import Source
 
 __all__ = ["Finding", "diagnose"]
 
@@ -60,12 +59,8 @@ def diagnose(
         If a setting is unknown.
     """
     config = change_settings(config or ReadConfig(), settings, source="diagnose")
-    links = config.follow_links
-    with (
-        open_session(path, follow_links=links) as session,
-        contextlib.closing(open_store(session.source, follow_links=links)) as store,
-    ):
-        findings = [*run_checks(STORE_CHECKS, store.root), *_examine(session, config)]
+    with open_session(path, follow_links=config.follow_links) as session:
+        findings = [*run_checks(STORE_CHECKS, session.root), *_examine(session, config)]
     return tuple(sorted(findings, key=lambda finding: not finding.biases))
 
 
