@@ -38,6 +38,7 @@ COMMANDS = {
     },
     "result": {
         "evaluate": "Run a stored network again, and score it in every way",
+        "perturb": "Push units of a network; compare it with its teacher",
         "report": "A page on a fit or a sweep, with its figures",
         "export": "Put a fit into another file, or into its source",
         "refit": "Repeat a stored fit from its source, and compare",

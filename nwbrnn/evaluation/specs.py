@@ -295,6 +295,40 @@ SCORES: tuple[ScoreSpec, ...] = (
 MAIN = tuple(spec.name for spec in SCORES if spec.is_main)
 
 
+def _measure_elsewhere(_: Comparison) -> float:
+    return math.nan
+
+
+MEASURED: tuple[ScoreSpec, ...] = tuple(
+    ScoreSpec(name, _measure_elsewhere, meaning, unit, better, has_chance=False)  # type: ignore[arg-type]
+    for name, meaning, unit, better in (
+        (
+            "response correlation",
+            "of the student's responses to perturbations with those of its teacher",
+            "",
+            "higher",
+        ),
+        (
+            "response R2",
+            "of the student's responses to perturbations, relative to no response",
+            "",
+            "higher",
+        ),
+        ("leading growth rate", "of the slowest mode at the fixed point of movement", "1/s", "neither"),
+        ("Lyapunov exponent", "largest one in movement: below 0, differences die away", "1/s", "neither"),
+        (
+            "departure from normality",
+            "part of the weights' squared norm that eigenvalues do not explain; 0: normal",
+            "",
+            "neither",
+        ),
+        ("attracting points", "stable fixed points in movement that were found", "", "neither"),
+        ("slow modes", "modes slower than 5 / s at the fixed point of movement", "", "neither"),
+    )
+)
+"""Of the network itself rather than of its predictions: :mod:`nwbrnn.mechanism` computes them."""
+
+
 def list_available() -> tuple[ScoreSpec, ...]:
     """Return the scores whose packages are installed."""
     return tuple(spec for spec in SCORES if not spec.package or find_spec(spec.package) is not None)
@@ -308,7 +342,7 @@ def get_spec(name: str) -> ScoreSpec:
     LookupError
         If there is none of this name.
     """
-    by_name = {spec.name: spec for spec in SCORES}
+    by_name = {spec.name: spec for spec in (*SCORES, *MEASURED)}
     for known in (name, name.partition(",")[0]):
         if known in by_name:
             return by_name[known]

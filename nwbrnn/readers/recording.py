@@ -20,6 +20,7 @@ from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.neurons import Part, read_neurons
 from nwbrnn.readers.plan import Plan, plan_reading
+from nwbrnn.readers.run import attach_circuit
 from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
 from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.task import create_task_inputs
@@ -109,13 +110,14 @@ def read_opened(nwbfile: NWBFile, config: ReadConfig, *, source: Source) -> xr.D
     coords: dict[str, Any] = {"time": plan.time} | outputs.coords | neurons.coords | inputs.coords
     coords |= _create_trial_coords(plan, recorded, taken=set(coords))
     unit_names = dict.fromkeys(outputs.coords["output_units"].tolist())
-    return create_dataset(
+    ds = create_dataset(
         variables,
         coords,
         bin_size=plan.bin_size,
         units={"outputs": ", ".join(unit_names), "inputs": "1"},
         attrs=_describe(nwbfile, plan, config, choices, source=source),
     )
+    return attach_circuit(ds, nwbfile)
 
 
 def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:

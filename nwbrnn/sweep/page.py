@@ -28,6 +28,7 @@ CAPTIONS = {
     "those without 0 in colour.",
     "similarity": "Similarity of the student's population and the recorded one.",
     "robustness": "Outputs of disturbed students.",
+    "responses": "Responses to kicks of the state at the go cue, compared with those of the teacher.",
 }
 
 

@@ -11,6 +11,7 @@ from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.statistics import compare_with_baseline
 from nwbrnn.sweep.table import flatten
+from nwbrnn.training.probes import KINDS as DISTURBANCES
 from nwbrnn.writers.dataset import write_netcdf
 
 SIMILARITY = (
@@ -18,11 +19,16 @@ SIMILARITY = (
     "rotation R2, student",
 )  # fmt: skip
 ROBUSTNESS = tuple(
-    f"output skill, disturbed {kind} {level}"
-    for kind in ("initial state", "inputs", "kick")
-    for level in (0.1, 0.4)
+    f"output skill, disturbed {kind} {level:g}"
+    for kind, levels in DISTURBANCES.items()
+    for level in (levels[0], levels[-1])
 )
-FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS}
+RESPONSES = tuple(
+    f"response {what}, {whose}"
+    for what in ("correlation", "R2")
+    for whose in ("outputs", "unsampled neurons")
+)
+FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS, "responses": RESPONSES}
 
 
 def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> pd.DataFrame:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nwbrnn.config import FitConfig
+from nwbrnn.config import Ended, FitConfig
 from nwbrnn.errors import TrainingDivergedError
 from nwbrnn.losses import compute_loss_terms
 from nwbrnn.models import Network
-from nwbrnn.result import Ended
 from nwbrnn.training.batches import Batch
 from nwbrnn.training.checkpoint import Checkpoint
 

@@ -1,0 +1,28 @@
+"""What is measured of the network of a fit rather than of its predictions, by name of the score."""
+
+from nwbrnn.mechanism.responses import compare_responses
+from nwbrnn.mechanism.teacher import Teacher, probe_teacher
+from nwbrnn.result import FitResult
+from nwbrnn.training import INPUT_LEVELS
+
+
+def measure_mechanism(result: FitResult) -> dict[str, float]:
+    """Return what is known of the mechanism of a fit, beside that of its teacher where it is known.
+
+    Parameters
+    ----------
+    result
+        A fit.
+
+    Returns
+    -------
+    dict
+        Value by name of the score; see :data:`nwbrnn.evaluation.specs.MEASURED`.
+    """
+    teacher = Teacher.find(result.recorded)
+    if teacher is None:
+        return {}
+    noisy = probe_teacher(teacher, INPUT_LEVELS)
+    return compare_responses(teacher, result.weights, result.config) | {
+        f"output skill, teacher with noisy inputs {level:g}": value for level, value in noisy.items()
+    }
