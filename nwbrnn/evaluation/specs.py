@@ -314,7 +314,12 @@ MEASURED: tuple[ScoreSpec, ...] = tuple(
             "",
             "higher",
         ),
-        ("leading growth rate", "of the slowest mode at the fixed point of movement", "1/s", "neither"),
+        (
+            "leading growth rate",
+            "of the slowest mode at the most stable fixed point of movement",
+            "1/s",
+            "neither",
+        ),
         ("Lyapunov exponent", "largest one in movement: below 0, differences die away", "1/s", "neither"),
         (
             "departure from normality",
@@ -323,7 +328,7 @@ MEASURED: tuple[ScoreSpec, ...] = tuple(
             "neither",
         ),
         ("attracting points", "stable fixed points in movement that were found", "", "neither"),
-        ("slow modes", "modes slower than 5 / s at the fixed point of movement", "", "neither"),
+        ("slow modes", "modes there that grow, or decay slower than 2.5 / s", "", "neither"),
     )
 )
 """Of the network itself rather than of its predictions: :mod:`nwbrnn.mechanism` computes them."""

@@ -1,5 +1,6 @@
 """What is measured of the network of a fit rather than of its predictions, by name of the score."""
 
+from nwbrnn.mechanism.flow import follow_student, follow_teacher
 from nwbrnn.mechanism.responses import compare_responses
 from nwbrnn.mechanism.teacher import Teacher, probe_teacher
 from nwbrnn.result import FitResult
@@ -19,10 +20,11 @@ def measure_mechanism(result: FitResult) -> dict[str, float]:
     dict
         Value by name of the score; see :data:`nwbrnn.evaluation.specs.MEASURED`.
     """
+    measured = follow_student(result).measure()
     teacher = Teacher.find(result.recorded)
     if teacher is None:
-        return {}
+        return measured
+    measured |= {f"{name}, teacher": value for name, value in follow_teacher(teacher).measure().items()}
     noisy = probe_teacher(teacher, INPUT_LEVELS)
-    return compare_responses(teacher, result.weights, result.config) | {
-        f"output skill, teacher with noisy inputs {level:g}": value for level, value in noisy.items()
-    }
+    measured |= {f"output skill, teacher with noisy inputs {level:g}": v for level, v in noisy.items()}
+    return measured | compare_responses(teacher, result.weights, result.config)

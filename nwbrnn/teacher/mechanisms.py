@@ -34,7 +34,7 @@ class Mechanism:
 ROTATION = 2 * np.pi * 1.5 * TAU  # b: the plane turns at b / (2π τ) = 1.5 Hz; ours
 DECAY = 0.6  # a: the plane decays with τ / (1 - a) = 0.5 s; ours
 N_STAGES = 8  # of a chain; ours
-FORWARD = 2.0  # weight from one stage to the next; ours
+FORWARD = 1.7  # weight from one stage to the next; ours
 BUMP = 2.0  # weight of the ring's first harmonic: above 1 a bump holds itself (Ben-Yishai et al. 1995)
 
 

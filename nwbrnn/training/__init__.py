@@ -8,6 +8,7 @@ from nwbrnn.training.perturb import Push, find_components, map_population, map_u
 from nwbrnn.training.predict import compare_predictions, fit_rate_readout, measure_free_run, predict
 from nwbrnn.training.probes import INPUT_LEVELS, probe
 from nwbrnn.training.student import Trained, train
+from nwbrnn.training.systems import create_system, find_states
 
 __all__ = [
     "INPUT_LEVELS",
@@ -18,7 +19,9 @@ __all__ = [
     "choose_settings",
     "compare_predictions",
     "count_cores",
+    "create_system",
     "find_components",
+    "find_states",
     "fit_rate_readout",
     "map_population",
     "map_units",
