@@ -20,13 +20,19 @@ Unit = Annotated[
     typer.Option("--unit", help="A unit to push, by its id: 12, or 12=-0.5 for half of it down; repeatable."),
 ]
 
+Size = Annotated[float, typer.Option("--size", help="By how much pushed rates change, in Hz.")]
+At = Annotated[float, typer.Option("--at", help="When a push begins, in s from the alignment.")]
+Duration = Annotated[
+    float, typer.Option("--duration", help="A push is spread over so long, in s; 0: at once.")
+]
+
 
 def perturb(
     file: options.File,
     unit: Unit = None,
-    size: Annotated[float, typer.Option(help="By how much the rates change, in Hz.")] = 10.0,
-    at: Annotated[float, typer.Option(help="When the push begins, in s from the alignment.")] = 0.0,
-    duration: Annotated[float, typer.Option(help="Spread evenly over so long, in s; 0: at once.")] = 0.0,
+    size: Size = 10.0,
+    at: At = 0.0,
+    duration: Duration = 0.0,
     source: options.SourceFile = None,
     name: options.Name = None,
     json_path: options.JsonPath = None,

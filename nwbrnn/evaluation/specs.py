@@ -316,7 +316,7 @@ MEASURED: tuple[ScoreSpec, ...] = tuple(
         ),
         (
             "leading growth rate",
-            "of the slowest mode at the most stable fixed point of movement",
+            "of the slowest mode at the most stable point of movement",
             "1/s",
             "neither",
         ),

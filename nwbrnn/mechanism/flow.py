@@ -1,6 +1,6 @@
 """Where a network rests, and how activity grows, turns and decays: student and teacher alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,12 +95,17 @@ class Motion:
             system, self.states[0, -1], step=step, n_steps=max(round(SETTLED / step), 10)
         )
 
-    def measure(self) -> dict[str, float]:
+    def measure(self, points: Sequence[FixedPoint] | None = None) -> dict[str, float]:
         """Return numbers by the names of :data:`nwbrnn.evaluation.specs.MEASURED`.
 
         Modes are those of the most stable fixed point of movement; NaN if there is none.
+
+        Parameters
+        ----------
+        points
+            Fixed points of movement, if they were found before.
         """
-        points = self.find_points("movement")
+        points = self.find_points("movement") if points is None else points
         leading = min((point.rates.real for point in points if point.exact), key=max, default=np.array([]))
         return {
             "leading growth rate": float(leading[0]) if leading.size else float("nan"),
