@@ -54,7 +54,8 @@ def draw_portrait(motion: Motion, points: Sequence[FixedPoint], *, ax: Axes) -> 
         ax.plot(*path.T, lw=1.1, color=COLOURS[i % len(COLOURS)])
     for point in points:
         style = KINDS["attracting" if point.attracts else "unstable" if point.exact else "slow"]
-        ax.plot(*(point.state - mean) @ plane, ls="", ms=6, mec="black", zorder=3, **style)  # type: ignore[arg-type]
+        at = (point.state - mean) @ plane
+        ax.plot(*at, ls="", ms=6, mec="black", zorder=3, **style)  # type: ignore[arg-type]
     place_legend(
         ax,
         [
@@ -84,8 +85,8 @@ def draw_modes(points: Mapping[str, Sequence[FixedPoint]], *, ax: Axes) -> Axes:
             rates = min(exact, key=lambda point: point.rates[0].real).rates
             shown = rates.real > -100  # a map that forgets within a bin has modes far off
             ax.plot(
-                rates.real[shown], rates.imag[shown] / (2 * np.pi), "ox"[i % 2], ms=3.5 - i % 2, color=COLOURS[i],
-                alpha=0.8, label=name,
+                rates.real[shown], rates.imag[shown] / (2 * np.pi), "ox"[i % 2], ms=3.5 - i % 2,
+                color=COLOURS[i], alpha=0.8, label=name,
             )  # fmt: skip
     ax.set_xlabel("growth rate [1/s]", fontsize=9)
     ax.set_ylabel("frequency [Hz]", fontsize=9)
