@@ -4,7 +4,7 @@ from nwbrnn.evaluation.accuracy import compute_r2, compute_skill, compute_vaf, c
 from nwbrnn.evaluation.assessment import assess
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
 from nwbrnn.evaluation.scores import Score, Scores, evaluate, score_trials
-from nwbrnn.evaluation.similarity import compute_dynamical_distance
+from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
 from nwbrnn.evaluation.specs import LEVELS, MAIN, SCORES, ScoreSpec, get_spec
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
@@ -27,6 +27,7 @@ __all__ = [
     "assess",
     "compute_bits_per_spike",
     "compute_canonical_correlations",
+    "compute_controlled_distance",
     "compute_dynamical_distance",
     "compute_linear_cka",
     "compute_principal_angles",

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MAX_STEPS = 100  # of Newton's method, from each start
-TOLERANCE = 1e-9  # of the speed of a fixed point, relative to that of the starts
+TOLERANCE = 1e-9  # speed at which the search ends, relative to that of the starts
+EXACT = 1e-6  # speed of a fixed point, as Newton reaches it where a mode is neutral, relative to the starts
 SLOW = 0.05  # speed of a slow point, relative to the starts
 DAMPING = 1e-3  # of Levenberg and Marquardt at first, relative to the mean diagonal
 NEUTRAL = 1e-3  # growth rate below which a mode counts as not growing [1/s]
@@ -150,7 +151,7 @@ def find_fixed_points(system: System, starts: Array) -> list[FixedPoint]:
     found = [_descend(system, start, typical * TOLERANCE) for start in starts]
     for state in sorted(found, key=lambda one: _measure_speed(system, one)):
         speed = _measure_speed(system, state)
-        exact = speed <= 10 * TOLERANCE * typical
+        exact = speed <= EXACT * typical
         known = any(np.linalg.norm(state - point.state) < NEAR * extent for point in points)
         if not known and (exact or speed < SLOW * typical):
             points.append(FixedPoint(state, speed, system.compute_rates(state), exact))

@@ -7,6 +7,7 @@ reports, sweeps and the documentation are made from it.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from nwbrnn.evaluation.accuracy import compute_skill, compute_vaf, compute_weighted_r2
 from nwbrnn.evaluation.comparison import Comparison
 from nwbrnn.evaluation.rotations import Rotations
-from nwbrnn.evaluation.similarity import compute_dynamical_distance
+from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_mean, compute_psth_r2, expect_spikes
 from nwbrnn.evaluation.subspaces import (
     Components,
@@ -126,10 +127,15 @@ def _score_neurons(which: str, select: Callable[[Comparison], NDArray[np.bool_]]
     )
 
 
-def _measure_distance(pair: Comparison) -> float:
+def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
     complete = pair.truth["mask"].values.all(axis=0)
-    recorded, student = pair.truth["rates"].values, pair.guess["hidden"].values
-    return compute_dynamical_distance(recorded[:, complete], student[:, complete])
+    recorded, student, inputs = (
+        ds[name].values[:, complete]
+        for ds, name in ((pair.truth, "rates"), (pair.guess, "hidden"), (pair.truth, "inputs"))
+    )
+    if controlled:
+        return compute_controlled_distance(recorded, student, np.nan_to_num(inputs))
+    return compute_dynamical_distance(recorded, student)
 
 
 # ------------------------------------------------------------------ what halves of the trials say
@@ -287,6 +293,14 @@ SCORES: tuple[ScoreSpec, ...] = (
         "dynamical distance",
         _measure_distance,
         "between linear models of the two dynamics; 0: the same",
+        better="lower",
+        package="DSA",
+        has_chance=False,
+    ),
+    ScoreSpec(
+        "dynamical distance given the inputs",
+        partial(_measure_distance, controlled=True),
+        "the same between linear models that have a term for the inputs; 0: the same",
         better="lower",
         package="DSA",
         has_chance=False,
