@@ -6,13 +6,15 @@ hours, 1,000 units and 64 channels at 30 kHz meets one of these limits.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import psutil
 
+resource: Any
 try:
     import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+except ImportError:  # on Windows
+    resource = None
 
 SMALL = 64 << 20
 """Bytes that an array may have whatever is stored of it."""

@@ -4,10 +4,12 @@ A command is the function ``NAME`` in ``nwbrnn/cli/NAME.py``, imported when it i
 ``nwbrnn`` needs none of them.
 """
 
+import _thread
 import importlib
 import inspect
 import os
 import sys
+import threading
 import traceback
 from contextlib import ExitStack
 from textwrap import indent
@@ -188,12 +190,21 @@ def _set_verbosity(
 
 def main() -> None:
     """Run the command line; the exit codes are those of docs/cli.md."""
+    sys.unraisablehook = _interrupt_again
     try:
         app(prog_name="nwbrnn")
     except NwbrnnError as error:
         _end(map(str, error.args), BAD_INPUT)
     except Exception as error:
         _end(_explain_bug(error), BUG)
+
+
+def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Interrupt once more if Ctrl-C came during a finalizer or a callback, where Python drops exceptions."""
+    if lost.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, _thread.interrupt_main).start()  # what this function raises is dropped, too
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _end(lines: "Iterable[str]", code: int) -> None:

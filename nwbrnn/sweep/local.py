@@ -1,11 +1,12 @@
 """The processes of this machine that fit cells: each hears of one cell at a time, through a pipe of its own.
 
-Nothing listens anywhere, so no other program can reach them.
+Nothing listens but the Unix socket, in a private folder, of the server that makes them.
 """
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.sweep.cell import run_cell
@@ -31,7 +33,13 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
 }
 
-_spawn = multiprocessing.get_context("spawn")  # libraries with threads do not survive a fork
+# Libraries with threads do not survive a fork of this process. A server that has only imported them does: it
+# makes each process in milliseconds. Windows has none.
+if sys.platform == "win32":
+    _CONTEXT = multiprocessing.get_context("spawn")
+else:
+    _CONTEXT = multiprocessing.get_context("forkserver")
+    _CONTEXT.set_forkserver_preload([__name__])
 
 
 def run_locally(
@@ -59,14 +67,14 @@ def run_locally(
         If the processes cannot start.
     """
     waiting, killed = deque(cells), Counter[str]()
-    workers: dict[Connection, _Worker] = {}
+    workers: dict[Any, _Worker] = {}  # by connection, whose type is another one on Windows
     try:
         while waiting or workers:
             while waiting and len(workers) < n_workers:
                 worker = _Worker(folder, waiting.popleft())
                 workers[worker.connection] = worker
             for connection in wait(list(workers)):
-                worker = workers[connection]  # type: ignore[index]  # there are no other objects to wait for
+                worker = workers[connection]
                 cell, answer = worker.cell, worker.hear()
                 if worker.has_ended:
                     del workers[worker.connection]
@@ -98,8 +106,8 @@ class _Worker:
     """
 
     def __init__(self, folder: Path, cell: Cell) -> None:
-        self.connection, theirs = _spawn.Pipe()
-        self.process = _spawn.Process(target=_work, args=(folder, theirs), daemon=True)
+        self.connection, theirs = _CONTEXT.Pipe()
+        self.process = _CONTEXT.Process(target=_work, args=(folder, theirs), daemon=True)
         with _set_environment(), _hold_interrupts():
             self.process.start()
         theirs.close()  # so that the pipe ends with the process
@@ -155,6 +163,9 @@ def _set_environment() -> Iterator[None]:
 @contextmanager
 def _hold_interrupts() -> Iterator[None]:
     """Keep Ctrl-C, which reaches all processes of a terminal, from one that is started meanwhile."""
+    if sys.platform == "win32":  # processes there inherit no such mask
+        yield
+        return
     resource_tracker.ensure_running()  # when the first process starts it, it would let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -165,6 +176,7 @@ def _hold_interrupts() -> Iterator[None]:
 
 def _work(folder: Path, connection: Connection) -> None:
     """Run the cells that come through a pipe, and answer each with what it could not record itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError):  # the sweep has ended
         connection.send(None)

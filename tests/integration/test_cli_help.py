@@ -342,6 +342,28 @@ def test_ctrl_c_is_130_and_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_ctrl_c_during_a_finalizer_is_not_lost():
+    program = """
+import time
+import nwbrnn.cli.main as module
+class Leaving:
+    def __del__(self):
+        raise KeyboardInterrupt
+def run(**_):
+    Leaving()
+    time.sleep(1)
+    print("went on")
+module.app = run
+try:
+    module.main()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
 def test_codes_are_those_of_the_help(run_cli):
     stated = re.search(r"^Exit codes: (.*)$", run_cli("--help").out, re.MULTILINE)[1]
     assert [int(code) for code in re.findall(r"\b\d+\b", stated)] == [
