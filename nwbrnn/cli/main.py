@@ -53,9 +53,7 @@ COMMANDS = {
 """Commands and what they do, grouped in the order of work."""
 
 USAGE = "Usage: nwbrnn [OPTIONS] COMMAND [ARGS]...      More: nwbrnn COMMAND --help"
-ABOUT = """\
-From an NWB file to a recurrent network that reproduces the muscles and the
-recorded neurons, and back to NWB."""
+ABOUT = "From an NWB file to a recurrent network that reproduces it, and back to NWB."
 END = """\
 Options, before the command:
   -v, --verbose  tell what is done    --version             which nwbrnn this is

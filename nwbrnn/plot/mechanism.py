@@ -1,6 +1,7 @@
 """Figures of how a network works: where it rests, and its modes there."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,9 +9,11 @@ from matplotlib.lines import Line2D
 
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.evaluation.fixed_points import FixedPoint
-from nwbrnn.mechanism import Motion, Teacher, follow_student, follow_teacher
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, prepare_axes
 from nwbrnn.result import FitResult
+
+if TYPE_CHECKING:  # torch comes with it, which other figures do not need
+    from nwbrnn.mechanism import Motion
 
 KINDS = {
     "attracting": {"marker": "o", "mfc": "black"},
@@ -31,11 +34,13 @@ def fixed_points(result: FitResult, *, ax: Axes | None = None) -> Axes:
     ax
         Where to draw; by default on a new figure.
     """
+    from nwbrnn.mechanism import follow_student
+
     motion = follow_student(result)
     return draw_portrait(motion, motion.find_points("movement"), ax=prepare_axes(ax, width=4.6, height=3.4))
 
 
-def draw_portrait(motion: Motion, points: Sequence[FixedPoint], *, ax: Axes) -> Axes:
+def draw_portrait(motion: "Motion", points: Sequence[FixedPoint], *, ax: Axes) -> Axes:
     """Draw trajectories of states, and points at which the network rests.
 
     Parameters
@@ -95,8 +100,10 @@ def draw_modes(points: Mapping[str, Sequence[FixedPoint]], *, ax: Axes) -> Axes:
     return ax
 
 
-def find_motions(result: FitResult) -> dict[str, Motion]:
+def find_motions(result: FitResult) -> "dict[str, Motion]":
     """Return how the student moves, and its teacher where it is known."""
+    from nwbrnn.mechanism import Teacher, follow_student, follow_teacher
+
     teacher = Teacher.find(result.recorded)
     motions = {"student": follow_student(result)}
     return motions if teacher is None else motions | {"teacher": follow_teacher(teacher)}
