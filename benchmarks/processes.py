@@ -12,10 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from nwbrnn.writers import write_teacher
+
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.sweep import run_sweep
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
-from nwbrnn.writers import write_teacher
 
 
 def measure(file: Path, folder: Path, processes: int, seeds: int) -> tuple[float, float]:

@@ -12,15 +12,22 @@ if TYPE_CHECKING:
     from nwbrnn.dataset import create_dataset
     from nwbrnn.errors import NwbrnnError
     from nwbrnn.evaluation import Scores, assess, evaluate
+    from nwbrnn.formats import (
+        read_circuit,
+        read_dataset,
+        read_fit,
+        write_dataset,
+        write_fit,
+        write_teacher,
+    )
     from nwbrnn.job import fit, refit
-    from nwbrnn.readers import inspect_nwb, read_circuit, read_dataset, read_fit, read_nwb, read_run
+    from nwbrnn.readers import inspect_nwb, read_nwb, read_run
     from nwbrnn.readers.doctor import diagnose
     from nwbrnn.result import FitResult
     from nwbrnn.schema import validate
     from nwbrnn.session_time import to_pynapple
     from nwbrnn.teacher import TeacherConfig, build_circuit, simulate_teacher
     from nwbrnn.training import predict
-    from nwbrnn.writers import write_dataset, write_fit, write_teacher
 
 _MODULES = {
     "FitConfig": "nwbrnn.config",
@@ -38,18 +45,18 @@ _MODULES = {
     "fit": "nwbrnn.job",
     "inspect_nwb": "nwbrnn.readers",
     "predict": "nwbrnn.training",
-    "read_circuit": "nwbrnn.readers",
-    "read_dataset": "nwbrnn.readers",
-    "read_fit": "nwbrnn.readers",
+    "read_circuit": "nwbrnn.formats",
+    "read_dataset": "nwbrnn.formats",
+    "read_fit": "nwbrnn.formats",
     "read_nwb": "nwbrnn.readers",
     "read_run": "nwbrnn.readers",
     "refit": "nwbrnn.job",
     "simulate_teacher": "nwbrnn.teacher",
     "to_pynapple": "nwbrnn.session_time",
     "validate": "nwbrnn.schema",
-    "write_dataset": "nwbrnn.writers",
-    "write_fit": "nwbrnn.writers",
-    "write_teacher": "nwbrnn.writers",
+    "write_dataset": "nwbrnn.formats",
+    "write_fit": "nwbrnn.formats",
+    "write_teacher": "nwbrnn.formats",
 }
 
 __all__ = [

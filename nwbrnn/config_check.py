@@ -1,5 +1,6 @@
 """Faults of settings in words: which setting, what was expected, and what was found."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -38,6 +39,18 @@ def parse_settings(model: type[Settings], values: object, *, source: str) -> Set
         raise ConfigError(f"{source}: " + "; ".join(map(shorten, faults[:MAX_FAULTS]))) from error
 
 
+def change_settings(base: Settings, changes: Mapping[str, Any], *, source: str) -> Settings:
+    """Return settings with some of them changed, checked as by :func:`parse_settings`.
+
+    Examples
+    --------
+    >>> from nwbrnn.config import ReadConfig
+    >>> change_settings(ReadConfig(nan="mask"), {"bin_size": 0.05}, source="test").nan
+    'mask'
+    """
+    return parse_settings(type(base), base.model_dump() | dict(changes), source=source)
+
+
 Place = tuple[int | str, ...]
 
 _EXPECTED = {
@@ -67,16 +80,29 @@ def describe_faults(error: ValidationError, model: type[BaseModel]) -> list[tupl
 
 
 def _locate(model: type[BaseModel], loc: Place) -> Place:
-    """Return names of section, setting, key and number in a list, without pydantic's names of kinds."""
-    place: Place = ()
-    while loc and loc[0] in model.model_fields:
-        annotation = model.model_fields[str(loc[0])].annotation
-        place, loc = (*place, loc[0]), loc[1:]
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            keys = dict in (annotation, *map(get_origin, (annotation, *get_args(annotation))))
-            return place + tuple(p for p in loc if isinstance(p, int) or (keys and _is_key(str(p))))
-        model = annotation
-    return place + loc
+    """Return names of section, setting, key and number in a list, without pydantic's names of kinds.
+
+    Examples
+    --------
+    >>> from nwbrnn.config import JobConfig
+    >>> _locate(JobConfig, ("read", "map", "dict[literal['emg'],str]", "emg"))
+    ('read', 'map', 'emg')
+    >>> _locate(JobConfig, ("read", "outputs", "tuple[str, ...]", 1))
+    ('read', 'outputs', 1)
+    >>> _locate(JobConfig, ("read", "no_such_setting"))
+    ('read', 'no_such_setting')
+    """
+    for depth, name in enumerate(loc, start=1):
+        if name not in model.model_fields:
+            break
+        annotation = model.model_fields[str(name)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+            continue
+        has_keys = dict in (annotation, *map(get_origin, (annotation, *get_args(annotation))))
+        rest = (part for part in loc[depth:] if isinstance(part, int) or (has_keys and _is_key(part)))
+        return loc[:depth] + tuple(rest)
+    return loc
 
 
 def _is_key(part: str) -> bool:

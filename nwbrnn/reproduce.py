@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.formats import write_teacher
 from nwbrnn.plot import save
 from nwbrnn.report import plot_rotations, plot_traces
 from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.sweep import Cell, list_finished, rebuild, run_sweep, write_results
 from nwbrnn.sweep.run import Progress
 from nwbrnn.teacher import MECHANISMS, TeacherConfig, simulate_teacher
-from nwbrnn.writers import write_teacher
 
 SAMPLED = "25%"  # of the neurons, where one number is judged
 GOOD = 0.9  # R² from which on outputs and sampled neurons count as reproduced; ours

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["nwbrnn.readers", "nwbrnn.writers"])
+_CONTEXT.set_forkserver_preload(["nwbrnn.formats", "nwbrnn.readers"])
 
 
 def export(fit, source, path, options, report):

@@ -39,7 +39,7 @@ RETURNED = (
     "nwbrnn.models.RateRNN",
     "nwbrnn.models.GatedRNN",
     "nwbrnn.readers.inspect.Inspection",
-    "nwbrnn.readers.choices.Choice",
+    "nwbrnn.readers.rules.objects.Choice",
     "nwbrnn.readers.doctor.Finding",
     "nwbrnn.teacher.Circuit",
 )

@@ -19,9 +19,9 @@ def convert(
 
     nwbrnn convert run.npz -o teacher.nwb
     """
+    from nwbrnn.formats import write_teacher
     from nwbrnn.readers import read_run
     from nwbrnn.storage.paths import check_output
-    from nwbrnn.writers import write_teacher
 
     check_output(output, overwrite=overwrite)
     with step(f"Reading {run}"):

@@ -12,8 +12,7 @@ from nwbrnn.cli.doctor import print_findings
 from nwbrnn.cli.fit import Sampled, Set
 from nwbrnn.cli.output import KNOWN, print_table, say, say_interrupted
 from nwbrnn.cli.sweep import Scheduler, show_cells
-from nwbrnn.config import FitConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config_check import change_settings
 from nwbrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def dandi(
         raise ConfigError("--output: expected a folder for the fits; give one, or --list or --check")
     job = options.load_config(config)
     given = options.parse_values(settings or [], "--set") | ({} if sampled is None else {"sampled": sampled})
-    fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
+    fit_config = change_settings(job.fit, given, source="command line")
     selection = select_assets(dandiset, path, without=output)
     if only_list or not selection.assets:
         _print_assets(selection)

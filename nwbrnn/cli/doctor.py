@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -10,16 +10,16 @@ from nwbrnn.addresses import strip_secrets
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_table, say, step, write_json
 
-FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Let links lead out of the file.")]
 
-
+@options.takes_reading
 def doctor(
     file: options.File,
-    follow_links: FollowLinks = False,
+    read: options.Read = options.BY_RULE,
+    config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Examine an NWB file for what would bias a fit, and say what to do.
+    """Examine what a fit would read of an NWB file for what would bias it, and say what to do.
 
     The exit code is 0 if nothing would, 1 if something would, 2 if the file cannot be read.
 
@@ -28,10 +28,11 @@ def doctor(
     from nwbrnn.readers.doctor import diagnose
 
     check_json(json_path, overwrite=overwrite)
-    if follow_links:
+    settings = options.merge_read(options.load_config(config).read, read)
+    if settings.follow_links:
         options.check_linked([file], json_path)
     with step(f"Examining {file}"):
-        findings = diagnose(file, follow_links=follow_links)
+        findings = diagnose(file, settings)
     biases = any(finding.biases for finding in findings)
     plain = [asdict(finding) for finding in findings]
     values = {"file": strip_secrets(file), "biases": biases, "findings": plain}

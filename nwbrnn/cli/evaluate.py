@@ -21,7 +21,7 @@ def evaluate(
     """
     from nwbrnn.evaluation import assess
     from nwbrnn.evaluation import evaluate as score
-    from nwbrnn.readers import read_fit
+    from nwbrnn.formats import read_fit
     from nwbrnn.training import compare_predictions, predict
 
     check_json(json_path, overwrite=overwrite)

@@ -39,8 +39,7 @@ def export(
     nwbrnn export fit.nwb --to copy -o session_with_fit.nwb
     nwbrnn export fit.nwb --to in-place --as lambda1
     """
-    from nwbrnn.readers import find_fit_source, read_fit
-    from nwbrnn.writers import check_fit_output, write_fit
+    from nwbrnn.formats import check_fit_output, find_fit_source, read_fit, write_fit
 
     stored = read_fit(file, name)
     found = source or find_fit_source(file, stored.recorded)

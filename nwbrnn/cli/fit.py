@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,10 +25,12 @@ from nwbrnn.cli.output import (
     write_json,
 )
 from nwbrnn.config import FitConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config_check import change_settings
 from nwbrnn.errors import OutputExistsError
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from nwbrnn.result import FitResult
 
 Sampled = Annotated[
@@ -51,6 +53,7 @@ Set = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted or killed.")]
 
 
+@options.takes_reading
 def fit(
     file: options.File,
     output: options.Output,
@@ -66,23 +69,7 @@ def fit(
     held_out: Annotated[
         list[str] | None, typer.Option(help="Condition to hold out instead of trials; repeatable.")
     ] = None,
-    mapping: options.Map = None,
-    outputs: options.Outputs = None,
-    channels: options.Channels = None,
-    inputs: options.Inputs = None,
-    rates: options.Rates = None,
-    units: options.Units = None,
-    align_to: options.AlignTo = None,
-    window: options.Window = None,
-    whole_trials: options.WholeTrials = False,
-    bin_size: options.BinSize = None,
-    condition: options.Condition = None,
-    where: options.Where = None,
-    smoothing: options.Smoothing = None,
-    emg: options.Emg = None,
-    stamps: options.Stamps = None,
-    nan: options.Nan = None,
-    follow_links: options.FollowLinks = False,
+    read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
@@ -91,65 +78,75 @@ def fit(
 
     nwbrnn fit session.nwb -o fit.nwb --sampled 20
     """
+    from nwbrnn.formats import check_fit_output, write_fit
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.readers import read_nwb
+    from nwbrnn.storage import find_source, keep_open
     from nwbrnn.storage.paths import check_apart
     from nwbrnn.training import remove_checkpoint
-    from nwbrnn.writers import check_fit_output, write_fit
 
     job = options.load_config(config)
-    read = {
-        "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
-        "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
-        "bin_size": bin_size, "condition": condition, "where": where, "smoothing": smoothing, "emg": emg,
-        "stamps": stamps, "nan": nan, "follow_links": follow_links,
-    }  # fmt: skip
     training = {
         "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "method": method,
         "epochs": epochs, "seeds": seeds, "seed": seed, "held_out_conditions": held_out and tuple(held_out),
     }  # fmt: skip
-    given = options.parse_values(settings or [], "--set")
-    given |= {name: value for name, value in training.items() if value is not None}
-    fit_config = parse_settings(FitConfig, job.fit.model_dump() | given, source="command line")
+    fit_config = _merge_fit(job.fit, settings, training)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
     check_apart([*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config)])
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
-    check_fit_output(file, output, overwrite=overwrite)
+    source = find_source(file)
+    check_fit_output(source, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)
     read_config = options.merge_read(job.read, read)
     if read_config.follow_links:
         options.check_linked([file], output, checkpoints, json_path)
-    with step(f"Reading {file}"):
-        ds = read_nwb(file, read_config)
-    ds.attrs["command"] = options.describe_command()
-    choices = json.loads(ds.attrs["choices"])
     quiet = str(json_path) == "-"
-    if not quiet:
-        print_choices(choices)
-        sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-        say(f"Read {ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
-    with step("Fitting", spin=False), _show_progress(fit_config) as report:
-        result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
-    with step(f"Writing {output}"):
-        write_fit(result, file, output, overwrite=overwrite)
+    with ExitStack() as kept:
+        with step(f"Reading {file}"):
+            kept.enter_context(keep_open(source, follow_links=read_config.follow_links))
+            ds = read_nwb(source, read_config)
+        ds.attrs["command"] = options.describe_command()
+        choices = json.loads(ds.attrs["choices"])
+        if not quiet:
+            _print_read(ds, choices)
+        with step("Fitting", spin=False), _show_progress(fit_config) as report:
+            result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
+        with step(f"Writing {output}"):
+            write_fit(result, source, output, overwrite=overwrite)
     scores = result.scores.to_dict(result.recorded)
     left_out = json.loads(result.recorded.attrs["choices"])[len(choices) :]
     report_json = {"scores": scores, "choices": choices + left_out, "config": result.config.model_dump()}
     write_json(report_json, json_path, overwrite=overwrite)
-    interrupted = len(result.runs) < fit_config.seeds or any(
-        run.ended == "interrupted" for run in result.runs
-    )
+    interrupted = _was_interrupted(result, fit_config)
     if not interrupted:
         for path in checkpoints:
             remove_checkpoint(path)
     if not quiet:
-        _print_result(result, left_out, scores)
-        _print_end(result, output)
+        _print_result(result, left_out, scores, output)
     if interrupted:
         say_interrupted(f"{output} has the best so far; --resume goes on.")
         raise typer.Exit(130)
+
+
+def _merge_fit(config: FitConfig, settings: Sequence[str] | None, training: dict[str, Any]) -> FitConfig:
+    """Return settings of a fit with those that were given on the command line."""
+    given = options.parse_values(list(settings or []), "--set")
+    given |= {name: value for name, value in training.items() if value is not None}
+    return change_settings(config, given, source="command line")
+
+
+def _was_interrupted(result: "FitResult", config: FitConfig) -> bool:
+    """Return whether students are missing or were not trained to their end."""
+    return len(result.runs) < config.seeds or any(run.ended == "interrupted" for run in result.runs)
+
+
+def _print_read(ds: "xr.Dataset", choices: Sequence[dict[str, Any]]) -> None:
+    """Print what was picked, and how much was read."""
+    print_choices(choices)
+    sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
+    say(f"Read {ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
 
 
 def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) -> bool:
@@ -163,7 +160,9 @@ def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) 
     return overwrite or (resume and bool(present))  # what an interrupt wrote may be replaced
 
 
-def _print_result(result: "FitResult", left_out: Sequence[dict[str, str]], scores: dict[str, Any]) -> None:
+def _print_result(
+    result: "FitResult", left_out: Sequence[dict[str, str]], scores: dict[str, Any], output: Path
+) -> None:
     """Print what preparation left out, the scores of the best student, and how the students differ."""
     for note in left_out:
         say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
@@ -171,6 +170,7 @@ def _print_result(result: "FitResult", left_out: Sequence[dict[str, str]], score
     say(f"Fitted {fitted.sizes['trial']} trials, {fitted.sizes['unit']} units.")
     print_scores(scores)
     _print_runs(result)
+    _print_end(result, output)
 
 
 def _print_runs(result: "FitResult") -> None:

@@ -7,25 +7,10 @@ from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_choices, print_table, say, step, write_json
 
 
+@options.takes_reading
 def inspect(
     file: options.File,
-    mapping: options.Map = None,
-    outputs: options.Outputs = None,
-    channels: options.Channels = None,
-    inputs: options.Inputs = None,
-    rates: options.Rates = None,
-    units: options.Units = None,
-    align_to: options.AlignTo = None,
-    window: options.Window = None,
-    whole_trials: options.WholeTrials = False,
-    bin_size: options.BinSize = None,
-    condition: options.Condition = None,
-    where: options.Where = None,
-    smoothing: options.Smoothing = None,
-    emg: options.Emg = None,
-    stamps: options.Stamps = None,
-    nan: options.Nan = None,
-    follow_links: options.FollowLinks = False,
+    read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
@@ -37,12 +22,6 @@ def inspect(
     from nwbrnn.readers import inspect_nwb
 
     check_json(json_path, overwrite=overwrite)
-    read = {
-        "map": mapping, "outputs": outputs, "inputs": inputs, "rates": rates, "units": units,
-        "align_to": align_to, "window": window, "whole_trials": whole_trials, "bin_size": bin_size,
-        "condition": condition, "where": where, "channels": channels, "smoothing": smoothing, "emg": emg,
-        "stamps": stamps, "nan": nan, "follow_links": follow_links,
-    }  # fmt: skip
     settings = options.merge_read(options.load_config(config).read, read)
     if settings.follow_links:
         options.check_linked([file], json_path)

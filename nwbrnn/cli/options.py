@@ -1,9 +1,12 @@
 """Options that several commands share: which part of a file to read."""
 
+import functools
+import inspect
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,74 +36,58 @@ JsonPath = Annotated[
 ]
 ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml."), Access.READ]
 
-_PANEL = "What to read (found by rule if not given)"
-Map = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map", help="What has a role: emg=processing/behavior/emg; repeatable.", rich_help_panel=_PANEL
-    ),
-]
-Outputs = Annotated[
-    list[str] | None,
-    typer.Option("--outputs", help="emg, force, kinematics or a path; repeatable.", rich_help_panel=_PANEL),
-]
-Channels = Annotated[
-    str | None, typer.Option("--channels", help="Outputs to keep: FCR,FCU.", rich_help_panel=_PANEL)
-]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--inputs", help="task (from the trial table) or a path; repeatable.", rich_help_panel=_PANEL
-    ),
-]
-Rates = Annotated[
-    str | None, typer.Option("--rates", help="spikes, or the path of a series.", rich_help_panel=_PANEL)
-]
-Units = Annotated[
-    list[str] | None,
-    typer.Option("--units", help="Units to keep: location=M1; repeatable.", rich_help_panel=_PANEL),
-]
-AlignTo = Annotated[
-    str | None, typer.Option("--align-to", help="Trial column that becomes time 0.", rich_help_panel=_PANEL)
-]
-Window = Annotated[
-    tuple[float, float] | None,
-    typer.Option("--window", help="Start and stop around it in s.", rich_help_panel=_PANEL),
-]
-WholeTrials = Annotated[
-    bool, typer.Option("--whole-trials", help="From start to stop of each trial.", rich_help_panel=_PANEL)
-]
-BinSize = Annotated[
-    float | None, typer.Option("--bin-size", help="Width of a time bin in s.", rich_help_panel=_PANEL)
-]
-Condition = Annotated[
-    list[str] | None,
-    typer.Option("--condition", help="Trial column of the condition; repeatable.", rich_help_panel=_PANEL),
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option("--where", help="Trials to keep: result=R; repeatable; all.", rich_help_panel=_PANEL),
-]
-Smoothing = Annotated[
-    float | None,
-    typer.Option("--smoothing", help="Gaussian from counts to rates, SD in s.", rich_help_panel=_PANEL),
-]
-Emg = Annotated[
-    str | None, typer.Option("--emg", help="raw or envelope.", rich_help_panel=_PANEL, metavar="KIND")
-]
-Stamps = Annotated[
-    str | None,
-    typer.Option("--stamps", help="Time stamps are: start, centre or end.", rich_help_panel=_PANEL),
-]
-Nan = Annotated[
-    str | None, typer.Option("--nan", help="raise, or mask bins with NaN.", rich_help_panel=_PANEL)
-]
+
+def _read(kind: Any, name: str, text: str, **more: Any) -> Any:
+    """Return the type of an option that says what to read."""
+    panel = "What to read (found by rule if not given)"
+    return Annotated[kind, typer.Option(name, help=text, rich_help_panel=panel, **more)]
 
 
-FollowLinks = Annotated[
-    bool,
-    typer.Option("--follow-links", help="Allow links out of the file.", rich_help_panel=_PANEL),
-]
+_SOME, _ONE = list[str] | None, str | None
+READING = {
+    "map": _read(_SOME, "--map", "What has a role: emg=processing/behavior/emg; repeatable."),
+    "outputs": _read(_SOME, "--outputs", "emg, force, kinematics or a path; repeatable."),
+    "channels": _read(_ONE, "--channels", "Outputs to keep: FCR,FCU."),
+    "inputs": _read(_SOME, "--inputs", "task (from the trial table) or a path; repeatable."),
+    "rates": _read(_ONE, "--rates", "spikes, or the path of a series."),
+    "units": _read(_SOME, "--units", "Units to keep: location=M1; repeatable."),
+    "align_to": _read(_ONE, "--align-to", "Trial column that becomes time 0."),
+    "window": _read(tuple[float, float] | None, "--window", "Start and stop around it in s."),
+    "whole_trials": _read(bool | None, "--whole-trials", "From start to stop of each trial."),
+    "bin_size": _read(float | None, "--bin-size", "Width of a time bin in s."),
+    "condition": _read(_SOME, "--condition", "Trial column of the condition; repeatable."),
+    "where": _read(_SOME, "--where", "Trials to keep: result=R; repeatable; all."),
+    "smoothing": _read(float | None, "--smoothing", "Gaussian from counts to rates, SD in s."),
+    "emg": _read(_ONE, "--emg", "raw or envelope.", metavar="KIND"),
+    "stamps": _read(_ONE, "--stamps", "Time stamps are: start, centre or end."),
+    "nan": _read(_ONE, "--nan", "raise, or mask bins with NaN."),
+    "follow_links": _read(bool | None, "--follow-links", "Allow links out of the file."),
+}
+"""The options of reading, by name: those of ``ReadConfig``, and ``whole_trials``."""
+Read = Mapping[str, Any]
+"""Their values, as a command gets them."""
+BY_RULE: Read = MappingProxyType({})
+"""None of them given."""
+
+
+def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of reading; its parameter ``read`` gets their values."""
+    own = inspect.signature(command).parameters
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in own.items():
+        if name != "read":
+            parameters.append(parameter)
+            continue
+        kind = parameter.kind
+        parameters += [inspect.Parameter(n, kind, default=None, annotation=a) for n, a in READING.items()]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(**{n: values[n] for n in own if n != "read"}, read={n: values[n] for n in READING})
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 Name = Annotated[
@@ -136,12 +123,11 @@ def load_config(path: Path | None) -> "JobConfig":
     return JobConfig() if path is None else read_config(path)
 
 
-def merge_read(config: "ReadConfig", options: dict[str, Any]) -> "ReadConfig":
-    """Return reading settings with the options that were given on the command line."""
-    from nwbrnn.config import ReadConfig
-    from nwbrnn.config_check import parse_settings
+def merge_read(config: "ReadConfig", read: Read) -> "ReadConfig":
+    """Return reading settings with the options of reading that were given on the command line."""
+    from nwbrnn.config_check import change_settings
 
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    given = {name: value for name, value in read.items() if value is not None and value is not False}
     if given.pop("whole_trials", False):
         if "window" in given:
             raise ConfigError("--whole-trials: expected no --window beside it; give one of them")
@@ -157,7 +143,7 @@ def merge_read(config: "ReadConfig", options: dict[str, Any]) -> "ReadConfig":
         given["units"] = _parse_pairs(given["units"], "--units")
     if "map" in given:
         given["map"] = config.map | _parse_pairs(given["map"], "--map")
-    return parse_settings(ReadConfig, config.model_dump() | given, source="command line")
+    return change_settings(config, given, source="command line")
 
 
 def parse_values(values: list[str], option: str) -> dict[str, Any]:

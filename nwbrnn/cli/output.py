@@ -26,7 +26,7 @@ from nwbrnn.text import escape, shorten, show
 if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
 
-NOBODY_READS = 141  # as the shell says of a program that SIGPIPE ended
+SIGPIPE_EXIT = 141  # as the shell says of a program that SIGPIPE ended
 KNOWN = "average of known trials"  # the ceiling of nwbrnn.evaluate; that of nwbrnn.assess is another
 LONGEST = 1000  # characters of a line of a cell: each row is padded to the longest
 UNLIMITED = 1_000_000  # columns: what is not a terminal gets a row of a table in one line
@@ -73,7 +73,7 @@ def step(text: str, *, spin: bool = True) -> Iterator[None]:
 def stop_writing() -> NoReturn:
     """End the program without a word, because nobody reads its standard output any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
-    raise SystemExit(NOBODY_READS)
+    raise SystemExit(SIGPIPE_EXIT)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -45,8 +45,8 @@ def perturb(
 
     nwbrnn perturb fit.nwb --unit 12 --unit 40=-0.5 --size 10 --at 0.1
     """
+    from nwbrnn.formats import read_fit
     from nwbrnn.mechanism import Teacher, compare_responses, list_effects
-    from nwbrnn.readers import read_fit
 
     check_json(json_path, overwrite=overwrite)
     with step(f"Reading {file}"):
@@ -94,8 +94,9 @@ def _score(result: "FitResult", push: "Push", file: str, source: str | None) -> 
 
     from nwbrnn.config import ReadConfig
     from nwbrnn.config_check import parse_settings
+    from nwbrnn.formats import find_fit_source
     from nwbrnn.mechanism import score_perturbed
-    from nwbrnn.readers import find_fit_source, read_nwb
+    from nwbrnn.readers import read_nwb
 
     where = source or find_fit_source(file, result.recorded)
     given = json.loads(result.recorded.attrs.get("read_config", "{}"))

@@ -10,6 +10,7 @@ from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import check_json, print_choices, say, step, write_json
 
 
+@options.takes_reading
 def read(
     file: options.File,
     output: Annotated[
@@ -17,23 +18,7 @@ def read(
         typer.Option("--output", "-o", help="The .nc or .zarr to make.", show_default=False),
         Access.WRITE,
     ],
-    mapping: options.Map = None,
-    outputs: options.Outputs = None,
-    channels: options.Channels = None,
-    inputs: options.Inputs = None,
-    rates: options.Rates = None,
-    units: options.Units = None,
-    align_to: options.AlignTo = None,
-    window: options.Window = None,
-    whole_trials: options.WholeTrials = False,
-    bin_size: options.BinSize = None,
-    condition: options.Condition = None,
-    where: options.Where = None,
-    smoothing: options.Smoothing = None,
-    emg: options.Emg = None,
-    stamps: options.Stamps = None,
-    nan: options.Nan = None,
-    follow_links: options.FollowLinks = False,
+    read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
@@ -44,19 +29,13 @@ def read(
     """
     import json
 
+    from nwbrnn.formats import write_dataset
+    from nwbrnn.formats.dataset import check_dataset_output
     from nwbrnn.readers import read_nwb
-    from nwbrnn.writers import write_dataset
-    from nwbrnn.writers.dataset import check_dataset_output
 
     check_dataset_output(output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)
-    given = {
-        "map": mapping, "outputs": outputs, "channels": channels, "inputs": inputs, "rates": rates,
-        "units": units, "align_to": align_to, "window": window, "whole_trials": whole_trials,
-        "bin_size": bin_size, "condition": condition, "where": where, "smoothing": smoothing, "emg": emg,
-        "stamps": stamps, "nan": nan, "follow_links": follow_links,
-    }  # fmt: skip
-    settings = options.merge_read(options.load_config(config).read, given)
+    settings = options.merge_read(options.load_config(config).read, read)
     if settings.follow_links:
         options.check_linked([file], output, json_path)
     with step(f"Reading {file}"):

@@ -32,10 +32,9 @@ def refit(
 
     nwbrnn refit fit.nwb
     """
+    from nwbrnn.formats import check_fit_output, find_fit_source, read_fit, write_fit
     from nwbrnn.job import refit as repeat
-    from nwbrnn.readers import find_fit_source, read_fit
     from nwbrnn.storage.paths import check_apart
-    from nwbrnn.writers import check_fit_output, write_fit
 
     stored = read_fit(file, name)
     found = source or find_fit_source(file, stored.recorded)

@@ -61,7 +61,7 @@ def _report_fit(
     source: Path, output: Path, *, name: str | None, push: "Push | None", overwrite: bool
 ) -> None:
     """Write the page of a fit."""
-    from nwbrnn.readers.fit import read_fit, read_versions
+    from nwbrnn.formats import read_fit, read_versions
     from nwbrnn.report import write_fit_report
 
     with step(f"Reading {source}"):

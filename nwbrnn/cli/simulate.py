@@ -38,10 +38,9 @@ def simulate(
     nwbrnn simulate -o teacher.nwb --neurons 200 --directions 8 --trials 5
     nwbrnn simulate -o ring.nwb --teacher ring
     """
-    from nwbrnn.readers import read_circuit
+    from nwbrnn.formats import read_circuit, write_teacher
     from nwbrnn.storage.paths import check_output
     from nwbrnn.teacher import Circuit, TeacherConfig, simulate_teacher
-    from nwbrnn.writers import write_teacher
 
     check_output(output, overwrite=overwrite)
     options_given = {

@@ -15,6 +15,7 @@ from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.dandiset.naming import PAGE, find_target, is_derivative, remove_ending
 from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError, NwbrnnError
+from nwbrnn.formats import write_fit
 from nwbrnn.readers import inspect_nwb, read_nwb
 from nwbrnn.readers.doctor import diagnose
 from nwbrnn.report import write_fit_report
@@ -33,7 +34,6 @@ from nwbrnn.sweep import (
     run_cells,
 )
 from nwbrnn.sweep.run import Progress
-from nwbrnn.writers import write_fit
 
 SWEEP = "sweep"
 """Folder of the sweep in the output folder: data and cells."""

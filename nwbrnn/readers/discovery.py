@@ -6,18 +6,19 @@ Only names, shapes and rates are looked at here; no data are read, of the time s
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
+from hdmf.common import VectorData
 from numpy.typing import NDArray
 from pynwb import NWBFile, TimeSeries
 from pynwb.core import NWBContainer
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 
-from nwbrnn.limits import fits_padded
+from nwbrnn.readers.clock import Clock
 from nwbrnn.readers.tables import list_modules
-from nwbrnn.readers.vocabulary import drop_axis, find_quantity, find_role, list_channels
+from nwbrnn.readers.vocabulary import drop_axis, find_quantity, find_role, name_channels
 from nwbrnn.text import shorten
 
 _VERSION = re.compile(
@@ -26,10 +27,7 @@ _VERSION = re.compile(
 _END_STAMPS = re.compile(r"bin[\s-]*(ends?|stop)|end of (the |each )?bin", re.IGNORECASE)
 _FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins and need not say so
 _CENTRE_STAMPS = re.compile(r"bin[\s-]*cent(er|re)s?|cent(er|re) of (the |each )?bin", re.IGNORECASE)
-_LABELS = ("label", "muscle", "channel_name", "location")
-_STRETCH = 1001  # time stamps looked at in the beginning, the middle and the end of a series
-_REGULAR = 0.9  # a clock is regular if so many of its steps are within a tenth of their median
-_PAUSE = 5.0  # longer steps, in medians, are pauses even of a clock that is not regular
+_MANY_CHANNELS = 1001  # a second dimension that is longer is time
 
 
 @dataclass(frozen=True)
@@ -80,19 +78,24 @@ class Signal:
         return tuple(replace(self, series=(series,), columns=(column,)) for series, column in pairs)
 
     @cached_property
+    def clocks(self) -> tuple[Clock, ...]:
+        """The clock of each series."""
+        return tuple(map(Clock, self.series))
+
+    @property
     def interval(self) -> float:
         """Time between samples [s], gaps left out; of several series the longest; NaN for a single sample."""
-        return float(np.max([_find_interval(series) for series in self.series]))
+        return float(np.max([clock.interval for clock in self.clocks]))
 
-    @cached_property
+    @property
     def varies(self) -> bool:
         """Whether steps between time stamps vary, so that bins as wide as their mean may hold no sample."""
-        return any(_varies(series) for series in self.series)
+        return any(clock.varies for clock in self.clocks)
 
-    @cached_property
+    @property
     def extent(self) -> tuple[float, float]:
         """Time stamps of the first and the last sample of any series [s]."""
-        starts, stops = zip(*map(_find_extent, self.series), strict=True)
+        starts, stops = zip(*(clock.extent for clock in self.clocks), strict=True)
         return min(starts), max(stops)
 
     @property
@@ -146,7 +149,19 @@ def find_unusable(nwbfile: NWBFile) -> dict[str, TimeSeries]:
 
 def describe_fault(series: TimeSeries) -> str:
     """Return why a series cannot be read; empty if its shape and times allow it."""
-    shape = tuple(getattr(series.data, "shape", ()) or ())
+    fault = _describe_form(series)
+    if fault:
+        return fault
+    shape, n_stamps = series.data.shape, 0 if series.timestamps is None else len(series.timestamps)
+    sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
+    if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _MANY_CHANNELS)):
+        return f"its data have the shape {shape}, but time comes first in a series: they look transposed"
+    return ""
+
+
+def _describe_form(series: TimeSeries) -> str:
+    """Return why a series is no numbers over time, by channel; empty if it is."""
+    shape = tuple(getattr(series.data, "shape", None) or ())
     if not shape or not all(shape):
         return "it holds no data"
     if len(shape) > 2:
@@ -155,10 +170,6 @@ def describe_fault(series: TimeSeries) -> str:
         return f"its data are {series.data.dtype} and no numbers"
     if series.rate is None and series.timestamps is None:
         return "it has neither a rate nor timestamps"
-    n_stamps = 0 if series.timestamps is None else len(series.timestamps)
-    sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
-    if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _STRETCH)):
-        return f"its data have the shape {shape}, but time comes first in a series: they look transposed"
     return ""
 
 
@@ -226,7 +237,7 @@ def _from_series(path: str, series: TimeSeries, around: tuple[str, ...]) -> Iter
         yield from _from_electrodes(path, series, around)
         return
     numbered = [series.name] if n_channels == 1 else [f"{series.name}_{i}" for i in range(n_channels)]
-    names = list_channels(f"{series.comments} {series.description}", n_channels) or numbered
+    names = name_channels(f"{series.comments} {series.description}", n_channels) or numbered
     yield Signal(path, _find_role(series, around), (series,), tuple(names))
 
 
@@ -234,7 +245,12 @@ def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...
     """Yield the columns of each electrode group; EMG by the name of the series or by what the group says."""
     rows = np.asarray(series.electrodes.data[:], dtype=int)
     table = series.electrodes.table
-    names = _name_channels(series, rows)
+    labels = {name: partial(_get_rows, table[name], rows) for name in table.colnames}
+    text, numbered = (
+        f"{series.comments} {series.description}",
+        [f"{series.name}_{i}" for i in range(len(rows))],
+    )
+    names = name_channels(text, len(rows), labels) or numbered
     groups = [table["group"][int(row)] for row in rows] if "group" in table.colnames else [None] * len(rows)
     distinct = list(dict.fromkeys(groups))
     for group in distinct:
@@ -250,25 +266,13 @@ def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...
             yield Signal(f"{path}[{group.name}]", role, (series,), columns, picks)
 
 
-def _name_channels(series: ElectricalSeries, rows: NDArray[np.int_]) -> list[str]:
-    """Return names of channels: a label of the electrodes that tells them apart, else numbers."""
-    table = series.electrodes.table
-    for label in _LABELS:
-        if label in table.colnames:
-            names = [str(table[label][int(row)]) for row in rows]
-            if len(set(names)) == len(names) and fits_padded(names):
-                return names
-    return [f"{series.name}_{i}" for i in range(len(rows))]
+def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:
+    return [str(column[int(row)]) for row in rows]
 
 
 def _is_usable(series: TimeSeries) -> bool:
     """Return whether a series is numbers over time, by channel, and not video."""
-    if isinstance(series, ImageSeries) or series.data is None:
-        return False
-    shape = getattr(series.data, "shape", None)
-    numeric = np.dtype(getattr(series.data, "dtype", "O")).kind in "iufb"
-    timed = series.rate is not None or series.timestamps is not None
-    return bool(shape and len(shape) <= 2 and all(shape) and numeric and timed)
+    return not isinstance(series, ImageSeries) and not _describe_form(series)
 
 
 def _has_outputs(series: TimeSeries, around: tuple[str, ...]) -> bool:
@@ -283,52 +287,3 @@ def _has_outputs(series: TimeSeries, around: tuple[str, ...]) -> bool:
 def _find_role(series: TimeSeries, around: tuple[str, ...]) -> str:
     """Return the role that a series' own name, its type and the names around it suggest, in this order."""
     return find_role((str(series.name), type(series).__name__, *around))
-
-
-def _find_extent(series: TimeSeries) -> tuple[float, float]:
-    """Return the first and the last time stamp [s]; what is out of order at the ends does not count."""
-    if series.timestamps is None:
-        start = float(series.starting_time or 0.0)
-        return start, start + (int(series.data.shape[0]) - 1) * _find_interval(series)
-    stretches = _read_stretches(series)
-    first, last = (part[np.isfinite(part)] for part in (stretches[0], stretches[-1]))
-    return float(first.min(initial=np.inf)), float(last.max(initial=-np.inf))
-
-
-def _find_interval(series: TimeSeries) -> float:
-    """Return the time between samples [s], without pauses; NaN for a single sample or rate 0."""
-    if series.timestamps is None:
-        return 1.0 / float(series.rate) if series.rate > 0 else float("nan")
-    steps = _read_steps(series)
-    if not len(steps):
-        return float("nan")
-    median = np.median(steps)
-    away = np.abs(steps / median - np.maximum(np.rint(steps / median), 1))
-    is_regular = (away < 0.1).mean() >= _REGULAR
-    near = (steps > 0.5 * median) & (steps < 1.5 * median) if is_regular else steps < _PAUSE * median
-    mean = float(steps[near].mean())  # jitter averages out
-    plain = float(f"{mean:.3g}")
-    return plain if abs(plain - mean) < 5e-4 * mean else round(mean, 9)
-
-
-def _varies(series: TimeSeries) -> bool:
-    """Return whether more than 1 % of the steps between samples differ by more than 2 % from their mean."""
-    if series.timestamps is None:
-        return False
-    steps, interval = _read_steps(series), _find_interval(series)
-    near = steps[steps < 1.5 * interval]
-    return bool(len(near) and (np.abs(near - interval) > 0.02 * interval).mean() > 0.01)
-
-
-def _read_steps(series: TimeSeries) -> NDArray[np.float64]:
-    """Return the steps ahead between time stamps, of some stretches [s]."""
-    steps = np.concatenate([np.diff(part) for part in _read_stretches(series)])
-    return np.asarray(steps[np.isfinite(steps) & (steps > 0)])
-
-
-def _read_stretches(series: TimeSeries) -> list[NDArray[np.float64]]:
-    """Return time stamps from the beginning, the middle and the end of a series [s]."""
-    stamps, n = series.timestamps, len(series.timestamps)
-    starts = [0] if n <= 3 * _STRETCH else [0, (n - _STRETCH) // 2, n - _STRETCH]
-    length = n if n <= 3 * _STRETCH else _STRETCH
-    return [np.asarray(stamps[start : start + length], dtype=np.float64) for start in starts]

@@ -8,15 +8,13 @@ import numpy as np
 from pynwb import NWBFile
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config_check import change_settings
 from nwbrnn.errors import NwbrnnError
-from nwbrnn.readers.choices import Choice
-from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.plan import plan_reading
-from nwbrnn.readers.trial_choices import choose_table
-from nwbrnn.readers.trials import read_trials
-from nwbrnn.readers.units import find_units, read_unit_columns
-from nwbrnn.storage import Source, find_source, open_nwb
+from nwbrnn.readers.rules.objects import Choice
+from nwbrnn.readers.rules.trials import choose_table
+from nwbrnn.readers.session import Session, open_session
+from nwbrnn.storage import Source
 
 
 @dataclass(frozen=True)
@@ -76,21 +74,19 @@ def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **s
     ConfigError
         If a setting is unknown.
     """
-    source = find_source(path)
-    given = (config or ReadConfig()).model_dump() | settings
-    config = parse_settings(ReadConfig, given, source="inspect_nwb")
-    with open_nwb(source, follow_links=config.follow_links) as nwbfile:
+    config = change_settings(config or ReadConfig(), settings, source="inspect_nwb")
+    with open_session(path, follow_links=config.follow_links) as session:
         choices: tuple[Choice, ...] = ()
         problem = None
         try:
-            choices = plan_reading(nwbfile, config, path=source.text).choices
+            choices = plan_reading(session, config).choices
         except NwbrnnError as error:
             problem = str(error)
         return Inspection(
-            identity=_identify(nwbfile, source.name),
-            signals=tuple(_list_signals(nwbfile)),
-            units=_summarise_units(nwbfile),
-            trials=tuple(_list_trial_columns(nwbfile, config, path=source.text)),
+            identity=_identify(session.nwbfile, session.source.name),
+            signals=tuple(_list_signals(session)),
+            units=_summarise_units(session),
+            trials=tuple(_list_trial_columns(session, config)),
             choices=choices,
             problem=problem,
         )
@@ -107,7 +103,7 @@ def _identify(nwbfile: NWBFile, name: str) -> dict[str, str]:
     }
 
 
-def _list_signals(nwbfile: NWBFile) -> list[dict[str, Any]]:
+def _list_signals(session: Session) -> list[dict[str, Any]]:
     return [
         {
             "path": signal.path,
@@ -118,25 +114,25 @@ def _list_signals(nwbfile: NWBFile) -> list[dict[str, Any]]:
             "varies": signal.varies,
             "unit": signal.unit,
         }
-        for signal in find_signals(nwbfile)
+        for signal in session.signals
     ]
 
 
-def _summarise_units(nwbfile: NWBFile) -> dict[str, Any]:
-    units = find_units(nwbfile)[1]
+def _summarise_units(session: Session) -> dict[str, Any]:
+    units = session.units
     if units is None:
         return {"number": 0}
-    spikes = len(units["spike_times"].target.data) if "spike_times" in units.colnames else 0
-    places = read_unit_columns(nwbfile).get("location", np.zeros(0)).tolist()
+    spikes = len(session.trains.times) if "spike_times" in units.colnames else 0
+    places = session.unit_columns.get("location", np.zeros(0)).tolist()
     numbers = [f"{place}: {places.count(place)}" for place in dict.fromkeys(places)]
     return {"number": len(units), "spikes": spikes, "locations": numbers, "columns": list(units.colnames)}
 
 
-def _list_trial_columns(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> list[dict[str, Any]]:
+def _list_trial_columns(session: Session, config: ReadConfig) -> list[dict[str, Any]]:
     """Return the plain columns of the table of trials, events among them."""
     try:
-        table, where, _ = choose_table(nwbfile, config, path=path)
-        trials = read_trials(nwbfile, table, name=where, path=path)
+        table, _ = choose_table(session.trial_tables, config, path=session.path)
+        trials = session.read_trials(table)
     except NwbrnnError:  # none there; the problem says so
         return []
     rows = []

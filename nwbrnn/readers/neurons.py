@@ -6,27 +6,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pynwb import NWBFile
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError, ReadError
 from nwbrnn.preprocessing import smooth_counts
 from nwbrnn.preprocessing.smoothing import TRUNCATE
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.choices import Choice, list_names
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.plan import Plan
+from nwbrnn.readers.rules.objects import Choice, list_names
 from nwbrnn.readers.series import read_binned
+from nwbrnn.readers.session import Session
 from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
-from nwbrnn.readers.units import (
-    count_spikes,
-    find_observed,
-    find_units,
-    iterate_counts,
-    read_spike_trains,
-    read_unit_columns,
-)
+from nwbrnn.readers.units import count_spikes, find_observed, iterate_counts
 
 MIN_OBSERVED = 0.5  # units observed in a smaller part of the bins are left out
 SMOOTHED = 16  # units smoothed at once
@@ -46,50 +39,49 @@ class Part:
     """First and last spike [s], where they had to be looked for."""
 
 
-def read_neurons(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> Part:
+def read_neurons(session: Session, plan: Plan, config: ReadConfig) -> Part:
     """Read rates as recorded, or spike counts and the rates smoothed from them, of the units to keep."""
-    if plan.rates:
-        part = _read_rates(nwbfile, plan, nan=config.nan, path=path)
+    if plan.objects.rates:
+        part = _read_rates(session, plan, nan=config.nan)
     else:
-        part = _read_spikes(nwbfile, plan, config, path=path)
+        part = _read_spikes(session, plan, config)
     kept = part.coords["unit"]
-    columns = read_unit_columns(nwbfile) if plan.in_table else {}
+    columns = session.unit_columns if plan.objects.in_table else {}
     labels = name_coordinates(columns, prefix="unit_", always=True)
     coords = {labels[name]: ("unit", values[kept]) for name, values in columns.items()}
     return replace(part, coords=coords | part.coords)
 
 
-def _read_rates(nwbfile: NWBFile, plan: Plan, *, nan: str, path: str) -> Part:
+def _read_rates(session: Session, plan: Plan, *, nan: str) -> Part:
     """Read series of rates, and spike counts if there are spikes."""
     edges = plan.compute_edges()
-    binned = [read_binned(signal, edges, path=path, nan=nan) for signal in plan.rates]
+    binned = [read_binned(signal, edges, path=session.path, nan=nan) for signal in plan.objects.rates]
     rates = np.concatenate([part.values for part in binned], axis=2)
-    values: dict[str, NDArray[Any]] = {"rates": rates[..., plan.units].astype(np.float32)}
-    units = find_units(nwbfile)[1] if plan.in_table else None
-    if units is not None and "spike_times" in units.colnames:
-        trains = read_spike_trains(nwbfile, path=path)
-        values["spike_counts"] = count_spikes(trains, edges)[..., plan.units]
-        damaged = sorted(trains.unwritten & set(plan.units.tolist()))
+    values: dict[str, NDArray[Any]] = {"rates": rates[..., plan.objects.units].astype(np.float32)}
+    if plan.objects.in_table and session.has_spikes:
+        trains = session.read_spikes()
+        values["spike_counts"] = count_spikes(trains, edges)[..., plan.objects.units]
+        damaged = sorted(trains.unwritten & set(plan.objects.units.tolist()))
         if damaged:
             raise ReadError(
                 f"{trains.name}: expected spike times, but some of units {damaged[:20]} were never written "
                 f"and are 0; get a fresh copy, or leave out these units (--units 'row!={damaged[0]}')"
             )
-    return Part(values, {"unit": plan.units}, np.all([part.covered for part in binned], axis=0))
+    return Part(values, {"unit": plan.objects.units}, np.all([part.covered for part in binned], axis=0))
 
 
-def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str) -> Part:
+def _read_spikes(session: Session, plan: Plan, config: ReadConfig) -> Part:
     """Read spike counts, and smooth them to rates, a few units at a time."""
     # bins on both sides of the window, so that smoothing knows what was before and after
-    n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.bin_size))
+    n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.window.bin_size))
     edges = plan.compute_edges(n_pad=n_pad)
-    inside = slice(n_pad, n_pad + plan.n_bins)
-    counted, rows, observed, extent, unwritten = _open_counts(nwbfile, plan, edges, path=path)
-    wanted = np.isin(rows, plan.units)
-    kept, choices = _choose_observed(observed[:, inside], wanted, path=path)
+    inside = slice(n_pad, n_pad + plan.window.n_bins)
+    counted, rows, observed, extent, unwritten = _open_counts(session, plan, edges)
+    wanted = np.isin(rows, plan.objects.units)
+    kept, choices = _choose_observed(observed[:, inside], wanted, path=session.path)
     valid = plan.find_valid(edges)
     covered = valid & np.asarray(observed[..., kept if observed.shape[2] > 1 else [0]].all(axis=2))
-    counts = np.empty((len(kept), len(edges), plan.n_bins), dtype=np.int32)
+    counts = np.empty((len(kept), len(edges), plan.window.n_bins), dtype=np.int32)
     rates = np.empty(counts.shape, dtype=np.float32)
     done, block, chosen = 0, [], set(kept.tolist())
     for i, one in enumerate(counted):
@@ -97,12 +89,14 @@ def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str)
             block.append(one)
         if len(block) == SMOOTHED or (block and done + len(block) == len(kept)):
             padded = np.stack(block, axis=2)
-            smoothed = smooth_counts(padded, bin_size=plan.bin_size, sigma=config.smoothing, valid=covered)
+            smoothed = smooth_counts(
+                padded, bin_size=plan.window.bin_size, sigma=config.smoothing, valid=covered
+            )
             here = slice(done, done + len(block))
             counts[here] = padded[:, inside].transpose(2, 0, 1)
             rates[here] = smoothed[:, inside].transpose(2, 0, 1)
             done, block = here.stop, []
-    whole, left_out = _choose_written(rows[kept], unwritten, path=path)
+    whole, left_out = _choose_written(rows[kept], unwritten, path=session.path)
     if left_out:
         counts, rates, kept = counts[whole], rates[whole], kept[whole]
     values = {"spike_counts": counts.transpose(1, 2, 0), "rates": rates.transpose(1, 2, 0)}
@@ -110,7 +104,7 @@ def _read_spikes(nwbfile: NWBFile, plan: Plan, config: ReadConfig, *, path: str)
 
 
 def _open_counts(
-    nwbfile: NWBFile, plan: Plan, edges: Ticks, *, path: str
+    session: Session, plan: Plan, edges: Ticks
 ) -> tuple[Iterator[NDArray[np.integer]], NDArray[np.int64], Mask, tuple[float, float], set[int]]:
     """Return the counts of one unit after the other, their rows, where they were observed, and their extent.
 
@@ -119,21 +113,24 @@ def _open_counts(
     spikes were never written, once they have been counted.
     """
     extent = (np.nan, np.nan)
-    if isinstance(plan.counts, BinnedCounts):
-        counts, covered = plan.counts.count(edges, plan.align_times)
-        return iter(np.moveaxis(counts, 2, 0)), plan.counts.rows, covered[..., np.newaxis], extent, set()
-    if isinstance(plan.counts, Signal):
-        binned = read_binned(plan.counts, edges, path=path, nan="mask")
+    counts = plan.objects.counts
+    if isinstance(counts, BinnedCounts):
+        added, covered = counts.count(edges, plan.trials.times)
+        return iter(np.moveaxis(added, 2, 0)), counts.rows, covered[..., np.newaxis], extent, set()
+    if isinstance(counts, Signal):
+        binned = read_binned(counts, edges, path=session.path, nan="mask")
         whole = np.rint(np.nan_to_num(binned.values)).astype(np.int32)
         if (whole < 0).any():
             raise ReadError(
-                f"{path}: {plan.counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; "
+                f"{session.path}: {counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; "
                 "repair the file"
             )
         rows = np.arange(whole.shape[2])
         return iter(np.moveaxis(whole, 2, 0)), rows, binned.covered[..., np.newaxis], extent, set()
-    trains = read_spike_trains(nwbfile, path=path)
-    tolerance = round(plan.bin_size * TICKS_PER_SECOND / 100)  # intervals may end a float's error early
+    trains = session.read_spikes()
+    tolerance = round(
+        plan.window.bin_size * TICKS_PER_SECOND / 100
+    )  # intervals may end a float's error early
     if trains.observed is None:
         extent = trains.extent
         observed = _find_between(plan, extent, edges)
@@ -144,7 +141,7 @@ def _open_counts(
 
 def _find_between(plan: Plan, extent: tuple[float, float], edges: Ticks) -> Mask:
     """Return the bins between first and last sign of a recording, shape (n_trials, n_bins, 1)."""
-    times = np.array([*plan.session, *extent])
+    times = np.array([*plan.trials.session, *extent])
     times = times[np.isfinite(times)]
     first, last = to_ticks(times.min()), to_ticks(times.max())
     return ((edges[:, :-1] >= first) & (edges[:, 1:] <= last))[..., np.newaxis]

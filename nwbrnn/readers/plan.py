@@ -1,33 +1,24 @@
-"""What will be read from a file: all choices, before any data are."""
+"""What will be read and how: every choice in one record, before any data are read."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pynwb import NWBFile
-from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.limits import MAX_CONDITIONS
-from nwbrnn.readers import choices as objects
-from nwbrnn.readers import trial_choices as rules
-from nwbrnn.readers import window_choices as windows
-from nwbrnn.readers.binned import BinnedCounts, find_binned
-from nwbrnn.readers.choices import Choice
-from nwbrnn.readers.discovery import Signal, find_signals, find_unusable
+from nwbrnn.readers.binned import BinnedCounts
+from nwbrnn.readers.rules import objects, windows
+from nwbrnn.readers.rules import trials as rules
+from nwbrnn.readers.rules.objects import Choice, Objects
+from nwbrnn.readers.rules.trials import Trials
+from nwbrnn.readers.rules.windows import Window
+from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import SHIFTS, Ticks, to_ticks
-from nwbrnn.readers.trials import (
-    fill_stop_times,
-    find_angles,
-    find_relative,
-    label_column,
-    label_sectors,
-    read_trials,
-)
-from nwbrnn.readers.units import find_units, lies_on_grid, read_spike_trains, read_unit_columns
+from nwbrnn.readers.trials import fill_stop_times, find_angles, find_relative, label_column, label_sectors
+from nwbrnn.readers.units import lies_on_grid
 
 
 @dataclass(frozen=True)
@@ -36,83 +27,51 @@ class Plan:
 
     Attributes
     ----------
-    outputs, inputs
-        Signals to read; no inputs: built from the trial table.
-    rates, counts
-        Series of recorded rates, or spikes counted in bins; neither: from spike times.
-    units
-        The units to keep, as rows of the units table, or columns of rates.
-    in_table
-        Whether they are those of the units table; rates that were given may be of others.
-    output_names
-        Names of all channels of the outputs.
-    trial_table
-        Where the trials are in the file.
+    objects
+        Series and units to read.
     trials
-        The trials kept, with their plain columns.
-    align_to, align_times
-        The column that becomes time 0 and its times, shape (n_trials,) [s].
-    shown, shown_from, go
-        Columns of the condition, that which tells when the subject is shown it, and that of the go cue.
-    sectors
-        Number of sectors that make the conditions, if these are continuous directions.
-    start, n_bins, bin_size
-        Start of the window relative to the alignment [s], number and width of its bins [s].
+        Which trials, aligned to what, of which conditions; ``times`` may be rounded to ``resolution``.
+    window
+        Bins around each alignment.
     limits
         Between which times the bins of each trial count, shape (n_trials, 2) [s]; infinite if not limited.
+    sectors
+        Number of sectors that make the conditions, if these are continuous directions.
+    shown_from, go
+        Trial columns that tell when the subject is shown the condition, and of the go cue.
     invalid
         Start and stop of what the file declares invalid, shape (n, 2) [s].
-    angles, relative
-        Trial columns of directions with their unit, and those of times since the start of the trial.
-    session
-        First start and last stop of all trials of the file [s].
-    resolution
-        Spikes are real only to this time [s]; 0 if they are exact.
     choices
         What was picked, and why.
     """
 
-    outputs: tuple[Signal, ...]
-    inputs: tuple[Signal, ...]
-    rates: tuple[Signal, ...]
-    counts: Signal | BinnedCounts | None
-    units: NDArray[np.int64]
-    in_table: bool
-    output_names: tuple[str, ...]
-    trial_table: TimeIntervals
-    trials: pd.DataFrame
-    align_to: str
-    align_times: NDArray[np.float64]
-    shown: tuple[str, ...]
+    objects: Objects
+    trials: Trials
+    window: Window
+    limits: NDArray[np.float64]
+    sectors: int | None
     shown_from: str | None
     go: str | None
-    sectors: int | None
-    start: float
-    n_bins: int
-    bin_size: float
-    limits: NDArray[np.float64]
     invalid: NDArray[np.float64]
-    angles: dict[str, str]
-    relative: frozenset[str]
-    session: tuple[float, float]
-    resolution: float
     choices: tuple[Choice, ...]
 
     @property
     def time(self) -> NDArray[np.float64]:
         """Bin centres relative to the alignment, shape (n_bins,) [s]."""
-        return np.asarray(self.start + (np.arange(self.n_bins) + 0.5) * self.bin_size, dtype=np.float64)
+        middles = (np.arange(self.window.n_bins, dtype=np.float64) + 0.5) * self.window.bin_size
+        return np.asarray(self.window.start + middles, dtype=np.float64)
 
     @property
     def conditions(self) -> NDArray[np.str_]:
         """Label of each trial's condition, shape (n_trials,)."""
+        table, shown, angles = self.trials.frame, self.trials.shown, self.trials.angles
         if self.sectors is not None:
-            return label_sectors(self.trials[self.shown[0]], self.sectors, self.angles[self.shown[0]])
-        labels = [label_column(self.trials[name], self.angles.get(name)) for name in self.shown]
+            return label_sectors(table[shown[0]], self.sectors, angles[shown[0]])
+        labels = [label_column(table[name], angles.get(name)) for name in shown]
         if len(labels) == 1:
             return labels[0]
-        parts = [[f"{name}={v}" for v in values] for name, values in zip(self.shown, labels, strict=True)]
-        return np.array([", ".join(row) for row in zip(*parts, strict=True)] or ["all"] * len(self.trials))
+        parts = [[f"{name}={v}" for v in values] for name, values in zip(shown, labels, strict=True)]
+        return np.array([", ".join(row) for row in zip(*parts, strict=True)] or ["all"] * len(table))
 
     def find_valid(self, edges: Ticks) -> NDArray[np.bool_]:
         """Return the bins that touch none of the file's invalid times, shape (n_trials, n_bins)."""
@@ -123,30 +82,12 @@ class Plan:
 
     def compute_edges(self, *, n_pad: int = 0) -> Ticks:
         """Return the bin edges of each trial, shape (n_trials, n_bins + 2 n_pad + 1) [ticks]."""
-        bins = np.arange(-n_pad, self.n_bins + n_pad + 1)
-        return to_ticks(self.align_times)[:, np.newaxis] + to_ticks(self.start + bins * self.bin_size)
+        bins = np.arange(-n_pad, self.window.n_bins + n_pad + 1)
+        around = to_ticks(self.window.start + bins * self.window.bin_size)
+        return to_ticks(self.trials.times)[:, np.newaxis] + around
 
 
-class _Objects(NamedTuple):
-    """What is read, besides trials."""
-
-    outputs: tuple[Signal, ...]
-    output_names: tuple[str, ...]
-    inputs: tuple[Signal, ...]
-    rates: tuple[Signal, ...]
-    counts: Signal | BinnedCounts | None
-    units: NDArray[np.int64]
-    in_table: bool
-    choices: list[Choice]
-
-    @property
-    def signals(self) -> list[Signal]:
-        """All series that are read."""
-        counts = [self.counts] if isinstance(self.counts, Signal) else []
-        return [*self.outputs, *self.inputs, *self.rates, *counts]
-
-
-def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
+def plan_reading(session: Session, config: ReadConfig) -> Plan:
     """Decide what to read from an open file.
 
     Raises
@@ -157,125 +98,65 @@ def plan_reading(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> Plan:
         If a setting does not fit the file, or there are more conditions than can be inputs.
     ReadError
         If a series to read has no times.
+
+    Examples
+    --------
+    >>> from nwbrnn.readers.session import open_session
+    >>> with open_session(example, follow_links=False) as session:
+    ...     plan = plan_reading(session, ReadConfig(window=(-0.2, 0.6)))
+    >>> plan.trials.align_to, plan.window.start, plan.window.n_bins, plan.window.bin_size
+    ('go_cue_time', -0.2, 40, 0.02)
+    >>> [choice.picked for choice in plan.choices if choice.role in ("outputs", "condition")]
+    ['acquisition/EMG', 'target_dir']
     """
-    what = _choose_objects(nwbfile, config, path=path)
-    which = _choose_trials(nwbfile, what.counts, config, path=path)
-    times = which.times
-    intervals, resolution, notes = _find_intervals(nwbfile, what, path=path)
-    varying = {signal.path for signal in what.signals if signal.varies}
-    bin_size, bin_choice = windows.choose_bin_size(intervals, config, varying=varying, path=path)
-    start, n_bins, whole_trials, window_choice = windows.choose_window(
-        which, config, counts=what.counts, bins=bin_choice, bin_size=bin_size, path=path
-    )
-    choices = [*what.choices, *which.choices, bin_choice, window_choice, *notes]
-    choices += windows.note_varying({name: intervals[name] for name in varying}, bin_size)
-    if not whole_trials:
-        choices += windows.note_outside(which, start, start + n_bins * bin_size, path=path)
+    chosen, notes = _choose_objects(session, config)
+    trials, about_trials = _choose_trials(session, config, counts=chosen.counts)
+    window, about_window = _choose_window(session, config, chosen, trials)
+    notes += about_trials + about_window
     shown_from = go = None
-    if not what.inputs:
-        _check_conditions(which, path=path)
-        shown_from, go, task_choice = rules.choose_task_inputs(which.trials, which.shown, which.angles)
-        choices.append(task_choice)
-    invalid = _read_invalid(nwbfile)
-    if len(invalid):
+    if not chosen.inputs:
+        _check_conditions(trials, path=session.path)
+        shown_from, go, choice = rules.choose_task_inputs(trials.frame, trials.shown, trials.angles)
+        notes.append(choice)
+    if len(session.invalid):
         reason = "the file declares them; bins they touch are masked"
-        choices.append(Choice("invalid times", f"{len(invalid)} stretches", reason))
-    if resolution <= bin_size / windows.FINE_PART:
-        resolution = 0.0
-    if resolution:
-        phase = _find_phase(what, resolution)
-        times = np.rint((times - phase) / resolution) * resolution + phase
-        start = round(start / resolution) * resolution
-        reason = "spikes are given in bins of this width, so alignments and window are rounded to these bins"
-        choices.append(
-            Choice("time grid", f"{resolution:g} s" + (f" from {phase:g} s" if phase else ""), reason)
-        )
-    window = (start, start + n_bins * bin_size)
-    apart = config.window is None
-    limits = windows.find_limits(which._replace(times=times), window, whole=whole_trials, apart=apart)
-    choices += windows.note_overlap(times, window, limits)
-    return Plan(
-        outputs=what.outputs,
-        output_names=what.output_names,
-        inputs=what.inputs,
-        rates=what.rates,
-        counts=what.counts,
-        units=what.units,
-        in_table=what.in_table,
-        trial_table=which.table,
-        trials=which.trials,
-        align_to=which.align_to,
-        align_times=times,
-        shown=which.shown,
-        shown_from=shown_from,
-        go=go,
-        sectors=config.sectors if which.continuous else None,
-        start=start,
-        n_bins=n_bins,
-        bin_size=bin_size,
-        limits=limits,
-        invalid=invalid,
-        angles=which.angles,
-        relative=which.relative,
-        session=which.session,
-        resolution=resolution,
-        choices=tuple(choices),
-    )
+        notes.append(Choice("invalid times", f"{len(session.invalid)} stretches", reason))
+    trials, window, rounded = _round_to_spikes(trials, window, chosen)
+    limits = windows.find_limits(trials, window, apart=config.window is None)
+    notes += rounded + windows.note_overlap(trials.times, window, limits)
+    sectors = config.sectors if trials.continuous else None
+    return Plan(chosen, trials, window, limits, sectors, shown_from, go, session.invalid, tuple(notes))
 
 
-def _check_conditions(which: rules.Trials, *, path: str) -> None:
-    """Refuse more conditions than can have an input each; directions are two inputs, however many."""
-    for name in which.shown:
-        n_values = 0 if name in which.angles else which.trials[name].nunique()
-        if n_values > MAX_CONDITIONS:
-            raise ConfigError(
-                f"{path}: condition: expected at most {MAX_CONDITIONS} values of {name}, which become an "
-                f"input each, but got {n_values}; give recorded inputs (--inputs), another condition "
-                "(--condition), or fewer of the trials (--where)"
-            )
-
-
-def _choose_objects(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> _Objects:
+def _choose_objects(session: Session, config: ReadConfig) -> tuple[Objects, list[Choice]]:
     """Choose outputs, inputs, neurons and units."""
-    signals = objects.apply_map(find_signals(nwbfile), config, path=path)
-    unusable = find_unusable(nwbfile)
-    outputs, outputs_choice = objects.choose_outputs(signals, config, unusable=unusable, path=path)
+    path = session.path
+    signals = objects.apply_map(session.signals, config, path=path)
+    outputs, about_outputs = objects.choose_outputs(signals, config, unusable=session.unusable, path=path)
     outputs, names = objects.choose_channels(outputs, config, path=path)
-    inputs, inputs_choice = objects.choose_inputs(signals, config, path=path)
-    table = find_units(nwbfile)
-    rates, counts, rates_choice = objects.choose_neurons(
-        signals, find_binned(nwbfile), config, units=table, path=path
+    inputs, about_inputs = objects.choose_inputs(signals, config, path=path)
+    table = session.units_path, session.units
+    rates, counts, about_rates = objects.choose_neurons(
+        signals, session.binned, config, units=table, path=path
     )
     n_columns = sum(len(signal.columns) for signal in rates)
-    n_rows = len(table[1] or ())
+    n_rows = 0 if session.units is None else len(session.units)
     in_table = n_rows > 0 and n_columns in (0, n_rows)
-    n_units = n_rows if in_table else _count_units(rates, counts)
-    unit_columns = read_unit_columns(nwbfile) if in_table else {}
-    units, units_choice = objects.choose_units(unit_columns, n_units, config, path=path)
-    what = _Objects(outputs, tuple(names), inputs, rates, counts, units, in_table, [])
-    choices = [
-        outputs_choice,
-        rates_choice,
-        units_choice,
-        inputs_choice,
-        *objects.note_oddities(what.signals),
-    ]
-    return what._replace(choices=choices)
-
-
-def _count_units(rates: tuple[Signal, ...], counts: Signal | BinnedCounts | None) -> int:
-    """Return the number of units of a file without a table of them."""
-    if isinstance(counts, BinnedCounts):
-        return int(counts.rows.max()) + 1
-    return sum(signal.shape[1] for signal in (*rates, *([] if counts is None else [counts])))
+    n_units = n_rows if in_table else objects.count_units(rates, counts)
+    columns = session.unit_columns if in_table else {}
+    units, about_units = objects.choose_units(columns, n_units, config, path=path)
+    chosen = Objects(outputs, tuple(names), inputs, rates, counts, units, in_table)
+    oddities = objects.note_oddities(chosen.signals)
+    return chosen, [about_outputs, about_rates, about_units, about_inputs, *oddities]
 
 
 def _choose_trials(
-    nwbfile: NWBFile, counts: Signal | BinnedCounts | None, config: ReadConfig, *, path: str
-) -> rules.Trials:
+    session: Session, config: ReadConfig, *, counts: objects.Counts | None
+) -> tuple[Trials, list[Choice]]:
     """Choose the trials with an alignment and a condition."""
-    table, table_name, table_choice = rules.choose_table(nwbfile, config, path=path)
-    everything = read_trials(nwbfile, table, name=table_name, path=path)
+    path = session.path
+    name, table_choice = rules.choose_table(session.trial_tables, config, path=path)
+    everything = session.read_trials(name)
     trials, trials_choice = rules.choose_trials(everything, config, path=path)
     relative, angles = find_relative(everything), find_angles(everything)
     align_to, times, align_choice = rules.choose_alignment(
@@ -286,57 +167,84 @@ def _choose_trials(
     known = trials[list(shown)].notna().all(axis=1).to_numpy()
     if not known.any():
         raise MissingDataError(
-            f"{path}: {table_name}: expected trials with {align_to} and {', '.join(shown)}, "
+            f"{path}: {name}: expected trials with {align_to} and {', '.join(shown)}, "
             "but one is NaN in all of them; choose another align_to or condition"
         )
     stops = pd.Series(fill_stop_times(everything), index=everything.index)
     bounds = everything[["start_time", "stop_time"]].to_numpy(np.float64)
     finite = bounds[np.isfinite(bounds)]
-    session = (finite.min(initial=np.inf), finite.max(initial=-np.inf))
-    choices = [table_choice, trials_choice, align_choice, condition_choice]
-    return rules.Trials(
-        table=table,
-        trials=trials[known],
+    chosen = Trials(
+        table=session.trial_tables[name],
+        frame=trials[known],
         align_to=align_to,
         times=times[known],
         stop_times=np.asarray(stops[trials.index[known]], dtype=np.float64),
         shown=shown,
         continuous=continuous,
-        session=session,
+        session=(finite.min(initial=np.inf), finite.max(initial=-np.inf)),
         angles=angles,
         relative=relative,
-        choices=choices,
     )
+    return chosen, [table_choice, trials_choice, align_choice, condition_choice]
 
 
-def _find_intervals(
-    nwbfile: NWBFile, what: _Objects, *, path: str
-) -> tuple[dict[str, float], float, list[Choice]]:
-    """Return the time between samples of all that is read, the resolution of the spikes [s], and remarks."""
-    intervals = {signal.path: signal.interval for signal in what.signals}
-    resolution = 0.0
-    if isinstance(what.counts, BinnedCounts):
-        intervals[what.counts.path] = what.counts.width
-        if what.counts.events is None:
-            resolution = what.counts.width
-    elif not what.rates and what.counts is None:
-        where, units = find_units(nwbfile)
-        resolution = 0.0 if units is None else float(np.nan_to_num(units.resolution or 0.0))
-        trains = read_spike_trains(nwbfile, path=path) if resolution >= windows.FINEST else None
-        if trains is not None and not lies_on_grid(trains.times, resolution):
-            reason = "spikes do not lie in bins of this width, so nothing is rounded to it"
-            note = [Choice("resolution", f"{where}.resolution = {resolution:g} s is not used", reason)]
-            return intervals, 0.0, note
-        if resolution > 0:
-            intervals[f"{where}/spike_times"] = resolution
-    return intervals, resolution, []
+def _choose_window(
+    session: Session, config: ReadConfig, chosen: Objects, trials: Trials
+) -> tuple[Window, list[Choice]]:
+    """Choose the width of bins and the window."""
+    path = session.path
+    intervals = {signal.path: signal.interval for signal in chosen.signals}
+    resolution, notes = _find_resolution(session, chosen)
+    if isinstance(chosen.counts, BinnedCounts):
+        intervals[chosen.counts.path] = chosen.counts.width
+    elif resolution:
+        intervals[f"{session.units_path}/spike_times"] = resolution
+    varying = {signal.path for signal in chosen.signals if signal.varies}
+    bin_size, about_bins = windows.choose_bin_size(intervals, config, varying=varying, path=path)
+    window, choice = windows.choose_window(
+        trials, config, counts=chosen.counts, bins=about_bins, bin_size=bin_size, path=path
+    )
+    notes = [about_bins, choice, *notes]
+    notes += windows.note_varying({name: intervals[name] for name in varying}, bin_size)
+    if not window.whole:
+        notes += windows.note_outside(trials, window, path=path)
+    if resolution <= bin_size / windows.FINE_PART:
+        resolution = 0.0
+    return replace(window, resolution=resolution), notes
 
 
-def _find_phase(what: _Objects, resolution: float) -> float:
+def _find_resolution(session: Session, chosen: Objects) -> tuple[float, list[Choice]]:
+    """Return the width of the bins in which spikes are known [s], 0 if they are exact, and a remark."""
+    if isinstance(chosen.counts, BinnedCounts):
+        return chosen.counts.width if chosen.counts.events is None else 0.0, []
+    if chosen.rates or chosen.counts is not None:
+        return 0.0, []
+    resolution = session.resolution
+    if resolution >= windows.FINEST and not lies_on_grid(session.read_spikes().times, resolution):
+        text = f"{session.units_path}.resolution = {resolution:g} s is not used"
+        reason = "spikes do not lie in bins of this width, so nothing is rounded to it"
+        return 0.0, [Choice("resolution", text, reason)]
+    return resolution, []
+
+
+def _round_to_spikes(trials: Trials, window: Window, chosen: Objects) -> tuple[Trials, Window, list[Choice]]:
+    """Round alignments and window to the bins in which spikes are known, if they are coarse."""
+    width = window.resolution
+    if not width:
+        return trials, window, []
+    phase = _find_phase(chosen, width)
+    times = np.rint((trials.times - phase) / width) * width + phase
+    reason = "spikes are given in bins of this width, so alignments and window are rounded to these bins"
+    text = f"{width:g} s" + (f" from {phase:g} s" if phase else "")
+    start = round(window.start / width) * width
+    return trials._replace(times=times), replace(window, start=start), [Choice("time grid", text, reason)]
+
+
+def _find_phase(chosen: Objects, resolution: float) -> float:
     """Return where the bins of the spikes begin, modulo their width [s]: with outputs in the same bins."""
-    if isinstance(what.counts, BinnedCounts):
-        return what.counts.offset % resolution
-    for signal in what.outputs:
+    if isinstance(chosen.counts, BinnedCounts):
+        return chosen.counts.offset % resolution
+    for signal in chosen.outputs:
         if abs(signal.interval - resolution) < 1e-6 * resolution:
             start = signal.extent[0] + (SHIFTS[signal.stamps] - 0.5) * resolution
             phase = start % resolution
@@ -345,15 +253,13 @@ def _find_phase(what: _Objects, resolution: float) -> float:
     return 0.0
 
 
-def _read_invalid(nwbfile: NWBFile) -> NDArray[np.float64]:
-    """Return start and stop of the file's invalid times, shape (n, 2) [s]; what is open has no end."""
-    table = nwbfile.invalid_times
-    if table is None or len(table) == 0:
-        return np.zeros((0, 2))
-    starts, stops = (
-        np.asarray(table[name].data[:], dtype=np.float64).ravel() for name in ("start_time", "stop_time")
-    )
-    return np.stack(
-        [np.nan_to_num(starts, nan=-np.inf, neginf=-np.inf), np.nan_to_num(stops, nan=np.inf, posinf=np.inf)],
-        axis=1,
-    )
+def _check_conditions(trials: Trials, *, path: str) -> None:
+    """Refuse more conditions than can have an input each; directions are two inputs, however many."""
+    for name in trials.shown:
+        n_values = 0 if name in trials.angles else trials.frame[name].nunique()
+        if n_values > MAX_CONDITIONS:
+            raise ConfigError(
+                f"{path}: condition: expected at most {MAX_CONDITIONS} values of {name}, which become an "
+                f"input each, but got {n_values}; give recorded inputs (--inputs), another condition "
+                "(--condition), or fewer of the trials (--where)"
+            )

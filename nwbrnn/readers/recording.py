@@ -7,27 +7,26 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pynwb import NWBFile
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config_check import change_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
+from nwbrnn.formats.teacher import attach_circuit
 from nwbrnn.limits import describe_shortage
 from nwbrnn.preprocessing.resampling import CUTOFF
-from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.neurons import Part, read_neurons
 from nwbrnn.readers.plan import Plan, plan_reading
-from nwbrnn.readers.run import attach_circuit
+from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
+from nwbrnn.readers.session import Session, open_session
 from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks
-from nwbrnn.readers.units import find_units
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import Source, find_source, open_nwb
+from nwbrnn.storage import Source
 
 
 def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
@@ -65,22 +64,19 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
     ConfigError
         If a setting is unknown or does not fit the file.
     """
-    source = find_source(path)
-    given = (config or ReadConfig()).model_dump() | settings
-    config = parse_settings(ReadConfig, given, source="read_nwb")
-    with open_nwb(source, follow_links=config.follow_links) as nwbfile:
-        ds = read_opened(nwbfile, config, source=source)
-    ds.attrs["source_sha256"] = source.compute_sha256() or ""
+    config = change_settings(config or ReadConfig(), settings, source="read_nwb")
+    with open_session(path, follow_links=config.follow_links) as session:
+        ds = read_planned(session, plan_reading(session, config), config)
+    ds.attrs["source_sha256"] = session.source.compute_sha256() or ""
     return ds
 
 
-def read_opened(nwbfile: NWBFile, config: ReadConfig, *, source: Source) -> xr.Dataset:
-    """Plan and read a file that is open; the Dataset has not the hash of the file yet."""
-    path = source.text
-    plan = plan_reading(nwbfile, config, path=path)
+def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset:
+    """Read what was planned of an open file; the Dataset has not the hash of the file yet."""
+    path = session.path
     _check_memory(plan, path=path)
     outputs = _read_outputs(plan, config, path=path)
-    neurons = read_neurons(nwbfile, plan, config, path=path)
+    neurons = read_neurons(session, plan, config)
     inputs = _read_inputs(plan, config, path=path)
     mask = outputs.covered & neurons.covered & inputs.covered & _find_inside(plan)
     mask &= plan.find_valid(plan.compute_edges())
@@ -90,8 +86,8 @@ def read_opened(nwbfile: NWBFile, config: ReadConfig, *, source: Source) -> xr.D
             f"{path}: expected trials in which outputs and units were recorded together, but there are none; "
             "choose another align_to or window, or other outputs"
         )
-    extents = {s.path: s.extent for s in plan.outputs} | {
-        "intervals/trials": plan.session,
+    extents = {s.path: s.extent for s in plan.objects.outputs} | {
+        "intervals/trials": plan.trials.session,
         "spikes": neurons.extent,
     }
     strange = find_strange_clocks(extents, trials="intervals/trials")
@@ -113,19 +109,19 @@ def read_opened(nwbfile: NWBFile, config: ReadConfig, *, source: Source) -> xr.D
     ds = create_dataset(
         variables,
         coords,
-        bin_size=plan.bin_size,
+        bin_size=plan.window.bin_size,
         units={"outputs": ", ".join(unit_names), "inputs": "1"},
-        attrs=_describe(nwbfile, plan, config, choices, source=source),
+        attrs=_describe(session, plan, config, choices),
     )
-    return attach_circuit(ds, nwbfile)
+    return attach_circuit(ds, session.nwbfile)
 
 
 def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
     """Read muscles, force or kinematics; raw EMG as its envelope."""
     _check_window(plan, path=path)
     edges = plan.compute_edges()
-    values, covered, choices = [], np.ones((len(edges), plan.n_bins), dtype=bool), []
-    for signal in plan.outputs:
+    values, covered, choices = [], np.ones((len(edges), plan.window.n_bins), dtype=bool), []
+    for signal in plan.objects.outputs:
         raw = _is_raw(signal, plan, config, path=path)
         binned = read_binned(signal, edges, path=path, nan=config.nan, envelope=raw)
         values.append(binned.values)
@@ -134,30 +130,30 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
             rate = f"sampled at {1 / signal.interval:g} Hz, on both sides of its middle"
             reason = "given" if config.emg == "raw" else rate
             choices.append(Choice("envelope", signal.path, f"raw EMG: {reason}", ("emg: envelope",)))
-        elif any(needs_low_pass(part, plan.bin_size) for part in signal.split()):
-            cutoff = CUTOFF / (2 * plan.bin_size)
+        elif any(needs_low_pass(part, plan.window.bin_size) for part in signal.split()):
+            cutoff = CUTOFF / (2 * plan.window.bin_size)
             reason = "several samples in a bin: nothing faster must be folded in"
             choices.append(Choice("low-pass", f"{signal.path}: {cutoff:g} Hz", reason))
         if binned.note:
             choices.append(Choice("samples left out", signal.path, binned.note))
-    units = [unit for signal in plan.outputs for unit in signal.units]
-    coords = {"output": np.array(plan.output_names), "output_units": np.array(units)}
+    units = [unit for signal in plan.objects.outputs for unit in signal.units]
+    coords = {"output": np.array(plan.objects.output_names), "output_units": np.array(units)}
     return Part({"outputs": np.concatenate(values, axis=2)}, coords, covered, tuple(choices))
 
 
 def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
     """Read recorded task inputs, or build them from the trial table."""
     edges = plan.compute_edges()
-    covered = np.ones((len(edges), plan.n_bins), dtype=bool)
-    if not plan.inputs:
+    covered = np.ones((len(edges), plan.window.n_bins), dtype=bool)
+    if not plan.objects.inputs:
         inputs, names = create_task_inputs(plan)
         return Part({"inputs": inputs}, {"input": np.array(names)}, covered)
     values = []
-    for signal in plan.inputs:
+    for signal in plan.objects.inputs:
         binned = read_binned(signal, edges, path=path, nan=config.nan)
         values.append(binned.values)
         covered &= binned.covered
-    names = [column for signal in plan.inputs for column in signal.columns]
+    names = [column for signal in plan.objects.inputs for column in signal.columns]
     return Part({"inputs": np.concatenate(values, axis=2)}, {"input": np.array(names)}, covered)
 
 
@@ -165,38 +161,39 @@ def _find_inside(plan: Plan) -> NDArray[np.bool_]:
     """Return the bins within the limits of their trial, shape (n_trials, n_bins)."""
     edges = plan.compute_edges()
     first, last = to_ticks(plan.limits).T[..., np.newaxis]
-    tolerance = to_ticks(plan.bin_size / 100)
+    tolerance = to_ticks(plan.window.bin_size / 100)
     return np.asarray((edges[:, :-1] >= first - tolerance) & (edges[:, 1:] <= last + tolerance))
 
 
 def _is_raw(signal: Signal, plan: Plan, config: ReadConfig, *, path: str) -> bool:
     """Return whether the envelope of an output must still be extracted."""
     if config.emg == "raw":  # what is given is EMG, even if its name does not say so
-        return signal.role == "emg" or all(other.role != "emg" for other in plan.outputs)
+        return signal.role == "emg" or all(other.role != "emg" for other in plan.objects.outputs)
     return config.emg == "auto" and signal.role == "emg" and looks_raw(signal, path=path)
 
 
 def _check_window(plan: Plan, *, path: str) -> None:
     """Refuse a window that is longer than the recording of the outputs."""
-    recorded = max(signal.extent[1] - signal.extent[0] for signal in plan.outputs)
-    length = plan.n_bins * plan.bin_size
-    if length > recorded + plan.bin_size:
+    recorded = max(signal.extent[1] - signal.extent[0] for signal in plan.objects.outputs)
+    length = plan.window.n_bins * plan.window.bin_size
+    if length > recorded + plan.window.bin_size:
         raise ConfigError(
-            f"{path}: window: expected at most the {recorded:g} s of {plan.outputs[0].path}, "
+            f"{path}: window: expected at most the {recorded:g} s of {plan.objects.outputs[0].path}, "
             f"but got {length:g} s; use a shorter window (--window)"
         )
 
 
 def _check_memory(plan: Plan, *, path: str) -> None:
     """Refuse a Dataset that has no room in memory; each value is held twice while it is made."""
-    n_inputs = sum(len(signal.columns) for signal in plan.inputs) or 1 + sum(
-        2 if name in plan.angles else plan.trials[name].nunique() for name in plan.shown
+    objects, trials, n_bins = plan.objects, plan.trials, plan.window.n_bins
+    n_inputs = sum(len(signal.columns) for signal in objects.inputs) or 1 + sum(
+        2 if name in trials.angles else trials.frame[name].nunique() for name in trials.shown
     )
-    in_bin = 8 * len(plan.output_names) + 4 * n_inputs + 8 * len(plan.units) + 4
-    shortage = describe_shortage(2 * len(plan.trials) * plan.n_bins * in_bin)
+    in_bin = 8 * len(objects.output_names) + 4 * n_inputs + 8 * len(objects.units) + 4
+    shortage = describe_shortage(2 * len(trials.frame) * n_bins * in_bin)
     if shortage:
         raise ConfigError(
-            f"{path}: {len(plan.trials)} trials of {plan.n_bins} bins with {len(plan.units)} units need "
+            f"{path}: {len(trials.frame)} trials of {n_bins} bins with {len(objects.units)} units need "
             f"{shortage}; use wider bins (--bin-size), a shorter window (--window), or fewer units or "
             "trials (--units, --where)"
         )
@@ -206,25 +203,24 @@ def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_], *, taken: set[
     """Return what the trial table says of each trial; names that are taken get the prefix ``trial_``."""
     taken = taken | {spec.name for spec in (*VARIABLES, *COORDINATES)}
     coords: dict[str, Any] = {
-        "trial": plan.trials.index.to_numpy(dtype=np.int64)[recorded],
+        "trial": plan.trials.frame.index.to_numpy(dtype=np.int64)[recorded],
         "condition": plan.conditions[recorded],
-        "align_time": plan.align_times[recorded],
+        "align_time": plan.trials.times[recorded],
     }
-    labels = name_coordinates(map(str, plan.trials.columns), prefix="trial_", taken={"id", *taken})
+    labels = name_coordinates(map(str, plan.trials.frame.columns), prefix="trial_", taken={"id", *taken})
     for name, label in labels.items():
-        coords[label] = ("trial", np.array(plan.trials[name].to_numpy().tolist())[recorded])
+        coords[label] = ("trial", np.array(plan.trials.frame[name].to_numpy().tolist())[recorded])
     return coords
 
 
-def _describe(
-    nwbfile: NWBFile, plan: Plan, config: ReadConfig, choices: list[Choice], *, source: Source
-) -> dict[str, str]:
+def _describe(session: Session, plan: Plan, config: ReadConfig, choices: list[Choice]) -> dict[str, str]:
     """Return the provenance of a Dataset."""
+    source, nwbfile = session.source, session.nwbfile
     return {
         "source_file": source.text if source.is_remote else source.name,
         "source_identifier": str(nwbfile.identifier),
         "source_object_id": str(nwbfile.object_id),
-        "source_objects": json.dumps(_list_objects(nwbfile, plan)),
+        "source_objects": json.dumps(_list_objects(session, plan)),
         "session_description": str(nwbfile.session_description),
         "session_start_time": nwbfile.session_start_time.isoformat(),
         "read_config": config.model_dump_json(),
@@ -232,12 +228,8 @@ def _describe(
     }
 
 
-def _list_objects(nwbfile: NWBFile, plan: Plan) -> dict[str, str]:
+def _list_objects(session: Session, plan: Plan) -> dict[str, str]:
     """Return the object ids of what is read, by path in the file: series, units and trials."""
-    counts = [plan.counts] if isinstance(plan.counts, Signal) else []
-    signals = [*plan.outputs, *plan.inputs, *plan.rates, *counts]
-    found: list[Any] = [series for signal in signals for series in signal.series]
-    units = find_units(nwbfile)[1] if plan.in_table else None
-    found += [plan.trial_table] + ([] if units is None else [units])
-    manager = nwbfile.read_io.manager
-    return {str(manager.get_builder(item).path).removeprefix("root/"): str(item.object_id) for item in found}
+    found: list[Any] = [series for signal in plan.objects.signals for series in signal.series]
+    found += [plan.trials.table] + ([session.units] if plan.objects.in_table else [])
+    return {session.find_path(item): str(item.object_id) for item in found}

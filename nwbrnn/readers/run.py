@@ -1,6 +1,5 @@
-"""Teacher runs: what somebody simulated elsewhere, and the circuit in a teacher file."""
+"""read_run: what somebody simulated elsewhere, as arrays or as a Dataset."""
 
-import json
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -11,15 +10,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from pynwb import NWBFile
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import MissingDataError, ReadError, SchemaError, UnsupportedFileError
+from nwbrnn.formats.dataset import read_dataset
 from nwbrnn.limits import is_written
-from nwbrnn.readers.saved import read_dataset
 from nwbrnn.readers.trials import label_values
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import one_line, open_nwb, refuse_pointer
+from nwbrnn.storage import one_line, refuse_pointer
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
 _COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)
@@ -133,72 +131,3 @@ def _check_names(arrays: dict[str, NDArray[Any]], *, path: Path) -> None:
                 f"{path}: {spec.name}: expected the dimensions {' x '.join(spec.dims)}, "
                 f"but got shape {arrays[spec.name].shape}"
             )
-
-
-def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Read what repeats a simulation from a teacher file.
-
-    Parameters
-    ----------
-    path
-        An NWB file that ``nwbrnn simulate`` made.
-
-    Returns
-    -------
-    weights, settings
-        Recurrent weights, shape (n_neurons, n_neurons), for :class:`nwbrnn.teacher.Circuit`, and the
-        fields of :class:`nwbrnn.TeacherConfig`.
-
-    Raises
-    ------
-    MissingDataError
-        If the file holds no circuit or no configuration.
-    """
-    path = Path(path)
-    with open_nwb(path) as nwbfile:
-        module = nwbfile.processing.get("misc")
-        if module is None or "connectivity" not in module.data_interfaces:
-            raise MissingDataError(
-                f"{path}: processing/misc/connectivity: expected the circuit of a teacher, but there "
-                "is none; give a file that 'nwbrnn simulate' made"
-            )
-        if "teacher_config" not in (nwbfile.scratch or {}):
-            raise MissingDataError(
-                f"{path}: scratch/teacher_config: expected the configuration of a teacher, but there is none"
-            )
-        weights = np.asarray(module["connectivity"]["weights"].data[:])
-        return weights, dict(json.loads(nwbfile.scratch["teacher_config"].data))
-
-
-def attach_circuit(ds: xr.Dataset, nwbfile: NWBFile) -> xr.Dataset:
-    """Return a Dataset with the circuit and the readout of a teacher, if its file holds them.
-
-    Only where all neurons and nothing but muscles of the teacher were read, so that they belong together.
-
-    Parameters
-    ----------
-    ds
-        What was read of the file.
-    nwbfile
-        The file, open.
-    """
-    module, scratch = nwbfile.processing.get("misc"), nwbfile.scratch or {}
-    if module is None or not {"connectivity", "readout"} <= set(module.data_interfaces):
-        return ds
-    n_units, outputs = ds.sizes["unit"], ds["output"].values.tolist()
-    try:
-        weights, readout = (
-            np.asarray(module[name]["weights"].data[:], dtype=np.float64)
-            for name in ("connectivity", "readout")
-        )
-        rows = {str(name): row for row, name in enumerate(module["readout"]["muscle"].data[:])}
-        config = str(scratch["teacher_config"].data)
-    except (KeyError, TypeError, ValueError, AttributeError):  # of somebody else's
-        return ds
-    whole = weights.shape == (n_units, n_units) and readout.shape == (len(rows), n_units)
-    if not whole or not set(outputs) <= set(rows) or not np.isfinite(weights).all():
-        return ds
-    own = readout[[rows[name] for name in outputs]]
-    parts = {"connectivity": (("unit", "presynaptic"), weights), "readout": (("output", "unit"), own)}
-    named = {name: xr.Variable(dims, values, {"units": "a.u."}) for name, (dims, values) in parts.items()}
-    return ds.assign(named).assign_attrs(teacher=config)

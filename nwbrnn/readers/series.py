@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.preprocessing import compute_envelope
 from nwbrnn.preprocessing.resampling import SETTLED, suppress_aliases
 from nwbrnn.readers.discovery import Signal
-from nwbrnn.readers.times import TICKS_PER_SECOND, RegularTimes, StampedTimes, Ticks, read_times
+from nwbrnn.readers.times import TICKS_PER_SECOND, RegularTimes, StampedTimes, Ticks, merge_spans, read_times
 
 Array = NDArray[np.float64]
 Filter = Callable[[Array], Array]
@@ -74,6 +75,17 @@ def read_binned(
         If the data or timestamps are damaged, or NaN inside the bins and not allowed.
     ConfigError
         If an envelope is asked of a signal that is sampled too slowly.
+
+    Examples
+    --------
+    Four samples in a second, and a trial of two bins of half a second:
+
+    >>> from pynwb import TimeSeries
+    >>> from nwbrnn.readers.times import to_ticks
+    >>> series = TimeSeries(name="light", data=np.arange(8.0), unit="1", rate=4.0)
+    >>> signal = Signal("acquisition/light", "inputs", (series,), ("light",))
+    >>> read_binned(signal, to_ticks(np.array([[0.5, 1.0, 1.5]])), path="session.nwb").values.tolist()
+    [[[2.5], [4.5]]]
     """
     parts, marks = zip(
         *(_read_part(part, edges, envelope=envelope, path=path) for part in signal.split()), strict=True
@@ -185,12 +197,12 @@ def looks_raw(signal: Signal, *, path: str) -> bool:
     length = min(n_samples, 4096)
     for start in (0, (n_samples - length) // 2, n_samples - length):
         values = read_values(signal, times, slice(start, start + length))
-        if any(_swings(channel[np.isfinite(channel)], signal.interval) for channel in values.T):
+        if any(_is_bipolar(channel[np.isfinite(channel)], signal.interval) for channel in values.T):
             return True
     return False
 
 
-def _swings(values: Array, interval: float) -> bool:
+def _is_bipolar(values: Array, interval: float) -> bool:
     """Return whether values are alike on both sides of their middle, and cross it often."""
     if len(values) < 100:
         return False
@@ -248,24 +260,29 @@ def _plan_blocks(
         Samples to read on both sides of those to use.
     size
         Samples to use at most.
+
+    Examples
+    --------
+    Trials of the samples 10 to 19 and 30 to 39, a gap before sample 36, and a filter that needs two more:
+
+    >>> index, breaks = np.array([[10, 15, 20], [30, 35, 40]]), np.array([36])
+    >>> for outer, inner in _plan_blocks(index, breaks, settled=2, size=6):
+    ...     print(f"read {outer.start} to {outer.stop}, use {inner.start} to {inner.stop}")
+    read 8 to 18, use 10 to 16
+    read 14 to 22, use 16 to 20
+    read 28 to 36, use 30 to 36
+    read 36 to 42, use 36 to 40
     """
     windows = index[:, [0, -1]][index[:, 0] < index[:, -1]]
-    windows = windows[np.argsort(windows[:, 0])]
+    borders = np.concatenate([[0], breaks, [np.iinfo(np.int64).max]])
     # windows so close that what is between would be read anyway make one stretch
-    reach = np.maximum.accumulate(windows[:, 1]) + 2 * settled
-    first = np.flatnonzero(np.concatenate([[True], windows[1:, 0] > reach[:-1]]))
-    last = np.append(first[1:], len(windows)) - 1
-    stretches = np.stack([windows[first, 0], reach[last] - 2 * settled], axis=1)
-    for start, stop in stretches.tolist():
-        inside = breaks[(breaks > start) & (breaks < stop)].tolist()
-        for low, high in zip([start, *inside], [*inside, stop], strict=True):
-            position = int(np.searchsorted(breaks, low, side="right"))
-            floor = int(breaks[position - 1]) if position else 0
-            ceiling = int(breaks[position]) if position < len(breaks) else None
-            for core in range(low, high, size):
+    for start, stop in merge_spans(windows, gap=2 * settled).tolist():
+        first, last = np.searchsorted(borders, [start, stop - 1], side="right")
+        for floor, ceiling in pairwise(borders[first - 1 : last + 1].tolist()):
+            high = min(stop, ceiling)
+            for core in range(max(start, floor), high, size):
                 end = min(core + size, high)
-                outer = end + settled if ceiling is None else min(end + settled, ceiling)
-                yield slice(max(core - settled, floor), outer), slice(core, end)
+                yield slice(max(core - settled, floor), min(end + settled, ceiling)), slice(core, end)
 
 
 def _add_block(sums: Array, values: Array, index: NDArray[np.int64], *, start: int) -> None:

@@ -27,10 +27,10 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     inputs, names
         Shape (n_trials, n_time, n_inputs), and the name of each input.
     """
-    trials, time = plan.trials, plan.time
+    trials, time = plan.trials.frame, plan.time
     columns, names = [], []
-    for name in plan.shown:
-        encoded, labels = _encode(name, trials[name], plan.angles.get(name))
+    for name in plan.trials.shown:
+        encoded, labels = _encode(name, trials[name], plan.trials.angles.get(name))
         columns.append(encoded)
         names += labels
     shown = np.ones((len(trials), len(time), 1), dtype=np.float32)
@@ -38,8 +38,8 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
         shown = _step(plan, plan.shown_from)
     parts = [shown * np.concatenate(columns, axis=1)[:, np.newaxis]] if columns else []
     if plan.go is not None or not parts:
-        parts.append(_step(plan, plan.go or plan.align_to))
-        names.append("go_cue" if plan.go else plan.align_to)
+        parts.append(_step(plan, plan.go or plan.trials.align_to))
+        names.append("go_cue" if plan.go else plan.trials.align_to)
     return np.concatenate(parts, axis=2), names
 
 
@@ -58,7 +58,10 @@ def _encode(name: str, values: pd.Series, unit: str | None) -> tuple[Array, list
 
 def _step(plan: Plan, column: str) -> Array:
     """Return 0 before and 1 after the event of each trial, shape (n_trials, n_time, 1)."""
-    # relative to the alignment as recorded: plan.align_times may be rounded to a grid
-    event, zero = (get_session_times(plan.trials, name, plan.relative) for name in (column, plan.align_to))
-    delay = subtract(drop_unwritten(event, plan.trials["start_time"].to_numpy(np.float64)), zero)
+    # relative to the alignment as recorded: plan.trials.times may be rounded to a grid
+    chosen = plan.trials
+    event, zero = (
+        get_session_times(chosen.frame, name, chosen.relative) for name in (column, chosen.align_to)
+    )
+    delay = subtract(drop_unwritten(event, chosen.frame["start_time"].to_numpy(np.float64)), zero)
     return (plan.time >= delay[:, np.newaxis] - 1e-9).astype(np.float32)[..., np.newaxis]

@@ -1,14 +1,17 @@
 """When the samples of a series were taken, in whole microseconds."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ReadError
+from nwbrnn.formats.series import read_stamps
 from nwbrnn.readers.discovery import Signal
 
 Ticks = NDArray[np.int64]
+Number = TypeVar("Number", np.int64, np.float64)
 
 TICKS_PER_SECOND = 1_000_000
 """Times are compared as whole microseconds, so that 3 * 0.05 and 0.15 are the same edge, also where a clock
@@ -39,6 +42,28 @@ def subtract(times: NDArray[np.floating], others: NDArray[np.floating]) -> NDArr
     ) / TICKS_PER_SECOND
     with np.errstate(invalid="ignore"):
         return np.where(known, exact, np.asarray(times) - np.asarray(others))
+
+
+def merge_spans(spans: NDArray[Number], *, gap: int = 0) -> NDArray[Number]:
+    """Return disjoint, ascending spans that cover the same times; those that are a gap apart are joined.
+
+    Parameters
+    ----------
+    spans
+        Start and stop of each, shape (n, 2).
+    gap
+        How far apart they may be, in their unit.
+
+    Examples
+    --------
+    >>> merge_spans(np.array([[20, 30], [0, 10], [11, 15]]), gap=1).tolist()
+    [[0, 15], [20, 30]]
+    """
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(spans[:, 1])
+    first = np.flatnonzero(np.append(True, spans[1:, 0] > reach[:-1] + gap)[: len(spans)])
+    last = np.append(first[1:], len(spans))[: len(first)] - 1
+    return np.stack([spans[first, 0], reach[last]], axis=1)
 
 
 def find_unwritten(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -169,7 +194,7 @@ def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
     shift = SHIFTS[signal.stamps] * signal.interval
     if series.timestamps is None:
         return RegularTimes(n_samples, float(series.starting_time or 0.0), shift, float(series.rate))
-    stamps = np.asarray(series.timestamps[:], dtype=np.float64)
+    stamps = read_stamps(series)
     if stamps.shape != (n_samples,):
         raise ReadError(
             f"{path}: {signal.path}: expected a timestamp for each of {n_samples} samples, "
@@ -225,7 +250,17 @@ def _find_stray_run(stamps: NDArray[np.float64], interval: float) -> slice | Non
 
 
 def _find_glitches(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return single stamps that are too late or too early while their neighbours are in order."""
+    """Return single stamps that are too late or too early while their neighbours are in order.
+
+    Examples
+    --------
+    >>> _find_glitches(np.array([0.0, 1.0, 9.0, 2.0, 3.0])).tolist()  # 9 is too late
+    [False, False, True, False, False]
+    >>> _find_glitches(np.array([0.0, 1.0, 2.0, 0.5, 3.0])).tolist()  # 0.5 is too early
+    [False, False, False, True, False]
+    >>> _find_glitches(np.array([5.0, 6.0, 1.0, 2.0])).any()  # two stretches: no single stamp is wrong
+    np.False_
+    """
     glitch = np.zeros(len(stamps), dtype=bool)
     padded = np.concatenate([[-np.inf], stamps, [np.inf]])
     back = np.flatnonzero(stamps[1:] < stamps[:-1])  # from here to the next, the clock runs backwards

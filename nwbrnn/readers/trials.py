@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pynwb import NWBFile, TimeSeries
+from pynwb import NWBFile
 from pynwb.core import NWBContainer
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.errors import ReadError
-from nwbrnn.readers.tables import list_modules, read_plain_columns
+from nwbrnn.formats.series import read_stamps
+from nwbrnn.formats.tables import read_plain_columns
+from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.times import find_unwritten
 from nwbrnn.readers.vocabulary import (
     ALIGN_NAMES,
@@ -55,11 +57,13 @@ def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
     return dict(sorted(tables.items(), key=cost))
 
 
-def read_trials(nwbfile: NWBFile, table: TimeIntervals, *, name: str, path: str) -> pd.DataFrame:
+def read_trials(
+    table: TimeIntervals, events: Mapping[str, NDArray[np.float64]], *, name: str, path: str
+) -> pd.DataFrame:
     """Return the plain columns of a table of trials with their ids, one row for each trial, by row number.
 
-    Starts and stops that were never written are NaN. Events of the file become columns: the time of the first
-    one in each trial [s], NaN where there is none.
+    Starts and stops that were never written are NaN. Events become columns: the time of the first one in each
+    trial [s], NaN where there is none.
 
     Raises
     ------
@@ -77,7 +81,6 @@ def read_trials(nwbfile: NWBFile, table: TimeIntervals, *, name: str, path: str)
         if unwritten.any():
             columns[needed] = np.where(unwritten, np.nan, columns[needed])
     trials = pd.DataFrame({"id": np.asarray(table.id[:])} | columns)
-    events = dict(find_events(nwbfile))
     if events:
         starts = trials["start_time"].to_numpy(np.float64)
         stops = fill_stop_times(trials)
@@ -127,10 +130,10 @@ def _list_events(nwbfile: NWBFile) -> Iterator[tuple[str, str, NDArray[np.float6
         kind = getattr(member, "neurodata_type", "")
         if kind == "BehavioralEvents":
             for series in member.time_series.values():
-                yield from _split_line(series.name, _get_stamps(series), read_whole(series.data))
+                yield from _split_line(series.name, read_stamps(series), read_whole(series.data))
         elif kind == "AnnotationSeries":
             yield from _split_labels(
-                member.name, member.timestamps[:], [str(v) for v in read_whole(member.data)]
+                member.name, read_stamps(member), [str(v) for v in read_whole(member.data)]
             )
         elif kind == "EventsTable":
             yield from _split_table(member.name, member)
@@ -202,12 +205,6 @@ def _split_labels(
     for kind in kinds:
         own = f"{name}_{kind}" if simplify(name) in ALIGN_NAMES else kind
         yield name, own, stamps[which == kind]
-
-
-def _get_stamps(series: TimeSeries) -> NDArray[np.float64]:
-    if series.timestamps is None:
-        return float(series.starting_time or 0.0) + np.arange(len(series.data)) / float(series.rate)
-    return np.asarray(series.timestamps[:], dtype=np.float64)
 
 
 def find_angles(trials: pd.DataFrame) -> dict[str, str]:

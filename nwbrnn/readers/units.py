@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pynwb import NWBFile
 from pynwb.misc import Units
 
-from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.errors import ReadError
+from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.limits import fits_padded
-from nwbrnn.readers.tables import list_modules, read_plain_columns
-from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, to_ticks
+from nwbrnn.readers.tables import list_modules
+from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, merge_spans, to_ticks
 
 PLACES = 1000  # within a bin, that are told apart
 FEW_PLACES = 12  # hold half of the spikes that are given in bins: one in a bin, two evenly, three, ...
@@ -32,17 +33,20 @@ class SpikeTrains:
     ends
         Where each unit ends in them, shape (n_units,).
     observed
-        Observation intervals of each unit, shape (n_intervals, 2) [ticks]; ``None`` if the file has none.
+        Observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` if the file has none.
     name
         File and object, for messages.
+    fault
+        Why the index of times or intervals cannot be followed; empty if it can.
     unwritten
         Units with spikes that were never written, as far as they were iterated over; these are left out.
     """
 
     times: Any
     ends: NDArray[np.int64]
-    observed: tuple[Ticks, ...] | None
+    observed: tuple[NDArray[np.float64], ...] | None
     name: str
+    fault: str = ""
     unwritten: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
@@ -57,15 +61,23 @@ class SpikeTrains:
         ReadError
             If a time is not finite.
         """
+        for unit, train in enumerate(self.iterate_stored()):
+            yield self._sort(train, unit)
+
+    def iterate_stored(self) -> Iterator[NDArray[np.float64]]:
+        """Yield the spike times of each unit as they are stored; they are read in blocks [s]."""
         starts = np.append(0, self.ends)
         unit = 0
         while unit < len(self.ends):
             last = max(unit + 1, int(np.searchsorted(self.ends, starts[unit] + BLOCK, side="right")))
             block = np.asarray(self.times[starts[unit] : starts[last]], dtype=np.float64)
-            bounds = zip(starts[unit:last], starts[unit + 1 : last + 1], strict=True)
-            for i, (start, end) in enumerate(bounds, start=unit):
-                yield self._sort(block[start - starts[unit] : end - starts[unit]], i)
+            for start, end in zip(starts[unit:last], starts[unit + 1 : last + 1], strict=True):
+                yield block[start - starts[unit] : end - starts[unit]]
             unit = last
+
+    def read(self, unit: int) -> NDArray[np.float64]:
+        """Return the spike times of one unit as they are stored [s]."""
+        return np.asarray(self.times[self.ends[unit - 1] if unit else 0 : self.ends[unit]], dtype=np.float64)
 
     def _sort(self, train: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
         """Return the times of a unit, ascending."""
@@ -86,26 +98,18 @@ class SpikeTrains:
         return min((e[0] for e in ends), default=np.inf), max((e[1] for e in ends), default=-np.inf)
 
 
-def read_spike_trains(nwbfile: NWBFile, *, path: str) -> SpikeTrains:
-    """Find the spike times of all units; they are read later.
-
-    Raises
-    ------
-    ReadError
-        If the index into them is damaged.
-    """
-    where, units = find_units(nwbfile)
-    name = f"{path}: {where}"
-    if units is None:
-        raise MissingDataError(f"{name}: expected a table of units, but there is none")
-    ends = _read_ends(units, "spike_times", path=name)
+def find_spike_trains(units: Units, name: str) -> SpikeTrains:
+    """Return the spike times of units, not read yet; ``name`` is that of the file and the table."""
+    ends, fault = _read_ends(units, "spike_times", name=name)
     observed = None
     if "obs_intervals" in units.colnames:
-        bounds = _read_ends(units, "obs_intervals", path=name)
-        flat = to_ticks(np.asarray(units["obs_intervals"].target.data[:], dtype=np.float64).reshape(-1, 2))
-        if bounds.size and bounds[-1]:
+        bounds, other = _read_ends(units, "obs_intervals", name=name)
+        fault = fault or other
+        if not fault and bounds.size and bounds[-1]:
+            flat = np.asarray(units["obs_intervals"].target.data[:], dtype=np.float64).reshape(-1, 2)
             observed = tuple(np.split(flat, bounds)[: len(bounds)])
-    return SpikeTrains(units["spike_times"].target.data, ends, observed, f"{name}/spike_times")
+    times = units["spike_times"]
+    return SpikeTrains(getattr(times, "target", times).data, ends, observed, f"{name}/spike_times", fault)
 
 
 def count_spikes(trains: SpikeTrains, edges: Ticks) -> NDArray[np.int32]:
@@ -157,7 +161,18 @@ def iterate_counts(trains: SpikeTrains, edges: Ticks) -> Iterator[NDArray[np.int
 def _find_slots(
     times: NDArray[np.float64], bounds: NDArray[np.float64], shift: Ticks, width: int
 ) -> NDArray[np.int64]:
-    """Return (ticks + shift of its trial) // width of each spike between the bounds [s] of a trial."""
+    """Return the slot, (ticks + shift of its trial) // width, of each spike between the bounds of a trial.
+
+    Examples
+    --------
+    Two trials of two bins of 10 ticks, at 100 and 200 ticks, have the slots 0 to 3 and 4 to 7; those before
+    and after the bins, such as 0 and 3, catch what is outside.
+
+    >>> times = np.array([105e-6, 119e-6, 150e-6, 200e-6])
+    >>> bounds = np.array([98e-6, 122e-6, 198e-6, 222e-6])
+    >>> _find_slots(times, bounds, np.array([10 - 100, 50 - 200]), 10).tolist()
+    [1, 2, 5]
+    """
     first, last = times.searchsorted(bounds).reshape(-1, 2).T
     lengths = last - first
     index = np.repeat(last - np.cumsum(lengths), lengths)
@@ -190,20 +205,16 @@ def find_observed(trains: SpikeTrains, edges: Ticks, *, tolerance: int) -> NDArr
     for unit, intervals in enumerate(trains.observed):
         key = intervals.tobytes()
         if key not in cache:
-            cache[key] = find_inside(intervals, edges, tolerance=tolerance)
+            cache[key] = find_inside(to_ticks(intervals), edges, tolerance=tolerance)
         observed[..., unit] = cache[key]
     return observed
 
 
 def find_inside(intervals: Ticks, edges: Ticks, *, tolerance: int) -> NDArray[np.bool_]:
     """Return whether each bin lies in an interval, touching ones joined, shape (n_trials, n_bins)."""
-    ordered = intervals[np.argsort(intervals[:, 0], kind="stable")]
-    if not len(ordered):
+    if not len(intervals):
         return np.zeros((edges.shape[0], edges.shape[1] - 1), dtype=bool)
-    reach = np.maximum.accumulate(ordered[:, 1])
-    begins = np.concatenate([[True], ordered[1:, 0] > reach[:-1] + tolerance])
-    starts = ordered[begins, 0]
-    stops = reach[np.append(np.flatnonzero(begins)[1:], len(ordered)) - 1]
+    starts, stops = merge_spans(intervals, gap=tolerance).T
     holder = np.searchsorted(starts, edges[:, :-1] + tolerance, side="right") - 1
     return np.asarray((holder >= 0) & (edges[:, 1:] <= stops[np.maximum(holder, 0)] + tolerance))
 
@@ -219,15 +230,12 @@ def find_units(nwbfile: NWBFile) -> tuple[str, Units | None]:
     return "units", None
 
 
-def read_unit_columns(nwbfile: NWBFile) -> dict[str, NDArray[Any]]:
+def read_unit_columns(units: Units) -> dict[str, NDArray[Any]]:
     """Return what the units table says of each unit: its id, plain columns, and where its electrode is.
 
     ``electrode_group`` and ``location`` are those of the unit's first electrode, empty without one; a column
     of the table itself with the name ``location`` wins, that of the group is then ``group_location``.
     """
-    units = find_units(nwbfile)[1]
-    if units is None:
-        return {}
     columns = {"id": np.asarray(units.id[:])} | read_plain_columns(units)
     groups = _find_groups(units)
     if groups is not None:
@@ -272,15 +280,14 @@ def lies_on_grid(times: Any, width: float) -> bool:
     return bool(numbers[:FEW_PLACES].sum() >= 0.5 * some.size)
 
 
-def _read_ends(units: Units, name: str, *, path: str) -> NDArray[np.int64]:
-    """Return where each row of a ragged column ends."""
-    column = units[name]
-    if not isinstance(column, VectorIndex):
-        raise ReadError(f"{path}: {name}: expected an index of where each unit ends, but there is none")
-    ends = np.asarray(column.data[:], dtype=np.int64)
-    n_values = len(column.target.data)
-    if (np.diff(ends, prepend=0) < 0).any() or (len(ends) and ends[-1] > n_values):
-        raise ReadError(
-            f"{path}/{name}_index: expected ascending ends within {n_values} values; repair the file"
-        )
-    return ends
+def _read_ends(units: Units, column: str, *, name: str) -> tuple[NDArray[np.int64], str]:
+    """Return where each row of a ragged column ends, and what is wrong with that, if anything."""
+    index = units[column]
+    if not isinstance(index, VectorIndex):
+        fault = f"{name}: {column}: expected an index of where each unit ends, but there is none"
+        return np.zeros(0, dtype=np.int64), fault
+    ends = np.asarray(index.data[:], dtype=np.int64)
+    n_values = len(index.target.data)
+    fault = f"{name}/{column}_index: expected ascending ends within {n_values} values; repair the file"
+    falls = (np.diff(ends, prepend=0) < 0).any() or (len(ends) and ends[-1] > n_values)
+    return ends, fault if falls else ""

@@ -1,7 +1,9 @@
 """What laboratories call things: series, trial columns, events and outcomes. The rules read these tables."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 
 from nwbrnn.limits import fits_padded
 
@@ -19,6 +21,9 @@ ROLE_WORDS = {
     ),
 }
 """Roles by regular expression on a name, first match wins."""
+
+LABELS = ("label", "muscle", "channel_name", "location")
+"""Columns of the table of electrodes that may name channels, best first."""
 
 ROLES = ("emg", "force", "kinematics", "inputs", "rates", "spike_counts")
 
@@ -166,8 +171,31 @@ def names_direction(name: str) -> bool:
     return bool(_DIRECTION.search(name))
 
 
-def list_channels(text: str, n_channels: int) -> list[str] | None:
-    """Return the names in ``columns=[a,b]`` of a description, if there is one for each channel."""
+def name_channels(
+    text: str, n_channels: int, labels: Mapping[str, Callable[[], Sequence[str]]] = MappingProxyType({})
+) -> list[str] | None:
+    """Return names of the channels of a series; ``None`` if nothing in the file tells them apart.
+
+    Parameters
+    ----------
+    text
+        Its comments and description: ``columns=[a,b]`` names the channels.
+    n_channels
+        Their number.
+    labels
+        What reads each column of the table of electrodes, by name; asked for in the order of :data:`LABELS`.
+
+    Examples
+    --------
+    >>> name_channels("columns=[FCR, ECU]", 2)
+    ['FCR', 'ECU']
+    >>> name_channels("", 2, {"location": lambda: ["arm", "arm"], "label": lambda: ["BIC", "TRI"]})
+    ['BIC', 'TRI']
+    """
     listed = _COLUMNS.search(text)
-    names = [name.strip() for name in listed.group(1).split(",")] if listed else []
-    return names if len(names) == n_channels == len(set(names)) and fits_padded(names) else None
+    found = [[name.strip() for name in listed.group(1).split(",")]] if listed else []
+    tables = (list(map(str, labels[name]())) for name in LABELS if name in labels)
+    for names in chain(found, tables):
+        if len(names) == n_channels == len(set(names)) and fits_padded(names):
+            return names
+    return None

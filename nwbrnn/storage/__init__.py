@@ -1,10 +1,16 @@
 """Opening and making NWB files, wherever they are: the only code that knows of URLs, HDF5 and Zarr."""
 
-from nwbrnn.storage.compare import find_lost
+from nwbrnn.storage.compare import list_differences
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
-from nwbrnn.storage.file import is_hdf5, list_linked_files, list_members, open_nwb, open_store
-from nwbrnn.storage.output import create_nwb, find_faults, find_faults_elsewhere
-from nwbrnn.storage.saved import load_saved, open_saved
+from nwbrnn.storage.file import (
+    is_hdf5,
+    keep_open,
+    list_linked_files,
+    list_members,
+    open_nwb,
+    open_store,
+)
+from nwbrnn.storage.output import create_nwb, list_validation_errors, list_validation_errors_elsewhere
 from nwbrnn.storage.source import Source, find_source, refuse_pointer
 from nwbrnn.storage.store import Store, find_stored, one_line, read_whole
 from nwbrnn.storage.zarr_store import find_target_outside
@@ -16,21 +22,20 @@ __all__ = [
     "Store",
     "create_nwb",
     "find_dandiset",
-    "find_faults",
-    "find_faults_elsewhere",
-    "find_lost",
     "find_source",
     "find_stored",
     "find_target_outside",
     "is_hdf5",
+    "keep_open",
     "list_assets",
+    "list_differences",
     "list_linked_files",
     "list_members",
-    "load_saved",
+    "list_validation_errors",
+    "list_validation_errors_elsewhere",
     "matches",
     "one_line",
     "open_nwb",
-    "open_saved",
     "open_store",
     "read_whole",
     "refuse_pointer",

@@ -1,13 +1,11 @@
 """Whether a copy of a file holds everything that the file held: compared object by object, in blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
 import h5py
 import numpy as np
-
-from nwbrnn.layout import name_scratch
 
 BLOCK = 1 << 22
 """How many values are held in memory at once."""
@@ -23,23 +21,23 @@ _NARROWER_TYPES = {"VectorData": "TimeSeriesReferenceVectorData", "DynamicTable"
 _DATES = ("session_start_time", "timestamps_reference_time")
 
 
-def find_lost(before: Any, after: Any, *, but: str = "") -> Iterator[str]:
+def list_differences(before: Any, after: Any, *, ignore: Collection[str] = ()) -> Iterator[str]:
     """Yield what of a file is missing in a copy of it, or is different there.
 
     Parameters
     ----------
     before, after
         The opened roots, both of HDF5 or both of Zarr. Of Zarr only numbers and attributes are compared.
-    but
-        Processing module of a fit that does not count, nor what ``scratch`` has of it.
+    ignore
+        Paths that do not count, nor what is below them.
     """
-    yield from _compare_attributes("/", before, after, but=_ROOT_ATTRIBUTES)
+    yield from _compare_attributes("/", before, after, ignore=_ROOT_ATTRIBUTES)
     waiting = [""]
     while waiting:
         group = waiting.pop()
         for name in before[group] if group else before:
             path = f"{group}/{name}" if group else str(name)
-            if path in _CHANGES or (but and path in (f"processing/{but}", f"scratch/{name_scratch(but)}")):
+            if path in _CHANGES or path in ignore:
                 continue
             if path not in after:
                 yield f"{path} is missing"
@@ -68,9 +66,9 @@ def _is_same_link(before: Any, after: Any) -> bool:
     return isinstance(before, h5py.HardLink) or before.path == after.path
 
 
-def _compare_attributes(path: str, before: Any, after: Any, *, but: tuple[str, ...] = ()) -> Iterator[str]:
+def _compare_attributes(path: str, before: Any, after: Any, *, ignore: Collection[str] = ()) -> Iterator[str]:
     for name in before.attrs:
-        if str(name).startswith(".") or name in (*but, *_DROPPED_ATTRIBUTES):
+        if str(name).startswith(".") or name in (*ignore, *_DROPPED_ATTRIBUTES):
             continue
         if name not in after.attrs:
             yield f"{path}: attribute {name} is missing"

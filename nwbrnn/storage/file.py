@@ -48,6 +48,44 @@ def open_nwb(path: str | Path | Source, *, follow_links: bool = False) -> Iterat
         If data in it cannot be read later.
     """
     source = find_source(path)
+    with contextlib.ExitStack() as stack:
+        kept = source.opened or [stack.enter_context(_build(source, follow_links=follow_links))]
+        try:
+            yield kept[0]
+        except SchemaError as error:  # NaN or infinity where there must be none, mostly
+            raise ReadError(
+                f"{source.text}: expected data that make a Dataset, but got {'; '.join(error.problems)}; "
+                "choose other outputs, inputs or trials, or repair the file"
+            ) from error
+        except NwbrnnError:
+            raise
+        except Exception as error:  # damaged files raise any kind, wherever they are touched
+            raise ReadError(
+                f"{source.text}: a part of the file cannot be read, it may be damaged: "
+                f"{type(error).__name__}: {one_line(error)}; get a fresh copy, or report this"
+            ) from error
+
+
+@contextlib.contextmanager
+def keep_open(source: Source, *, follow_links: bool = False) -> Iterator[None]:
+    """Open a file once for all that is read of it meanwhile: :func:`open_nwb` then hands out what is open.
+
+    Raises
+    ------
+    UnsupportedFileError
+        As :func:`open_nwb`.
+    """
+    with _build(source, follow_links=follow_links) as nwbfile:
+        source.opened.append(nwbfile)
+        try:
+            yield
+        finally:
+            source.opened.remove(nwbfile)
+
+
+@contextlib.contextmanager
+def _build(source: Source, *, follow_links: bool) -> Iterator[NWBFile]:
+    """Have pynwb build a file that is opened here, and close it afterwards."""
     with contextlib.closing(open_store(source, follow_links=follow_links)) as store:
         try:
             with warnings.catch_warnings():
@@ -64,20 +102,7 @@ def open_nwb(path: str | Path | Source, *, follow_links: bool = False) -> Iterat
             raise UnsupportedFileError(
                 f"{source.text}: expected a readable NWB file, but {reason}"
             ) from error
-        try:
-            yield nwbfile
-        except SchemaError as error:  # NaN or infinity where there must be none, mostly
-            raise ReadError(
-                f"{source.text}: expected data that make a Dataset, but got {'; '.join(error.problems)}; "
-                "choose other outputs, inputs or trials, or repair the file"
-            ) from error
-        except NwbrnnError:
-            raise
-        except Exception as error:  # damaged files raise any kind, wherever they are touched
-            raise ReadError(
-                f"{source.text}: a part of the file cannot be read, it may be damaged: "
-                f"{type(error).__name__}: {one_line(error)}; get a fresh copy, or report this"
-            ) from error
+        yield nwbfile
 
 
 def open_store(source: Source, *, follow_links: bool = False) -> Store:

@@ -109,7 +109,7 @@ class _Stream:
         """Do nothing: nothing is buffered."""
 
 
-def find_faults(path: Path, *, as_zarr: bool) -> list[str]:
+def list_validation_errors(path: Path, *, as_zarr: bool) -> list[str]:
     """Return what pynwb's validator has against a file."""
     if as_zarr:
         register_codecs()
@@ -119,7 +119,7 @@ def find_faults(path: Path, *, as_zarr: bool) -> list[str]:
         return [str(fault) for fault in pynwb.validate(path=str(path))]
 
 
-def find_faults_elsewhere(path: Path) -> list[str]:
+def list_validation_errors_elsewhere(path: Path) -> list[str]:
     """Return what a process of its own has against a Zarr store; there no pickles can be read.
 
     Raises

@@ -56,7 +56,7 @@ def open_blocks(
     opened again: the last :data:`MAX_BLOCKS` of these blocks are kept.
     """
     options = {"cache_type": "blockcache", "cache_options": {"maxblocks": MAX_BLOCKS}}
-    stream = try_again(lambda: filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options))
+    stream = retry(lambda: filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options))
     cache: Any = getattr(stream, "cache", None)
     if getattr(cache, "fetcher", None) is not None:
         fetch = cache.fetcher
@@ -71,7 +71,7 @@ def open_blocks(
     return stream
 
 
-def try_again(action: Callable[[], Result]) -> Result:
+def retry(action: Callable[[], Result]) -> Result:
     """Do something on a server, again after what may pass."""
     for number in range(TRIES):
         if number:
@@ -108,7 +108,7 @@ def _fetch(fetch: Callable[[int, int], bytes], size: int, text: str, start: int,
         return content
 
     try:
-        return try_again(fetch_whole)
+        return retry(fetch_whole)
     except Exception as error:
         if not _is_of_server(error):
             raise

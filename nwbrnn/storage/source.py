@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,6 +41,8 @@ class Source:
         Whether it is a Zarr store and not an HDF5 file.
     state
         What the server has said of it so far: it must not change, however often it is opened.
+    opened
+        The file as pynwb built it, while it is kept open: see :func:`nwbrnn.storage.keep_open`.
     """
 
     text: str
@@ -47,6 +50,8 @@ class Source:
     is_remote: bool
     is_zarr: bool
     state: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    opened: list[Any] = field(default_factory=list, repr=False, compare=False)
+    _hashes: dict[Any, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -84,21 +89,35 @@ class Source:
     def compute_sha256(self) -> str | None:
         """Return the SHA-256 of a local file as hexadecimal text; ``None`` for one on a server.
 
-        Of a Zarr store it is that of the names and contents of its files, in the order of their names.
+        Of a Zarr store it is that of the names and contents of its files, in the order of their names. It is
+        computed again if a file is another one, or was changed, since the last time.
         """
         if self.is_remote:
             return None
-        digest = hashlib.sha256()
         path = Path(self.url)
         files = sorted(p for p in path.rglob("*") if p.is_file()) if self.is_zarr else [path]
-        for file in files:
-            if self.is_zarr:
-                size = file.stat().st_size
-                digest.update(f"{file.relative_to(path).as_posix()}\0{size}\0".encode())
-            with file.open("rb") as stream:
-                while chunk := stream.read(_HASHED):
-                    digest.update(chunk)
-        return digest.hexdigest()
+        state = tuple((str(file), *_identify(file)) for file in files)
+        if state not in self._hashes:
+            self._hashes[state] = _compute_hash(files, folder=path if self.is_zarr else None)
+        return self._hashes[state]
+
+
+def _compute_hash(files: Sequence[Path], *, folder: Path | None) -> str:
+    """Return the SHA-256 of files; of those in a folder, with their names and sizes."""
+    digest = hashlib.sha256()
+    for file in files:
+        if folder is not None:
+            digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            while chunk := stream.read(_HASHED):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _identify(path: Path) -> tuple[int, ...]:
+    """Return what is different of another file under a name, or after a change that no program can hide."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def find_source(path: str | Path | Source) -> Source:

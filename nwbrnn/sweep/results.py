@@ -6,6 +6,7 @@ import pandas as pd
 import xarray as xr
 
 from nwbrnn.evaluation import MAIN
+from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.plot import save
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.storage.atomic import replace_whole
@@ -14,7 +15,6 @@ from nwbrnn.sweep.agreement import compare_seeds, plot_agreement
 from nwbrnn.sweep.statistics import compare_with_baseline
 from nwbrnn.sweep.table import flatten
 from nwbrnn.training.probes import KINDS as DISTURBANCES
-from nwbrnn.writers.dataset import write_netcdf
 
 SIMILARITY = (
     "canonical correlation", "SVCCA", "linear CKA", "principal angle", "Procrustes angle",

@@ -12,6 +12,7 @@ import xarray as xr
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
+from nwbrnn.formats import write_dataset
 from nwbrnn.readers import read_nwb
 from nwbrnn.storage.atomic import write_json
 from nwbrnn.storage.paths import check_apart, is_ours
@@ -30,7 +31,6 @@ from nwbrnn.sweep.grid import Cell, hash_dataset, list_cells
 from nwbrnn.sweep.local import run_locally
 from nwbrnn.sweep.table import create_table
 from nwbrnn.training import count_cores
-from nwbrnn.writers import write_dataset
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -244,7 +244,7 @@ def test_gaps_also_across_blocks(make_recording, monkeypatch):
         "nwbrnn.readers.doctor.series.BLOCK", 100
     )  # 19.98 s is number 999, the last of a block
     monkeypatch.setattr("nwbrnn.readers.doctor.values.BLOCK", 100)
-    monkeypatch.setattr("nwbrnn.readers.doctor.spikes.BLOCK", 100)
+    monkeypatch.setattr("nwbrnn.readers.units.BLOCK", 100)
     assert diagnose(path) == whole
 
 

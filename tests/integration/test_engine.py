@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+import nwbrnn
 from nwbrnn.errors import MissingDataError, NwbrnnError, ReadError, UnsupportedFileError
 from nwbrnn.readers.engine import NwbBackend, arrays, time_index
 from tests.messages import assert_names, names
@@ -196,6 +197,32 @@ def test_channel_conversion_and_electrodes(path):
         assert list(ds.channel.values) == [104, 100, 102]
         assert ds.electrodes.attrs["table"] == "/general/extracellular_ephys/electrodes"
         assert ds.data.attrs["units"] == "volts"
+
+
+@pytest.mark.parametrize(
+    ("comments", "expected"),
+    [("no comments", ["TRI", "BIC", "ECR"]), ("columns=[one, two, three]", ["one", "two", "three"])],
+)
+def test_channels_have_the_names_that_the_reader_gives_them(tmp_path, comments, expected):
+    from pynwb import NWBHDF5IO, NWBFile
+    from pynwb.ecephys import ElectricalSeries
+
+    nwbfile = NWBFile("test", "test", datetime(2020, 5, 17, tzinfo=UTC))
+    nwbfile.add_electrode_column("label", "muscle")
+    group = nwbfile.create_electrode_group("EMG", "muscles", "arm", nwbfile.create_device("amplifier"))
+    for label in ("BIC", "TRI", "ECR"):
+        nwbfile.add_electrode(group=group, location="arm", label=label)
+    electrodes = nwbfile.create_electrode_table_region([1, 0, 2], "muscles")
+    nwbfile.add_acquisition(
+        ElectricalSeries(name="EMG", data=RAW, electrodes=electrodes, rate=1.0, comments=comments)
+    )
+    path = tmp_path / "session.nwb"
+    with NWBHDF5IO(str(path), "w") as io:
+        io.write(nwbfile)
+    with open_group(path, "acquisition/EMG") as ds:
+        assert ds.channel.values.tolist() == expected
+    (signal,) = nwbrnn.inspect_nwb(path).signals
+    assert signal["channels"] == expected
 
 
 def test_raw_type_is_kept_if_nothing_scales(either):

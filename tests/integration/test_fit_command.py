@@ -1,9 +1,13 @@
 """``nwbrnn fit``: settings, several students, interrupts and what goes on after them."""
 
 import contextlib
+import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import torch
 
 import nwbrnn
 from nwbrnn.errors import ExportError
+from nwbrnn.storage import file, source
 from nwbrnn.training.checkpoint import Checkpoint
 from tests.messages import assert_names
 
@@ -61,6 +66,43 @@ def test_unsuitable_settings_are_refused(recording, run_cli, tmp_path, arguments
     assert finished.code == 2
     assert_names(finished.err, *message)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_source_is_resolved_opened_and_hashed_once(recording, run_cli, tmp_path, monkeypatch):
+    path = tmp_path / "session.nwb"
+    shutil.copy(recording.path, path)
+    counts = Counter()
+
+    def count(module, name, is_meant):
+        original = getattr(module, name)
+
+        def call(*args, **kwargs):
+            counts[name] += is_meant(args[0])
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    count(source, "check_input", lambda read: read == path)
+    count(file, "open_store", lambda where: where.url == str(path))
+    count(file, "find_links_outside", lambda root: root.filename == str(path))
+    count(source, "_compute_hash", lambda files: list(files) == [path])
+    finished = run_cli("fit", path, "-o", tmp_path / "fit.nwb", *SMALL)
+    assert finished.code == 0
+    assert counts == {"check_input": 1, "open_store": 1, "find_links_outside": 1, "_compute_hash": 1}
+
+
+def test_a_source_that_changes_meanwhile_is_hashed_again(recording, tmp_path):
+    path = tmp_path / "session.nwb"
+    shutil.copy(recording.path, path)
+    found = source.find_source(path)
+    first = found.compute_sha256()
+    assert found.compute_sha256() == first
+    status = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(status.st_size - 1)
+        stream.write(b"x")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # who changes it can set this back
+    assert found.compute_sha256() == hashlib.sha256(path.read_bytes()).hexdigest() != first
 
 
 def test_several_students_are_ranked_and_come_back_from_the_file(recording, run_cli, tmp_path):

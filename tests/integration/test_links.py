@@ -13,7 +13,8 @@ import xarray as xr
 
 import nwbrnn
 from nwbrnn.errors import NwbrnnError, SchemaError, UnsupportedFileError
-from nwbrnn.readers import read_circuit, read_run
+from nwbrnn.formats import read_circuit
+from nwbrnn.readers import read_run
 from nwbrnn.readers.doctor import diagnose
 from nwbrnn.storage import open_nwb
 from nwbrnn.storage.virtual import MAX_DEPTH

@@ -168,7 +168,7 @@ def test_name_of_several_series_is_refused(recording):
     nwbfile = create_nwbfile(one)
     nwbfile.create_processing_module("behavior", "x").add(other)
     from nwbrnn.config import ReadConfig
-    from nwbrnn.readers.choices import apply_map
+    from nwbrnn.readers.rules.objects import apply_map
 
     config = ReadConfig(map={"emg": "wires"})
     with pytest.raises(

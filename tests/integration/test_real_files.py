@@ -8,8 +8,8 @@ import pytest
 
 import nwbrnn
 from nwbrnn.errors import MissingDataError
-from nwbrnn.readers.units import count_spikes, read_spike_trains
-from nwbrnn.storage import open_nwb
+from nwbrnn.readers.session import open_session
+from nwbrnn.readers.units import count_spikes
 from tests.messages import assert_names, names
 
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
@@ -106,8 +106,8 @@ def test_spikes_of_mice_equal_an_independent_count_at_every_bin_size(shared_data
         ends = file["units/spike_times_index"][:].astype(int)
         trains = np.split(file["units/spike_times"][:], ends)[: len(ends)]
     edges = np.rint(1e6 * starts).astype(np.int64)[:, np.newaxis] + np.arange(21) * round(bin_size * 1e6)
-    with open_nwb(path) as nwbfile:
-        counts = count_spikes(read_spike_trains(nwbfile, path=path), edges)
+    with open_session(path, follow_links=False) as session:
+        counts = count_spikes(session.read_spikes(), edges)
     assert counts.sum() > 0
     for unit, train in enumerate(trains):
         ticks = np.sort(np.rint(train * 1e6).astype(np.int64))

@@ -33,7 +33,8 @@ from mutants import Mutant, list_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 READER_RULES = (
-    "discovery", "trials", "trial_choices", "window_choices", "times", "clocks", "series", "choices",
+    "discovery", "trials", "rules/trials", "rules/windows", "times", "clock", "clocks", "series",
+    "rules/objects", "session",
     "units", "binned", "plan", "neurons", "task", "vocabulary",
 )  # fmt: skip
 TARGETS = (

@@ -65,7 +65,7 @@ ADDED = {
     "nwbrnn/readers/recording.py": [
         ('}, {"input": np.array(names)}, covered)\n    values', ', "load": 2 * inputs')
     ],
-    "nwbrnn/layout.py": [
+    "nwbrnn/formats/fit/layout.py": [
         ('    "recorded_outputs": (', '    "recorded_load": ("recorded", "load", "hand"),\n')
     ],
     "nwbrnn/readers/doctor/trials.py": [

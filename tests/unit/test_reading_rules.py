@@ -14,14 +14,14 @@ from pynwb.misc import AnnotationSeries
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError
-from nwbrnn.readers.choices import Choice
 from nwbrnn.readers.discovery import Signal
+from nwbrnn.readers.rules.objects import Choice
+from nwbrnn.readers.rules.trials import choose_alignment, choose_condition
+from nwbrnn.readers.rules.windows import Window, choose_window, note_outside
 from nwbrnn.readers.series import _plan_blocks
 from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
-from nwbrnn.readers.trial_choices import choose_alignment, choose_condition
 from nwbrnn.readers.trials import find_angles, find_events, is_relative, read_trials
 from nwbrnn.readers.units import SpikeTrains, count_spikes, find_inside, find_observed
-from nwbrnn.readers.window_choices import choose_window, note_outside
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -194,7 +194,7 @@ def test_events_become_columns_of_the_trials_that_hold_them():
     add_events(nwbfile, "tone", ["a"] * 4, [0.2, 11.0, 12.0, 25.0])
     for start, stop in ((np.nan, 5.0), (10.0, 13.0), (20.0, 24.0), (24.5, np.nan)):
         nwbfile.add_trial(start_time=start, stop_time=stop)
-    trials = read_trials(nwbfile, nwbfile.trials, name="intervals/trials", path="file")
+    trials = read_trials(nwbfile.trials, dict(find_events(nwbfile)), name="intervals/trials", path="file")
     np.testing.assert_array_equal(trials["tone"], [np.nan, 11.0, np.nan, 25.0])
 
 
@@ -252,7 +252,7 @@ def test_an_alignment_of_which_no_time_is_known_is_refused():
 def create_trials(starts, stops, times):
     trials = pd.DataFrame({"start_time": np.array(starts, dtype=float)})
     stops, times = (np.array(values, dtype=float) for values in (stops, times))
-    return SimpleNamespace(trials=trials, stop_times=stops, times=times, align_to="go")
+    return SimpleNamespace(frame=trials, stop_times=stops, times=times, align_to="go")
 
 
 def choose(which, bin_size=0.02, **changes):
@@ -261,14 +261,14 @@ def choose(which, bin_size=0.02, **changes):
 
 def test_a_window_that_is_given_is_kept_and_one_that_is_found_begins_at_a_bin():
     which = create_trials([0, 10, 20], [1.013, 11.013, 21.013], [0.507, 10.507, 20.507])
-    assert choose(which, window=(-0.013, 0.5))[:3] == (-0.013, 25, False)
-    start, n_bins, whole, _ = choose(which)
-    assert (start, n_bins, whole) == (pytest.approx(-0.5), 50, False)
+    assert choose(which, window=(-0.013, 0.5))[0] == Window(-0.013, 25, 0.02, whole=False)
+    window, _ = choose(which)
+    assert (window.start, window.n_bins, window.whole) == (pytest.approx(-0.5), 50, False)
 
 
 def test_windows_that_leave_their_trials_are_counted_without_trials_that_end_before_they_begin():
     which = create_trials([0, 10, 20, 30], [2, 9, 23, 33], [0, 10, 20, 30])
-    (found,) = note_outside(which, -0.5, 2.5, path="file")
+    (found,) = note_outside(which, Window(-0.5, 150, 0.02), path="file")
     assert "stop_time in 1" in found.picked
     assert "start_time in 3" in found.picked
     assert "of 3 trials" in found.picked

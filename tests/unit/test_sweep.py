@@ -12,9 +12,9 @@ import xarray as xr
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileError
+from nwbrnn.formats import read_dataset, write_dataset
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import choose_sampled
-from nwbrnn.readers import read_dataset
 from nwbrnn.report import plot_differences, plot_rotations, plot_scores, plot_traces
 from nwbrnn.sweep import (
     add_data,
@@ -32,7 +32,6 @@ from nwbrnn.sweep import (
 from nwbrnn.sweep.cell import find_result, get_path, read_cell, run_cell
 from nwbrnn.sweep.grid import hash_dataset
 from nwbrnn.sweep.page import write_sweep_report
-from nwbrnn.writers import write_dataset
 from tests.messages import assert_names, names
 from tests.unit.test_training import QUICK, create_recording
 

@@ -7,36 +7,43 @@ they look at: the raw file, the NWB file, one series, the values of one series, 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-
-from pynwb import NWBFile
+from typing import Any
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.config_check import change_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
-from nwbrnn.readers.doctor.clocks import CLOCK_CHECKS, Clocks
+from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
-from nwbrnn.readers.doctor.finding import Finding, bias, note, run_checks
+from nwbrnn.readers.doctor.finding import Finding, run_checks
 from nwbrnn.readers.doctor.series import SERIES_CHECKS, is_unwritten, list_series
 from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
 from nwbrnn.readers.doctor.units import UNIT_CHECKS
 from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
-from nwbrnn.readers.recording import read_opened
-from nwbrnn.storage import Source, find_source, open_nwb, open_store
+from nwbrnn.readers.plan import Plan, plan_reading
+from nwbrnn.readers.recording import read_planned
+from nwbrnn.readers.session import Session, open_session
+from nwbrnn.storage import Source, open_store
 
 __all__ = ["Finding", "diagnose"]
 
 
-def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[Finding, ...]:
+def diagnose(
+    path: str | Path | Source, config: ReadConfig | None = None, **settings: Any
+) -> tuple[Finding, ...]:
     """Examine an NWB file for what would bias a fit, or has to be known before one.
 
-    Series are read in blocks and spike times unit by unit, so that memory stays bounded.
+    Examined is what :func:`nwbrnn.read_nwb` would read with the same settings, and what else is there that a
+    fit could use; what it refuses is a finding. Series are read in blocks and spike times unit by unit.
 
     Parameters
     ----------
     path
         A local HDF5 file or Zarr folder, or an address as for :func:`nwbrnn.read_nwb`.
-    follow_links
-        Whether links may lead out of the file.
+    config
+        Settings made before.
+    **settings
+        As for :func:`nwbrnn.read_nwb`.
 
     Returns
     -------
@@ -49,55 +56,65 @@ def diagnose(path: str | Path | Source, *, follow_links: bool = False) -> tuple[
         If the file is not a readable NWB 2 file.
     ReadError
         If data in it cannot be read.
+    ConfigError
+        If a setting is unknown.
     """
-    source = find_source(path)
-    with open_nwb(source, follow_links=follow_links) as nwbfile:
-        store = open_store(source, follow_links=follow_links)
-        with contextlib.closing(store):
-            findings = [*run_checks(STORE_CHECKS, store.root), *_examine(nwbfile, source)]
+    config = change_settings(config or ReadConfig(), settings, source="diagnose")
+    links = config.follow_links
+    with (
+        open_session(path, follow_links=links) as session,
+        contextlib.closing(open_store(session.source, follow_links=links)) as store,
+    ):
+        findings = [*run_checks(STORE_CHECKS, store.root), *_examine(session, config)]
     return tuple(sorted(findings, key=lambda finding: not finding.biases))
 
 
-def _examine(nwbfile: NWBFile, source: Source) -> Iterator[Finding]:
-    """Yield what is found in the objects of a file, and, if that is no reason, why it would be refused."""
-    found = list(_examine_objects(nwbfile))
-    yield from found
-    if not any(finding.biases for finding in found):
-        yield from run_checks((check_refused,), (nwbfile, source))
+def _examine(session: Session, config: ReadConfig) -> list[Finding]:
+    """Return what is found in the objects of a file, and why it would be refused."""
+    plan = error = None
+    try:
+        plan = plan_reading(session, config)
+    except NwbrnnError as found_error:
+        error = found_error
+    found = list(_examine_objects(session, config, plan))
+    if plan is not None:
+        try:
+            read_planned(session, plan, config)
+        except NwbrnnError as found_error:
+            error = found_error
+    if error is not None:
+        refusal = _report(error, session.path)
+        where = refusal.problem.partition(":")[0]
+        if not any(finding.biases and finding.object == where for finding in found):  # else it says so itself
+            found.append(refusal)
+    return found
 
 
-def _examine_objects(nwbfile: NWBFile) -> Iterator[Finding]:
+def _examine_objects(session: Session, config: ReadConfig, plan: Plan | None) -> Iterator[Finding]:
     """Yield what is found in the objects of a file."""
     extents: dict[str, tuple[float, float]] = {}
-    yield from run_checks(FILE_CHECKS, nwbfile)
-    for series in list_series(nwbfile):
+    yield from run_checks(FILE_CHECKS, session)
+    for series in list_series(session, config, plan):
         yield from run_checks(SERIES_CHECKS, series)
         if has_outputs(series) and not is_unwritten(series):
             yield from run_checks(VALUE_CHECKS, view_values(series))
             extents[series.path] = series.extent
-    trials = view_trials(nwbfile)
+    trials = view_trials(session, config)
     if trials is not None:
         yield from run_checks(TRIAL_CHECKS, trials)
         extents[trials.path] = trials.extent
-    spikes = view_spikes(nwbfile, trials=None if trials is None else trials.spans)
+    rows = plan.objects.units if config.units and plan is not None and plan.objects.in_table else None
+    spikes = view_spikes(session, trials=None if trials is None else trials.spans, rows=rows)
     if spikes is not None:
         yield from run_checks(UNIT_CHECKS, spikes)
         extents[spikes.spikes] = spikes.extent
-    yield from run_checks(CLOCK_CHECKS, Clocks(extents, "" if trials is None else trials.path))
+    for name, problem in find_strange_clocks(extents, trials="" if trials is None else trials.path).items():
+        yield Finding("clocks", name, problem, "write all times in seconds from one moment on", biases=True)
 
 
-def check_refused(opened: tuple[NWBFile, Source]) -> Iterator[Finding]:
-    """Find a reason why the file is not read without settings, by reading it; what it lacks is no bias."""
-    nwbfile, source = opened
-    try:
-        read_opened(nwbfile, ReadConfig(), source=source)
-    except MissingDataError as error:
-        yield note("/", *_split(error, source))
-    except NwbrnnError as error:
-        yield bias("/", *_split(error, source))
-
-
-def _split(error: NwbrnnError, source: Source) -> tuple[str, str]:
-    """Return the problem and the remedy in a message, without the file."""
-    problem, _, remedy = str(error).removeprefix(source.text).lstrip(":/ ").rpartition("; ")
-    return (problem, remedy) if problem else (remedy, "name what to read with the settings of reading")
+def _report(error: NwbrnnError, path: str) -> Finding:
+    """Return why a file is refused as a finding; what it lacks is no bias."""
+    problem, _, remedy = str(error).removeprefix(path).lstrip(":/ ").rpartition("; ")
+    if not problem:
+        problem, remedy = remedy, "name what to read with the settings of reading"
+    return Finding("refused", "/", problem, remedy, biases=not isinstance(error, MissingDataError))

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from pynwb import NWBFile
 
 from nwbrnn.readers.doctor.finding import Finding, list_some, note
-from nwbrnn.readers.trials import find_trial_tables
-from nwbrnn.readers.units import find_units
+from nwbrnn.readers.session import Session
 
 _TYPED_FOLDERS = (
     "acquisition",
@@ -67,28 +65,29 @@ def check_schema(root: Any) -> Iterator[Finding]:
             "specifications/core",
             f"nwb_version is {text}, but the file holds the schema of {list_some(core)}",
             "it was appended to with another version of NWB; export it to a new file with one version of "
-            "pynwb, "
-            "and validate that",
+            "pynwb, and validate that",
         )
 
 
-def check_trials_missing(nwbfile: NWBFile) -> Iterator[Finding]:
+def check_trials_missing(session: Session) -> Iterator[Finding]:
     """Find units without trials."""
-    units = find_units(nwbfile)[1]
-    if units is not None and not find_trial_tables(nwbfile):
+    if session.units is not None and not session.trial_tables:
         yield note(
             "intervals/trials",
-            f"there are {len(units)} units but no trials (interval tables: "
-            f"{list_some(nwbfile.intervals or ()) or 'none'})",
+            f"there are {len(session.units)} units but no trials (interval tables: "
+            f"{list_some(session.nwbfile.intervals or ()) or 'none'})",
             "add a table of trials with nwbfile.add_trial before fitting",
         )
 
 
-def check_units_none(nwbfile: NWBFile) -> Iterator[Finding]:
+def check_units_none(session: Session) -> Iterator[Finding]:
     """Find a table of units without rows."""
-    where, units = find_units(nwbfile)
-    if units is not None and not len(units):
-        yield note(where, "the table has 0 units", "write the units of the recording, with their spike_times")
+    if session.units is not None and not len(session.units):
+        yield note(
+            session.units_path,
+            "the table has 0 units",
+            "write the units of the recording, with their spike_times",
+        )
 
 
 def _has_type(group: Any, name: str) -> bool:

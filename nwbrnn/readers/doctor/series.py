@@ -1,20 +1,26 @@
 """Checks of one time series: its scaling and its time stamps."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from pynwb import NWBFile, TimeSeries
+from pynwb import TimeSeries
 from pynwb.behavior import BehavioralEvents
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
-from nwbrnn.layout import is_module_of_fit
+from nwbrnn.config import ReadConfig
+from nwbrnn.errors import NwbrnnError
+from nwbrnn.formats.fit.layout import is_module_of_fit
+from nwbrnn.formats.series import read_stamps
 from nwbrnn.limits import is_written
-from nwbrnn.readers.discovery import Signal, describe_fault, find_signals, find_unusable
+from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
+from nwbrnn.readers.plan import Plan
+from nwbrnn.readers.rules.objects import OUTPUT_ROLES, apply_map
+from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import GAP
 from nwbrnn.storage import find_stored
 
@@ -68,6 +74,10 @@ class SeriesView:
         The signal it belongs to; ``None`` if it is not one that could be read.
     steps
         Its time stamps; ``None`` if it has a rate instead.
+    is_wanted
+        Whether a fit would read it, or could if nothing else is chosen by the settings.
+    is_picked
+        Whether a fit would read it.
     fault
         Why it cannot be read though its name suggests that it should be; empty if it can.
     """
@@ -76,7 +86,9 @@ class SeriesView:
     series: TimeSeries
     signal: Signal | None
     steps: Steps | None
-    fault: str = ""
+    is_wanted: bool
+    is_picked: bool
+    fault: str
 
     @property
     def role(self) -> str:
@@ -98,6 +110,8 @@ class SeriesView:
     @property
     def is_sampled(self) -> bool:
         """Whether a fit could use it: numbers sampled over time, not events, video or broadband."""
+        if self.is_picked:
+            return True
         odd = isinstance(self.series, ImageSeries | IntervalSeries | AnnotationSeries)
         events = isinstance(self.series.parent, BehavioralEvents)
         broadband = isinstance(self.series, ElectricalSeries) and self.role == "other"
@@ -105,26 +119,38 @@ class SeriesView:
 
     def report(self, problem: str, remedy: str) -> Finding:
         """Return a finding that biases a fit if a fit could use this series."""
-        return (bias if self.is_sampled else note)(self.path, problem, remedy)
+        return (bias if self.is_sampled and self.is_wanted else note)(self.path, problem, remedy)
 
 
-def list_series(nwbfile: NWBFile) -> Iterator[SeriesView]:
+def list_series(session: Session, config: ReadConfig, plan: Plan | None) -> Iterator[SeriesView]:
     """Yield every time series of a file, wherever it is, sorted by path."""
-    found_signals = sorted(
-        find_signals(nwbfile), key=lambda signal: signal.role == "emg"
-    )  # EMG may be some columns
-    signals = {id(series): signal for signal in found_signals for series in signal.series}
-    wanted = {id(series) for series in find_unusable(nwbfile).values()}
-    wanted |= {key for key, signal in signals.items() if signal.role != "other"}
-    manager = nwbfile.read_io.manager
-    found = [item for item in nwbfile.objects.values() if isinstance(item, TimeSeries)]
-    paths = {str(manager.get_builder(item).path).removeprefix("root/"): item for item in found}
+    read = {} if plan is None else {signal.path: signal for signal in plan.objects.signals}
+    ordered = sorted(_map_signals(session, config), key=lambda s: s.role == "emg")  # EMG may be some columns
+    ordered = [read.get(signal.path, signal) for signal in ordered]
+    ordered.sort(key=lambda signal: signal.path in read)
+    signals = {id(series): signal for signal in ordered for series in signal.series}
+    named = {id(series) for series in session.unusable.values()}
+    named |= {key for key, signal in signals.items() if signal.role != "other"}
+    is_chosen = config.outputs != "auto" or config.channels or set(config.map) & set(OUTPUT_ROLES)
+    found = [item for item in session.nwbfile.objects.values() if isinstance(item, TimeSeries)]
+    paths = {session.find_path(item): item for item in found}
     for path, series in sorted(paths.items()):
         parts = path.split("/")
         if parts[0] == "processing" and is_module_of_fit(parts[1]):  # results, no data
             continue
-        fault = describe_fault(series) if id(series) in wanted else ""
-        yield SeriesView(path, series, signals.get(id(series)), _read_steps(series), fault)
+        signal = signals.get(id(series))
+        is_picked = signal is not None and signal.path in read
+        fault = describe_fault(series) if id(series) in named else ""
+        is_wanted = is_picked or plan is None or not is_chosen
+        yield SeriesView(path, series, signal, _read_steps(series), is_wanted, is_picked, fault)
+
+
+def _map_signals(session: Session, config: ReadConfig) -> Sequence[Signal]:
+    """Return the signals with the roles that they are mapped to, if that can be."""
+    try:
+        return apply_map(session.signals, config, path=session.path)
+    except NwbrnnError:
+        return session.signals
 
 
 def check_shape(view: SeriesView) -> Iterator[Finding]:
@@ -135,7 +161,7 @@ def check_shape(view: SeriesView) -> Iterator[Finding]:
 
 def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:
     """Find series of which next to nothing is stored; their values are not looked at."""
-    if view.role != "other" and is_unwritten(view):
+    if (view.role != "other" or view.is_picked) and is_unwritten(view):
         size, stored = _find_sizes(view)
         yield view.report(
             f"its data would have {size:.0e} bytes, but only {stored:.0e} are stored; the rest is one value",
@@ -157,7 +183,7 @@ def _find_sizes(view: SeriesView) -> tuple[int, int]:
 
 def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
     """Find clocks without a fixed step; bins as wide as a step may then hold no sample."""
-    if view.signal is not None and view.role != "other" and view.signal.varies:
+    if view.signal is not None and (view.role != "other" or view.is_picked) and view.signal.varies:
         yield note(
             view.path,
             f"its clock is irregular: the steps between its time stamps are {view.signal.interval:g} s on "
@@ -196,8 +222,7 @@ def check_offset_as_start(view: SeriesView) -> Iterator[Finding]:
         yield note(
             view.path,
             f"offset is {offset:g} {view.series.unit} and starting_time is 0; some files (FALCON H1) keep "
-            "the start "
-            "time in the offset, but it is added to the values",
+            "the start time in the offset, but it is added to the values",
             "if it is a time, set starting_time to it and offset to 0",
         )
 
@@ -298,15 +323,14 @@ SERIES_CHECKS = (
 
 def _read_steps(series: TimeSeries) -> Steps | None:
     """Return what is known of the time stamps, read block by block."""
-    stamps = series.timestamps
-    if stamps is None:
+    if series.timestamps is None:
         return None
-    n = len(stamps)
-    first_steps = np.diff(np.asarray(stamps[: min(n, BLOCK)], dtype=np.float64))
+    n = len(series.timestamps)
+    first_steps = np.diff(read_stamps(series, 0, BLOCK))
     forward = first_steps[first_steps > 0]  # a repeated or backward step says nothing about the usual one
     steps = Steps(n, float(np.median(forward)) if len(forward) else float("nan"))
     for start in range(0, n, BLOCK):
-        block = np.asarray(stamps[max(start - 1, 0) : start + BLOCK], dtype=np.float64)
+        block = read_stamps(series, max(start - 1, 0), start + BLOCK)
         _add_block(steps, block, max(start - 1, 0))
     return steps
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pynwb import NWBFile
 
-from nwbrnn.readers.doctor.finding import BLOCK
-from nwbrnn.readers.times import find_unwritten
-from nwbrnn.readers.units import find_units
+from nwbrnn.readers.session import Session
+from nwbrnn.readers.times import find_unwritten, merge_spans
+from nwbrnn.readers.units import SpikeTrains
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -24,66 +23,22 @@ _COUNTS = ("counts", "not_finite", "unwritten", "negative", "unsorted", "outside
 _TIMES = ("first", "last", "longest", "step")
 
 
-@dataclass(frozen=True)
-class SpikeTable:
-    """The units table as it is stored.
-
-    Attributes
-    ----------
-    path
-        Where it is in the file.
-    ends
-        Where the spikes of each unit end in the flat column.
-    flat
-        The flat column of spike times [s], not read.
-    resolution
-        As the file says [s]; ``None`` if it does not.
-    observed
-        Disjoint observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` without any.
-    """
-
-    path: str
-    ends: Counts
-    flat: Any
-    resolution: float | None
-    observed: tuple[Array, ...] | None
-
-    @property
-    def n_spikes(self) -> int:
-        """Number of spikes of all units."""
-        return len(self.flat)
-
-    @property
-    def is_damaged(self) -> bool:
-        """Whether the index cannot be followed."""
-        return bool(len(self.ends)) and (
-            bool((np.diff(self.ends, prepend=0) < 0).any()) or self.ends[-1] > len(self.flat)
-        )
-
-    def read(self, unit: int) -> Array:
-        """Return the finite spike times of a unit, sorted [s]."""
-        times = np.asarray(self.flat[self.ends[unit - 1] if unit else 0 : self.ends[unit]], dtype=np.float64)
-        return np.sort(times[np.isfinite(times)], kind="stable")
-
-    def iterate(self) -> Iterator[tuple[int, Array]]:
-        """Yield the spike times of each unit as stored; the column is read in blocks [s]."""
-        block, first = np.empty(0), 0
-        starts = np.append(0, self.ends[:-1])
-        for unit, (start, stop) in enumerate(zip(starts.tolist(), self.ends.tolist(), strict=True)):
-            if stop > first + len(block):
-                first = start
-                block = np.asarray(self.flat[start : max(stop, start + BLOCK)], dtype=np.float64)
-            yield unit, block[start - first : stop - first]
-
-
 @dataclass
 class SpikeView:
     """The spikes of all units in numbers; arrays by unit unless said otherwise.
 
     Attributes
     ----------
-    table
+    path
+        Of the table of units.
+    trains
         Where they come from.
+    rows
+        Row of each unit in the table.
+    resolution
+        As the file says [s]; 0 if it does not.
+    observed
+        Disjoint observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` without any.
     trials
         Start and stop of each trial, shape (n_trials, 2) [s]; ``None`` without trials.
     counts, not_finite, unwritten, negative, unsorted, outside
@@ -103,7 +58,11 @@ class SpikeView:
         Width of which all times are multiples, from the first spike on [s]; 0 if none of 5 ms or more is.
     """
 
-    table: SpikeTable
+    path: str
+    trains: SpikeTrains
+    rows: Counts
+    resolution: float
+    observed: tuple[Array, ...] | None
     trials: Array | None
     counts: Counts
     not_finite: Counts
@@ -123,7 +82,20 @@ class SpikeView:
     @property
     def spikes(self) -> str:
         """Where the spike times are in the file."""
-        return f"{self.table.path}/spike_times"
+        return f"{self.path}/spike_times"
+
+    def iterate(self) -> Iterator[tuple[int, Array]]:
+        """Yield the position and the stored spike times of each unit [s]."""
+        position = {row: i for i, row in enumerate(self.rows.tolist())}
+        for row, train in enumerate(self.trains.iterate_stored()):
+            if row in position:
+                yield position[row], train
+
+    @property
+    def n_spikes(self) -> int:
+        """Number of spikes of all units."""
+        sizes = np.diff(self.trains.ends, prepend=0)
+        return len(self.trains.times) if len(self.rows) == len(sizes) else int(sizes[self.rows].sum())
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -136,69 +108,53 @@ class SpikeView:
     @property
     def all_observed(self) -> Array:
         """Times at which any unit was observed, disjoint, shape (n, 2) [s]."""
-        return merge(np.concatenate([np.empty((0, 2)), *(self.table.observed or ())]))
+        return merge_spans(np.concatenate([np.empty((0, 2)), *(self.observed or ())]))
 
 
-def view_spikes(nwbfile: NWBFile, *, trials: Array | None) -> SpikeView | None:
+def view_spikes(session: Session, *, trials: Array | None, rows: Counts | None = None) -> SpikeView | None:
     """Read the spikes of a file in numbers; ``None`` if it has none.
 
     Parameters
     ----------
-    nwbfile
-        An open file.
+    session
+        What the file holds.
     trials
         Start and stop of each trial, shape (n_trials, 2) [s].
+    rows
+        The units to look at, as rows of the table; all by default.
     """
-    where, units = find_units(nwbfile)
-    if units is None or not len(units) or "spike_times" not in units.colnames:
+    if not session.has_spikes:
         return None
-    table = _get_table(units, where)
-    n = len(table.ends)
+    trains = session.trains
+    rows = np.arange(len(trains)) if rows is None else rows
+    n = len(rows)
     arrays: dict[str, Any] = {name: np.zeros(n, dtype=np.int64) for name in _COUNTS}
     arrays |= {name: np.full(n, np.nan) for name in _TIMES}
-    view = SpikeView(table, trials, **arrays, parts=np.zeros((n, N_PARTS), dtype=np.int64))
-    if not table.is_damaged:
-        for unit, train in table.iterate():
+    arrays |= {"resolution": session.resolution, "observed": _merge_observed(trains, rows)}
+    view = SpikeView(
+        session.units_path,
+        trains,
+        rows,
+        trials=trials,
+        parts=np.zeros((n, N_PARTS), dtype=np.int64),
+        **arrays,
+    )
+    if not trains.fault:
+        for unit, train in view.iterate():
             _add_train(view, unit, train)
         _place(view, trials)
     return view
 
 
-def merge(spans: Array) -> Array:
-    """Return disjoint, ascending spans that cover the same times, shape (n, 2)."""
-    spans = spans[np.argsort(spans[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(spans[:, 1])
-    new = np.flatnonzero(np.append(True, spans[1:, 0] > reach[:-1])) if len(spans) else np.zeros(0, dtype=int)
-    last = np.append(new[1:], len(spans)) - 1 if len(spans) else new
-    return np.stack([spans[new, 0], reach[last]], axis=1)
-
-
-def _get_table(units: Any, where: str) -> SpikeTable:
-    """Return the table of units without reading its spikes."""
-    index = units["spike_times"]
-    resolution = units.resolution
-    known = resolution is not None and np.isfinite(resolution) and resolution > 0
-    return SpikeTable(
-        where,
-        np.asarray(index.data[:], dtype=np.int64),
-        index.target.data,
-        float(resolution) if known else None,
-        _read_observed(units) if "obs_intervals" in units.colnames else None,
-    )
-
-
-def _read_observed(units: Any) -> tuple[Array, ...] | None:
-    """Return the observation intervals of each unit; equal ones are kept once."""
-    index = units["obs_intervals"]
-    ends = np.asarray(index.data[:], dtype=np.int64)
-    if not len(ends) or not ends[-1]:
+def _merge_observed(trains: SpikeTrains, rows: Counts) -> tuple[Array, ...] | None:
+    """Return the observation intervals of each unit, disjoint; equal ones are kept once."""
+    if trains.observed is None:
         return None
     known: dict[bytes, Array] = {}
-    observed = []
-    for start, stop in zip(np.append(0, ends[:-1]), ends, strict=True):
-        spans = np.asarray(index.target.data[start:stop], dtype=np.float64).reshape(-1, 2)
-        observed.append(known.setdefault(spans.tobytes(), merge(spans[np.isfinite(spans).all(axis=1)])))
-    return tuple(observed)
+    return tuple(
+        known.setdefault(spans.tobytes(), merge_spans(spans[np.isfinite(spans).all(axis=1)]))
+        for spans in (trains.observed[row] for row in rows)
+    )
 
 
 def _add_train(view: SpikeView, unit: int, train: Array) -> None:
@@ -219,8 +175,8 @@ def _add_train(view: SpikeView, unit: int, train: Array) -> None:
     steps = np.diff(finite)
     view.longest[unit] = steps.max(initial=0.0)
     view.step[unit] = steps[steps > 0].min(initial=np.inf)
-    if view.table.observed is not None:
-        spans = view.table.observed[unit]
+    if view.observed is not None:
+        spans = view.observed[unit]
         k = np.searchsorted(spans[:, 0] - _EDGE, finite, side="right") - 1
         stops = np.append(spans[:, 1], -np.inf)  # k is -1 before the first
         view.outside[unit] = np.count_nonzero(finite > stops[k] + _EDGE)
@@ -239,7 +195,7 @@ def _place(view: SpikeView, trials: Array | None) -> None:
     step = float(np.nanmin(view.step))
     on_grid = np.isfinite(step) and step >= COARSE * (1 - 1e-6) and int(view.counts.sum()) >= 100
     origin = float(view.first[view.counts > 0][0])
-    for unit, train in view.table.iterate():
+    for unit, train in view.iterate():
         finite = train[np.isfinite(train) & (train >= start)]
         view.busy[((finite - start) / width).astype(np.int64)] = True
         view.parts[unit] = np.histogram(finite, N_PARTS, (low, high))[0]

@@ -1,21 +1,19 @@
 """Checks of the trials table."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pynwb import NWBFile
 
+from nwbrnn.config import ReadConfig
+from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
-from nwbrnn.readers.trial_choices import find_successes
-from nwbrnn.readers.trials import (
-    find_codes,
-    find_trial_tables,
-    get_session_times,
-    read_trials,
-)
+from nwbrnn.readers.rules.trials import choose_table, choose_trials, find_successes
+from nwbrnn.readers.session import Session
+from nwbrnn.readers.trials import find_codes, get_session_times
 from nwbrnn.readers.vocabulary import GO_NAMES, MOVE_NAMES, TARGET_NAMES, find_named
 
 _TOLERANCE = 1e-3
@@ -31,6 +29,11 @@ class TrialView:
     stop: NDArray[np.float64]
 
     @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row of each trial in the table of the file."""
+        return self.table.index.to_numpy(dtype=np.int64)
+
+    @property
     def spans(self) -> NDArray[np.float64]:
         """Start and stop of each trial, shape (n_trials, 2) [s]."""
         return np.stack([self.start, self.stop], axis=1)
@@ -42,15 +45,18 @@ class TrialView:
         return float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
 
 
-def view_trials(nwbfile: NWBFile) -> TrialView | None:
-    """Return the trials of a file; ``None`` if there are none."""
-    tables = find_trial_tables(nwbfile)
-    if not tables:
+def view_trials(session: Session, config: ReadConfig) -> TrialView | None:
+    """Return the trials of a file, or those of them that were chosen; ``None`` if there are none."""
+    try:
+        path, _ = choose_table(session.trial_tables, config, path=session.path)
+    except MissingDataError:
         return None
-    path, trials = next(iter(tables.items()))
-    table = read_trials(nwbfile, trials, name=path, path=str(trials.container_source)).drop(columns="id")
+    table = session.read_trials(path)
+    if config.where is not None:
+        with contextlib.suppress(NwbrnnError):  # then the file is refused
+            table, _ = choose_trials(table, config, path=session.path)
     start, stop = (table[name].to_numpy(dtype=np.float64) for name in ("start_time", "stop_time"))
-    return TrialView(path, table, start, stop)
+    return TrialView(path, table.drop(columns="id"), start, stop)
 
 
 def check_trials_overlap(view: TrialView) -> Iterator[Finding]:
@@ -66,10 +72,9 @@ def check_trials_overlap(view: TrialView) -> Iterator[Finding]:
         yield bias(
             view.path,
             f"{int(bad.sum())} of {len(start)} trials begin before an earlier one ended, the first is row "
-            f"{order[1:][bad].min()}; the longest overlap is {overlap.max():.4g} s",
+            f"{view.rows[order[1:][bad].min()]}; the longest overlap is {overlap.max():.4g} s",
             "held-out trials would share data with training trials: leave one of each pair out with "
-            "where=... "
-            "(--where), or correct the stop times",
+            "where=... (--where), or correct the stop times",
         )
 
 
@@ -80,7 +85,7 @@ def check_trials_unordered(view: TrialView) -> Iterator[Finding]:
         yield note(
             view.path,
             f"{int(bad.sum())} of {len(view.start)} trials begin before the row above, the first is row "
-            f"{int(np.argmax(bad)) + 1}",
+            f"{view.rows[int(np.argmax(bad)) + 1]}",
             "sort the table by start_time",
         )
 
@@ -92,7 +97,7 @@ def check_trials_reversed(view: TrialView) -> Iterator[Finding]:
         yield bias(
             view.path,
             f"{int(bad.sum())} of {len(bad)} trials begin after they end, the first is row "
-            f"{int(np.argmax(bad))}",
+            f"{view.rows[int(np.argmax(bad))]}",
             "correct start_time and stop_time, or leave these trials out with where=... (--where)",
         )
 
@@ -105,7 +110,7 @@ def check_trial_times_missing(view: TrialView) -> Iterator[Finding]:
             yield note(
                 f"{view.path}/{name}",
                 f"{int(bad.sum())} of {len(bad)} values are NaN or were never written, the first is row "
-                f"{int(np.argmax(bad))}",
+                f"{view.rows[int(np.argmax(bad))]}",
                 "give a window around an event (--window, --align-to), or fill in the times",
             )
 
@@ -122,12 +127,11 @@ def check_events_outside(view: TrialView) -> Iterator[Finding]:
             row = int(np.argmax(bad))
             yield bias(
                 f"{view.path}/{name}",
-                f"{int(bad.sum())} of {len(bad)} times lie outside their trial, the first is row {row}: "
-                f"{view.table[name].iloc[row]:.6g} s in a trial from {view.start[row]:.6g} to "
-                f"{view.stop[row]:.6g} s",
+                f"{int(bad.sum())} of {len(bad)} times lie outside their trial, the first is row "
+                f"{view.rows[row]}: {view.table[name].iloc[row]:.6g} s in a trial from "
+                f"{view.start[row]:.6g} to {view.stop[row]:.6g} s",
                 "write the times in session time, correct start_time and stop_time, or align to another "
-                "column "
-                "(--align-to)",
+                "column (--align-to)",
             )
 
 

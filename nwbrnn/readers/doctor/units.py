@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from nwbrnn.readers.doctor.duplicates import find_duplicates
 from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
 from nwbrnn.readers.doctor.spikes import COARSE, SpikeView
-from nwbrnn.readers.doctor.twins import find_twins
+from nwbrnn.readers.rules.windows import FINEST
 from nwbrnn.readers.units import lies_on_grid
-from nwbrnn.readers.window_choices import FINEST
 
 Spans = NDArray[np.float64]
 
@@ -25,15 +25,17 @@ _DRIFT_Z = 5.0
 
 def check_spike_index(view: SpikeView) -> Iterator[Finding]:
     """Find a damaged index, which gives spikes to the wrong units."""
-    ends, total = view.table.ends, view.table.n_spikes
-    falls = np.diff(ends, prepend=0) < 0
-    if view.table.is_damaged:
-        yield bias(
-            f"{view.spikes}_index",
-            f"it should ascend to at most {total}, but {int(falls.sum())} of {len(ends)} entries fall and "
-            f"the last is {ends[-1]}",
-            "write the units again from the sorter's output",
-        )
+    if not view.trains.fault:
+        return
+    ends, remedy = view.trains.ends, "write the units again from the sorter's output"
+    falls = int((np.diff(ends, prepend=0) < 0).sum())
+    if not len(ends):
+        yield bias(f"{view.spikes}_index", "there is none, so that no spike belongs to a unit", remedy)
+    elif falls or ends[-1] > view.n_spikes:
+        problem = f"it should ascend to at most {view.n_spikes}, but {falls} of {len(ends)} entries fall and "
+        yield bias(f"{view.spikes}_index", f"{problem}the last is {ends[-1]}", remedy)
+    else:
+        yield bias(f"{view.path}/obs_intervals_index", "it does not ascend within the intervals", remedy)
 
 
 def check_spike_times(view: SpikeView) -> Iterator[Finding]:
@@ -54,23 +56,22 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
         ),
     ):
         if counts.any():
-            unit = int(np.argmax(counts > 0))
+            unit = view.rows[np.argmax(counts > 0)]
             yield report(
                 view.spikes,
-                f"{int(counts.sum())} of {view.table.n_spikes} spike times in {int((counts > 0).sum())} "
-                f"units are {name}, "
-                f"the first in unit {unit}",
+                f"{int(counts.sum())} of {view.n_spikes} spike times in {int((counts > 0).sum())} units are "
+                f"{name}, the first in unit {unit}",
                 remedy,
             )
 
 
 def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
     """Find spikes at 0 s among later ones, as where a page of the file was never written or copied."""
-    units = np.flatnonzero(view.unwritten)
+    units = view.rows[np.flatnonzero(view.unwritten)]
     if len(units):
         yield bias(
             view.spikes,
-            f"{int(view.unwritten.sum())} of {view.table.n_spikes} spike times in {len(units)} units are 0 "
+            f"{int(view.unwritten.sum())} of {view.n_spikes} spike times in {len(units)} units are 0 "
             f"among later ones, so they were never written: units {list_some(units, limit=16)}",
             "get a fresh copy of the file, or leave these units out "
             f"(--units 'row!={','.join(map(str, units[:200].tolist()))}')",
@@ -80,12 +81,11 @@ def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
 def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
     """Find spikes outside obs_intervals, which contradict them and are not used."""
     if view.outside.any():
-        unit = int(np.argmax(view.outside > 0))
+        unit = view.rows[np.argmax(view.outside > 0)]
         yield note(
-            f"{view.table.path}/obs_intervals",
-            f"{int(view.outside.sum())} of {view.table.n_spikes} spikes in {int((view.outside > 0).sum())} "
-            "units lie "
-            f"outside the observation intervals, the first in unit {unit}",
+            f"{view.path}/obs_intervals",
+            f"{int(view.outside.sum())} of {view.n_spikes} spikes in {int((view.outside > 0).sum())} units "
+            f"lie outside the observation intervals, the first in unit {unit}",
             "correct obs_intervals: bins outside them are masked",
         )
 
@@ -93,11 +93,11 @@ def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
 def check_units_empty(view: SpikeView) -> Iterator[Finding]:
     """Find units without spikes."""
     empty = view.counts == 0
-    if empty.any() and not view.table.is_damaged:
+    if empty.any() and not view.trains.fault:
         yield note(
-            view.table.path,
+            view.path,
             f"{int(empty.sum())} of {len(empty)} units have no spikes: "
-            f"{list_some(np.flatnonzero(empty), limit=16)}",
+            f"{list_some(view.rows[np.flatnonzero(empty)], limit=16)}",
             "nothing, if they were silent; else remove them",
         )
 
@@ -105,24 +105,23 @@ def check_units_empty(view: SpikeView) -> Iterator[Finding]:
 def check_spikes_in_bins(view: SpikeView) -> Iterator[Finding]:
     """Find spikes on a coarse grid: they are counts in bins, which readers have to know."""
     width = view.grid
-    resolution = view.table.resolution
-    if width >= COARSE and not (resolution is not None and resolution >= 0.5 * width):
+    resolution = view.resolution
+    if width >= COARSE and resolution < 0.5 * width:
         yield note(
             view.spikes,
-            f"all {view.table.n_spikes} spike times lie on one grid of {width * 1000:.4g} ms, but "
-            f"{view.table.path}.resolution is "
-            f"{'not set' if resolution is None else f'{resolution:g} s'}",
-            f"set {view.table.path}.resolution to {width:.4g}, so that alignments are rounded to it; "
+            f"all {view.n_spikes} spike times lie on one grid of {width * 1000:.4g} ms, but "
+            f"{view.path}.resolution is {'not set' if not resolution else f'{resolution:g} s'}",
+            f"set {view.path}.resolution to {width:.4g}, so that alignments are rounded to it; "
             "spikes on bin edges else fall to one side",
         )
 
 
 def check_resolution(view: SpikeView) -> Iterator[Finding]:
     """Find a resolution that spikes do not have: times are rounded to it by those who believe it."""
-    resolution = view.table.resolution or 0.0
-    if resolution >= FINEST and not view.table.is_damaged and not lies_on_grid(view.table.flat, resolution):
+    resolution = view.resolution
+    if resolution >= FINEST and not view.trains.fault and not lies_on_grid(view.trains.times, resolution):
         yield note(
-            f"{view.table.path}.resolution",
+            f"{view.path}.resolution",
             f"it is {resolution:g} s, but the spikes do not lie in bins of this width; it is not used",
             "set it to the time to which spikes are known, in seconds",
         )
@@ -147,15 +146,12 @@ def check_silent_spans(view: SpikeView) -> Iterator[Finding]:
     lengths = spans[:, 1] - spans[:, 0]
     k = int(np.argmax(lengths))
     yield report(
-        view.table.path,
+        view.path,
         f"no unit fires in {len(spans)} stretches of {lengths.sum():.2f} s in all, the first from "
-        f"{spans[0, 0]:.2f} "
-        f"to {spans[0, 1]:.2f} s, the longest of {lengths[k]:.2f} s, where about {expected[k]:.0f} spikes "
-        "were "
-        f"to be expected; {trials}",
+        f"{spans[0, 0]:.2f} to {spans[0, 1]:.2f} s, the longest of {lengths[k]:.2f} s, where about "
+        f"{expected[k]:.0f} spikes were to be expected; {trials}",
         "if the recording was off, leave these stretches out of units.obs_intervals so that they are "
-        "masked; or "
-        "leave these trials out",
+        "masked; or leave these trials out",
     )
 
 
@@ -166,7 +162,7 @@ def check_units_absent(view: SpikeView) -> Iterator[Finding]:
     if absent.any():
         low, high = view.extent
         texts = [
-            f"unit {i} " + " and ".join(
+            f"unit {view.rows[i]} " + " and ".join(
                 text for text, applies in (
                     (f"begins {view.first[i] - low:.4g} s late", late[i]),
                     (f"stops {high - view.last[i]:.4g} s early", early[i]),
@@ -175,10 +171,9 @@ def check_units_absent(view: SpikeView) -> Iterator[Finding]:
             for i in np.flatnonzero(absent)
         ]  # fmt: skip
         yield bias(
-            view.table.path,
+            view.path,
             f"{int(absent.sum())} of {len(absent)} units fire in only a part of the session from {low:.2f} "
-            f"to {high:.2f} s: "
-            f"{list_some(texts)}",
+            f"to {high:.2f} s: {list_some(texts)}",
             "state in units.obs_intervals when each unit was observed, or leave out these units or trials",
         )
 
@@ -189,9 +184,9 @@ def check_units_drifting(view: SpikeView) -> Iterator[Finding]:
     drifting &= ~np.logical_or(*_find_absent(view))
     if drifting.any():
         worst = np.flatnonzero(drifting)[np.argsort(-factor[drifting])]
-        listed = [f"unit {i} by {factor[i]:.3g}" for i in worst]
+        listed = [f"unit {view.rows[i]} by {factor[i]:.3g}" for i in worst]
         yield note(
-            view.table.path,
+            view.path,
             f"{int(drifting.sum())} of {len(drifting)} units ({drifting.mean():.1%}) change their rate "
             "between thirds of the "
             f"session by a factor of {_DRIFT:g} or more, beyond their scatter: {list_some(listed)}",
@@ -201,18 +196,20 @@ def check_units_drifting(view: SpikeView) -> Iterator[Finding]:
 
 def check_units_twice(view: SpikeView) -> Iterator[Finding]:
     """Find units with the same spikes, which are one unit."""
-    twins = (
+    duplicates = (
         []
-        if view.table.is_damaged
-        else find_twins(view.table, width=view.grid or view.table.resolution or 0.0)
+        if view.trains.fault
+        else find_duplicates(view.trains, rows=view.rows, width=view.grid or view.resolution)
     )
-    if twins:
-        texts = [f"units {a} and {b} share {share:.1%}" for a, b, share in twins]
+    if duplicates:
+        texts = [f"units {a} and {b} share {share:.1%}" for a, b, share in duplicates]
         yield bias(
-            view.table.path,
-            f"{len(twins)} pairs of units have more than half of their spikes at identical times: "
+            view.path,
+            f"{len(duplicates)} pairs of units have more than half of their spikes at identical times: "
             f"{list_some(texts)}",
-            "keep one unit of each pair (--units 'row!=" + ",".join(str(b) for _, b, _ in twins[:20]) + "'): "
+            "keep one unit of each pair (--units 'row!="
+            + ",".join(str(b) for _, b, _ in duplicates[:20])
+            + "'): "
             "predictions of one from the other mean nothing",
         )
 
@@ -248,7 +245,7 @@ def _find_silences(view: SpikeView) -> tuple[Spans, NDArray[np.float64]]:
             longest = max(longest, 5 * around.max())
         rate = 1 / (around[around <= longest].mean() * width)
         span = bounds[[k]] * width + low
-        if view.table.observed is not None:
+        if view.observed is not None:
             span = _intersect(span, view.all_observed)
         lengths = span[:, 1] - span[:, 0]
         chosen = lengths > max(1.0, longest * width, _MIN_SILENT / rate)
@@ -284,8 +281,8 @@ def _find_absent(view: SpikeView) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]
     """
     low, high = view.extent
     begin, end = np.full(len(view.counts), low), np.full(len(view.counts), high)
-    if view.table.observed is not None:
-        spans = [s if len(s) else np.array([[high, low]]) for s in view.table.observed]
+    if view.observed is not None:
+        spans = [s if len(s) else np.array([[high, low]]) for s in view.observed]
         begin = np.maximum(begin, [s[0, 0] for s in spans])
         end = np.minimum(end, [s[-1, 1] for s in spans])
     pace = (view.last - view.first) / np.maximum(view.counts, 1)
@@ -312,7 +309,7 @@ def _find_drifting(view: SpikeView) -> tuple[NDArray[np.bool_], NDArray[np.float
 def _find_observed_throughout(view: SpikeView) -> NDArray[np.bool_]:
     """Return which units are said to be observed in at least nine tenths of the session."""
     low, high = view.extent
-    if view.table.observed is None:
+    if view.observed is None:
         return np.ones(len(view.counts), dtype=bool)
-    covered = [np.clip(spans, low, high) for spans in view.table.observed]
+    covered = [np.clip(spans, low, high) for spans in view.observed]
     return np.array([(s[:, 1] - s[:, 0]).sum() >= 0.9 * (high - low) for s in covered])

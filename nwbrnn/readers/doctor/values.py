@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, list_some, note
 from nwbrnn.readers.doctor.series import SeriesView
+from nwbrnn.readers.rules.objects import OUTPUT_ROLES
 
 Array = NDArray[np.float64]
 
@@ -78,7 +79,8 @@ class ValueView:
 
 def has_outputs(view: SeriesView) -> bool:
     """Return whether the values of a series should be read."""
-    return view.role in ("emg", "force", "kinematics") and view.signal is not None and not view.fault
+    meant = view.role in OUTPUT_ROLES or (view.is_picked and view.role == "other")
+    return meant and view.is_wanted and view.signal is not None and not view.fault
 
 
 def view_values(view: SeriesView) -> ValueView:
@@ -159,8 +161,7 @@ def check_channels_saturated(view: ValueView) -> Iterator[Finding]:
         yield bias(
             view.path,
             f"{int(clipped.sum())} of {len(clipped)} EMG channels are clipped: this share of the {view.n} "
-            "samples "
-            f"equals the very minimum or maximum: {list_some(listed, limit=16)}",
+            f"samples equals the very minimum or maximum: {list_some(listed, limit=16)}",
             "leave these muscles out with channels=... (--channels), or the trials in which it happens",
         )
 
@@ -179,8 +180,7 @@ def check_emg_volts(view: ValueView) -> Iterator[Finding]:
         yield note(
             view.path,
             f"the unit is {series.unit}, but {int((largest > 1).sum())} of {len(largest)} EMG channels "
-            "exceed 1 V, most "
-            f"{view.names[worst]} with {largest[worst]:.4g} V",
+            f"exceed 1 V, most {view.names[worst]} with {largest[worst]:.4g} V",
             "correct conversion or unit (a.u. if it is not known); a fit does not depend on it, it scales "
             "outputs",
         )

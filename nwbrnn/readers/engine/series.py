@@ -1,6 +1,8 @@
 """Series: data in their unit, by time and channel."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,10 @@ import xarray as xr
 
 from nwbrnn.errors import ReadError
 from nwbrnn.readers.engine.arrays import ComputedTimes, Scaling, StoredArray
-from nwbrnn.readers.engine.contents import ArrayNode, Contents, GroupNode, join
+from nwbrnn.readers.engine.contents import ArrayNode, Contents, GroupNode
 from nwbrnn.readers.engine.time_index import TimeIndex
 from nwbrnn.readers.engine.variables import create_variable, create_variables, name_dims
-from nwbrnn.readers.vocabulary import list_channels
+from nwbrnn.readers.vocabulary import name_channels
 
 # few texts, which have a dimension of their own: a table of the samples should not get it
 _TEXTS = {"external_file", "control_description"}
@@ -129,20 +131,27 @@ def _load_gains(
 
 
 def _name_channels(contents: Contents, group: GroupNode) -> npt.NDArray[Any]:
-    """Return the names of channels, else the ids of their electrodes, else their positions."""
+    """Return the names of channels as the reader has them, else the ids of their electrodes, else numbers."""
     n_channels = group.arrays["data"].shape[1]
     text = f"{group.attrs.get('comments', '')} {group.attrs.get('description', '')}"
-    names = list_channels(text, n_channels)
-    if names is not None:
-        return np.array(names, dtype=object)
     electrodes = group.arrays.get("electrodes")
+    columns: dict[str, Callable[[], Any]] = {}
     if electrodes is not None and electrodes.shape == (n_channels,) and "table" in electrodes.attrs:
         rows = np.asarray(contents.load(electrodes), np.intp)
-        ids = contents.load(contents.get_array(join(str(electrodes.attrs["table"]), "id")))
-        if not rows.size or (rows.min() >= 0 and rows.max() < len(ids)):
-            return ids[rows]
-        group.omitted.append("ids of electrodes (they point to rows that do not exist)")
-    return np.arange(n_channels)
+        table = contents.list_group(str(electrodes.attrs["table"])).arrays
+        if not rows.size or (rows.min() >= 0 and rows.max() < table["id"].shape[0]):
+            whole = {name: array for name, array in table.items() if array.shape == table["id"].shape}
+            columns = {name: partial(_load_rows, contents, array, rows) for name, array in whole.items()}
+        else:
+            group.omitted.append("names of electrodes (they point to rows that do not exist)")
+    names = name_channels(text, n_channels, columns)
+    if names is not None:
+        return np.array(names, dtype=object)
+    return np.asarray(columns["id"]()) if columns else np.arange(n_channels)
+
+
+def _load_rows(contents: Contents, array: ArrayNode, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    return contents.load(array)[rows]
 
 
 def _create_time(contents: Contents, group: GroupNode, n_samples: int) -> tuple[xr.Variable, TimeIndex]:

@@ -14,14 +14,12 @@ from nwbrnn.config import Ended, FitConfig, ReadConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ShapeError, UnsupportedFileError
 from nwbrnn.evaluation import LEVELS
-from nwbrnn.layout import LAYOUT_VERSION
-from nwbrnn.limits import MAX_FIT_TEXT
+from nwbrnn.formats.fit.layout import LAYOUT_VERSION
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import LARGEST
 from nwbrnn.weights import check_weights, list_shapes
 
-_KINDS = "iufbUOmM"
 _SCORES = ("output R2", "sampled neurons R2", "unsampled neurons R2")
 _TEXTS = ("condition", "split", "output", "input")
 _SCALES = ("output_scale", "rate_scale")
@@ -121,23 +119,7 @@ def check_attributes(attrs: Mapping[str, Any], *, source: str) -> None:
     parse_settings(_Attributes, used, source=source)
 
 
-def find_dtype(name: str, dtype: str, n_values: int) -> np.dtype[Any]:
-    """Return the type of a stored coordinate.
-
-    Raises
-    ------
-    ValueError
-        If there is no such type, or values of it would need much more memory than they do in the file.
-    """
-    found = np.dtype(dtype)
-    if found.kind not in _KINDS or (found.kind in "iuf" and found.itemsize > 8):
-        raise ValueError(f"{name}: expected a type of numbers, truths, times or text, but got {dtype!r:.40}")
-    if found.itemsize * n_values > MAX_FIT_TEXT:
-        raise ValueError(f"{name}: expected at most {MAX_FIT_TEXT:.0e} bytes of text, but got {dtype!r:.40}")
-    return found
-
-
-def find_faults(result: FitResult) -> Iterator[str]:
+def list_faults(result: FitResult) -> Iterator[str]:
     """Return what is wrong with a stored fit, whose Datasets are valid already."""
     recorded, predicted, config = result.recorded, result.predicted, result.config
     named = {"recorded": (recorded, ["rates", "split", "sampled", "rate_offset", *_SCALES])}

@@ -1,6 +1,7 @@
 """The rules that choose bins and the window around time 0, each with its reason."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +9,9 @@ from numpy.typing import NDArray
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.choices import Choice, list_names
+from nwbrnn.readers.rules.objects import Choice, list_names
+from nwbrnn.readers.rules.trials import Trials
 from nwbrnn.readers.times import subtract
-from nwbrnn.readers.trial_choices import Trials
 
 COARSE = 0.005  # signals sampled less often than this set the bin size [s]
 FINEST = 5e-4  # spikes that are known to this time or better are exact for any bins that are used [s]
@@ -74,61 +75,99 @@ def choose_bin_size(
     return config.bin_size, Choice("bin_size", f"{config.bin_size:g} s", "given")
 
 
+@dataclass(frozen=True)
+class Window:
+    """Bins around each alignment.
+
+    Attributes
+    ----------
+    start
+        Of the first bin, relative to the alignment [s].
+    n_bins, bin_size
+        Number of bins, and their width [s].
+    whole
+        Whether bins outside of each trial are not to be used.
+    resolution
+        Spikes are real only to this time [s]; 0 if they are exact.
+    """
+
+    start: float
+    n_bins: int
+    bin_size: float
+    whole: bool = False
+    resolution: float = 0.0
+
+    @property
+    def stop(self) -> float:
+        """End of the last bin, relative to the alignment [s]."""
+        return self.start + self.n_bins * self.bin_size
+
+
 def choose_window(
     which: Trials, config: ReadConfig, *, counts: object, bins: Choice, bin_size: float, path: str
-) -> tuple[float, int, bool, Choice]:
-    """Choose the window around the alignment.
-
-    Returns
-    -------
-    start, n_bins, whole_trials, choice
-        Its start [s] and number of bins, and whether bins outside of each trial are not to be used.
+) -> tuple[Window, Choice]:
+    """Choose the window around the alignment, in whole bins.
 
     Raises
     ------
     ConfigError
         If it is shorter than two bins.
+
+    Examples
+    --------
+    Three trials of one second each, aligned half a second after they begin:
+
+    >>> from types import SimpleNamespace
+    >>> import pandas as pd
+    >>> starts = np.array([0.0, 10.0, 20.0])
+    >>> table = pd.DataFrame({"start_time": starts})
+    >>> which = SimpleNamespace(frame=table, times=starts + 0.5, stop_times=starts + 1, align_to="go")
+    >>> given = {"bins": Choice("bin_size", "0.02 s", "default"), "bin_size": 0.02, "path": "x.nwb"}
+    >>> window, choice = choose_window(which, ReadConfig(), counts=None, **given)
+    >>> window.start, window.n_bins, choice.picked, choice.reason
+    (-0.5, 50, '-0.5 to 0.5 s', 'all trials are equally long, so whole trials')
     """
-    trials, times, align_to = which.trials, which.times, which.align_to
-    relative = [subtract(trials["start_time"].to_numpy(np.float64), times), subtract(which.stop_times, times)]
-    known = np.isfinite(relative).all(axis=0)
-    alike = known.all() and all(np.ptp(r) < bin_size / 2 for r in relative)
-    whole = config.window == "trial"
-    if config.window is not None and config.window != "trial":
-        (start, stop), reason = config.window, "given"
-    elif isinstance(counts, BinnedCounts) and counts.window is not None:
-        (start, stop), reason = counts.window, "spikes were counted in it"
-    elif alike:
-        start, stop = (float(np.median(r)) for r in relative)
-        reason = "all trials are equally long, so whole trials"
-    elif known.any() and (whole or align_to == "start_time"):
-        whole = True
-        start, stop = float(relative[0][known].min()), float(relative[1][known].max())
-        reason = "whole trials, as long as the longest; bins outside of the others are masked"
-        most = MAX_TRIAL * float(np.median(relative[1][known]))
-        if stop > most > 0:
-            stop = most
-            reason = f"whole trials, cut at {MAX_TRIAL} times the median; bins outside of trials are masked"
-    else:
-        (start, stop), reason = DEFAULT_WINDOW, "default"
+    (start, stop), reason, whole = _propose_window(which, config, counts=counts, bin_size=bin_size)
     if config.window is None or whole:
         start = round(start / bin_size) * bin_size
-    n_bins = int((stop - start) / bin_size + 1e-6)
-    if n_bins < 2:
+    window = Window(start, int((stop - start) / bin_size + 1e-6), bin_size, whole)
+    if window.n_bins < 2:
         raise ConfigError(
             f"{path}: window: expected at least two bins of {bin_size:g} s ({bins.reason}), but got "
             f"{start:g} to {stop:g} s; use a longer window or narrower bins (--window, --bin-size), or check "
             "that these times are in seconds"
         )
-    end = start + n_bins * bin_size
-    if abs(end - stop) > 1e-6:
+    if abs(window.stop - stop) > 1e-6:
         reason += f"; {stop:g} s shortened to whole bins"
-    return start, n_bins, whole, Choice("window", f"{start:g} to {end:g} s", reason)
+    return window, Choice("window", f"{start:g} to {window.stop:g} s", reason)
 
 
-def find_limits(
-    which: Trials, window: tuple[float, float], *, whole: bool, apart: bool
-) -> NDArray[np.float64]:
+def _propose_window(
+    which: Trials, config: ReadConfig, *, counts: object, bin_size: float
+) -> tuple[tuple[float, float], str, bool]:
+    """Return start and stop around the alignment [s], why, and whether only bins inside of trials count."""
+    trial = config.window == "trial"
+    if config.window is not None and config.window != "trial":
+        return config.window, "given", False
+    if isinstance(counts, BinnedCounts) and counts.window is not None:
+        return counts.window, "spikes were counted in it", trial
+    begins = subtract(which.frame["start_time"].to_numpy(np.float64), which.times)
+    ends = subtract(which.stop_times, which.times)
+    known = np.isfinite(begins) & np.isfinite(ends)
+    if known.all() and max(np.ptp(begins), np.ptp(ends)) < bin_size / 2:
+        both = float(np.median(begins)), float(np.median(ends))
+        return both, "all trials are equally long, so whole trials", trial
+    if not known.any() or not (trial or which.align_to == "start_time"):
+        return DEFAULT_WINDOW, "default", trial
+    start, stop = float(begins[known].min()), float(ends[known].max())
+    most = MAX_TRIAL * float(np.median(ends[known]))
+    if stop > most > 0:
+        reason = f"whole trials, cut at {MAX_TRIAL} times the median; bins outside of trials are masked"
+        return (start, most), reason, True
+    return (start, stop), "whole trials, as long as the longest; bins outside of the others are masked", True
+
+
+def find_limits(which: Trials, window: Window, *, apart: bool) -> NDArray[np.float64]:
     """Return between which times the bins of each trial count, shape (n_trials, 2) [s]; else infinite.
 
     Parameters
@@ -136,17 +175,15 @@ def find_limits(
     which
         The trials.
     window
-        Its start and stop around each alignment [s].
-    whole
-        Whether only bins inside of each trial count.
+        Around each alignment.
     apart
         Whether a window ends where that of the next trial begins.
     """
     limits = np.tile([-np.inf, np.inf], (len(which.times), 1))
-    if whole:
-        limits = np.stack([which.trials["start_time"].to_numpy(np.float64), which.stop_times], axis=1)
+    if window.whole:
+        limits = np.stack([which.frame["start_time"].to_numpy(np.float64), which.stop_times], axis=1)
     if apart:
-        begins = np.fmax(which.times + window[0], limits[:, 0])
+        begins = np.fmax(which.times + window.start, limits[:, 0])
         ordered = np.append(np.unique(begins), np.inf)
         limits[:, 1] = np.fmin(limits[:, 1], ordered[np.searchsorted(ordered[:-1], begins, side="right")])
     return limits
@@ -163,13 +200,13 @@ def note_varying(intervals: Mapping[str, float], bin_size: float) -> list[Choice
     return [Choice("irregular clock", list_names(narrow), reason)] if narrow else []
 
 
-def note_overlap(times: Times, window: tuple[float, float], limits: NDArray[np.float64]) -> list[Choice]:
+def note_overlap(times: Times, window: Window, limits: NDArray[np.float64]) -> list[Choice]:
     """Return a remark on windows that share bins with the next, or end where the next begins."""
     order = np.argsort(times, kind="stable")
-    begins = np.fmax(times + window[0], limits[:, 0])[order]
-    ends = np.fmin(times + window[1], limits[:, 1])[order]
+    begins = np.fmax(times + window.start, limits[:, 0])[order]
+    ends = np.fmin(times + window.stop, limits[:, 1])[order]
     n_overlaps = int((subtract(begins[1:], ends[:-1]) < -1e-6).sum())
-    n_cut = int((subtract(begins[1:], (times + window[1])[order][:-1]) < -1e-6).sum())
+    n_cut = int((subtract(begins[1:], (times + window.stop)[order][:-1]) < -1e-6).sum())
     if n_overlaps:
         reason = "held-out trials then share data with training trials; a shorter window avoids it"
         return [Choice("overlap", f"{n_overlaps} windows overlap the next", reason)]
@@ -179,7 +216,7 @@ def note_overlap(times: Times, window: tuple[float, float], limits: NDArray[np.f
     return []
 
 
-def note_outside(which: Trials, start: float, stop: float, *, path: str) -> list[Choice]:
+def note_outside(which: Trials, window: Window, *, path: str) -> list[Choice]:
     """Return a remark on windows that reach out of their trials.
 
     Raises
@@ -187,7 +224,8 @@ def note_outside(which: Trials, start: float, stop: float, *, path: str) -> list
     ConfigError
         If no window touches its trial.
     """
-    begins = subtract(which.trials["start_time"].to_numpy(np.float64), which.times)
+    start, stop = window.start, window.stop
+    begins = subtract(which.frame["start_time"].to_numpy(np.float64), which.times)
     ends = subtract(which.stop_times, which.times)
     known = np.isfinite(begins) & np.isfinite(ends) & (begins < ends)
     if not known.any():

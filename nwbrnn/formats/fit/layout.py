@@ -9,32 +9,36 @@ LAYOUT_VERSION = 1
 MODULE = "nwbrnn"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
+_HIDDEN, _UNITS = "hidden_units", "recorded_units"
+_EACH = f"a column for each row of {_UNITS}"
+
+# fmt: off
 SERIES = {
     # series in the module: Dataset, variable, description
     "recorded_outputs": ("recorded", "outputs", "outputs that the student was compared with, clipped"),
     "inputs": ("recorded", "inputs", "inputs of the student"),
-    "recorded_rates": (
-        "recorded",
-        "rates",
-        "rates that the student was compared with, a column for each row of recorded_units",
-    ),
-    "recorded_spike_counts": (
-        "recorded",
-        "spike_counts",
-        "spikes in each bin, a column for each row of recorded_units",
-    ),
+    "recorded_rates": ("recorded", "rates", f"rates that the student was compared with, {_EACH}"),
+    "recorded_spike_counts": ("recorded", "spike_counts", f"spikes in each bin, {_EACH}"),
     "predicted_outputs": ("predicted", "outputs", "outputs of the student"),
-    "predicted_rates": (
-        "predicted",
-        "rates",
-        "rates predicted by the student, a column for each row of recorded_units",
-    ),
-    "hidden_rates": (
-        "predicted",
-        "hidden",
-        "rates r of the student, a column for each row of hidden_units",
-    ),
+    "predicted_rates": ("predicted", "rates", f"rates predicted by the student, {_EACH}"),
+    "hidden_rates": ("predicted", "hidden", f"rates r of the student, a column for each row of {_HIDDEN}"),
 }
+WEIGHTS = {
+    # weight: table, column, description
+    "recurrent_weights": (
+        _HIDDEN, "recurrent_weights", "matrix, one column for each presynaptic hidden unit"),
+    "input_weights": (_HIDDEN, "input_weights", "matrix, one column for each input"),
+    "bias": (_HIDDEN, "bias", "b"),
+    "initial_state": (_HIDDEN, "initial_state", "x before the first bin"),
+    "output_weights": (_HIDDEN, "output_weights", "matrix, one column for each output, before its scale"),
+    "tau": (_HIDDEN, "tau", "time constant that was learned [s]"),
+    "output_bias": ("outputs", "bias", "c in z = output_weights r + c"),
+    "rate_readout": (_UNITS, "readout", "rate [Hz] = readout r + readout_offset, other units"),
+    "rate_readout_offset": (_UNITS, "readout_offset", "see readout [Hz]"),
+}
+# fmt: on
+TRANSPOSED = ("initial_state", "output_weights")
+"""Weights whose columns are the rows of their table."""
 MATRICES = {"connectivity": "recorded_units", "readout": "outputs"}
 """Variables of a teacher, and the table that holds them in a column ``teacher_NAME``."""
 
@@ -70,3 +74,8 @@ def name_scratch(module: str) -> str:
 def is_module_of_fit(module: str) -> bool:
     """Return whether a processing module is one of ours, by its name."""
     return module == MODULE or module.startswith(f"{MODULE}_")
+
+
+def list_parts(module: str) -> tuple[str, str]:
+    """Return the paths of the two objects that are the fit in a module."""
+    return f"processing/{module}", f"scratch/{name_scratch(module)}"

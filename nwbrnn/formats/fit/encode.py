@@ -1,7 +1,7 @@
 """The processing module of a fit: predictions over session time, the model, the scores, and their settings.
 
-``docs/nwb_export.md`` specifies every object; :mod:`nwbrnn.readers.fit` reads them back. The module is the
-same in a file of its own and in a copy of the source, so that one reader serves both.
+``docs/nwb_export.md`` specifies every object; :mod:`nwbrnn.formats.fit.decode` reads them back. The module is
+the same in a file of its own and in a copy of the source, so that one reader serves both.
 """
 
 import json
@@ -22,15 +22,23 @@ from pynwb.epoch import TimeIntervals
 
 from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import score_trials
-from nwbrnn.layout import LAYOUT_VERSION, MATRICES, SERIES, name_scratch, name_series
+from nwbrnn.formats.fit.coordinates import Described, describe_dataset
+from nwbrnn.formats.fit.layout import (
+    LAYOUT_VERSION,
+    MATRICES,
+    SERIES,
+    TRANSPOSED,
+    WEIGHTS,
+    name_scratch,
+    name_series,
+)
+from nwbrnn.formats.series import create_series
+from nwbrnn.formats.tables import compress, create_table, link_rows, show_text
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.session_time import lay_out
 from nwbrnn.weights import KINDS
-from nwbrnn.writers.coordinates import Described, describe_dataset
-from nwbrnn.writers.session_time import create_series
-from nwbrnn.writers.tables import compress, create_table, link_rows, show_text
 
 Column = tuple[Any, str]
 
@@ -39,6 +47,7 @@ _RATES = {
     "softplus": "r = log(1 + exp(x))",
     "soc": "r = tanh(x) for x < 0, 4 tanh(x / 4) for x >= 0",
 }
+_LARGE = ("recurrent_weights", "rate_readout")
 _VERSIONS = ("nwbrnn", "torch", "numpy", "numba", "xarray", "pynwb", "hdmf", "h5py")
 
 
@@ -252,28 +261,18 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
     module.add(create_table("outputs", "a row for each output", _describe_outputs(result)))
     module.add(create_table("input_names", "a row for each input", inputs))
     module.add(recorded_units)
-    module.add(create_table("hidden_units", equation, _describe_hidden(result), links=links))
+    module.add(create_table("hidden_units", equation, _describe_weights(result, "hidden_units"), links=links))
 
 
-def _describe_hidden(result: FitResult) -> dict[str, Column]:
-    """Return the columns of the hidden units."""
-    weights = result.weights
-    state = weights["initial_state"]
-    columns: dict[str, Column] = {
-        "recurrent_weights": (
-            compress(weights["recurrent_weights"]),
-            "matrix, one column for each presynaptic hidden unit",
-        ),
-        "input_weights": (weights["input_weights"], "matrix, one column for each input"),
-        "bias": (weights["bias"], "b"),
-        "initial_state": (state if state.ndim == 1 else state.T.copy(), _explain_start(result)),
-        "output_weights": (
-            weights["output_weights"].T.copy(),
-            "matrix, one column for each output, before its scale",
-        ),
-    }
-    if "tau" in weights:
-        columns["tau"] = (weights["tau"], "time constant that was learned [s]")
+def _describe_weights(result: FitResult, table: str) -> dict[str, Column]:
+    """Return the columns of weights in a table; large matrices are compressed."""
+    columns: dict[str, Column] = {}
+    for name, (place, column, text) in WEIGHTS.items():
+        if place == table and name in result.weights:
+            values = result.weights[name]
+            values = values.T.copy() if name in TRANSPOSED else values
+            about = _explain_start(result) if name == "initial_state" else text
+            columns[column] = compress(values) if name in _LARGE else values, about
     return columns
 
 
@@ -282,7 +281,7 @@ def _describe_outputs(result: FitResult) -> dict[str, Column]:
     recorded, scores = result.recorded, result.scores
     columns: dict[str, Column] = {
         "output_name": (_show_all(recorded["output"].values.tolist()), "name of the output"),
-        "bias": (result.weights["output_bias"], "c in z = output_weights r + c"),
+        **_describe_weights(result, "outputs"),
         "scale": (recorded["output_scale"].values, "recorded unit of 1 in z"),
         "unit": (_show_all(get_output_units(recorded)), "unit of the output"),
         "r2": (scores.output_r2, "R2 on condition averages of the test trials"),
@@ -296,11 +295,9 @@ def _describe_outputs(result: FitResult) -> dict[str, Column]:
 
 def _describe_units(result: FitResult, described: Described) -> dict[str, Column]:
     """Return the columns of the recorded units."""
-    weights, scores = result.weights, result.scores
+    scores = result.scores
     columns: dict[str, Column] = dict(described.columns[UNIT])
-    columns |= {
-        "readout": (compress(weights["rate_readout"]), "rate [Hz] = readout r + readout_offset, other units"),
-        "readout_offset": (weights["rate_readout_offset"], "see readout [Hz]"),
+    columns |= _describe_weights(result, "recorded_units") | {
         "r2": (scores.unit_r2, "R2 on condition averages of the test trials"),
         "r2_ceiling": (scores.unit_ceiling, "R2 of the average of all other trials"),
     }

@@ -11,10 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ExportError
+from nwbrnn.formats.tables import show_text
+from nwbrnn.limits import MAX_FIT_TEXT
 from nwbrnn.schema import COORDINATES, TRIAL, UNIT, VARIABLES
-from nwbrnn.writers.tables import show_text
 
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]")
+_KINDS = "iufbUOmM"
 
 
 @dataclass(frozen=True)
@@ -141,3 +143,33 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError
+
+
+def restore_values(name: str, values: Any, dtype: str) -> NDArray[Any]:
+    """Return values of a coordinate, from its column or from JSON, as an array of the type they had.
+
+    Raises
+    ------
+    ValueError
+        If there is no such type, or values of it would need much more memory than they do in the file.
+    """
+    if dtype == "text":
+        return np.array(values, dtype=np.dtypes.StringDType())
+    kind = _find_dtype(name, dtype, np.size(values))
+    if kind.kind in "mM":
+        return np.array(values, dtype=np.int64).astype(kind)
+    if kind.kind == "O":
+        array = np.empty(np.shape(values), dtype=object)
+        array[...] = values
+        return array
+    return np.asarray(values).astype(kind)
+
+
+def _find_dtype(name: str, dtype: str, n_values: int) -> np.dtype[Any]:
+    """Return the type of a stored coordinate, if that can be believed."""
+    found = np.dtype(dtype)
+    if found.kind not in _KINDS or (found.kind in "iuf" and found.itemsize > 8):
+        raise ValueError(f"{name}: expected a type of numbers, truths, times or text, but got {dtype!r:.40}")
+    if found.itemsize * n_values > MAX_FIT_TEXT:
+        raise ValueError(f"{name}: expected at most {MAX_FIT_TEXT:.0e} bytes of text, but got {dtype!r:.40}")
+    return found

@@ -6,16 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pynwb import NWBFile
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.choices import Choice, list_names
+from nwbrnn.readers.rules.objects import Choice, list_names
 from nwbrnn.readers.times import drop_unwritten
 from nwbrnn.readers.trials import (
-    find_trial_tables,
     get_session_times,
     label_column,
     label_values,
@@ -38,30 +36,46 @@ Times = NDArray[np.float64]
 
 
 class Trials(NamedTuple):
-    """Which trials, aligned to what, of which conditions."""
+    """Which trials, aligned to what, of which conditions.
+
+    Attributes
+    ----------
+    table
+        Where they are in the file.
+    frame
+        The trials kept, with their plain columns.
+    align_to, times
+        The column that becomes time 0 and its times, shape (n_trials,) [s].
+    stop_times
+        When each stops, or else the next one starts, shape (n_trials,) [s].
+    shown, continuous
+        Columns of the condition, and whether it is a direction of which nearly each trial has its own.
+    session
+        First start and last stop of all trials of the file [s].
+    angles, relative
+        Columns of directions with their unit, and those of times since the start of the trial.
+    """
 
     table: TimeIntervals
-    trials: pd.DataFrame
+    frame: pd.DataFrame
     align_to: str
-    times: NDArray[np.float64]
-    stop_times: NDArray[np.float64]
+    times: Times
+    stop_times: Times
     shown: tuple[str, ...]
     continuous: bool
     session: tuple[float, float]
     angles: dict[str, str]
     relative: frozenset[str]
-    choices: list[Choice]
 
 
-def choose_table(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> tuple[TimeIntervals, str, Choice]:
-    """Choose the table that holds the trials; return it, its path and the choice.
+def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, path: str) -> tuple[str, Choice]:
+    """Choose the table that holds the trials among those that could, the likeliest first.
 
     Raises
     ------
     MissingDataError
         If there is none, or not the one that was mapped.
     """
-    tables = find_trial_tables(nwbfile)
     wanted = config.map.get("trials", "").strip("/")
     found = next((p for p in tables if wanted in (p, p.rsplit("/", 1)[-1])), None)
     if wanted and found is None:
@@ -78,7 +92,7 @@ def choose_table(nwbfile: NWBFile, config: ReadConfig, *, path: str) -> tuple[Ti
     if not found and name != "intervals/trials":
         reason = "there is no table of trials; the likeliest by its name and columns"
     others = tuple(other for other in tables if other != name)
-    return tables[name], name, Choice("trial table", f"{name} ({len(tables[name])} rows)", reason, others)
+    return name, Choice("trial table", f"{name} ({len(tables[name])} rows)", reason, others)
 
 
 def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tuple[pd.DataFrame, Choice]:
@@ -193,29 +207,31 @@ def choose_condition(
     -------
     columns, continuous, choice
         ``continuous``: whether it is a direction that takes any value, so that conditions are sectors.
+
+    Examples
+    --------
+    The direction is the same in all trials, so that another column tells the conditions:
+
+    >>> trials = pd.DataFrame({"target_dir": [90.0] * 4, "condition": list("abab")})
+    >>> columns, continuous, choice = choose_condition(trials, ReadConfig(), angles={}, path="x.nwb")
+    >>> columns, continuous, choice.reason
+    (('condition',), False, 'the first found of the known names; 2 values in 4 trials')
     """
+    others: tuple[str, ...] = ()
     if config.condition is not None:
-        given = (config.condition,) if isinstance(config.condition, str) else config.condition
-        for name in given:
+        picked = (config.condition,) if isinstance(config.condition, str) else config.condition
+        for name in picked:
             _check_column(trials, name, "condition", path=path)
-        picked, reason = given, "given"
-        others: tuple[str, ...] = ()
+        reason = "given"
     else:
-        columns = {squeeze(str(name)): str(name) for name in reversed(list(trials))}
-        known = [tuple(columns.get(squeeze(name), "") for name in names) for names in CONDITION_NAMES]
-        found = list(dict.fromkeys(names for names in known if all(names)))
-        numbers = {names: _count_values(trials, names, angles) for names in found}
-        # repeated values first; if each trial is its own condition, at least none are mixed up
-        several = [names for names in found if numbers[names] > 1]
-        ranked = sorted(several, key=lambda names: numbers[names] > max(2, len(trials) // 2))
-        directions = [names for names in several if _is_continuous(trials, names, config.sectors, angles)]
-        if directions and ranked[0] in directions + [n for n in several if numbers[n] > len(trials) // 2]:
-            ranked = directions
+        found = _find_conditions(trials)
+        ranked = _rank_conditions(trials, found, config.sectors, angles)
         if not ranked:
             reason = f"no column with a known name and several values among {list_names(trials.columns)}"
             return (), False, Choice("condition", "none", reason)
         picked = ranked[0]
-        reason = f"the first found of the known names; {numbers[picked]} values in {len(trials)} trials"
+        n_values = _count_values(trials, picked, angles)
+        reason = f"the first found of the known names; {n_values} values in {len(trials)} trials"
         others = tuple(" + ".join(names) for names in found if names != picked)
     continuous = _is_continuous(trials, picked, config.sectors, angles)
     if continuous:
@@ -224,6 +240,26 @@ def choose_condition(
     if n_unknown:
         reason += f"; {n_unknown} trials without one are left out"
     return picked, continuous, Choice("condition", ", ".join(picked), reason, others)
+
+
+def _find_conditions(trials: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Return the columns, or pairs of them, with known names of conditions, in the order of the names."""
+    columns = {squeeze(str(name)): str(name) for name in reversed(list(trials))}
+    known = (tuple(columns.get(squeeze(name), "") for name in names) for names in CONDITION_NAMES)
+    return list(dict.fromkeys(names for names in known if all(names)))
+
+
+def _rank_conditions(
+    trials: pd.DataFrame, found: Sequence[tuple[str, ...]], sectors: int, angles: Mapping[str, str]
+) -> list[tuple[str, ...]]:
+    """Return those of several values, the best first: repeated values, or directions in place of none."""
+    numbers = {names: _count_values(trials, names, angles) for names in found}
+    several = [names for names in found if numbers[names] > 1]
+    # repeated values first; if each trial is its own condition, at least none are mixed up
+    ranked = sorted(several, key=lambda names: numbers[names] > max(2, len(trials) // 2))
+    directions = [names for names in several if _is_continuous(trials, names, sectors, angles)]
+    repeats_little = ranked and (ranked[0] in directions or numbers[ranked[0]] > len(trials) // 2)
+    return directions if directions and repeats_little else ranked
 
 
 def choose_task_inputs(

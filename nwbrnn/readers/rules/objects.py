@@ -21,6 +21,7 @@ from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.trials import label_values, select_rows
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
+Counts = Signal | BinnedCounts
 
 _PROCESSED = re.compile(r"envelope|rectif|preprocess|smooth", re.IGNORECASE)
 _LIMB = re.compile(r"hand|finger|arm", re.IGNORECASE)
@@ -39,6 +40,39 @@ class Choice:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""
         return asdict(self) | {"alternatives": list(self.alternatives)}
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What is read besides trials.
+
+    Attributes
+    ----------
+    outputs, output_names
+        Signals of the outputs, and the names of all their channels.
+    inputs
+        Recorded inputs; none: built from the trial table.
+    rates, counts
+        Series of recorded rates, or spikes counted in bins; neither: from spike times.
+    units
+        The units to keep, as rows of the units table, or columns of rates.
+    in_table
+        Whether they are those of the units table; rates that were given may be of others.
+    """
+
+    outputs: tuple[Signal, ...]
+    output_names: tuple[str, ...]
+    inputs: tuple[Signal, ...]
+    rates: tuple[Signal, ...]
+    counts: Counts | None
+    units: NDArray[np.int64]
+    in_table: bool
+
+    @property
+    def signals(self) -> list[Signal]:
+        """All series that are read."""
+        counts = [self.counts] if isinstance(self.counts, Signal) else []
+        return [*self.outputs, *self.inputs, *self.rates, *counts]
 
 
 def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> list[Signal]:
@@ -115,7 +149,7 @@ def choose_neurons(
     *,
     units: tuple[str, Units | None],
     path: str,
-) -> tuple[tuple[Signal, ...], Signal | BinnedCounts | None, Choice]:
+) -> tuple[tuple[Signal, ...], Counts | None, Choice]:
     """Choose recorded series of firing rates, counts in bins, or spike times (neither).
 
     Parameters
@@ -125,7 +159,7 @@ def choose_neurons(
     config
         With ``rates`` and ``map``.
     units
-        The table of units, if there is one, and its path.
+        The path of the table of units, and the table, if there is one.
     path
         Of the file, for messages.
 
@@ -138,36 +172,31 @@ def choose_neurons(
     ------
     MissingDataError
         If there is nothing of the kind, or not what was asked for.
+
+    Examples
+    --------
+    >>> table = Units(name="units")
+    >>> table.add_unit(spike_times=[0.1, 0.5])
+    >>> rates, counts, choice = choose_neurons([], [], ReadConfig(), units=("units", table), path="x.nwb")
+    >>> rates, counts, choice.picked
+    ((), None, 'units/spike_times, Gaussian of 50 ms')
     """
     where, table = units
     n_units = 0 if table is None else len(table)
-    has_spikes = table is not None and n_units > 0 and "spike_times" in table.colnames
-    counts: list[Signal | BinnedCounts] = [s for s in signals if s.role == "spike_counts"]
-    counts += list(binned)
-    given = config.map.get("rates") or (config.rates if config.rates not in ("auto", "spikes") else None)
-    if given is not None:
-        named = [s for part in given.split(",") for s in _match(signals, part, "rates", path=path)]
-        picked = tuple(dict.fromkeys(named))
-        n_columns = sum(len(signal.columns) for signal in picked)
-        reason = f"given; it has {n_columns} columns, so the {n_units} rows of {where} are other units"
-        reason = reason if n_units and n_columns != n_units else "given"
-        return _check_timing(picked, path=path), None, Choice("rates", _name(picked), reason)
-    wanted = config.map.get("spike_counts", "").strip("/")
-    if wanted:
-        found = next((c for c in counts if wanted in (c.path, c.path.rsplit("/", 1)[-1])), None)
-        source = found or _match(signals, wanted, "map spike_counts", path=path)[0]
-        return (), source, Choice("rates", source.path, "given")
+    counts: list[Counts] = [*(s for s in signals if s.role == "spike_counts"), *binned]
+    named = _choose_named(signals, counts, config, n_units=n_units, where=where, path=path)
+    if named is not None:
+        return named
     fitting = [s for s in signals if s.role == "rates" and len(s.columns) == n_units]
     others = tuple(c.path for c in counts)
     if config.rates == "auto" and fitting:
         reason = "a series of firing rates with a column for each unit; a simulation's own rates"
         return tuple(fitting[:1]), None, Choice("rates", fitting[0].path, reason, ("spikes", *others))
     smoothed = f"Gaussian of {config.smoothing * 1000:g} ms"
-    if has_spikes:
-        reason = (
-            "no series of firing rates with a column for each unit" if config.rates == "auto" else "given"
-        )
+    if table is not None and n_units and "spike_times" in table.colnames:
+        absent = "no series of firing rates with a column for each unit"
         others = (*(s.path for s in fitting), *others)
+        reason = absent if config.rates == "auto" else "given"
         return (), None, Choice("rates", f"{where}/spike_times, {smoothed}", reason, others)
     if counts:
         reason = "there are no spike times, but counts in bins"
@@ -180,6 +209,40 @@ def choose_neurons(
         f"{path}: {where}: expected spike_times, a series of firing rates or counts of spikes in bins, but "
         f"{lacking}; name a series with rates or map (--rates PATH, --map spike_counts=PATH)"
     )
+
+
+def _choose_named(
+    signals: Sequence[Signal],
+    counts: Sequence[Counts],
+    config: ReadConfig,
+    *,
+    n_units: int,
+    where: str,
+    path: str,
+) -> tuple[tuple[Signal, ...], Counts | None, Choice] | None:
+    """Return the rates or counts that a user named; ``None`` if there are none."""
+    given = config.map.get("rates") or (config.rates if config.rates not in ("auto", "spikes") else None)
+    if given is not None:
+        named = [s for part in given.split(",") for s in _match(signals, part, "rates", path=path)]
+        picked = tuple(dict.fromkeys(named))
+        n_columns = sum(len(signal.columns) for signal in picked)
+        reason = "given"
+        if n_units and n_columns != n_units:
+            reason += f"; it has {n_columns} columns, so the {n_units} rows of {where} are other units"
+        return _check_timing(picked, path=path), None, Choice("rates", _name(picked), reason)
+    wanted = config.map.get("spike_counts", "").strip("/")
+    if not wanted:
+        return None
+    found = next((c for c in counts if wanted in (c.path, c.path.rsplit("/", 1)[-1])), None)
+    source = found or _match(signals, wanted, "map spike_counts", path=path)[0]
+    return (), source, Choice("rates", source.path, "given")
+
+
+def count_units(rates: tuple[Signal, ...], counts: Counts | None) -> int:
+    """Return the number of units of a file without a table of them."""
+    if isinstance(counts, BinnedCounts):
+        return int(counts.rows.max()) + 1
+    return sum(signal.shape[1] for signal in (*rates, *([] if counts is None else [counts])))
 
 
 def choose_units(
@@ -363,10 +426,13 @@ def _check_timing(signals: tuple[Signal, ...], *, path: str) -> tuple[Signal, ..
             raise ReadError(
                 f"{path}: {part.path}: {fault}; write it again with time first, or choose another"
             )
-        if not part.interval > 0:
+        series = part.series[0]
+        starts = series.timestamps is not None or np.isfinite(series.starting_time or 0.0)
+        if not (part.interval > 0 and starts):
             raise ReadError(
                 f"{path}: {part.path}: expected a rate above 0 or ascending timestamps, but got rate "
-                f"{part.series[0].rate} and {part.shape[0]} samples; repair the file or choose another"
+                f"{series.rate}, starting_time {series.starting_time} and {part.shape[0]} samples; repair "
+                "the file or choose another"
             )
     return signals
 

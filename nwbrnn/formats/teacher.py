@@ -1,5 +1,6 @@
-"""A simulated teacher as an ordinary NWB file."""
+"""A simulated teacher as an ordinary NWB file, and the circuit in it read back."""
 
+import json
 import uuid
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,12 +14,13 @@ from pynwb import NWBFile
 from pynwb.file import Subject
 from pynwb.misc import Units
 
-from nwbrnn.errors import ExportError
+from nwbrnn.errors import ExportError, MissingDataError
+from nwbrnn.formats.nwb_file import write_nwbfile
+from nwbrnn.formats.series import create_series
+from nwbrnn.formats.tables import compress, create_table
 from nwbrnn.schema import TRIAL, UNIT, validate
 from nwbrnn.session_time import Layer, lay_out
-from nwbrnn.writers.nwb_file import write_nwbfile
-from nwbrnn.writers.session_time import create_series
-from nwbrnn.writers.tables import compress, create_table
+from nwbrnn.storage import open_nwb
 
 NEURON = "neuron"
 CONFIG_NAME = "teacher_config"
@@ -222,3 +224,72 @@ def _add_circuit(nwbfile: NWBFile, ds: xr.Dataset) -> None:
         nwbfile.add_scratch(
             ds.attrs["teacher"], name=CONFIG_NAME, description="configuration of the simulation, JSON"
         )
+
+
+def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Read what repeats a simulation from a teacher file.
+
+    Parameters
+    ----------
+    path
+        An NWB file that ``nwbrnn simulate`` made.
+
+    Returns
+    -------
+    weights, settings
+        Recurrent weights, shape (n_neurons, n_neurons), for :class:`nwbrnn.teacher.Circuit`, and the
+        fields of :class:`nwbrnn.TeacherConfig`.
+
+    Raises
+    ------
+    MissingDataError
+        If the file holds no circuit or no configuration.
+    """
+    path = Path(path)
+    with open_nwb(path) as nwbfile:
+        module = nwbfile.processing.get("misc")
+        if module is None or "connectivity" not in module.data_interfaces:
+            raise MissingDataError(
+                f"{path}: processing/misc/connectivity: expected the circuit of a teacher, but there "
+                "is none; give a file that 'nwbrnn simulate' made"
+            )
+        if CONFIG_NAME not in (nwbfile.scratch or {}):
+            raise MissingDataError(
+                f"{path}: scratch/{CONFIG_NAME}: expected the configuration of a teacher, but there is none"
+            )
+        weights = np.asarray(module["connectivity"]["weights"].data[:])
+        return weights, dict(json.loads(nwbfile.scratch[CONFIG_NAME].data))
+
+
+def attach_circuit(ds: xr.Dataset, nwbfile: NWBFile) -> xr.Dataset:
+    """Return a Dataset with the circuit and the readout of a teacher, if its file holds them.
+
+    Only where all neurons and nothing but muscles of the teacher were read, so that they belong together.
+
+    Parameters
+    ----------
+    ds
+        What was read of the file.
+    nwbfile
+        The file, open.
+    """
+    module, scratch = nwbfile.processing.get("misc"), nwbfile.scratch or {}
+    if module is None or not {"connectivity", "readout"} <= set(module.data_interfaces):
+        return ds
+    n_units, outputs = ds.sizes["unit"], ds["output"].values.tolist()
+    try:
+        weights, readout = (
+            np.asarray(module[name]["weights"].data[:], dtype=np.float64)
+            for name in ("connectivity", "readout")
+        )
+        rows = {str(name): row for row, name in enumerate(module["readout"]["muscle"].data[:])}
+        config = str(scratch["teacher_config"].data)
+    except (KeyError, TypeError, ValueError, AttributeError):  # of somebody else's
+        return ds
+    whole = weights.shape == (n_units, n_units) and readout.shape == (len(rows), n_units)
+    if not whole or not set(outputs) <= set(rows) or not np.isfinite(weights).all():
+        return ds
+    own = readout[[rows[name] for name in outputs]]
+    parts = {"connectivity": (("unit", "presynaptic"), weights), "readout": (("output", "unit"), own)}
+    named = {name: xr.Variable(dims, values, {"units": "a.u."}) for name, (dims, values) in parts.items()}
+    return ds.assign(named).assign_attrs(teacher=config)

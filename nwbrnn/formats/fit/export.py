@@ -14,21 +14,21 @@ from pynwb import NWBFile
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.errors import ConfigError, ExportError, OutputExistsError, ReadError
-from nwbrnn.layout import is_module_of_fit, name_module, name_scratch
+from nwbrnn.formats.fit.carried import carry_trials, carry_units, create_derived
+from nwbrnn.formats.fit.encode import Rows, add_fit
+from nwbrnn.formats.fit.layout import is_module_of_fit, list_parts, name_module, name_scratch
+from nwbrnn.formats.nwb_file import SUFFIXES, export_nwbfile, is_zarr_name, write_nwbfile
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Source, find_source, is_hdf5, list_members, one_line, open_nwb
 from nwbrnn.storage.paths import check_apart, check_output
 from nwbrnn.storage.system import lock_for_reading
-from nwbrnn.writers.carried import carry_trials, carry_units, create_derived
-from nwbrnn.writers.fit_module import Rows, add_fit
-from nwbrnn.writers.nwb_file import SUFFIXES, export_nwbfile, is_zarr_name, write_nwbfile
 
 To = Literal["new", "copy", "in-place"]
 
 
 def write_fit(
     result: FitResult,
-    source: str | Path,
+    source: str | Path | Source,
     path: str | Path | None = None,
     *,
     to: To = "new",
@@ -72,10 +72,10 @@ def write_fit(
         If the name cannot be one of a module, or ``path`` and ``to`` do not fit.
     """
     try:
-        target = check_fit_output(source, path, to=to, name=name, overwrite=overwrite)
+        found = find_source(source)
+        target = check_fit_output(found, path, to=to, name=name, overwrite=overwrite)
     except ReadError as error:
         raise ExportError(f"{source}: expected the source of the fit, but {error}") from error
-    found = find_source(source)
     _check_source(result, found)
     if to == "new":
         return _write_new(result, found, target, name=name, overwrite=overwrite)
@@ -83,7 +83,7 @@ def write_fit(
 
 
 def check_fit_output(
-    source: str | Path,
+    source: str | Path | Source,
     path: str | Path | None,
     *,
     to: To = "new",
@@ -115,17 +115,17 @@ def check_fit_output(
         return target
     if found.is_remote:
         raise ExportError(
-            f"{source}: expected a local file for in-place, but it is on a server; use to='copy'"
+            f"{found.text}: expected a local file for in-place, but it is on a server; use to='copy'"
         )
     target = Path(found.url).resolve()  # of a link, what it leads to
     check_output(target, overwrite=True, suffix="", folder=found.is_zarr)
     if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
         raise ExportError(
-            f"{source}: expected a file that may be changed, but it is read-only; use to='copy'"
+            f"{found.text}: expected a file that may be changed, but it is read-only; use to='copy'"
         )
     if found.is_zarr != is_zarr_name(target):
         raise ExportError(
-            f"{source}: expected a Zarr store with a name that ends in .zarr; rename it, or copy"
+            f"{found.text}: expected a Zarr store with a name that ends in .zarr; rename it, or copy"
         )
     return target
 
@@ -202,7 +202,7 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
     """Write the source with the fit, elsewhere or over the source itself."""
     module = name_module(name)
     in_place = not source.is_remote and Path(source.url).resolve() == path
-    holding = _hold(path) if in_place else nullcontext(_keep_on_time(path, module))
+    holding = _keep_unchanged(path) if in_place else nullcontext(_keep_on_time(path, module))
     with holding as check, _open_source(source, result) as nwbfile:
         if module in nwbfile.processing:
             if not overwrite:
@@ -226,7 +226,8 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
             check()
 
         replace = overwrite or in_place
-        export_nwbfile(nwbfile, source, path, replaced=module, overwrite=replace, check=close_and_check)
+        added = list_parts(module)
+        export_nwbfile(nwbfile, source, path, added=added, overwrite=replace, check=close_and_check)
     return path
 
 
@@ -254,7 +255,7 @@ def _open_source(source: Source, result: FitResult) -> Iterator[NWBFile]:
 
 
 @contextmanager
-def _hold(path: Path) -> Iterator[Callable[[], None]]:
+def _keep_unchanged(path: Path) -> Iterator[Callable[[], None]]:
     """Keep a file from being opened for writing with HDF5, and provide a check that it is still the same.
 
     HDF5 takes a lock for as long as it has a file open; this one is of the same kind. What somebody wrote

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from nwbrnn.readers.doctor.spikes import SpikeTable
+from nwbrnn.readers.units import SpikeTrains
 
 Ticks = NDArray[np.int64]
 
@@ -15,7 +15,9 @@ _SHIFT = 100
 _FINE = 0.01
 
 
-def find_twins(table: SpikeTable, *, width: float) -> list[tuple[int, int, float]]:
+def find_duplicates(
+    trains: SpikeTrains, *, rows: NDArray[np.int64], width: float
+) -> list[tuple[int, int, float]]:
     """Return pairs of units that share more than half of their spikes, to the nanosecond, beyond chance.
 
     Comparing all pairs would need all spikes in memory. Instead, of each unit those spike times are kept
@@ -25,8 +27,10 @@ def find_twins(table: SpikeTable, *, width: float) -> list[tuple[int, int, float
 
     Parameters
     ----------
-    table
+    trains
         Spike times.
+    rows
+        The units to compare.
     width
         Of the bins in which spikes are given [s]; 0 if they are not.
 
@@ -35,32 +39,36 @@ def find_twins(table: SpikeTable, *, width: float) -> list[tuple[int, int, float
     list of tuple
         Both units, and the share of the spikes of the unit with more of them; largest first.
     """
-    sketches = [_hash(_to_ticks(times)) for _, times in table.iterate()]
+    wanted = set(rows.tolist())
+    sketches = [
+        _hash(_to_ticks(times)) if unit in wanted else np.zeros(0, dtype=np.uint64)
+        for unit, times in enumerate(trains.iterate_stored())
+    ]
     sizes = np.array([len(sketch) for sketch in sketches])
     if sizes.sum() == 0:
         return []
     codes = np.unique(np.concatenate(sketches), return_inverse=True)[1]
-    rows = np.repeat(np.arange(len(sketches)), sizes)
+    units = np.repeat(np.arange(len(sketches)), sizes)
     kept = csr_array(
-        (np.ones(len(codes), dtype=np.int32), (rows, codes)), shape=(len(sizes), int(codes.max()) + 1)
+        (np.ones(len(codes), dtype=np.int32), (units, codes)), shape=(len(sizes), int(codes.max()) + 1)
     )
     shared = (kept @ kept.T).tocoo()
-    spikes = np.diff(table.ends, prepend=0)
+    spikes = np.diff(trains.ends, prepend=0)
     one, other = shared.coords
     likely = (one < other) & (shared.data >= 0.5 * _SHARED * np.minimum(sizes[one], sizes[other]))
     likely &= np.minimum(spikes[one], spikes[other]) > _SHARED * np.maximum(spikes[one], spikes[other])
     pairs = sorted(zip(one[likely].tolist(), other[likely].tolist(), strict=True))
-    twins = [
+    duplicates = [
         (a, b, share)
         for a, b in pairs
-        if (share := _compare(table, a, b, shift=_SHIFT * (width or _FINE))) is not None
+        if (share := _compare(trains, a, b, shift=_SHIFT * (width or _FINE))) is not None
     ]
-    return sorted(twins, key=lambda twin: -twin[2])
+    return sorted(duplicates, key=lambda pair: -pair[2])
 
 
-def _compare(table: SpikeTable, a: int, b: int, *, shift: float) -> float | None:
+def _compare(trains: SpikeTrains, a: int, b: int, *, shift: float) -> float | None:
     """Return the share of spikes in common if it is more than half, beyond chance."""
-    one, other = _to_ticks(table.read(a)), _to_ticks(table.read(b))
+    one, other = _to_ticks(trains.read(a)), _to_ticks(trains.read(b))
     most = max(len(one), len(other))
     if most < _MIN_SPIKES:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pynwb import NWBFile, ProcessingModule, TimeSeries
+from pynwb import NWBFile, ProcessingModule
 from pynwb.base import TimeSeriesReference
 from pynwb.epoch import TimeIntervals
 
@@ -17,9 +17,20 @@ from nwbrnn.config import FitConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
-from nwbrnn.layout import MATRICES, SERIES, is_module_of_fit, name_module, name_scratch, name_series
-from nwbrnn.readers.fit_contract import check_attributes, find_dtype, find_faults, parse_about
-from nwbrnn.readers.tables import read_plain_columns
+from nwbrnn.formats.fit.contract import check_attributes, list_faults, parse_about
+from nwbrnn.formats.fit.coordinates import restore_values
+from nwbrnn.formats.fit.layout import (
+    MATRICES,
+    SERIES,
+    TRANSPOSED,
+    WEIGHTS,
+    is_module_of_fit,
+    name_module,
+    name_scratch,
+    name_series,
+)
+from nwbrnn.formats.series import read_stamps
+from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
 from nwbrnn.storage import one_line, open_nwb, read_whole
@@ -176,7 +187,7 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
     predicted = _build(about_predicted, {**arrays, "mask": mask}, coords, dataset="predicted")
     runs = _read_runs(module, recorded)
     result = FitResult(recorded=recorded, predicted=predicted, runs=runs, config=config)
-    faults = list(find_faults(result))
+    faults = list(list_faults(result))
     if faults:
         raise ReadError(f"{path}: processing/{module.name}: {'; '.join(faults[:5])}; fit again")
     return result
@@ -238,22 +249,9 @@ def _read_coords(described: _Description) -> dict[str, xr.Variable]:
             values = described.columns[about["dims"][0]][about["column"]]
         else:
             values = about["values"]
-        coords[name] = xr.Variable(about["dims"], _restore(name, values, about["dtype"]), about["attrs"])
+        restored = restore_values(name, values, about["dtype"])
+        coords[name] = xr.Variable(about["dims"], restored, about["attrs"])
     return coords
-
-
-def _restore(name: str, values: Any, dtype: str) -> NDArray[Any]:
-    """Return values of a coordinate as an array of the type they had."""
-    if dtype == "text":
-        return np.array(values, dtype=np.dtypes.StringDType())
-    kind = find_dtype(name, dtype, np.size(values))
-    if kind.kind in "mM":
-        return np.array(values, dtype=np.int64).astype(kind)
-    if kind.kind == "O":
-        array = np.empty(np.shape(values), dtype=object)
-        array[...] = values
-        return array
-    return np.asarray(values).astype(kind)
 
 
 def _read_arrays(
@@ -268,7 +266,7 @@ def _read_arrays(
         for reference in references:
             series = reference.timeseries
             if series.name not in loaded:
-                loaded[series.name] = read_whole(series.data), _read_times(series)
+                loaded[series.name] = read_whole(series.data), read_stamps(series)
             data, stamps = loaded[series.name]
             samples = slice(reference.idx_start, reference.idx_start + reference.count)
             name = _strip_layer(series.name)
@@ -308,24 +306,13 @@ def _build(
     return validate(ds)
 
 
-def _read_times(series: TimeSeries) -> NDArray[np.float64]:
-    if series.rate:
-        return float(series.starting_time) + np.arange(len(series.data)) / float(series.rate)
-    return np.asarray(series.timestamps[:], dtype=np.float64)
-
-
 def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
-    hidden, outputs, units = (module[name] for name in ("hidden_units", "outputs", "recorded_units"))
-    names = ("recurrent_weights", "input_weights", "bias", "initial_state")
-    weights = {name: np.asarray(hidden[name].data[:]) for name in names}
-    if weights["initial_state"].ndim == 2:  # a column for each condition
-        weights["initial_state"] = np.ascontiguousarray(weights["initial_state"].T)
-    if "tau" in hidden.colnames:
-        weights["tau"] = np.asarray(hidden["tau"].data[:])
-    weights["output_weights"] = np.ascontiguousarray(np.asarray(hidden["output_weights"].data[:]).T)
-    weights["output_bias"] = np.asarray(outputs["bias"].data[:])
-    weights["rate_readout"] = np.asarray(units["readout"].data[:])
-    weights["rate_readout_offset"] = np.asarray(units["readout_offset"].data[:])
+    weights = {}
+    for name, (table, column, _) in WEIGHTS.items():
+        if name == "tau" and column not in module[table].colnames:  # it was not learned
+            continue
+        values = np.asarray(module[table][column].data[:])
+        weights[name] = np.ascontiguousarray(values.T) if name in TRANSPOSED else values
     return weights
 
 

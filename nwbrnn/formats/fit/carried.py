@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from hdmf.backends.hdf5.h5_utils import H5DataIO
-from hdmf.common import DynamicTable, DynamicTableRegion, EnumData, VectorData, VectorIndex
+from hdmf.common import DynamicTable, VectorData, VectorIndex
 from hdmf.data_utils import GenericDataChunkIterator
 from numpy.typing import NDArray
 from pynwb import NWBFile
@@ -15,7 +15,8 @@ from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
 
-from nwbrnn.writers.fit_module import Rows
+from nwbrnn.formats.fit.encode import Rows
+from nwbrnn.formats.tables import list_single, look_up, to_plain
 
 BLOCK = 1 << 20  # spikes in memory at once
 
@@ -113,27 +114,14 @@ def carry_trials(nwbfile: NWBFile, original: TimeIntervals, rows: NDArray[np.int
 
 
 def _carry_columns(table: DynamicTable, rows: Any) -> list[VectorData]:
-    """Return the columns with numbers, truths or text in each row; no ragged ones, no references.
-
-    Of an enumeration, what its codes stand for.
-    """
-    parts = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
-    parts |= {column.elements.name for column in table.columns if isinstance(column, EnumData)}
+    """Return the columns with numbers, truths or text in each row; of an enumeration, what it stands for."""
     carried = []
-    for column in table.columns:
-        if column.name in parts or isinstance(column, VectorIndex | DynamicTableRegion):
-            continue
-        values = np.asarray(column.data[:])[rows]
-        if isinstance(column, EnumData):
-            values = np.asarray(column.elements.data[:])[values]
-        if values.dtype.kind in "OSUT":
-            texts = [v.decode() if isinstance(v, bytes) else v for v in values.ravel().tolist()]
-            if values.ndim > 1 or not all(isinstance(text, str) for text in texts):
-                continue
-            values = np.array(texts, dtype=object)
-        elif values.dtype.kind not in "iufb":
-            continue
-        carried.append(VectorData(name=column.name, description=column.description, data=values.tolist()))
+    for column in list_single(table):
+        values = look_up(column)[rows]
+        plain = to_plain(values) if values.ndim == 1 or values.dtype.kind in "iufb" else None
+        if plain is not None:
+            text = column.description
+            carried.append(VectorData(name=column.name, description=text, data=plain.tolist()))
     return carried
 
 

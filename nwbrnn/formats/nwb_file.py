@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from nwbrnn.errors import ExportError
 from nwbrnn.storage import (
     Source,
     create_nwb,
-    find_faults,
-    find_faults_elsewhere,
-    find_lost,
     find_source,
+    list_differences,
+    list_validation_errors,
+    list_validation_errors_elsewhere,
     one_line,
     open_store,
 )
@@ -47,7 +47,7 @@ def export_nwbfile(
     source: Source,
     path: Path,
     *,
-    replaced: str,
+    added: Collection[str],
     overwrite: bool,
     check: Callable[[], None],
 ) -> None:
@@ -61,8 +61,8 @@ def export_nwbfile(
         Where it was read from.
     path
         The file to make, or the source itself.
-    replaced
-        The processing module that was added, or put in the place of one; everything else has to be as it was.
+    added
+        Paths of what was added, or put in the place of something; everything else has to be as it was.
     overwrite
         Whether it may replace an existing one.
     check
@@ -82,16 +82,16 @@ def export_nwbfile(
     def export(io: Any) -> None:
         io.export(src_io=nwbfile.read_io, nwbfile=nwbfile, write_args=options)
 
-    known = [] if source.is_remote else find_faults(Path(source.url), as_zarr=source.is_zarr)
+    known = [] if source.is_remote else list_validation_errors(Path(source.url), as_zarr=source.is_zarr)
 
     def verify(temporary: Path) -> None:
         if not source.is_remote and source.is_zarr == is_zarr_name(path):
-            _verify_copy(source, temporary, path=path, replaced=replaced)
+            _verify_copy(source, temporary, path=path, ignored=added)
 
     _write(path, export, overwrite=overwrite, known=known, verify=verify, check=check)
 
 
-def _verify_copy(source: Source, copy: Path, *, path: Path, replaced: str) -> None:
+def _verify_copy(source: Source, copy: Path, *, path: Path, ignored: Collection[str]) -> None:
     """Refuse a copy that lacks something of its source: the two are compared, value by value."""
     with contextlib.ExitStack() as stack:
         roots = []
@@ -99,7 +99,7 @@ def _verify_copy(source: Source, copy: Path, *, path: Path, replaced: str) -> No
             store = open_store(file, follow_links=True)
             stack.callback(store.close)
             roots.append(store.root)
-        lost = list(itertools.islice(find_lost(*roots, but=replaced), 5))
+        lost = list(itertools.islice(list_differences(*roots, ignore=ignored), 5))
     if lost:
         raise ExportError(
             f"{path}: the copy would not hold all of {source.text}: {'; '.join(lost)}; nothing was changed; "
@@ -136,7 +136,11 @@ def _write(
             if cause is not None:
                 raise cause from error
             raise ExportError(f"{path}: cannot be written: {one_line(error)}; nothing was changed") from error
-        found = find_faults_elsewhere(temporary) if as_zarr else find_faults(temporary, as_zarr=False)
+        found = (
+            list_validation_errors_elsewhere(temporary)
+            if as_zarr
+            else list_validation_errors(temporary, as_zarr=False)
+        )
         faults = [fault for fault in found if fault not in known]
         if faults:
             raise ExportError(f"{path}: the file would not be valid NWB: {faults[0]}; please report this")

@@ -1,4 +1,4 @@
-"""Series over session time, the form that every NWB tool understands."""
+"""Series over session time, the form that every NWB tool understands: made, and their times read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pynwb import TimeSeries
 
-from nwbrnn.writers.tables import compress, show_text
+from nwbrnn.formats.tables import compress, show_text
 
 
 def create_series(
@@ -54,3 +54,11 @@ def create_series(
         comments=show_text(f"columns=[{','.join(columns)}]") if columns else "no comments",
         **timing,
     )
+
+
+def read_stamps(series: TimeSeries, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
+    """Return the time stamps of some samples of a series, as they are stored or by its rate [s]."""
+    if series.timestamps is not None:
+        return np.asarray(series.timestamps[start:stop], dtype=np.float64)
+    samples = np.arange(len(series.data))[start:stop]
+    return np.asarray(float(series.starting_time or 0.0) + samples / float(series.rate))

@@ -1,0 +1,18 @@
+"""Every form in which nwbrnn keeps something on disk: what writes it stands beside what reads it back."""
+
+from nwbrnn.formats.dataset import read_dataset, write_dataset
+from nwbrnn.formats.fit.decode import find_fit_source, read_fit, read_versions
+from nwbrnn.formats.fit.export import check_fit_output, write_fit
+from nwbrnn.formats.teacher import read_circuit, write_teacher
+
+__all__ = [
+    "check_fit_output",
+    "find_fit_source",
+    "read_circuit",
+    "read_dataset",
+    "read_fit",
+    "read_versions",
+    "write_dataset",
+    "write_fit",
+    "write_teacher",
+]

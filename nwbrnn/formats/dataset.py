@@ -1,0 +1,161 @@
+"""The Dataset as a file of its own: NetCDF or Zarr, written and read back."""
+
+import io
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from nwbrnn.errors import ExportError, NwbrnnError, UnsupportedFileError
+from nwbrnn.limits import is_written
+from nwbrnn.schema import validate
+from nwbrnn.storage import one_line, refuse_pointer
+from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.paths import check_output
+from nwbrnn.storage.source import check_input
+from nwbrnn.storage.store import find_links_outside, refuse_links
+from nwbrnn.storage.zarr_store import find_zarr_links, sum_files
+
+SUFFIXES = (".nc", ".zarr")
+
+
+def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a Dataset to NetCDF (``.nc``) or Zarr (``.zarr``).
+
+    :func:`nwbrnn.read_dataset` gives it back identical, and any xarray reads it.
+
+    Parameters
+    ----------
+    ds
+        A valid Dataset, from :func:`nwbrnn.read_nwb` or another.
+    path
+        The file to make; its ending decides on the format.
+    overwrite
+        Whether to replace an existing file.
+
+    Raises
+    ------
+    SchemaError
+        If the Dataset breaks the contract.
+    OutputExistsError
+        If the file exists and ``overwrite`` is false.
+    ExportError
+        If the name ends otherwise, the file cannot be written, or zarr 3 is missing.
+    """
+    path = Path(path)
+    check_dataset_output(path, overwrite=overwrite)
+    validate(ds)
+    with replace_whole(path, overwrite=overwrite, folder=path.suffix == ".zarr") as temporary:
+        if path.suffix == ".nc":
+            write_netcdf(ds, temporary)
+        else:
+            ds.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True)
+
+
+def write_netcdf(ds: xr.Dataset, path: Path) -> None:
+    """Write any Dataset as NetCDF, made in memory first: on a full disk, HDF5 can end the process."""
+    content = io.BytesIO()  # not to_netcdf()'s view of one: Python 3.12 crashes where an error keeps that
+    ds.to_netcdf(content, engine="h5netcdf")
+    path.write_bytes(content.getvalue())
+
+
+def check_dataset_output(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that cannot or must not be written; call it before any long work.
+
+    Raises
+    ------
+    OutputExistsError, ExportError
+        As :func:`write_dataset`.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ExportError(f"{path}: expected a name that ends in .nc or .zarr; rename the output")
+    check_output(path, overwrite=overwrite, suffix="", folder=path.suffix == ".zarr")
+    if path.suffix == ".zarr":
+        try:
+            installed = version("zarr")
+        except PackageNotFoundError:
+            raise ExportError(f"{path}: writing Zarr needs the package zarr; pip install zarr") from None
+        if installed.startswith("2."):
+            raise ExportError(
+                f"{path}: writing Zarr needs zarr 3, but zarr {installed} is installed; write a .nc, or use "
+                "an environment with zarr 3, without dandi and, before Python 3.12, without hdmf-zarr"
+            )
+
+
+def read_dataset(path: str | Path) -> xr.Dataset:
+    """Read a Dataset from NetCDF or Zarr, as :func:`nwbrnn.write_dataset` wrote it.
+
+    Parameters
+    ----------
+    path
+        A ``.nc`` file or a ``.zarr`` folder that holds the contract of :mod:`nwbrnn.schema`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Identical to what was written.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If it cannot be read.
+    SchemaError
+        If what is in it breaks the contract.
+    """
+    path = Path(path)
+    refuse_pointer(path)
+    if not path.exists():
+        raise UnsupportedFileError(
+            f"{path}: expected a Dataset in .nc or .zarr, but there is none; check the path"
+        )
+    try:
+        ds = load_saved(path)
+    except NwbrnnError:
+        raise
+    except Exception as error:  # xarray and its backends raise many kinds
+        raise UnsupportedFileError(
+            f"{path}: expected a readable Dataset in .nc or .zarr, but {one_line(error)}; write it again"
+        ) from error
+    # NetCDF gives numbers back as NumPy's
+    ds.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in ds.attrs.items()}
+    return validate(ds)
+
+
+def open_saved(path: Path) -> xr.Dataset:
+    """Open a Dataset in NetCDF or Zarr, which must not get any of its values from elsewhere.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If it does, or its content was not downloaded.
+    OSError, ValueError
+        If it cannot be opened.
+    """
+    check_input(path)
+    if path.is_dir():
+        refuse_links(str(path), find_zarr_links(path))
+        return xr.open_dataset(path, engine="zarr")
+    with path.open("rb") as stream:
+        is_classic = stream.read(3) == b"CDF"
+    if is_classic:  # NetCDF 3 has no links
+        return xr.open_dataset(path, engine="scipy")
+    with h5py.File(path, "r") as file:
+        refuse_links(str(path), find_links_outside(file))
+    return xr.open_dataset(path, engine="h5netcdf")
+
+
+def load_saved(path: Path) -> xr.Dataset:
+    """Return the same in memory, with the file closed.
+
+    Raises
+    ------
+    UnsupportedFileError, OSError, ValueError
+        As :func:`open_saved`; also if it would unpack to far more than is stored.
+    """
+    with open_saved(path) as ds:
+        stored = sum_files(path) if path.is_dir() else path.stat().st_size
+        if not is_written(ds.nbytes, stored):
+            raise OSError(f"it would unpack to {ds.nbytes:.0e} bytes, of {stored:.0e} that are stored")
+        return ds.load()

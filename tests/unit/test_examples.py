@@ -1,0 +1,29 @@
+"""Every example in a docstring gives what it shows; ``example`` is the path of a recording."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import nwbrnn
+
+PACKAGE = Path(nwbrnn.__file__).parent
+MODULES = [
+    ".".join(("nwbrnn", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text("utf-8")
+]
+
+
+def test_there_are_examples():
+    assert {"nwbrnn.text", "nwbrnn.readers.plan", "nwbrnn.storage.names"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name, recording):
+    failed, tried = doctest.testmod(
+        importlib.import_module(name), extraglobs={"example": str(recording.path)}
+    )
+    assert tried
+    assert not failed
