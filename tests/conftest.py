@@ -31,9 +31,20 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    """Without ``--long``, leave out what is for it alone, and all but the first part of each campaign."""
+    if config.getoption("long"):
+        return
     for item in items:
-        if item.get_closest_marker("long") and not config.getoption("long"):
+        if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="runs with --long only (make test-long)"))
+    further = [item for item in items if "campaign" in item.fixturenames and _get_part(item) > 0]
+    items[:] = [item for item in items if item not in further]
+    config.hook.pytest_deselected(items=further)
+
+
+def _get_part(item):
+    callspec = getattr(item, "callspec", None)
+    return 0 if callspec is None else callspec.params.get("part", 0)
 
 
 @dataclass

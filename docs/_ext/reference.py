@@ -203,6 +203,7 @@ def _describe_vocabulary() -> str:
         "a trial that failed": vocabulary.FAILURES,
         "a line of events rises": vocabulary.RISES,
         "a line of events falls": vocabulary.FALLS,
+        "column of electrodes that names channels": vocabulary.LABELS,
     }
     rows |= {what: ", ".join(f"`{word}`" for word in words) for what, words in lists.items()}
     table = "".join(f"| {what} | {_protect(words)} |\n" for what, words in rows.items())

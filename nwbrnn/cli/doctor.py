@@ -28,9 +28,7 @@ def doctor(
     from nwbrnn.readers.doctor import diagnose
 
     check_json(json_path, overwrite=overwrite)
-    settings = options.merge_read(options.load_config(config).read, read)
-    if settings.follow_links:
-        options.check_linked([file], json_path)
+    settings = options.choose_reading(file, options.load_config(config).read, read, json_path)
     with step(f"Examining {file}"):
         findings = diagnose(file, settings)
     biases = any(finding.biases for finding in findings)

@@ -99,9 +99,7 @@ def fit(
     source = find_source(file)
     check_fit_output(source, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)
-    read_config = options.merge_read(job.read, read)
-    if read_config.follow_links:
-        options.check_linked([file], output, checkpoints, json_path)
+    read_config = options.choose_reading(file, job.read, read, output, checkpoints, json_path)
     quiet = str(json_path) == "-"
     with ExitStack() as kept:
         with step(f"Reading {file}"):

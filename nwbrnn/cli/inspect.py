@@ -22,9 +22,7 @@ def inspect(
     from nwbrnn.readers import inspect_nwb
 
     check_json(json_path, overwrite=overwrite)
-    settings = options.merge_read(options.load_config(config).read, read)
-    if settings.follow_links:
-        options.check_linked([file], json_path)
+    settings = options.choose_reading(file, options.load_config(config).read, read, json_path)
     with step(f"Inspecting {file}"):
         found = inspect_nwb(file, settings)
     write_json(found.to_dict(), json_path, overwrite=overwrite)

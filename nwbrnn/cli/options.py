@@ -123,6 +123,14 @@ def load_config(path: Path | None) -> "JobConfig":
     return JobConfig() if path is None else read_config(path)
 
 
+def choose_reading(file: str, config: "ReadConfig", read: Read, *outputs: Any) -> "ReadConfig":
+    """Return how to read a file, by settings and options; outputs must not be among what it may link to."""
+    settings = merge_read(config, read)
+    if settings.follow_links:
+        check_linked([file], *outputs)
+    return settings
+
+
 def merge_read(config: "ReadConfig", read: Read) -> "ReadConfig":
     """Return reading settings with the options of reading that were given on the command line."""
     from nwbrnn.config_check import change_settings

@@ -35,9 +35,7 @@ def read(
 
     check_dataset_output(output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)
-    settings = options.merge_read(options.load_config(config).read, read)
-    if settings.follow_links:
-        options.check_linked([file], output, json_path)
+    settings = options.choose_reading(file, options.load_config(config).read, read, output, json_path)
     with step(f"Reading {file}"):
         ds = read_nwb(file, settings)
     with step(f"Writing {output}"):

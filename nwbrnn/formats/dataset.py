@@ -4,19 +4,14 @@ import io
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import h5py
 import numpy as np
 import xarray as xr
 
 from nwbrnn.errors import ExportError, NwbrnnError, UnsupportedFileError
-from nwbrnn.limits import is_written
 from nwbrnn.schema import validate
-from nwbrnn.storage import one_line, refuse_pointer
+from nwbrnn.storage import load_saved, one_line, refuse_pointer
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.paths import check_output
-from nwbrnn.storage.source import check_input
-from nwbrnn.storage.store import find_links_outside, refuse_links
-from nwbrnn.storage.zarr_store import find_zarr_links, sum_files
 
 SUFFIXES = (".nc", ".zarr")
 
@@ -121,41 +116,3 @@ def read_dataset(path: str | Path) -> xr.Dataset:
     # NetCDF gives numbers back as NumPy's
     ds.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in ds.attrs.items()}
     return validate(ds)
-
-
-def open_saved(path: Path) -> xr.Dataset:
-    """Open a Dataset in NetCDF or Zarr, which must not get any of its values from elsewhere.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If it does, or its content was not downloaded.
-    OSError, ValueError
-        If it cannot be opened.
-    """
-    check_input(path)
-    if path.is_dir():
-        refuse_links(str(path), find_zarr_links(path))
-        return xr.open_dataset(path, engine="zarr")
-    with path.open("rb") as stream:
-        is_classic = stream.read(3) == b"CDF"
-    if is_classic:  # NetCDF 3 has no links
-        return xr.open_dataset(path, engine="scipy")
-    with h5py.File(path, "r") as file:
-        refuse_links(str(path), find_links_outside(file))
-    return xr.open_dataset(path, engine="h5netcdf")
-
-
-def load_saved(path: Path) -> xr.Dataset:
-    """Return the same in memory, with the file closed.
-
-    Raises
-    ------
-    UnsupportedFileError, OSError, ValueError
-        As :func:`open_saved`; also if it would unpack to far more than is stored.
-    """
-    with open_saved(path) as ds:
-        stored = sum_files(path) if path.is_dir() else path.stat().st_size
-        if not is_written(ds.nbytes, stored):
-            raise OSError(f"it would unpack to {ds.nbytes:.0e} bytes, of {stored:.0e} that are stored")
-        return ds.load()

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -277,6 +277,11 @@ def select_rows(columns: Mapping[str, Any], selection: Mapping[str, str], n_rows
         matches = match_values(columns[name.removesuffix("!")], wanted)
         keep &= ~matches if name.endswith("!") else matches
     return keep
+
+
+def list_values(columns: Mapping[str, Any], names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the first different values of columns, or of what ``id!`` leaves out, for a message."""
+    return {name: sorted(set(label_values(columns[name.removesuffix("!")]).tolist()))[:10] for name in names}
 
 
 def label_values(values: pd.Series | NDArray[Any]) -> NDArray[np.str_]:

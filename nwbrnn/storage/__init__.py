@@ -2,6 +2,7 @@
 
 from nwbrnn.storage.compare import list_differences
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches
+from nwbrnn.storage.datasets import load_saved, open_saved
 from nwbrnn.storage.file import (
     is_hdf5,
     keep_open,
@@ -33,9 +34,11 @@ __all__ = [
     "list_members",
     "list_validation_errors",
     "list_validation_errors_elsewhere",
+    "load_saved",
     "matches",
     "one_line",
     "open_nwb",
+    "open_saved",
     "open_store",
     "read_whole",
     "refuse_pointer",

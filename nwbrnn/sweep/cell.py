@@ -21,12 +21,12 @@ from nwbrnn.errors import ConfigError, ReadError, SchemaError, UnsupportedFileEr
 from nwbrnn.evaluation import LEVELS, Score, assess, compute_skill, compute_weighted_r2, evaluate
 from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.formats import read_dataset
-from nwbrnn.formats.dataset import load_saved, write_netcdf
+from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.job import fit
 from nwbrnn.mechanism import measure_mechanism
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.result import FitResult, Run
-from nwbrnn.storage import one_line
+from nwbrnn.storage import load_saved, one_line
 from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe

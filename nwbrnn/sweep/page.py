@@ -12,11 +12,10 @@ import xarray as xr
 
 from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
 from nwbrnn.evaluation import MAIN, get_spec
-from nwbrnn.formats.dataset import load_saved
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
-from nwbrnn.storage import one_line
+from nwbrnn.storage import load_saved, one_line
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.agreement import FILE as AGREEMENT
 from nwbrnn.sweep.agreement import plot_agreement

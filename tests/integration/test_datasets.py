@@ -95,7 +95,8 @@ def test_nothing_is_left_of_a_failure(ds, tmp_path, kind, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_memory_is_released_after_a_failure(ds, tmp_path, monkeypatch):
+def test_nothing_is_borrowed_from_a_buffer(ds, tmp_path, monkeypatch):
+    """An error that keeps a view of one, whose buffer Python 3.12 then deletes, ends the process later."""
     held = []
 
     def fail(target, content):
@@ -105,8 +106,7 @@ def test_memory_is_released_after_a_failure(ds, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(ExportError, match=names(tmp_path / "data.nc", os.strerror(errno.ENOSPC))):
         nwbrnn.write_dataset(ds, tmp_path / "data.nc")
-    with pytest.raises(ValueError, match="memoryview"):
-        held[0].tobytes()
+    assert isinstance(held[0], bytes)
 
 
 def test_folder_that_is_no_zarr_is_not_replaced(ds, tmp_path):

@@ -11,9 +11,8 @@ from test_outputs import NAMES, create_arguments, load
 from nwbrnn.cli.access import Access
 from nwbrnn.dandiset import Journal, check_assets, select_assets
 from nwbrnn.errors import ExportError, NwbrnnError
-from nwbrnn.formats.dataset import open_saved
 from nwbrnn.job import fit
-from nwbrnn.storage import find_source
+from nwbrnn.storage import find_source, open_saved
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.names import MAX_NAME, find_fault
 

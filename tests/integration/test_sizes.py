@@ -17,7 +17,7 @@ from nwbrnn import limits
 from nwbrnn.errors import ConfigError, ReadError, UnsupportedFileError
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.trials import _split_labels
-from nwbrnn.readers.vocabulary import list_channels
+from nwbrnn.readers.vocabulary import name_channels
 from nwbrnn.text import MAX_SHOWN
 from tests.messages import names
 
@@ -291,8 +291,8 @@ def test_netcdf_that_claims_more_than_it_stores(tmp_path):
 
 def test_names_are_found_in_linear_time():
     started = time.monotonic()
-    assert list_channels("columns=[" * 100_000, 3) is None
-    assert list_channels("columns=[" * 100_000 + "a,b,c]", 3) == ["a", "b", "c"]
+    assert name_channels("columns=[" * 100_000, 3) is None
+    assert name_channels("columns=[" * 100_000 + "a,b,c]", 3) == ["a", "b", "c"]
     assert time.monotonic() - started < 5
 
 
@@ -300,7 +300,7 @@ def test_long_texts_that_many_share_stay_one(recording):
     """The location of a group, a unit and a label of events are stored once, for many units or channels."""
     assert limits.fits_padded(["M1"] * 10_000)
     assert not limits.fits_padded(["x" * 10**6] * 100)
-    assert list_channels(f"columns=[a,{'x' * 10**7},b]", 3) is None
+    assert name_channels(f"columns=[a,{'x' * 10**7},b]", 3) is None
     with pynwb.NWBHDF5IO(recording.path, "r") as io:
         series = io.read().acquisition["EMG"]
         series.fields["unit"] = "x" * 10**6

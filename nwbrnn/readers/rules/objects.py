@@ -18,7 +18,7 @@ from nwbrnn.config import ReadConfig, Role
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.discovery import Signal, describe_fault
-from nwbrnn.readers.trials import label_values, select_rows
+from nwbrnn.readers.trials import list_values, select_rows
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
 Counts = Signal | BinnedCounts
@@ -271,12 +271,9 @@ def choose_units(
         wanted[short[plain] + name[len(plain) :]] = value
     keep = select_rows(columns, wanted, n_units)
     if not keep.any():
-        present = {
-            name: sorted(set(label_values(columns[name.removesuffix("!")]).tolist()))[:10] for name in wanted
-        }
         raise MissingDataError(
             f"{path}: units: expected units with {dict(config.units)}, but there are none; "
-            f"values are {present}"
+            f"values are {list_values(columns, wanted)}"
         )
     areas = columns.get("location", np.zeros(0))
     numbers = {area: int((areas == area).sum()) for area in dict.fromkeys(areas.tolist())}

@@ -17,6 +17,7 @@ from nwbrnn.readers.trials import (
     get_session_times,
     label_column,
     label_values,
+    list_values,
     select_rows,
 )
 from nwbrnn.readers.vocabulary import (
@@ -97,11 +98,12 @@ def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, pat
 
 def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tuple[pd.DataFrame, Choice]:
     """Choose the trials to keep: those that succeeded, if a column tells."""
+    columns = {str(name): trials[name] for name in trials}
     if config.where is not None:
         where, reason = config.where, "given"
         for name in where:
             _check_column(trials, name.removesuffix("!"), "where", path=path)
-        keep = select_rows({str(name): trials[name] for name in trials}, where, len(trials))
+        keep = select_rows(columns, where, len(trials))
     else:
         where, keep, unknown = find_successes(trials)
         reason = "no column tells which trials succeeded"
@@ -109,12 +111,9 @@ def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tup
             reason = f"what {' and '.join(where)} say of which trials succeeded"
         reason = "; ".join([reason, *unknown.values()])
     if not keep.any():
-        present = {
-            name: sorted(set(label_values(trials[name.removesuffix("!")]).tolist()))[:10] for name in where
-        }
         raise MissingDataError(
             f"{path}: intervals/trials: expected trials with {where}, but there are none; "
-            f"values are {present}"
+            f"values are {list_values(columns, where)}"
         )
     text = ", ".join(f"{name} = {value}" for name, value in where.items()) or "all"
     return trials[keep], Choice("trials", f"{text} ({keep.sum()} of {len(keep)})", reason)
