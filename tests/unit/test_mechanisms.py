@@ -81,6 +81,7 @@ def test_unknown_mechanisms_are_refused():
         TeacherConfig(teacher="chaos")
 
 
+@pytest.mark.slow
 def test_a_file_brings_its_circuit_along(kind, ds, tmp_path):
     nwbrnn.write_teacher(ds, tmp_path / "teacher.nwb")
     read = nwbrnn.read_nwb(tmp_path / "teacher.nwb")
@@ -125,6 +126,7 @@ def test_students_are_measured_beside_their_teachers(result):
     assert measured["attracting points"] >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, {"network": "gru", "epochs": 2, "method": "auto"}, {"learn_tau": True}]
 )
