@@ -227,6 +227,13 @@ class FitConfig(CheckedSettings):
         None,
         description="trial column that marks perturbed trials, such as opto: they are left out",
     )
+    virtual_targets: int = Field(
+        0,
+        ge=0,
+        le=360,
+        description="directions around the circle to train on as well, with courses that ridge regression on "
+        "two harmonics of the direction predicts; for held-out directions",
+    )
     min_rate: float = Field(1.0, ge=0, description="slower units are left out [Hz]")
     neural_lag: float = Field(0.0, description="neurons precede the outputs by this time [s]")
 
@@ -324,6 +331,10 @@ class FitConfig(CheckedSettings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
+        if self.virtual_targets and not self.average:
+            raise ValueError(
+                "virtual_targets: expected 'average' beside it; single trials have no virtual ones"
+            )
         if self.stop_after == 0 and self.method == "gradient":
             raise ValueError("stop_after: expected at least 1 epoch with method 'gradient', but got 0")
         if self.rank is not None and (self.excitatory is not None or self.density < 1):

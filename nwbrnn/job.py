@@ -158,6 +158,26 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
     return _fit(ds, stored.config, sorted(run.seed for run in stored.runs), progress=progress)
 
 
+def predict_gated(stored: FitResult) -> xr.Dataset:
+    """Return what a gated recurrent unit predicts that is fitted to the same trials, as a baseline.
+
+    Parameters
+    ----------
+    stored
+        A fit. Its settings are taken, but for those that a gated recurrent unit does not use.
+    """
+    plain = FitConfig()
+    unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank")
+    update: dict[str, Any] = {name: getattr(plain, name) for name in unused}
+    update |= {"network": "gru", "method": "auto", "seed": stored.best.seed, "seeds": 1}
+    if stored.config.precision == "bfloat16":
+        update["precision"] = plain.precision
+    config = stored.config.model_copy(update=update)
+    weights = train(stored.recorded, config).weights
+    weights = weights | fit_rate_readout(stored.recorded, weights, config)
+    return predict(stored.recorded, weights, config)
+
+
 def _compare_recorded(again: xr.Dataset, stored: xr.Dataset) -> list[str]:
     """Return the names of variables and coordinates that are not the same."""
     names = sorted({*map(str, again.variables), *map(str, stored.variables)})

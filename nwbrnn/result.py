@@ -114,11 +114,14 @@ class FitResult:
     def _repr_html_(self) -> str:
         scores = self.scores
         r2 = zip(
-            self.recorded["output"].values.tolist(), scores.output_r2, scores.output_ceiling, strict=True
+            self.recorded["output"].values.tolist(),
+            scores.output_r2,
+            scores.output_known_average,
+            strict=True,
         )
-        rows = [(name, format_number(value), format_number(ceiling)) for name, value, ceiling in r2]
+        rows = [(name, format_number(value), format_number(known)) for name, value, known in r2]
         about = format_text("\n".join(repr(self).split("\n")[:3]))
-        outputs = format_table((f"R2 of outputs, {LEVELS[0]}", "student", "ceiling"), rows)
+        outputs = format_table((f"R2 of outputs, {LEVELS[0]}", "student", "known average"), rows)
         return f"<div>{about}{scores._repr_html_()}{outputs}</div>"
 
     @property

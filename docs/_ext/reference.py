@@ -15,7 +15,7 @@ from typer.main import get_command
 import nwbrnn
 from nwbrnn.cli.main import ABOUT, app
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
-from nwbrnn.evaluation import SCORES
+from nwbrnn.evaluation import BASELINES, SCORES
 from nwbrnn.evaluation.specs import MEASURED
 from nwbrnn.readers import vocabulary
 from nwbrnn.schema import COORDINATES, VARIABLES
@@ -78,8 +78,13 @@ and underscores do not matter, nor does `time` at the end of the name of an even
 SCORE_PAGE = """# Scores
 
 All scores of {py:func}`nwbrnn.assess`, on the test trials. {py:func}`nwbrnn.evaluate` computes a few of them,
-on condition averages and on single trials. What ceiling and chance are is explained in
+on condition averages and on single trials. What limits, baselines and chance are is explained in
 [Evaluation](../evaluation.md).
+"""
+
+
+BASELINES_TEXT = """Each is fitted to the trials that are not tested, and scored as the student is.
+A student sees the task only; what sees neurons is a decoder.
 """
 
 
@@ -214,7 +219,7 @@ def _describe_scores() -> str:
     """Return the page of all scores."""
     rows = ""
     for spec in (*SCORES, *MEASURED):
-        ceiling = "yes" if spec.split_half else "–"
+        limit = "noise ceiling" if spec.noise_ceiling else "reliability" if spec.has_reliability else "–"
         chance = "yes" if spec.has_chance else "–"
         cells = (
             spec.name,
@@ -222,12 +227,15 @@ def _describe_scores() -> str:
             spec.unit or "–",
             spec.better,
             "the network" if spec in MEASURED else spec.level,
-            ceiling,
+            limit,
             chance,
         )
         rows += "| " + " | ".join(cells) + " |\n"
-    names = "score", "what it is", "unit", "better", "computed from", "split-half ceiling", "chance"
-    return f"{SCORE_PAGE}\n| {' | '.join(names)} |\n|{'---|' * len(names)}\n{rows}"
+    names = "score", "what it is", "unit", "better", "computed from", "limit", "chance"
+    scores = f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n{rows}"
+    rows = "".join(f"| {b.name} | {_protect(b.meaning)} | {b.sees} |\n" for b in BASELINES)
+    baselines = f"| baseline | what it is | what it sees of the test trials |\n|---|---|---|\n{rows}"
+    return f"{SCORE_PAGE}\n{scores}\n## Baselines\n\n{BASELINES_TEXT}\n{baselines}"
 
 
 def _describe_type(field: FieldInfo) -> str:

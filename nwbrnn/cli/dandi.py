@@ -122,7 +122,7 @@ def _shorten(path: str) -> str:
 
 def _show_row(row: "Row") -> tuple[str, ...]:
     """Return the cells of a row."""
-    scores = (row.output_r2, row.output_ceiling, row.sampled_r2, row.unsampled_r2)
+    scores = (row.output_r2, row.output_known_average, row.sampled_r2, row.unsampled_r2)
     return (
         _shorten(row.path),
         row.status,

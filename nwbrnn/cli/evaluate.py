@@ -1,6 +1,9 @@
 """``nwbrnn evaluate``: predict and score again from a stored fit."""
 
+from typing import Annotated, Any
+
 import numpy as np
+import typer
 
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_assessment, print_scores, say, step, write_json
@@ -12,16 +15,23 @@ N_RESAMPLES = 25  # of the test trials, for intervals
 def evaluate(
     file: options.File,
     name: options.Name = None,
+    gru: Annotated[
+        bool, typer.Option("--gru", help="Also fit a gated recurrent unit to the same trials, as a baseline.")
+    ] = False,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Run the network of a stored fit again, check its stored predictions, and score it in every way.
 
+    Each score stands beside its limits and those of baselines; sentences tell which of them are beaten.
+
     nwbrnn evaluate fit.nwb
     """
-    from nwbrnn.evaluation import assess
+    from nwbrnn.evaluation import assess, compare_baselines
     from nwbrnn.evaluation import evaluate as score
+    from nwbrnn.evaluation.baselines import GATED
     from nwbrnn.formats import read_fit
+    from nwbrnn.job import predict_gated
     from nwbrnn.training import compare_predictions, predict
 
     check_json(json_path, overwrite=overwrite)
@@ -43,14 +53,18 @@ def evaluate(
     difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
     with step("Scoring"):
-        everything = assess(stored.recorded, predicted, n_resamples=N_RESAMPLES)
-    values = {
+        others = {GATED: predict_gated(stored)} if gru else {}
+        everything = assess(stored.recorded, predicted, n_resamples=N_RESAMPLES, others=others)
+    values: dict[str, Any] = {
         "scores": scores,
         "assessment": [one.to_dict() for one in everything],
+        "verdict": compare_baselines(everything),
         "largest_difference": float(difference),
     }
     write_json(values, json_path, overwrite=overwrite)
     if str(json_path) != "-":
         print_scores(scores)
         print_assessment(everything)
+        for sentence in values["verdict"]:
+            say(sentence)
         say(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")

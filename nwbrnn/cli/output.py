@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
 
 SIGPIPE_EXIT = 141  # as the shell says of a program that SIGPIPE ended
-KNOWN = "average of known trials"  # the ceiling of nwbrnn.evaluate; that of nwbrnn.assess is another
+KNOWN = "average of known trials"
 LONGEST = 1000  # characters of a line of a cell: each row is padded to the longest
 UNLIMITED = 1_000_000  # columns: what is not a terminal gets a row of a table in one line
 
@@ -129,30 +129,38 @@ def print_choices(choices: Iterable[dict[str, Any]]) -> None:
 def print_scores(scores: dict[str, Any]) -> None:
     """Print the scores on held-out trials beside those of the average of the trials known to the fit."""
     rows = [
-        (s["name"], s["level"], show_number(s["value"]), show_number(s["ceiling"])) for s in scores["summary"]
+        (s["name"], s["level"], show_number(s["value"]), show_number(s["known_average"]))
+        for s in scores["summary"]
     ]
     print_table("Held-out trials", ("score", "of", "student", KNOWN), rows)
-    outputs = [(o["name"], show_number(o["r2"]), show_number(o["ceiling"])) for o in scores["outputs"]]
+    outputs = [(o["name"], show_number(o["r2"]), show_number(o["known_average"])) for o in scores["outputs"]]
     print_table("Outputs, R2 on condition averages", ("output", "student", KNOWN), outputs)
 
 
 def print_assessment(scores: "Sequence[Score]") -> None:
-    """Print scores with interval, ceiling and chance; those of which nothing is known are left out."""
-    rows = []
-    for one in (score.to_dict() for score in scores):
-        if one["value"] is not None:
-            limits = "–" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
-            rows.append(
-                (
-                    one["name"],
-                    show_number(one["value"]),
-                    limits,
-                    show_number(one["ceiling"]),
-                    show_number(one["chance"]),
-                )
-            )
-    columns = ("score", "student", "95 % over trials", "split-half ceiling", "chance")
+    """Print scores with interval, limits and chance, and the baselines; nothing of what is not known."""
+    from nwbrnn.evaluation import BASELINES, get_spec
+
+    known = [score for score in scores if math.isfinite(score.value)]
+    rows = [
+        (
+            get_spec(one.name).label,
+            show_number(one.value),
+            "–" if math.isnan(one.low) else f"{one.low:.3f} to {one.high:.3f}",
+            *map(show_number, (one.noise_ceiling, one.reliability, one.chance)),
+        )
+        for one in known
+    ]
+    columns = ("score", "student", "95 % over trials", "noise ceiling", "reliability", "chance")
     print_table("Held-out trials, everything", columns, rows)
+    labels = {baseline.name: baseline.label for baseline in BASELINES}
+    labels |= {rival.name: rival.name for one in known for rival in one.rivals if rival.name not in labels}
+    beside = []
+    for one in (score for score in known if score.rivals):
+        found = {rival.name: rival.value for rival in one.rivals}
+        values = [show_number(found.get(name)) for name in labels]
+        beside.append((get_spec(one.name).label, show_number(one.value), *values))
+    print_table("Held-out trials, baselines", ("score", "student", *labels.values()), beside)
 
 
 def check_json(path: Path | None, *, overwrite: bool) -> None:

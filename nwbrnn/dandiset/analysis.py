@@ -15,6 +15,7 @@ from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.dandiset.naming import PAGE, find_target, is_derivative, remove_ending
 from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError, NwbrnnError
+from nwbrnn.evaluation import compare_baselines
 from nwbrnn.formats import write_fit
 from nwbrnn.readers import inspect_nwb, read_nwb
 from nwbrnn.readers.doctor import diagnose
@@ -30,6 +31,7 @@ from nwbrnn.sweep import (
     read_cell,
     read_error,
     read_kept,
+    read_scores,
     rebuild_fit,
     run_cells,
 )
@@ -63,7 +65,7 @@ class Settings:
     @property
     def grid(self) -> SweepConfig:
         """As a sweep: one cell for each asset and seed."""
-        return SweepConfig(sampled=(self.fit.sampled,), seeds=self.seeds, resamples=0)
+        return SweepConfig(sampled=(self.fit.sampled,), seeds=self.seeds)
 
     @property
     def text(self) -> str:
@@ -276,7 +278,8 @@ def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) ->
     if not done:
         return _fail(row, "; ".join(failures), asset)
     try:
-        about = [read_cell(get_path(sweep, cell))[0].attrs for cell in done]
+        saved = [read_cell(get_path(sweep, cell))[0] for cell in done]
+        about = [one.attrs for one in saved]
         best = min(range(len(done)), key=lambda i: float(about[i]["loss"]))
         result = rebuild_fit(sweep, done[best])
         _write(result, asset, find_target(sweep.parent, asset.path))  # no link by now
@@ -290,6 +293,7 @@ def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) ->
         seeds=len(done),
         seconds=row.seconds + sum(float(one["seconds"]) for one in about),
         **_describe(result),
+        **_describe_baselines(saved[best]),
     )
     return _add_seconds(row, started)
 
@@ -309,13 +313,24 @@ def _describe(result: FitResult) -> dict[str, Any]:
     )
     values = {
         "output_r2": outputs.value,
-        "output_ceiling": outputs.ceiling,
+        "output_known_average": outputs.known_average,
         "sampled_r2": sampled.value,
         "unsampled_r2": unsampled.value,
     }
     known = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
     chosen = result.recorded["sampled"].values
     return known | {"sampled": int(chosen.sum()), "units_fitted": chosen.size}
+
+
+def _describe_baselines(saved: xr.Dataset) -> dict[str, Any]:
+    """Return what the summary says of the baselines."""
+    scores = read_scores(saved)
+    named = {"output_r2": "output R2", "unsampled_r2": "unsampled neurons R2"}
+    found: dict[str, dict[str, float]] = {}
+    for key, name in named.items():
+        for rival in next(score for score in scores if score.name == name).rivals:
+            found.setdefault(rival.name, {})[key] = rival.value
+    return {"baselines": found, "verdict": " ".join(compare_baselines(scores))}
 
 
 def _create_row(asset: Asset) -> Row:

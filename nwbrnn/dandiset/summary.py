@@ -2,12 +2,13 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from nwbrnn.errors import ExportError
+from nwbrnn.evaluation import BASELINES
 from nwbrnn.storage import Asset, matches
 from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.storage.paths import check_apart
@@ -43,8 +44,12 @@ class Row:
         Sampled neurons of the fit.
     seed, seeds
         Of the fit that was written, and how many were made.
-    output_r2, output_ceiling, sampled_r2, unsampled_r2
-        On held-out trials, of the fit that was written.
+    output_r2, output_known_average, sampled_r2, unsampled_r2
+        On held-out trials, of the fit that was written; the second is of the average of the known trials.
+    baselines
+        ``output_r2`` and ``unsampled_r2`` of each baseline, by its name.
+    verdict
+        Which baselines the fit beats, in words.
     seconds
         What all of it took [s].
     derivative
@@ -67,9 +72,11 @@ class Row:
     seed: int | None = None
     seeds: int | None = None
     output_r2: float | None = None
-    output_ceiling: float | None = None
+    output_known_average: float | None = None
     sampled_r2: float | None = None
     unsampled_r2: float | None = None
+    baselines: Mapping[str, Mapping[str, float]] | None = None
+    verdict: str = ""
     seconds: float = 0.0
     derivative: str = ""
     settings: str = ""
@@ -87,10 +94,12 @@ class Row:
 
 COLUMNS = (
     "path", "size", "status", "reason", "biases", "notes", "units", "units_fitted", "trials", "outputs",
-    "sampled", "seed", "seeds", "output_r2", "output_ceiling", "sampled_r2", "unsampled_r2", "seconds",
-    "derivative",
+    "sampled", "seed", "seeds", "output_r2", "output_known_average", "sampled_r2", "unsampled_r2", "seconds",
+    "derivative", "verdict",
 )  # fmt: skip
-"""Of ``summary.csv``."""
+"""Of ``summary.csv``, before those of :data:`BESIDE`."""
+BESIDE = tuple((score, baseline.name) for score in ("output_r2", "unsampled_r2") for baseline in BASELINES)
+"""Scores of baselines, each a column."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +187,10 @@ def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
         writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
-        writer.writerows([getattr(row, name) for name in COLUMNS] for row in rows)
+        writer.writerow([*COLUMNS, *(", ".join(names) for names in BESIDE)])
+        for row in rows:
+            beside = [(row.baselines or {}).get(name, {}).get(score) for score, name in BESIDE]
+            writer.writerow([*(getattr(row, name) for name in COLUMNS), *beside])
 
 
 def _read(folder: Path, dandiset: str) -> Sequence[Row]:

@@ -2,8 +2,11 @@
 
 from nwbrnn.evaluation.accuracy import compute_r2, compute_skill, compute_vaf, compute_weighted_r2
 from nwbrnn.evaluation.assessment import assess
+from nwbrnn.evaluation.baselines import BASELINES, Baseline, get_baseline, predict_baselines
+from nwbrnn.evaluation.ridge import fit_ridge
+from nwbrnn.evaluation.rivals import compare_baselines
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
-from nwbrnn.evaluation.scores import Score, Scores, evaluate, score_trials
+from nwbrnn.evaluation.scores import Rival, Score, Scores, evaluate, score_trials
 from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
 from nwbrnn.evaluation.specs import LEVELS, MAIN, SCORES, ScoreSpec, get_spec
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_psth_r2
@@ -17,14 +20,18 @@ from nwbrnn.evaluation.subspaces import (
 )
 
 __all__ = [
+    "BASELINES",
     "LEVELS",
     "MAIN",
     "SCORES",
+    "Baseline",
+    "Rival",
     "Rotations",
     "Score",
     "ScoreSpec",
     "Scores",
     "assess",
+    "compare_baselines",
     "compute_bits_per_spike",
     "compute_canonical_correlations",
     "compute_controlled_distance",
@@ -41,6 +48,9 @@ __all__ = [
     "compute_vaf",
     "compute_weighted_r2",
     "evaluate",
+    "fit_ridge",
+    "get_baseline",
     "get_spec",
+    "predict_baselines",
     "score_trials",
 ]

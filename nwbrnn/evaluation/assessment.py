@@ -1,38 +1,56 @@
-"""Everything that can be said of a fit on its test trials, each number with ceiling, chance and interval."""
+"""Everything that can be said of a fit on its test trials: scores with limits, baselines and intervals."""
 
 import math
-from functools import partial
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.comparison import Comparison, expect_average, stack_samples
-from nwbrnn.evaluation.scores import Score
-from nwbrnn.evaluation.specs import list_available
+from nwbrnn.evaluation.baselines import AVERAGE, predict_baselines
+from nwbrnn.evaluation.comparison import Comparison, expect_average, find_groups, select_tests
+from nwbrnn.evaluation.resampling import Draws, Resampler, draw, resample_parts
+from nwbrnn.evaluation.scores import Rival, Score
+from nwbrnn.evaluation.single_trials import pool_parts
+from nwbrnn.evaluation.specs import ScoreSpec, list_available
 from nwbrnn.evaluation.spikes import compute_mean
 from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]
+Errors = dict[str, float]
+"""Half the width of the interval of each score."""
 
-N_SPLITS = 5  # random halves of the test trials for a ceiling
+N_SPLITS = 20  # random halves of the test trials for a reliability
 N_PERMUTATIONS = 5  # of conditions, for chance
 
 TINY = 1e-9  # an interval narrower than this is rounding
 
 
 def assess(
-    recorded: xr.Dataset, predicted: xr.Dataset, *, n_resamples: int = 0, seed: int = 0
+    recorded: xr.Dataset,
+    predicted: xr.Dataset,
+    *,
+    n_resamples: int = 0,
+    seed: int = 0,
+    others: Mapping[str, xr.Dataset] | None = None,
 ) -> tuple[Score, ...]:
-    """Score a fit on the condition averages of its test trials in every way there is.
+    """Score a fit, and the baselines, on the condition averages of its test trials in every way there is.
 
-    Value: recorded against predicted. Chance: each condition against the prediction for another one, mean
-    over five random permutations of the conditions. Ceiling: from random halves of the test trials, mean over
-    five; for R² and VAF the reliability 2 r / (1 + r) of the average of all test trials, with r the
-    correlation of two halves (Spearman 1910, Brown 1910), which is what the true course of each condition
-    would score; for other scores simply what one half says of the other. Interval: 95 %, from the standard
-    deviation of the scores of resampled trials (bootstrap within conditions). The dynamical distance, slow to
-    compute, has a value only, and is there if dsa-metric is installed.
+    - Value: recorded against predicted.
+    - Noise ceiling, of R², VAF and skill: what the true course of each condition would score, 1 - Σ(s² / n) /
+      SS, with s² the variance over all trials of a condition, n the number of test trials, and SS the total
+      sum of squares of their averages [1]_.
+    - Reliability, of similarities: what one half of the test trials says of the other, mean over 20 random
+      halves. It is no ceiling: a student without noise can surpass it.
+    - Chance: each condition against the prediction for another one, mean over five random permutations of the
+      conditions.
+    - Interval: 95 %, from the standard deviation of the scores of resampled trials; see
+      :class:`nwbrnn.evaluation.resampling.Resampler`.
+    - Rivals: the same score of each of :data:`nwbrnn.evaluation.BASELINES`, and for some scores by how much
+      the student differs, with the interval of the difference.
+
+    The dynamical distance, slow to compute, has a value only, and is there if dsa-metric is installed.
 
     Parameters
     ----------
@@ -44,11 +62,13 @@ def assess(
         For the interval; without it the interval is NaN.
     seed
         Of halves and resamples.
+    others
+        What other models predict for all trials, by name, to be compared as the baselines are.
 
     Returns
     -------
     tuple of Score
-        NaN where something cannot be had: no spikes, one test trial in each condition, one condition; no
+        NaN where something cannot be had: no spikes, one trial in each condition, one condition; no
         interval where the score is the same whichever trials are drawn, no chance for principal angles, which
         do not depend on the order of the conditions.
 
@@ -56,42 +76,146 @@ def assess(
     ------
     ValueError
         If there are no test trials.
+
+    References
+    ----------
+    .. [1] Sahani & Linden 2003, Advances in Neural Information Processing Systems 15, "How linear are
+       auditory cortical responses?": signal power from the variance over trials.
     """
-    is_test = recorded["split"].values == "test"
-    if not is_test.any():
-        raise ValueError(
-            "split: expected trials of 'test', but there are none; assign some with split_trials"
-        )
+    tests, student = select_tests(recorded, predicted)
+    whole = recorded, predicted
     rng = np.random.default_rng(seed)
-    tests, student = recorded.isel(trial=is_test), predicted.isel(trial=is_test)
-    reference = stack_samples(average_conditions(recorded), "outputs")
-    compare = partial(Comparison, reference=reference)
-    pair = compare(tests, student)
-    others = [compare(tests, other) for other in _permute(tests, predicted, rng)]
-    halves = [compare(half, rest) for half, rest in _split(tests, rng)]
-    drawn = [_resample(tests, rng) for _ in range(n_resamples)]
-    resampled = [compare(tests.isel(trial=rows), student.isel(trial=rows)) for rows in drawn]
-    widen = _find_width(tests)
+    pair = Comparison(tests, student, whole=whole)
+    specs = list_available()
+    values = {spec.name: spec.compute(pair) for spec in specs}  # before copies of the pair are made
+    shuffled = [Comparison(tests, other, whole=(recorded, None)) for other in _permute(tests, predicted, rng)]
+    halves = [pair.replace(*half) for half in _split(tests, pair.truth, rng)]
+    beside = _predict_rivals(whole, tests, others or {})
+    draws = draw(tests, n_resamples, rng)
+    errors, apart = _resample(specs, pair, beside, draws)
+    more, farther = _resample_trials(specs, pair, beside, draws)
+    apart = {name: apart.get(name, {}) | farther.get(name, {}) for name in beside}
     scores = []
-    for spec in list_available():
-        value = spec.compute(pair)
-        ceiling = [spec.split_half(half) for half in halves] if spec.split_half else []
-        chance = [spec.compute(other) for other in others] if spec.has_chance else []
-        again = [spec.compute(one) for one in resampled] if not spec.package else []
-        error = widen * float(np.std(again, ddof=1)) if len(again) > 1 else math.nan
-        error = error if error > TINY else math.nan  # which trials are drawn does not matter to it
-        limit, luck = (compute_mean(np.array(values)) for values in (ceiling, chance))
-        scores.append(Score(spec.name, spec.level, value, limit, luck, value - error, value + error))
+    for spec in specs:
+        value = values[spec.name]
+        error = _check_error((errors | more).get(spec.name))
+        found = _compare_rivals(spec, value, beside, apart)
+        known = next((one.value for one in found if one.name == AVERAGE), math.nan)
+        score = Score(
+            spec.name,
+            spec.level,
+            value,
+            known_average=known,
+            noise_ceiling=spec.noise_ceiling(pair) if spec.noise_ceiling else math.nan,
+            reliability=_average([spec.compute(half) for half in halves if spec.has_reliability]),
+            chance=_average([spec.compute(other) for other in shuffled if spec.has_chance]),
+            low=value - error,
+            high=value + error,
+            rivals=found,
+        )
+        scores.append(score)
     return tuple(scores)
 
 
-def _find_width(tests: xr.Dataset) -> float:
-    """Return how wide a 95 % interval is on each side, in standard deviations over resampled trials.
+def _predict_rivals(
+    whole: tuple[xr.Dataset, xr.Dataset], tests: xr.Dataset, others: Mapping[str, xr.Dataset]
+) -> dict[str, Comparison]:
+    """Return the test trials beside what each baseline, and each other model, predicts for them."""
+    recorded, predicted = whole
+    baselines = predict_baselines(recorded, n_hidden=predicted.sizes.get("hidden_unit", 0))
+    found = {name: Comparison(tests, one, whole=(recorded, None)) for name, one in baselines.items()}
+    for name, one in others.items():
+        found[name] = Comparison(tests, select_tests(recorded, one)[1], whole=(recorded, one))
+    return found
 
-    Resamples of n trials vary by (n - 1) / n of the variance. One trial says nothing.
-    """
-    n_each = tests.sizes["trial"] / len(set(tests["condition"].values.tolist()))
-    return 1.96 * math.sqrt(n_each / (n_each - 1)) if n_each > 1 else math.nan
+
+def _resample(
+    specs: Sequence[ScoreSpec],
+    pair: Comparison,
+    beside: Mapping[str, Comparison],
+    draws: Draws,
+) -> tuple[Errors, dict[str, Errors]]:
+    """Return half the widths of the intervals of scores, and of their differences to those of each rival."""
+    student = Resampler(pair, draws)
+    n_resamples = len(draws.counts)
+    if n_resamples < 2 or not student.freedom:
+        return {}, {}
+    used = [spec for spec in specs if spec.is_resampled and spec.parts is None]
+    rivals = {name: Resampler(other, draws) for name, other in beside.items()}
+    compared = {
+        name: [spec for spec in used if spec.is_judged and one.tells(spec.needs)]
+        for name, one in beside.items()
+    }
+    own = {spec.name: np.empty((n_resamples, 2)) for spec in used}
+    apart = {
+        name: {spec.name: np.empty((n_resamples, 2)) for spec in some} for name, some in compared.items()
+    }
+    for number, (column, sign) in product(range(n_resamples), enumerate((1, -1))):
+        one = student.redraw(number, sign)
+        for spec in used:
+            own[spec.name][number, column] = spec.compute(one)
+        for name, some in compared.items():
+            other = rivals[name].follow(one, number, sign)
+            for spec in some:
+                difference = own[spec.name][number, column] - spec.compute(other)
+                apart[name][spec.name][number, column] = difference
+    kinds = {spec.name: "outputs" if spec.needs == "outputs" else "rates" for spec in used}
+
+    def find(values: Mapping[str, Array]) -> Errors:
+        return {key: 1.96 * student.measure_spread(found, kinds[key]) for key, found in values.items()}
+
+    return find(own), {name: find(values) for name, values in apart.items()}
+
+
+def _resample_trials(
+    specs: Sequence[ScoreSpec], pair: Comparison, beside: Mapping[str, Comparison], draws: Draws
+) -> tuple[Errors, dict[str, Errors]]:
+    """Return the same of scores of single trials, from trials drawn with replacement."""
+    freedom = pair.trials.sizes["trial"] - len(find_groups(pair.trials))
+    if len(draws.counts) < 2 or not freedom:
+        return {}, {}
+    half = 1.96 * math.sqrt(pair.trials.sizes["trial"] / freedom)  # n drawn of n vary by (n - 1) / n
+    own: Errors = {}
+    apart: dict[str, Errors] = {name: {} for name in beside}
+    for spec in (spec for spec in specs if spec.parts is not None):
+        again = _draw_trials(spec, pair, draws)
+        own[spec.name] = half * float(np.std(again, ddof=1))
+        for name, other in beside.items():
+            if spec.is_judged and other.tells(spec.needs):
+                apart[name][spec.name] = half * float(
+                    np.std(again - _draw_trials(spec, other, draws), ddof=1)
+                )
+    return own, apart
+
+
+def _draw_trials(spec: ScoreSpec, pair: Comparison, draws: Draws) -> Array:
+    """Return a score of single trials for each set of drawn trials."""
+    if spec.parts is None:
+        raise ValueError(f"{spec.name}: expected a score of single trials")
+    sums = zip(*resample_parts(spec.parts(pair), draws.counts), strict=True)
+    return np.array([pool_parts(above[np.newaxis], below[np.newaxis]) for above, below in sums])
+
+
+def _check_error(error: float | None) -> float:
+    """Return half the width of an interval; NaN if it does not matter which trials are drawn."""
+    return error if error is not None and error > TINY else math.nan
+
+
+def _compare_rivals(
+    spec: ScoreSpec, value: float, beside: Mapping[str, Comparison], apart: Mapping[str, Errors]
+) -> tuple[Rival, ...]:
+    """Return the score of each rival that has one, and how the student's differs."""
+    found = []
+    for name, other in beside.items():
+        theirs = spec.compute(other) if other.tells(spec.needs) else math.nan
+        if math.isfinite(theirs):
+            error = _check_error(apart.get(name, {}).get(spec.name))
+            found.append(Rival(name, theirs, value - theirs - error, value - theirs + error))
+    return tuple(found)
+
+
+def _average(values: Sequence[float]) -> float:
+    return compute_mean(np.array(values))
 
 
 def _permute(tests: xr.Dataset, predicted: xr.Dataset, rng: np.random.Generator) -> list[xr.Dataset]:
@@ -107,27 +231,27 @@ def _permute(tests: xr.Dataset, predicted: xr.Dataset, rng: np.random.Generator)
     return permuted
 
 
-def _split(tests: xr.Dataset, rng: np.random.Generator) -> list[tuple[xr.Dataset, xr.Dataset]]:
-    """Return a random half of the test trials beside the averages of the other, a few times.
+def _split(
+    tests: xr.Dataset, averages: xr.Dataset, rng: np.random.Generator
+) -> list[tuple[xr.Dataset, xr.Dataset]]:
+    """Return the average rates of a random half of the test trials beside those of the other, some times.
 
-    There is none if no condition has two trials.
+    Conditions with one trial are masked; there is nothing if all have one.
     """
-    labels = tests["condition"].values
+    groups = find_groups(tests)
+    mask = tests["mask"].values.astype(np.float64)
+    rates = np.where(tests["mask"].values[..., np.newaxis], tests["rates"].values, 0).astype(np.float64)
+    like = averages[["rates", "mask"]]
     pairs = []
-    for _ in range(N_SPLITS):
-        order = rng.permutation(len(labels))
-        first = np.zeros(len(order), dtype=bool)
-        for condition in dict.fromkeys(labels[order].tolist()):
-            trials = order[labels[order] == condition]
-            first[trials[: len(trials) // 2]] = True
-        if first.any():
-            half, rest = tests.isel(trial=first), tests.isel(trial=~first)
-            pairs.append((half, expect_average(average_conditions(rest), half)))
+    for _ in range(N_SPLITS if any(len(rows) > 1 for rows in groups) else 0):
+        chosen = np.zeros((2, len(groups), len(mask)))
+        for row, members in enumerate(groups):
+            order = rng.permutation(members)
+            chosen[0, row, order[: len(order) // 2]] = 1
+            chosen[1, row, order[len(order) // 2 :]] = 1
+        n = chosen @ mask
+        means = np.tensordot(chosen, rates, axes=1) / np.maximum(n, 1)[..., np.newaxis]
+        seen = (like["mask"].dims, (n > 0).all(axis=0))
+        first, second = (like.assign(rates=(like["rates"].dims, values), mask=seen) for values in means)
+        pairs.append((first, second))
     return pairs
-
-
-def _resample(tests: xr.Dataset, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return as many trials of each condition, drawn with replacement."""
-    labels = tests["condition"].values
-    groups = [np.flatnonzero(labels == condition) for condition in dict.fromkeys(labels.tolist())]
-    return np.concatenate([rng.choice(group, len(group)) for group in groups])

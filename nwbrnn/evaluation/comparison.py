@@ -1,5 +1,6 @@
 """What was recorded beside what was predicted: what several scores need is computed once."""
 
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -7,12 +8,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_r2
-from nwbrnn.evaluation.rotations import Rotations, compute_rotations
+from nwbrnn.evaluation.rotations import Rotations, compute_rotations, compute_surrogate_r2
 from nwbrnn.evaluation.subspaces import Components, decompose
 from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]
 Pair = tuple[Array, Array]
+
+
+_OF_ALL_TRIALS = ("reference", "known", "known_student", "noise", "sampled")
+"""What does not depend on which averages are compared."""
+_OF_GUESS = ("hidden_components", "student_rotations")
+"""What does not depend on what was recorded."""
 
 
 class Comparison:
@@ -26,8 +33,9 @@ class Comparison:
         stand in for them.
     averaged
         Whether condition averages are compared, or trial with trial.
-    reference
-        What outputs vary by, shape (n_samples, n_outputs); that of ``trials`` if it is not given.
+    whole
+        All trials of the recording, known and tested, and what is predicted for them, unless only test trials
+        are; those compared if it is not given.
 
     Attributes
     ----------
@@ -41,11 +49,61 @@ class Comparison:
         predicted: xr.Dataset,
         *,
         averaged: bool = True,
-        reference: Array | None = None,
+        whole: tuple[xr.Dataset, xr.Dataset | None] | None = None,
     ) -> None:
         self.trials, self.predicted = trials, predicted
         self.truth, self.guess = (average_conditions(ds) if averaged else ds for ds in (trials, predicted))
-        self.reference = self.outputs[1] if reference is None else reference
+        self.whole = (trials, predicted) if whole is None else whole
+
+    def replace(self, truth: xr.Dataset, guess: xr.Dataset) -> "Comparison":
+        """Return the same comparison of other condition averages, such as those of resampled trials."""
+        _ = self.reference  # once for all
+        other = copy(self)
+        kept = (*_OF_ALL_TRIALS, *(_OF_GUESS if guess is self.guess else ()))
+        for name, member in vars(Comparison).items():
+            if isinstance(member, cached_property) and name not in kept:
+                vars(other).pop(name, None)
+        other.truth, other.guess = truth, guess
+        return other
+
+    def tells(self, what: str) -> bool:
+        """Return whether outputs, rates of some or all neurons, or hidden units are predicted.
+
+        A ``network`` also has hidden units in the known trials.
+        """
+        if what == "network":
+            return self.whole[1] is not None and "hidden" in self.guess
+        if what in ("outputs", "hidden"):
+            return what in self.guess and bool(np.isfinite(self.guess[what].values).any())
+        known = np.isfinite(self.guess["rates"].values).any(axis=(0, 1))
+        chosen = {"rates": slice(None), "sampled": self.sampled, "unsampled": ~self.sampled}[what]
+        return bool(known[chosen].all() and known[chosen].size)
+
+    @cached_property
+    def reference(self) -> Array:
+        """What outputs vary by: the averages of all conditions, shape (n_samples, n_outputs)."""
+        return stack_samples(average_conditions(self.whole[0]), "outputs")
+
+    @cached_property
+    def known(self) -> xr.Dataset:
+        """The trials that are not tested."""
+        return self.whole[0].isel(trial=self.whole[0]["split"].values != "test")
+
+    @cached_property
+    def known_student(self) -> xr.Dataset:
+        """What is predicted for them."""
+        if self.whole[1] is None:
+            raise ValueError("expected a network, which predicts all trials")
+        return self.whole[1].isel(trial=self.whole[0]["split"].values != "test")
+
+    @cached_property
+    def noise(self) -> dict[str, Array]:
+        """Squared error of the test averages about the true course, s² / n, for ``outputs`` and ``rates``.
+
+        Shape (n_conditions, n_time, n_channels), with s² the variance over all trials of a condition, whether
+        they are tested or not, and n the number of test trials; see :func:`estimate_noise`.
+        """
+        return {name: estimate_noise(self.whole[0], self.trials, name) for name in ("outputs", "rates")}
 
     @cached_property
     def outputs(self) -> Pair:
@@ -74,10 +132,17 @@ class Comparison:
         return predicted, recorded
 
     @cached_property
+    def hidden_components(self) -> Components:
+        """Principal components of the hidden units."""
+        return decompose(
+            stack_samples(self.guess, "hidden") if "hidden" in self.guess else self.normalized_rates[0]
+        )
+
+    @cached_property
     def populations(self) -> tuple[Components, Components] | None:
         """Principal components of the hidden units and of the recorded rates; none of a single sample."""
-        hidden = stack_samples(self.guess, "hidden") if "hidden" in self.guess else self.normalized_rates[0]
-        return (decompose(hidden), decompose(self.normalized_rates[1])) if len(hidden) > 1 else None
+        recorded = self.normalized_rates[1]
+        return (self.hidden_components, decompose(recorded)) if len(recorded) > 1 else None
 
     @cached_property
     def recorded_rotations(self) -> Rotations:
@@ -85,18 +150,16 @@ class Comparison:
         return self._rotate(self._normalize(self.truth["rates"].values))
 
     @cached_property
+    def surrogate_r2(self) -> Array:
+        """R² of pure rotation of surrogates of the recorded population, shape (n_surrogates,)."""
+        complete = self.truth["mask"].values.all(axis=0)
+        activity = self._normalize(self.truth["rates"].values)[:, complete]
+        return compute_surrogate_r2(activity, bin_size=self.truth.attrs["bin_size"])
+
+    @cached_property
     def student_rotations(self) -> Rotations:
         """Rotations of the hidden units."""
         return self._rotate(self.guess["hidden"].values)
-
-    def stack_counts(self) -> tuple[Array, Array, Array]:
-        """Return predicted rates, spike counts and mean rates of the unsampled neurons in single trials.
-
-        Shapes (n_samples, n_neurons) [Hz], the same [spikes], and (n_neurons,) [Hz].
-        """
-        rates = stack_samples(self.predicted, "rates")[:, ~self.sampled]
-        counts = stack_samples(self.trials, "spike_counts", like=self.predicted)[:, ~self.sampled]
-        return rates, counts, stack_samples(self.trials, "rates")[:, ~self.sampled].mean(axis=0)
 
     def _stack(self, name: str) -> Pair:
         return stack_samples(self.guess, name), stack_samples(self.truth, name, like=self.guess)
@@ -123,7 +186,97 @@ def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     return expected.assign(own)
 
 
+def select_known(recorded: xr.Dataset) -> xr.Dataset:
+    """Return the trials that are not tested, NaN for outputs that the student is not shown."""
+    known = recorded.isel(trial=recorded["split"].values != "test")
+    hidden = (known["split"].values == "neurons")[:, np.newaxis, np.newaxis]
+    outputs = np.where(hidden, np.nan, known["outputs"].values)
+    return known.assign(outputs=(known["outputs"].dims, outputs, known["outputs"].attrs))
+
+
+def average_known(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
+    """Return, for every trial of ``truth``, the average of the known trials of its condition.
+
+    Outputs are NaN where no known trial of the condition has any.
+    """
+    expected = expect_average(average_conditions(known), truth)
+    has = np.isfinite(known["outputs"].values).any(axis=(1, 2))
+    if has.all() or not has.any():
+        return expected
+    told = expect_average(average_conditions(known.isel(trial=has)), truth)
+    outputs = np.where(told["mask"].values[..., np.newaxis], told["outputs"].values, np.nan)
+    return expected.assign(outputs=(expected["outputs"].dims, outputs))
+
+
+def list_samples(first: xr.Dataset, second: xr.Dataset, names: tuple[str, str]) -> list[Pair]:
+    """Return variables of two Datasets of the same trials, for each trial the bins inside both masks."""
+    masks = first["mask"].values & second["mask"].values
+    values = zip(first[names[0]].values, second[names[1]].values, masks, strict=True)
+    return [(x[mask], y[mask]) for x, y, mask in values]
+
+
 def stack_samples(ds: xr.Dataset, name: str, *, like: xr.Dataset | None = None) -> Array:
     """Return a variable as samples by channels, of the bins inside the mask (of ``like``)."""
     mask = (ds if like is None else like)["mask"].values
     return np.asarray(ds[name].values[mask])
+
+
+def select_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the test trials, and what was predicted for them.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    is_test = recorded["split"].values == "test"
+    if not is_test.any():
+        raise ValueError(
+            "split: expected trials of 'test', but there are none; assign some with split_trials"
+        )
+    return recorded.isel(trial=is_test), predicted.isel(trial=is_test)
+
+
+def find_groups(trials: xr.Dataset) -> list[NDArray[np.intp]]:
+    """Return the rows of the trials of each condition, conditions in order of their first appearance."""
+    labels = trials["condition"].values
+    return [np.flatnonzero(labels == condition) for condition in dict.fromkeys(labels.tolist())]
+
+
+def estimate_noise(whole: xr.Dataset, trials: xr.Dataset, name: str) -> Array:
+    """Return the expected squared error of the averages of some trials about the true course: s² / n.
+
+    Parameters
+    ----------
+    whole
+        All trials of the recording. s² is the variance over all trials of a condition, which the true course
+        does not change, so that a single test trial is enough. Where a condition has one trial only, s² is
+        the mean of the other conditions.
+    trials
+        Those whose averages are meant; n of them recorded a bin.
+    name
+        A variable of shape (n_trials, n_time, n_channels).
+
+    Returns
+    -------
+    ndarray
+        Shape (n_conditions, n_time, n_channels), conditions as in
+        :func:`nwbrnn.preprocessing.average_conditions`, in the square of the unit; NaN if no condition has
+        two trials.
+    """
+    groups = find_groups(trials)
+    conditions = [trials["condition"].values[rows[0]] for rows in groups]
+    mask, belonging = whole["mask"].values, whole["condition"].values
+    values = np.where(mask[..., np.newaxis], whole[name].values, 0).astype(np.float64)
+    variances = []
+    for condition in conditions:
+        rows = belonging == condition
+        n = mask[rows].sum(axis=0)[:, np.newaxis]
+        mean = values[rows].sum(axis=0) / np.maximum(n, 1)
+        squares = np.where(mask[rows][..., np.newaxis], np.square(values[rows] - mean), 0).sum(axis=0)
+        variances.append(squares / np.where(n > 1, n - 1, np.nan))
+    variance = np.stack(variances)
+    seen = np.isfinite(variance)
+    others = np.where(seen, variance, 0).sum(axis=0) / np.where(seen.any(axis=0), seen.sum(axis=0), np.nan)
+    n_tested = np.stack([trials["mask"].values[rows].sum(axis=0) for rows in groups])
+    return np.asarray(np.where(seen, variance, others) / np.maximum(n_tested, 1)[..., np.newaxis])

@@ -1,12 +1,17 @@
 """Rotational dynamics: jPCA."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+
+N_SURROGATES = 50
+MAX_CHANNELS = 30
 
 
 class Rotations(NamedTuple):
@@ -84,3 +89,116 @@ def _fit_skew(states: Array, velocity: Array) -> Array:
     product = states.T @ velocity
     gram = states.T @ states
     return np.asarray(scipy.linalg.solve_sylvester(gram, gram, product - product.T))
+
+
+def compute_surrogate_r2(
+    activity: Array, *, bin_size: float, n_surrogates: int = N_SURROGATES, seed: int = 0
+) -> Array:
+    """R² of pure rotation of random populations with the covariances of a recorded one.
+
+    Parameters
+    ----------
+    activity
+        As for :func:`compute_rotations`.
+    bin_size
+        Width of a time bin [s].
+    n_surrogates
+        How many.
+    seed
+        Of the surrogates.
+
+    Returns
+    -------
+    ndarray
+        Shape (n_surrogates,); empty if there is no variation between conditions.
+    """
+    surrogates = draw_surrogates(activity, n_surrogates, np.random.default_rng(seed))
+    return np.array([compute_rotations(one, bin_size=bin_size).r2 for one in surrogates])
+
+
+def draw_surrogates(activity: Array, n_surrogates: int, rng: np.random.Generator) -> list[Array]:
+    """Draw from the tensor-maximum-entropy distribution of a population [1]_.
+
+    Of all random tensors with the mean, and with the covariances over conditions, times and channels, of a
+    recorded one, these are the least structured. With eigenvalues λ of the three covariances and Q their
+    eigenvectors, they are normal with variances 1 / (a_i + b_j + c_k) on the products of eigenvectors, where
+    a, b and c are such that the sums over two of the indices are the λ of the third. The average over
+    conditions, which jPCA takes out, is kept.
+
+    Parameters
+    ----------
+    activity
+        Shape (n_conditions, n_time, n_channels). Channels are first reduced to principal components, at most
+        30, which jPCA cannot tell from them.
+    n_surrogates
+        How many.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    list of ndarray
+        Each of shape (n_conditions, n_time, n_components); none if conditions do not differ.
+
+    References
+    ----------
+    .. [1] Elsayed & Cunningham 2017, Nature Neuroscience, doi:10.1038/nn.4617.
+    """
+    centred = (activity - activity.mean(axis=0)).astype(np.float64)
+    flat = centred.reshape(-1, activity.shape[2])
+    left, singular, _ = np.linalg.svd(flat, full_matrices=False)
+    rank = int((singular > 1e-9 * float(np.linalg.norm(activity))).sum())
+    if not rank or activity.shape[1] < 2:
+        return []
+    reduced = (left * singular)[:, : min(rank, MAX_CHANNELS)].reshape(*activity.shape[:2], -1)
+    shift = reduced.mean(axis=(1, 2), keepdims=True)
+    values, vectors = zip(*(_decompose_mode(reduced - shift, axis) for axis in range(3)), strict=True)
+    deviations = 1 / np.sqrt(_add_modes(_fit_modes(values)))
+    surrogates = []
+    for _ in range(n_surrogates):
+        drawn = deviations * rng.standard_normal(deviations.shape)
+        surrogates.append(np.einsum("ijk,ci,tj,nk->ctn", drawn, *vectors, optimize=True) + shift)
+    return surrogates
+
+
+def _decompose_mode(tensor: Array, axis: int) -> tuple[Array, Array]:
+    """Return eigenvalues and eigenvectors of the covariance over an axis, without those of no variance."""
+    flat = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
+    values, vectors = np.linalg.eigh(flat @ flat.T)
+    kept = values > 1e-10 * values[-1]
+    return values[kept], vectors[:, kept]
+
+
+def _add_modes(modes: Sequence[Array]) -> Array:
+    """Return a_i + b_j + c_k."""
+    a, b, c = modes
+    return np.asarray(a[:, np.newaxis, np.newaxis] + b[:, np.newaxis] + c)
+
+
+def _fit_modes(targets: Sequence[Array]) -> list[Array]:
+    """Return a, b and c such that the sums of 1 / (a_i + b_j + c_k) over two indices are the targets.
+
+    They minimise Σ a λ_a + Σ b λ_b + Σ c λ_c - Σ log(a_i + b_j + c_k), which is convex.
+    """
+    sizes = [len(one) for one in targets]
+    ends = np.cumsum(sizes)[:-1]
+    n, total = int(np.prod(sizes)), float(targets[0].sum())
+    goals = np.concatenate([one * n / one.sum() for one in targets])  # a mean variance of 1
+
+    def measure(logarithms: Array) -> tuple[float, Array]:
+        modes = np.split(np.exp(logarithms), ends)
+        added = _add_modes(modes)
+        inverse = 1 / added
+        sums = [inverse.sum(axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
+        slope = np.concatenate(modes) * (goals - np.concatenate(sums))
+        return float(goals @ np.concatenate(modes) - np.log(added).sum()), slope
+
+    start = -np.log(3 * goals * np.repeat(sizes, sizes) / n)  # exact where all eigenvalues are the same
+    found = scipy.optimize.minimize(
+        measure,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 2000, "ftol": 1e-13, "gtol": 1e-6 * n},
+    )
+    return [one * n / total for one in np.split(np.exp(found.x), ends)]

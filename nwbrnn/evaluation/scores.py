@@ -1,4 +1,4 @@
-"""The scores of a fit: recorded against predicted Dataset, each score beside its ceiling."""
+"""The scores of a fit: recorded against predicted Dataset, each score beside that of the known average."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,30 +9,71 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
-from nwbrnn.evaluation.comparison import Comparison, expect_average
-from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES, compute_median
+from nwbrnn.evaluation.comparison import Comparison, average_known, select_known, select_tests
+from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
+from nwbrnn.evaluation.spikes import compute_median
 from nwbrnn.notebook import format_number, format_table
-from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Score:
-    """One number, what could be reached at best in its place, and what by chance.
+class Rival:
+    """The same score of another model, and by how much the student's is larger.
 
-    In :func:`nwbrnn.evaluate` the ceiling is what the average of the trials known to the fit would score; in
-    :func:`nwbrnn.assess` it comes from halves of the test trials. ``chance``, ``low`` and ``high`` (95 %) are
-    NaN where they were not asked for.
+    Attributes
+    ----------
+    name
+        Of a baseline, or of another model.
+    value
+        Its score.
+    low, high
+        95 % interval of the student's score minus its score; NaN where it was not asked for.
+    """
+
+    name: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number, what could be reached in its place, and what by chance.
+
+    Attributes
+    ----------
+    name, level
+        Which score, and of what.
+    value
+        Of the student.
+    known_average
+        What the average of the trials known to the fit scores in the student's place.
+    noise_ceiling
+        What the true course of each condition would score; noise keeps everything that knows the condition
+        only from more.
+    reliability
+        What one half of the test trials says of the other; no upper limit.
+    chance
+        With conditions exchanged.
+    low, high
+        95 % interval.
+    rivals
+        The baselines that have this score.
+
+    :func:`nwbrnn.evaluate` fills the first four, :func:`nwbrnn.assess` all; the rest is NaN.
     """
 
     name: str
     level: str
     value: float
-    ceiling: float
+    known_average: float = math.nan
+    noise_ceiling: float = math.nan
+    reliability: float = math.nan
     chance: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    rivals: tuple[Rival, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         """Compare all fields; NaN is equal to NaN, whichever Python compares them."""
@@ -43,15 +84,19 @@ class Score:
         return hash(repr(self))
 
     def __str__(self) -> str:
-        """Return the value beside its ceiling."""
-        ceiling = f" (ceiling {self.ceiling:.3f})" if math.isfinite(self.ceiling) else ""
-        return f"{format_number(self.value)}{ceiling}"
+        """Return the value beside that of the average of the known trials."""
+        known = f" (known average {self.known_average:.3f})" if math.isfinite(self.known_average) else ""
+        return f"{format_number(self.value)}{known}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and text, NaN as ``None``, for JSON."""
-        return {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()
-        }
+        values = {k: _plain(v) for k, v in asdict(self).items() if k != "rivals"}
+        return values | {"rivals": [{k: _plain(v) for k, v in asdict(r).items()} for r in self.rivals]}
+
+
+def _plain(value: Any) -> Any:
+    """Return None for a number that JSON has not."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -62,17 +107,17 @@ class Scores:
     ----------
     summary
         Every overall score, on condition averages and on single trials.
-    output_r2, output_ceiling
+    output_r2, output_known_average
         R² of each output on condition averages, shape (n_outputs,).
-    unit_r2, unit_ceiling
+    unit_r2, unit_known_average
         R² of each unit on condition averages, shape (n_units,).
     """
 
     summary: tuple[Score, ...]
     output_r2: Array
-    output_ceiling: Array
+    output_known_average: Array
     unit_r2: Array
-    unit_ceiling: Array
+    unit_known_average: Array
 
     def get(self, name: str, level: str = LEVELS[0]) -> Score:
         """Return one score of the summary by name.
@@ -90,7 +135,7 @@ class Scores:
         )
 
     def __repr__(self) -> str:
-        """Return the scores on condition averages beside their ceilings."""
+        """Return the scores on condition averages beside those of the average of the known trials."""
         sizes = f"{len(self.output_r2)} outputs, {len(self.unit_r2)} units"
         lines = [f"\n  {s.name:<25} {s}" for s in self.summary if s.level == LEVELS[0]]
         return f"Scores on test trials ({sizes}), {LEVELS[0]}:" + "".join(lines)
@@ -99,28 +144,27 @@ class Scores:
         rows: dict[str, list[str]] = {}
         for level in LEVELS:
             for score in (s for s in self.summary if s.level == level):
-                pair = [format_number(score.value), format_number(score.ceiling)]
+                pair = [format_number(score.value), format_number(score.known_average)]
                 rows.setdefault(score.name, [score.name]).extend(pair)
-        columns = ["score on test trials", *(c for level in LEVELS for c in (level, "ceiling"))]
+        columns = ["score on test trials", *(c for level in LEVELS for c in (level, "known average"))]
         return format_table(columns, rows.values())
 
     def to_dict(self, recorded: xr.Dataset) -> dict[str, Any]:
         """Return everything as plain numbers and text, NaN as ``None``, for JSON."""
 
-        def plain(value: float) -> float | None:
-            return float(value) if np.isfinite(value) else None
-
-        def rows(labels: Array, values: Array, ceilings: Array) -> list[dict[str, Any]]:
-            triples = zip(labels.tolist(), values, ceilings, strict=True)
-            return [{"name": n, "r2": plain(v), "ceiling": plain(c)} for n, v, c in triples]
+        def rows(labels: Array, values: Array, known: Array) -> list[dict[str, Any]]:
+            triples = zip(labels.tolist(), values, known, strict=True)
+            return [
+                {"name": n, "r2": _plain(float(v)), "known_average": _plain(float(k))} for n, v, k in triples
+            ]
 
         return {
             "summary": [
-                {"name": s.name, "level": s.level, "value": plain(s.value), "ceiling": plain(s.ceiling)}
+                {k: _plain(getattr(s, k)) for k in ("name", "level", "value", "known_average")}
                 for s in self.summary
             ],
-            "outputs": rows(recorded["output"].values, self.output_r2, self.output_ceiling),
-            "units": rows(recorded["unit"].values, self.unit_r2, self.unit_ceiling),
+            "outputs": rows(recorded["output"].values, self.output_r2, self.output_known_average),
+            "units": rows(recorded["unit"].values, self.unit_r2, self.unit_known_average),
         }
 
 
@@ -128,8 +172,8 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     """Score a fit on the trials of its test split.
 
     Condition averages compare the mean of a condition's test trials with the mean of the
-    predictions for them; single trials compare trial by trial. The ceiling is what the average of
-    the trials that are not in the test split scores; NaN where a condition has none.
+    predictions for them; single trials compare trial by trial. Beside each is what the average of
+    the trials known to the fit scores; NaN where a condition has none, and of outputs that it is not shown.
 
     Parameters
     ----------
@@ -148,20 +192,14 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     ValueError
         If there are no test trials.
     """
-    is_test = recorded["split"].values == "test"
-    if not is_test.any():
-        raise ValueError(
-            "split: expected trials of 'test', but there are none; assign some with split_trials"
-        )
-    known = average_conditions(recorded.isel(trial=~is_test))
-    truth, student = recorded.isel(trial=is_test), predicted.isel(trial=is_test)
-    average = expect_average(known, truth)
+    truth, student = select_tests(recorded, predicted)
+    average = average_known(select_known(recorded), truth)
     at = {
         level: [Comparison(truth, other, averaged=level == AVERAGES) for other in (student, average)]
         for level in LEVELS
     }
     summary = tuple(
-        Score(spec.name, level, *(spec.compute(pair) for pair in pairs))
+        Score(spec.name, level, spec.compute(pairs[0]), known_average=spec.compute(pairs[1]))
         for level, pairs in at.items()
         for spec in SCORES
         if spec.is_quick

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_skill, compute_vaf, compute_weighted_r2
-from nwbrnn.evaluation.comparison import Comparison
+from nwbrnn.evaluation.comparison import Comparison, list_samples
+from nwbrnn.evaluation.limits import limit_outputs, limit_r2, limit_skill, limit_trials
 from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
-from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_mean, compute_psth_r2, expect_spikes
+from nwbrnn.evaluation.single_trials import pool_parts, split_errors, split_spikes
+from nwbrnn.evaluation.spikes import compute_mean, compute_median, compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
     Components,
     compute_canonical_correlations,
@@ -27,11 +29,15 @@ from nwbrnn.evaluation.subspaces import (
     compute_procrustes_distance,
     compute_svcca,
 )
+from nwbrnn.evaluation.superfluous import compute_few_shot_r2, compute_mapped_r2
+from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]
 
 AVERAGES, TRIALS = LEVELS = ("condition averages", "single trials")
 Compute = Callable[[Comparison], float]
+Parts = Callable[[Comparison], tuple[Array, Array]]
+Needs = Literal["outputs", "rates", "sampled", "unsampled", "hidden", "network"]
 
 
 @dataclass(frozen=True)
@@ -51,16 +57,26 @@ class ScoreSpec:
         One line for tables and documentation.
     compute
         The value, from test trials beside the predictions for them.
-    split_half
-        What is known of the limit, from one half of the test trials beside the average of the other.
+    needs
+        What has to be predicted: outputs, the rates of all, sampled or unsampled neurons, hidden units, or a
+        network with hidden units in all trials.
+    parts
+        Of a score of single trials: numerator and denominator of each trial, shapes (n_trials, n_channels).
+        The score is the median over channels of sum / sum.
+    noise_ceiling
+        What the true course of each condition would score, from the variance over trials.
+    has_reliability
+        Whether what one half of the test trials says of the other is shown beside it: no upper limit.
     has_chance
         Whether it says something of each condition beside the prediction for another one.
     is_quick
         Whether every fit has it, from :func:`nwbrnn.evaluate`.
     is_main
         Whether it is among the few that a sweep shows first.
-    level
-        Whether it is computed from condition averages or from single trials.
+    is_judged
+        Whether it is among the few by which the student is compared with the baselines in words.
+    is_resampled
+        Whether it has an interval; otherwise it is slow, or has a value only.
     package
         Without which it cannot be had; such a score is slow, and has a value only.
     """
@@ -70,29 +86,41 @@ class ScoreSpec:
     meaning: str
     unit: str = ""
     better: Literal["higher", "lower", "neither"] = "higher"
-    split_half: Compute | None = None
+    needs: Needs = "outputs"
+    parts: Parts | None = None
+    noise_ceiling: Compute | None = None
+    has_reliability: bool = False
     has_chance: bool = True
     is_quick: bool = False
     is_main: bool = False
-    level: str = AVERAGES
+    is_judged: bool = False
+    is_resampled: bool = True
     package: str = ""
 
     @property
-    def description(self) -> str:
-        """The meaning, with the unit, and whether lower values are better."""
-        unit = f" [{self.unit}]" if self.unit else ""
-        return f"{self.meaning}{unit}" + ("; lower is better" if self.better == "lower" else "")
+    def level(self) -> str:
+        """Whether it is computed from condition averages or from single trials."""
+        return AVERAGES if self.parts is None else TRIALS
 
+    @property
+    def label(self) -> str:
+        """The name, marked where lower values are better."""
+        return f"{self.name}{LOWER}" if self.better == "lower" else self.name
+
+    @property
+    def description(self) -> str:
+        """The meaning, with the unit."""
+        return f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
+
+
+LOWER = " (lower is better)"
 
 # ------------------------------------------------------------------ how they are computed
 
 
-def _compute_spikes(pair: Comparison) -> float:
-    if "spike_counts" not in pair.trials or pair.sampled.all():
-        return math.nan
-    rates, counts, mean = pair.stack_counts()
-    bin_size = pair.trials.attrs["bin_size"]
-    return compute_bits_per_spike(expect_spikes(rates, mean, bin_size=bin_size), counts)
+def _score_trials(name: str, parts: Parts, meaning: str, **about: Any) -> ScoreSpec:
+    """Return a score of single trials."""
+    return ScoreSpec(name, lambda pair: pool_parts(*parts(pair)), meaning, parts=parts, **about)
 
 
 def _compute_angle(pair: Comparison) -> float:
@@ -112,19 +140,62 @@ def _compare_populations(
     def compute(pair: Comparison) -> float:
         return math.nan if pair.populations is None else compare(*pair.populations)
 
-    return ScoreSpec(name, compute, meaning, split_half=compute, **about)
+    return ScoreSpec(name, compute, meaning, needs="rates", has_reliability=True, **about)
 
 
-def _score_neurons(which: str, select: Callable[[Comparison], NDArray[np.bool_]], meaning: str) -> ScoreSpec:
+def _score_neurons(
+    which: Literal["sampled", "unsampled"], select: Callable[[Comparison], NDArray[np.bool_]], meaning: str
+) -> ScoreSpec:
     """Return the median R² of some neurons."""
     return ScoreSpec(
         f"{which} neurons R2",
         lambda pair: compute_median(pair.unit_r2[select(pair)]),
         meaning,
-        split_half=lambda halves: compute_median(_limit_units(halves)[select(halves)]),
+        needs=which,
+        noise_ceiling=lambda pair: compute_median(limit_r2(pair, "rates")[select(pair)]),
         is_quick=True,
         is_main=True,
+        is_judged=True,
     )
+
+
+def _read_few(pair: Comparison) -> float:
+    """Return the median R² of unsampled neurons that are read out after one trial of each condition."""
+    chosen = ~pair.sampled
+    known = pair.known.isel(unit=chosen)
+    if not chosen.any() or not known.sizes["trial"]:
+        return math.nan
+    trials = list_samples(pair.known_student, known, ("hidden", "rates"))
+    test = list_samples(pair.guess, pair.truth.isel(unit=chosen), ("hidden", "rates"))
+    stacked = np.concatenate([x for x, _ in test]), np.concatenate([y for _, y in test])
+    return compute_median(compute_few_shot_r2(trials, known["condition"].values.tolist(), stacked))
+
+
+def _map(source: Literal["recorded", "predicted"]) -> Compute:
+    """Return how well hidden units follow from recorded or predicted rates."""
+
+    def compute(pair: Comparison) -> float:
+        known, student = (average_conditions(ds) for ds in (pair.known, pair.known_student))
+        sources = (known, pair.truth) if source == "recorded" else (student, pair.guess)
+        sides = [
+            dict(
+                zip(
+                    ds["condition"].values.tolist(),
+                    list_samples(ds, target, ("rates", "hidden")),
+                    strict=True,
+                )
+            )
+            for ds, target in zip(sources, (student, pair.guess), strict=True)
+        ]
+        return compute_mapped_r2(*sides)
+
+    return compute
+
+
+def _compare_surrogates(pair: Comparison) -> float:
+    """Return the p-value of the recorded rotations, (1 + how many are not below) / (1 + how many)."""
+    found, recorded = pair.surrogate_r2, pair.recorded_rotations.r2
+    return float((1 + (found >= recorded).sum()) / (1 + len(found))) if found.size else math.nan
 
 
 def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
@@ -138,56 +209,7 @@ def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
     return compute_dynamical_distance(recorded, student)
 
 
-# ------------------------------------------------------------------ what halves of the trials say
-
-
-def correct_reliability(first: Array, second: Array) -> Array:
-    """Reliability of the average of all trials from the averages of two halves: 2 r / (1 + r).
-
-    Parameters
-    ----------
-    first, second
-        Averages of two halves, shape (n_samples, n_channels).
-
-    Returns
-    -------
-    ndarray
-        Shape (n_channels,), the part of the variance of the whole average that is not noise; 0 for a negative
-        correlation, NaN for a constant channel.
-
-    References
-    ----------
-    .. [1] Spearman 1910 and Brown 1910, British Journal of Psychology 3.
-    """
-    x, y = (values - values.mean(axis=0) for values in (first.astype(float), second.astype(float)))
-    size = np.sqrt(np.square(x).sum(axis=0) * np.square(y).sum(axis=0))
-    r = np.clip((x * y).sum(axis=0) / np.where(size > 0, size, np.nan), 0, 1)
-    return np.asarray(2 * r / (1 + r))
-
-
-def _limit_outputs(halves: Comparison) -> float:
-    """Return the reliability of the outputs, each by its variance."""
-    variance = halves.outputs[0].var(axis=0)
-    return float(np.nansum(correct_reliability(*halves.outputs) * variance) / variance.sum())
-
-
-def _limit_skill(halves: Comparison) -> float:
-    """Return the same unexplained variance, but relative to that of all conditions."""
-    share = halves.outputs[0].var(axis=0).sum() / halves.reference.var(axis=0).sum()
-    return float(1 - (1 - _limit_outputs(halves)) * share)
-
-
-def _limit_units(halves: Comparison) -> Array:
-    return correct_reliability(*halves.rates)
-
-
 # ------------------------------------------------------------------ the list
-
-
-def compute_median(values: Array) -> float:
-    """Return the median of the finite values, NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else math.nan
 
 
 def _describe_rotations() -> list[ScoreSpec]:
@@ -208,34 +230,50 @@ def _describe_rotations() -> list[ScoreSpec]:
         "frequency": ("frequency of the fastest plane of rotation", "Hz"),
     }
     return [
-        ScoreSpec(f"rotation {name}, {whose}", get(name, whose), meaning, unit, "neither", has_chance=False)
+        ScoreSpec(
+            f"rotation {name}, {whose}",
+            get(name, whose),
+            meaning,
+            unit,
+            "neither",
+            "hidden" if whose == "student" else "network",
+            has_chance=False,
+        )
         for whose in ("recorded", "student")
         for name, (meaning, unit) in kinds.items()
     ]
 
 
-SPIKES = "co-smoothing bits per spike"
+SPIKES = "unsampled neurons bits per spike"
 SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "output R2",
         lambda pair: compute_weighted_r2(*pair.outputs),
         "R² of all outputs, each weighted by its variance",
-        split_half=_limit_outputs,
+        noise_ceiling=limit_outputs,
         is_quick=True,
         is_main=True,
+        is_judged=True,
     ),
     ScoreSpec(
         "output VAF",
         lambda pair: compute_vaf(*pair.outputs),
         "like R², but an offset is forgiven",
-        split_half=_limit_outputs,
+        noise_ceiling=limit_outputs,
     ),
     ScoreSpec(
         "output skill",
         lambda pair: compute_skill(*pair.outputs, pair.reference),
         "like R², relative to the variance over all conditions",
-        split_half=_limit_skill,
+        noise_ceiling=limit_skill,
         is_main=True,
+    ),
+    _score_trials(
+        "single-trial output R2",
+        lambda pair: split_errors(pair, "outputs"),
+        "R² of all outputs in single trials, each weighted by its variance",
+        noise_ceiling=lambda pair: limit_trials(pair, "outputs"),
+        is_judged=True,
     ),
     _score_neurons(
         "sampled", lambda pair: pair.sampled, "median R² of the neurons that the network was trained on"
@@ -245,19 +283,28 @@ SCORES: tuple[ScoreSpec, ...] = (
         lambda pair: ~pair.sampled,
         "median R² of the neurons that the network was not trained on",
     ),
+    _score_trials(
+        "single-trial unsampled neurons R2",
+        lambda pair: split_errors(pair, "rates", lambda pair: ~pair.sampled),
+        "median R² of the same neurons' smoothed rates in single trials",
+        needs="unsampled",
+        noise_ceiling=lambda pair: limit_trials(pair, "rates", lambda pair: ~pair.sampled),
+        is_judged=True,
+    ),
     ScoreSpec(
         "PSTH R2",
         lambda pair: compute_psth_r2(*pair.rates),
         "mean R² of all neurons, as in the Neural Latents Benchmark",
-        split_half=lambda halves: compute_mean(_limit_units(halves)),
+        needs="rates",
+        noise_ceiling=lambda pair: compute_mean(limit_r2(pair, "rates")),
     ),
-    ScoreSpec(
+    _score_trials(
         SPIKES,
-        _compute_spikes,
-        "what single spikes of unsampled neurons gain over their mean rate",
-        split_half=_compute_spikes,
+        split_spikes,
+        "what single spikes of unsampled neurons gain over their mean rates in the known trials",
+        needs="unsampled",
         is_main=True,
-        level=TRIALS,
+        is_judged=True,
     ),
     ScoreSpec(
         "principal angle",
@@ -265,7 +312,8 @@ SCORES: tuple[ScoreSpec, ...] = (
         "mean angle between the ten leading dimensions of recorded and predicted rates",
         unit="degrees",
         better="lower",
-        split_half=_compute_angle,
+        needs="rates",
+        has_reliability=True,
         has_chance=False,  # a subspace has no order of conditions
     ),
     _compare_populations(
@@ -288,20 +336,66 @@ SCORES: tuple[ScoreSpec, ...] = (
     _compare_populations(
         "linear CKA", compute_linear_cka, "similarity of the geometry; 1: the same but for rotation and scale"
     ),
+    ScoreSpec(
+        "few-shot neurons R2",
+        _read_few,
+        "median R² of unsampled neurons, read out from all hidden units after one trial of each condition",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
+    ScoreSpec(
+        "recording to student R2",
+        _map("recorded"),
+        "part of the hidden units that follows linearly from the recorded rates, in conditions left out",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
+    ScoreSpec(
+        "cycle consistency",
+        _map("predicted"),
+        "part of the hidden units that follows linearly from the rates they predict, in conditions left out",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
     *_describe_rotations(),
+    ScoreSpec(
+        "rotation R2, surrogates",
+        lambda pair: compute_mean(pair.surrogate_r2),
+        "the same of tensor-maximum-entropy surrogates of the recording, mean",
+        better="neither",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
+    ScoreSpec(
+        "rotation p, surrogates",
+        _compare_surrogates,
+        "part of the surrogates that rotate as much as the recording",
+        better="neither",
+        needs="network",
+        has_chance=False,
+        is_resampled=False,
+    ),
     ScoreSpec(
         "dynamical distance",
         _measure_distance,
         "between linear models of the two dynamics; 0: the same",
         better="lower",
+        needs="hidden",
         package="DSA",
         has_chance=False,
+        is_resampled=False,
     ),
     ScoreSpec(
         "dynamical distance given the inputs",
         partial(_measure_distance, controlled=True),
         "the same between linear models that have a term for the inputs; 0: the same",
         better="lower",
+        needs="hidden",
+        is_resampled=False,
         package="DSA",
         has_chance=False,
     ),
@@ -313,36 +407,17 @@ def _measure_elsewhere(_: Comparison) -> float:
     return math.nan
 
 
+_BETTER: Any = "higher", "neither"
 MEASURED: tuple[ScoreSpec, ...] = tuple(
-    ScoreSpec(name, _measure_elsewhere, meaning, unit, better, has_chance=False)  # type: ignore[arg-type]
-    for name, meaning, unit, better in (
-        (
-            "response correlation",
-            "of the student's responses to perturbations with those of its teacher",
-            "",
-            "higher",
-        ),
-        (
-            "response R2",
-            "of the student's responses to perturbations, relative to no response",
-            "",
-            "higher",
-        ),
-        (
-            "leading growth rate",
-            "of the slowest mode at the most stable point of movement",
-            "1/s",
-            "neither",
-        ),
-        ("Lyapunov exponent", "largest one in movement: below 0, differences die away", "1/s", "neither"),
-        (
-            "departure from normality",
-            "part of the weights' squared norm that eigenvalues do not explain; 0: normal",
-            "",
-            "neither",
-        ),
-        ("attracting points", "stable fixed points in movement that were found", "", "neither"),
-        ("slow modes", "modes there that grow, or decay slower than 2.5 / s", "", "neither"),
+    ScoreSpec(name, _measure_elsewhere, meaning, unit, _BETTER[bool(neither)], has_chance=False)
+    for name, meaning, unit, neither in (
+        ("response correlation", "of responses to perturbations with those of the teacher", "", 0),
+        ("response R2", "of responses to perturbations, relative to no response", "", 0),
+        ("leading growth rate", "of the slowest mode at the most stable point of movement", "1/s", 1),
+        ("Lyapunov exponent", "largest one in movement: below 0, differences die away", "1/s", 1),
+        ("departure from normality", "part of ‖W‖² that eigenvalues do not explain; 0: normal", "", 1),
+        ("attracting points", "stable fixed points in movement that were found", "", 1),
+        ("slow modes", "modes there that grow, or decay slower than 2.5 / s", "", 1),
     )
 )
 """Of the network itself rather than of its predictions: :mod:`nwbrnn.mechanism` computes them."""

@@ -14,11 +14,13 @@ Array = NDArray[np.floating]
 FLOOR = 0.05  # of a neuron's mean: what a linear prediction below it counts as; ours, the benchmark has 1e-9
 
 
-def compute_bits_per_spike(expected: Array, counts: NDArray[np.number]) -> float:
-    """Gain in log-likelihood over each neuron's mean rate: (LL(expected) - LL(mean)) / (n_spikes ln 2).
+def compute_bits_per_spike(
+    expected: Array, counts: NDArray[np.number], *, floor: NDArray[np.floating] | None = None
+) -> float:
+    """Gain in log-likelihood over constant rates: (LL(expected) - LL(floor)) / (n_spikes ln 2).
 
-    LL is the Poisson log-likelihood over all neurons. With neurons whose activity the model was not
-    trained on, this is the benchmark's co-smoothing score.
+    LL is the Poisson log-likelihood over all neurons. In the benchmark a model sees spikes of other neurons
+    of the same trial, and the score is called co-smoothing; a student sees the task only.
 
     Parameters
     ----------
@@ -26,16 +28,27 @@ def compute_bits_per_spike(expected: Array, counts: NDArray[np.number]) -> float
         Expected spikes per bin, not negative, shape (n_samples, n_neurons).
     counts
         Recorded spikes per bin, same shape.
+    floor
+        What is expected without a model, in each bin, shape (n_neurons,): means of training trials; those of
+        ``counts``, as in the benchmark, if they are not given.
 
     Returns
     -------
     float
-        0 for the mean rates, NaN without spikes. Minus infinity if a spike was ruled out (expected 0).
+        0 for the floor, NaN without spikes. Minus infinity if a spike was ruled out (expected 0).
 
     Raises
     ------
     ValueError
         If shapes differ or an expected count is negative.
+
+    Examples
+    --------
+    Half of the bins have two spikes for certain, where one was expected everywhere:
+
+    >>> counts = np.array([[2], [0], [2], [0]])
+    >>> compute_bits_per_spike(counts.astype(float), counts)
+    1.0
     """
     if expected.shape != counts.shape or (expected < 0).any():
         raise ValueError(
@@ -45,10 +58,23 @@ def compute_bits_per_spike(expected: Array, counts: NDArray[np.number]) -> float
     n_spikes = counts.sum()
     if not n_spikes:
         return float("nan")
-    mean = np.broadcast_to(counts.mean(axis=0), counts.shape)
+    mean = counts.mean(axis=0) if floor is None else floor
+    return float(compare_likelihoods(expected, counts, mean).sum() / n_spikes / np.log(2))
+
+
+def compare_likelihoods(expected: Array, counts: NDArray[np.number], floor: Array) -> Array:
+    """Return by how much the Poisson log-likelihood of each count is larger than with constant rates.
+
+    Parameters
+    ----------
+    expected, counts
+        Shape (..., n_neurons) [spikes per bin].
+    floor
+        Shape (n_neurons,) [spikes per bin].
+    """
     spikes = counts.astype(np.float64)
-    likelihoods = [(scipy.special.xlogy(spikes, rates) - rates).sum() for rates in (expected, mean)]
-    return float((likelihoods[0] - likelihoods[1]) / n_spikes / np.log(2))
+    first, second = (scipy.special.xlogy(spikes, mean) - mean for mean in (expected, floor))
+    return np.asarray(first - second)
 
 
 def expect_spikes(rates: Array, mean: Array, *, bin_size: float) -> Array:
@@ -80,6 +106,12 @@ def compute_psth_r2(predicted: Array, target: Array) -> float:
         Over the neurons that vary; NaN if none does.
     """
     return compute_mean(compute_r2(predicted, target))
+
+
+def compute_median(values: Array) -> float:
+    """Return the median of the finite values, NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
 
 
 def compute_mean(values: Array) -> float:

@@ -8,20 +8,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from nwbrnn.errors import ConfigError
+from nwbrnn.evaluation import BASELINES, get_spec
+from nwbrnn.evaluation.specs import LOWER
 from nwbrnn.plot.style import COLOURS, GREY, plain, prepare_axes
 
 STATISTICS = {
     "score", "mean", "mean_low", "mean_high", "baseline", "difference", "low", "high", "p", "effect", "fits",
-    "better", "seeds", "conditions_better", "conditions", "ceiling", "chance",
+    "better", "seeds", "conditions_better", "conditions", "known_average", "noise_ceiling",
+    "reliability", "chance", *(baseline.name for baseline in BASELINES),
 }  # fmt: skip
 
 
 def sampling_curve(
     statistics: pd.DataFrame, score: str = "unsampled neurons R2", *, ax: Axes | None = None
 ) -> Axes:
-    """Draw a score of a sweep against the number of sampled neurons, with intervals, ceiling and chance.
+    """Draw a score of a sweep against the number of sampled neurons, with intervals, limits and chance.
 
-    What is far below the means and the ceiling, such as chance, is cut off.
+    What is far below the means and the limits, such as chance, is cut off.
 
     Parameters
     ----------
@@ -56,8 +59,17 @@ def sampling_curve(
     ax.set_xticks(range(len(levels)), [describe_level(level) for level in levels])
     _add_references(ax, part, levels)
     ax.set_xlabel("sampled neurons", fontsize=9)
-    ax.set_ylabel(f"{score} [{'degrees' if 'angle' in score else '1'}]", fontsize=9)
+    ax.set_ylabel(_name_axis(score), fontsize=9)
     return ax
+
+
+def _name_axis(score: str) -> str:
+    """Return the name of a score with its unit, marked where lower is better."""
+    try:
+        spec = get_spec(score)
+    except LookupError:
+        return score
+    return f"{score} [{spec.unit or '1'}]" + (LOWER if spec.better == "lower" else "")
 
 
 def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
@@ -81,16 +93,18 @@ def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str
 
 
 def _add_references(ax: Axes, part: pd.DataFrame, levels: Sequence[str]) -> None:
-    """Add ceiling and chance, and cut off what is far below the means and the ceiling."""
-    shown = np.concatenate([part["mean"], part["ceiling"]])
+    """Add noise ceiling or reliability, and chance; cut off what is far below the means and the limits."""
+    shown = np.concatenate([part["mean"], part["noise_ceiling"], part["reliability"]])
     bottom, top = np.nanmin(shown), np.nanmax(shown)
     half = np.nan_to_num((part["mean_high"] - part["mean"]).median())
     margin = max(0.2 * (top - bottom), 1.3 * half) or 0.1
     ax.set_ylim(bottom - margin, top + margin)
-    for name, line in (("ceiling", "--"), ("chance", ":")):
+    for name, line in (("noise_ceiling", "--"), ("reliability", "-."), ("chance", ":")):
         values = part.groupby("sampled", sort=False)[name].mean()
         if (values > bottom - margin).any():
-            ax.plot(range(len(levels)), values[list(levels)], line, color=GREY, lw=1, label=name)
+            ax.plot(
+                range(len(levels)), values[list(levels)], line, color=GREY, lw=1, label=name.replace("_", " ")
+            )
 
 
 def list_settings(statistics: pd.DataFrame, *, without: Sequence[str] = ()) -> list[str]:

@@ -19,9 +19,9 @@ from nwbrnn.preprocessing import average_conditions, average_tests
 
 
 def plot_scores(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
-    """Draw scores against the number of sampled neurons, with intervals, ceiling and chance.
+    """Draw scores against the number of sampled neurons, with intervals, limits and chance.
 
-    What is far below the means and the ceiling, such as chance, is cut off.
+    What is far below the means and the limits, such as chance, is cut off.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.dataset import get_output_units, get_unit_ids
-from nwbrnn.evaluation import Score, assess, compute_skill, get_spec
+from nwbrnn.evaluation import BASELINES, Score, assess, compare_baselines, compute_skill, get_spec
 from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.plot.fit import describe_time, sort_conditions, spread
 from nwbrnn.plot.style import COLOURS
@@ -104,8 +104,11 @@ def describe_fit(
         "judgements": judgements,
         "cautions": list_cautions(result, judgements),
         "outputs": _list_outputs(result),
+        "verdicts": compare_baselines(assessment),
+        "baselines": [(baseline.label, baseline.meaning) for baseline in BASELINES],
+        "rivals": _list_rivals(assessment),
         "scores": [
-            (score, get_spec(score.name).description)
+            (score, get_spec(score.name))
             for score in assessment
             if get_spec(score.name).better != "neither"
             and math.isfinite(score.value)
@@ -115,6 +118,7 @@ def describe_fit(
             (label, by_name[f"{name}, recorded"], by_name[f"{name}, student"])
             for label, name in ROTATIONS.items()
         ],
+        "surrogates": [by_name[f"rotation {name}, surrogates"].value for name in ("R2", "p")],
         "conditions": _score_conditions(result),
         "runs": result.runs,
         "figures": _draw(result) | {"mechanism": portrait},
@@ -128,6 +132,16 @@ def describe_fit(
     }
 
 
+def _list_rivals(assessment: Sequence[Score]) -> list[dict[str, Any]]:
+    """Return for each score that a baseline has, those of all baselines, NaN where there is none."""
+    rows = []
+    for score in (one for one in assessment if one.rivals):
+        found = {rival.name: rival.value for rival in score.rivals}
+        values = [found.get(baseline.name, math.nan) for baseline in BASELINES]
+        rows.append({"name": get_spec(score.name).label, "student": score.value, "values": values})
+    return rows
+
+
 def collect_courses(result: FitResult) -> dict[str, Any]:
     """Return what the script draws: outputs and neurons over time by condition, recorded and predicted."""
     recorded = result.recorded
@@ -137,9 +151,14 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
     output_units, scores, ids = get_output_units(recorded), result.scores, get_unit_ids(recorded)
     sampled = recorded["sampled"].values
     kinds: dict[str, list[dict[str, Any]]] = {"outputs": [], "rates": []}
-    for name, unit_of, r2, ceiling in (
-        ("outputs", output_units, scores.output_r2, scores.output_ceiling),
-        ("rates", [recorded["rates"].attrs["units"]] * len(sampled), scores.unit_r2, scores.unit_ceiling),
+    for name, unit_of, r2, known in (
+        ("outputs", output_units, scores.output_r2, scores.output_known_average),
+        (
+            "rates",
+            [recorded["rates"].attrs["units"]] * len(sampled),
+            scores.unit_r2,
+            scores.unit_known_average,
+        ),
     ):
         scale = recorded["output_scale"].values if name == "outputs" else 1.0
         courses = [scale * ds[name].values[order] for ds in (truth, student)]
@@ -150,7 +169,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
             kinds[name].append(
                 {
                     "name": label, "unit": unit_of[channel], "group": group, "r2": float(r2[channel]),
-                    "ceiling": float(ceiling[channel]),
+                    "knownAverage": float(known[channel]),
                 }
                 | _round_together([values[..., channel] for values in courses])
             )  # fmt: skip
@@ -180,11 +199,13 @@ def _list_choices(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _list_outputs(result: FitResult) -> list[tuple[str, str, float, float]]:
-    """Return name, unit, R² and ceiling of each output."""
+    """Return name, unit, R² and known average of each output."""
     scores = result.scores
     names = [str(name) for name in result.recorded["output"].values]
     units = get_output_units(result.recorded)
-    return list(zip(names, units, scores.output_r2.tolist(), scores.output_ceiling.tolist(), strict=True))
+    return list(
+        zip(names, units, scores.output_r2.tolist(), scores.output_known_average.tolist(), strict=True)
+    )
 
 
 def _score_conditions(result: FitResult) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nwbrnn.evaluation import Score
 from nwbrnn.result import FitResult
 
-# Shares of the ceiling and what they are called; ours
+# Shares of the noise ceiling and what they are called; ours
 GRADES = ((0.95, "as well as the noise of the trials allows"), (0.8, "well"), (0.5, "in part"))
 PERFECT, WEAK, CHANCE = "almost perfectly", "weakly", "no better than chance"
 
@@ -52,7 +52,7 @@ def judge(result: FitResult, assessment: Sequence[Score]) -> tuple[Judgement, ..
 
 
 def grade(score: Score) -> str | None:
-    """Return how good a score is in words: its share of the ceiling, or of 1 where no ceiling is known.
+    """Return how good a score is in words: its share of the noise ceiling, or of 1 where none is known.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def grade(score: Score) -> str | None:
     lowest = score.low if math.isfinite(score.low) else score.value
     if lowest <= floor:
         return CHANCE
-    known = math.isfinite(score.ceiling) and score.ceiling > 0
-    ceiling = score.ceiling if known else 1.0
+    known = math.isfinite(score.noise_ceiling) and score.noise_ceiling > 0
+    ceiling = score.noise_ceiling if known else 1.0
     word = next((word for share, word in GRADES if score.value >= share * ceiling), WEAK)
     return word if known or word != GRADES[0][1] else PERFECT
 
@@ -81,11 +81,13 @@ def list_cautions(result: FitResult, judgements: Sequence[Judgement]) -> list[st
         if config.held_out == "outputs":
             cautions[-1] = f"The test is on outputs of conditions of which only neurons were seen: {held}."
     judged = [one.score for one in judgements if one.grade is not None]
-    if any(math.isnan(score.ceiling) for score in judged):
+    if any(math.isnan(score.noise_ceiling) for score in judged):
         cautions.append(
-            "With one test trial of each condition there is neither ceiling nor interval: the words compare "
+            "With one trial of each condition there is neither noise ceiling nor interval: the words compare "
             "with 1, which noise may keep any student from."
         )
+    elif judged and all(math.isnan(score.low) for score in judged):
+        cautions.append("With one test trial of each condition there are no intervals.")
     if best.ended == "interrupted":
         cautions.append("The fit was interrupted: this is the best student until then.")
     return [*cautions, best.warning] if best.warning else cautions

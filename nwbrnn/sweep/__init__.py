@@ -7,6 +7,7 @@ from nwbrnn.sweep.cell import (
     read_cell,
     read_error,
     read_kept,
+    read_scores,
     rebuild,
     rebuild_fit,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "read_cell",
     "read_error",
     "read_kept",
+    "read_scores",
     "rebuild",
     "rebuild_fit",
     "run_cells",

@@ -3,11 +3,11 @@
 import functools
 import hashlib
 import json
+import math
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError, ReadError, SchemaError, UnsupportedFileError
-from nwbrnn.evaluation import LEVELS, Score, assess, compute_skill, compute_weighted_r2, evaluate
+from nwbrnn.evaluation import (
+    BASELINES,
+    LEVELS,
+    Rival,
+    Score,
+    assess,
+    compute_skill,
+    compute_weighted_r2,
+    evaluate,
+)
 from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.formats import read_dataset
 from nwbrnn.formats.dataset import write_netcdf
@@ -34,8 +43,10 @@ from nwbrnn.training import predict, probe
 CELLS, DATA = "cells", "data"
 HASH = "hash"
 """Attribute of a result: see :func:`hash_result`."""
-VALUES = ("value", "ceiling", "chance", "low", "high")
+VALUES = ("value", "known_average", "noise_ceiling", "reliability", "chance", "low", "high")
 """What there is of each score."""
+RIVALS = ("value", "low", "high")
+"""What there is of each score and baseline; see :class:`nwbrnn.evaluation.Rival`."""
 
 Pair = tuple[xr.Dataset, xr.Dataset]
 """Recorded and predicted."""
@@ -113,21 +124,23 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Scores by name (dimension ``score``), R² of each unit and output, weights (their names begin with
+        Scores by name (dimension ``score``), those of the baselines (and ``baseline``), R² of
+        each unit and output, weights (their names begin with
         ``weights_``), losses in the course of training (``history_``), and in the attributes settings,
         versions and how training ended.
     """
     trained, later = _divide(result)
     scores = [*assess(*trained, n_resamples=cell.resamples)]
     measured = probe(trained[0], result.weights, result.config) | measure_mechanism(result)
-    scores += [Score(name, LEVELS[0], value, np.nan) for name, value in measured.items()]
+    scores += [Score(name, LEVELS[0], value) for name, value in measured.items()]
     if later is not None:
         scores += _score_later(later, result.recorded)
     basic = evaluate(*trained)
-    table = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
+    table = {name: [getattr(s, name) for s in scores] for name in ("name", "level", *VALUES)}
     variables = {name: ("score", np.array(table[name], dtype=np.float64)) for name in VALUES}
     return xr.Dataset(
         variables
+        | {f"baseline_{name}": (("score", "baseline"), _list_rivals(scores, name)) for name in RIVALS}
         | _create_group("weights_", result.weights)
         | _create_group("history_", {k: np.array(v, dtype=np.float64) for k, v in result.history.items()})
         | {
@@ -138,6 +151,7 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
         coords={
             "score": np.array(table["name"]),
             "level": ("score", np.array(table["level"])),
+            "baseline": np.array([baseline.name for baseline in BASELINES]),
             "unit": result.recorded["unit"].values,
             "output": result.recorded["output"].values,
         },
@@ -158,6 +172,13 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     )
 
 
+def _list_rivals(scores: Sequence[Score], name: str) -> NDArray[np.float64]:
+    """Return a value of each score and baseline, shape (n_scores, n_baselines); NaN if there is none."""
+    found = [{rival.name: getattr(rival, name) for rival in score.rivals} for score in scores]
+    rows = [[one.get(baseline.name, np.nan) for baseline in BASELINES] for one in found]
+    return np.array(rows, dtype=np.float64)
+
+
 def _divide(result: FitResult) -> tuple[Pair, Pair | None]:
     """Return recorded and predicted bins up to the end of training, and those that come later."""
     pair = result.recorded, result.predicted
@@ -175,7 +196,7 @@ def _score_later(later: Pair, whole: xr.Dataset) -> list[Score]:
     predicted, target = (stack_samples(ds, "outputs", like=truth) for ds in (guess, truth))
     skill = compute_skill(predicted, target, stack_samples(known, "outputs"))
     values = {"R2": compute_weighted_r2(predicted, target), "skill": skill}
-    return [Score(f"output {name}, later than trained", LEVELS[0], v, np.nan) for name, v in values.items()]
+    return [Score(f"output {name}, later than trained", LEVELS[0], v) for name, v in values.items()]
 
 
 def _average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> Pair:
@@ -327,6 +348,21 @@ def rebuild_fit(folder: Path, cell: Cell) -> FitResult:
         scores=evaluate(recorded, predicted),
     )
     return FitResult(recorded=recorded, predicted=predicted, runs=(run,), config=config)
+
+
+def read_scores(saved: xr.Dataset) -> tuple[Score, ...]:
+    """Return the scores of a finished cell, as :func:`nwbrnn.assess` returned them."""
+    names, levels = (saved[name].values.tolist() for name in ("score", "level"))
+    scores = []
+    for i, (name, level) in enumerate(zip(names, levels, strict=True)):
+        rivals = [
+            Rival(str(baseline), *(float(saved[f"baseline_{key}"].values[i, j]) for key in RIVALS))
+            for j, baseline in enumerate(saved["baseline"].values if "baseline" in saved else [])
+        ]
+        values = {key: float(saved[key].values[i]) for key in VALUES if key in saved}
+        known = tuple(rival for rival in rivals if math.isfinite(rival.value))
+        scores.append(Score(name, level, **values, rivals=known))
+    return tuple(scores)
 
 
 def _create_group(prefix: str, arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
-from nwbrnn.evaluation import MAIN, get_spec
+from nwbrnn.evaluation import BASELINES, MAIN, get_spec
+from nwbrnn.evaluation.specs import LOWER
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
@@ -21,11 +22,11 @@ from nwbrnn.sweep.agreement import FILE as AGREEMENT
 from nwbrnn.sweep.agreement import plot_agreement
 from nwbrnn.sweep.results import FIGURES
 from nwbrnn.sweep.run import ABOUT
-from nwbrnn.sweep.statistics import compare_with_baseline
+from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline
 
 CAPTIONS = {
     "scores": "Held-out scores against the number of sampled neurons, mean with 95 % interval. "
-    "Dashed: ceiling, dotted: chance.",
+    "Dashed: noise ceiling, dash-dotted: reliability, dotted: chance.",
     "differences": "Paired differences to the student trained on the outputs only, with 95 % intervals; "
     "those without 0 in colour.",
     "similarity": "Similarity of the student's population and the recorded one.",
@@ -113,6 +114,7 @@ def describe_sweep(
         "verdicts": _judge(statistics),
         "figures": _draw(statistics, agreement),
         "main": [row for row in rows if row["score"] in MAIN],
+        "baselines": [baseline.label for baseline in BASELINES],
         "others": [row for row in rows if row["score"] not in MAIN],
         "failed": list(zip(failed["cell"].values, failed["error"].values, strict=True)),
         "about": [(name, json.dumps(values, ensure_ascii=False)) for name, values in about.items()],
@@ -145,10 +147,17 @@ def _describe_row(row: dict[Any, Any], settings: list[str]) -> dict[str, Any]:
     return {
         "source": row.get("source", ""),
         "setting": ", ".join(named),
-        **{name: row[name] for name in ("score", "mean", "mean_low", "mean_high", "ceiling", "chance")},
+        "label": _label(str(row["score"])),
+        **{name: row[name] for name in ("score", "mean", "mean_low", "mean_high", *LIMITS)},
+        "rivals": [row.get(baseline.name, math.nan) for baseline in BASELINES],
         **{name: row[name] if paired else math.nan for name in ("difference", "low", "high")},
         "better": f"{row['better']} of {row['seeds']}" if paired else "–",
     }
+
+
+def _label(score: str) -> str:
+    """Return the name of a score, marked if lower is better."""
+    return f"{score}{LOWER}" if get_spec(score).better == "lower" else score
 
 
 def _draw(statistics: pd.DataFrame, agreement: pd.DataFrame | None) -> list[tuple[str, Any]]:

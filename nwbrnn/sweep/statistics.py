@@ -9,11 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation import get_spec
-from nwbrnn.evaluation.specs import compute_median
+from nwbrnn.evaluation.spikes import compute_median
 
 Array = NDArray[np.floating]
 
 OWN = ("source", "held_out", "seed", "n_sampled", "seconds", "chosen", "error", "status")
+LIMITS = ("known_average", "noise_ceiling", "reliability", "chance")
 UNSAMPLED = "unsampled neurons R2"
 
 
@@ -83,7 +84,8 @@ def compare_with_baseline(table: xr.Dataset, *, pooled: bool = False) -> pd.Data
         A row for each source, setting and score: ``mean`` and ``baseline``, ``difference`` with ``low`` and
         ``high`` (95 %, see :func:`compute_interval`), ``p`` (two-sided, of the same t), ``effect`` (Cohen's
         d_z, over seeds), ``fits``, ``seeds`` and ``better`` (in how many of them, over all conditions),
-        ``conditions``, ``conditions_better``, ``ceiling`` and ``chance``.
+        ``conditions``, ``conditions_better``, ``known_average``, ``noise_ceiling``, ``reliability``,
+        ``chance``, and a column for each of :data:`nwbrnn.evaluation.BASELINES`.
     """
     settings = [str(n) for n in table.coords if table[n].dims == ("cell",) and n not in (*OWN, "cell")]
     rows: list[dict[str, Any]] = []
@@ -112,7 +114,7 @@ def _compare(
 ) -> dict[str, Any]:
     """Return one row of the comparison."""
     column = done["score"].values.tolist().index(score)
-    value, ceiling, chance = (done[name].values[:, column] for name in ("value", "ceiling", "chance"))
+    value = done["value"].values[:, column]
     own, other = value[cells], np.where(partners[cells] >= 0, value[partners[cells]], np.nan)
     if score == UNSAMPLED:
         other = np.array([_read_unsampled(done, cell, partners[cell]) for cell in cells])
@@ -144,8 +146,11 @@ def _compare(
         "seeds": int(np.isfinite(by_seed).sum()),
         "conditions_better": int((sign * by_condition > 0).sum()),
         "conditions": int(np.isfinite(by_condition).sum()),
-        "ceiling": float(_mean(ceiling[cells], axis=0)),
-        "chance": float(_mean(chance[cells], axis=0)),
+        **{name: float(_mean(done[name].values[cells, column], axis=0)) for name in LIMITS},
+        **{
+            str(name): float(_mean(done["baseline_value"].values[cells, column, i], axis=0))
+            for i, name in enumerate(done["baseline"].values)
+        },
     }
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from nwbrnn.config import FitConfig
-from nwbrnn.sweep.cell import VALUES, find_result, read_error
+from nwbrnn.evaluation import BASELINES
+from nwbrnn.sweep.cell import RIVALS, VALUES, find_result, read_error
 from nwbrnn.sweep.grid import Cell
 
 
@@ -27,8 +28,10 @@ def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Dimensions ``cell``, ``score`` and ``unit`` (by position in its file). ``value``, ``ceiling``,
-        ``chance``, ``low`` and ``high`` (cell, score), ``unit_r2`` and ``unit_sampled`` (cell, unit); as
+        Dimensions ``cell``, ``score``, ``baseline`` and ``unit`` (by position in its file). ``value``,
+        ``known_average``, ``noise_ceiling``, ``reliability``, ``chance``, ``low`` and ``high`` (cell, score),
+        ``baseline_value`` with ``baseline_low`` and ``baseline_high`` (cell, score, baseline), ``unit_r2``
+        and ``unit_sampled`` (cell, unit); as
         coordinates of the cells ``source``, ``held_out``, ``seed``, ``n_sampled``, every setting that
         differs between cells as text, ``chosen`` (what cross-validation chose, JSON), ``status`` (``done``,
         ``failed`` or ``missing``), ``error`` and ``seconds``.
@@ -37,19 +40,23 @@ def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:
     names = list(dict.fromkeys(name for one in found if one for name in one["score"].values.tolist()))
     n_units = max((one.sizes["unit"] for one in found if one), default=0)
     scores = {name: np.full((len(cells), len(names)), np.nan) for name in VALUES}
+    known = np.array([baseline.name for baseline in BASELINES])
+    rivals = {f"baseline_{name}": np.full((len(cells), len(names), len(known)), np.nan) for name in RIVALS}
     unit_r2 = np.full((len(cells), n_units), np.nan)
     sampled = np.zeros((len(cells), n_units), dtype=bool)
     for i, one in enumerate(found):
         if one is not None:
             columns = [names.index(name) for name in one["score"].values.tolist()]
-            for name, values in scores.items():
-                values[i, columns] = one[name].values
+            for name, values in (scores | rivals).items():
+                if name in one:  # not what an earlier version left
+                    values[i, columns] = one[name].values
             unit_r2[i, : one.sizes["unit"]] = one["unit_r2"].values
             sampled[i, : one.sizes["unit"]] = one["sampled"].values.astype(bool)
     return xr.Dataset(
         {name: (("cell", "score"), values) for name, values in scores.items()}
+        | {name: (("cell", "score", "baseline"), values) for name, values in rivals.items()}
         | {"unit_r2": (("cell", "unit"), unit_r2), "unit_sampled": (("cell", "unit"), sampled)},
-        coords={"cell": [cell.key for cell in cells], "score": np.array(names, dtype="U")}
+        coords={"cell": [cell.key for cell in cells], "score": np.array(names, dtype="U"), "baseline": known}
         | {name: ("cell", values) for name, values in _describe(folder, cells, found).items()},
     )
 
@@ -95,9 +102,15 @@ def _describe_choice(saved: xr.Dataset) -> str:
 
 
 def flatten(table: xr.Dataset) -> pd.DataFrame:
-    """Return one row for each cell and one column for each score, for a CSV file."""
+    """Return one row for each cell and one column for each score, and each of a baseline, for a CSV file."""
     coords = [str(name) for name in table.coords if table[name].dims == ("cell",) and name != "cell"]
     frame = pd.DataFrame({name: table[name].values for name in coords}, index=table["cell"].values)
     values = pd.DataFrame(table["value"].values, columns=table["score"].values, index=table["cell"].values)
+    beside = {
+        f"{score}, {name}": table["baseline_value"].values[:, i, j]
+        for i, score in enumerate(table["score"].values.tolist())
+        for j, name in enumerate(table["baseline"].values.tolist())
+    }
+    rivals = pd.DataFrame(beside, index=table["cell"].values).dropna(axis=1, how="all")
     frame.index.name = "cell"
-    return pd.concat([frame, values], axis=1)
+    return pd.concat([frame, values, rivals], axis=1)

@@ -14,6 +14,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.losses import LOG_RANGE, Targets, compute_change, expect_counts, keep_rates
 from nwbrnn.preprocessing import average_conditions, find_conditions, find_trained
+from nwbrnn.training.virtual import add_virtual_targets
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         trials = _forget_later(trials, config.train_until)
     if config.average:
         trials = average_conditions(trials)
+    if config.virtual_targets and split == "train":
+        trials = add_virtual_targets(trials, config.virtual_targets)
     dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
 
     def to_tensor(values: NDArray[np.generic]) -> Tensor:

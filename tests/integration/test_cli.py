@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import nwbrnn
+from nwbrnn.evaluation import BASELINES
+from nwbrnn.evaluation.baselines import GATED
 from tests.messages import assert_names
 
 pytestmark = pytest.mark.slow
@@ -46,16 +48,20 @@ def test_fit_then_evaluate(recording, run_cli, tmp_path):
     assert [o["name"] for o in written["scores"]["outputs"]] == ["FCR", "FCU", "ECR"]
     assert {c["role"] for c in written["choices"]} >= {"outputs", "trials", "align_to", "window", "bin_size"}
 
-    finished = run_cli("evaluate", out, "--json", "-")
+    finished = run_cli("evaluate", out, "--gru", "--json", "-")
     assert (finished.code, finished.err) == (0, "")
     evaluated = json.loads(finished.out)
+    (outputs,) = [one for one in evaluated["assessment"] if one["name"] == "output R2"]
+    rivals = [rival["name"] for rival in outputs["rivals"]]
+    assert rivals == [*(b.name for b in BASELINES if b.name in rivals), GATED]
+    assert any(GATED in sentence for sentence in evaluated["verdict"])
     assert evaluated["largest_difference"] < 1e-5
     repeated = {(s["name"], s["level"]): s["value"] for s in evaluated["scores"]["summary"]}
     assert repeated["output R2", "condition averages"] == pytest.approx(value, abs=1e-5)
 
     assert {one["name"] for one in json.loads(finished.out)["assessment"]} >= {"SVCCA", "linear CKA"}
     finished = run_cli("evaluate", out)
-    assert "split-half ceiling" in finished.out
+    assert "noise ceiling" in finished.out
     assert_names(finished.out, f"{evaluated['largest_difference']:.1e}")
 
 

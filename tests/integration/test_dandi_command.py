@@ -116,7 +116,15 @@ def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_c
     assert (first["units"], first["outputs"], first["sampled"], first["seeds"]) == (12, 3, 3, 2)
     result = nwbrnn.read_fit(out / first["derivative"])
     assert first["output_r2"] == pytest.approx(result.scores.get("output R2").value, abs=1e-6)
-    assert first["output_ceiling"] == pytest.approx(result.scores.get("output R2").ceiling, abs=1e-6)
+    assert first["output_known_average"] == pytest.approx(
+        result.scores.get("output R2").known_average, abs=1e-6
+    )
+    average = first["baselines"]["condition average"]
+    assert average["output_r2"] == pytest.approx(first["output_known_average"], abs=1e-6)
+    assert frame.loc[first["path"], "unsampled_r2, untrained network"] == pytest.approx(
+        first["baselines"]["untrained network"]["unsampled_r2"]
+    )
+    assert "condition average" in first["verdict"]
     assert first["unsampled_r2"] == pytest.approx(result.scores.get("unsampled neurons R2").value, abs=1e-6)
     assert result.best.seed == first["seed"]
     assert frame.loc[first["path"], "notes"] == len(nwbrnn.diagnose(recording.path))

@@ -127,12 +127,12 @@ def test_weights_scores_history_and_settings_come_back(stored):
     assert [(s.name, s.level) for s in again.scores.summary] == [
         (s.name, s.level) for s in result.scores.summary
     ]
-    for field in ("value", "ceiling"):
+    for field in ("value", "known_average"):
         np.testing.assert_array_equal(
             [getattr(s, field) for s in again.scores.summary],
             [getattr(s, field) for s in result.scores.summary],
         )
-    for field in ("output_r2", "output_ceiling", "unit_r2", "unit_ceiling"):
+    for field in ("output_r2", "output_known_average", "unit_r2", "unit_known_average"):
         np.testing.assert_array_equal(getattr(again.scores, field), getattr(result.scores, field))
     assert set(again.history) == set(result.history)
     for name, values in result.history.items():
@@ -218,10 +218,10 @@ def test_overlapping_trials_go_into_layers(make_stored):
             assert (np.diff(module[name].timestamps[:]) > 0).all()
 
 
-def test_conditions_held_out_have_no_ceiling(make_stored):
+def test_conditions_held_out_have_no_known_average(make_stored):
     scores = make_stored("held_out").again.scores
-    assert np.isnan(scores.get("output R2").ceiling)
-    assert np.isnan(scores.output_ceiling).all()
+    assert np.isnan(scores.get("output R2").known_average)
+    assert np.isnan(scores.output_known_average).all()
     assert np.isfinite(scores.get("output R2").value)
 
 

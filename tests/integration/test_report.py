@@ -90,8 +90,8 @@ def test_the_verdict_gives_the_scores(stored, text):
     for name, row in zip(
         shown, re.findall(r"<tr>.*?data-score=.*?</tr>", text, flags=re.DOTALL), strict=True
     ):
-        ceiling = re.search(r'data-label="split-half ceiling">([^<]*)<', row)[1].replace("−", "-")
-        assert float(ceiling) == pytest.approx(expected[name].ceiling, abs=0.006)
+        ceiling = re.search(r'data-label="noise ceiling">([^<]*)<', row)[1].replace("−", "-")
+        assert float(ceiling) == pytest.approx(expected[name].noise_ceiling, abs=0.006)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,10 @@ def test_the_verdict_gives_the_scores(stored, text):
     ],
 )
 def test_words_follow_the_share_of_the_ceiling(value, ceiling, chance, low, words):
-    assert grade(Score("output R2", "condition averages", value, ceiling, chance, low)) == words
+    assert (
+        grade(Score("output R2", "condition averages", value, noise_ceiling=ceiling, chance=chance, low=low))
+        == words
+    )
 
 
 def test_what_is_drawn_is_what_was_recorded_and_predicted(stored, text):

@@ -125,8 +125,8 @@ def invent_fit(recorded):
             Score(f"{name} R2", "condition averages", 0.5, 0.9)
             for name in ("output", "sampled neurons", "unsampled neurons")
         ),
-        output_r2=rng.random(n["output"]), output_ceiling=np.full(n["output"], np.nan),
-        unit_r2=rng.random(n["unit"]), unit_ceiling=rng.random(n["unit"]),
+        output_r2=rng.random(n["output"]), output_known_average=np.full(n["output"], np.nan),
+        unit_r2=rng.random(n["unit"]), unit_known_average=rng.random(n["unit"]),
     )  # fmt: skip
     losses = {"train_total": [1.0, 0.5], "train_output": [0.9, 0.4]}
     run = Run(0, weights, losses, 0.5, "finished", 1.0, scores)

@@ -53,7 +53,7 @@ ADDED = {
         (
             "    *_describe_rotations(),",
             '    ScoreSpec("gap", lambda pair: 0.25, "a test", unit="m", better="lower", '
-            "split_half=lambda halves: 0.5),\n",
+            "noise_ceiling=lambda pair: 0.5),\n",
         )
     ],
     "nwbrnn/schema.py": [
@@ -175,7 +175,7 @@ def test_layout_by_names(found, recording, tmp_path):
 
 
 def test_all_recipes_are_looked_at():
-    assert [len(steps) for steps in RECIPES.values()] == [3, 3, 4, 2, 4, 3, 3]
+    assert [len(steps) for steps in RECIPES.values()] == [3, 3, 4, 2, 2, 4, 3, 3]
 
 
 @pytest.mark.parametrize(("name", "number"), ALL_STEPS)

@@ -135,11 +135,11 @@ def test_canonical_correlations_keep_so_many_components():
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_known_average_scores_its_ceiling(name, level):
+def test_the_known_average_scores_itself(name, level):
     recorded = create_recorded()
     score = evaluate(recorded, predict_known_average(recorded)).get(name, level)
-    assert score.value == pytest.approx(score.ceiling, rel=1e-9)
-    assert score.ceiling < 1
+    assert score.value == pytest.approx(score.known_average, rel=1e-9)
+    assert score.known_average < 1
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -157,7 +157,7 @@ def test_single_trial_score_by_hand():
     expected = 1 - ((y - z) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
     scores = evaluate(recorded, predicted)
     assert scores.get("output R2", "single trials").value == pytest.approx(expected)
-    np.testing.assert_allclose(scores.output_r2, scores.output_ceiling)
+    np.testing.assert_allclose(scores.output_r2, scores.output_known_average)
     assert scores.unit_r2.shape == (4,)
 
 
@@ -168,13 +168,13 @@ def test_scores_look_at_test_trials_only():
     assert evaluate(recorded, predicted).get("output R2").value == pytest.approx(1)
 
 
-def test_held_out_condition_has_no_ceiling():
+def test_held_out_condition_has_no_known_average():
     recorded = create_recorded(split=np.where(CONDITION == "a", "test", "train"))
     scores = evaluate(recorded, recorded)
     assert scores.get("output R2").value == pytest.approx(1)
-    assert all(np.isnan(score.ceiling) for score in scores.summary)
+    assert all(np.isnan(score.known_average) for score in scores.summary)
     table = json.loads(json.dumps(scores.to_dict(recorded), allow_nan=False))
-    assert table["outputs"][0] == {"name": "output_0", "r2": 1.0, "ceiling": None}
+    assert table["outputs"][0] == {"name": "output_0", "r2": 1.0, "known_average": None}
 
 
 def test_evaluate_refuses_a_split_without_tests():
@@ -200,6 +200,6 @@ def test_scores_with_nan_are_equal_if_all_else_is():
 def test_a_score_for_json_has_none_where_it_is_not_finite():
     score = Score("output R2", LEVELS[0], 0.5, float("nan"), chance=float("inf"), low=-0.25)
     assert score.to_dict() == {
-        "name": "output R2", "level": LEVELS[0], "value": 0.5, "ceiling": None, "chance": None, "low": -0.25,
-        "high": None,
+        "name": "output R2", "level": LEVELS[0], "value": 0.5, "known_average": None, "noise_ceiling": None,
+        "reliability": None, "chance": None, "low": -0.25, "high": None, "rivals": [],
     }  # fmt: skip

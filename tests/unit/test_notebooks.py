@@ -62,7 +62,8 @@ def test_text_of_a_result_is_short_and_says_what_matters(result):
     score = result.scores.get("output R2")
     for part in (
         "24 trials", "8 units (3 sampled)", "2 outputs", "20 bins of 0.02 s", "10 tanh units by auto",
-        f"best of 2: Run(seed {result.best.seed}, ", f"{score.value:.3f} (ceiling {score.ceiling:.3f})",
+        f"best of 2: Run(seed {result.best.seed}, ",
+        f"{score.value:.3f} (known average {score.known_average:.3f})",
     ):  # fmt: skip
         assert part in text, part
     n_test = int((result.recorded["split"] == "test").sum())
@@ -88,7 +89,7 @@ def test_what_is_not_known_is_a_dash_or_left_out():
 
     assert str(Score("x", "y", np.nan, np.nan)) == "–"
     assert str(Score("x", "y", 0.5, np.nan)) == "0.500"
-    assert str(Score("x", "y", 0.5, 0.75)) == "0.500 (ceiling 0.750)"
+    assert str(Score("x", "y", 0.5, 0.75)) == "0.500 (known average 0.750)"
 
 
 def test_text_of_a_network(result):

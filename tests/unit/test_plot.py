@@ -153,13 +153,14 @@ def statistics():
             "mean": [0.5, 0.6, 0.7, 0.4, 0.5, 0.6],
             "mean_low": [0.4, 0.5, 0.6, 0.3, 0.4, 0.5],
             "mean_high": [0.6, 0.7, 0.8, 0.5, 0.6, 0.7],
-            "ceiling": [0.9] * 6,
+            "noise_ceiling": [0.9] * 6,
+            "reliability": [np.nan] * 6,
             "chance": [-3.0] * 6,
         }
     )
 
 
-def test_the_sampling_curve_shows_means_intervals_and_ceiling(statistics, ax):
+def test_the_sampling_curve_shows_means_intervals_and_noise_ceiling(statistics, ax):
     nwbrnn.plot.sampling_curve(statistics, "output R2", ax=ax)
     containers = {container.get_label(): container for container in ax.containers}
     assert set(containers) == {"a", "b"}
@@ -169,7 +170,7 @@ def test_the_sampling_curve_shows_means_intervals_and_ceiling(statistics, ax):
         bars = container.lines[2][0].get_segments()
         np.testing.assert_allclose([bar[:, 1] for bar in bars], rows[["mean_low", "mean_high"]])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "10", "25 %"]
-    assert [line.get_label() for line in ax.lines if line.get_linestyle() == "--"] == ["ceiling"]
+    assert [line.get_label() for line in ax.lines if line.get_linestyle() == "--"] == ["noise ceiling"]
     assert ax.get_ylim()[0] > -1
     with pytest.raises(ConfigError, match=names("score", "'output R2'", "'R2'")):
         nwbrnn.plot.sampling_curve(statistics, "R2", ax=ax)

@@ -21,8 +21,10 @@ from nwbrnn.evaluation import (
     compute_vaf,
     compute_weighted_r2,
 )
+from nwbrnn.evaluation.rotations import _add_modes, _fit_modes, compute_surrogate_r2, draw_surrogates
 from nwbrnn.evaluation.spikes import expect_spikes
 from nwbrnn.evaluation.subspaces import decompose
+from nwbrnn.evaluation.superfluous import compute_few_shot_r2, compute_mapped_r2
 from tests.messages import names
 
 
@@ -259,3 +261,106 @@ def test_inputs_are_no_dynamics():
     assert compute_controlled_distance(first, rotated, inputs) == pytest.approx(0, abs=1e-6)
     assert compute_controlled_distance(first, run(slow, others), inputs) == pytest.approx(0, abs=1e-4)
     assert compute_controlled_distance(first, run(fast, weights), inputs) > 0.01
+
+
+# ------------------------------------------------------------------ rotations against surrogates
+
+
+def covariances(tensor):
+    return [np.einsum(path, tensor, tensor) for path in ("itn,jtn->ij", "cin,cjn->ij", "cti,ctj->ij")]
+
+
+def create_structured(seed=0, sizes=(5, 7, 6)):
+    tensor = draw(seed, *sizes)
+    for axis, n in enumerate(sizes):
+        mixing = draw(seed + axis + 1, n, n) * np.linspace(2, 0.2, n)
+        tensor = np.moveaxis(np.tensordot(tensor, mixing, axes=(axis, 0)), -1, axis)
+    return tensor - tensor.mean(axis=0)
+
+
+def test_surrogates_have_the_covariances_of_the_recording():
+    tensor = create_structured()
+    surrogates = np.array(draw_surrogates(tensor, 4000, np.random.default_rng(0)))
+    shift = tensor.mean(axis=(1, 2), keepdims=True)
+    flat = tensor.reshape(-1, 6)
+    axes = np.linalg.svd(flat, full_matrices=False)[2]  # surrogates are on the principal components
+    expected = covariances(tensor @ axes.T - (tensor @ axes.T).mean(axis=(1, 2), keepdims=True))
+    centred = surrogates - surrogates.mean(axis=0)
+    found = [np.mean([covariances(one)[mode] for one in centred], axis=0) for mode in range(3)]
+    for mode in range(3):
+        error = np.linalg.norm(found[mode] - expected[mode]) / np.linalg.norm(expected[mode])
+        assert error < 0.05, (mode, error)
+    assert surrogates.shape[1:] == tensor.shape
+    assert np.abs(shift).max() < np.abs(tensor).max()
+
+
+def test_multipliers_meet_all_marginal_sums():
+    rng = np.random.default_rng(1)
+    targets = [rng.exponential(size=n) + 0.01 for n in (4, 6, 5)]
+    targets = [one / one.sum() * 8 for one in targets]
+    inverse = 1 / _add_modes(_fit_modes(targets))
+    assert (inverse > 0).all()
+    for mode, axes in enumerate(((1, 2), (0, 2), (0, 1))):
+        np.testing.assert_allclose(inverse.sum(axis=axes), targets[mode], rtol=1e-3)
+
+
+def test_without_structure_every_variance_is_the_same():
+    modes = _fit_modes([np.full(n, 60.0 / n) for n in (3, 4, 5)])
+    np.testing.assert_allclose(1 / _add_modes(modes), 1, rtol=1e-6)
+
+
+def test_rotations_are_told_from_surrogates_and_surrogates_are_not():
+    activity = create_rotation((1.5, 0.8), n_time=60, dt=0.02)
+    found = compute_rotations(activity, bin_size=0.02).r2
+    assert found > compute_surrogate_r2(activity, bin_size=0.02, n_surrogates=20).max()
+    ranks = []
+    structured = create_structured(sizes=(5, 20, 8))
+    for one in draw_surrogates(structured, 10, np.random.default_rng(3)):
+        nulls = compute_surrogate_r2(one, bin_size=0.02, n_surrogates=20)
+        ranks.append((nulls >= compute_rotations(one, bin_size=0.02).r2).mean())
+    assert 0.2 < np.mean(ranks) < 0.8
+
+
+def test_conditions_that_do_not_differ_have_no_surrogates():
+    same = np.broadcast_to(draw(0, 20, 4), (3, 20, 4))
+    assert compute_surrogate_r2(same, bin_size=0.02).size == 0
+
+
+# ------------------------------------------------------------------ what is not in the recording
+
+
+def create_courses(n_conditions=8, n_time=30, n=3, seed=0):
+    courses = np.cumsum(draw(seed, n_conditions, n_time, n), axis=1)
+    return (courses - courses.mean(axis=(0, 1))) / courses.std(axis=(0, 1))
+
+
+def test_few_trials_tell_a_student_that_does_more_than_it_has_to():
+    latent, extra = create_courses(), create_courses(n=60, seed=1)
+    readout = draw(2, 3, 20)
+    conditions = np.repeat(np.arange(8), 6)
+    rates = latent[conditions] @ readout + 1.5 * draw(3, 48, 30, 20)
+    scores = []
+    for hidden in (latent, np.concatenate([latent, 3 * extra], axis=2) @ rotate(4, 63)):
+        trials = [(hidden[c], r) for c, r in zip(conditions, rates, strict=True)]
+        test = hidden.reshape(-1, hidden.shape[2]), (latent @ readout).reshape(-1, 20)
+        scores.append(np.median(compute_few_shot_r2(trials, conditions.astype(str).tolist(), test)))
+    assert scores[0] > 0.98  # 240 samples, 3 units
+    assert scores[1] < scores[0] - 0.05
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+def test_a_map_explains_the_part_of_a_student_that_is_in_the_recording(share):
+    source = draw(0, 8, 400, 5)
+    other = draw(1, 8, 400, 6)
+    mixing, rest = draw(2, 5, 6), draw(3, 6, 6)
+    inside, outside = source @ mixing, other @ rest
+    hidden = np.sqrt(1 - share) * inside / inside.std() + np.sqrt(share) * outside / outside.std()
+    both = {str(i): (source[i], hidden[i]) for i in range(8)}
+    assert compute_mapped_r2(both, both) == pytest.approx(1 - share, abs=0.03)
+
+
+def test_a_map_is_not_fitted_to_the_condition_that_it_is_scored_on():
+    source, hidden = create_courses(n=25), create_courses(n=4, seed=5)
+    both = {str(i): (source[i], hidden[i]) for i in range(8)}
+    assert compute_mapped_r2(both, both) < 0.1
+    assert np.isnan(compute_mapped_r2({"a": both["0"]}, {"a": both["0"]}))

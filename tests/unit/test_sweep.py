@@ -12,8 +12,10 @@ import xarray as xr
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileError
+from nwbrnn.evaluation import BASELINES, assess
 from nwbrnn.formats import read_dataset, write_dataset
 from nwbrnn.job import fit
+from nwbrnn.plot.sweep import list_settings
 from nwbrnn.preprocessing import choose_sampled
 from nwbrnn.report import plot_differences, plot_rotations, plot_scores, plot_traces
 from nwbrnn.sweep import (
@@ -24,6 +26,7 @@ from nwbrnn.sweep import (
     create_table,
     flatten,
     list_cells,
+    read_scores,
     rebuild,
     rebuild_fit,
     run_cells,
@@ -190,6 +193,23 @@ def test_a_cell_file_has_scores_and_weights(finished):
         assert float(table["value"].sel(score=name)[2]) == float(saved["value"].sel(score=name))
     np.testing.assert_allclose(saved["unit_r2"], scores.unit_r2, atol=1e-6)
     assert "output skill, disturbed inputs 0.5" in saved["score"].values
+    names = [baseline.name for baseline in BASELINES]
+    assert saved["baseline"].values.tolist() == table["baseline"].values.tolist() == names
+    # whole conditions are held out: nothing known can be averaged, the task tells
+    by_name = saved["baseline_value"].sel(score="output R2")
+    assert np.isnan(by_name.sel(baseline=names[0]))
+    assert np.isfinite(by_name.sel(baseline=names[1]))
+    np.testing.assert_array_equal(table["baseline_value"][2], saved["baseline_value"])
+
+
+def test_a_cell_gives_back_its_assessment(finished):
+    folder, cells, _ = finished
+    recorded, predicted = rebuild(folder, cells[2])
+    stored = {score.name: score for score in read_scores(read_cell(get_path(folder, cells[2]))[0])}
+    for score in assess(recorded, predicted, n_resamples=cells[2].resamples):
+        found = stored[score.name]
+        assert found.value == pytest.approx(score.value, abs=1e-5, nan_ok=True), score.name
+        assert [rival.name for rival in found.rivals] == [rival.name for rival in score.rivals]
 
 
 def test_a_cell_gives_back_what_its_fit_returned(finished):
@@ -211,6 +231,18 @@ def test_the_table_in_rows(finished):
     assert frame["n_sampled"].tolist() == [0, 0, 2, 2, 6, 6, -1, -1]
     assert frame["sampled"].tolist() == ["0", "0", "2", "2", "6", "6", "500", "500"]
     assert frame["output R2"].notna().tolist() == [True] * 6 + [False] * 2
+    for baseline in BASELINES[1:3]:
+        assert frame[f"output R2, {baseline.name}"].notna().tolist() == [True] * 6 + [False] * 2
+    assert f"output R2, {BASELINES[-1].name}" not in frame  # it has no outputs
+
+
+def test_statistics_have_baselines_and_no_setting_of_their_name(finished):
+    statistics = compare_with_baseline(finished[2])
+    rows = statistics[(statistics["sampled"] == "2") & (statistics["score"] == "output R2")]
+    name = BASELINES[1].name
+    column = finished[2]["baseline_value"].sel(score="output R2", baseline=name)
+    assert rows[name].iloc[0] == pytest.approx(column[2:4].mean())
+    assert name not in list_settings(statistics)
 
 
 def test_partners_are_compared_on_the_same_neurons(finished):
@@ -430,14 +462,19 @@ def create_statistics_table(values, seeds, conditions, sampled):
     return xr.Dataset(
         {
             name: (("cell", "score"), np.array(values, dtype=float)[:, np.newaxis])
-            for name in ("value", "ceiling")
+            for name in ("value", "known_average")
         }
-        | {"chance": (("cell", "score"), np.full((n, 1), np.nan))}
+        | {
+            name: (("cell", "score"), np.full((n, 1), np.nan))
+            for name in ("noise_ceiling", "reliability", "chance")
+        }
+        | {"baseline_value": (("cell", "score", "baseline"), np.full((n, 1, 1), 0.25))}
         | {"unit_r2": (("cell", "unit"), np.zeros((n, 1)))}
         | {"unit_sampled": (("cell", "unit"), np.zeros((n, 1), dtype=bool))},
         coords={
             "cell": [f"c{i}" for i in range(n)],
             "score": ["Procrustes angle"],
+            "baseline": ["condition average"],
             "source": ("cell", ["a"] * n),
             "held_out": ("cell", conditions),
             "seed": ("cell", seeds),

@@ -181,9 +181,9 @@ def _find_faults_of_run(run: Run, recorded: xr.Dataset, config: FitConfig) -> It
         yield f"scores: expected {', '.join(absent)}, but there is none"
     for name, values, size in (
         ("outputs/r2", run.scores.output_r2, sizes[2]),
-        ("outputs/r2_ceiling", run.scores.output_ceiling, sizes[2]),
+        ("outputs/r2_known_average", run.scores.output_known_average, sizes[2]),
         ("recorded_units/r2", run.scores.unit_r2, n_units),
-        ("recorded_units/r2_ceiling", run.scores.unit_ceiling, n_units),
+        ("recorded_units/r2_known_average", run.scores.unit_known_average, n_units),
     ):
         if not _are_numbers(values, (size,)):
             yield f"{name}: expected {size} numbers, but got {values.dtype} of shape {values.shape}"

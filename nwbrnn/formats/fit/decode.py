@@ -357,7 +357,8 @@ def _read_scores(module: ProcessingModule, recorded: xr.Dataset, *, seed: int, r
 
     def column(table: str, name: str, n_rows: int) -> NDArray[np.float64]:
         columns = read_plain_columns(module[table])
-        return np.asarray(columns.get(name, np.full(n_rows, np.nan)))
+        earlier = name.replace("known_average", "ceiling")  # its name until the noise ceiling was told apart
+        return np.asarray(columns.get(name, columns.get(earlier, np.full(n_rows, np.nan))))
 
     def of_run(table: str, name: str, n_rows: int) -> NDArray[np.float64]:
         if row == 0:
@@ -367,16 +368,16 @@ def _read_scores(module: ProcessingModule, recorded: xr.Dataset, *, seed: int, r
 
     names = read_plain_columns(module["scores"])
     n_scores = len(names["score"])
-    values, ceilings = (column("scores", name, n_scores) for name in ("value", "ceiling"))
+    values, known = (column("scores", name, n_scores) for name in ("value", "known_average"))
     summary = [
-        Score(str(names["score"][i]), str(names["level"][i]), float(values[i]), float(ceilings[i]))
+        Score(str(names["score"][i]), str(names["level"][i]), float(values[i]), float(known[i]))
         for i in np.flatnonzero(names["seed"] == seed)
     ]
     n_outputs, n_units = recorded.sizes["output"], recorded.sizes["unit"]
     return Scores(
         summary=tuple(summary),
         output_r2=of_run("outputs", "output_r2", n_outputs),
-        output_ceiling=column("outputs", "r2_ceiling", n_outputs),
+        output_known_average=column("outputs", "r2_known_average", n_outputs),
         unit_r2=of_run("recorded_units", "unit_r2", n_units),
-        unit_ceiling=column("recorded_units", "r2_ceiling", n_units),
+        unit_known_average=column("recorded_units", "r2_known_average", n_units),
     )

@@ -108,7 +108,8 @@ _TRIAL_COLUMNS = {
     "output_r2", "rate_r2", "first_sample", "n_samples", "layer",
 }  # fmt: skip
 _UNIT_COLUMNS = {
-    "source_unit", "readout", "readout_offset", "r2", "r2_ceiling", *(f"teacher_{name}" for name in MATRICES)
+    "source_unit", "readout", "readout_offset", "r2", "r2_known_average",
+    *(f"teacher_{name}" for name in MATRICES)
 }  # fmt: skip
 
 
@@ -285,7 +286,7 @@ def _describe_outputs(result: FitResult) -> dict[str, Column]:
         "scale": (recorded["output_scale"].values, "recorded unit of 1 in z"),
         "unit": (_show_all(get_output_units(recorded)), "unit of the output"),
         "r2": (scores.output_r2, "R2 on condition averages of the test trials"),
-        "r2_ceiling": (scores.output_ceiling, "R2 of the average of all other trials"),
+        "r2_known_average": (scores.output_known_average, "R2 of the average of all other trials"),
     }
     if "readout" in recorded:
         text = "the teacher's own readout, one column for each row of recorded_units"
@@ -299,7 +300,7 @@ def _describe_units(result: FitResult, described: Described) -> dict[str, Column
     columns: dict[str, Column] = dict(described.columns[UNIT])
     columns |= _describe_weights(result, "recorded_units") | {
         "r2": (scores.unit_r2, "R2 on condition averages of the test trials"),
-        "r2_ceiling": (scores.unit_ceiling, "R2 of the average of all other trials"),
+        "r2_known_average": (scores.unit_known_average, "R2 of the average of all other trials"),
     }
     if "connectivity" in result.recorded:
         text = "the teacher's recurrent weights, one column for each presynaptic neuron"
@@ -333,7 +334,10 @@ def _add_scores(module: ProcessingModule, result: FitResult) -> None:
         "score": ([s.name for _, s in pairs], "R2: coefficient of determination; neurons: median over units"),
         "level": ([s.level for _, s in pairs], "what was compared, of the test trials"),
         "value": (np.array([s.value for _, s in pairs]), "of the student"),
-        "ceiling": (np.array([s.ceiling for _, s in pairs]), "of the average of all other trials"),
+        "known_average": (
+            np.array([s.known_average for _, s in pairs]),
+            "of the average of all other trials",
+        ),
     }
     module.add(create_table("scores", "how well each student does on the test trials", columns))
     module.add(create_table("runs", "a row for each student, the best first", _describe_runs(runs)))

@@ -1,0 +1,167 @@
+"""Ridge regression of many targets at once, its penalty chosen by cross-validation inside the samples."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+PENALTIES = tuple(10.0**power for power in range(-6, 3))
+"""Relative to the sum of squares of a feature of unit variance."""
+
+
+class Moments(NamedTuple):
+    """What ridge regression needs of samples: sums of products, with a column of ones as the last feature."""
+
+    features: Array
+    cross: Array
+    targets: Array
+
+
+class Ridge(NamedTuple):
+    """A linear map that was fitted.
+
+    Attributes
+    ----------
+    weights
+        Shape (n_features, n_targets).
+    offset
+        Shape (n_targets,).
+    penalty
+        The one of :data:`PENALTIES` that was chosen.
+    """
+
+    weights: Array
+    offset: Array
+    penalty: float
+
+    def predict(self, features: Array) -> Array:
+        """Return the targets, shape (..., n_targets), of features of shape (..., n_features)."""
+        return np.asarray(features @ self.weights + self.offset)
+
+
+def fit_ridge(
+    folds: Iterable[tuple[Array, Array]],
+    *,
+    max_rank: int | None = None,
+    penalties: Sequence[float] = PENALTIES,
+) -> Ridge:
+    """Fit targets by features, ‖Y - X B - b‖² + λ ‖B‖² with features of unit variance.
+
+    λ is the one of ``penalties``, times the number of samples, with the smallest error on folds left out
+    in turn, targets scaled to unit variance. With a rank, B is projected on the leading principal axes of
+    what it predicts (reduced-rank ridge regression [1]_), and their number is chosen in the same way.
+
+    Parameters
+    ----------
+    folds
+        Features, shape (n_samples, n_features), and targets, shape (n_samples, n_targets), of samples that
+        belong together, such as trials. One fold alone gets the largest penalty.
+    max_rank
+        Of the weights; full if not given.
+    penalties
+        To choose from.
+
+    References
+    ----------
+    .. [1] Mukherjee & Zhu 2011, Statistical Analysis and Data Mining, doi:10.1002/sam.10138; between
+       populations of neurons Semedo et al. 2019, Neuron, doi:10.1016/j.neuron.2019.01.026.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((200, 3))
+    >>> folds = [(part, part @ [[1.0], [0.5], [-2.0]] + 4) for part in np.split(x, 4)]
+    >>> ridge = fit_ridge(folds)
+    >>> ridge.weights.ravel().round(3).tolist(), ridge.offset.round(3).tolist()
+    ([1.0, 0.5, -2.0], [4.0])
+    """
+    moments = [_measure(x, y) for x, y in folds]
+    whole = _add(moments)
+    n, sums = whole.features[-1, -1], whole.features[-1]
+    scales = (
+        _find_scale(np.diag(whole.features) / n, sums / n),
+        _find_scale(whole.targets / n, whole.cross[-1] / n),
+    )
+    moments, whole = [_scale(one, *scales) for one in moments], _scale(whole, *scales)
+    errors = np.zeros(len(penalties))
+    for left_out in moments:
+        solutions = _solve(_subtract(whole, left_out), penalties) if len(moments) > 1 else []
+        errors[: len(solutions)] += [_find_error(solution, left_out) for solution in solutions]
+    penalty = penalties[int(np.argmin(errors))] if len(moments) > 1 else penalties[-1]
+    (solution,) = _solve(whole, [penalty])
+    if max_rank is not None:
+        solution = _reduce(solution, whole, _choose_rank(moments, whole, penalty, max_rank))
+    weights = solution * scales[1] / scales[0][:, np.newaxis]
+    return Ridge(weights[:-1], weights[-1], penalty)
+
+
+def _choose_rank(moments: list[Moments], whole: Moments, penalty: float, max_rank: int) -> int:
+    """Return the rank with the smallest error on folds left out in turn."""
+    n_features, n_targets = whole.cross.shape
+    ranks = range(1, min(max_rank, n_features - 1, n_targets) + 1)
+    errors = np.zeros(len(ranks))
+    for left_out in moments if len(moments) > 1 else []:
+        known = _subtract(whole, left_out)
+        (solution,) = _solve(known, [penalty])
+        errors += [_find_error(_reduce(solution, known, rank), left_out) for rank in ranks]
+    return int(ranks[int(np.argmin(errors))])
+
+
+def _add(moments: list[Moments]) -> Moments:
+    return Moments(*(sum(parts[1:], start=parts[0]) for parts in zip(*moments, strict=True)))
+
+
+def _subtract(whole: Moments, part: Moments) -> Moments:
+    return Moments(*(a - b for a, b in zip(whole, part, strict=True)))
+
+
+def _measure(features: Array, targets: Array) -> Moments:
+    x = np.concatenate([features, np.ones((len(features), 1))], axis=1, dtype=np.float64)
+    y = targets.astype(np.float64)
+    return Moments(x.T @ x, x.T @ y, np.square(y).sum(axis=0))
+
+
+def _find_scale(squares: Array, mean: Array) -> Array:
+    """Return standard deviations from mean squares and means; 1 for what is constant."""
+    variance = squares - np.square(mean)
+    return np.sqrt(np.where(variance > 1e-12 * np.maximum(squares, 1e-30), variance, 1.0))
+
+
+def _scale(moments: Moments, features: Array, targets: Array) -> Moments:
+    """Return the moments of scaled features and targets."""
+    return Moments(
+        moments.features / np.outer(features, features),
+        moments.cross / np.outer(features, targets),
+        moments.targets / np.square(targets),
+    )
+
+
+def _solve(moments: Moments, penalties: Iterable[float]) -> list[Array]:
+    """Return the weights for each penalty, shape (n_features + 1, n_targets); the ones are not penalised."""
+    n = moments.features[-1, -1]
+    solutions: list[Array] = []
+    for penalty in penalties:
+        gram = moments.features.copy()
+        np.fill_diagonal(gram[:-1, :-1], np.diag(gram)[:-1] + penalty * n)
+        gram[-1, -1] += 1e-9 * n  # a fold may be all there is
+        factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
+        solutions.append(np.asarray(scipy.linalg.cho_solve(factor, moments.cross)))
+    return solutions
+
+
+def _find_error(solution: Array, moments: Moments) -> float:
+    explained = 2 * (solution * moments.cross).sum() - (solution * (moments.features @ solution)).sum()
+    return float(moments.targets.sum() - explained)
+
+
+def _reduce(solution: Array, moments: Moments, rank: int) -> Array:
+    """Return weights of lower rank, on the principal axes of what is predicted; its mean stays."""
+    n, sums = moments.features[-1, -1], moments.features[-1]
+    centred = moments.features - np.outer(sums, sums) / n
+    axes = np.linalg.eigh(solution.T @ centred @ solution)[1][:, -rank:]
+    reduced = solution @ axes @ axes.T
+    reduced[-1] = (sums @ solution - sums[:-1] @ reduced[:-1]) / n
+    return np.asarray(reduced)

@@ -1,0 +1,47 @@
+"""Which baselines a student beats, in words."""
+
+import math
+from collections.abc import Sequence
+
+from nwbrnn.evaluation.baselines import get_baseline
+from nwbrnn.evaluation.scores import Rival, Score
+from nwbrnn.evaluation.specs import get_spec
+
+
+def compare_baselines(assessment: Sequence[Score]) -> list[str]:
+    """Return which baselines the student beats and which it does not, a sentence for each score.
+
+    Parameters
+    ----------
+    assessment
+        What :func:`nwbrnn.assess` says with resamples; scores without intervals are left out. A baseline is
+        beaten, or beats the student, if the 95 % interval of the difference does not hold 0.
+    """
+    sentences = []
+    for score in assessment:
+        known = [rival for rival in score.rivals if math.isfinite(rival.low)]
+        kinds: dict[str, list[str]] = {"beats": [], "is not told apart from": [], "is beaten by": []}
+        for rival in known:
+            kinds[_name_outcome(rival, get_spec(score.name).better)].append(_describe_rival(rival))
+        parts = [f"{verb} {_join(rivals)}" for verb, rivals in kinds.items() if rivals]
+        if parts:
+            sentences.append(f"{score.name}: the student {'; it '.join(parts)}.")
+    return sentences
+
+
+def _name_outcome(rival: Rival, better: str) -> str:
+    """Return what the interval of the difference, student minus rival, says."""
+    low, high = (rival.low, rival.high) if better == "higher" else (-rival.high, -rival.low)
+    return "beats" if low > 0 else "is beaten by" if high < 0 else "is not told apart from"
+
+
+def _describe_rival(rival: Rival) -> str:
+    """Return the name of a baseline with the interval of the difference."""
+    baseline = get_baseline(rival.name)
+    kind = "decoding, " if baseline is not None and baseline.decodes else ""
+    return f"{rival.name} ({kind}{rival.low:+.3f} to {rival.high:+.3f})"
+
+
+def _join(names: Sequence[str]) -> str:
+    """Return names as people list them."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

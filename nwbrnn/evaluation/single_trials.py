@@ -1,0 +1,56 @@
+"""Scores of single trials, each a sum over trials divided by another: they can be resampled as sums."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwbrnn.evaluation.comparison import Comparison, stack_samples
+from nwbrnn.evaluation.spikes import compare_likelihoods, compute_median, expect_spikes
+
+Array = NDArray[np.floating]
+Select = Callable[[Comparison], NDArray[np.bool_]]
+
+
+def pool_parts(numerator: Array, denominator: Array) -> float:
+    """Return the median over channels of sum / sum; NaN where nothing varies.
+
+    Parameters
+    ----------
+    numerator, denominator
+        Of each trial, shapes (n_trials, n_channels).
+    """
+    above, below = numerator.sum(axis=0), denominator.sum(axis=0)
+    return compute_median(above / np.where(below > 0, below, np.nan))
+
+
+def split_spikes(pair: Comparison) -> tuple[Array, Array]:
+    """Return what the spikes of each trial gain over the mean counts of known trials, and their number."""
+    unsampled = ~pair.sampled
+    if "spike_counts" not in pair.trials or not unsampled.any() or not pair.known.sizes["trial"]:
+        nothing = np.zeros((pair.trials.sizes["trial"], 1))
+        return nothing, nothing
+    bin_size = pair.trials.attrs["bin_size"]
+    floor = stack_samples(pair.known, "spike_counts")[:, unsampled].mean(axis=0)
+    mask = pair.predicted["mask"].values[..., np.newaxis]
+    rates = np.where(mask, pair.predicted["rates"].values[..., unsampled], 0)
+    counts = np.where(mask, pair.trials["spike_counts"].values[..., unsampled], 0)
+    expected = expect_spikes(rates, floor / bin_size, bin_size=bin_size)
+    gain = np.where(mask, compare_likelihoods(expected, counts, floor), 0).sum(axis=(1, 2))
+    return gain[:, np.newaxis], np.log(2) * counts.sum(axis=(1, 2), dtype=float)[:, np.newaxis]
+
+
+def split_errors(pair: Comparison, name: str, select: Select | None = None) -> tuple[Array, Array]:
+    """Return how much each trial adds to the explained, and to the total sum of squares of each channel."""
+    mask = pair.predicted["mask"].values[..., np.newaxis]
+    chosen = slice(None) if select is None else select(pair)
+    target = pair.trials[name].values[..., chosen].astype(np.float64)
+    predicted = pair.predicted[name].values[..., chosen]
+    n = np.maximum(mask.sum(axis=(0, 1)), 1)
+    mean = np.where(mask, target, 0).sum(axis=(0, 1)) / n
+    total, residual = (
+        np.where(mask, np.square(target - other), 0).sum(axis=1) for other in (mean, predicted)
+    )
+    if select is None:  # each channel by its variance
+        total, residual = (values.sum(axis=1, keepdims=True) for values in (total, residual))
+    return total - residual, total

@@ -1,0 +1,123 @@
+"""What of a student is not in the recording: dynamics that nothing recorded asks for.
+
+A student can predict every recorded neuron, sampled or not, and have any dynamics besides (Dabholkar & Barak
+2025, PLOS Computational Biology, doi:10.1371/journal.pcbi.1013789). These measures fall when it has.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
+from nwbrnn.evaluation.ridge import fit_ridge
+
+Array = NDArray[np.floating]
+Samples = tuple[Array, Array]
+"""What is known and what is asked for, shapes (n_samples, n_channels)."""
+
+N_DRAWS = 10  # sets of few trials
+N_FOLDS = 8  # of conditions, for maps and penalties
+
+
+def compute_few_shot_r2(
+    trials: Sequence[Samples], conditions: Sequence[str], test: Samples, *, seed: int = 0
+) -> Array:
+    """R² of neurons that are read out of hidden units after one trial of each condition.
+
+    The readout, ridge regression from all hidden units, is fitted to one random trial of each condition; R²
+    is the mean over ten such draws. A readout of few trials is the worse the more of the hidden units has
+    nothing to do with the neurons, which a readout of all trials hides: the idea of few-shot co-smoothing
+    [1]_, there with bits per spike and any number of trials.
+
+    Parameters
+    ----------
+    trials
+        Hidden units and rates of each known trial.
+    conditions
+        Of each.
+    test
+        Hidden units and rates of the averages of test trials.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    ndarray
+        Shape (n_neurons,).
+
+    References
+    ----------
+    .. [1] Dabholkar & Barak 2025, PLOS Computational Biology, doi:10.1371/journal.pcbi.1013789.
+
+    Examples
+    --------
+    Neurons that are hidden units need few trials:
+
+    >>> hidden = np.random.default_rng(0).standard_normal((4, 20, 3))
+    >>> trials = [(x, x[:, :2]) for x in hidden]
+    >>> compute_few_shot_r2(trials, list("aabb"), trials[0]).round(2).tolist()
+    [1.0, 1.0]
+    """
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(np.array(conditions) == name) for name in dict.fromkeys(conditions)]
+    scores = []
+    for _ in range(N_DRAWS):
+        drawn = [trials[rng.choice(group)] for group in groups]
+        scores.append(compute_r2(fit_ridge(_group(drawn)).predict(test[0]), test[1]))
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def compute_mapped_r2(known: dict[str, Samples], test: dict[str, Samples]) -> float:
+    """R² of one population predicted linearly from another, in conditions that the map was not fitted to.
+
+    From the recording to a student it is the part of the student that is in the recording, as the state R² of
+    Versteeg et al. [1]_ is the part of inferred states that the true ones explain. From the rates that
+    a student predicts back to its hidden units it is the part of the student that its predictions need: cycle
+    consistency, here linear. Conditions are left out because a map has as many weights as there are neurons,
+    and fits anything in a condition that it has seen.
+
+    Parameters
+    ----------
+    known
+        Source and target in each condition, for ridge regression.
+    test
+        The same, of test trials.
+
+    Returns
+    -------
+    float
+        Variance-weighted over the target's channels; NaN if it does not vary, or with one condition.
+
+    References
+    ----------
+    .. [1] Versteeg et al. 2025, bioRxiv, doi:10.1101/2025.02.07.637062, "Computation-through-Dynamics
+       Benchmark".
+
+    Examples
+    --------
+    Half of the variance of the target comes from elsewhere:
+
+    >>> x = np.random.default_rng(0).standard_normal((8, 400, 4))
+    >>> both = {str(i): (one[:, :2], one) for i, one in enumerate(x)}
+    >>> round(compute_mapped_r2(both, both), 1)
+    0.5
+    """
+    names = list(test)
+    predicted, target = [], []
+    for fold in (names[i::N_FOLDS] for i in range(min(N_FOLDS, len(names)))):
+        others = [samples for name, samples in known.items() if name not in fold]
+        if others:
+            ridge = fit_ridge(_group(others))
+            predicted += [ridge.predict(test[name][0]) for name in fold]
+            target += [test[name][1] for name in fold]
+    return compute_weighted_r2(np.concatenate(predicted), np.concatenate(target)) if target else float("nan")
+
+
+def _group(samples: Sequence[Samples]) -> list[Samples]:
+    """Return folds of whole trials or conditions, or of parts of the only one."""
+    if len(samples) == 1:
+        parts = [np.array_split(values, N_FOLDS) for values in samples[0]]
+        return [(x, y) for x, y in zip(*parts, strict=True) if len(x)]
+    folds = [samples[i::N_FOLDS] for i in range(min(N_FOLDS, len(samples)))]
+    return [(np.concatenate([x for x, _ in fold]), np.concatenate([y for _, y in fold])) for fold in folds]
