@@ -14,6 +14,8 @@ from pydantic import (
 
 Role = Literal["emg", "force", "kinematics", "inputs", "rates", "spike_counts", "trials"]
 Nonlinearity = Literal["tanh", "softplus", "soc"]
+Ended = Literal["finished", "patience", "interrupted"]
+"""Why the training of a student ended."""
 
 
 MAX_SEED = 2**63 - 1001
@@ -220,6 +222,10 @@ class FitConfig(CheckedSettings):
     train_until: float | None = Field(None, description="bins after this time are not trained on [s]")
     train_trials: int | None = Field(
         None, ge=1, le=10**9, description="trials of each condition to train on, at most; others are left out"
+    )
+    perturbed: str | None = Field(
+        None,
+        description="trial column that marks perturbed trials, such as opto: they are left out",
     )
     virtual_targets: int = Field(
         0,

@@ -1,10 +1,10 @@
-"""The three claims of Salatiello & Giese 2020 (arXiv:2005.02211), tested on simulated circuits."""
+"""The claims of Salatiello & Giese 2020 (arXiv:2005.02211), and mechanisms, tested on simulated circuits."""
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,10 +12,10 @@ from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.formats import write_teacher
 from nwbrnn.plot import save
 from nwbrnn.report import plot_rotations, plot_traces
-from nwbrnn.storage.atomic import write_json
+from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.sweep import Cell, list_finished, rebuild, run_sweep, write_results
 from nwbrnn.sweep.run import Progress
-from nwbrnn.teacher import TeacherConfig, simulate_teacher
+from nwbrnn.teacher import MECHANISMS, TeacherConfig, simulate_teacher
 
 SAMPLED = "25%"  # of the neurons, where one number is judged
 GOOD = 0.9  # R² from which on outputs and sampled neurons count as reproduced; ours
@@ -25,7 +25,16 @@ QUICK_LEVELS: tuple[int | str, ...] = (0, "5%", SAMPLED)
 N_TEACHERS, N_TEACHERS_QUICK = 10, 3
 N_TEACHERS_EACH = 3  # where each of 16 directions is held out in turn
 
-TEACHERS, CLAIMS = "teachers", "claims.json"
+TEACHERS, CLAIMS, RECOVERY = "teachers", "claims.json", "mechanisms.csv"
+MEASURED_OF_BOTH = (
+    "leading growth rate", "slow modes", "attracting points", "Lyapunov exponent", "departure from normality",
+)  # fmt: skip
+"""What is compared with the same number of the teacher."""
+PREDICTED = (
+    "unsampled neurons R2", "response correlation, outputs", "response correlation, unsampled neurons",
+    "response correlation, outputs, one neuron pushed",
+)  # fmt: skip
+"""What is to be near 1."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +115,21 @@ held out in turn.
 """
 
 
+class Reproduction(NamedTuple):
+    """The claims, and what students recover of each kind of circuit; see :func:`list_recovery`."""
+
+    claims: tuple[Claim, ...]
+    mechanisms: pd.DataFrame
+
+
 def reproduce(
     folder: str | Path,
     *,
     quick: bool = False,
     scheduler: str | None = None,
     progress: Callable[[str], Progress | None] = lambda _: None,
-) -> tuple[Claim, ...]:
-    """Build teachers, fit students to them, and judge the three claims.
+) -> Reproduction:
+    """Build teachers, fit students to them, judge the claims, and compare mechanisms.
 
     A teacher is a stability-optimised circuit of 200 neurons that reaches in 16 directions, written as NWB
     and read back; each seed has another circuit. Everything is kept in the folder, and what is finished is
@@ -122,7 +138,7 @@ def reproduce(
     Parameters
     ----------
     folder
-        Where teachers, sweeps, figures and ``claims.json`` go.
+        Where teachers, sweeps, figures, ``claims.json`` and ``mechanisms.csv`` go.
     quick
         Three teachers instead of ten, fewer numbers of sampled neurons, no direction by direction.
     scheduler
@@ -132,8 +148,8 @@ def reproduce(
 
     Returns
     -------
-    tuple of Claim
-        The three claims.
+    Reproduction
+        The three claims of the paper, one on perturbations, and what is recovered of other mechanisms.
 
     Raises
     ------
@@ -162,10 +178,24 @@ def reproduce(
     claims = judge(statistics["between"], statistics["trials"])
     about = [claim.to_dict() for claim in claims]
     write_json(about, folder / CLAIMS, overwrite=True)
-    return claims
+    by_kind = {"soc": statistics["between"]}
+    for kind in [name for name in MECHANISMS if name not in by_kind]:
+        table = run_sweep(
+            create_teachers(folder / TEACHERS / kind, len(files), kind=kind),
+            folder / kind,
+            _ONE,
+            configs=(ReadConfig(), FitConfig()),
+            scheduler=scheduler,
+            progress=progress(kind),
+        )
+        by_kind[kind] = write_results(table, folder / kind, pooled=True)
+    mechanisms = list_recovery(by_kind)
+    with replace_whole(folder / RECOVERY, overwrite=True) as temporary:
+        mechanisms.to_csv(temporary, index=False)
+    return Reproduction(claims, mechanisms)
 
 
-def create_teachers(folder: Path, n_teachers: int) -> list[Path]:
+def create_teachers(folder: Path, n_teachers: int, *, kind: str = "soc") -> list[Path]:
     """Simulate teachers and write them as NWB; those that exist are kept.
 
     Parameters
@@ -174,12 +204,15 @@ def create_teachers(folder: Path, n_teachers: int) -> list[Path]:
         Made if needed.
     n_teachers
         Each has another circuit, readout and noise.
+    kind
+        Their mechanism; see :data:`nwbrnn.teacher.mechanisms.MECHANISMS`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"teacher_{seed}.nwb" for seed in range(n_teachers)]
     for seed, file in enumerate(files):
         if not file.exists():
-            write_teacher(simulate_teacher(TeacherConfig(seed=seed, n_directions=16)), file)
+            config = TeacherConfig(teacher=kind, seed=seed, n_directions=16)
+            write_teacher(simulate_teacher(config), file)
     return files
 
 
@@ -210,7 +243,44 @@ def judge(between: pd.DataFrame, trials: pd.DataFrame) -> tuple[Claim, ...]:
             "Training on the dynamics improves the outputs in directions never trained on",
             (_compare(new, "output R2"),),
         ),
+        Claim(
+            "Kicked within the circuit's leading components, it responds as the circuit does, better than if "
+            "trained on the outputs alone",
+            tuple(
+                _compare(new, f"response correlation, {what}") for what in ("outputs", "unsampled neurons")
+            ),
+        ),
     )
+
+
+def list_recovery(statistics: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return what students recover of their teachers, a row for each kind of circuit, measure and student.
+
+    Parameters
+    ----------
+    statistics
+        Pooled statistics of sweeps by mechanism, with every other direction held out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``mechanism``, ``measure``, ``sampled``, ``mean`` with ``low`` and ``high`` (95 %), ``teacher`` (mean
+        of the same number, NaN for predictions) and ``recovered``: for predictions, whether the interval is
+        above 0.9; for numbers of the network, whether that of the teacher is within 0.1 of the interval.
+    """
+    rows = []
+    for kind, found in statistics.items():
+        for level in ("0", str(FitConfig(sampled=SAMPLED).sampled)):
+            own = found[found["sampled"] == level].set_index("score")
+            for score in (*PREDICTED, *MEASURED_OF_BOTH):
+                row: dict[Hashable, Any] = own.loc[score].to_dict()
+                mean, low, high = (float(row[name]) for name in ("mean", "mean_low", "mean_high"))
+                of_both = score in MEASURED_OF_BOTH
+                teacher = float(own["mean"].to_dict()[f"{score}, teacher"]) if of_both else math.nan
+                recovered = low - 0.1 <= teacher <= high + 0.1 if of_both else low > GOOD
+                rows.append((kind, score, level, mean, low, high, teacher, recovered))
+    columns = ["mechanism", "measure", "sampled", "mean", "low", "high", "teacher", "recovered"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _measure(rows: pd.DataFrame, score: str) -> Evidence:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.config import FitConfig
+from nwbrnn.config import Ended, FitConfig
 from nwbrnn.evaluation import LEVELS, Scores
 from nwbrnn.notebook import format_number, format_table, format_text
 from nwbrnn.session_time import to_pynapple
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nwbrnn.models import Network
 
 STRAYS = 2.0  # outputs that grow to this many times their range are worth a warning
-
-Ended = Literal["finished", "patience", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +147,42 @@ class FitResult:
     def to_pynapple(self) -> dict[str, Any]:
         """Return what was recorded and what is predicted over session time; as :func:`nwbrnn.to_pynapple`."""
         return to_pynapple(self.recorded, self.predicted)
+
+    def perturb(
+        self, units: Mapping[int, float], *, size: float, at: float = 0.0, duration: float = 0.0
+    ) -> xr.Dataset:
+        """Return what the best student predicts for all trials if chosen units are pushed.
+
+        Parameters
+        ----------
+        units
+            Weight of each unit by its id: 1 pushes it by ``size``, -0.5 the other way by half of it.
+        size
+            By how much the rates change in all [Hz].
+        at
+            When the push begins, from the alignment [s].
+        duration
+            Over which time the change is spread evenly [s]; 0: at once, within one bin.
+
+        Returns
+        -------
+        xarray.Dataset
+            As ``predicted``. The hidden unit of a sampled neuron is pushed itself, others through the readout
+            of rates.
+
+        Raises
+        ------
+        ConfigError
+            If a unit or a time is not that of the fit.
+
+        Examples
+        --------
+        >>> result.perturb({12: 1.0, 40: -1.0}, size=10.0, at=0.1)  # doctest: +SKIP
+        """
+        from nwbrnn.training import Push, perturb
+
+        push = Push(units, size, at, duration)
+        return perturb(self.recorded, self.weights, self.config, push)
 
     def build_model(self) -> "Network":
         """Return the best student as a torch module; its inputs have shape (n_trials, n_time, n_inputs)."""

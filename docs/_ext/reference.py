@@ -16,6 +16,7 @@ import nwbrnn
 from nwbrnn.cli.main import ABOUT, app
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.evaluation import BASELINES, SCORES
+from nwbrnn.evaluation.specs import MEASURED
 from nwbrnn.readers import vocabulary
 from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.teacher import TeacherConfig
@@ -217,7 +218,7 @@ def _describe_vocabulary() -> str:
 def _describe_scores() -> str:
     """Return the page of all scores."""
     rows = ""
-    for spec in SCORES:
+    for spec in (*SCORES, *MEASURED):
         limit = "noise ceiling" if spec.noise_ceiling else "reliability" if spec.has_reliability else "–"
         chance = "yes" if spec.has_chance else "–"
         cells = (
@@ -225,7 +226,7 @@ def _describe_scores() -> str:
             _protect(spec.meaning),
             spec.unit or "–",
             spec.better,
-            spec.level,
+            "the network" if spec in MEASURED else spec.level,
             limit,
             chance,
         )

@@ -40,6 +40,7 @@ COMMANDS = {
     },
     "result": {
         "evaluate": "Run a stored network again, and score it in every way",
+        "perturb": "Push units of a network; compare it with its teacher",
         "report": "A page on a fit or a sweep, with its figures",
         "export": "Put a fit into another file, or into its source",
         "refit": "Repeat a stored fit from its source, and compare",
@@ -52,9 +53,7 @@ COMMANDS = {
 """Commands and what they do, grouped in the order of work."""
 
 USAGE = "Usage: nwbrnn [OPTIONS] COMMAND [ARGS]...      More: nwbrnn COMMAND --help"
-ABOUT = """\
-From an NWB file to a recurrent network that reproduces the muscles and the
-recorded neurons, and back to NWB."""
+ABOUT = "From an NWB file to a recurrent network that reproduces it, and back to NWB."
 END = """\
 Options, before the command:
   -v, --verbose  tell what is done    --version             which nwbrnn this is

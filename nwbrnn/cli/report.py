@@ -1,7 +1,7 @@
 """``nwbrnn report``: a page on a fit or a sweep that stands alone."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,10 @@ from nwbrnn.cli import options
 from nwbrnn.cli.access import Access
 from nwbrnn.cli.evaluate import N_RESAMPLES
 from nwbrnn.cli.output import say, step
+from nwbrnn.cli.perturb import At, Duration, Size, Unit, parse_push
+
+if TYPE_CHECKING:
+    from nwbrnn.training import Push
 
 Source = Annotated[
     Path,
@@ -26,7 +30,14 @@ Page = Annotated[
 
 
 def report(
-    source: Source, output: Page, name: options.Name = None, overwrite: options.Overwrite = False
+    source: Source,
+    output: Page,
+    unit: Unit = None,
+    size: Size = 10.0,
+    at: At = 0.0,
+    duration: Duration = 0.0,
+    name: options.Name = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write a page on a fit or a sweep: verdict, figures, scores, provenance. One HTML file, for any browser.
 
@@ -40,12 +51,15 @@ def report(
         with step("Drawing"):
             write_sweep_report(source, output, overwrite=overwrite)
     else:
-        _report_fit(source, output, name=name, overwrite=overwrite)
+        push = parse_push(unit, size=size, at=at, duration=duration)
+        _report_fit(source, output, name=name, push=push, overwrite=overwrite)
     size = output.stat().st_size / 1e6
     say(f"Wrote {output} ({size:.1f} MB): open it in a browser.")
 
 
-def _report_fit(source: Path, output: Path, *, name: str | None, overwrite: bool) -> None:
+def _report_fit(
+    source: Path, output: Path, *, name: str | None, push: "Push | None", overwrite: bool
+) -> None:
     """Write the page of a fit."""
     from nwbrnn.formats import read_fit, read_versions
     from nwbrnn.report import write_fit_report
@@ -56,4 +70,4 @@ def _report_fit(source: Path, output: Path, *, name: str | None, overwrite: bool
     shown = Path(strip_secrets(str(source))).name
     about = {"fit file": shown, "fitted with": ", ".join(versions) or "not known"}
     with step("Scoring every way there is, with intervals, and drawing"):
-        write_fit_report(result, output, about=about, n_resamples=N_RESAMPLES, overwrite=overwrite)
+        write_fit_report(result, output, about=about, n_resamples=N_RESAMPLES, push=push, overwrite=overwrite)

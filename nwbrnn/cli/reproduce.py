@@ -1,7 +1,7 @@
 """``nwbrnn reproduce``: the three claims of the paper."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,10 @@ from nwbrnn.cli.output import check_json, print_table, say, say_interrupted, wri
 from nwbrnn.cli.sweep import Scheduler, show_cells
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    import pandas as pd
+
     from nwbrnn.reproduce import Claim
 
 
@@ -34,13 +38,36 @@ def reproduce(
     check_json(json_path, overwrite=overwrite)
     with show_cells() as begin:
         try:
-            claims = run(output, quick=quick, scheduler=scheduler, progress=begin)
+            found = run(output, quick=quick, scheduler=scheduler, progress=begin)
         except KeyboardInterrupt:
             say_interrupted(f"what is finished is in {output}; the same command goes on.")
             raise typer.Exit(130) from None
-    write_json({"claims": [claim.to_dict() for claim in claims]}, json_path, overwrite=overwrite)
-    print_claims(claims)
-    say(f"Wrote {output}: teachers, sweeps, figures and claims.json.")
+    about = {"claims": [claim.to_dict() for claim in found.claims], "mechanisms": list_rows(found.mechanisms)}
+    write_json(about, json_path, overwrite=overwrite)
+    print_claims(found.claims)
+    print_mechanisms(found.mechanisms)
+    say(f"Wrote {output}: teachers, sweeps, figures, claims.json and mechanisms.csv.")
+
+
+def list_rows(mechanisms: "pd.DataFrame") -> "list[dict[Hashable, Any]]":
+    """Return rows as plain values, NaN as ``None``."""
+    return mechanisms.astype(object).where(mechanisms.notna(), None).to_dict("records")
+
+
+def print_mechanisms(mechanisms: "pd.DataFrame") -> None:
+    """Print for each kind of circuit what students recover of it."""
+    for kind, part in mechanisms.groupby("mechanism", sort=False):
+        rows = [
+            (
+                row["measure"],
+                "outputs only" if str(row["sampled"]) == "0" else f"{row['sampled']} sampled",
+                f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
+                "–" if row["teacher"] != row["teacher"] else f"{row['teacher']:.2f}",
+                "yes" if row["recovered"] else "no",
+            )
+            for row in part.sort_values("measure", kind="stable").to_dict("records")
+        ]
+        print_table(f"Mechanism {kind}", ("measure", "student", "mean (95 %)", "teacher", "recovered"), rows)
 
 
 def print_claims(claims: "tuple[Claim, ...]") -> None:

@@ -14,7 +14,10 @@ from nwbrnn.errors import ConfigError
 
 def simulate(
     output: options.Output,
-    neurons: Annotated[int | None, typer.Option(help="Neurons, half excitatory. Default 200.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Its mechanism: soc, low_rank, feedforward or ring. Default soc.")
+    ] = None,
+    neurons: Annotated[int | None, typer.Option(help="Neurons. Default 200.")] = None,
     directions: Annotated[int | None, typer.Option(help="Reach directions. Default 8.")] = None,
     trials: Annotated[int | None, typer.Option(help="Trials of each direction. Default 5.")] = None,
     muscles: Annotated[int | None, typer.Option(help="Muscles. Default 6.")] = None,
@@ -30,9 +33,10 @@ def simulate(
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Simulate a stability-optimised circuit that reaches, and write it as an ordinary NWB file.
+    """Simulate a circuit that reaches, stability-optimised by default; write it as an ordinary NWB file.
 
     nwbrnn simulate -o teacher.nwb --neurons 200 --directions 8 --trials 5
+    nwbrnn simulate -o ring.nwb --teacher ring
     """
     from nwbrnn.formats import read_circuit, write_teacher
     from nwbrnn.storage.paths import check_output
@@ -40,7 +44,8 @@ def simulate(
 
     check_output(output, overwrite=overwrite)
     options_given = {
-        "n_neurons": neurons, "n_directions": directions, "n_trials": trials, "n_muscles": muscles,
+        "teacher": teacher, "n_neurons": neurons, "n_directions": directions, "n_trials": trials,
+        "n_muscles": muscles,
         "preparation": preparation, "movement": movement, "bin_size": bin_size, "noise": noise, "seed": seed,
     }  # fmt: skip
     given = {name: value for name, value in options_given.items() if value is not None}

@@ -7,7 +7,7 @@ from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.rivals import compare_baselines
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
 from nwbrnn.evaluation.scores import Rival, Score, Scores, evaluate, score_trials
-from nwbrnn.evaluation.similarity import compute_dynamical_distance
+from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
 from nwbrnn.evaluation.specs import LEVELS, MAIN, SCORES, ScoreSpec, get_spec
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
@@ -34,6 +34,7 @@ __all__ = [
     "compare_baselines",
     "compute_bits_per_spike",
     "compute_canonical_correlations",
+    "compute_controlled_distance",
     "compute_dynamical_distance",
     "compute_linear_cka",
     "compute_principal_angles",

@@ -7,6 +7,7 @@ reports, sweeps and the documentation are made from it.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from nwbrnn.evaluation.accuracy import compute_skill, compute_vaf, compute_weigh
 from nwbrnn.evaluation.comparison import Comparison, list_samples
 from nwbrnn.evaluation.limits import limit_outputs, limit_r2, limit_skill, limit_trials
 from nwbrnn.evaluation.rotations import Rotations
-from nwbrnn.evaluation.similarity import compute_dynamical_distance
+from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
 from nwbrnn.evaluation.single_trials import pool_parts, split_errors, split_spikes
 from nwbrnn.evaluation.spikes import compute_mean, compute_median, compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
@@ -197,10 +198,15 @@ def _compare_surrogates(pair: Comparison) -> float:
     return float((1 + (found >= recorded).sum()) / (1 + len(found))) if found.size else math.nan
 
 
-def _measure_distance(pair: Comparison) -> float:
+def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
     complete = pair.truth["mask"].values.all(axis=0)
-    recorded, student = pair.truth["rates"].values, pair.guess["hidden"].values
-    return compute_dynamical_distance(recorded[:, complete], student[:, complete])
+    recorded, student, inputs = (
+        ds[name].values[:, complete]
+        for ds, name in ((pair.truth, "rates"), (pair.guess, "hidden"), (pair.truth, "inputs"))
+    )
+    if controlled:
+        return compute_controlled_distance(recorded, student, np.nan_to_num(inputs))
+    return compute_dynamical_distance(recorded, student)
 
 
 # ------------------------------------------------------------------ the list
@@ -383,8 +389,38 @@ SCORES: tuple[ScoreSpec, ...] = (
         has_chance=False,
         is_resampled=False,
     ),
+    ScoreSpec(
+        "dynamical distance given the inputs",
+        partial(_measure_distance, controlled=True),
+        "the same between linear models that have a term for the inputs; 0: the same",
+        better="lower",
+        needs="hidden",
+        is_resampled=False,
+        package="DSA",
+        has_chance=False,
+    ),
 )
 MAIN = tuple(spec.name for spec in SCORES if spec.is_main)
+
+
+def _measure_elsewhere(_: Comparison) -> float:
+    return math.nan
+
+
+_BETTER: Any = "higher", "neither"
+MEASURED: tuple[ScoreSpec, ...] = tuple(
+    ScoreSpec(name, _measure_elsewhere, meaning, unit, _BETTER[bool(neither)], has_chance=False)
+    for name, meaning, unit, neither in (
+        ("response correlation", "of responses to perturbations with those of the teacher", "", 0),
+        ("response R2", "of responses to perturbations, relative to no response", "", 0),
+        ("leading growth rate", "of the slowest mode at the most stable point of movement", "1/s", 1),
+        ("Lyapunov exponent", "largest one in movement: below 0, differences die away", "1/s", 1),
+        ("departure from normality", "part of ‖W‖² that eigenvalues do not explain; 0: normal", "", 1),
+        ("attracting points", "stable fixed points in movement that were found", "", 1),
+        ("slow modes", "modes there that grow, or decay slower than 2.5 / s", "", 1),
+    )
+)
+"""Of the network itself rather than of its predictions: :mod:`nwbrnn.mechanism` computes them."""
 
 
 def list_available() -> tuple[ScoreSpec, ...]:
@@ -400,7 +436,7 @@ def get_spec(name: str) -> ScoreSpec:
     LookupError
         If there is none of this name.
     """
-    by_name = {spec.name: spec for spec in SCORES}
+    by_name = {spec.name: spec for spec in (*SCORES, *MEASURED)}
     for known in (name, name.partition(",")[0]):
         if known in by_name:
             return by_name[known]

@@ -259,3 +259,37 @@ def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]
             )
         weights = np.asarray(module["connectivity"]["weights"].data[:])
         return weights, dict(json.loads(nwbfile.scratch[CONFIG_NAME].data))
+
+
+def attach_circuit(ds: xr.Dataset, nwbfile: NWBFile) -> xr.Dataset:
+    """Return a Dataset with the circuit and the readout of a teacher, if its file holds them.
+
+    Only where all neurons and nothing but muscles of the teacher were read, so that they belong together.
+
+    Parameters
+    ----------
+    ds
+        What was read of the file.
+    nwbfile
+        The file, open.
+    """
+    module, scratch = nwbfile.processing.get("misc"), nwbfile.scratch or {}
+    if module is None or not {"connectivity", "readout"} <= set(module.data_interfaces):
+        return ds
+    n_units, outputs = ds.sizes["unit"], ds["output"].values.tolist()
+    try:
+        weights, readout = (
+            np.asarray(module[name]["weights"].data[:], dtype=np.float64)
+            for name in ("connectivity", "readout")
+        )
+        rows = {str(name): row for row, name in enumerate(module["readout"]["muscle"].data[:])}
+        config = str(scratch["teacher_config"].data)
+    except (KeyError, TypeError, ValueError, AttributeError):  # of somebody else's
+        return ds
+    whole = weights.shape == (n_units, n_units) and readout.shape == (len(rows), n_units)
+    if not whole or not set(outputs) <= set(rows) or not np.isfinite(weights).all():
+        return ds
+    own = readout[[rows[name] for name in outputs]]
+    parts = {"connectivity": (("unit", "presynaptic"), weights), "readout": (("output", "unit"), own)}
+    named = {name: xr.Variable(dims, values, {"units": "a.u."}) for name, (dims, values) in parts.items()}
+    return ds.assign(named).assign_attrs(teacher=config)

@@ -71,6 +71,10 @@ class GatedRNN(Network):
             rates.append(state)
         return torch.stack(rates)
 
+    def advance(self, states: Tensor, inputs: Tensor) -> Tensor:
+        """Return the states one bin later; they are the rates, at the ends of the range, too."""
+        return self.run(inputs.unsqueeze(0), states, None)[0]
+
     def invert(self, rates: Tensor) -> Tensor:
         """Return the states of rates: themselves, within the range of a state."""
         return rates.clamp(-_EDGE, _EDGE)

@@ -97,6 +97,10 @@ class Network(nn.Module):
         """Return the states of rates, any shape."""
         raise NotImplementedError
 
+    def advance(self, states: Tensor, inputs: Tensor) -> Tensor:
+        """Return the states one bin later, shapes (n_trials, n_hidden) and (n_trials, n_inputs)."""
+        return self.invert(self.run(inputs.unsqueeze(0), states, None)[0])
+
     def shift_states(self, shift: Tensor) -> Tensor:
         """Return the noise that moves the states by so much, shape (n_trials, n_time, n_hidden)."""
         raise NotImplementedError

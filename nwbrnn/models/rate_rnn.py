@@ -122,8 +122,8 @@ class RateRNN(Network):
         return invert(rates, self.config.nonlinearity)
 
     def shift_states(self, shift: Tensor) -> Tensor:
-        """Return the noise that moves the states by so much: it is scaled by alpha when it is added."""
-        return shift / self.alpha
+        """Return the noise that moves the states by so much, but for recurrence within a bin."""
+        return shift / -torch.expm1(self.config.substeps * torch.log1p(-self.alpha))
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -6,7 +6,17 @@ only then.
 """
 
 from nwbrnn.plot.fit import learning_curve, outputs, rates, spectrum, trajectories
+from nwbrnn.plot.mechanism import fixed_points
 from nwbrnn.plot.style import save
 from nwbrnn.plot.sweep import sampling_curve
 
-__all__ = ["learning_curve", "outputs", "rates", "sampling_curve", "save", "spectrum", "trajectories"]
+__all__ = [
+    "fixed_points",
+    "learning_curve",
+    "outputs",
+    "rates",
+    "sampling_curve",
+    "save",
+    "spectrum",
+    "trajectories",
+]

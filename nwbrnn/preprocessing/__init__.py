@@ -4,7 +4,7 @@ from nwbrnn.preprocessing.averaging import average_conditions, average_tests, co
 from nwbrnn.preprocessing.emg import compute_envelope, extract_envelope, scale_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
-from nwbrnn.preprocessing.prepare import prepare
+from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
 from nwbrnn.preprocessing.selection import choose_sampled, select_conditions, select_units
 from nwbrnn.preprocessing.smoothing import smooth_counts, smooth_spikes
 from nwbrnn.preprocessing.splits import (
@@ -27,6 +27,7 @@ __all__ = [
     "find_trained",
     "limit_training",
     "prepare",
+    "prepare_perturbed",
     "scale_outputs",
     "select_conditions",
     "select_units",

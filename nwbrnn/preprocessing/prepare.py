@@ -4,10 +4,17 @@ import xarray as xr
 
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import blank_unrecorded
+from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.emg import scale_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
-from nwbrnn.preprocessing.selection import choose_sampled, select_conditions, select_units
+from nwbrnn.preprocessing.selection import (
+    choose_sampled,
+    find_perturbed,
+    leave_out_perturbed,
+    select_conditions,
+    select_units,
+)
 from nwbrnn.preprocessing.smoothing import smooth_spikes
 from nwbrnn.preprocessing.splits import limit_training, split_conditions, split_trials
 from nwbrnn.schema import validate
@@ -35,11 +42,9 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     ConfigError
         If a setting does not fit the data.
     """
-    validate(ds)
-    if "rates" not in ds:
-        ds = smooth_spikes(ds)
-    if config.neural_lag:
-        ds = apply_neural_lag(ds, lag=config.neural_lag)
+    ds = _begin(ds, config)
+    if config.perturbed is not None:
+        ds = leave_out_perturbed(ds, config.perturbed)
     if config.average:
         ds = select_conditions(ds, kept=config.held_out_conditions)
     if config.held_out_conditions:
@@ -58,3 +63,43 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
     ds = soft_normalize(scale_outputs(ds), centered=config.nonlinearity != "softplus")
     return blank_unrecorded(validate(ds))
+
+
+def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Dataset:
+    """Return the perturbed trials that a fit left out, as the fit would have them: all in the test split.
+
+    Parameters
+    ----------
+    ds
+        What was fitted, with all trials.
+    recorded
+        The prepared Dataset of the fit, whose units, sampled neurons and scales are taken.
+    config
+        Of the fit; ``perturbed`` names the column that marks them.
+
+    Raises
+    ------
+    ConfigError
+        If no column was named, or it marks no trial; or if the Dataset is not the one that was fitted.
+    """
+    if config.perturbed is None:
+        raise ConfigError("perturbed: expected a fit that names the trial column of its perturbed trials")
+    ds = _begin(ds, config)
+    ds = ds.isel(trial=find_perturbed(ds, config.perturbed))
+    for dim in ("unit", "output", "input", "time"):
+        if not set(recorded[dim].values.tolist()) <= set(ds[dim].values.tolist()):
+            raise ConfigError(f"{dim}: expected those of the fit, but there are others; give its Dataset")
+    ds = ds.sel(unit=recorded["unit"].values)
+    names = ("sampled", "rate_scale", "rate_offset", "output_scale")
+    scaled = ds["outputs"].copy(data=ds["outputs"].values / recorded["output_scale"].values)
+    ds = ds.assign(outputs=scaled.astype(recorded["outputs"].dtype))
+    ds = ds.assign_coords({name: recorded[name].variable for name in names})
+    return blank_unrecorded(validate(ds.assign_coords(split=("trial", ["test"] * ds.sizes["trial"]))))
+
+
+def _begin(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
+    """Return a checked Dataset with rates, and neurons and outputs side by side."""
+    validate(ds)
+    if "rates" not in ds:
+        ds = smooth_spikes(ds)
+    return apply_neural_lag(ds, lag=config.neural_lag) if config.neural_lag else ds

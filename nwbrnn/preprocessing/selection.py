@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
-from nwbrnn.schema import UNIT
+from nwbrnn.schema import TRIAL, UNIT
 
+UNMARKED = ("", "0", "0.0", "false", "no", "none", "off", "nan", "n/a", "control")  # texts of ordinary trials
 MIN_TRIALS = 3  # a condition needs for its average to count like that of others
 
 
@@ -74,6 +76,52 @@ def select_conditions(
         "alternatives": [],
     }
     return _add_choice(ds.isel(trial=~np.isin(labels, rare)), note)
+
+
+def find_perturbed(ds: xr.Dataset, column: str) -> NDArray[np.bool_]:
+    """Return which trials a column marks as perturbed, shape (n_trials,).
+
+    All but those with 0, false, NaN, or an empty text, "no", "none", "off" or "control".
+
+    Raises
+    ------
+    ConfigError
+        If there is no such column, or it marks all trials or none.
+    """
+    columns = sorted(str(name) for name, coord in ds.coords.items() if coord.dims == (TRIAL,))
+    if column not in columns:
+        raise ConfigError(
+            f"perturbed: expected one of the trial columns {', '.join(columns)}, but got {column!r}"
+        )
+    values = ds[column].values
+    if values.dtype.kind in "biuf":
+        marked = np.nan_to_num(values.astype(np.float64)) != 0
+    else:
+        marked = np.array([str(value).strip().lower() not in UNMARKED for value in values.tolist()])
+    if marked.all() or not marked.any():
+        raise ConfigError(
+            f"perturbed: expected the column {column!r} to mark some of the {len(marked)} trials, but it "
+            f"marks {'all' if marked.all() else 'none'}; name another"
+        )
+    return np.asarray(marked)
+
+
+def leave_out_perturbed(ds: xr.Dataset, column: str) -> xr.Dataset:
+    """Drop the trials that a column marks as perturbed; how many is added to ``ds.attrs["choices"]``.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`find_perturbed`.
+    """
+    marked = find_perturbed(ds, column)
+    note = {
+        "role": "perturbed trials left out",
+        "picked": f"{marked.sum()} of {len(marked)}",
+        "reason": f"marked by the trial column {column} (perturbed)",
+        "alternatives": [],
+    }
+    return _add_choice(ds.isel(trial=~marked), note)
 
 
 def _add_choice(ds: xr.Dataset, note: dict[str, Any]) -> xr.Dataset:

@@ -12,6 +12,7 @@ from nwbrnn.config import ReadConfig
 from nwbrnn.config_check import change_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
+from nwbrnn.formats.teacher import attach_circuit
 from nwbrnn.limits import describe_shortage
 from nwbrnn.preprocessing.resampling import CUTOFF
 from nwbrnn.readers.clocks import find_strange_clocks
@@ -105,13 +106,14 @@ def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset
     coords: dict[str, Any] = {"time": plan.time} | outputs.coords | neurons.coords | inputs.coords
     coords |= _create_trial_coords(plan, recorded, taken=set(coords))
     unit_names = dict.fromkeys(outputs.coords["output_units"].tolist())
-    return create_dataset(
+    ds = create_dataset(
         variables,
         coords,
         bin_size=plan.window.bin_size,
         units={"outputs": ", ".join(unit_names), "inputs": "1"},
         attrs=_describe(session, plan, config, choices),
     )
+    return attach_circuit(ds, session.nwbfile)
 
 
 def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:

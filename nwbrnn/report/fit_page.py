@@ -21,8 +21,10 @@ from nwbrnn.plot.style import COLOURS
 from nwbrnn.preprocessing import average_conditions, average_tests, compute_standard_errors
 from nwbrnn.report.figures import plot_rotations
 from nwbrnn.report.html import create_figure, render_figure, render_matrix, round_values, write_page
+from nwbrnn.report.mechanism import describe_mechanism
 from nwbrnn.report.verdict import judge, list_cautions
 from nwbrnn.result import FitResult
+from nwbrnn.training import Push
 from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]
@@ -42,6 +44,7 @@ def write_fit_report(
     *,
     about: Mapping[str, str] | None = None,
     n_resamples: int = 25,
+    push: Push | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a page on a fit that stands alone: one HTML file, opened by any browser.
@@ -56,6 +59,8 @@ def write_fit_report(
         More of where the fit comes from, such as its file, for the last section.
     n_resamples
         Of the test trials, for intervals.
+    push
+        Units to push, whose effects the page lists.
     overwrite
         Whether an existing file may be replaced.
 
@@ -68,12 +73,13 @@ def write_fit_report(
     """
     assessment = assess(result.recorded, result.predicted, n_resamples=n_resamples)
     courses = collect_courses(result)
-    values = describe_fit(result, assessment, about=about or {}) | {"n_drawn": len(courses["rates"])}
+    values = describe_fit(result, assessment, about=about or {}, push=push)
+    values |= {"n_drawn": len(courses["rates"])}
     write_page("fit.html", values, Path(path), data=courses, overwrite=overwrite)
 
 
 def describe_fit(
-    result: FitResult, assessment: tuple[Score, ...], *, about: Mapping[str, str]
+    result: FitResult, assessment: tuple[Score, ...], *, about: Mapping[str, str], push: Push | None = None
 ) -> dict[str, Any]:
     """Return everything the template shows."""
     recorded = result.recorded
@@ -84,6 +90,7 @@ def describe_fit(
         bool(KINDS[result.config.network].gates),
     )
     by_name = {score.name: score for score in assessment}
+    mechanism, portrait = describe_mechanism(result, push)
     return {
         "title": str(attrs.get("source_file", "A fit")),
         "subtitle": str(attrs.get("session_description", "")),
@@ -114,7 +121,8 @@ def describe_fit(
         "surrogates": [by_name[f"rotation {name}, surrogates"].value for name in ("R2", "p")],
         "conditions": _score_conditions(result),
         "runs": result.runs,
-        "figures": _draw(result),
+        "figures": _draw(result) | {"mechanism": portrait},
+        "mechanism": mechanism,
         "matrix": render_matrix(weights[:, -1] if is_gated else weights),
         "is_gated": is_gated,
         "n_sampled": int(recorded["sampled"].values.sum()),

@@ -32,6 +32,7 @@ from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.formats import read_dataset
 from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.job import fit
+from nwbrnn.mechanism import measure_mechanism
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage import load_saved, one_line
@@ -129,9 +130,9 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
         versions and how training ended.
     """
     trained, later = _divide(result)
-    probed = probe(trained[0], result.weights, result.config)
     scores = [*assess(*trained, n_resamples=cell.resamples)]
-    scores += [Score(name, LEVELS[0], value) for name, value in probed.items()]
+    measured = probe(trained[0], result.weights, result.config) | measure_mechanism(result)
+    scores += [Score(name, LEVELS[0], value) for name, value in measured.items()]
     if later is not None:
         scores += _score_later(later, result.recorded)
     basic = evaluate(*trained)

@@ -18,6 +18,8 @@ from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
 from nwbrnn.storage import load_saved, one_line
 from nwbrnn.storage.paths import check_apart
+from nwbrnn.sweep.agreement import FILE as AGREEMENT
+from nwbrnn.sweep.agreement import plot_agreement
 from nwbrnn.sweep.results import FIGURES
 from nwbrnn.sweep.run import ABOUT
 from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline
@@ -29,6 +31,9 @@ CAPTIONS = {
     "those without 0 in colour.",
     "similarity": "Similarity of the student's population and the recorded one.",
     "robustness": "Outputs of disturbed students.",
+    "agreement": "How far students agree that differ in their seed only: mean and range over pairs, and the "
+    "share of the recurrent weights that the data determine.",
+    "responses": "Responses to kicks of the state at the go cue, compared with those of the teacher.",
 }
 
 
@@ -69,7 +74,10 @@ def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool 
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         about["files"] = list(about["files"])
     with _blame(file):
-        values = describe_sweep(table, statistics, about)
+        agreement = folder / AGREEMENT
+        values = describe_sweep(
+            table, statistics, about, agreement=pd.read_csv(agreement) if agreement.exists() else None
+        )
     write_page("sweep.html", values, Path(path), overwrite=overwrite)
 
 
@@ -87,7 +95,13 @@ def _blame(file: Path) -> Iterator[None]:
         ) from error
 
 
-def describe_sweep(table: xr.Dataset, statistics: pd.DataFrame, about: dict[str, Any]) -> dict[str, Any]:
+def describe_sweep(
+    table: xr.Dataset,
+    statistics: pd.DataFrame,
+    about: dict[str, Any],
+    *,
+    agreement: pd.DataFrame | None = None,
+) -> dict[str, Any]:
     """Return everything the template shows."""
     settings = list_settings(statistics)
     rows = [_describe_row(row, settings) for row in statistics.to_dict("records")]
@@ -98,7 +112,7 @@ def describe_sweep(table: xr.Dataset, statistics: pd.DataFrame, about: dict[str,
         "n_cells": len(status),
         "n_done": int((status == "done").sum()),
         "verdicts": _judge(statistics),
-        "figures": _draw(statistics),
+        "figures": _draw(statistics, agreement),
         "main": [row for row in rows if row["score"] in MAIN],
         "baselines": [baseline.label for baseline in BASELINES],
         "others": [row for row in rows if row["score"] not in MAIN],
@@ -146,10 +160,12 @@ def _label(score: str) -> str:
     return f"{score}{LOWER}" if get_spec(score).better == "lower" else score
 
 
-def _draw(statistics: pd.DataFrame) -> list[tuple[str, Any]]:
+def _draw(statistics: pd.DataFrame, agreement: pd.DataFrame | None) -> list[tuple[str, Any]]:
     """Return caption and drawing of each figure of which anything is known."""
     figures = {name: plot_scores(statistics, scores) for name, scores in FIGURES.items()}
     if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
         figures["differences"] = plot_differences(statistics, MAIN)
+    if agreement is not None and len(agreement):
+        figures["agreement"] = plot_agreement(agreement)
     known = [name for name in CAPTIONS if name in figures and figures[name].axes[0].axison]
     return [(CAPTIONS[name], render_figure(figures[name], name=name)) for name in known]

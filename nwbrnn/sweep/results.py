@@ -10,23 +10,33 @@ from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.plot import save
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.sweep.agreement import FILE as AGREEMENT
+from nwbrnn.sweep.agreement import compare_seeds, plot_agreement
 from nwbrnn.sweep.statistics import compare_with_baseline
 from nwbrnn.sweep.table import flatten
+from nwbrnn.training.probes import KINDS as DISTURBANCES
 
 SIMILARITY = (
     "canonical correlation", "SVCCA", "linear CKA", "principal angle", "Procrustes angle",
     "rotation R2, student",
 )  # fmt: skip
 ROBUSTNESS = tuple(
-    f"output skill, disturbed {kind} {level}"
-    for kind in ("initial state", "inputs", "kick")
-    for level in (0.1, 0.4)
+    f"output skill, disturbed {kind} {level:g}"
+    for kind, levels in DISTURBANCES.items()
+    for level in (levels[0], levels[-1])
 )
-FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS}
+RESPONSES = tuple(
+    f"response {what}, {whose}"
+    for what in ("correlation", "R2")
+    for whose in ("outputs", "unsampled neurons")
+)
+FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS, "responses": RESPONSES}
 
 
 def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> pd.DataFrame:
     """Write ``table.nc``, ``table.csv``, ``statistics.csv`` and the figures of a sweep, over earlier ones.
+
+    With three seeds or more also ``agreement.csv``, on how far they agree.
 
     Parameters
     ----------
@@ -56,6 +66,11 @@ def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> p
     if statistics.empty:
         return statistics
     (folder / "figures").mkdir(exist_ok=True)
+    agreement = compare_seeds(folder, table)
+    if not agreement.empty:
+        with replace_whole(folder / AGREEMENT, overwrite=True) as temporary:
+            agreement.to_csv(temporary, index=False)
+        save(plot_agreement(agreement), folder / "figures" / "agreement.png")
     for name, scores in FIGURES.items():
         save(plot_scores(statistics, scores), folder / "figures" / f"{name}.png")
     if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():

@@ -1,7 +1,17 @@
-"""The simulated teacher: a stability-optimised circuit that makes reaching movements."""
+"""The simulated teacher: a circuit that makes reaching movements."""
 
+from nwbrnn.teacher.mechanisms import MECHANISMS, Mechanism
 from nwbrnn.teacher.reaching import TeacherConfig
-from nwbrnn.teacher.simulate import simulate_teacher
+from nwbrnn.teacher.simulate import Reaches, simulate_teacher
 from nwbrnn.teacher.soc import Circuit, build_circuit, integrate
 
-__all__ = ["Circuit", "TeacherConfig", "build_circuit", "integrate", "simulate_teacher"]
+__all__ = [
+    "MECHANISMS",
+    "Circuit",
+    "Mechanism",
+    "Reaches",
+    "TeacherConfig",
+    "build_circuit",
+    "integrate",
+    "simulate_teacher",
+]

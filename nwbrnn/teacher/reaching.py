@@ -2,21 +2,24 @@
 
 import numpy as np
 import scipy.linalg
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nwbrnn.config import MAX_SEED, CheckedSettings
+from nwbrnn.teacher.mechanisms import MECHANISMS
 from nwbrnn.teacher.soc import TAU, Array, Circuit, gain
 
 STATE_SCALE = 1.5  # ‖x‖ / √N at movement onset [Hz], Hennequin et al. 2014
 RAMP_TAU = 0.15  # rise of the preparatory input [s]; ours, scaled to the shorter preparation
 FALL_TAU = 0.002  # its fall after the go cue [s], Hennequin et al. 2014
+MARGIN = 0.2  # of the leak over the spectral abscissa, for a Gramian; as for the smoothed abscissa
 NOISE_TAU = 0.05  # correlation time of the input noise [s], Hennequin et al. 2014
 
 
 class TeacherConfig(CheckedSettings):
     """Everything that, with the package version, repeats a simulation exactly."""
 
-    n_neurons: int = Field(200, ge=2, le=5000, description="neurons, half excitatory")
+    teacher: str = Field("soc", description=f"mechanism of the circuit: {', '.join(MECHANISMS)}")
+    n_neurons: int = Field(200, ge=2, le=5000, description="neurons; muscles read the first half")
     n_directions: int = Field(8, ge=1, le=360, description="reach directions, evenly spaced from 0 degrees")
     n_trials: int = Field(5, ge=1, le=10_000, description="trials of each direction")
     n_muscles: int = Field(6, ge=1, le=1000, description="muscle-like outputs")
@@ -25,6 +28,13 @@ class TeacherConfig(CheckedSettings):
     bin_size: float = Field(0.01, ge=0.001, le=1, description="sampling interval of what is stored [s]")
     noise: float = Field(0.5, ge=0, description="standard deviation of the input noise [Hz]")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of connectivity, readout, noise and spikes")
+
+    @field_validator("teacher")
+    @classmethod
+    def _check_teacher(cls, value: str) -> str:
+        if value not in MECHANISMS:
+            raise ValueError(f"expected one of {', '.join(MECHANISMS)}")
+        return value
 
 
 def compute_directions(n_directions: int) -> Array:
@@ -36,7 +46,8 @@ def compute_initial_states(circuit: Circuit, directions: Array) -> Array:
     """Return the state from which each reach is released.
 
     x = cos θ v1 + sin θ v2 with the two leading eigenvectors of the observability Gramian of W - I, the
-    states that evoke the largest transients (Hennequin et al. 2014), scaled to ‖x‖ = 1.5 √N.
+    states that evoke the largest transients (Hennequin et al. 2014), scaled to ‖x‖ = 1.5 √N. Where W - I is
+    unstable, as in a ring, the Gramian is that of W - (α + 0.2) I, α the spectral abscissa.
 
     Parameters
     ----------
@@ -51,7 +62,8 @@ def compute_initial_states(circuit: Circuit, directions: Array) -> Array:
         Shape (n_directions, n_neurons) [Hz].
     """
     n_neurons = len(circuit.weights)
-    system = circuit.weights - np.eye(n_neurons)
+    leak = max(1.0, circuit.abscissa + MARGIN)
+    system = circuit.weights - leak * np.eye(n_neurons)
     gramian = scipy.linalg.solve_continuous_lyapunov(system.T, -2 * np.eye(n_neurons))
     leading = np.linalg.eigh(gramian)[1][:, :-3:-1]
     leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), [0, 1]])  # fix the sign

@@ -1,6 +1,7 @@
 """Run the teacher and return what was recorded from it as a Dataset."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
@@ -10,19 +11,107 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError
 from nwbrnn.limits import describe_shortage
 from nwbrnn.teacher import reaching
+from nwbrnn.teacher.mechanisms import MECHANISMS
 from nwbrnn.teacher.reaching import TeacherConfig
-from nwbrnn.teacher.soc import BASELINE_RATE, Array, Circuit, build_circuit, gain, integrate
+from nwbrnn.teacher.soc import BASELINE_RATE, Array, Circuit, gain, integrate, invert_gain
 
 STEP = 0.001  # integration step [s]; halving it changes rates by less than 1e-6 of their range
 
 
-def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | None = None) -> xr.Dataset:
-    """Simulate reaches of a stability-optimised circuit.
+class Reaches:
+    """A circuit and the movements that its settings ask of it, to be run with noise, kicks or neither.
 
     Parameters
     ----------
     config
-        Numbers of neurons, directions, trials and muscles, times, noise, seed.
+        Directions and times.
+    circuit
+        The connectivity.
+
+    Attributes
+    ----------
+    directions
+        Shape (n_directions,) [degrees].
+    time
+        Centres of the bins, shape (n_time,) [s]; 0 is the go cue.
+    drive
+        The preparatory input of each direction at the go cue, shape (n_directions, n_neurons) [Hz].
+
+    Raises
+    ------
+    ConfigError
+        If times are not whole numbers of bins, or bins of milliseconds.
+    """
+
+    def __init__(self, config: TeacherConfig, circuit: Circuit) -> None:
+        self.circuit = circuit
+        self._n_before = _count_bins("preparation", config.preparation, config.bin_size)
+        n_bins = self._n_before + _count_bins("movement", config.movement, config.bin_size)
+        self._n_substeps = _count_bins("bin_size", config.bin_size, STEP)
+        self._fine_time = np.asarray(
+            (np.arange(n_bins * self._n_substeps) + 0.5) * STEP - self._n_before * config.bin_size
+        )
+        self.time = np.asarray((np.arange(n_bins) - self._n_before + 0.5) * config.bin_size, dtype=np.float64)
+        self.directions = reaching.compute_directions(config.n_directions)
+        self.drive = self.compute_drive(self.directions)
+
+    def compute_drive(self, directions: Array) -> Array:
+        """Return the preparatory input at the go cue, shape (n_directions, n_neurons) [Hz]."""
+        states = reaching.compute_initial_states(self.circuit, directions)
+        return reaching.compute_preparatory_drive(self.circuit, states)
+
+    @cached_property
+    def input_patterns(self) -> Array:
+        """What the inputs cosine and sine of the direction do to each neuron, shape (2, n_neurons) [Hz]."""
+        return self.compute_drive(np.array([0.0, 90.0]))
+
+    def run(
+        self,
+        drive: Array,
+        *,
+        noise: Callable[[], Array] | None = None,
+        kicks: Array | None = None,
+        added: Array | None = None,
+    ) -> Array:
+        """Return the mean rates above baseline in each bin, shape (n_runs, n_time, n_neurons) [Hz].
+
+        Parameters
+        ----------
+        drive
+            Preparatory input of each run, shape (n_runs, n_neurons) [Hz].
+        noise
+            Gives what is added to the input in each integration step, shape (n_runs, n_neurons) [Hz].
+        kicks
+            By how much the rates jump at the go cue, shape (n_runs, n_neurons) [Hz]; rates beyond the range
+            of the gain function stop near its end.
+        added
+            Added to the inputs cosine and sine of the direction, shape (n_runs, n_time, 2) [1].
+        """
+        profile = reaching.compute_preparation_profile(self._fine_time)
+
+        def drive_at(i: int) -> Array:
+            shared = np.asarray(profile[i] * drive)
+            if added is not None:
+                shared = shared + added[:, i // self._n_substeps] @ self.input_patterns
+            return shared + noise() if noise else shared
+
+        go = self._n_before * self._n_substeps
+        before = integrate(self.circuit, np.zeros_like(drive), drive_at, dt=STEP, n_steps=go)
+        released = before[:, -1] if kicks is None else invert_gain(gain(before[:, -1]) + kicks)
+        n_after = len(self._fine_time) - go
+        after = integrate(self.circuit, released, lambda i: drive_at(go + i), dt=STEP, n_steps=n_after)
+        parts = [gain(states[:, :-1] / 2 + states[:, 1:] / 2) for states in (before, after)]
+        rates = np.concatenate(parts, axis=1)
+        return np.asarray(rates.reshape(len(drive), len(self.time), self._n_substeps, -1).mean(axis=2))
+
+
+def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | None = None) -> xr.Dataset:
+    """Simulate reaches of a circuit, by default a stability-optimised one.
+
+    Parameters
+    ----------
+    config
+        Mechanism, numbers of neurons, directions, trials and muscles, times, noise, seed.
     circuit
         A circuit built before; default: built from ``config.seed``, 0.6 s for 100 neurons.
 
@@ -40,65 +129,56 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
         the simulation needs more memory than there is.
     """
     config = config or TeacherConfig()
-    n_before = _count_bins("preparation", config.preparation, config.bin_size)
-    n_bins = n_before + _count_bins("movement", config.movement, config.bin_size)
-    n_substeps = _count_bins("bin_size", config.bin_size, STEP)
+    _check_memory(config)
+    mechanism = MECHANISMS[config.teacher]
+    circuit = circuit or Circuit(mechanism.build(config.n_neurons, config.seed))
+    reaches = Reaches(config, circuit)
+    # independent streams, so that changing e.g. the number of muscles leaves the noise as it is
+    readout_rng, noise_rng, spike_rng = np.random.default_rng(config.seed).spawn(3)
+    n_neurons, n_read = len(circuit.weights), circuit.n_excitatory
+    weights, offsets = reaching.create_readout(
+        reaches.run(reaches.drive)[..., :n_read], config.n_muscles, readout_rng
+    )
+    reach = np.tile(np.arange(config.n_directions), config.n_trials)
+    noise = _create_noise(config.noise, (len(reach), n_neurons), noise_rng)
+    rates = reaches.run(reaches.drive[reach], noise=noise)
+    muscles = rates[..., :n_read] @ weights.T + offsets
+    firing = (rates + BASELINE_RATE).astype(np.float32)
+    directions = reaches.directions[reach]
+    variables: dict[str, ArrayLike] = {
+        "rates": firing,
+        "spike_counts": spike_rng.poisson(firing * config.bin_size),
+        "outputs": muscles.astype(np.float32),
+        "inputs": _create_inputs(directions, reaches.time),
+        "connectivity": circuit.weights,
+        "readout": np.pad(weights, ((0, 0), (0, n_neurons - n_read))),
+    }
+    coords = {
+        "time": reaches.time,
+        "condition": np.array([f"{d:g}" for d in directions]),
+        "output": np.array([f"muscle_{i + 1}" for i in range(config.n_muscles)]),
+        "input": np.array(["direction_cos", "direction_sin", "go_cue"]),
+        "direction": ("trial", directions, {"units": "degrees"}),
+        "readout_offset": ("output", offsets),
+    }
+    if mechanism.has_cell_types:
+        kinds = np.where(np.arange(n_neurons) < n_read, "excitatory", "inhibitory")
+        coords["cell_type"] = ("unit", kinds)
+    return create_dataset(
+        variables, coords, bin_size=config.bin_size, attrs={"teacher": config.model_dump_json()}
+    )
+
+
+def _check_memory(config: TeacherConfig) -> None:
+    """Refuse a simulation for which there is no room: the states of every step, and three arrays of them."""
     n_runs = config.n_directions * config.n_trials
-    # the states of every step, and three arrays made of them
-    shortage = describe_shortage(4 * 8 * n_runs * n_bins * n_substeps * config.n_neurons)
+    n_steps = round((config.preparation + config.movement) / STEP)
+    shortage = describe_shortage(4 * 8 * n_runs * n_steps * config.n_neurons)
     if shortage:
         raise ConfigError(
             f"n_trials: {n_runs} trials of {config.n_neurons} neurons need {shortage}; use fewer or "
             "shorter ones"
         )
-    circuit = circuit or build_circuit(config.n_neurons, seed=config.seed)
-    directions = reaching.compute_directions(config.n_directions)
-    drive = reaching.compute_preparatory_drive(circuit, reaching.compute_initial_states(circuit, directions))
-    fine_time = np.asarray((np.arange(n_bins * n_substeps) + 0.5) * STEP - n_before * config.bin_size)
-    profile = reaching.compute_preparation_profile(fine_time)
-    # independent streams, so that changing e.g. the number of muscles leaves the noise as it is
-    readout_rng, noise_rng, spike_rng = np.random.default_rng(config.seed).spawn(3)
-
-    def run(patterns: Array, noise: Callable[[], Array] | None) -> Array:
-        def drive_at(i: int) -> Array:
-            shared = np.asarray(profile[i] * patterns)
-            return shared + noise() if noise else shared
-
-        states = integrate(circuit, np.zeros_like(patterns), drive_at, dt=STEP, n_steps=len(fine_time))
-        rates = gain(states[:, :-1] / 2 + states[:, 1:] / 2)
-        return np.asarray(rates.reshape(len(patterns), n_bins, n_substeps, -1).mean(axis=2))
-
-    n_excitatory = circuit.n_excitatory
-    weights, offsets = reaching.create_readout(
-        run(drive, None)[..., :n_excitatory], config.n_muscles, readout_rng
-    )
-    reach = np.tile(np.arange(config.n_directions), config.n_trials)
-    noise = _create_noise(config.noise, (len(reach), len(circuit.weights)), noise_rng)
-    rates = run(drive[reach], noise)
-    muscles = rates[..., :n_excitatory] @ weights.T + offsets
-    firing = (rates + BASELINE_RATE).astype(np.float32)
-    time = np.asarray((np.arange(n_bins) - n_before + 0.5) * config.bin_size, dtype=np.float64)
-    variables: dict[str, ArrayLike] = {
-        "rates": firing,
-        "spike_counts": spike_rng.poisson(firing * config.bin_size),
-        "outputs": muscles.astype(np.float32),
-        "inputs": _create_inputs(directions[reach], time),
-        "connectivity": circuit.weights,
-        "readout": np.pad(weights, ((0, 0), (0, len(circuit.weights) - n_excitatory))),
-    }
-    kinds = np.where(np.arange(len(circuit.weights)) < n_excitatory, "excitatory", "inhibitory")
-    coords = {
-        "time": time,
-        "condition": np.array([f"{d:g}" for d in directions[reach]]),
-        "output": np.array([f"muscle_{i + 1}" for i in range(config.n_muscles)]),
-        "input": np.array(["direction_cos", "direction_sin", "go_cue"]),
-        "direction": ("trial", directions[reach], {"units": "degrees"}),
-        "cell_type": ("unit", kinds),
-        "readout_offset": ("output", offsets),
-    }
-    return create_dataset(
-        variables, coords, bin_size=config.bin_size, attrs={"teacher": config.model_dump_json()}
-    )
 
 
 def _create_inputs(directions: Array, time: Array) -> Array:

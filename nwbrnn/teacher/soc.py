@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 TAU = 0.2  # membrane time constant [s], Hennequin et al. 2014
 BASELINE_RATE = 20.0  # r0 [Hz], Stroud et al. 2018
 MAX_RATE = 100.0  # rmax [Hz], Stroud et al. 2018
+EDGE = 0.99  # of the range of a rate; a state beyond would be too far to come back from
 DENSITY = 0.1  # p, connection probability before optimisation, Hennequin et al. 2014
 RADIUS = 10.0  # rho, spectral radius before optimisation, Hennequin et al. 2014
 INHIBITION = 3.0  # gamma, inhibition over excitation, Hennequin et al. 2014
@@ -32,19 +33,20 @@ MAX_STEPS = 4000
 
 @dataclass(frozen=True)
 class Circuit:
-    """A stability-optimised circuit.
+    """A circuit; see :data:`nwbrnn.teacher.mechanisms.MECHANISMS`.
 
     Attributes
     ----------
     weights
-        W, shape (n_neurons, n_neurons), columns are presynaptic; the first half is excitatory.
+        W, shape (n_neurons, n_neurons), columns are presynaptic; muscles read the first half, which is
+        excitatory in a stability-optimised circuit.
     """
 
     weights: Array
 
     @property
     def n_excitatory(self) -> int:
-        """Number of excitatory neurons: the first columns of ``weights``."""
+        """Number of neurons that muscles read, the first columns of ``weights``."""
         return len(self.weights) // 2
 
     @property
@@ -60,6 +62,21 @@ def gain(x: Array, *, baseline: float = BASELINE_RATE, maximum: float = MAX_RATE
     """
     ceiling = np.where(x < 0, baseline, maximum - baseline)
     return np.asarray(ceiling * np.tanh(x / ceiling))
+
+
+def invert_gain(rates: Array) -> Array:
+    """Return the states whose rates above baseline these are [Hz], any shape; see :func:`gain`.
+
+    Rates at or beyond the ends of the range count as near them.
+    """
+    ceiling = np.where(rates < 0, BASELINE_RATE, MAX_RATE - BASELINE_RATE)
+    return np.asarray(ceiling * np.arctanh(np.clip(rates / ceiling, -EDGE, EDGE)))
+
+
+def compute_slope(x: Array) -> Array:
+    """Return dr/dx of :func:`gain`, any shape [1]."""
+    ceiling = np.where(x < 0, BASELINE_RATE, MAX_RATE - BASELINE_RATE)
+    return np.asarray(1 - np.tanh(x / ceiling) ** 2)
 
 
 def build_circuit(n_neurons: int = 200, *, seed: int = 0) -> Circuit:

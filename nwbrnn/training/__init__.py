@@ -4,22 +4,33 @@ from nwbrnn.training.checkpoint import remove_checkpoint
 from nwbrnn.training.cross_validation import choose_settings
 from nwbrnn.training.gradient import Progress
 from nwbrnn.training.parallel import Task, count_cores, train_all
+from nwbrnn.training.perturb import Push, find_components, map_population, map_units, perturb, shift_states
 from nwbrnn.training.predict import compare_predictions, fit_rate_readout, measure_free_run, predict
-from nwbrnn.training.probes import probe
+from nwbrnn.training.probes import INPUT_LEVELS, probe
 from nwbrnn.training.student import Trained, train
+from nwbrnn.training.systems import create_system, find_states
 
 __all__ = [
+    "INPUT_LEVELS",
     "Progress",
+    "Push",
     "Task",
     "Trained",
     "choose_settings",
     "compare_predictions",
     "count_cores",
+    "create_system",
+    "find_components",
+    "find_states",
     "fit_rate_readout",
+    "map_population",
+    "map_units",
     "measure_free_run",
+    "perturb",
     "predict",
     "probe",
     "remove_checkpoint",
+    "shift_states",
     "train",
     "train_all",
 ]

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nwbrnn.config import FitConfig
+from nwbrnn.config import Ended, FitConfig
 from nwbrnn.errors import TrainingDivergedError
 from nwbrnn.losses import compute_loss_terms
 from nwbrnn.models import Network
-from nwbrnn.result import Ended
 from nwbrnn.training.batches import Batch
 from nwbrnn.training.checkpoint import Checkpoint
 
@@ -26,6 +25,7 @@ History = dict[str, list[float]]
 Batches = tuple[Batch, Batch | None]
 Progress = Callable[[int, dict[str, float]], None]
 
+WARM_UP = 50  # epochs in which the learning rate rises after least squares; with 20 the loss still jumps
 RETRY_FACTOR = 0.25  # of the learning rate, when a diverged fit starts once more
 
 
@@ -39,6 +39,7 @@ class _Descent:
     noise: torch.Generator
     history: History
     learning_rate: float
+    warm_up: int
     epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     best_loss: float = math.inf
@@ -49,6 +50,14 @@ class _Descent:
         if loss < self.best_loss or not self.best:
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
             self.best_loss, self.best_epoch = loss, self.epoch
+
+    def compute_rate(self) -> float:
+        """Return the learning rate of this epoch: a cosine, after least squares with a linear rise before it.
+
+        Adam's first steps are as long whatever the gradient is, and would undo what least squares found.
+        """
+        rise = (self.epoch + 1) / (self.warm_up + 1) if self.epoch < self.warm_up else 1.0
+        return rise * self.learning_rate * (1 + math.cos(math.pi * self.epoch / self.config.epochs)) / 2
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write all of it."""
@@ -169,7 +178,16 @@ def descend(
 def _begin(model: Network, config: FitConfig, history: History, learning_rate: float) -> _Descent:
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     noise = torch.Generator().manual_seed(config.seed)
-    return _Descent(model, config, optimizer, noise, deepcopy(history), learning_rate)
+    warm_up = min(WARM_UP, config.epochs // 4) if history else 0
+    return _Descent(model, config, optimizer, noise, deepcopy(history), learning_rate, warm_up)
+
+
+def _draw_noise(batch: Batch, config: FitConfig, generator: torch.Generator) -> Tensor | None:
+    """Return the training noise of every trial, bin and hidden unit; nothing without noise."""
+    if not config.noise:
+        return None
+    shape = (*batch.inputs.shape[:2], config.hidden)
+    return config.noise * torch.randn(shape, generator=generator).to(batch.inputs)
 
 
 def _run(
@@ -214,7 +232,7 @@ def _run_epoch(descent: _Descent, batches: Batches) -> dict[str, float] | None:
     losses: dict[str, float] = {}
     if held is not None:  # before the step, so that history pairs losses of the same weights
         with torch.no_grad():
-            losses |= _name("validation", _compare(model, held, penalty=0.0))
+            losses |= _name("validation", _compare_held(model, held))
         _check_finite(losses, descent)
         descent.keep_if_better(losses["validation_total"])
         if config.stop_after is None and descent.epoch - descent.best_epoch >= config.patience:
@@ -228,12 +246,8 @@ def _run_epoch(descent: _Descent, batches: Batches) -> dict[str, float] | None:
 def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
     """Take one step and return the loss terms before it."""
     model, config, optimizer = descent.model, descent.config, descent.optimizer
-    fraction = descent.epoch / config.epochs
-    optimizer.param_groups[0]["lr"] = descent.learning_rate * (1 + math.cos(math.pi * fraction)) / 2
-    noise = None
-    if config.noise:
-        shape = (*batch.inputs.shape[:2], config.hidden)
-        noise = config.noise * torch.randn(shape, generator=descent.noise).to(batch.inputs)
+    optimizer.param_groups[0]["lr"] = descent.compute_rate()
+    noise = _draw_noise(batch, config, descent.noise)
     optimizer.zero_grad()
     terms = _compare(model, batch, penalty=config.penalty_factor, noise=noise)
     terms["total"].backward()  # type: ignore[no-untyped-call]
@@ -249,14 +263,21 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
 
 
 def compare(model: Network, batches: Batches, config: FitConfig) -> dict[str, float]:
-    """Return all losses by name, with ``train_total`` and ``validation_total``, of a run without noise."""
-    losses: dict[str, float] = {}
+    """Return all losses by name, with ``train_total`` and ``validation_total``.
+
+    On training trials of a run without noise; on validation trials with the noise of training, the same each
+    time: otherwise early stopping would choose what is best without it.
+    """
+    batch, held = batches
     with torch.no_grad():
-        penalties = config.penalty_factor, 0.0
-        for prefix, batch, penalty in zip(("train", "validation"), batches, penalties, strict=True):
-            if batch is not None:
-                losses |= _name(prefix, _compare(model, batch, penalty=penalty))
-    return losses
+        losses = _name("train", _compare(model, batch, penalty=config.penalty_factor))
+        return losses if held is None else losses | _name("validation", _compare_held(model, held))
+
+
+def _compare_held(model: Network, held: Batch) -> dict[str, Tensor]:
+    """Return the loss terms on validation trials; see :func:`compare`."""
+    generator = torch.Generator().manual_seed(model.config.seed)
+    return _compare(model, held, penalty=0.0, noise=_draw_noise(held, model.config, generator))
 
 
 def _compare(

@@ -27,7 +27,14 @@ N_COMPONENTS = 20
 TOLERANCE, ROUNDING = 0.05, 1e-4
 
 
-def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> xr.Dataset:
+def predict(
+    ds: xr.Dataset,
+    weights: Mapping[str, Array],
+    config: FitConfig,
+    *,
+    shift: Array | None = None,
+    fitted: xr.Dataset | None = None,
+) -> xr.Dataset:
     """Run a fitted student on the inputs of every trial.
 
     Parameters
@@ -38,6 +45,10 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
         Arrays by parameter name, with ``rate_readout`` and ``rate_readout_offset``.
     config
         Settings of the fit.
+    shift
+        By how much the states are moved in each bin, shape (n_trials, n_time, n_hidden).
+    fitted
+        The prepared Dataset of the fit, where ``ds`` has other trials.
 
     Returns
     -------
@@ -53,9 +64,10 @@ def predict(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> 
         If the network runs away: what it predicts is not finite.
     """
     sizes = ds.sizes["input"], find_sizes(weights)[1], ds.sizes["output"]
-    n_conditions, n_units = len(find_conditions(ds)), ds.sizes["unit"]
+    fitted = ds if fitted is None else fitted
+    n_conditions, n_units = len(find_conditions(fitted)), ds.sizes["unit"]
     check_weights(weights, list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units))
-    outputs, hidden = _run(ds, weights, config)
+    outputs, hidden = _run(ds, weights, config, shift=shift, fitted=fitted)
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
     if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron
         _link_sampled(rates, hidden, ds, config)
@@ -149,14 +161,23 @@ def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     return float(after / before) if np.isfinite(after) and before > 0 else float("inf")
 
 
-def _run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> tuple[Array, Array]:
-    """Return outputs and hidden rates of every trial."""
+def _run(
+    ds: xr.Dataset,
+    weights: Mapping[str, Array],
+    config: FitConfig,
+    *,
+    shift: Array | None = None,
+    fitted: xr.Dataset | None = None,
+) -> tuple[Array, Array]:
+    """Return outputs and hidden rates of every trial; see :func:`predict`."""
     model = NETWORKS[config.network].from_weights(weights, config, bin_size=ds.attrs["bin_size"])
-    inputs = np.nan_to_num(ds["inputs"].values).astype(weights["input_weights"].dtype)
-    start = find_start(ds, ds, config)
+    dtype = weights["input_weights"].dtype
+    inputs = np.nan_to_num(ds["inputs"].values).astype(dtype)
+    start = find_start(ds, ds if fitted is None else fitted, config)
     with torch.no_grad():
         given = None if start is None else torch.from_numpy(start)
-        outputs, hidden = model(torch.from_numpy(inputs), start=given)
+        noise = None if shift is None else model.shift_states(torch.from_numpy(shift.astype(dtype)))
+        outputs, hidden = model(torch.from_numpy(inputs), start=given, noise=noise)
     return outputs.numpy(), hidden.numpy()
 
 

@@ -16,20 +16,21 @@ from nwbrnn.training.batches import find_start
 Array = NDArray[np.floating]
 
 LEVELS = (0.1, 0.2, 0.4)
+INPUT_LEVELS = (0.25, 0.5, 1.0)
 N_REPEATS = 10
-KINDS = ("initial state", "inputs", "kick")
+KINDS = {"initial state": LEVELS, "inputs": INPUT_LEVELS, "kick": LEVELS}
 
 
 def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, float]:
     """Disturb a student and score its outputs on the condition averages of the test trials.
 
-    A disturbance is in proportion to the student's own activity, so that students of different amplitude are
-    compared fairly. With the level ε:
+    Disturbances of the state are in proportion to the student's own activity, so that students of different
+    amplitude are compared fairly; those of the inputs are the same for all networks. With the level ε:
 
     - *initial state*: the state after the first bin is shifted by Gaussian noise of ε times the RMS of the
       student's states over all units, bins and conditions;
-    - *inputs*: Gaussian noise, new in every bin, comes in by the input weights; the current it makes has an
-      RMS of ε times that of the student's recurrent current;
+    - *inputs*: Gaussian noise, new in every bin, is added to each input, with ε times the RMS of that input
+      over all bins and conditions;
     - *kick*: as for the initial state, but in the bin after a quarter of the time from 0 (or from the start)
       to the end.
 
@@ -65,32 +66,24 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
 
     with torch.no_grad():
         _, rates = model(inputs, start=given)
-        strength = {
-            "state": model.invert(rates.double()).square().mean().sqrt(),
-            "current": _measure_current(rates, model.recurrent_weights),
-        }
+        strength = model.invert(rates.double()).square().mean().sqrt()
+    input_sizes = torch.from_numpy(np.sqrt(np.square(inputs.numpy()[mask]).mean(axis=0)))
     time = tests["time"].values
     begin = max(time[0], 0.0)
     middle = int(np.searchsorted(time, begin + (time[-1] - begin) / 4))
     generator = torch.Generator().manual_seed(config.seed)
     scores = {}
-    for kind in KINDS:
-        for level in LEVELS:
+    for kind, levels in KINDS.items():
+        for level in levels:
             found = []
             for _ in range(N_REPEATS):
                 if kind == "inputs":
-                    added = torch.randn(*inputs.shape, generator=generator).to(inputs.dtype)
-                    added *= level * strength["current"] / _measure_current(added, model.input_weights)
-                    found.append(score(added=added))
+                    drawn = torch.randn(*inputs.shape, generator=generator)
+                    found.append(score(added=(level * input_sizes * drawn).to(inputs.dtype)))
                 else:
                     shift = torch.zeros(*rates.shape)
                     drawn = torch.randn(len(rates), rates.shape[2], generator=generator)
-                    shift[:, 0 if kind == "initial state" else middle] = level * strength["state"] * drawn
+                    shift[:, 0 if kind == "initial state" else middle] = level * strength * drawn
                     found.append(score(model.shift_states(shift).to(inputs.dtype)))
             scores[f"output skill, disturbed {kind} {level:g}"] = float(np.mean(found))
     return scores
-
-
-def _measure_current(activity: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the RMS of what weights make of an activity, over all that a hidden unit has."""
-    return (activity @ weights.flatten(0, -2).T).square().mean().sqrt()

@@ -11,13 +11,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.config import FitConfig
+from nwbrnn.config import Ended, FitConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.limits import describe_shortage
 from nwbrnn.models import NETWORKS, RateRNN
 from nwbrnn.models.scan import activate
 from nwbrnn.preprocessing import find_conditions
-from nwbrnn.result import Ended
 from nwbrnn.training.batches import create_batch
 from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_checkpoint
 from nwbrnn.training.gradient import Batches, History, Progress, compare, descend

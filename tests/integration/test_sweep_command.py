@@ -21,7 +21,7 @@ from nwbrnn.config import FitConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.reproduce import Claim, Evidence, judge
 from nwbrnn.sweep import run_sweep
-from nwbrnn.teacher import TeacherConfig
+from nwbrnn.teacher import MECHANISMS, TeacherConfig
 from tests.messages import assert_names, names
 
 pytestmark = pytest.mark.slow
@@ -297,10 +297,12 @@ def create_statistics(level, **rows):
 def test_claims_are_judged_by_their_intervals(capsys):
     good = (0.97, 0.95, 0.99, 0.9, 0.07, 0.05, 0.09, 2.0, 10, 10, 10)
     poor = (0.91, 0.85, 0.97, 0.9, 0.01, -0.05, 0.07, 0.2, 6, 10, 10)
-    between = create_statistics("0.25", output_R2=poor, unsampled_neurons_R2=good, canonical_correlation=good)
+    rows = {"output_R2": poor, "unsampled_neurons_R2": good, "canonical_correlation": good}
+    rows |= {f"response_correlation,_{what}": good for what in ("outputs", "unsampled_neurons")}
+    between = create_statistics("0.25", **rows)
     trials = create_statistics("0.25", output_R2=good, sampled_neurons_R2=poor)
     claims = judge(between, trials)
-    assert [claim.holds for claim in claims] == [False, True, False]
+    assert [claim.holds for claim in claims] == [False, True, False, True]
     assert [one.holds for one in claims[0].evidence] == [True, False]
     assert claims[1].evidence[0] == Evidence(
         "unsampled neurons R2", 0.07, 0.05, 0.09, 0.9, 2.0, 10, 10, holds=True
@@ -318,7 +320,9 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
     """Circuits of 80 neurons, 6 directions: whether claims hold is not judged here, but that all is there."""
     config = TeacherConfig(n_neurons=80, n_directions=6, n_trials=4)
     monkeypatch.setattr(
-        module, "TeacherConfig", lambda seed, n_directions: config.model_copy(update={"seed": seed})
+        module,
+        "TeacherConfig",
+        lambda seed, teacher, n_directions: config.model_copy(update={"seed": seed, "teacher": teacher}),
     )
     monkeypatch.setattr(
         module, "FitConfig", lambda **given: FitConfig(**{"epochs": 20, "hidden": 80} | given)
@@ -329,7 +333,7 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
     assert (finished.code, finished.err) == (0, "")
     assert finished.out.count("holds") >= 3
     claims = json.loads((out / "claims.json").read_text())
-    assert len(claims) == 3
+    assert len(claims) == 4
     values = {one["score"]: one for claim in claims for one in claim["evidence"]}
     table = pd.read_csv(out / "between" / "table.csv")
     mean = {s: table[table["sampled"] == s]["output R2"].mean() for s in table["sampled"].unique()}
@@ -342,6 +346,10 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
     rows = longer[longer["sampled"] == 0].set_index("score")
     assert np.isfinite(rows.loc["output skill, later than trained"]["mean"])
     assert rows.loc["unsampled neurons R2"]["difference"] == 0
+    mechanisms = pd.read_csv(out / "mechanisms.csv")
+    assert set(mechanisms["mechanism"]) == set(MECHANISMS)
+    ring = mechanisms[(mechanisms["mechanism"] == "ring") & (mechanisms["measure"] == "leading growth rate")]
+    np.testing.assert_allclose(ring["teacher"], 0, atol=0.01)  # a bump stays where it is
     assert len(list((out / "fewer_trials" / "cells").glob("*.nc"))) == 12
 
 
@@ -359,5 +367,8 @@ def test_the_claims_hold_in_three_circuits_of_full_size(campaign, run_cli, tmp_p
         claims.count(f"better in {one['score']}", one["better"])
     assert claims.counts == {
         f"better in {score}": 3
-        for score in ("unsampled neurons R2", "canonical correlation", "output R2")
+        for score in (
+            "unsampled neurons R2", "canonical correlation", "output R2", "response correlation, outputs",
+            "response correlation, unsampled neurons",
+        )
     }  # fmt: skip

@@ -8,6 +8,7 @@ import nwbrnn
 from nwbrnn.errors import ConfigError
 from nwbrnn.models import NETWORKS, GatedRNN
 from nwbrnn.report import write_fit_report
+from nwbrnn.training.probes import KINDS as DISTURBANCES
 from nwbrnn.training.probes import probe
 from nwbrnn.weights import KINDS
 from tests.messages import names
@@ -136,6 +137,8 @@ def test_a_page_shows_it_without_a_spectrum(result, tmp_path):
 
 def test_it_is_disturbed_like_the_others(result):
     scores = probe(result.recorded, result.weights, result.config)
-    for kind in ("initial state", "inputs", "kick"):
-        weak, strong = (scores[f"output skill, disturbed {kind} {level}"] for level in (0.1, 0.4))
+    for kind, levels in DISTURBANCES.items():
+        weak, strong = (
+            scores[f"output skill, disturbed {kind} {level:g}"] for level in (levels[0], levels[-1])
+        )
         assert strong < weak < 1, kind

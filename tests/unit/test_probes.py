@@ -27,14 +27,14 @@ def run(result, weights=None):
 def test_more_disturbance_is_worse(fitted):
     scores = run(fitted)
     assert len(scores) == 9
-    for kind in module.KINDS:
-        values = [scores[f"output skill, disturbed {kind} {level:g}"] for level in module.LEVELS]
+    for kind, levels in module.KINDS.items():
+        values = [scores[f"output skill, disturbed {kind} {level:g}"] for level in levels]
         assert values[0] > values[1] > values[2], kind
     assert run(fitted) == scores
 
 
 def test_without_disturbance_the_outputs_are_those_of_the_fit(fitted, monkeypatch):
-    monkeypatch.setattr(module, "LEVELS", (0.0,))
+    monkeypatch.setattr(module, "KINDS", dict.fromkeys(module.KINDS, (0.0,)))
     is_test = fitted.recorded["split"].values == "test"
     target, predicted = (
         average_conditions(ds.isel(trial=is_test)) for ds in (fitted.recorded, fitted.predicted)
@@ -45,24 +45,30 @@ def test_without_disturbance_the_outputs_are_those_of_the_fit(fitted, monkeypatc
         assert value == pytest.approx(compute_skill(*pair, reference), abs=1e-5)
 
 
-def test_the_disturbance_of_the_inputs_does_not_depend_on_the_scale_of_the_input_weights(monkeypatch):
-    """A network without inputs in its course: larger input weights must not mean more noise."""
-    ds = create_recording()
-    silent = ds.assign(inputs=(ds["inputs"].dims, np.zeros_like(ds["inputs"].values), ds["inputs"].attrs))
-    result = fit(silent, **SETTINGS)
-    before = run(result)
-    scaled = dict(result.weights) | {"input_weights": 10 * np.ones_like(result.weights["input_weights"])}
-    base = dict(result.weights) | {"input_weights": np.ones_like(result.weights["input_weights"])}
-    first, second = (run(result, weights) for weights in (base, scaled))
-    for level in module.LEVELS:
-        name = f"output skill, disturbed inputs {level:g}"
-        assert first[name] == pytest.approx(second[name], rel=1e-3)
-    assert before.keys() == first.keys()
+def test_noise_of_the_inputs_is_relative_to_each_input_whatever_the_weights(fitted, monkeypatch):
+    monkeypatch.setattr(module, "KINDS", {"inputs": (0.5,)})
+    seen = []
+    forward = RateRNN.forward
+
+    def record(self, inputs, *, start=None, noise=None):
+        seen.append(inputs.numpy())
+        return forward(self, inputs, start=start, noise=noise)
+
+    monkeypatch.setattr(RateRNN, "forward", record)
+    scaled = {"input_weights": 10 * fitted.weights["input_weights"]}
+    for weights in (fitted.weights, dict(fitted.weights) | scaled):
+        seen.clear()
+        run(fitted, weights)
+        clean, noisy = seen[0], np.stack(seen[1:])
+        sizes = np.sqrt(np.square(noisy - clean).mean(axis=(0, 1, 2)))
+        expected = 0.5 * np.sqrt(np.square(clean).mean(axis=(0, 1)))
+        np.testing.assert_allclose(sizes, expected, rtol=0.1)
+        assert not sizes[expected == 0].any()
 
 
 def test_a_kick_is_of_the_size_that_was_asked_for(fitted, monkeypatch):
     """In a network that only leaks the kick must be seen in the states as it is."""
-    monkeypatch.setattr(module, "LEVELS", (0.3,))
+    monkeypatch.setattr(module, "KINDS", dict.fromkeys(module.KINDS, (0.3,)))
     weights = dict(fitted.weights)
     n_hidden = len(weights["bias"])
     weights["recurrent_weights"] = np.zeros((n_hidden, n_hidden), dtype=np.float32)

@@ -9,6 +9,7 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import (
     compute_bits_per_spike,
     compute_canonical_correlations,
+    compute_controlled_distance,
     compute_dynamical_distance,
     compute_linear_cka,
     compute_principal_angles,
@@ -236,6 +237,30 @@ def test_dynamical_distance_sees_frequencies_and_not_coordinates():
         compute_dynamical_distance(slow, other, n_components=4, n_delays=3) for other in (turned, fast)
     )
     assert near < 0.2 * far
+
+
+def test_inputs_are_no_dynamics():
+    """Populations whose linear dynamics are the same but for their axes and their inputs' weights."""
+    pytest.importorskip("DSA", reason="dsa-metric is not installed")
+    rng = np.random.default_rng(0)
+
+    def turn(radius, angle):
+        return radius * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+    def run(dynamics, weights):
+        states = np.zeros((8, 120, 2))
+        for t in range(119):
+            states[:, t + 1] = states[:, t] @ dynamics.T + inputs[:, t] @ weights.T
+        return states
+
+    inputs = rng.standard_normal((8, 120, 2))
+    weights, others = rng.standard_normal((2, 2, 2))
+    slow, fast = turn(0.95, 0.2), turn(0.7, 0.6)
+    first = run(slow, weights)
+    rotated = first @ np.linalg.qr(rng.standard_normal((2, 2)))[0]
+    assert compute_controlled_distance(first, rotated, inputs) == pytest.approx(0, abs=1e-6)
+    assert compute_controlled_distance(first, run(slow, others), inputs) == pytest.approx(0, abs=1e-4)
+    assert compute_controlled_distance(first, run(fast, weights), inputs) > 0.01
 
 
 # ------------------------------------------------------------------ rotations against surrogates

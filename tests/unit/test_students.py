@@ -283,3 +283,49 @@ def test_a_network_that_runs_away_is_recognised():
     loud = calm | {"recurrent_weights": 1.5 * np.eye(20, dtype=np.float32)}
     ratio = (np.exp(3 * 0.6) - 1) / (np.exp(0.6) - 1)
     assert measure_free_run(ds, loud, slow) == pytest.approx(ratio, rel=0.05)
+
+
+def test_the_gradient_goes_on_from_least_squares_without_a_jump(monkeypatch):
+    """With the full rate at once, Adam's first steps multiply the loss."""
+    from nwbrnn.training import gradient
+
+    ds = create_recording()
+    settings = AUTO | {"epochs": 200, "hidden": 60, "validation": 0.2}
+    squares = train_on(ds, **settings | {"method": "least_squares"})
+    n_passes = len(squares.history["train_total"])
+    highest = []
+    for warm_up in (gradient.WARM_UP, 0):
+        monkeypatch.setattr(gradient, "WARM_UP", warm_up)
+        both = train_on(ds, **settings)
+        assert both.history["train_total"][:n_passes] == squares.history["train_total"]
+        highest.append(max(both.history["validation_total"][n_passes:]) / squares.loss)
+    assert highest[0] < 4
+    assert highest[1] > 3 * highest[0]
+
+
+def test_the_rate_rises_only_after_least_squares():
+    from nwbrnn.training.gradient import WARM_UP, _Descent
+
+    rates = {
+        warm_up: [
+            _Descent(None, FitConfig(), None, None, {}, 1.0, warm_up, n).compute_rate() for n in range(60)
+        ]
+        for warm_up in (0, WARM_UP)
+    }
+    assert rates[0][0] == 1
+    assert rates[WARM_UP][0] == pytest.approx(1 / (WARM_UP + 1))
+    assert rates[0][WARM_UP:] == rates[WARM_UP][WARM_UP:]
+    assert max(rates[WARM_UP]) < 1
+
+
+def test_noise_chooses_other_weights_after_least_squares():
+    """What is best without noise must not be what early stopping returns."""
+    ds = create_recording()
+    settings = AUTO | {"epochs": 100, "hidden": 60, "validation": 0.2, "patience": 60}
+    squares = train_on(ds, **settings | {"method": "least_squares"})
+    noisy = train_on(ds, **settings, noise=0.3)
+    again = train_on(ds, **settings, noise=0.3)
+    assert noisy.best_epoch > 0
+    assert (noisy.weights["recurrent_weights"] != squares.weights["recurrent_weights"]).any()
+    np.testing.assert_array_equal(noisy.weights["recurrent_weights"], again.weights["recurrent_weights"])
+    assert noisy.loss == min(noisy.history["validation_total"] + [noisy.loss])

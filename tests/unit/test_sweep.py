@@ -192,7 +192,7 @@ def test_a_cell_file_has_scores_and_weights(finished):
         assert float(saved["value"].sel(score=name)) == pytest.approx(scores.get(name).value, abs=1e-6)
         assert float(table["value"].sel(score=name)[2]) == float(saved["value"].sel(score=name))
     np.testing.assert_allclose(saved["unit_r2"], scores.unit_r2, atol=1e-6)
-    assert "output skill, disturbed inputs 0.4" in saved["score"].values
+    assert "output skill, disturbed inputs 0.5" in saved["score"].values
     names = [baseline.name for baseline in BASELINES]
     assert saved["baseline"].values.tolist() == table["baseline"].values.tolist() == names
     # whole conditions are held out: nothing known can be averaged, the task tells

@@ -10,13 +10,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import BaseModel, StrictInt
 
-from nwbrnn.config import FitConfig, ReadConfig
+from nwbrnn.config import Ended, FitConfig, ReadConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ShapeError, UnsupportedFileError
 from nwbrnn.evaluation import LEVELS
 from nwbrnn.formats.fit.layout import LAYOUT_VERSION
 from nwbrnn.preprocessing import find_conditions
-from nwbrnn.result import Ended, FitResult, Run
+from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import LARGEST
 from nwbrnn.weights import check_weights, list_shapes
 

@@ -1,0 +1,131 @@
+"""``nwbrnn perturb``: push units of a fitted student, and see what it does."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nwbrnn.cli import options
+from nwbrnn.cli.output import check_json, print_table, say, step, write_json
+from nwbrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nwbrnn.mechanism import Effect
+    from nwbrnn.result import FitResult
+    from nwbrnn.training import Push
+
+N_UNITS = 10  # of the neurons that change most, on the screen
+
+Unit = Annotated[
+    list[str] | None,
+    typer.Option("--unit", help="A unit to push, by its id: 12, or 12=-0.5 for half of it down; repeatable."),
+]
+
+Size = Annotated[float, typer.Option("--size", help="By how much pushed rates change, in Hz.")]
+At = Annotated[float, typer.Option("--at", help="When a push begins, in s from the alignment.")]
+Duration = Annotated[
+    float, typer.Option("--duration", help="A push is spread over so long, in s; 0: at once.")
+]
+
+
+def perturb(
+    file: options.File,
+    unit: Unit = None,
+    size: Size = 10.0,
+    at: At = 0.0,
+    duration: Duration = 0.0,
+    source: options.SourceFile = None,
+    name: options.Name = None,
+    json_path: options.JsonPath = None,
+    overwrite: options.OverwriteJson = False,
+) -> None:
+    """Push units of a fitted network; say what its outputs and all units do, and whether the teacher agrees.
+
+    Without --unit only student and teacher are compared, where the fit is of a simulated circuit. Where the
+    fit left perturbed trials out (setting perturbed), they are compared with the perturbed network.
+
+    nwbrnn perturb fit.nwb --unit 12 --unit 40=-0.5 --size 10 --at 0.1
+    """
+    from nwbrnn.formats import read_fit
+    from nwbrnn.mechanism import Teacher, compare_responses, list_effects
+
+    check_json(json_path, overwrite=overwrite)
+    with step(f"Reading {file}"):
+        result = read_fit(file, name)
+    teacher = Teacher.find(result.recorded)
+    push = parse_push(unit, size=size, at=at, duration=duration)
+    if push is None and teacher is None:
+        raise ConfigError(
+            "--unit: expected at least one unit to push, as the fit is not of a known teacher; give its id"
+        )
+    values: dict[str, Any] = {}
+    effects: list[Effect] = []
+    if push is not None:
+        effects = list_effects(result, push)
+        values["effects"] = [effect.to_dict() for effect in effects]
+        if result.config.perturbed is not None:
+            values["perturbed_trials"] = _score(result, push, file, source)
+    if teacher is not None:
+        with step("Perturbing student and teacher"):
+            values["teacher"] = compare_responses(teacher, result.weights, result.config)
+    write_json(values, json_path, overwrite=overwrite)
+    if str(json_path) != "-":
+        _print(values, effects)
+
+
+def parse_push(units: list[str] | None, *, size: float, at: float, duration: float) -> "Push | None":
+    """Return what the options ask for, or nothing if no unit is named."""
+    from nwbrnn.training import Push
+
+    if not units:
+        return None
+    weights: dict[int, float] = {}
+    for text in units:
+        unit, _, weight = text.partition("=")
+        try:
+            weights[int(unit)] = float(weight) if weight else 1.0
+        except ValueError:
+            raise ConfigError(f"--unit: expected an id, or id=weight, but got {text!r}") from None
+    return Push(weights, size, at, duration)
+
+
+def _score(result: "FitResult", push: "Push", file: str, source: str | None) -> dict[str, dict[str, float]]:
+    """Read the recording of the fit again, and compare its perturbed trials."""
+    import json
+
+    from nwbrnn.config import ReadConfig
+    from nwbrnn.config_check import parse_settings
+    from nwbrnn.formats import find_fit_source
+    from nwbrnn.mechanism import score_perturbed
+    from nwbrnn.readers import read_nwb
+
+    where = source or find_fit_source(file, result.recorded)
+    given = json.loads(result.recorded.attrs.get("read_config", "{}"))
+    with step(f"Reading {where}"):
+        ds = read_nwb(where, parse_settings(ReadConfig, given, source="read_config"))
+    scores = score_perturbed(result, ds, push)
+    return {name: {"perturbed": one, "not_perturbed": other} for name, (one, other) in scores.items()}
+
+
+def _print(values: dict[str, Any], effects: "list[Effect]") -> None:
+    """Print what was found."""
+    outputs = [effect for effect in effects if effect.kind == "output"]
+    units = sorted(effects[len(outputs) :], key=lambda effect: -abs(effect.change))[:N_UNITS]
+    columns = ("", "kind", "unit", "largest change", "at [s]", "RMS change", "SD without it")
+    for title, shown in (("Outputs", outputs), (f"Units that change most, {len(units)}", units)):
+        rows = [
+            (one.name, one.kind, one.unit, f"{one.change:+.3g}", f"{one.time:.3f}", f"{one.size:.3g}",
+             f"{one.deviation:.3g}")
+            for one in shown
+        ]  # fmt: skip
+        if rows:
+            print_table(title, columns, rows)
+    if "perturbed_trials" in values:
+        scored = [
+            (name, f"{one['perturbed']:.3f}", f"{one['not_perturbed']:.3f}")
+            for name, one in values["perturbed_trials"].items()
+        ]
+        print_table("Perturbed trials, R2 on condition averages", ("", "pushed", "not pushed"), scored)
+    if "teacher" in values:
+        compared = [(score, f"{value:.3f}") for score, value in values["teacher"].items()]
+        print_table("Responses of student and teacher", ("", "value"), compared)
+        say("The state is kicked at the go cue within the leading components of the teacher.")

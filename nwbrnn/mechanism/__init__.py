@@ -1,0 +1,24 @@
+"""Whether a student works as its teacher does: responses, fixed points, modes; and whether students agree."""
+
+from nwbrnn.mechanism.agreement import compare_runs, compare_students, find_determined_share
+from nwbrnn.mechanism.effects import Effect, list_effects, score_perturbed
+from nwbrnn.mechanism.flow import Motion, follow_student, follow_teacher
+from nwbrnn.mechanism.measures import measure_mechanism
+from nwbrnn.mechanism.responses import compare_responses
+from nwbrnn.mechanism.teacher import Teacher, probe_teacher
+
+__all__ = [
+    "Effect",
+    "Motion",
+    "Teacher",
+    "compare_responses",
+    "compare_runs",
+    "compare_students",
+    "find_determined_share",
+    "follow_student",
+    "follow_teacher",
+    "list_effects",
+    "measure_mechanism",
+    "probe_teacher",
+    "score_perturbed",
+]

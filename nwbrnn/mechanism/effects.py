@@ -1,0 +1,134 @@
+"""What a push of chosen units does to the outputs and to all units, and whether recordings agree."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwbrnn.dataset import get_output_units, get_unit_ids
+from nwbrnn.evaluation import compute_r2, compute_weighted_r2
+from nwbrnn.preprocessing import average_conditions, prepare_perturbed
+from nwbrnn.result import FitResult
+from nwbrnn.training import Push, perturb, predict
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a push changes in one output or unit, over the conditions of the test trials.
+
+    Attributes
+    ----------
+    name, unit, kind
+        Of the output or unit; ``kind`` is ``output``, ``sampled`` or ``not sampled``.
+    change
+        The largest change, with its sign, in ``unit``.
+    time
+        When it is [s].
+    size
+        Root mean square of the change after the push began, in ``unit``.
+    deviation
+        Standard deviation of what is predicted without the push, in ``unit``, to compare with.
+    """
+
+    name: str
+    unit: str
+    kind: str
+    change: float
+    time: float
+    size: float
+    deviation: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def list_effects(result: FitResult, push: Push) -> list[Effect]:
+    """Return what a push does to each output, then to each unit.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    push
+        Which units, by how much, when.
+
+    Raises
+    ------
+    ConfigError
+        If a unit or a time is not that of the fit.
+    """
+    recorded = result.recorded
+    pushed = perturb(recorded, result.weights, result.config, push)
+    is_test = recorded["split"].values == "test"
+    before, after = (average_conditions(ds.isel(trial=is_test)) for ds in (result.predicted, pushed))
+    late = np.arange(recorded.sizes["time"]) >= push.find_bins(recorded)[0]
+    counted = before["mask"].values & late
+    kinds = ["sampled" if sampled else "not sampled" for sampled in recorded["sampled"].values]
+    names = [str(name) for name in recorded["output"].values]
+    channels = [
+        *zip(names, get_output_units(recorded), ["output"] * len(names), strict=True),
+        *zip(map(str, get_unit_ids(recorded).tolist()), ["Hz"] * len(kinds), kinds, strict=True),
+    ]
+    scale = recorded["output_scale"].values
+    values = [
+        np.concatenate([scale * ds["outputs"].values, ds["rates"].values], axis=2) for ds in (before, after)
+    ]
+    change = np.where(counted[..., np.newaxis], values[1] - values[0], 0.0)
+    largest = np.abs(change).reshape(-1, len(channels)).argmax(axis=0)
+    rows, bins = np.unravel_index(largest, change.shape[:2])
+    deviations = values[0][before["mask"].values].std(axis=0)
+    sizes = np.sqrt(np.square(change).sum(axis=(0, 1)) / max(counted.sum(), 1))
+    return [
+        Effect(
+            *about,
+            change=float(change[rows[i], bins[i], i]),
+            time=float(recorded["time"].values[bins[i]]),
+            size=float(sizes[i]),
+            deviation=float(deviations[i]),
+        )
+        for i, about in enumerate(channels)
+    ]
+
+
+def score_perturbed(result: FitResult, ds: xr.Dataset, push: Push) -> dict[str, tuple[float, float]]:
+    """Compare the perturbed trials of a recording with the student perturbed in the marked way.
+
+    Parameters
+    ----------
+    result
+        A fit that left perturbed trials out (``perturbed``).
+    ds
+        What was fitted, with all trials.
+    push
+        What is known of the perturbation.
+
+    Returns
+    -------
+    dict
+        R² on condition averages of the perturbed trials, of the perturbed student and of the unperturbed one,
+        by ``"outputs"`` (weighted by variance), ``"sampled neurons"`` and ``"unsampled neurons"`` (median).
+
+    Raises
+    ------
+    ConfigError
+        If the fit left no trials out, or the Dataset is another one.
+    """
+    trials = prepare_perturbed(ds, result.recorded, result.config)
+    students = (
+        perturb(result.recorded, result.weights, result.config, push, trials=trials),
+        predict(trials, result.weights, result.config, fitted=result.recorded),
+    )
+    truth = average_conditions(trials)
+    mask, sampled = truth["mask"].values, result.recorded["sampled"].values
+    found: dict[str, list[float]] = {"outputs": [], "sampled neurons": [], "unsampled neurons": []}
+    for student in map(average_conditions, students):
+        found["outputs"].append(
+            compute_weighted_r2(student["outputs"].values[mask], truth["outputs"].values[mask])
+        )
+        by_unit = compute_r2(student["rates"].values[mask], truth["rates"].values[mask])
+        for name, chosen in (("sampled neurons", sampled), ("unsampled neurons", ~sampled)):
+            known = by_unit[chosen & np.isfinite(by_unit)]
+            found[name].append(float(np.median(known)) if known.size else float("nan"))
+    return {name: (values[0], values[1]) for name, values in found.items()}

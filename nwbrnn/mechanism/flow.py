@@ -1,0 +1,163 @@
+"""Where a network rests, and how activity grows, turns and decays: student and teacher alike."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwbrnn.evaluation.fixed_points import (
+    FixedPoint,
+    Gain,
+    System,
+    compute_departure_from_normality,
+    compute_lyapunov_exponent,
+    create_rate_system,
+    find_fixed_points,
+)
+from nwbrnn.mechanism.teacher import Teacher
+from nwbrnn.preprocessing import average_conditions
+from nwbrnn.result import FitResult
+from nwbrnn.teacher.reaching import compute_preparation_profile
+from nwbrnn.teacher.soc import TAU, compute_slope, gain, invert_gain
+from nwbrnn.training import create_system, find_states
+from nwbrnn.weights import KINDS
+
+Array = NDArray[np.float64]
+Phase = Literal["preparation", "movement"]
+
+N_STARTS, N_ENDS = 12, 8  # of Newton's method in a phase: on the trajectories, and after them
+N_GROUPS = 4  # different inputs that are looked at
+N_TIMES, N_CONDITIONS = 8, 3  # at which modes are computed along the trajectories
+SETTLED, STEP = 5.0, 0.005  # duration of the trajectory of a Lyapunov exponent [s]; step where it is free [s]
+SLOW_MODE = 2.5  # modes that decay slower count as slow [1/s]: half of the leak of the teachers
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What a network does in the conditions of the test trials, and its equations.
+
+    Attributes
+    ----------
+    states, inputs
+        Shapes (n_conditions, n_time, n_states) and (n_conditions, n_time, n_inputs).
+    time
+        Shape (n_time,) [s].
+    create
+        Returns the equations at held inputs, shape (n_inputs,).
+    weights
+        Recurrent weights, shape (n_states, n_states); nothing where units have gates.
+    """
+
+    states: Array
+    inputs: Array
+    time: Array
+    create: Callable[[Array], System]
+    weights: Array | None
+
+    def find_points(self, phase: Phase) -> list[FixedPoint]:
+        """Return fixed and slow points at the inputs at the end of a phase; preparation ends at time 0.
+
+        Searched from states on the trajectories, and from where the network is when it has run on for 5 s.
+        """
+        inside = np.flatnonzero(self.time < 0 if phase == "preparation" else self.time > 0)
+        if not inside.size:
+            return []
+        held, group = np.unique(self.inputs[:, inside[-1]], axis=0, return_inverse=True)
+        groups = _pick(len(held), N_GROUPS)
+        points = []
+        for number in groups:
+            states = self.states[group.ravel() == number][:, inside]
+            starts = states.reshape(-1, states.shape[-1])
+            starts = starts[_pick(len(starts), max(N_STARTS // len(groups), 1))]
+            system = self.create(held[number])
+            ends = states[_pick(len(states), N_ENDS), -1]
+            points += find_fixed_points(system, np.concatenate([starts, settle(system, ends)]))
+        return points
+
+    def find_modes(self) -> tuple[Array, NDArray[np.complex128]]:
+        """Return times [s] and the fastest growing mode there, mean over conditions [1/s]."""
+        bins = _pick(len(self.time), N_TIMES)
+        rows = _pick(len(self.states), N_CONDITIONS)
+        rates = [
+            [self.create(self.inputs[row, b]).compute_rates(self.states[row, b])[0] for b in bins]
+            for row in rows
+        ]
+        modes = np.array(rates)
+        return self.time[bins], modes.real.mean(axis=0) + 1j * np.abs(modes.imag).mean(axis=0)
+
+    def compute_exponent(self) -> float:
+        """Return the largest Lyapunov exponent from the end of the first condition, its last inputs held."""
+        system = self.create(self.inputs[0, -1])
+        step = system.step or STEP
+        return compute_lyapunov_exponent(
+            system, self.states[0, -1], step=step, n_steps=max(round(SETTLED / step), 10)
+        )
+
+    def measure(self, points: Sequence[FixedPoint] | None = None) -> dict[str, float]:
+        """Return numbers by the names of :data:`nwbrnn.evaluation.specs.MEASURED`.
+
+        Modes are those of the most stable fixed point of movement; NaN if there is none.
+
+        Parameters
+        ----------
+        points
+            Fixed points of movement, if they were found before.
+        """
+        points = self.find_points("movement") if points is None else points
+        leading = min((point.rates.real for point in points if point.exact), key=max, default=np.array([]))
+        return {
+            "leading growth rate": float(leading[0]) if leading.size else float("nan"),
+            "slow modes": float((leading > -SLOW_MODE).sum()) if leading.size else float("nan"),
+            "attracting points": float(sum(point.attracts for point in points)),
+            "Lyapunov exponent": self.compute_exponent(),
+            "departure from normality": float("nan")
+            if self.weights is None
+            else compute_departure_from_normality(self.weights),
+        }
+
+
+def follow_student(result: FitResult) -> Motion:
+    """Return what the best student of a fit does."""
+    is_test = result.recorded["split"].values == "test"
+    tests = average_conditions(result.predicted.isel(trial=is_test))
+    bin_size = float(result.recorded.attrs["bin_size"])
+    gated = bool(KINDS[result.config.network].gates)
+    return Motion(
+        find_states(result.weights, result.config, tests["hidden"].values, bin_size=bin_size),
+        np.nan_to_num(tests["inputs"].values.astype(np.float64)),
+        tests["time"].values,
+        lambda inputs: create_system(result.weights, result.config, inputs, bin_size=bin_size),
+        None if gated else np.asarray(result.weights["recurrent_weights"], dtype=np.float64),
+    )
+
+
+def follow_teacher(teacher: Teacher) -> Motion:
+    """Return what a teacher does without noise, in the conditions of the test trials."""
+    conditions = teacher.tests["condition"].values.tolist()
+    weights, time = teacher.reaches.circuit.weights, teacher.recorded["time"].values
+    profile = compute_preparation_profile(time)
+    # the fall after the go cue is far shorter than a bin
+    profile = np.where(time < 0, profile, 0.0)
+    return Motion(
+        invert_gain(teacher.run(conditions)),
+        profile[:, np.newaxis] * teacher.get_drive(conditions)[:, np.newaxis],
+        time,
+        lambda drive: create_rate_system(weights, drive, TAU, Gain(gain, compute_slope)),
+        weights,
+    )
+
+
+def settle(system: System, states: Array) -> Array:
+    """Return where states are after 5 s, shape (n_states, n_units); by Euler's method, as they are."""
+    step = system.step or STEP
+    ended = np.array(states, dtype=np.float64)
+    for _ in range(round(SETTLED / step)):
+        ended += step * np.stack([system.change(state) for state in ended])
+    return ended[np.isfinite(ended).all(axis=1)]
+
+
+def _pick(n: int, n_picked: int) -> NDArray[np.intp]:
+    """Return so many numbers below n, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, n_picked)).round().astype(np.intp))

@@ -1,0 +1,30 @@
+"""What is measured of the network of a fit rather than of its predictions, by name of the score."""
+
+from nwbrnn.mechanism.flow import follow_student, follow_teacher
+from nwbrnn.mechanism.responses import compare_responses
+from nwbrnn.mechanism.teacher import Teacher, probe_teacher
+from nwbrnn.result import FitResult
+from nwbrnn.training import INPUT_LEVELS
+
+
+def measure_mechanism(result: FitResult) -> dict[str, float]:
+    """Return what is known of the mechanism of a fit, beside that of its teacher where it is known.
+
+    Parameters
+    ----------
+    result
+        A fit.
+
+    Returns
+    -------
+    dict
+        Value by name of the score; see :data:`nwbrnn.evaluation.specs.MEASURED`.
+    """
+    measured = follow_student(result).measure()
+    teacher = Teacher.find(result.recorded)
+    if teacher is None:
+        return measured
+    measured |= {f"{name}, teacher": value for name, value in follow_teacher(teacher).measure().items()}
+    noisy = probe_teacher(teacher, INPUT_LEVELS)
+    measured |= {f"output skill, teacher with noisy inputs {level:g}": v for level, v in noisy.items()}
+    return measured | compare_responses(teacher, result.weights, result.config)

@@ -1,0 +1,137 @@
+"""The teacher of a fit, where it is known: its circuit, run again without noise, and disturbed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.config_check import parse_settings
+from nwbrnn.errors import ConfigError
+from nwbrnn.evaluation import compute_skill
+from nwbrnn.preprocessing import average_conditions
+from nwbrnn.teacher import Circuit, Reaches, TeacherConfig
+
+Array = NDArray[np.float64]
+
+SHOWN = ("direction_cos", "direction_sin")  # inputs that the circuit has
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The circuit that a Dataset was simulated with, and how it is read in the Dataset.
+
+    Attributes
+    ----------
+    recorded
+        The prepared Dataset.
+    reaches
+        The circuit and its movements.
+    bins
+        Which bins of the movements the Dataset has, shape (n_time,).
+    """
+
+    recorded: xr.Dataset
+    reaches: Reaches
+    bins: NDArray[np.intp]
+
+    @classmethod
+    def find(cls, recorded: xr.Dataset) -> Self | None:
+        """Return the teacher of a prepared Dataset, or nothing if it has none or not all of it.
+
+        It is in Datasets of :func:`nwbrnn.simulate_teacher` and of the files made of them, unless units were
+        left out, bins were made wider or conditions were renamed.
+        """
+        if not {"connectivity", "readout"} <= set(recorded) or "teacher" not in recorded.attrs:
+            return None
+        weights = recorded["connectivity"].values.astype(np.float64)
+        try:
+            given = json.loads(recorded.attrs["teacher"])
+            reaches = Reaches(parse_settings(TeacherConfig, given, source="teacher"), Circuit(weights))
+        except (ConfigError, ValueError, TypeError):
+            return None
+        time = recorded["time"].values
+        bins = np.abs(reaches.time[:, np.newaxis] - time).argmin(axis=0)
+        known = {f"{direction:g}" for direction in reaches.directions}
+        same = np.allclose(reaches.time[bins], time, atol=recorded.attrs["bin_size"] / 100)
+        if len(weights) != weights.shape[1] or not same or not set(recorded["condition"].values) <= known:
+            return None
+        return cls(recorded, reaches, bins)
+
+    def get_drive(self, conditions: Sequence[str]) -> Array:
+        """Return the preparatory input of conditions, shape (n_conditions, n_neurons) [Hz]."""
+        labels = [f"{direction:g}" for direction in self.reaches.directions]
+        return np.asarray(self.reaches.drive[[labels.index(label) for label in conditions]])
+
+    def run(
+        self, conditions: Sequence[str], *, kicks: Array | None = None, added: Array | None = None
+    ) -> Array:
+        """Return the rates above baseline in the bins of the Dataset, shape (n_runs, n_time, n_units) [Hz].
+
+        Parameters
+        ----------
+        conditions
+            Of each run.
+        kicks
+            By how much the rates jump at the go cue, shape (n_runs, n_units) [Hz].
+        added
+            Added to the inputs cosine and sine, in all bins of the movement, shape (n_runs, n_bins, 2) [1].
+        """
+        rates = self.reaches.run(self.get_drive(conditions), kicks=kicks, added=added)
+        return np.asarray(rates[:, self.bins])
+
+    def read(self, rates: Array) -> Array:
+        """Return the muscles of rates, but for their offset, in the scale of the Dataset."""
+        readout = self.recorded["readout"].values / self.recorded["output_scale"].values[:, np.newaxis]
+        return np.asarray(rates @ readout.T)
+
+    @cached_property
+    def tests(self) -> xr.Dataset:
+        """Condition averages of the test trials."""
+        return average_conditions(self.recorded.isel(trial=self.recorded["split"].values == "test"))
+
+
+def probe_teacher(
+    teacher: Teacher, levels: Sequence[float], *, n_repeats: int = 3, seed: int = 0
+) -> dict[float, float]:
+    """Return the output skill of the teacher itself when its inputs are noisy, by level.
+
+    As :func:`nwbrnn.training.probe` disturbs a student: in each bin Gaussian noise is added to each input,
+    with ε times the root mean square of that input. The teacher has no go cue as an input.
+
+    Parameters
+    ----------
+    teacher
+        Of the fit.
+    levels
+        Values of ε.
+    n_repeats
+        Draws of noise for each level and condition.
+    seed
+        Of the noise.
+    """
+    tests, names = teacher.tests, teacher.recorded["input"].values.tolist()
+    conditions, mask = tests["condition"].values.tolist(), tests["mask"].values
+    inputs = tests["inputs"].values
+    scale = [
+        np.sqrt(np.square(inputs[mask][:, names.index(name)]).mean()) if name in names else 0.0
+        for name in SHOWN
+    ]
+    clean = teacher.read(teacher.run(conditions))
+    target = tests["outputs"].values
+    offset = (target - clean)[mask].mean(axis=0)
+    everything = average_conditions(teacher.recorded)
+    reference = everything["outputs"].values[everything["mask"].values]
+    rng = np.random.default_rng(seed)
+    shape = (len(conditions), len(teacher.reaches.time), 2)
+    scores: dict[float, list[float]] = {level: [] for level in levels}
+    for level in levels:
+        for _ in range(n_repeats):
+            added = level * np.array(scale) * rng.standard_normal(shape)
+            outputs = teacher.read(teacher.run(conditions, added=added)) + offset
+            scores[level].append(compute_skill(outputs[mask], target[mask], reference))
+    return {level: float(np.mean(values)) for level, values in scores.items()}

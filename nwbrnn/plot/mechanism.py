@@ -1,0 +1,109 @@
+"""Figures of how a network works: where it rests, and its modes there."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from nwbrnn.evaluation import compute_principal_components
+from nwbrnn.evaluation.fixed_points import FixedPoint
+from nwbrnn.plot.style import COLOURS, GREY, place_legend, prepare_axes
+from nwbrnn.result import FitResult
+
+if TYPE_CHECKING:  # torch comes with it, which other figures do not need
+    from nwbrnn.mechanism import Motion
+
+KINDS = {
+    "attracting": {"marker": "o", "mfc": "black"},
+    "unstable": {"marker": "o", "mfc": "none"},
+    "slow": {"marker": "x", "mfc": "black"},
+}
+
+
+def fixed_points(result: FitResult, *, ax: Axes | None = None) -> Axes:
+    """Draw the states of the student with its fixed and slow points at the inputs of movement.
+
+    In the plane of the first two principal components of its states, in the conditions of the test trials.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    ax
+        Where to draw; by default on a new figure.
+    """
+    from nwbrnn.mechanism import follow_student
+
+    motion = follow_student(result)
+    return draw_portrait(motion, motion.find_points("movement"), ax=prepare_axes(ax, width=4.6, height=3.4))
+
+
+def draw_portrait(motion: "Motion", points: Sequence[FixedPoint], *, ax: Axes) -> Axes:
+    """Draw trajectories of states, and points at which the network rests.
+
+    Parameters
+    ----------
+    motion
+        Of a student or a teacher.
+    points
+        Fixed and slow points.
+    ax
+        Where to draw.
+    """
+    flat = motion.states.reshape(-1, motion.states.shape[-1])
+    plane, mean = compute_principal_components(flat, 2)
+    plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
+    for i, path in enumerate((motion.states - mean) @ plane):
+        ax.plot(*path.T, lw=1.1, color=COLOURS[i % len(COLOURS)])
+    for point in points:
+        style = KINDS["attracting" if point.attracts else "unstable" if point.exact else "slow"]
+        at = (point.state - mean) @ plane
+        ax.plot(*at, ls="", ms=6, mec="black", zorder=3, **style)  # type: ignore[arg-type]
+    place_legend(
+        ax,
+        [
+            Line2D([], [], ls="", ms=6, mec="black", label=name, **style)  # type: ignore[arg-type]
+            for name, style in KINDS.items()
+        ],
+    )
+    ax.set_xlabel("states, PC 1", fontsize=9)
+    ax.set_ylabel("states, PC 2", fontsize=9)
+    return ax
+
+
+def draw_modes(points: Mapping[str, Sequence[FixedPoint]], *, ax: Axes) -> Axes:
+    """Draw growth rates and frequencies of all modes at the most stable fixed point of each network.
+
+    Parameters
+    ----------
+    points
+        Fixed points of networks by their names.
+    ax
+        Where to draw.
+    """
+    ax.axvline(0, color=GREY, lw=0.8)
+    for i, (name, found) in enumerate(points.items()):
+        exact = [point for point in found if point.exact]
+        if exact:
+            rates = min(exact, key=lambda point: point.rates[0].real).rates
+            shown = rates.real > -100  # a map that forgets within a bin has modes far off
+            ax.plot(
+                rates.real[shown], rates.imag[shown] / (2 * np.pi), "ox"[i % 2], ms=3.5 - i % 2,
+                color=COLOURS[i], alpha=0.8, label=name,
+            )  # fmt: skip
+    ax.set_xlabel("growth rate [1/s]", fontsize=9)
+    ax.set_ylabel("frequency [Hz]", fontsize=9)
+    if ax.get_legend_handles_labels()[0]:
+        place_legend(ax)
+    return ax
+
+
+def find_motions(result: FitResult) -> "dict[str, Motion]":
+    """Return how the student moves, and its teacher where it is known."""
+    from nwbrnn.mechanism import Teacher, follow_student, follow_teacher
+
+    teacher = Teacher.find(result.recorded)
+    motions = {"student": follow_student(result)}
+    return motions if teacher is None else motions | {"teacher": follow_teacher(teacher)}

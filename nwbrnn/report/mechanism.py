@@ -1,0 +1,92 @@
+"""The part of a page on how a network works: fixed points, responses, and what the data leave open."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nwbrnn.evaluation.fixed_points import FixedPoint
+from nwbrnn.evaluation.specs import get_spec
+from nwbrnn.mechanism import (
+    Motion,
+    Teacher,
+    compare_responses,
+    compare_runs,
+    find_determined_share,
+    list_effects,
+)
+from nwbrnn.mechanism.agreement import MEANINGS
+from nwbrnn.plot.mechanism import draw_modes, draw_portrait, find_motions
+from nwbrnn.plot.style import prepare_axes
+from nwbrnn.report.html import create_figure, render_figure
+from nwbrnn.result import FitResult
+from nwbrnn.training import Push
+
+N_EFFECTS = 20  # outputs and units that change most, on a page
+
+
+def describe_mechanism(result: FitResult, push: Push | None) -> tuple[dict[str, Any], Any]:
+    """Return what the template shows of the mechanism, and the figure.
+
+    Parameters
+    ----------
+    result
+        A fit.
+    push
+        Units to push, if any.
+    """
+    motions = find_motions(result)
+    points = {name: motion.find_points("movement") for name, motion in motions.items()}
+    teacher = Teacher.find(result.recorded)
+    responses = {} if teacher is None else compare_responses(teacher, result.weights, result.config)
+    effects = [] if push is None else list_effects(result, push)
+    share, n_dimensions = find_determined_share(
+        result.recorded, result.predicted, np.asarray(result.weights["recurrent_weights"])
+    )
+    values = {
+        "has_teacher": teacher is not None,
+        "measures": _list_measures(motions, points),
+        "responses": list(responses.items()),
+        "push": "" if push is None else _name(push),
+        "effects": sorted(effects, key=lambda one: (one.kind != "output", -abs(one.change)))[:N_EFFECTS],
+        "share": share,
+        "n_dimensions": n_dimensions,
+        "agreement": [
+            (name, MEANINGS[name], float(np.mean(pairs)), min(pairs), max(pairs))
+            for name, pairs in compare_runs(result).items()
+        ],
+    }
+    return values, render_figure(_draw(motions, points), name="mechanism")
+
+
+def _list_measures(
+    motions: Mapping[str, Motion], points: Mapping[str, list[FixedPoint]]
+) -> list[tuple[str, str, float, float | None]]:
+    """Return name, meaning, and the values of student and teacher."""
+    found = {who: motion.measure(points[who]) for who, motion in motions.items()}
+    return [
+        (name, get_spec(name).description, value, found.get("teacher", {}).get(name))
+        for name, value in found["student"].items()
+    ]
+
+
+def _name(push: Push) -> str:
+    """Return a push in words."""
+    units = ", ".join(f"unit {unit} by {weight * push.size:+g} Hz" for unit, weight in push.units.items())
+    lasting = f" over {push.duration:g} s" if push.duration else ""
+    return f"{units} at {push.at:g} s{lasting}"
+
+
+def _draw(motions: Mapping[str, Motion], points: Mapping[str, list[FixedPoint]]) -> Figure:
+    """Draw the states of student and teacher, and the modes of both."""
+    figure = create_figure(figsize=(3.9 * (len(motions) + 1), 2.8))
+    axes = np.atleast_1d(figure.subplots(1, len(motions) + 1))
+    for ax, (name, motion) in zip(axes, motions.items(), strict=False):
+        draw_portrait(motion, points[name], ax=prepare_axes(ax))
+        ax.set_title(name, fontsize=9)
+        if ax is not axes[len(motions) - 1]:
+            ax.get_legend().remove()
+    draw_modes(points, ax=prepare_axes(axes[-1]))
+    axes[-1].set_title("modes at rest", fontsize=9)
+    return figure

@@ -1,0 +1,98 @@
+"""Whether the students of a sweep agree that differ in nothing but their seed."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from nwbrnn.mechanism import compare_students, find_determined_share
+from nwbrnn.mechanism.agreement import MEANINGS
+from nwbrnn.plot.style import COLOURS, plain
+from nwbrnn.sweep.cell import list_finished, read_cell, rebuild
+from nwbrnn.sweep.grid import Cell
+
+MIN_SEEDS, MAX_SEEDS = 3, 5  # of a setting: needed, and compared
+FILE = "agreement.csv"
+COLUMNS = ("source", "sampled", "held_out", "measure", "mean", "low", "high", "seeds")
+SHARE = "determined share of W"
+
+
+def compare_seeds(folder: Path, table: xr.Dataset) -> pd.DataFrame:
+    """Compare the students of each setting pair by pair, where there are three seeds or more.
+
+    Parameters
+    ----------
+    folder
+        Of the sweep.
+    table
+        What :func:`nwbrnn.sweep.create_table` returned.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each source, setting and measure: ``mean``, ``low`` and ``high`` over the pairs of seeds, or
+        over the seeds for the share of the weights that the data determine, and ``seeds``. Empty with fewer.
+    """
+    keys = set(table["cell"].values.tolist())
+    several = len(set(table["seed"].values.tolist())) >= MIN_SEEDS
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in list_finished(folder) if several else []:
+        if cell.key in keys:
+            config = cell.config.model_copy(update={"seed": 0})
+            groups.setdefault((cell.source, cell.data_hash, config.model_dump_json()), []).append(cell)
+    enough = [cells[:MAX_SEEDS] for cells in groups.values() if len(cells) >= MIN_SEEDS]
+    return pd.DataFrame([row for cells in enough for row in _compare(folder, cells)], columns=list(COLUMNS))
+
+
+def _compare(folder: Path, cells: list[Cell]) -> list[dict[str, object]]:
+    """Return the rows of one setting."""
+    predictions, shares = [], []
+    for cell in cells:
+        recorded, predicted = rebuild(folder, cell)
+        saved, _ = read_cell(folder / "cells" / f"{cell.key}.nc")
+        weights = saved["weights_recurrent_weights"].values
+        shares.append(find_determined_share(recorded, predicted, weights)[0])
+        predictions.append(predicted)
+    found = compare_students(predictions) | {SHARE: shares}
+    return [
+        {
+            "source": cells[0].source,
+            "sampled": str(cells[0].config.sampled),
+            "held_out": ",".join(cells[0].config.held_out_conditions),
+            "measure": name,
+            "mean": float(np.mean(values)),
+            "low": min(values),
+            "high": max(values),
+            "seeds": len(cells),
+        }
+        for name, values in found.items()
+    ]
+
+
+def plot_agreement(agreement: pd.DataFrame) -> Figure:
+    """Draw the agreement of seeds against the number of sampled neurons, a panel for each measure."""
+    names = [name for name in (*MEANINGS, SHARE) if name in set(agreement["measure"])]
+    figure = Figure(figsize=(3.2 * min(len(names), 3) + 0.6, 2.6 * -(-len(names) // 3)), layout="constrained")
+    axes = figure.subplots(-(-len(names) // 3), min(len(names), 3), squeeze=False).ravel()
+    levels = list(dict.fromkeys(agreement["sampled"]))
+    for ax, name in zip(axes, names, strict=False):
+        rows = agreement[agreement["measure"] == name]
+        for i, (source, part) in enumerate(rows.groupby("source", sort=False)):
+            at = [levels.index(level) + 0.08 * i for level in part["sampled"]]
+            reach = [part["mean"] - part["low"], part["high"] - part["mean"]]
+            ax.errorbar(
+                at, part["mean"], yerr=reach, fmt="o", ms=4, capsize=2, color=COLOURS[i % len(COLOURS)],
+                label=plain(source),
+            )  # fmt: skip
+        ax.set_xticks(range(len(levels)), levels, fontsize=8)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_title(name.replace("R2", "R²"), fontsize=9)
+        ax.set_xlabel("sampled", fontsize=9)
+    for ax in axes[len(names) :]:
+        ax.set_axis_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure

@@ -1,0 +1,240 @@
+"""What a fitted student predicts when chosen units, or the state of the population, are pushed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.config import FitConfig
+from nwbrnn.dataset import get_unit_ids
+from nwbrnn.errors import ConfigError
+from nwbrnn.evaluation import compute_principal_components
+from nwbrnn.models import NETWORKS
+from nwbrnn.preprocessing import average_conditions
+from nwbrnn.training.predict import predict
+
+Array = NDArray[np.float64]
+Weights = Mapping[str, NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Push:
+    """Units that are pushed, by how much, when and for how long.
+
+    Attributes
+    ----------
+    units
+        Weight of each unit by its id: 1 pushes it by ``size``, -0.5 the other way by half of it.
+    size
+        By how much the rates change in all [Hz].
+    at
+        When it begins, from the alignment [s].
+    duration
+        Over which time the change is spread evenly [s]; 0: at once, within one bin.
+    """
+
+    units: Mapping[int, float]
+    size: float
+    at: float = 0.0
+    duration: float = 0.0
+
+    def compute_change(self, recorded: xr.Dataset) -> Array:
+        """Return by how much the rate of each recorded unit changes, shape (n_units,) [Hz].
+
+        Raises
+        ------
+        ConfigError
+            If there is no such unit, or a number is not finite.
+        """
+        ids = get_unit_ids(recorded).tolist()
+        unknown = sorted(set(self.units) - set(ids))
+        if unknown or not self.units:
+            raise ConfigError(
+                f"units: expected ids of units of the fit, but got {unknown or 'none'}; there are {ids}"
+            )
+        numbers = [*self.units.values(), self.size, self.at, self.duration]
+        if not np.isfinite(numbers).all() or self.duration < 0:
+            raise ConfigError(
+                "units, size, at, duration: expected finite numbers, and no duration below 0, but got "
+                f"{numbers}"
+            )
+        change = np.zeros(len(ids))
+        for unit, weight in self.units.items():
+            change[ids.index(unit)] = weight * self.size
+        return change
+
+    def find_bins(self, recorded: xr.Dataset) -> NDArray[np.intp]:
+        """Return the bins in which it happens.
+
+        Raises
+        ------
+        ConfigError
+            If it is not within the window.
+        """
+        half = recorded.attrs["bin_size"] / 2
+        time = recorded["time"].values
+        first, last = time[0] - half, time[-1] + half
+        if not first <= self.at < last or self.at + self.duration > last + 1e-9:
+            raise ConfigError(
+                f"at, duration: expected a push within the window of the fit, {first:g} to {last:g} s, "
+                f"but got {self.at:g} to {self.at + self.duration:g} s"
+            )
+        start = np.searchsorted(time + half, self.at + 1e-9, side="right")
+        stop = np.searchsorted(time - half, self.at + self.duration - 1e-9)
+        return np.arange(start, max(stop, start + 1), dtype=np.intp)
+
+
+def perturb(
+    recorded: xr.Dataset,
+    weights: Weights,
+    config: FitConfig,
+    push: Push,
+    *,
+    trials: xr.Dataset | None = None,
+) -> xr.Dataset:
+    """Run a fitted student whose units are pushed.
+
+    The hidden unit of a sampled neuron moves by as much as the rate of the neuron is to change. Units without
+    one (not sampled, or no dynamics loss) are pushed through the readout of rates: by the smallest change of
+    hidden rates that gives theirs.
+
+    Parameters
+    ----------
+    recorded
+        A prepared Dataset.
+    weights
+        Arrays by parameter name.
+    config
+        Settings of the fit.
+    push
+        Which units, by how much, when.
+    trials
+        Other trials than those of ``recorded``, if given.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`nwbrnn.predict` returns, of the perturbed student.
+
+    Raises
+    ------
+    ConfigError
+        If a unit or a time is not that of the fit.
+    """
+    change = map_units(recorded, weights, config, push.compute_change(recorded))
+    bins = push.find_bins(recorded)
+    changes = np.zeros((recorded.sizes["time"], len(change)))
+    changes[bins] = change / len(bins)
+    trials = recorded if trials is None else trials
+    shift = shift_states(trials, weights, config, changes, fitted=recorded)
+    return predict(trials, weights, config, shift=shift, fitted=recorded)
+
+
+def map_units(recorded: xr.Dataset, weights: Weights, config: FitConfig, change: Array) -> Array:
+    """Return the change of hidden rates that stands for one of recorded rates.
+
+    Parameters
+    ----------
+    recorded, weights, config
+        Of the fit.
+    change
+        Of each recorded unit, shape (..., n_units) [Hz].
+
+    Returns
+    -------
+    ndarray
+        Shape (..., n_hidden) [1].
+    """
+    readout = np.asarray(weights["rate_readout"], dtype=np.float64)
+    sampled = np.flatnonzero(recorded["sampled"].values & (config.dynamics_factor > 0))
+    free = np.setdiff1d(np.arange(len(readout)), sampled)
+    hidden = np.zeros((*change.shape[:-1], readout.shape[1]))
+    moved = change[..., free].any(axis=tuple(range(change.ndim - 1)))
+    if moved.any():  # those that are not pushed may change as they like
+        pushed = free[moved]
+        hidden += change[..., pushed] @ np.linalg.pinv(readout[pushed]).T
+    own = change[..., sampled] / recorded["rate_scale"].values[sampled]
+    hidden[..., : len(sampled)] = np.where(own != 0, own, hidden[..., : len(sampled)])
+    return hidden
+
+
+def map_population(recorded: xr.Dataset, hidden: Array, components: Array) -> Array:
+    """Return the hidden rates that go with leading components of the recorded rates.
+
+    Least squares of the student's hidden rates on the components, over the condition averages of
+    all trials that are not tested.
+
+    Parameters
+    ----------
+    recorded
+        A prepared Dataset.
+    hidden
+        Of the student, shape (n_trials, n_time, n_hidden).
+    components
+        Orthonormal axes, shape (n_units, n_components).
+
+    Returns
+    -------
+    ndarray
+        Shape (n_components, n_hidden) [1/Hz].
+    """
+    known = recorded["split"].values != "test"
+    student = recorded[["rates", "mask"]].assign(hidden=(("trial", "time", "hidden_unit"), hidden))
+    averages = average_conditions(student.isel(trial=known))
+    mask = averages["mask"].values
+    rates, units = (averages[name].values[mask].astype(np.float64) for name in ("rates", "hidden"))
+    states = (rates - rates.mean(axis=0)) @ components
+    return np.asarray(np.linalg.lstsq(states, units - units.mean(axis=0))[0])
+
+
+def find_components(recorded: xr.Dataset, n_components: int) -> tuple[Array, Array]:
+    """Return the leading components of the recorded rates, and the standard deviation in each.
+
+    Of the condition averages of all trials that are not tested.
+
+    Returns
+    -------
+    components, deviations
+        Shapes (n_units, n_components) and (n_components,) [Hz].
+    """
+    averages = average_conditions(recorded.isel(trial=recorded["split"].values != "test"))
+    rates = averages["rates"].values[averages["mask"].values].astype(np.float64)
+    components, mean = compute_principal_components(rates, n_components)
+    return np.asarray(components), np.asarray(((rates - mean) @ components).std(axis=0))
+
+
+def shift_states(
+    ds: xr.Dataset,
+    weights: Weights,
+    config: FitConfig,
+    changes: Array,
+    *,
+    fitted: xr.Dataset | None = None,
+) -> Array:
+    """Return the shift of states that changes hidden rates by so much, where the student is at the time.
+
+    Parameters
+    ----------
+    ds
+        The trials.
+    weights, config
+        Of the fit.
+    changes
+        Of hidden rates, shape (n_time, n_hidden) or (n_trials, n_time, n_hidden) [1].
+    fitted
+        As in :func:`nwbrnn.predict`.
+
+    Returns
+    -------
+    ndarray
+        Shape (n_trials, n_time, n_hidden); 0 where nothing changes.
+    """
+    hidden = torch.from_numpy(predict(ds, weights, config, fitted=fitted)["hidden"].values.astype(np.float64))
+    model = NETWORKS[config.network].from_weights(weights, config, bin_size=ds.attrs["bin_size"])
+    moved = hidden + torch.from_numpy(np.asarray(changes, dtype=np.float64))
+    with torch.no_grad():
+        shift = model.invert(moved) - model.invert(hidden)
+    return np.where(np.broadcast_to(changes, hidden.shape) != 0, shift.numpy(), 0.0)

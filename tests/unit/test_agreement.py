@@ -1,0 +1,70 @@
+"""How far students agree: the same, rotated and different ones."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+import nwbrnn
+from nwbrnn.mechanism import agreement as module
+from nwbrnn.mechanism import compare_runs, compare_students, find_determined_share
+from nwbrnn.mechanism.agreement import compute_determined_share, decode
+from tests.unit.test_training import create_recording
+
+SETTINGS = {"hidden": 30, "sampled": 6, "min_rate": 0, "method": "least_squares", "seeds": 3, "processes": 1}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return nwbrnn.fit(create_recording(), **SETTINGS)
+
+
+def test_examples():
+    assert doctest.testmod(module, extraglobs={"np": np}).failed == 0
+
+
+def test_a_student_agrees_with_itself_however_it_is_rotated(result):
+    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 30)))[0]
+    other = result.predicted.copy(deep=True)
+    hidden = other["hidden"]
+    other["hidden"] = hidden.dims, hidden.values @ rotation, hidden.attrs
+    found = {name: values[0] for name, values in compare_students([result.predicted, other]).items()}
+    assert found["predicted outputs, R2"] == 1
+    assert found["predicted unsampled neurons, R2"] == 1
+    assert found["hidden activity, Procrustes angle"] == pytest.approx(0, abs=0.1)
+    assert found["hidden units, cross-decoded R2"] > 0.85
+
+
+def test_every_pair_of_seeds_is_compared(result):
+    found = compare_runs(result)
+    assert set(found) <= set(module.MEANINGS)
+    assert all(len(values) == 3 for values in found.values())
+    assert (
+        compare_runs(nwbrnn.FitResult(result.recorded, result.predicted, result.runs[:1], result.config))
+        == {}
+    )
+
+
+def test_cross_decoding_finds_linear_maps_and_nothing_else():
+    rng = np.random.default_rng(1)
+    first = rng.standard_normal((6, 40, 5))
+    mask, trained = np.ones((6, 40), dtype=bool), np.arange(6) % 2 == 0
+    mixed = first @ rng.standard_normal((5, 7)) + 3
+    assert decode(mixed, first, trained=trained, mask=mask) == pytest.approx(1)
+    assert decode(rng.standard_normal((6, 40, 4)), first, trained=trained, mask=mask) < 0.1
+    assert np.isnan(decode(first, first, trained=np.ones(6, dtype=bool), mask=mask))
+
+
+def test_weights_off_the_activity_are_not_determined(result):
+    """Whatever is added there changes the share, and no prediction."""
+    hidden = np.zeros((50, 4))
+    hidden[:, :2] = np.random.default_rng(0).standard_normal((50, 2))
+    hidden[:, 1] *= 0.5
+    weights = np.array([[3.0, 0, 4.0, 0]])
+    assert compute_determined_share(weights, hidden) == (pytest.approx(9 / 25), 2)
+    assert compute_determined_share(weights, np.zeros((5, 4))) == (0.0, 0)
+    share, n_dimensions = find_determined_share(
+        result.recorded, result.predicted, result.weights["recurrent_weights"]
+    )
+    assert 0 < share < 1
+    assert 1 < n_dimensions < 30
