@@ -15,13 +15,13 @@ from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.formats.teacher import attach_circuit
 from nwbrnn.limits import describe_shortage
 from nwbrnn.preprocessing.resampling import CUTOFF
-from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.neurons import Part, read_neurons
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
 from nwbrnn.readers.session import Session, open_session
+from nwbrnn.readers.strange_clocks import find_strange_clocks
 from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks

@@ -33,12 +33,15 @@ from mutants import Mutant, list_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 READER_RULES = (
-    "discovery", "trials", "rules/trials", "rules/windows", "times", "clock", "clocks", "series",
+    "discovery", "trials", "rules/trials", "rules/windows", "times", "clock", "strange_clocks", "series",
     "rules/objects", "session",
     "units", "binned", "plan", "neurons", "task", "vocabulary",
 )  # fmt: skip
 TARGETS = (
-    *(f"nwbrnn/{part}/*.py" for part in ("losses", "evaluation", "preprocessing", "training", "models")),
+    *(
+        f"nwbrnn/{part}/*.py"
+        for part in ("losses", "evaluation", "preprocessing", "training", "models", "mechanism")
+    ),
     "nwbrnn/sweep/statistics.py",
     *(f"nwbrnn/readers/{name}.py" for name in READER_RULES),
 )

@@ -11,7 +11,6 @@ from typing import Any
 from nwbrnn.config import ReadConfig
 from nwbrnn.config_check import change_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
-from nwbrnn.readers.clocks import find_strange_clocks
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
 from nwbrnn.readers.doctor.finding import Finding, run_checks
 from nwbrnn.readers.doctor.series import SERIES_CHECKS, is_unwritten, list_series
@@ -22,6 +21,7 @@ from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.recording import read_planned
 from nwbrnn.readers.session import Session, open_session
+from nwbrnn.readers.strange_clocks import find_strange_clocks
 from nwbrnn.storage import Source
 
 __all__ = ["Finding", "diagnose"]
