@@ -35,6 +35,7 @@ SECTIONS = {
 RETURNED = (
     "nwbrnn.result.Run",
     "nwbrnn.evaluation.scores.Score",
+    "nwbrnn.evaluation.scores.Rival",
     "nwbrnn.models.Network",
     "nwbrnn.models.RateRNN",
     "nwbrnn.models.GatedRNN",

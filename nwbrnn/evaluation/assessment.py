@@ -46,8 +46,8 @@ def assess(
     - Chance: each condition against the prediction for another one, mean over five random permutations of the
       conditions.
     - Interval: 95 %, from the standard deviation of the scores of resampled trials; see
-      :class:`nwbrnn.evaluation.resampling.Resampler`.
-    - Rivals: the same score of each of :data:`nwbrnn.evaluation.BASELINES`, and for some scores by how much
+      ``Resampler``.
+    - Rivals: the same score of each of ``nwbrnn.evaluation.BASELINES``, and for some scores by how much
       the student differs, with the interval of the difference.
 
     The dynamical distance, slow to compute, has a value only, and is there if dsa-metric is installed.

@@ -33,7 +33,7 @@ MAX_STEPS = 4000
 
 @dataclass(frozen=True)
 class Circuit:
-    """A circuit; see :data:`nwbrnn.teacher.mechanisms.MECHANISMS`.
+    """A circuit; see ``nwbrnn.teacher.mechanisms.MECHANISMS``.
 
     Attributes
     ----------
