@@ -37,11 +37,9 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/codespell nwbrnn tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 
-# Tracing takes time, so coverage is that of the quick tests.
 # hdmf-zarr and dandi are installed with zarr 2, and writing a Dataset as Zarr needs zarr 3: its tests run with one.
 unit: $(READY)
-	$(PYTEST) -m "not slow" --cov --cov-report=term
-	$(PYTEST) -m slow
+	$(PYTEST) --cov --cov-report=term
 	PYTHONPATH=$(VENV)/zarr3 $(BIN)/python -m pytest -q tests/integration/test_datasets.py -k zarr
 
 # Builds sdist and wheel, installs the wheel without extras in a new environment, and tries every command there.
@@ -67,7 +65,7 @@ benchmark: $(READY)
 $(READY): pyproject.toml constraints.txt tests/zarr3.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nwbrnn needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/zarr3 -r tests/zarr3.txt
 	touch $(READY)
 
