@@ -177,7 +177,11 @@ class FitResult:
 
         Examples
         --------
-        >>> result.perturb({12: 1.0, 40: -1.0}, size=10.0, at=0.1)  # doctest: +SKIP
+        >>> import nwbrnn
+        >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+        >>> pushed = result.perturb({result.recorded["unit"].values[0]: 1.0}, size=10.0, at=0.1)
+        >>> pushed["outputs"].dims
+        ('trial', 'time', 'output')
         """
         from nwbrnn.training import Push, perturb
 
