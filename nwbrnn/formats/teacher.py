@@ -207,13 +207,14 @@ def _add_trials(nwbfile: NWBFile, ds: xr.Dataset) -> None:
 
 def _add_circuit(nwbfile: NWBFile, ds: xr.Dataset) -> None:
     """Add what repeats the simulation: connectivity, readout and configuration."""
-    if "connectivity" in ds or "readout" in ds:
+    has_readout = "readout" in ds and "readout_offset" in ds.coords  # a Dataset that was read has no offset
+    if "connectivity" in ds or has_readout:
         module = nwbfile.create_processing_module("misc", "the simulated circuit")
     if "connectivity" in ds:
         weights = compress(ds["connectivity"].values)
         text = "recurrent weights onto the neuron, one column for each presynaptic neuron"
         module.add(create_table("connectivity", "a row for each neuron", {"weights": (weights, text)}))
-    if "readout" in ds:
+    if has_readout:
         columns = {
             "muscle": (ds["output"].values.tolist(), "name of the muscle"),
             "weights": (ds["readout"].values, "muscle = weights x (rates - 20 Hz) + offset"),
