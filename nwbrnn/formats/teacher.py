@@ -20,10 +20,11 @@ from nwbrnn.formats.series import create_series
 from nwbrnn.formats.tables import compress, create_table
 from nwbrnn.schema import TRIAL, UNIT, validate
 from nwbrnn.session_time import Layer, lay_out
-from nwbrnn.storage import open_nwb
+from nwbrnn.storage import open_nwb, read_whole
 
 NEURON = "neuron"
 CONFIG_NAME = "teacher_config"
+OFFSET = "readout_offset"
 
 
 def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
@@ -207,19 +208,19 @@ def _add_trials(nwbfile: NWBFile, ds: xr.Dataset) -> None:
 
 def _add_circuit(nwbfile: NWBFile, ds: xr.Dataset) -> None:
     """Add what repeats the simulation: connectivity, readout and configuration."""
-    has_readout = "readout" in ds and "readout_offset" in ds.coords  # a Dataset that was read has no offset
-    if "connectivity" in ds or has_readout:
+    if "connectivity" in ds or "readout" in ds:
         module = nwbfile.create_processing_module("misc", "the simulated circuit")
     if "connectivity" in ds:
         weights = compress(ds["connectivity"].values)
         text = "recurrent weights onto the neuron, one column for each presynaptic neuron"
         module.add(create_table("connectivity", "a row for each neuron", {"weights": (weights, text)}))
-    if has_readout:
+    if "readout" in ds:
         columns = {
             "muscle": (ds["output"].values.tolist(), "name of the muscle"),
             "weights": (ds["readout"].values, "muscle = weights x (rates - 20 Hz) + offset"),
-            "offset": (ds["readout_offset"].values, "see weights"),
         }
+        if OFFSET in ds.coords:
+            columns["offset"] = (ds[OFFSET].values, "see weights")
         module.add(create_table("readout", "a row for each muscle", columns))
     if "teacher" in ds.attrs:
         nwbfile.add_scratch(
@@ -258,7 +259,7 @@ def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]
             raise MissingDataError(
                 f"{path}: scratch/{CONFIG_NAME}: expected the configuration of a teacher, but there is none"
             )
-        weights = np.asarray(module["connectivity"]["weights"].data[:])
+        weights = read_whole(module["connectivity"]["weights"].data)
         return weights, dict(json.loads(nwbfile.scratch[CONFIG_NAME].data))
 
 
@@ -279,18 +280,19 @@ def attach_circuit(ds: xr.Dataset, nwbfile: NWBFile) -> xr.Dataset:
         return ds
     n_units, outputs = ds.sizes["unit"], ds["output"].values.tolist()
     try:
-        weights, readout = (
-            np.asarray(module[name]["weights"].data[:], dtype=np.float64)
-            for name in ("connectivity", "readout")
-        )
-        rows = {str(name): row for row, name in enumerate(module["readout"]["muscle"].data[:])}
-        config = str(scratch["teacher_config"].data)
+        weights, readout = (read_whole(module[name]["weights"].data) for name in ("connectivity", "readout"))
+        rows = {str(name): row for row, name in enumerate(read_whole(module["readout"]["muscle"].data))}
+        offsets = read_whole(module["readout"]["offset"].data).astype(np.float64)
+        config = str(scratch[CONFIG_NAME].data)
+        whole = weights.shape == (n_units, n_units) and readout.shape == (len(rows), n_units)
+        if not whole or offsets.shape != (len(rows),) or not np.isfinite(weights).all():
+            return ds
+        own = [rows[name] for name in outputs]
     except (KeyError, TypeError, ValueError, AttributeError):  # of somebody else's
         return ds
-    whole = weights.shape == (n_units, n_units) and readout.shape == (len(rows), n_units)
-    if not whole or not set(outputs) <= set(rows) or not np.isfinite(weights).all():
-        return ds
-    own = readout[[rows[name] for name in outputs]]
-    parts = {"connectivity": (("unit", "presynaptic"), weights), "readout": (("output", "unit"), own)}
+    parts = {
+        "connectivity": (("unit", "presynaptic"), weights.astype(np.float64)),
+        "readout": (("output", "unit"), readout[own].astype(np.float64)),
+    }
     named = {name: xr.Variable(dims, values, {"units": "a.u."}) for name, (dims, values) in parts.items()}
-    return ds.assign(named).assign_attrs(teacher=config)
+    return ds.assign(named).assign_coords({OFFSET: ("output", offsets[own])}).assign_attrs(teacher=config)

@@ -76,7 +76,15 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     virtual = virtual.assign({name: (averages[name].dims, values) for name, values in changed.items()})
     labels = [f"virtual {np.rad2deg(angle) % 360:.0f}" for angle in wanted]
     virtual = virtual.assign_coords(condition=(TRIAL, labels), split=(TRIAL, ["train"] * n_targets))
-    return xr.concat([averages, virtual], dim=TRIAL, combine_attrs="override")
+    return xr.concat(
+        [averages, virtual],
+        dim=TRIAL,
+        data_vars="minimal",  # what no trial has, such as the connectivity of a circuit, stays as it is
+        coords="minimal",
+        compat="override",
+        join="override",
+        combine_attrs="override",
+    )
 
 
 def _is_direction(name: str, names: list[str]) -> bool:

@@ -152,6 +152,8 @@ def test_what_read_made_of_a_teacher_can_be_converted(run_cli, tmp_path):
     np.testing.assert_allclose(first["outputs"], again["outputs"], rtol=1e-6)
     assert first["unit_cell_type"].values.tolist() == again["unit_cell_type"].values.tolist()
     assert first["unit_neuron"].values.tolist() == again["unit_neuron"].values.tolist()
+    for name in ("connectivity", "readout", "readout_offset"):
+        np.testing.assert_array_equal(first[name], again[name])
 
 
 def test_convert_arrays(small_run, run_cli, tmp_path):

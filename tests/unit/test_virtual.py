@@ -68,3 +68,12 @@ def test_a_student_learns_of_directions_it_was_not_shown():
     )
     assert with_targets > without + 0.05
     assert "virtual 0" not in prepare(ds, FitConfig(virtual_targets=8, **settings))["condition"].values
+
+
+def test_what_no_trial_has_stays_as_it_is():
+    """As the connectivity of a simulated circuit."""
+    known = average()
+    weights = np.eye(known.sizes["unit"])
+    found = add_virtual_targets(known.assign(connectivity=(("unit", "presynaptic"), weights)), 4)
+    assert found["connectivity"].dims == ("unit", "presynaptic")
+    np.testing.assert_array_equal(found["connectivity"], weights)
