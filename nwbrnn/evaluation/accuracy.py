@@ -102,3 +102,15 @@ def _compute_sums(predicted: Array, target: Array) -> tuple[Array, Array]:
     target = target.astype(np.float64)
     residual = np.square(target - predicted).sum(axis=0)
     return residual, np.square(target - target.mean(axis=0)).sum(axis=0)
+
+
+def compute_median(values: Array) -> float:
+    """Return the median of the finite values, NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
+def compute_mean(values: Array) -> float:
+    """Return the mean of the finite values, NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

@@ -8,13 +8,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.evaluation.accuracy import compute_mean
 from nwbrnn.evaluation.baselines import AVERAGE, predict_baselines
 from nwbrnn.evaluation.comparison import Comparison, expect_average, find_groups, select_tests
 from nwbrnn.evaluation.resampling import Draws, Resampler, draw, resample_parts
 from nwbrnn.evaluation.scores import Rival, Score
 from nwbrnn.evaluation.single_trials import pool_parts
 from nwbrnn.evaluation.specs import ScoreSpec, list_available
-from nwbrnn.evaluation.spikes import compute_mean
 from nwbrnn.preprocessing import average_conditions
 
 Array = NDArray[np.floating]

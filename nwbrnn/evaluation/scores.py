@@ -8,10 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
+from nwbrnn.evaluation.accuracy import compute_median, compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.comparison import Comparison, average_known, select_known, select_tests
 from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
-from nwbrnn.evaluation.spikes import compute_median
 from nwbrnn.notebook import format_number, format_table
 
 Array = NDArray[np.floating]

@@ -1,5 +1,6 @@
 """Similarity of the dynamics of two populations, by the dsa-metric package."""
 
+import math
 import warnings
 from typing import Any
 
@@ -33,7 +34,7 @@ def compute_dynamical_distance(
     Returns
     -------
     float
-        0 for the same dynamics.
+        0 for the same dynamics; NaN where a population is constant.
 
     Raises
     ------
@@ -46,6 +47,8 @@ def compute_dynamical_distance(
     """
     package = _import_package()
     states, n_kept = _reduce_both(first, second, n_components)
+    if not n_kept:
+        return math.nan
     analysis = package.DSA(*states, n_delays=n_delays, rank=n_kept, score_method="wasserstein")
     return float(np.squeeze(analysis.fit_score()))
 
@@ -71,7 +74,7 @@ def compute_controlled_distance(
     Returns
     -------
     float
-        0 for the same dynamics.
+        0 for the same dynamics; NaN where a population is constant.
 
     Raises
     ------
@@ -84,7 +87,9 @@ def compute_controlled_distance(
        inputs as in Proctor, Brunton & Kutz 2016, doi:10.1137/15M1013857 (DMDc).
     """
     package = _import_package()
-    states, _ = _reduce_both(first, second, n_components)
+    states, n_kept = _reduce_both(first, second, n_components)
+    if not n_kept:
+        return math.nan
     given = np.asarray(inputs, dtype=np.float64)
     with warnings.catch_warnings():
         # the operators of the inputs are fitted and not compared, as is meant here
@@ -113,14 +118,13 @@ def _import_package() -> Any:
 
 
 def _reduce_both(first: Array, second: Array, n_components: int) -> tuple[list[Array], int]:
-    """Return the leading components of both, and how many: not more than the smaller population has."""
-    n_kept = min(n_components, *(activity.shape[2] for activity in (first, second)))
-    return [_reduce(activity, n_kept) for activity in (first, second)], n_kept
+    """Return the leading components of both, with a total variance of their number, and how many.
 
-
-def _reduce(activity: Array, n_components: int) -> Array:
-    """Return the leading components of a population, with a total variance of their number."""
-    flat = activity.reshape(-1, activity.shape[-1]).astype(np.float64)
-    components, mean = compute_principal_components(flat, n_components)
-    states = (flat - mean) @ components
-    return np.asarray((states / states.std()).reshape(*activity.shape[:2], -1))
+    Not more than vary in both; none where one population is constant.
+    """
+    flat = [activity.reshape(-1, activity.shape[-1]).astype(np.float64) for activity in (first, second)]
+    found = [compute_principal_components(values, n_components) for values in flat]
+    n_kept = min(components.shape[1] for components, _ in found)
+    states = [(values - mean) @ axes[:, :n_kept] for values, (axes, mean) in zip(flat, found, strict=True)]
+    scaled = [values / values.std() for values in states] if n_kept else states
+    return [values.reshape(*first.shape[:2], -1) for values in scaled], n_kept

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.evaluation.comparison import Comparison, stack_samples
-from nwbrnn.evaluation.spikes import compare_likelihoods, compute_median, expect_spikes
+from nwbrnn.evaluation.spikes import compare_likelihoods, expect_spikes
 
 Array = NDArray[np.floating]
 Select = Callable[[Comparison], NDArray[np.bool_]]

@@ -14,13 +14,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.accuracy import compute_skill, compute_vaf, compute_weighted_r2
+from nwbrnn.evaluation.accuracy import (
+    compute_mean,
+    compute_median,
+    compute_skill,
+    compute_vaf,
+    compute_weighted_r2,
+)
 from nwbrnn.evaluation.comparison import Comparison, list_samples
-from nwbrnn.evaluation.limits import limit_outputs, limit_r2, limit_skill, limit_trials
+from nwbrnn.evaluation.noise_ceilings import limit_outputs, limit_r2, limit_skill, limit_trials
 from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
 from nwbrnn.evaluation.single_trials import pool_parts, split_errors, split_spikes
-from nwbrnn.evaluation.spikes import compute_mean, compute_median, compute_psth_r2
+from nwbrnn.evaluation.spikes import compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
     Components,
     compute_canonical_correlations,

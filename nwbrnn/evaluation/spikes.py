@@ -7,7 +7,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.accuracy import compute_r2
+from nwbrnn.evaluation.accuracy import compute_mean, compute_r2
 
 Array = NDArray[np.floating]
 
@@ -106,15 +106,3 @@ def compute_psth_r2(predicted: Array, target: Array) -> float:
         Over the neurons that vary; NaN if none does.
     """
     return compute_mean(compute_r2(predicted, target))
-
-
-def compute_median(values: Array) -> float:
-    """Return the median of the finite values, NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else float("nan")
-
-
-def compute_mean(values: Array) -> float:
-    """Return the mean of the finite values, NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")

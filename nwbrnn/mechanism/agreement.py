@@ -16,6 +16,7 @@ from nwbrnn.evaluation import (
     compute_r2,
     compute_weighted_r2,
 )
+from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.result import FitResult
 from nwbrnn.training import predict
@@ -174,6 +175,4 @@ def _average_ways(measure: Callable[[Array, Array], float], first: Array, second
 
 
 def _compute_median_r2(predicted: Array, target: Array) -> float:
-    values = compute_r2(predicted, target)
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else float("nan")
+    return compute_median(compute_r2(predicted, target))

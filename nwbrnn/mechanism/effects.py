@@ -8,6 +8,7 @@ import xarray as xr
 
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_r2, compute_weighted_r2
+from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.preprocessing import average_conditions, prepare_perturbed
 from nwbrnn.result import FitResult
 from nwbrnn.training import Push, perturb, predict
@@ -129,6 +130,5 @@ def score_perturbed(result: FitResult, ds: xr.Dataset, push: Push) -> dict[str, 
         )
         by_unit = compute_r2(student["rates"].values[mask], truth["rates"].values[mask])
         for name, chosen in (("sampled neurons", sampled), ("unsampled neurons", ~sampled)):
-            known = by_unit[chosen & np.isfinite(by_unit)]
-            found[name].append(float(np.median(known)) if known.size else float("nan"))
+            found[name].append(compute_median(by_unit[chosen]))
     return {name: (values[0], values[1]) for name, values in found.items()}

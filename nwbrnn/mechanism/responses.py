@@ -54,6 +54,7 @@ def compare_responses(teacher: Teacher, weights: Weights, config: FitConfig) -> 
     dict
         ``"response correlation, WHAT"`` and ``"response R2, WHAT"`` over all runs, bins and channels, and
         with ``", one neuron pushed"`` behind it. R² is relative to no response: 1 - Σ(y - ŷ)² / Σy².
+        Nothing if the Dataset has no bin before the go cue, or none after it.
 
     References
     ----------
@@ -61,6 +62,8 @@ def compare_responses(teacher: Teacher, weights: Weights, config: FitConfig) -> 
        of the space that a circuit visits.
     """
     recorded = teacher.recorded
+    if not recorded["time"].values[0] < 0 <= recorded["time"].values[-1]:
+        return {}
     student = predict(recorded, weights, config)
     kicks, mapping = draw_kicks(teacher), find_components(recorded, N_COMPONENTS)[0]
     to_hidden = mapping @ map_population(recorded, student["hidden"].values, mapping)
@@ -114,8 +117,10 @@ def measure_responses(
     repeated = repeated.assign_coords(trial=np.arange(len(conditions)))
     jumps = np.zeros((len(conditions), recorded.sizes["time"], hidden.shape[1]))
     jumps[:, go - 1] = hidden  # the state at the end of the last bin before the go cue
-    shift = shift_states(repeated, weights, config, jumps, fitted=recorded)
-    before, after = (predict(repeated, weights, config, shift=s, fitted=recorded) for s in (None, shift))
+    before = predict(repeated, weights, config, fitted=recorded)
+    states = before["hidden"].values.astype(np.float64)
+    shift = shift_states(states, jumps, weights, config, bin_size=recorded.attrs["bin_size"])
+    after = predict(repeated, weights, config, shift=shift, fitted=recorded)
     scale, unsampled = recorded["rate_scale"].values, ~recorded["sampled"].values
     outputs, student = ((after[name].values - before[name].values)[:, go:] for name in ("outputs", "rates"))
     true = rates[:, go:]

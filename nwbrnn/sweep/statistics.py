@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation import get_spec
-from nwbrnn.evaluation.spikes import compute_median
+from nwbrnn.evaluation.accuracy import compute_median
 
 Array = NDArray[np.floating]
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -12,9 +11,9 @@ from nwbrnn.config import FitConfig
 from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
-from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.training.predict import predict
+from nwbrnn.training.systems import find_states
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.floating]]
@@ -129,7 +128,8 @@ def perturb(
     changes = np.zeros((recorded.sizes["time"], len(change)))
     changes[bins] = change / len(bins)
     trials = recorded if trials is None else trials
-    shift = shift_states(trials, weights, config, changes, fitted=recorded)
+    hidden = predict(trials, weights, config, fitted=recorded)["hidden"].values.astype(np.float64)
+    shift = shift_states(hidden, changes, weights, config, bin_size=recorded.attrs["bin_size"])
     return predict(trials, weights, config, shift=shift, fitted=recorded)
 
 
@@ -207,34 +207,26 @@ def find_components(recorded: xr.Dataset, n_components: int) -> tuple[Array, Arr
 
 
 def shift_states(
-    ds: xr.Dataset,
-    weights: Weights,
-    config: FitConfig,
-    changes: Array,
-    *,
-    fitted: xr.Dataset | None = None,
+    hidden: Array, changes: Array, weights: Weights, config: FitConfig, *, bin_size: float
 ) -> Array:
     """Return the shift of states that changes hidden rates by so much, where the student is at the time.
 
     Parameters
     ----------
-    ds
-        The trials.
+    hidden
+        Of the student, shape (n_trials, n_time, n_hidden) [1].
+    changes
+        Of these, shape (n_time, n_hidden) or (n_trials, n_time, n_hidden) [1].
     weights, config
         Of the fit.
-    changes
-        Of hidden rates, shape (n_time, n_hidden) or (n_trials, n_time, n_hidden) [1].
-    fitted
-        As in :func:`nwbrnn.predict`.
+    bin_size
+        Width of a time bin [s].
 
     Returns
     -------
     ndarray
         Shape (n_trials, n_time, n_hidden); 0 where nothing changes.
     """
-    hidden = torch.from_numpy(predict(ds, weights, config, fitted=fitted)["hidden"].values.astype(np.float64))
-    model = NETWORKS[config.network].from_weights(weights, config, bin_size=ds.attrs["bin_size"])
-    moved = hidden + torch.from_numpy(np.asarray(changes, dtype=np.float64))
-    with torch.no_grad():
-        shift = model.invert(moved) - model.invert(hidden)
-    return np.where(np.broadcast_to(changes, hidden.shape) != 0, shift.numpy(), 0.0)
+    before = find_states(weights, config, hidden, bin_size=bin_size)
+    after = find_states(weights, config, hidden + changes, bin_size=bin_size)
+    return np.where(np.broadcast_to(changes, hidden.shape) != 0, after - before, 0.0)

@@ -222,6 +222,14 @@ def test_students_respond_to_kicks_of_the_state_but_not_of_single_neurons(result
     assert len(scores) == 8
 
 
+def test_without_bins_before_the_go_cue_nobody_is_kicked(ds):
+    """The state at the end of the bin before it is what a kick changes."""
+    late = nwbrnn.fit(ds.sel(time=slice(0, None)), sampled=20, hidden=60, epochs=2, method="gradient")
+    teacher = Teacher.find(late.recorded)
+    assert teacher is not None
+    assert compare_responses(teacher, late.weights, late.config) == {}
+
+
 def test_a_teacher_of_which_a_part_is_missing_is_not_known(ds, result):
     assert Teacher.find(result.recorded.isel(unit=slice(1, None))) is None
     assert Teacher.find(result.recorded.drop_vars("readout")) is None

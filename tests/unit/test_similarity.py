@@ -1,5 +1,8 @@
 """Measures of similarity, against analytic cases and other implementations."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.spatial
@@ -198,8 +201,6 @@ def test_psth_r2_is_the_mean_over_neurons_that_vary():
 
 
 def test_dynamical_distance_needs_its_package(monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "DSA", None)
     with pytest.raises(ConfigError, match=names("dsa-metric", "pip install 'nwbrnn[dsa]'")):
         compute_dynamical_distance(draw(0, 2, 30, 5), draw(1, 2, 30, 5))
@@ -207,9 +208,6 @@ def test_dynamical_distance_needs_its_package(monkeypatch):
 
 def test_dynamical_distance_is_asked_of_components_of_the_same_number_and_total_variance(monkeypatch):
     """DSA itself is an option; here only what it is given, and that its answer is returned."""
-    import sys
-    from types import SimpleNamespace
-
     given = {}
 
     def pretend(*states, **how):
@@ -227,6 +225,14 @@ def test_dynamical_distance_is_asked_of_components_of_the_same_number_and_total_
         singular = np.linalg.svd(centred, compute_uv=False)[:4]
         found = np.linalg.svd(states.reshape(60, 4), compute_uv=False)
         np.testing.assert_allclose(found / found[0], singular / singular[0])
+
+
+def test_a_population_that_does_not_vary_has_no_dynamics(monkeypatch):
+    """As the hidden units of an untrained network without inputs."""
+    monkeypatch.setitem(sys.modules, "DSA", SimpleNamespace())
+    constant, other = np.ones((2, 30, 5)), draw(1, 2, 30, 5)
+    assert np.isnan(compute_dynamical_distance(other, constant))
+    assert np.isnan(compute_controlled_distance(constant, other, draw(2, 2, 30, 1)))
 
 
 def test_dynamical_distance_sees_frequencies_and_not_coordinates():

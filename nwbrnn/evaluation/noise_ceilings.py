@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.evaluation.comparison import Comparison, estimate_noise, find_groups
 from nwbrnn.evaluation.single_trials import Select, split_errors
-from nwbrnn.evaluation.spikes import compute_median
 
 Array = NDArray[np.floating]
 
