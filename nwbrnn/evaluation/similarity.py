@@ -34,7 +34,7 @@ def compute_dynamical_distance(
     Returns
     -------
     float
-        0 for the same dynamics; NaN where a population is constant.
+        0 for the same dynamics; NaN where a population is constant, or there are too few bins.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def compute_dynamical_distance(
     """
     package = _import_package()
     states, n_kept = _reduce_both(first, second, n_components)
-    if not n_kept:
+    if not _has_dynamics(states[0], n_delays=n_delays, n_features=n_kept * n_delays):
         return math.nan
     analysis = package.DSA(*states, n_delays=n_delays, rank=n_kept, score_method="wasserstein")
     return float(np.squeeze(analysis.fit_score()))
@@ -74,7 +74,7 @@ def compute_controlled_distance(
     Returns
     -------
     float
-        0 for the same dynamics; NaN where a population is constant.
+        0 for the same dynamics; NaN where a population is constant, or there are too few bins.
 
     Raises
     ------
@@ -88,7 +88,8 @@ def compute_controlled_distance(
     """
     package = _import_package()
     states, n_kept = _reduce_both(first, second, n_components)
-    if not n_kept:
+    n_features = n_kept and n_kept + inputs.shape[2]
+    if not _has_dynamics(states[0], n_delays=1, n_features=n_features):
         return math.nan
     given = np.asarray(inputs, dtype=np.float64)
     with warnings.catch_warnings():
@@ -115,6 +116,12 @@ def _import_package() -> Any:
             "dynamical similarity needs the package dsa-metric; pip install 'nwbrnn[dsa]'"
         ) from error
     return DSA
+
+
+def _has_dynamics(states: Array, *, n_delays: int, n_features: int) -> bool:
+    """Return whether there are components, and at least as many delay vectors as these have entries."""
+    n_conditions, n_time = states.shape[:2]
+    return bool(n_time > n_delays and 0 < n_features <= n_conditions * (n_time - n_delays + 1))
 
 
 def _reduce_both(first: Array, second: Array, n_components: int) -> tuple[list[Array], int]:

@@ -220,7 +220,7 @@ POINTERS = {
     "git-annex": "/annex/objects/SHA256E-s12345--4d7a.nwb\n",
 }
 COMMANDS = {
-    ".nwb": ["inspect", "doctor", "read", "fit", "evaluate", "export", "refit", "report"],
+    ".nwb": ["inspect", "doctor", "read", "fit", "evaluate", "perturb", "export", "refit", "report"],
     ".zarr": ["inspect", "fit"],
     ".npz": ["convert"],
     ".nc": ["convert", "fit"],

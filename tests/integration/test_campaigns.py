@@ -38,6 +38,7 @@ LINES = {
     "dandi": ("{folder}/sessions", "-o", "{out}", *FIT),
     "evaluate": ("{folder}/fit.nwb", "--json", "{out}.json"),
     "report": ("{folder}/fit.nwb", "-o", "{out}.html"),
+    "perturb": ("{folder}/fit.nwb", "--unit", "0", "--json", "{out}.json"),
     "export": ("{folder}/fit.nwb", "-o", "{out}.nwb", "--as", "mine"),
     "refit": ("{folder}/fit.nwb", "-o", "{out}.nwb", "--json", "{out}.json"),
     "simulate": (

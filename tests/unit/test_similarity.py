@@ -235,6 +235,17 @@ def test_a_population_that_does_not_vary_has_no_dynamics(monkeypatch):
     assert np.isnan(compute_controlled_distance(constant, other, draw(2, 2, 30, 1)))
 
 
+@pytest.mark.parametrize("n_time", [1, 2, 5, 6, 20, 60])
+@pytest.mark.parametrize("n_conditions", [1, 3])
+def test_short_recordings_have_a_distance_or_none(n_conditions, n_time):
+    pytest.importorskip("DSA", reason="dsa-metric is not installed")
+    first, second = draw(0, n_conditions, n_time, 12), draw(1, n_conditions, n_time, 4)
+    plain = compute_dynamical_distance(first, second)
+    assert np.isfinite(plain) == (n_time > 5 and n_conditions * (n_time - 4) >= 4 * 5)
+    given = compute_controlled_distance(first, second, draw(2, n_conditions, n_time, 2))
+    assert np.isfinite(given) == (n_time > 1 and n_conditions * n_time >= 4 + 2)
+
+
 def test_dynamical_distance_sees_frequencies_and_not_coordinates():
     pytest.importorskip("DSA", reason="dsa-metric is not installed")
     slow = create_rotation([2.0, 1.0])
