@@ -1,5 +1,7 @@
 """Texts that come from files and settings, made fit to be shown: on one line, printable, and not endless."""
 
+from collections.abc import Iterable
+
 from nwbrnn.addresses import strip_all_secrets
 
 MAX_SHOWN = 300
@@ -53,3 +55,18 @@ def describe(value: object) -> str:
         return "a whole number of more than 4300 digits"
     except RecursionError:
         return "a value that is nested too deeply"
+
+
+def list_some(items: Iterable[object], *, limit: int = 12) -> str:
+    """Return the first few items as text, and how many more there are.
+
+    Examples
+    --------
+    >>> list_some(range(9), limit=3)
+    '0, 1, 2 and 6 more'
+    >>> list_some([])
+    'none'
+    """
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return (", ".join(texts[:limit]) + more) or "none"

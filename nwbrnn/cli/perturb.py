@@ -84,7 +84,9 @@ def parse_push(units: list[str] | None, *, size: float, at: float, duration: flo
         try:
             weights[int(unit)] = float(weight) if weight else 1.0
         except ValueError:
-            raise ConfigError(f"--unit: expected an id, or id=weight, but got {text!r}") from None
+            raise ConfigError(
+                f"--unit: expected an id, or id=weight, but got {text!r}; give one such as 12 or 12=-0.5"
+            ) from None
     return Push(weights, size, at, duration)
 
 

@@ -14,12 +14,13 @@ from nwbrnn.preprocessing.smoothing import TRUNCATE
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.plan import Plan
-from nwbrnn.readers.rules.objects import Choice, list_names
+from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.series import read_binned
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.units import count_spikes, find_observed, iterate_counts
+from nwbrnn.text import list_some
 
 MIN_OBSERVED = 0.5  # units observed in a smaller part of the bins are left out
 SMOOTHED = 16  # units smoothed at once
@@ -159,7 +160,7 @@ def _choose_written(
             f"{path}: units: expected spike times, but some of every unit were never written and are 0; "
             "get a fresh copy"
         )
-    reason = f"rows {list_names(map(str, units[~whole]))}: some of their spikes were never written and are 0"
+    reason = f"rows {list_some(map(str, units[~whole]))}: some of their spikes were never written and are 0"
     return whole, (Choice("units left out", f"{int((~whole).sum())} of {len(whole)}", reason),)
 
 

@@ -12,6 +12,7 @@ from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.preprocessing import average_conditions
+from nwbrnn.text import list_some
 from nwbrnn.training.predict import predict
 from nwbrnn.training.systems import find_states
 
@@ -52,7 +53,8 @@ class Push:
         unknown = sorted(set(self.units) - set(ids))
         if unknown or not self.units:
             raise ConfigError(
-                f"units: expected ids of units of the fit, but got {unknown or 'none'}; there are {ids}"
+                f"units: expected ids of units of the fit, but got {unknown or 'none'}; "
+                f"the fit has {list_some(ids)}"
             )
         numbers = [*self.units.values(), self.size, self.at, self.duration]
         if not np.isfinite(numbers).all() or self.duration < 0:

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from nwbrnn.readers.doctor.finding import Finding, list_some, note
+from nwbrnn.readers.doctor.finding import Finding, note
 from nwbrnn.readers.session import Session
+from nwbrnn.text import list_some
 
 _TYPED_FOLDERS = (
     "acquisition",
@@ -63,7 +64,7 @@ def check_schema(root: Any) -> Iterator[Finding]:
     if len(core) > 1:
         yield note(
             "specifications/core",
-            f"nwb_version is {text}, but the file holds the schema of {list_some(core)}",
+            f"nwb_version is {text}, but the file holds the schema of {list_some(core, limit=5)}",
             "it was appended to with another version of NWB; export it to a new file with one version of "
             "pynwb, and validate that",
         )
@@ -75,7 +76,7 @@ def check_trials_missing(session: Session) -> Iterator[Finding]:
         yield note(
             "intervals/trials",
             f"there are {len(session.units)} units but no trials (interval tables: "
-            f"{list_some(session.nwbfile.intervals or ()) or 'none'})",
+            f"{list_some(session.nwbfile.intervals or (), limit=5)})",
             "add a table of trials with nwbfile.add_trial before fitting",
         )
 

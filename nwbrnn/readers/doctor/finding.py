@@ -71,10 +71,3 @@ def bias(where: str, problem: str, remedy: str) -> Finding:
 def note(where: str, problem: str, remedy: str) -> Finding:
     """Return a finding that would not bias a fit."""
     return Finding("", where, problem, remedy, biases=False)
-
-
-def list_some(items: Iterable[object], *, limit: int = 5) -> str:
-    """Return the first few items as text, and how many more there are."""
-    texts = [str(item) for item in items]
-    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + more

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError, NwbrnnError
-from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
+from nwbrnn.readers.doctor.finding import Finding, bias, note
 from nwbrnn.readers.rules.trials import choose_table, choose_trials, find_successes
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.trials import find_codes, get_session_times
 from nwbrnn.readers.vocabulary import GO_NAMES, MOVE_NAMES, TARGET_NAMES, find_named
+from nwbrnn.text import list_some
 
 _TOLERANCE = 1e-3
 
@@ -142,7 +143,7 @@ def check_columns_empty(view: TrialView) -> Iterator[Finding]:
     if empty:
         yield note(
             view.path,
-            f"{len(empty)} columns hold only NaN: {list_some(empty)}",
+            f"{len(empty)} columns hold only NaN: {list_some(empty, limit=5)}",
             "do not use them, or fill them in",
         )
 

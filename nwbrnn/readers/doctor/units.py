@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.readers.doctor.duplicates import find_duplicates
-from nwbrnn.readers.doctor.finding import Finding, bias, list_some, note
+from nwbrnn.readers.doctor.finding import Finding, bias, note
 from nwbrnn.readers.doctor.spikes import COARSE, SpikeView
 from nwbrnn.readers.rules.windows import FINEST
 from nwbrnn.readers.units import lies_on_grid
+from nwbrnn.text import list_some
 
 Spans = NDArray[np.float64]
 
@@ -173,7 +174,7 @@ def check_units_absent(view: SpikeView) -> Iterator[Finding]:
         yield bias(
             view.path,
             f"{int(absent.sum())} of {len(absent)} units fire in only a part of the session from {low:.2f} "
-            f"to {high:.2f} s: {list_some(texts)}",
+            f"to {high:.2f} s: {list_some(texts, limit=5)}",
             "state in units.obs_intervals when each unit was observed, or leave out these units or trials",
         )
 
@@ -189,7 +190,7 @@ def check_units_drifting(view: SpikeView) -> Iterator[Finding]:
             view.path,
             f"{int(drifting.sum())} of {len(drifting)} units ({drifting.mean():.1%}) change their rate "
             "between thirds of the "
-            f"session by a factor of {_DRIFT:g} or more, beyond their scatter: {list_some(listed)}",
+            f"session by a factor of {_DRIFT:g} or more, beyond their scatter: {list_some(listed, limit=5)}",
             "leave these units out, or fit a part of the session; held-out trials mix early and late ones",
         )
 
@@ -206,7 +207,7 @@ def check_units_twice(view: SpikeView) -> Iterator[Finding]:
         yield bias(
             view.path,
             f"{len(duplicates)} pairs of units have more than half of their spikes at identical times: "
-            f"{list_some(texts)}",
+            f"{list_some(texts, limit=5)}",
             "keep one unit of each pair (--units 'row!="
             + ",".join(str(b) for _, b, _ in duplicates[:20])
             + "'): "

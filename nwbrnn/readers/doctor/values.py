@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, list_some, note
+from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, note
 from nwbrnn.readers.doctor.series import SeriesView
 from nwbrnn.readers.rules.objects import OUTPUT_ROLES
+from nwbrnn.text import list_some
 
 Array = NDArray[np.float64]
 

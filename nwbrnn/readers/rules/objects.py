@@ -19,6 +19,7 @@ from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.trials import list_values, select_rows
+from nwbrnn.text import list_some
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
 Counts = Signal | BinnedCounts
@@ -93,7 +94,7 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> li
             }
             if meant & taken:
                 raise ConfigError(
-                    f"{path}: map: expected one role for {list_names(sorted(meant & taken))}, but got "
+                    f"{path}: map: expected one role for {list_some(sorted(meant & taken))}, but got "
                     "several; take it from one of them"
                 )
             taken |= meant
@@ -137,7 +138,7 @@ def choose_outputs(
         )
     raise MissingDataError(
         f"{path}: outputs: expected EMG, force or kinematics, but the names of the time series suggest none "
-        f"of them ({list_names(s.path for s in signals)}); name one with map or outputs "
+        f"of them ({list_some(s.path for s in signals)}); name one with map or outputs "
         "(--map emg=PATH, --outputs PATH)"
     )
 
@@ -203,7 +204,7 @@ def choose_neurons(
         return (), counts[0], Choice("rates", f"{counts[0].path}, {smoothed}", reason, others[1:])
     lacking = "the file has none"
     if table is not None:
-        columns = f"the columns {list_names(table.colnames)}" if n_units else "0 units"
+        columns = f"the columns {list_some(table.colnames)}" if n_units else "0 units"
         lacking = f"the table {where} has {columns}, and the file has no series of them"
     raise MissingDataError(
         f"{path}: {where}: expected spike_times, a series of firing rates or counts of spikes in bins, but "
@@ -266,7 +267,7 @@ def choose_units(
         if plain not in short:
             raise ConfigError(
                 f"{path}: units: expected a column of the units table, but got {plain!r}; "
-                f"there are {list_names(sorted(columns))}"
+                f"there are {list_some(sorted(columns))}"
             )
         wanted[short[plain] + name[len(plain) :]] = value
     keep = select_rows(columns, wanted, n_units)
@@ -311,7 +312,7 @@ def note_oddities(signals: Sequence[Signal]) -> list[Choice]:
         offsets = {float(series.offset or 0.0) for series in signal.series} - {0.0}
         if offsets and signal.role == "kinematics":
             reason = "NWB adds it to the data; FALCON's H1 files keep the time of their first sample there"
-            notes.append(Choice("offset", f"{signal.path}: {list_names(offsets)}", reason))
+            notes.append(Choice("offset", f"{signal.path}: {list_some(offsets)}", reason))
     return notes
 
 
@@ -353,12 +354,12 @@ def _pick_names(names: Sequence[str], given: Sequence[str] | None, *, path: str)
     unknown = sorted(one for one in plain if one not in numbered)
     if unknown:
         raise ConfigError(
-            f"{path}: channels: expected some of {list_names(names)}, but got {', '.join(unknown)}"
+            f"{path}: channels: expected some of {list_some(names)}, but got {', '.join(unknown)}"
         )
     dropped = {numbered[p] for p, one in zip(plain, given, strict=True) if p != one}
     chosen = {numbered[p] for p, one in zip(plain, given, strict=True) if p == one} or set(names)
     if not chosen - dropped:
-        raise ConfigError(f"{path}: channels: expected some to keep of {list_names(names)}, but got none")
+        raise ConfigError(f"{path}: channels: expected some to keep of {list_some(names)}, but got none")
     return chosen - dropped
 
 
@@ -396,7 +397,7 @@ def _match(signals: Sequence[Signal], wanted: str, setting: str, *, path: str) -
         return inside
     raise MissingDataError(
         f"{path}: {setting}: expected {wanted!r}, but the file has none; "
-        f"there are {list_names(f'{s.path} ({s.role})' for s in signals)}"
+        f"there are {list_some(f'{s.path} ({s.role})' for s in signals)}"
     )
 
 
@@ -436,10 +437,3 @@ def _check_timing(signals: tuple[Signal, ...], *, path: str) -> tuple[Signal, ..
 
 def _name(signals: Sequence[Signal]) -> str:
     return ", ".join(signal.path for signal in signals)
-
-
-def list_names(names: Any) -> str:
-    """Return names for a message, at most twelve."""
-    listed = list(map(str, names))
-    more = f" and {len(listed) - 12} more" if len(listed) > 12 else ""
-    return (", ".join(listed[:12]) + more) or "none"

@@ -11,7 +11,7 @@ from pynwb.epoch import TimeIntervals
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.rules.objects import Choice, list_names
+from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.times import drop_unwritten
 from nwbrnn.readers.trials import (
     get_session_times,
@@ -32,6 +32,7 @@ from nwbrnn.readers.vocabulary import (
     simplify,
     squeeze,
 )
+from nwbrnn.text import list_some
 
 Times = NDArray[np.float64]
 
@@ -81,7 +82,7 @@ def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, pat
     found = next((p for p in tables if wanted in (p, p.rsplit("/", 1)[-1])), None)
     if wanted and found is None:
         raise MissingDataError(
-            f"{path}: map trials: expected {wanted!r}, but there are only {list_names(tables)}"
+            f"{path}: map trials: expected {wanted!r}, but there are only {list_some(tables)}"
         )
     if not tables:
         raise MissingDataError(
@@ -133,7 +134,7 @@ def find_successes(trials: pd.DataFrame) -> tuple[dict[str, str], NDArray[np.boo
             where[name] = ",".join(sorted(label.strip() for label in wanted) or ["success"])
             keep &= np.isin(labels, wanted)
         else:
-            unknown[name] = f"{name} holds {list_names(words)}, which are no outcomes that are known"
+            unknown[name] = f"{name} holds {list_some(words)}, which are no outcomes that are known"
     return where, keep, unknown
 
 
@@ -178,11 +179,11 @@ def choose_alignment(
     elif found:
         name, reason = found[0], "the first found of the known names of go cues, movement onsets and targets"
         empty = [n for n in find_named(numeric, ALIGN_NAMES) if n not in found]
-        reason += f"; {list_names(empty)} hold only NaN" if empty else ""
+        reason += f"; {list_some(empty)} hold only NaN" if empty else ""
     else:
         raise MissingDataError(
             f"{path}: intervals/trials: expected a column of times, but there are "
-            f"{list_names(trials.columns)}; name one with align_to (--align-to)"
+            f"{list_some(trials.columns)}; name one with align_to (--align-to)"
         )
     times = drop_unwritten(
         get_session_times(trials, name, relative), trials["start_time"].to_numpy(np.float64)
@@ -226,7 +227,7 @@ def choose_condition(
         found = _find_conditions(trials)
         ranked = _rank_conditions(trials, found, config.sectors, angles)
         if not ranked:
-            reason = f"no column with a known name and several values among {list_names(trials.columns)}"
+            reason = f"no column with a known name and several values among {list_some(trials.columns)}"
             return (), False, Choice("condition", "none", reason)
         picked = ranked[0]
         n_values = _count_values(trials, picked, angles)
@@ -289,7 +290,7 @@ def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset
                 return name
     raise MissingDataError(
         f"{path}: intervals/trials: expected a column with the times around which spikes were counted, "
-        f"but there is none among {list_names(trials)}; name one with align_to (--align-to)"
+        f"but there is none among {list_some(trials)}; name one with align_to (--align-to)"
     )
 
 
@@ -313,5 +314,5 @@ def _check_column(trials: pd.DataFrame, name: str, setting: str, *, path: str) -
     if name not in trials:
         raise ConfigError(
             f"{path}: {setting}: expected a column of the trials, but got {name!r}; "
-            f"there are {list_names(trials.columns)}"
+            f"there are {list_some(trials.columns)}"
         )

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.rules.objects import Choice, list_names
+from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.rules.trials import Trials
 from nwbrnn.readers.times import subtract
+from nwbrnn.text import list_some
 
 COARSE = 0.005  # signals sampled less often than this set the bin size [s]
 FINEST = 5e-4  # spikes that are known to this time or better are exact for any bins that are used [s]
@@ -55,7 +56,7 @@ def choose_bin_size(
         if not fitting:
             raise ConfigError(
                 f"{path}: bin_size: no width suits signals sampled every "
-                f"{list_names(f'{c:g} s' for c in coarse.values())}; give one with bin_size (--bin-size)"
+                f"{list_some(f'{c:g} s' for c in coarse.values())}; give one with bin_size (--bin-size)"
             )
         reason = f"the time between samples of {slowest}"
         if fitting[0] > 1.5 * max(coarse.values()):
@@ -197,7 +198,7 @@ def note_varying(intervals: Mapping[str, float], bin_size: float) -> list[Choice
         if bin_size < 1.99 * interval
     ]
     reason = "steps between samples vary; bins of this width without a sample are masked, wider ones are not"
-    return [Choice("irregular clock", list_names(narrow), reason)] if narrow else []
+    return [Choice("irregular clock", list_some(narrow), reason)] if narrow else []
 
 
 def note_overlap(times: Times, window: Window, limits: NDArray[np.float64]) -> list[Choice]:
