@@ -1,6 +1,6 @@
 """The processes of this machine that fit cells: each hears of one cell at a time, through a pipe of its own.
 
-Nothing listens but the Unix socket, in a private folder, of the server that makes them.
+The server that forks them listens on a Unix socket in a folder that only the user can open, and on no port.
 """
 
 import multiprocessing
@@ -33,8 +33,8 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
 }
 
-# Libraries with threads do not survive a fork of this process. A server that has only imported them does: it
-# makes each process in milliseconds. Windows has none.
+# This process may run threads, which do not survive a fork. The fork server has only imported the libraries,
+# so it starts each process in milliseconds. Windows has no fork.
 if sys.platform == "win32":
     _CONTEXT = multiprocessing.get_context("spawn")
 else:
