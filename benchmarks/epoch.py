@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nwbrnn.config import FitConfig
-from nwbrnn.losses import Targets, compute_loss_terms, keep_rates
+from nwbrnn.losses import Outcome, Targets, compute_loss_terms, identity
 from nwbrnn.models import rate_rnn
 from nwbrnn.models.scan import scan
 
@@ -53,14 +53,13 @@ def create_step(n_hidden: int, n_conditions: int, loop: Callable[..., Tensor]) -
 
     inputs = random(N_INPUTS)
     weight = torch.ones(N_TIME, n_conditions, 1).transpose(0, 1)
-    targets = Targets(random(N_OUTPUTS), weight, random(N_TARGETS), weight, keep_rates)
+    targets = Targets(random(N_OUTPUTS), weight, random(N_TARGETS), weight, identity)
 
     def step() -> None:
         rate_rnn.scan = loop  # the only difference
         optimizer.zero_grad()
         outputs, rates = model(inputs)
-        terms = compute_loss_terms(outputs, rates, targets)
-        (terms["output"] + terms["dynamics"]).backward()
+        compute_loss_terms(Outcome(outputs, rates, targets), config)[1].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from nwbrnn.readers.doctor import diagnose
     from nwbrnn.result import FitResult
     from nwbrnn.schema import validate
-    from nwbrnn.session_time import to_pynapple
     from nwbrnn.teacher import TeacherConfig, build_circuit, simulate_teacher
+    from nwbrnn.timeline import to_pynapple
     from nwbrnn.training import predict
 
 _MODULES = {
@@ -52,7 +52,7 @@ _MODULES = {
     "read_run": "nwbrnn.readers",
     "refit": "nwbrnn.job",
     "simulate_teacher": "nwbrnn.teacher",
-    "to_pynapple": "nwbrnn.session_time",
+    "to_pynapple": "nwbrnn.timeline",
     "validate": "nwbrnn.schema",
     "write_dataset": "nwbrnn.formats",
     "write_fit": "nwbrnn.formats",

@@ -240,24 +240,15 @@ class FitConfig(CheckedSettings):
     @property
     def dynamics_factor(self) -> float:
         """``dynamics_weight`` as a number."""
-        return self._get_number("dynamics_weight")
+        return self.get_number("dynamics_weight")
 
     @property
     def penalty_factor(self) -> float:
         """``weight_penalty`` as a number."""
-        return self._get_number("weight_penalty")
+        return self.get_number("weight_penalty")
 
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """What each term of the loss counts, by its name in :func:`nwbrnn.losses.compute_loss_terms`."""
-        return {
-            "output": 1.0,
-            "dynamics": self.dynamics_factor,
-            "rate": self.rate_penalty,
-            "smoothness": self.smoothness_penalty,
-        }
-
-    def _get_number(self, name: str) -> float:
+    def get_number(self, name: str) -> float:
+        """Return a setting that may be ``"cv"``, which is a number once it was chosen."""
         value = getattr(self, name)
         if value == "cv":
             raise ValueError(f"expected {name} to be chosen before training, but it is still 'cv'")

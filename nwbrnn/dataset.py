@@ -76,9 +76,9 @@ def blank_unrecorded(ds: xr.Dataset) -> xr.Dataset:
 
 
 def get_output_units(ds: xr.Dataset) -> list[str]:
-    """Return the unit of each output before scaling."""
+    """Return the unit of each output."""
     if "output_units" not in ds.coords:
-        return ["a.u."] * ds.sizes["output"]
+        return [str(ds["outputs"].attrs["units"])] * ds.sizes["output"]
     return [str(unit) for unit in ds["output_units"].values]
 
 

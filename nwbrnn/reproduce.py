@@ -131,7 +131,7 @@ def reproduce(
 ) -> Reproduction:
     """Build teachers, fit students to them, judge the claims, and compare mechanisms.
 
-    A teacher is a stability-optimised circuit of 200 neurons that reaches in 16 directions, written as NWB
+    A teacher is a stability-optimized circuit of 200 neurons that reaches in 16 directions, written as NWB
     and read back; each seed has another circuit. Everything is kept in the folder, and what is finished is
     not repeated.
 

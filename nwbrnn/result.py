@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import Ended, FitConfig
 from nwbrnn.evaluation import LEVELS, Scores
-from nwbrnn.notebook import format_number, format_table, format_text
-from nwbrnn.session_time import to_pynapple
+from nwbrnn.html_repr import format_number, format_table, format_text
+from nwbrnn.timeline import to_pynapple
 
 if TYPE_CHECKING:
     from nwbrnn.models import Network
 
-STRAYS = 2.0  # outputs that grow to this many times their range are worth a warning
+MAX_STABLE_RATIO = 2.0  # outputs that grow to this many times their range are worth a warning
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Run:
     @property
     def warning(self) -> str:
         """What is to be known of a network that does not come to rest; nothing of others."""
-        if self.free_run <= STRAYS:
+        if self.free_run <= MAX_STABLE_RATIO:
             return ""
         return (
             "The network does not come to rest: if it runs on after the trial, its outputs grow to "

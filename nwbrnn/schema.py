@@ -59,9 +59,15 @@ COORDINATES = (
     VariableSpec("split", (TRIAL,), TEXT, "train, neurons, validation or test", False),
     VariableSpec("n_trials", (TRIAL,), "iu", "trials averaged into this one", False),
     VariableSpec("output_units", (OUTPUT,), TEXT, "unit of each output", False),
-    VariableSpec("output_scale", (OUTPUT,), FLOAT, "recorded = outputs * output_scale", False),
+    VariableSpec(
+        "output_scale",
+        (OUTPUT,),
+        FLOAT,
+        "networks see outputs / output_scale",
+        False,
+    ),
     VariableSpec("sampled", (UNIT,), BOOL, "True where the dynamics loss sees the unit", False),
-    VariableSpec("rate_scale", (UNIT,), FLOAT, "rate = rate_scale * normalised + rate_offset", False),
+    VariableSpec("rate_scale", (UNIT,), FLOAT, "rate = rate_scale * normalized + rate_offset", False),
     VariableSpec("rate_offset", (UNIT,), FLOAT, "see rate_scale", False),
 )
 

@@ -33,7 +33,7 @@ def simulate(
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Simulate a circuit that reaches, stability-optimised by default; write it as an ordinary NWB file.
+    """Simulate a circuit that reaches, stability-optimized by default; write it as an ordinary NWB file.
 
     nwbrnn simulate -o teacher.nwb --neurons 200 --directions 8 --trials 5
     nwbrnn simulate -o ring.nwb --teacher ring

@@ -21,7 +21,7 @@ from nwbrnn.readers import inspect_nwb, read_nwb
 from nwbrnn.readers.doctor import diagnose
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult
-from nwbrnn.storage import Asset, Source, find_dandiset, find_source, keep_open, list_assets, one_line
+from nwbrnn.storage import Asset, Source, find_dandiset, find_source, format_error, keep_open, list_assets
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep import (
     Cell,
@@ -362,7 +362,9 @@ def _examine(row: Row, source: Source, read: ReadConfig) -> Row:
 def _fail(row: Row, error: Exception | str, asset: Asset) -> Row:
     """Say why an asset got no further."""
     text = (
-        str(error) if isinstance(error, NwbrnnError | str) else f"{type(error).__name__}: {one_line(error)}"
+        str(error)
+        if isinstance(error, NwbrnnError | str)
+        else f"{type(error).__name__}: {format_error(error)}"
     )
     cause = error.__cause__ if isinstance(error, ExportError) else None
     if isinstance(cause, NwbrnnError):

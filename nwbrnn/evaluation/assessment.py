@@ -15,7 +15,7 @@ from nwbrnn.evaluation.resampling import Draws, Resampler, draw, resample_parts
 from nwbrnn.evaluation.scores import Rival, Score
 from nwbrnn.evaluation.single_trials import pool_parts
 from nwbrnn.evaluation.specs import ScoreSpec, list_available
-from nwbrnn.preprocessing import average_conditions
+from nwbrnn.preprocessing import average_conditions, normalize_outputs
 
 Array = NDArray[np.floating]
 Errors = dict[str, float]
@@ -82,8 +82,9 @@ def assess(
     .. [1] Sahani & Linden 2003, Advances in Neural Information Processing Systems 15, "How linear are
        auditory cortical responses?": signal power from the variance over trials.
     """
+    whole = normalize_outputs(recorded), normalize_outputs(predicted)
+    recorded, predicted = whole
     tests, student = select_tests(recorded, predicted)
-    whole = recorded, predicted
     rng = np.random.default_rng(seed)
     pair = Comparison(tests, student, whole=whole)
     specs = list_available()
@@ -124,7 +125,7 @@ def _predict_rivals(
     recorded, predicted = whole
     baselines = predict_baselines(recorded, n_hidden=predicted.sizes.get("hidden_unit", 0))
     found = {name: Comparison(tests, one, whole=(recorded, None)) for name, one in baselines.items()}
-    for name, one in others.items():
+    for name, one in zip(others, map(normalize_outputs, others.values()), strict=True):
         found[name] = Comparison(tests, select_tests(recorded, one)[1], whole=(recorded, one))
     return found
 

@@ -127,7 +127,7 @@ class Comparison:
 
     @cached_property
     def normalized_rates(self) -> Pair:
-        """Predicted and recorded rates, soft-normalised, shapes (n_samples, n_units)."""
+        """Predicted and recorded rates, soft-normalized, shapes (n_samples, n_units)."""
         predicted, recorded = (self._normalize(rates) for rates in self.rates)
         return predicted, recorded
 

@@ -115,7 +115,7 @@ def create_rate_system(
 def find_fixed_points(system: System, starts: Array) -> list[FixedPoint]:
     """Return the fixed and slow points that a damped Newton method finds from states of a trajectory.
 
-    Levenberg and Marquardt minimise ½‖g‖², which has its zeros at fixed points, and other minima at slow
+    Levenberg and Marquardt minimize ½‖g‖², which has its zeros at fixed points, and other minima at slow
     points. Of the same point, found from several starts, one is returned.
 
     Parameters

@@ -140,7 +140,7 @@ def _scale(moments: Moments, features: Array, targets: Array) -> Moments:
 
 
 def _solve(moments: Moments, penalties: Iterable[float]) -> list[Array]:
-    """Return the weights for each penalty, shape (n_features + 1, n_targets); the ones are not penalised."""
+    """Return the weights for each penalty, shape (n_features + 1, n_targets); the ones are not penalized."""
     n = moments.features[-1, -1]
     solutions: list[Array] = []
     for penalty in penalties:

@@ -44,7 +44,7 @@ def compute_rotations(activity: Array, *, bin_size: float, n_components: int = 6
     Parameters
     ----------
     activity
-        Soft-normalised rates by condition, shape (n_conditions, n_time, n_channels).
+        Soft-normalized rates by condition, shape (n_conditions, n_time, n_channels).
     bin_size
         Width of a time bin [s].
     n_components
@@ -82,7 +82,7 @@ def compute_rotations(activity: Array, *, bin_size: float, n_components: int = 6
 
 
 def _fit_skew(states: Array, velocity: Array) -> Array:
-    """Return the skew-symmetric S that minimises ‖velocity - states S‖.
+    """Return the skew-symmetric S that minimizes ‖velocity - states S‖.
 
     With G = XᵀX and A = XᵀV the stationary point is G S + S G = A - Aᵀ.
     """
@@ -178,7 +178,7 @@ def _add_modes(modes: Sequence[Array]) -> Array:
 def _fit_modes(targets: Sequence[Array]) -> list[Array]:
     """Return a, b and c such that the sums of 1 / (a_i + b_j + c_k) over two indices are the targets.
 
-    They minimise Σ a λ_a + Σ b λ_b + Σ c λ_c - Σ log(a_i + b_j + c_k), which is convex.
+    They minimize Σ a λ_a + Σ b λ_b + Σ c λ_c - Σ log(a_i + b_j + c_k), which is convex.
     """
     sizes = [len(one) for one in targets]
     ends = np.cumsum(sizes)[:-1]

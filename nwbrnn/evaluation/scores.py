@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from nwbrnn.evaluation.accuracy import compute_median, compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.comparison import Comparison, average_known, select_known, select_tests
 from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
-from nwbrnn.notebook import format_number, format_table
+from nwbrnn.html_repr import format_number, format_table
+from nwbrnn.preprocessing import normalize_outputs
 
 Array = NDArray[np.floating]
 
@@ -191,6 +192,7 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     ValueError
         If there are no test trials.
     """
+    recorded, predicted = normalize_outputs(recorded), normalize_outputs(predicted)
     truth, student = select_tests(recorded, predicted)
     average = average_known(select_known(recorded), truth)
     at = {
@@ -221,6 +223,7 @@ def score_trials(recorded: xr.Dataset, predicted: xr.Dataset) -> dict[str, Array
         ``output_r2``: variance-weighted R² of all outputs; ``rate_r2``: median R² over the units. Shape
         (n_trials,) [1], NaN where nothing varies.
     """
+    recorded, predicted = normalize_outputs(recorded), normalize_outputs(predicted)
     scores: dict[str, list[float]] = {"output_r2": [], "rate_r2": []}
     for trial, mask in enumerate(recorded["mask"].values):
         outputs, rates = (

@@ -9,7 +9,7 @@ import xarray as xr
 
 from nwbrnn.errors import ExportError, NwbrnnError, UnsupportedFileError
 from nwbrnn.schema import validate
-from nwbrnn.storage import load_saved, one_line, refuse_pointer
+from nwbrnn.storage import format_error, load_saved, refuse_pointer
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.paths import check_output
 
@@ -111,7 +111,7 @@ def read_dataset(path: str | Path) -> xr.Dataset:
         raise
     except Exception as error:  # xarray and its backends raise many kinds
         raise UnsupportedFileError(
-            f"{path}: expected a readable Dataset in .nc or .zarr, but {one_line(error)}; write it again"
+            f"{path}: expected a readable Dataset in .nc or .zarr, but {format_error(error)}; write it again"
         ) from error
     # NetCDF gives numbers back as NumPy's
     ds.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in ds.attrs.items()}

@@ -14,10 +14,10 @@ from nwbrnn.storage import (
     Source,
     create_nwb,
     find_source,
+    format_error,
     list_differences,
     list_validation_errors,
     list_validation_errors_elsewhere,
-    one_line,
     open_store,
 )
 from nwbrnn.storage.atomic import replace_whole
@@ -135,7 +135,9 @@ def _write(
             cause = _find_system_error(error)
             if cause is not None:
                 raise cause from error
-            raise ExportError(f"{path}: cannot be written: {one_line(error)}; nothing was changed") from error
+            raise ExportError(
+                f"{path}: cannot be written: {format_error(error)}; nothing was changed"
+            ) from error
         found = (
             list_validation_errors_elsewhere(temporary)
             if as_zarr

@@ -19,8 +19,8 @@ from nwbrnn.formats.nwb_file import write_nwbfile
 from nwbrnn.formats.series import create_series
 from nwbrnn.formats.tables import compress, create_table
 from nwbrnn.schema import TRIAL, UNIT, validate
-from nwbrnn.session_time import Layer, lay_out
 from nwbrnn.storage import open_nwb, read_whole
+from nwbrnn.timeline import Layer, lay_out
 
 NEURON = "neuron"
 CONFIG_NAME = "teacher_config"

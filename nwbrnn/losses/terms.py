@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from nwbrnn.config import Nonlinearity
+from nwbrnn.config import FitConfig, Nonlinearity
 from nwbrnn.losses.errors import compute_null_deviance, compute_variation, poisson_error, squared_error
 
 LossTerms = dict[str, Tensor]
-"""Scalar terms by name, unweighted; see :func:`compute_loss_terms`."""
+"""Scalar terms by name, unweighted."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Targets:
     output_weight
         How much each value counts, shape (n_trials, n_time, n_outputs) or (n_trials, n_time, 1).
     dynamics
-        Of the sampled neurons, shape (n_trials, n_time, n_sampled): normalised rates, their change from
+        Of the sampled neurons, shape (n_trials, n_time, n_sampled): normalized rates, their change from
         bin to bin (n_time - 1 of them), or spikes per bin.
     dynamics_weight
         How much each value of it counts, as for the outputs.
     read_dynamics
         What of the hidden rates of the sampled neurons, shape (n_trials, n_time, n_sampled), is compared with
-        ``dynamics``: one of :func:`keep_rates`, :func:`compute_change` and what :func:`expect_counts` gives.
+        ``dynamics``: one of :func:`identity`, :func:`compute_change` and what :func:`expect_counts` gives.
     counts
         Whether ``dynamics`` are spike counts, so that the error is a Poisson deviance.
     """
@@ -60,7 +60,7 @@ LOG_RANGE = 3.0  # rates of tanh in (-1, 1) span expected counts from 1/20 to 20
 _LEAST = 1e-6  # of the scale: an expected count of 0 would make any spike impossible
 
 
-def keep_rates(rates: Tensor) -> Tensor:
+def identity(rates: Tensor) -> Tensor:
     """Return the rates: they are compared as they are."""
     return rates
 
@@ -107,12 +107,10 @@ class _Leading(torch.autograd.Function):
         return whole, None
 
 
-def compute_loss_terms(
-    outputs: Tensor, rates: Tensor, targets: Targets, *, smoothness: bool = False
-) -> LossTerms:
-    """Compare one run of the student with its targets.
+class Outcome(NamedTuple):
+    """One run of the network beside its targets: what every term is computed from.
 
-    Parameters
+    Attributes
     ----------
     outputs
         Shape (n_trials, n_time, n_outputs).
@@ -120,28 +118,103 @@ def compute_loss_terms(
         Hidden rates, the sampled neurons first, shape (n_trials, n_time, n_hidden).
     targets
         What was recorded.
-    smoothness
-        Whether to compute the smoothness too.
+    """
+
+    outputs: Tensor
+    rates: Tensor
+    targets: Targets
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One term of the loss.
+
+    Attributes
+    ----------
+    name
+        In the history of a fit, after ``train_`` and ``validation_``.
+    setting
+        The field of :class:`nwbrnn.FitConfig` by which the term is multiplied; without one it counts once.
+    compute
+        A scalar from an :class:`Outcome`; ``None`` where there is nothing to compare.
+    always
+        Whether it is computed, and logged, where its factor is 0.
+    """
+
+    name: str
+    setting: str | None
+    compute: Callable[[Outcome], Tensor | None]
+    always: bool = True
+
+    def get_factor(self, config: FitConfig) -> float:
+        """Return what the term is multiplied by."""
+        return 1.0 if self.setting is None else config.get_number(self.setting)
+
+
+def _compare_outputs(found: Outcome) -> Tensor:
+    targets = found.targets
+    return squared_error(
+        found.outputs, targets.outputs, weight=targets.output_weight, total=targets.output_total
+    )
+
+
+def _compare_dynamics(found: Outcome) -> Tensor | None:
+    targets = found.targets
+    n_sampled = targets.dynamics.shape[-1]
+    if not n_sampled:
+        return None
+    leading: Tensor = _Leading.apply(found.rates, n_sampled)  # type: ignore[no-untyped-call]
+    error = poisson_error if targets.counts else squared_error
+    return error(
+        targets.read_dynamics(leading),
+        targets.dynamics,
+        weight=targets.dynamics_weight,
+        total=targets.dynamics_total,
+    )
+
+
+def _square_rates(found: Outcome) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(found.rates)
+    return norm.square() / found.rates.numel()
+
+
+def _square_change(found: Outcome) -> Tensor:
+    return compute_change(found.rates).square().mean()
+
+
+TERMS = (
+    LossTerm("output", None, _compare_outputs),
+    LossTerm("dynamics", "dynamics_weight", _compare_dynamics),
+    LossTerm("rate", "rate_penalty", _square_rates),
+    LossTerm("smoothness", "smoothness_penalty", _square_change, always=False),
+)
+"""Every term of the loss but the penalty on weights: errors of outputs and of the sampled neurons, the mean
+squared hidden rate, and its mean squared change from bin to bin.
+"""
+
+
+def compute_loss_terms(found: Outcome, config: FitConfig) -> tuple[LossTerms, Tensor]:
+    """Compare one run of the network with its targets.
+
+    Parameters
+    ----------
+    found
+        The run.
+    config
+        What each term is multiplied by.
 
     Returns
     -------
-    dict
-        ``output``, ``dynamics`` (if neurons are sampled), ``rate`` (mean squared hidden rate) and
-        ``smoothness`` (mean squared change of hidden rates from bin to bin), unweighted.
+    terms, total
+        The :data:`TERMS` by name, unweighted, and the weighted sum of those whose factor is not 0.
     """
-    terms = {
-        "output": squared_error(
-            outputs, targets.outputs, weight=targets.output_weight, total=targets.output_total
-        )
-    }
-    n_sampled = targets.dynamics.shape[-1]
-    if n_sampled:
-        read = targets.read_dynamics(_Leading.apply(rates, n_sampled))  # type: ignore[no-untyped-call]
-        error = poisson_error if targets.counts else squared_error
-        terms["dynamics"] = error(
-            read, targets.dynamics, weight=targets.dynamics_weight, total=targets.dynamics_total
-        )
-    terms["rate"] = torch.linalg.vector_norm(rates).square() / rates.numel()
-    if smoothness:
-        terms["smoothness"] = compute_change(rates).square().mean()
-    return terms
+    terms: LossTerms = {}
+    total = found.outputs.new_zeros(())
+    for term in TERMS:
+        factor = term.get_factor(config)
+        value = term.compute(found) if factor or term.always else None
+        if value is not None:
+            terms[term.name] = value
+            # the gradient of a term that is only logged is not worth computing
+            total = total + factor * value if factor else total
+    return terms, total

@@ -67,7 +67,7 @@ def _compare(first: xr.Dataset, second: xr.Dataset) -> dict[str, float]:
     order = [first["condition"].values.tolist().index(c) for c in second["condition"].values.tolist()]
     first = first.isel(trial=order)
     mask = first["mask"].values & second["mask"].values
-    outputs = [(ds["outputs"].values * ds["output_scale"].values)[mask] for ds in (first, second)]
+    outputs = [ds["outputs"].values[mask] for ds in (first, second)]
     rates = _find_common(first, second)
     hidden = [ds["hidden"].values for ds in (first, second)]
     flat = [values[mask].astype(np.float64) for values in hidden]

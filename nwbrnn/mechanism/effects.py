@@ -9,7 +9,7 @@ import xarray as xr
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.accuracy import compute_median
-from nwbrnn.preprocessing import average_conditions, prepare_perturbed
+from nwbrnn.preprocessing import average_conditions, normalize_outputs, prepare_perturbed
 from nwbrnn.result import FitResult
 from nwbrnn.training import Push, perturb, predict
 
@@ -72,10 +72,7 @@ def list_effects(result: FitResult, push: Push) -> list[Effect]:
         *zip(names, get_output_units(recorded), ["output"] * len(names), strict=True),
         *zip(map(str, get_unit_ids(recorded).tolist()), ["Hz"] * len(kinds), kinds, strict=True),
     ]
-    scale = recorded["output_scale"].values
-    values = [
-        np.concatenate([scale * ds["outputs"].values, ds["rates"].values], axis=2) for ds in (before, after)
-    ]
+    values = [np.concatenate([ds["outputs"].values, ds["rates"].values], axis=2) for ds in (before, after)]
     change = np.where(counted[..., np.newaxis], values[1] - values[0], 0.0)
     largest = np.abs(change).reshape(-1, len(channels)).argmax(axis=0)
     rows, bins = np.unravel_index(largest, change.shape[:2])
@@ -121,10 +118,10 @@ def score_perturbed(result: FitResult, ds: xr.Dataset, push: Push) -> dict[str, 
         perturb(result.recorded, result.weights, result.config, push, trials=trials),
         predict(trials, result.weights, result.config, fitted=result.recorded),
     )
-    truth = average_conditions(trials)
+    truth = average_conditions(normalize_outputs(trials))
     mask, sampled = truth["mask"].values, result.recorded["sampled"].values
     found: dict[str, list[float]] = {"outputs": [], "sampled neurons": [], "unsampled neurons": []}
-    for student in map(average_conditions, students):
+    for student in map(average_conditions, map(normalize_outputs, students)):
         found["outputs"].append(
             compute_weighted_r2(student["outputs"].values[mask], truth["outputs"].values[mask])
         )

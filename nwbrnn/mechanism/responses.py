@@ -110,9 +110,7 @@ def measure_responses(
     go = int(np.searchsorted(recorded["time"].values, 0.0))
     conditions = np.repeat(tests["condition"].values, n_changes).tolist()
     kicks, hidden = (np.tile(change, (n_runs, 1)) for change in changes)
-    rates = teacher.run(conditions, kicks=kicks) - np.repeat(
-        teacher.run(tests["condition"].values.tolist()), n_changes, axis=0
-    )
+    rates = teacher.run(conditions, kicks=kicks) - np.repeat(teacher.undisturbed[:n_runs], n_changes, axis=0)
     repeated = tests.isel(trial=np.repeat(np.arange(n_runs), n_changes))
     repeated = repeated.assign_coords(trial=np.arange(len(conditions)))
     jumps = np.zeros((len(conditions), recorded.sizes["time"], hidden.shape[1]))
@@ -121,11 +119,13 @@ def measure_responses(
     states = before["hidden"].values.astype(np.float64)
     shift = shift_states(states, jumps, weights, config, bin_size=recorded.attrs["bin_size"])
     after = predict(repeated, weights, config, shift=shift, fitted=recorded)
-    scale, unsampled = recorded["rate_scale"].values, ~recorded["sampled"].values
+    unsampled = ~recorded["sampled"].values
+    of_outputs, of_rates = (recorded[name].values for name in ("output_scale", "rate_scale"))
     outputs, student = ((after[name].values - before[name].values)[:, go:] for name in ("outputs", "rates"))
     true = rates[:, go:]
     return Responses(
-        (outputs, teacher.read(true)), ((student / scale)[..., unsampled], (true / scale)[..., unsampled])
+        (outputs / of_outputs, teacher.read(true) / of_outputs),
+        ((student / of_rates)[..., unsampled], (true / of_rates)[..., unsampled]),
     )
 
 

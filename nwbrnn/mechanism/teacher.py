@@ -85,14 +85,18 @@ class Teacher:
         return np.asarray(rates[:, self.bins])
 
     def read(self, rates: Array) -> Array:
-        """Return the muscles of rates, but for their offset, in the scale of the Dataset."""
-        readout = self.recorded["readout"].values / self.recorded["output_scale"].values[:, np.newaxis]
-        return np.asarray(rates @ readout.T)
+        """Return the muscles of rates, but for their offset, in their recorded unit."""
+        return np.asarray(rates @ self.recorded["readout"].values.T)
 
     @cached_property
     def tests(self) -> xr.Dataset:
         """Condition averages of the test trials."""
         return average_conditions(self.recorded.isel(trial=self.recorded["split"].values == "test"))
+
+    @cached_property
+    def undisturbed(self) -> Array:
+        """Rates above baseline in the conditions of the test trials, shape (n_runs, n_time, n_units) [Hz]."""
+        return self.run(self.tests["condition"].values.tolist())
 
 
 def probe_teacher(
@@ -121,17 +125,19 @@ def probe_teacher(
         np.sqrt(np.square(inputs[mask][:, names.index(name)]).mean()) if name in names else 0.0
         for name in SHOWN
     ]
-    clean = teacher.read(teacher.run(conditions))
-    target = tests["outputs"].values
+    clean = teacher.read(teacher.undisturbed)
+    target, size = tests["outputs"].values, teacher.recorded["output_scale"].values
     offset = (target - clean)[mask].mean(axis=0)
     everything = average_conditions(teacher.recorded)
-    reference = everything["outputs"].values[everything["mask"].values]
+    reference = everything["outputs"].values[everything["mask"].values] / size
     rng = np.random.default_rng(seed)
-    shape = (len(conditions), len(teacher.reaches.time), 2)
-    scores: dict[float, list[float]] = {level: [] for level in levels}
-    for level in levels:
-        for _ in range(n_repeats):
-            added = level * np.array(scale) * rng.standard_normal(shape)
-            outputs = teacher.read(teacher.run(conditions, added=added)) + offset
-            scores[level].append(compute_skill(outputs[mask], target[mask], reference))
-    return {level: float(np.mean(values)) for level, values in scores.items()}
+    # all at once: a step of many runs takes little more time than a step of one
+    drawn = rng.standard_normal((len(levels), n_repeats, *(len(conditions), len(teacher.reaches.time)), 2))
+    added = np.asarray(levels)[:, np.newaxis, np.newaxis, np.newaxis, np.newaxis] * np.array(scale) * drawn
+    runs = conditions * (len(levels) * n_repeats)
+    found = teacher.read(teacher.run(runs, added=added.reshape(len(runs), -1, 2))) + offset
+    scores = [
+        compute_skill(one[mask] / size, target[mask] / size, reference)
+        for one in found.reshape(-1, *target.shape)
+    ]
+    return dict(zip(levels, np.reshape(scores, (len(levels), -1)).mean(axis=1).tolist(), strict=True))

@@ -103,7 +103,7 @@ def trajectories(
 ) -> Axes:
     """Draw the recorded and the predicted population in the plane that holds most of the recorded variance.
 
-    The plane is that of the first two principal components of the soft-normalised recorded rates, averaged
+    The plane is that of the first two principal components of the soft-normalized recorded rates, averaged
     by condition; the predicted rates are projected onto the same.
 
     Parameters
@@ -123,7 +123,7 @@ def trajectories(
     truth, student = average_tests(result.recorded, result.predicted)
     ax = prepare_axes(ax, width=4.6, height=3.4)
     mask = truth["mask"].values
-    normal = [_normalise(ds["rates"].values, truth) for ds in (truth, student)]
+    normal = [_normalize(ds["rates"].values, truth) for ds in (truth, student)]
     axes, mean = compute_principal_components(normal[0][mask], 2)
     axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # one neuron has one dimension
     total = normal[0][mask].var(axis=0).sum()
@@ -136,7 +136,7 @@ def trajectories(
             ax.plot(*points, line, color=colour, lw=1.4 if line == "-" else 1.1)
             ax.plot(*points[:, :1], "o", ms=3.5, color=colour, mfc=colour if line == "-" else "none")
     share = paths[0][mask].var(axis=0) / total
-    labels = [f"normalised rates, PC {k + 1} ({100 * part:.0f} %) [1]" for k, part in enumerate(share)]
+    labels = [f"normalized rates, PC {k + 1} ({100 * part:.0f} %) [1]" for k, part in enumerate(share)]
     ax.set_xlabel(labels[0], fontsize=9)
     ax.set_ylabel(labels[1], fontsize=9)
     ax.set_aspect("equal", adjustable="datalim")
@@ -258,23 +258,22 @@ def draw_courses(
     averages
         Recorded and predicted, a trial for each condition.
     name, channel
-        Which; outputs are drawn in their recorded unit.
+        Which.
     rows
         Conditions, by position.
     errors
         Of the recorded averages, for a band, shape (n_conditions, n_time, n_channels).
     """
     truth, student = averages
-    scale = truth["output_scale"].values[channel] if name == "outputs" else 1.0
     time = truth["time"].values
     for i, row in enumerate(rows):
         colour, shown = COLOURS[i % len(COLOURS)], truth["mask"].values[row]
-        solid, dashed = (scale * ds[name].values[row, shown, channel] for ds in (truth, student))
+        solid, dashed = (ds[name].values[row, shown, channel] for ds in (truth, student))
         label = f"condition {plain(truth['condition'].values[row])}"
         ax.plot(time[shown], solid, color=colour, lw=1.5, label=label)
         ax.plot(time[shown], dashed, "--", color=colour, lw=1.2)
         if errors is not None:
-            half = scale * errors[row, shown, channel]
+            half = errors[row, shown, channel]
             ax.fill_between(time[shown], solid - half, solid + half, color=colour, alpha=0.15, lw=0)
     ax.set_xlabel(plain(describe_time(truth)), fontsize=9)
 
@@ -316,7 +315,7 @@ def sort_conditions(labels: NDArray[Any]) -> NDArray[np.intp]:
         return np.arange(len(labels))
 
 
-def spread(n: int, n_picked: int) -> NDArray[np.intp]:
+def pick_evenly(n: int, n_picked: int) -> NDArray[np.intp]:
     """Return so many numbers below n, evenly spread."""
     return np.unique(np.linspace(0, n - 1, min(n, n_picked)).round().astype(np.intp))
 
@@ -325,7 +324,7 @@ def _find_rows(truth: xr.Dataset, conditions: Sequence[str] | None, *, at_most: 
     """Return the positions of conditions, by default some."""
     labels = truth["condition"].values
     if conditions is None:
-        return sort_conditions(labels)[spread(len(labels), at_most)]
+        return sort_conditions(labels)[pick_evenly(len(labels), at_most)]
     return np.array([_find(labels, condition, what="condition") for condition in conditions], dtype=np.intp)
 
 
@@ -342,6 +341,6 @@ def _find_best(r2: Array) -> int:
     return int(np.nanargmax(r2)) if np.isfinite(r2).any() else 0
 
 
-def _normalise(values: Array, recorded: xr.Dataset) -> Array:
+def _normalize(values: Array, recorded: xr.Dataset) -> Array:
     """Return rates as the student sees them."""
     return np.asarray((values - recorded["rate_offset"].values) / recorded["rate_scale"].values)

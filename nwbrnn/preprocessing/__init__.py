@@ -1,7 +1,7 @@
 """Dataset in, Dataset out: what is done to recordings before a fit. NumPy and SciPy only."""
 
 from nwbrnn.preprocessing.averaging import average_conditions, average_tests, compute_standard_errors
-from nwbrnn.preprocessing.emg import compute_envelope, extract_envelope, scale_outputs
+from nwbrnn.preprocessing.emg import clip_outputs, compute_envelope, extract_envelope, normalize_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
@@ -20,15 +20,16 @@ __all__ = [
     "average_conditions",
     "average_tests",
     "choose_sampled",
+    "clip_outputs",
     "compute_envelope",
     "compute_standard_errors",
     "extract_envelope",
     "find_conditions",
     "find_trained",
     "limit_training",
+    "normalize_outputs",
     "prepare",
     "prepare_perturbed",
-    "scale_outputs",
     "select_conditions",
     "select_units",
     "smooth_counts",

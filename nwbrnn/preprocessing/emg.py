@@ -74,22 +74,22 @@ def extract_envelope(ds: xr.Dataset, *, high_pass: float = 50.0, low_pass: float
     return ds.assign(outputs=(ds["outputs"].dims, np.stack(trials), ds["outputs"].attrs))
 
 
-def scale_outputs(ds: xr.Dataset, *, percentile: float = 95.0, clip: float = 3.0) -> xr.Dataset:
-    """Divide each output by a percentile of its size in the training trials, and clip outliers.
+def clip_outputs(ds: xr.Dataset, *, percentile: float = 95.0, clip: float = 3.0) -> xr.Dataset:
+    """Measure the scale of each output in the training trials, and clip outliers.
 
     Parameters
     ----------
     ds
         A Dataset with ``split``.
     percentile
-        Of the absolute values; 95 as in FALCON's EMG.
+        Of the absolute values, which is the scale of an output; 95 as in FALCON's EMG.
     clip
-        Scaled values beyond ± ``clip`` are set to it.
+        Values beyond ± ``clip`` times the scale are set to it.
 
     Returns
     -------
     xarray.Dataset
-        ``outputs`` in units of the coordinate ``output_scale``, which turns them back.
+        ``outputs`` in their recorded unit, with the coordinate ``output_scale`` in the same unit.
 
     Raises
     ------
@@ -109,6 +109,31 @@ def scale_outputs(ds: xr.Dataset, *, percentile: float = 95.0, clip: float = 3.0
             f"outputs: {', '.join(ds[OUTPUT].values)} are constant in the training trials, "
             "so there is nothing to learn; choose other outputs"
         )
-    scaled = np.clip(ds["outputs"].values / scale, -clip, clip).astype(ds["outputs"].dtype)
-    ds = ds.assign(outputs=(ds["outputs"].dims, scaled, {"units": "1"}))
-    return ds.assign_coords(output_scale=(OUTPUT, scale.astype(np.float64)))
+    outputs = ds["outputs"].copy(data=ds["outputs"].values.clip(-clip * scale, clip * scale))
+    return ds.assign(outputs=outputs).assign_coords(output_scale=(OUTPUT, scale.astype(np.float64)))
+
+
+def normalize_outputs(ds: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset whose outputs are divided by their scale, so that they can be compared and pooled.
+
+    Parameters
+    ----------
+    ds
+        A Dataset; without ``output_scale`` it is returned as it is.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``outputs`` [1], without ``output_scale``.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"outputs": (("trial", "time", "output"), [[[2.0, 30.0]]])})
+    >>> normalize_outputs(ds.assign_coords(output_scale=("output", [2.0, 10.0])))["outputs"].values
+    array([[[1., 3.]]])
+    """
+    if "output_scale" not in ds.coords:
+        return ds
+    values = ds["outputs"].values / ds["output_scale"].values
+    outputs = (ds["outputs"].dims, values.astype(ds["outputs"].dtype), {"units": "1"})
+    return ds.assign(outputs=outputs).drop_vars("output_scale")

@@ -10,7 +10,7 @@ SOFT_CONSTANT = 5.0  # [Hz], Churchland et al. 2012, Nature, doi:10.1038/nature1
 
 
 def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT, centered: bool = True) -> xr.Dataset:
-    """Find each unit's soft normalisation in the training trials.
+    """Find each unit's soft normalization in the training trials.
 
     Parameters
     ----------

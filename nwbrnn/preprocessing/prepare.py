@@ -5,7 +5,7 @@ import xarray as xr
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import blank_unrecorded
 from nwbrnn.errors import ConfigError
-from nwbrnn.preprocessing.emg import scale_outputs
+from nwbrnn.preprocessing.emg import clip_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.selection import (
@@ -21,7 +21,7 @@ from nwbrnn.schema import validate
 
 
 def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
-    """Split, select, scale and normalise a Dataset for a fit; statistics come from training trials only.
+    """Split, select, scale and normalize a Dataset for a fit; statistics come from training trials only.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
         ds = limit_training(ds, n_trials=config.train_trials, seed=config.seed)
     ds = select_units(ds, min_rate=config.min_rate)
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
-    ds = soft_normalize(scale_outputs(ds), centered=config.nonlinearity != "softplus")
+    ds = soft_normalize(clip_outputs(ds), centered=config.nonlinearity != "softplus")
     return blank_unrecorded(validate(ds))
 
 
@@ -91,8 +91,6 @@ def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -
             raise ConfigError(f"{dim}: expected those of the fit, but there are others; give its Dataset")
     ds = ds.sel(unit=recorded["unit"].values)
     names = ("sampled", "rate_scale", "rate_offset", "output_scale")
-    scaled = ds["outputs"].copy(data=ds["outputs"].values / recorded["output_scale"].values)
-    ds = ds.assign(outputs=scaled.astype(recorded["outputs"].dtype))
     ds = ds.assign_coords({name: recorded[name].variable for name in names})
     return blank_unrecorded(validate(ds.assign_coords(split=("trial", ["test"] * ds.sizes["trial"]))))
 

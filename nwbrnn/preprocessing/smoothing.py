@@ -22,7 +22,7 @@ def smooth_counts(
     sigma
         Standard deviation of the Gaussian [s]; 0 only divides by the bin size.
     valid
-        True where a bin was recorded, shape (n_trials, n_time). The kernel is renormalised at gaps and
+        True where a bin was recorded, shape (n_trials, n_time). The kernel is renormalized at gaps and
         edges, so that a constant rate stays what it is.
 
     Returns

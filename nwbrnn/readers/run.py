@@ -17,7 +17,7 @@ from nwbrnn.formats.dataset import read_dataset
 from nwbrnn.limits import is_written
 from nwbrnn.readers.trials import label_values
 from nwbrnn.schema import COORDINATES, VARIABLES
-from nwbrnn.storage import one_line, refuse_pointer
+from nwbrnn.storage import format_error, refuse_pointer
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
 _COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)
@@ -67,7 +67,7 @@ def read_run(path: str | Path) -> xr.Dataset:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise UnsupportedFileError(
-            f"{path}: expected a readable .npz of plain arrays, but {one_line(error)}; "
+            f"{path}: expected a readable .npz of plain arrays, but {format_error(error)}; "
             "save it with numpy.savez"
         ) from error
     return _create_run(arrays, path=path)
@@ -113,7 +113,7 @@ def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:
             f"{path}: {'; '.join(error.problems)}; repair the arrays, or mark gaps with mask"
         ) from error
     except ValueError as error:  # of xarray: sizes that disagree
-        raise ReadError(f"{path}: expected arrays of matching shapes, but {one_line(error)}") from error
+        raise ReadError(f"{path}: expected arrays of matching shapes, but {format_error(error)}") from error
 
 
 def _check_names(arrays: dict[str, NDArray[Any]], *, path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_rotations
-from nwbrnn.plot.fit import draw_courses, sort_conditions, spread
+from nwbrnn.plot.fit import draw_courses, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS, GREY
 from nwbrnn.plot.sweep import describe_level, list_settings, sampling_curve
 from nwbrnn.preprocessing import average_conditions, average_tests
@@ -92,13 +92,17 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
         Conditions to show, evenly chosen from those of the test trials.
     """
     truth, student = average_tests(recorded, predicted)
-    picked = spread(truth.sizes["trial"], n_conditions)
+    picked = pick_evenly(truth.sizes["trial"], n_conditions)
     unsampled = np.flatnonzero(~truth["sampled"].values)
-    units = unsampled[spread(len(unsampled), 3)] if len(unsampled) else np.arange(min(3, truth.sizes["unit"]))
+    units = (
+        unsampled[pick_evenly(len(unsampled), 3)]
+        if len(unsampled)
+        else np.arange(min(3, truth.sizes["unit"]))
+    )
     of_outputs = get_output_units(truth)
     channels = [
         ("outputs", int(i), f"{truth['output'].values[i]} [{of_outputs[i]}]")
-        for i in spread(truth.sizes["output"], 3)
+        for i in pick_evenly(truth.sizes["output"], 3)
     ]
     channels += [("rates", int(i), f"unit {get_unit_ids(truth)[i]} [Hz]") for i in units]
     figure, axes = _create_grid(len(channels))

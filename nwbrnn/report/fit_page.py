@@ -16,9 +16,14 @@ from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import BASELINES, Score, assess, compare_baselines, compute_skill, get_spec
 from nwbrnn.evaluation.comparison import stack_samples
-from nwbrnn.plot.fit import describe_time, sort_conditions, spread
+from nwbrnn.plot.fit import describe_time, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS
-from nwbrnn.preprocessing import average_conditions, average_tests, compute_standard_errors
+from nwbrnn.preprocessing import (
+    average_conditions,
+    average_tests,
+    compute_standard_errors,
+    normalize_outputs,
+)
 from nwbrnn.report.figures import plot_rotations
 from nwbrnn.report.html import create_figure, render_figure, render_matrix, round_values, write_page
 from nwbrnn.report.mechanism import describe_mechanism
@@ -160,9 +165,8 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
             scores.unit_known_average,
         ),
     ):
-        scale = recorded["output_scale"].values if name == "outputs" else 1.0
-        courses = [scale * ds[name].values[order] for ds in (truth, student)]
-        courses.append(scale * compute_standard_errors(tests, name)[order])
+        courses = [ds[name].values[order] for ds in (truth, student)]
+        courses.append(compute_standard_errors(tests, name)[order])
         for channel in _pick_channels(r2, n_numbers=3 * courses[0][..., 0].size):
             label = str(truth["output"].values[channel]) if name == "outputs" else f"unit {ids[channel]}"
             group = "" if name == "outputs" else "sampled" if sampled[channel] else "not sampled"
@@ -190,7 +194,7 @@ def _round_together(courses: list[Array]) -> dict[str, Any]:
 def _pick_channels(r2: Array, *, n_numbers: int) -> list[int]:
     """Return the channels that a page has room for, evenly over all qualities."""
     order = np.argsort(np.nan_to_num(r2, nan=-np.inf), kind="stable")
-    return sorted(order[spread(len(order), max(MAX_NUMBERS // n_numbers, 2))].tolist())
+    return sorted(order[pick_evenly(len(order), max(MAX_NUMBERS // n_numbers, 2))].tolist())
 
 
 def _list_choices(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -235,10 +239,10 @@ def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
 def _score_part(
     pair: list[xr.Dataset], everything: xr.Dataset, name: str, *, channels: NDArray[np.bool_] | None = None
 ) -> float:
-    """Return the skill in one condition, rates in the units of the student."""
+    """Return the skill in one condition, of outputs and rates over their scales."""
     student, truth = pair
-    values = [stack_samples(ds, name, like=truth) for ds in (student, truth)]
-    values.append(stack_samples(everything, name))
+    values = [stack_samples(normalize_outputs(ds), name, like=truth) for ds in (student, truth)]
+    values.append(stack_samples(normalize_outputs(everything), name))
     if name == "rates":
         values = [v / everything["rate_scale"].values for v in values]
     if channels is not None:

@@ -14,7 +14,7 @@ from nwbrnn.storage.file import (
 )
 from nwbrnn.storage.output import create_nwb, list_validation_errors, list_validation_errors_elsewhere
 from nwbrnn.storage.source import Source, find_source, refuse_pointer
-from nwbrnn.storage.store import Store, find_stored, one_line, read_whole
+from nwbrnn.storage.store import Store, find_stored, format_error, read_whole
 from nwbrnn.storage.zarr_store import find_target_outside
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "find_source",
     "find_stored",
     "find_target_outside",
+    "format_error",
     "is_hdf5",
     "keep_open",
     "list_assets",
@@ -37,7 +38,6 @@ __all__ = [
     "list_validation_errors_elsewhere",
     "load_saved",
     "matches",
-    "one_line",
     "open_file",
     "open_nwb",
     "open_saved",

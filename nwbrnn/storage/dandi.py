@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from nwbrnn.errors import UnsupportedFileError
-from nwbrnn.storage.store import one_line
+from nwbrnn.storage.store import format_error
 
 TIMEOUT = (20.0, 60.0)
 """How long the archive may take to accept a connection, and how long it may send nothing [s]."""
@@ -256,6 +256,6 @@ def _explain(error: Exception, *, text: str, key: str) -> str:
     if "Timeout" in type(error).__name__ or "timed out" in str(error):
         return f"{text}: expected an answer of the archive, but got none in {TIMEOUT[1]:g} s; try again later"
     return (
-        f"{text}: expected an asset of the DANDI archive, but {type(error).__name__}: {one_line(error)}; "
+        f"{text}: expected an asset of the DANDI archive, but {type(error).__name__}: {format_error(error)}; "
         "check the dandiset, the version and the path"
     )

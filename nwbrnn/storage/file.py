@@ -19,10 +19,10 @@ from nwbrnn.storage.store import (
     Store,
     find_cause,
     find_links_outside,
+    format_error,
     is_missing,
     list_links,
     list_places,
-    one_line,
     refuse_links,
 )
 from nwbrnn.storage.zarr_store import create_zarr_io, find_zarr_links, open_zarr
@@ -76,7 +76,7 @@ def open_file(path: str | Path | Source, *, follow_links: bool = False) -> Itera
         except Exception as error:  # damaged files raise any kind, wherever they are touched
             raise ReadError(
                 f"{source.text}: a part of the file cannot be read, it may be damaged: "
-                f"{type(error).__name__}: {one_line(error)}; get a fresh copy, or report this"
+                f"{type(error).__name__}: {format_error(error)}; get a fresh copy, or report this"
             ) from error
 
 
@@ -152,7 +152,8 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
         if source.is_remote:
             remedy = "check that the server has all of it, or download the file"
         raise UnsupportedFileError(
-            f"{source.text}: expected a whole NWB file, but it cannot be opened: {one_line(error)}; {remedy}"
+            f"{source.text}: expected a whole NWB file, but it cannot be opened: {format_error(error)}; "
+            f"{remedy}"
         ) from error
     return store
 
@@ -253,8 +254,8 @@ def _find_reason(error: Exception) -> str:
     """Return what hdmf says: the object that it could not build, and why, without what is in it."""
     builder, *reasons = error.args or ("",)
     if not (reasons and hasattr(builder, "path")):
-        return one_line(error)
-    return f"{builder.path.removeprefix('root').lstrip('/') or '/'}: {one_line(reasons[-1])}"
+        return format_error(error)
+    return f"{builder.path.removeprefix('root').lstrip('/') or '/'}: {format_error(reasons[-1])}"
 
 
 def _read(reader: Any, root: Any) -> NWBFile:

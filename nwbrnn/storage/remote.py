@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from nwbrnn.errors import ReadError
-from nwbrnn.storage.store import one_line
+from nwbrnn.storage.store import format_error
 
 BLOCK_SIZE = 1 << 20
 """What is fetched at once from a server. Of the caches tried, blocks of 1 MiB needed the fewest requests."""
@@ -94,7 +94,7 @@ def find_reason(error: BaseException) -> str:
         return f"{status}: the server refuses it to us, it is embargoed or private"
     if isinstance(error, TimeoutError):
         return f"no answer within {READ_TIMEOUT:g} s, {TRIES} times"
-    return f"{type(error).__name__}: {one_line(error)}"
+    return f"{type(error).__name__}: {format_error(error)}"
 
 
 def _fetch(fetch: Callable[[int, int], bytes], size: int, text: str, start: int, end: int) -> bytes:

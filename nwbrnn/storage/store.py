@@ -180,7 +180,7 @@ def find_cause(root: Any) -> str:
             try:
                 members[name] = group.get(name)
             except (OSError, RuntimeError) as error:  # such as a link that leads to itself
-                return f"{path}/{name}: it cannot be opened ({one_line(error)}); remove it".lstrip("/")
+                return f"{path}/{name}: it cannot be opened ({format_error(error)}); remove it".lstrip("/")
         wrong = _find_uneven(path, group, members)
         if wrong:
             return f"{wrong}; correct the table"
@@ -208,7 +208,7 @@ def _find_uneven(path: str, group: Any, members: Mapping[str, Any]) -> str:
     return ""
 
 
-def one_line(error: BaseException | str) -> str:
+def format_error(error: BaseException | str) -> str:
     """Return what an error of another library says, as one short line, without secrets of addresses."""
     text = strip_all_secrets(" ".join(str(error).split())) or type(error).__name__
     # hdmf puts whole objects into its messages, and the reason behind them

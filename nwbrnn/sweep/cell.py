@@ -33,9 +33,9 @@ from nwbrnn.formats import read_dataset
 from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.job import fit
 from nwbrnn.mechanism import measure_mechanism
-from nwbrnn.preprocessing import average_conditions, prepare
+from nwbrnn.preprocessing import average_conditions, normalize_outputs, prepare
 from nwbrnn.result import FitResult, Run
-from nwbrnn.storage import load_saved, one_line
+from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.sweep.grid import Cell, hash_dataset
 from nwbrnn.training import predict, probe
@@ -96,7 +96,7 @@ def read_error(folder: Path, cell: Cell) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["message"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        return f"{path}: expected why the cell failed, but it cannot be read: {one_line(error)}"
+        return f"{path}: expected why the cell failed, but it cannot be read: {format_error(error)}"
 
 
 def get_path(folder: Path, cell: Cell) -> Path:
@@ -192,7 +192,8 @@ def _divide(result: FitResult) -> tuple[Pair, Pair | None]:
 
 def _score_later(later: Pair, whole: xr.Dataset) -> list[Score]:
     """Score the outputs of the bins that come later than training; skill is relative to all bins."""
-    (truth, guess), known = (_average_tests(*later), average_conditions(whole))
+    truth, guess = map(normalize_outputs, _average_tests(*later))
+    known = average_conditions(normalize_outputs(whole))
     predicted, target = (stack_samples(ds, "outputs", like=truth) for ds in (guess, truth))
     skill = compute_skill(predicted, target, stack_samples(known, "outputs"))
     values = {"R2": compute_weighted_r2(predicted, target), "skill": skill}
@@ -248,7 +249,8 @@ def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:
         whole = saved.attrs[HASH] == hash_result(saved, cell)
     except Exception as error:  # xarray and its backends raise many kinds
         raise UnsupportedFileError(
-            f"{path}: expected the result of a cell, but it cannot be read: {one_line(error)}; fit it again"
+            f"{path}: expected the result of a cell, but it cannot be read: {format_error(error)}; "
+            "fit it again"
         ) from error
     if not whole or path.name != get_path(Path(), cell).name:
         what = f"that of {cell.key}" if whole else "one that was changed since"

@@ -16,7 +16,7 @@ from nwbrnn.evaluation.specs import LOWER
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
-from nwbrnn.storage import load_saved, one_line
+from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.agreement import FILE as AGREEMENT
 from nwbrnn.sweep.agreement import plot_agreement
@@ -90,8 +90,8 @@ def _blame(file: Path) -> Iterator[None]:
         raise
     except Exception as error:  # xarray, its backends and pandas raise many kinds
         raise UnsupportedFileError(
-            f"{file}: expected what nwbrnn sweep wrote, but {one_line(error)}; give the same command again, "
-            "it repeats no fit"
+            f"{file}: expected what nwbrnn sweep wrote, but {format_error(error)}; "
+            "give the same command again, it repeats no fit"
         ) from error
 
 

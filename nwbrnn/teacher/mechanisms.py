@@ -89,7 +89,7 @@ def _create_basis(n_neurons: int, n_patterns: int, seed: int) -> Array:
 
 MECHANISMS = {
     "soc": Mechanism(
-        "stability-optimised circuit: excitation balanced by tuned inhibition (Hennequin et al. 2014)",
+        "stability-optimized circuit: excitation balanced by tuned inhibition (Hennequin et al. 2014)",
         lambda n_neurons, seed: build_circuit(n_neurons, seed=seed).weights,
         has_cell_types=True,
     ),

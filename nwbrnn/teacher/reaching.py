@@ -75,7 +75,7 @@ def compute_initial_states(circuit: Circuit, directions: Array) -> Array:
 def compute_preparatory_drive(circuit: Circuit, states: Array) -> Array:
     """Return the input that, ramped up exponentially, has brought the network to ``states`` by the go cue.
 
-    On the ramp exp(t / τ_ramp) the linearised network follows x = h / (1 + τ/τ_ramp - W).
+    On the ramp exp(t / τ_ramp) the linearized network follows x = h / (1 + τ/τ_ramp - W).
     """
     return np.asarray((1 + TAU / RAMP_TAU) * states - gain(states) @ circuit.weights.T)
 

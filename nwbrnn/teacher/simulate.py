@@ -106,7 +106,7 @@ class Reaches:
 
 
 def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | None = None) -> xr.Dataset:
-    """Simulate reaches of a circuit, by default a stability-optimised one.
+    """Simulate reaches of a circuit, by default a stability-optimized one.
 
     Parameters
     ----------

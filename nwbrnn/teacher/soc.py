@@ -1,4 +1,4 @@
-"""The stability-optimised circuit: its connectivity, its gain function and its dynamics.
+"""The stability-optimized circuit: its connectivity, its gain function and its dynamics.
 
 Sources: Hennequin, Vogels & Gerstner 2014 (Neuron, doi:10.1016/j.neuron.2014.04.045) for the
 construction; Stroud, Porter, Hennequin & Vogels 2018 (Nature Neuroscience,
@@ -21,12 +21,12 @@ TAU = 0.2  # membrane time constant [s], Hennequin et al. 2014
 BASELINE_RATE = 20.0  # r0 [Hz], Stroud et al. 2018
 MAX_RATE = 100.0  # rmax [Hz], Stroud et al. 2018
 EDGE = 0.99  # of the range of a rate; a state beyond would be too far to come back from
-DENSITY = 0.1  # p, connection probability before optimisation, Hennequin et al. 2014
-RADIUS = 10.0  # rho, spectral radius before optimisation, Hennequin et al. 2014
+DENSITY = 0.1  # p, connection probability before optimization, Hennequin et al. 2014
+RADIUS = 10.0  # rho, spectral radius before optimization, Hennequin et al. 2014
 INHIBITION = 3.0  # gamma, inhibition over excitation, Hennequin et al. 2014
-INHIBITORY_DENSITY = 0.4  # of inhibitory connections after optimisation, Hennequin et al. 2014
+INHIBITORY_DENSITY = 0.4  # of inhibitory connections after optimization, Hennequin et al. 2014
 TARGET_ABSCISSA = 0.15  # Hennequin et al. 2014
-STEP = 10.0  # learning rate on the normalised gradient, Hennequin et al. 2014
+STEP = 10.0  # learning rate on the normalized gradient, Hennequin et al. 2014
 MOMENTUM = 0.9  # ours: reaches the target in 5 to 10 times fewer steps than plain descent
 MAX_STEPS = 4000
 
@@ -39,7 +39,7 @@ class Circuit:
     ----------
     weights
         W, shape (n_neurons, n_neurons), columns are presynaptic; muscles read the first half, which is
-        excitatory in a stability-optimised circuit.
+        excitatory in a stability-optimized circuit.
     """
 
     weights: Array

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
-from nwbrnn.losses import LOG_RANGE, Targets, compute_change, expect_counts, keep_rates
-from nwbrnn.preprocessing import average_conditions, find_conditions, find_trained
+from nwbrnn.losses import LOG_RANGE, Targets, compute_change, expect_counts, identity
+from nwbrnn.preprocessing import average_conditions, find_conditions, find_trained, normalize_outputs
 from nwbrnn.training.virtual import add_virtual_targets
 
 
@@ -94,7 +94,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         targets=_create_targets(trials, split, config, to_tensor),
         mask=trials["mask"].values,
         outputs_known=trials["split"].values != "neurons",
-        sampled=np.nan_to_num(_guess_hidden(trials.isel(unit=trials["sampled"].values), config)),
+        sampled=np.nan_to_num(_encode_rates(trials.isel(unit=trials["sampled"].values), config)),
     )
 
 
@@ -122,7 +122,7 @@ def _create_targets(
             f"sampled: the {values.shape[1]} sampled neurons do not vary in the {split} trials; "
             "sample more neurons, others with another seed, or none (--sampled 0)"
         )
-    read = keep_rates
+    read = identity
     known = mask
     if config.dynamics_of == "derivative":
         dynamics, known, read = np.diff(dynamics, axis=1), mask[:, 1:] & mask[:, :-1], compute_change
@@ -133,7 +133,7 @@ def _create_targets(
     units = _get_importance("unit", config.unit_importance, sampled["unit"].values)
     known_outputs = mask & (trials["split"].values != "neurons")[:, np.newaxis]
     return Targets(
-        outputs=to_tensor(trials["outputs"].values),
+        outputs=to_tensor(normalize_outputs(trials)["outputs"].values),
         output_weight=to_tensor(known_outputs[..., np.newaxis] * outputs),
         dynamics=to_tensor(dynamics),
         dynamics_weight=to_tensor(known[..., np.newaxis] * units),
@@ -143,7 +143,7 @@ def _create_targets(
 
 
 def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
-    """Return the spike counts or the normalised rates of the sampled neurons, trials first."""
+    """Return the spike counts or the normalized rates of the sampled neurons, trials first."""
     if config.dynamics_error == "squared":
         return normalize_rates(sampled)
     if "spike_counts" not in sampled:
@@ -204,11 +204,11 @@ def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray
     if config.initial_state == "data":
         sampled = trials.isel(unit=trials["sampled"].values)
         bins = np.arange(sampled.sizes["trial"]), sampled["mask"].values.argmax(axis=1)  # the first recorded
-        return np.asarray(np.nan_to_num(_guess_hidden(sampled, config)[bins]), dtype=np.float32)
+        return np.asarray(np.nan_to_num(_encode_rates(sampled, config)[bins]), dtype=np.float32)
     return None
 
 
-def _guess_hidden(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
+def _encode_rates(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
     """Return the hidden rates that stand for recorded rates, shape (n_trials, n_time, n_sampled) [1]."""
     if config.dynamics_error == "squared" or config.nonlinearity == "softplus":
         return normalize_rates(sampled)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nwbrnn.config import Ended, FitConfig
 from nwbrnn.errors import TrainingDivergedError
-from nwbrnn.losses import compute_loss_terms
+from nwbrnn.losses import Outcome, compute_loss_terms
 from nwbrnn.models import Network
 from nwbrnn.training.batches import Batch
 from nwbrnn.training.checkpoint import Checkpoint
@@ -287,17 +287,10 @@ def _compare(
 
     On validation trials the penalty is 0: it would choose small weights rather than good ones.
     """
-    config = model.config
     outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
-    terms = compute_loss_terms(outputs, rates, batch.targets, smoothness=config.smoothness_penalty > 0)
-    weights = config.loss_weights
+    terms, total = compute_loss_terms(Outcome(outputs, rates, batch.targets), model.config)
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
-    total = penalty * squares
-    # terms without weight are only logged: their gradient is not worth computing
-    for name, term in terms.items():
-        if weights[name]:
-            total = total + weights[name] * term
-    return terms | {"total": total}
+    return terms | {"total": total + penalty * squares}
 
 
 def _name(prefix: str, terms: dict[str, Tensor]) -> dict[str, float]:

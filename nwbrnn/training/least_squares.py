@@ -142,14 +142,14 @@ def create_targets(
     n_time, n_trials, n_sampled = problem.sampled.shape
     recurrent = np.asarray(start["recurrent_weights"], dtype=np.float64)
     n_hidden = len(recurrent)
-    sampled = problem.invert(_hold(problem.sampled, problem.mask))
+    sampled = problem.invert(_forward_fill(problem.sampled, problem.mask))
     initial = np.array(start["initial_state"], dtype=np.float64)
     if n_sampled:
         initial[:n_sampled] = sampled[0].mean(axis=0)
     seen = problem.output_mask.any(axis=0)
     outputs = np.zeros_like(problem.outputs)  # what may not be learned from is 0, the mean
-    outputs[:, seen] = _standardize(_hold(problem.outputs, problem.mask)[:, seen])
-    known = np.concatenate([_standardize(_hold(problem.sampled, problem.mask)), outputs], axis=2)
+    outputs[:, seen] = _standardize(_forward_fill(problem.outputs, problem.mask)[:, seen])
+    known = np.concatenate([_standardize(_forward_fill(problem.sampled, problem.mask)), outputs], axis=2)
     rng = np.random.default_rng(n_hidden)
     drive = DRIVE * rng.standard_normal((known.shape[2], n_hidden)) / np.sqrt(known.shape[2])
     scale = INPUTS if n_sampled else 1.0
@@ -309,7 +309,7 @@ def _find_transitions(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(mask & np.concatenate([np.ones_like(mask[:1]), mask[:-1]]))
 
 
-def _hold(values: Array, mask: NDArray[np.bool_]) -> Array:
+def _forward_fill(values: Array, mask: NDArray[np.bool_]) -> Array:
     """Return values with what was not recorded replaced by the last that was, or the first."""
     n_time = len(mask)
     last = np.maximum.accumulate(np.where(mask, np.arange(n_time)[:, np.newaxis], -1), axis=0)

@@ -12,7 +12,7 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.losses import expect_counts
 from nwbrnn.models import NETWORKS
-from nwbrnn.preprocessing import average_conditions, find_conditions
+from nwbrnn.preprocessing import average_conditions, find_conditions, normalize_outputs
 from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
 from nwbrnn.training.batches import find_start, get_count_scale
 from nwbrnn.weights import check_weights, find_sizes, list_shapes
@@ -53,8 +53,8 @@ def predict(
     Returns
     -------
     xarray.Dataset
-        ``outputs``, ``rates`` of all units [Hz] (sampled ones straight from their hidden unit, if there was
-        a dynamics loss), ``hidden`` and the coordinates of ``ds``.
+        ``outputs`` in their recorded unit, ``rates`` of all units [Hz] (sampled ones straight from their
+        hidden unit, if there was a dynamics loss), ``hidden`` and the coordinates of ``ds``.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def predict(
     if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron
         _link_sampled(rates, hidden, ds, config)
     variables = {
-        "outputs": outputs,
+        "outputs": (outputs * ds["output_scale"].values).astype(outputs.dtype),
         "rates": rates,
         "hidden": hidden,
         "inputs": ds["inputs"].values,
@@ -104,7 +104,7 @@ def compare_predictions(stored: xr.Dataset, repeated: xr.Dataset) -> dict[str, f
     mask = stored["mask"].values
     ratios = {}
     for name in ("outputs", "rates", "hidden"):
-        then, now = (ds[name].values[mask].astype(np.float64) for ds in (stored, repeated))
+        then, now = (normalize_outputs(ds)[name].values[mask].astype(float) for ds in (stored, repeated))
         allowed = TOLERANCE * np.ptp(then, axis=0) + ROUNDING * np.abs(then).max()
         ratios[name] = float((np.abs(now - then) / np.maximum(allowed, ROUNDING)).max())
     return ratios

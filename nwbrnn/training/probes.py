@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import compute_skill
 from nwbrnn.models import NETWORKS
-from nwbrnn.preprocessing import average_conditions
+from nwbrnn.preprocessing import average_conditions, normalize_outputs
 from nwbrnn.training.batches import find_start
 
 Array = NDArray[np.floating]
@@ -49,8 +49,8 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
         ``"output skill, disturbed KIND LEVEL"``, mean over ten repeats; see
         :func:`nwbrnn.evaluation.compute_skill`.
     """
-    tests = average_conditions(recorded.isel(trial=recorded["split"].values == "test"))
-    everything = average_conditions(recorded)
+    everything = average_conditions(normalize_outputs(recorded))
+    tests = average_conditions(normalize_outputs(recorded).isel(trial=recorded["split"].values == "test"))
     reference = everything["outputs"].values[everything["mask"].values]
     model = NETWORKS[config.network].from_weights(weights, config, bin_size=recorded.attrs["bin_size"])
     inputs = torch.from_numpy(np.nan_to_num(tests["inputs"].values).astype(weights["input_weights"].dtype))

@@ -98,12 +98,11 @@ def test_fit_has_predictions_in_recorded_units_with_the_lag_undone(recording):
     result = nwbrnn.fit(ds, epochs=2, hidden=8, sampled=3, neural_lag=0.08)
     found = result.to_pynapple()
     assert set(found) >= {"predicted_outputs", "predicted_rates", "hidden", "outputs", "rates", "trials"}
-    scale = result.recorded["output_scale"].values
     times, values = expect(result.recorded, "outputs")
     np.testing.assert_allclose(found["outputs"].t, times + 0.08, atol=1e-9)
-    np.testing.assert_allclose(found["outputs"].d, values * scale, rtol=1e-6)
+    np.testing.assert_allclose(found["outputs"].d, values, rtol=1e-6)
     times, values = expect(result.predicted.assign(mask=result.recorded["mask"]), "outputs")
-    np.testing.assert_allclose(found["predicted_outputs"].d, values * scale, rtol=1e-6)
+    np.testing.assert_allclose(found["predicted_outputs"].d, values, rtol=1e-6)
     np.testing.assert_allclose(found["predicted_rates"].t, times, atol=1e-9)
     assert found["hidden"].shape[1] == 8
     assert int(np.sum(found["rates"]["sampled"])) == 3

@@ -125,7 +125,7 @@ def test_what_is_drawn_is_what_was_recorded_and_predicted(stored, text):
     condition = data["conditions"].index("180")
     chosen = (recorded["split"].values == "test") & (recorded["condition"].values == "180")
     for name, kind in (("recorded", recorded), ("student", result.predicted)):
-        expected = kind["outputs"].values[chosen, :, 1].mean(axis=0) * recorded["output_scale"].values[1]
+        expected = kind["outputs"].values[chosen, :, 1].mean(axis=0)
         drawn = np.array(data["outputs"][1][name][condition])
         np.testing.assert_allclose(drawn, expected, atol=2e-3 * np.ptp(expected) + 1e-3)
         expected = kind["rates"].values[chosen, :, 5].mean(axis=0)

@@ -3,12 +3,14 @@ import pytest
 import scipy.stats
 import torch
 
+from nwbrnn.config import FitConfig
 from nwbrnn.losses import (
+    Outcome,
     Targets,
     compute_change,
     compute_loss_terms,
     expect_counts,
-    keep_rates,
+    identity,
     poisson_error,
     squared_error,
 )
@@ -159,9 +161,10 @@ def test_loss_terms_are_named_and_compare_the_first_hidden_units(dynamics_error)
         targets = create_targets(counts, lambda r: expect_counts(r, means, nonlinearity="tanh"), counts=True)
         expected = compute_deviance(k, means.numpy() * np.exp(3 * hidden)) / compute_deviance(k, null)
     else:
-        targets = create_targets(counts, keep_rates)
+        targets = create_targets(counts, identity)
         expected = ((hidden - k) ** 2).sum() / ((k - null) ** 2).sum()
-    terms = compute_loss_terms(outputs, rates, targets)
+    terms, total = compute_loss_terms(Outcome(outputs, rates, targets), FitConfig(dynamics_weight=0.5))
+    assert total.item() == pytest.approx((terms["output"] + 0.5 * terms["dynamics"]).item())
     assert set(terms) == {"output", "dynamics", "rate"}
     assert terms["rate"].item() == pytest.approx(np.mean(rates.numpy() ** 2))
     assert terms["dynamics"].item() == pytest.approx(expected)
@@ -173,13 +176,15 @@ def test_change_of_rates_does_not_see_their_level():
     change, seen = np.diff(recorded, axis=1), np.diff(rates[..., :2], axis=1)
     expected = ((seen - change) ** 2).sum() / ((change - change.mean(axis=(0, 1))) ** 2).sum()
     for level in (0, 10):
-        terms = compute_loss_terms(create_target(3, 5, 2), rates + level, targets, smoothness=True)
+        found = Outcome(create_target(3, 5, 2), rates + level, targets)
+        terms, _ = compute_loss_terms(found, FitConfig(smoothness_penalty=1.0))
         assert terms["dynamics"].item() == pytest.approx(expected)
         assert terms["smoothness"].item() == pytest.approx((np.diff(rates, axis=1) ** 2).mean())
 
 
 def test_loss_terms_without_sampled_neurons_have_no_dynamics():
     outputs = create_target(3, 5, 2, seed=2)
-    targets = create_targets(torch.empty(3, 5, 0), keep_rates)
-    terms = compute_loss_terms(outputs, torch.zeros(3, 5, 4), targets)
+    targets = create_targets(torch.empty(3, 5, 0), identity)
+    terms, total = compute_loss_terms(Outcome(outputs, torch.zeros(3, 5, 4), targets), FitConfig())
+    assert total.item() == 0
     assert {name: term.item() for name, term in terms.items()} == {"output": 0.0, "rate": 0.0}

@@ -134,9 +134,8 @@ def test_effects_are_in_recorded_units(result):
     assert own.change == pytest.approx(rates.ravel()[np.abs(rates).argmax()], rel=1e-4)
     assert own.time == result.recorded["time"].values[np.abs(rates).max(axis=0).argmax()]
     change = (pushed["outputs"] - result.predicted["outputs"]).values[is_test][:, 40:, 0]
-    scale = float(result.recorded["output_scale"].values[0])
-    assert abs(effects[0].change) == pytest.approx(scale * np.abs(change).max(), rel=1e-5)
-    assert effects[0].size == pytest.approx(scale * np.sqrt(np.square(change).mean()), rel=1e-4)
+    assert abs(effects[0].change) == pytest.approx(np.abs(change).max(), rel=1e-5)
+    assert effects[0].size == pytest.approx(np.sqrt(np.square(change).mean()), rel=1e-4)
 
 
 # ------------------------------------------------------------------ trials that were perturbed
@@ -155,7 +154,7 @@ def test_perturbed_trials_are_left_out_and_predicted(ds):
     own = made.isel(trial=slice(0, 8))
     whole = marked.copy(deep=True)
     rows = [int(np.flatnonzero(opto & (ds["condition"].values == c))[0]) for c in own["condition"].values]
-    whole["outputs"].values[rows] = own["outputs"].values * fitted.recorded["output_scale"].values
+    whole["outputs"].values[rows] = own["outputs"].values
     whole["rates"].values[rows] = own["rates"].values
     scores = score_perturbed(fitted, whole, first)
     for name, (with_push, without) in scores.items():

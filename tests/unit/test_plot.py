@@ -46,12 +46,11 @@ def test_outputs_are_condition_averages_in_the_recorded_unit(result, ax):
     conditions = ["180", "0"]
     assert nwbrnn.plot.outputs(result, "FCU", conditions=conditions, ax=ax) is ax
     channel = result.recorded["output"].values.tolist().index("FCU")
-    scale = result.recorded["output_scale"].values[channel]
     for style, dataset in (("-", result.recorded), ("--", result.predicted)):
         lines = find_lines(ax, style)
         assert len(lines) == 2
         for line, condition in zip(lines, conditions, strict=True):
-            expected = scale * average_by_hand(result, "outputs", dataset, condition)[:, channel]
+            expected = average_by_hand(result, "outputs", dataset, condition)[:, channel]
             np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(line.get_xdata(), result.recorded["time"])
     assert ax.get_ylabel() == f"FCU [{result.recorded['output_units'].values[channel]}]"

@@ -14,10 +14,11 @@ from nwbrnn.preprocessing import (
     apply_neural_lag,
     average_conditions,
     choose_sampled,
+    clip_outputs,
     compute_envelope,
     extract_envelope,
+    normalize_outputs,
     prepare,
-    scale_outputs,
     select_conditions,
     select_units,
     smooth_counts,
@@ -300,20 +301,23 @@ def test_outputs_are_scaled_by_a_percentile_of_training_bins():
     mask = create_gaps()
     ds = assign_split(create_recording(mask=mask), ["train"] * 8 + ["test"] * 4)
     ds["outputs"].values[9, 5, 0] = -1e3
-    scaled = scale_outputs(ds, percentile=80, clip=2)
+    clipped = clip_outputs(ds, percentile=80, clip=2)
     sizes = np.abs(ds["outputs"].values[:8][mask[:8]])
     expected = np.quantile(sizes, 0.8, axis=0)
-    np.testing.assert_allclose(scaled["output_scale"], expected)
-    np.testing.assert_allclose(scaled["outputs"], np.clip(ds["outputs"].values / expected, -2, 2))
-    assert scaled["outputs"].values[9, 5, 0] == -2
-    assert scaled["outputs"].attrs["units"] == "1"
+    np.testing.assert_allclose(clipped["output_scale"], expected)
+    np.testing.assert_allclose(clipped["outputs"], np.clip(ds["outputs"].values, -2 * expected, 2 * expected))
+    assert clipped["outputs"].attrs["units"] == ds["outputs"].attrs["units"]
+    normalized = normalize_outputs(clipped)["outputs"]
+    np.testing.assert_allclose(normalized, np.clip(ds["outputs"].values / expected, -2, 2))
+    assert normalized.values[9, 5, 0] == -2
+    assert normalized.attrs["units"] == "1"
 
 
-def test_scale_outputs_refuses_a_silent_muscle():
+def test_clip_outputs_refuses_a_silent_muscle():
     ds = assign_split(create_recording(), ["train"] * 8 + ["test"] * 4)
     ds["outputs"].values[:8, :, 1] = 0
     with pytest.raises(ConfigError, match=names("outputs", "output_1")):
-        scale_outputs(ds)
+        clip_outputs(ds)
 
 
 def test_soft_normalization_by_hand():

@@ -102,7 +102,7 @@ def test_procrustes_distance_is_that_of_scipy():
     assert np.isnan(compute_procrustes_distance(first, np.ones((60, 4))))
 
 
-def test_linear_cka_is_the_normalised_hsic_of_linear_kernels():
+def test_linear_cka_is_the_normalized_hsic_of_linear_kernels():
     first, second = draw(0, 30, 4), draw(1, 30, 6) + np.pad(draw(0, 30, 4), ((0, 0), (0, 2)))
     center = np.eye(30) - 1 / 30
 

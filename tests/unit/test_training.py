@@ -64,7 +64,8 @@ def test_fit_recovers_a_small_teacher_on_held_out_trials(recovered):
         assert recovered.scores.get("output R2", level).value > 0.9
         assert recovered.scores.get("sampled neurons R2", level).value > 0.9
     test = recovered.recorded["split"].values == "test"
-    y, z = (ds["outputs"].values[test] for ds in (recovered.recorded, recovered.predicted))
+    size = recovered.recorded["output_scale"].values  # muscles count alike, whatever their unit is
+    y, z = (ds["outputs"].values[test] / size for ds in (recovered.recorded, recovered.predicted))
     by_hand = 1 - ((y - z) ** 2).sum() / ((y - y.mean(axis=(0, 1))) ** 2).sum()
     assert recovered.scores.get("output R2", "single trials").value == pytest.approx(by_hand, rel=1e-5)
 
@@ -124,9 +125,9 @@ def test_gradient_descent_is_adam_with_a_cosine_schedule_on_the_sum_of_all_terms
     chosen = ds.isel(trial=ds["split"].values == "train")
     sampled = chosen.isel(unit=chosen["sampled"].values)
     normal = (sampled["rates"].values - sampled["rate_offset"].values) / sampled["rate_scale"].values
-    inputs, outputs = (
-        torch.tensor(chosen[name].values, dtype=torch.float64) for name in ("inputs", "outputs")
-    )
+    inputs = torch.tensor(chosen["inputs"].values, dtype=torch.float64)
+    scaled = (chosen["outputs"] / chosen["output_scale"]).values.astype(np.float32)
+    outputs = torch.tensor(scaled, dtype=torch.float64)
     optimizer = torch.optim.Adam(parameters.values(), lr=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6)
     losses = []
@@ -183,7 +184,7 @@ def test_first_loss_is_that_of_the_initial_network():
         drive = u @ start["input_weights"].T + start["bias"]
         x = 0.8 * x + 0.2 * (np.tanh(x) @ start["recurrent_weights"].T + drive)
         outputs.append(np.tanh(x) @ start["output_weights"].T + start["output_bias"])
-    y, z = chosen["outputs"].values, np.stack(outputs, axis=1)
+    y, z = (chosen["outputs"] / chosen["output_scale"]).values, np.stack(outputs, axis=1)
     expected = ((y - z) ** 2).sum() / ((y - y.mean(axis=(0, 1))) ** 2).sum()
     assert train(ds, config)[1]["train_output"][0] == pytest.approx(expected, rel=1e-4)
 
@@ -310,7 +311,7 @@ def test_batch_holds_the_chosen_trials(average):
     ds = prepare(create_recording(), config)
     batch = create_batch(ds, "train", config, device=torch.device("cpu"))
     chosen = ds.isel(trial=ds["split"].values == "train")
-    outputs = chosen["outputs"]
+    outputs = chosen["outputs"] / chosen["output_scale"]
     if average:
         order = list(dict.fromkeys(chosen["condition"].values.tolist()))  # of first appearance
         outputs = outputs.groupby("condition").mean("trial").sel(condition=order)

@@ -33,7 +33,7 @@ from nwbrnn.formats.series import read_stamps
 from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
-from nwbrnn.storage import one_line, open_nwb, read_whole
+from nwbrnn.storage import format_error, open_nwb, read_whole
 
 _DIMS = {spec.name: spec.dims for spec in VARIABLES}
 
@@ -72,7 +72,7 @@ def read_fit(path: str | Path, name: str | None = None) -> FitResult:
                 raise
             raise ReadError(
                 f"{path}: processing/{module.name}: expected the layout of docs/nwb_export.md, but a part is "
-                f"missing or changed ({one_line(error)}); fit again"
+                f"missing or changed ({format_error(error)}); fit again"
             ) from error
 
 
@@ -279,8 +279,6 @@ def _read_arrays(
                 arrays[name] = np.full((*mask.shape, data.shape[1]), fill, dtype=data.dtype)
             arrays[name][trial, bins.astype(int)] = data[samples]
             mask[trial, bins.astype(int)] = True
-    for name in ("recorded_outputs", "predicted_outputs"):
-        arrays[name] = arrays[name].astype(np.float64) / coords["output_scale"].values
     return arrays, mask
 
 

@@ -37,7 +37,7 @@ from nwbrnn.formats.tables import compress, create_table, link_rows, show_text
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
-from nwbrnn.session_time import lay_out
+from nwbrnn.timeline import lay_out
 from nwbrnn.weights import KINDS
 
 Column = tuple[Any, str]
@@ -151,7 +151,6 @@ def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, _Windo
 
 def _list_series(result: FitResult) -> list[tuple[str, NDArray[Any], str, Sequence[str]]]:
     """Return name, values (n_trials, n_time, n_columns), unit and column names of each series."""
-    scale = result.recorded["output_scale"].values
     datasets = {"recorded": result.recorded, "predicted": result.predicted}
     series = []
     for name, (dataset, variable, _) in SERIES.items():
@@ -160,8 +159,6 @@ def _list_series(result: FitResult) -> list[tuple[str, NDArray[Any], str, Sequen
         data = datasets[dataset][variable]
         values, unit = data.values, str(data.attrs["units"])
         if variable == "outputs":
-            # float64 holds the product so well that dividing it gives the float32 back
-            values = values.astype(np.float64) * scale
             unit = ", ".join(dict.fromkeys(get_output_units(result.recorded)))
         elif values.dtype == np.float16:
             values = values.astype(np.float32)

@@ -19,7 +19,7 @@ from nwbrnn.formats.fit.encode import Rows, add_fit
 from nwbrnn.formats.fit.layout import is_module_of_fit, list_parts, name_module, name_scratch
 from nwbrnn.formats.nwb_file import SUFFIXES, export_nwbfile, is_zarr_name, write_nwbfile
 from nwbrnn.result import FitResult
-from nwbrnn.storage import Source, find_source, is_hdf5, list_members, one_line, open_nwb
+from nwbrnn.storage import Source, find_source, format_error, is_hdf5, list_members, open_nwb
 from nwbrnn.storage.paths import check_apart, check_output
 from nwbrnn.storage.system import lock_for_reading
 
@@ -138,7 +138,7 @@ def _keep_other_fits(path: Path, module: str) -> None:
         modules = list_members(path, "processing")
     except Exception as error:  # whatever a damaged file raises
         raise ExportError(
-            f"{path}: expected a file of which one can see what it holds, but {one_line(error)}; choose "
+            f"{path}: expected a file of which one can see what it holds, but {format_error(error)}; choose "
             "another output"
         ) from error
     others = [found for found in modules if is_module_of_fit(found) and found != module]

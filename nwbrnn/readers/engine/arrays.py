@@ -10,7 +10,7 @@ from xarray.backends.locks import HDF5_LOCK
 from xarray.core import indexing
 
 from nwbrnn.errors import NwbrnnError, ReadError
-from nwbrnn.storage import Source, Store, one_line, open_store
+from nwbrnn.storage import Source, Store, format_error, open_store
 
 TEXT = np.dtype("O", metadata={"element_type": str})
 """Texts of any length, as xarray marks them for netCDF."""
@@ -75,7 +75,7 @@ class LazyFile:
         except Exception as error:  # h5py, zarr, their filters and servers raise many kinds
             raise ReadError(
                 f"{self.source.text}: {path}: expected values, but they cannot be read: "
-                f"{type(error).__name__}: {one_line(error)}; if the file has not changed, it is damaged: "
+                f"{type(error).__name__}: {format_error(error)}; if the file has not changed, it is damaged: "
                 "get a fresh copy"
             ) from error
 

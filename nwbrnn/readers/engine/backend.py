@@ -14,7 +14,7 @@ from nwbrnn.errors import NwbrnnError, ReadError, UnsupportedFileError
 from nwbrnn.readers.engine.arrays import LazyFile
 from nwbrnn.readers.engine.contents import Contents
 from nwbrnn.readers.engine.groups import read_group
-from nwbrnn.storage import find_source, one_line
+from nwbrnn.storage import find_source, format_error
 
 
 class NwbBackend(BackendEntrypoint):
@@ -137,7 +137,7 @@ class NwbBackend(BackendEntrypoint):
         except Exception as error:
             groups["/"].close()
             raise ReadError(
-                f"{filename_or_obj}: expected groups that fit into one tree, but {one_line(error)}; "
+                f"{filename_or_obj}: expected groups that fit into one tree, but {format_error(error)}; "
                 "open them one by one, with xr.open_groups or xr.open_dataset(..., group=...)"
             ) from error
         for path, ds in groups.items():
@@ -163,7 +163,7 @@ def _open(path: Any, follow_links: bool) -> Iterator[LazyFile]:
         file.close()
         raise UnsupportedFileError(
             f"{source.text}: expected groups and arrays of NWB, but they cannot be read: "
-            f"{type(error).__name__}: {one_line(error)}; get a fresh copy, or open one group"
+            f"{type(error).__name__}: {format_error(error)}; get a fresh copy, or open one group"
         ) from error
 
 

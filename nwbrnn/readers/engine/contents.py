@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nwbrnn.errors import MissingDataError, ReadError
 from nwbrnn.readers.engine.arrays import TEXT, LazyFile, decode
-from nwbrnn.storage import find_target_outside, one_line
+from nwbrnn.storage import find_target_outside, format_error
 
 _NOT_ATTRS = {"object_id", "namespace", ".specloc", "colnames"}
 _NOT_ATTRS |= {"zarr_link", "zarr_dtype", "_LINKS", "_DTYPE", "_REFERENCE_FIELDS", "_ARRAY_DIMENSIONS"}
@@ -241,7 +241,7 @@ class Contents:
                 return None
             raise ReadError(
                 f"{self.file.source.text}: {member.path}: expected a part of the file, but "
-                f"{one_line(error)}; get a fresh copy"
+                f"{format_error(error)}; get a fresh copy"
             ) from error
 
     def _describe(self, path: str, node: Any) -> ArrayNode:

@@ -107,11 +107,10 @@ def to_pynapple(ds: xr.Dataset, predicted: xr.Dataset | None = None) -> dict[str
         trials.set_info(**_list_labels(ds.isel(trial=layer.rows), TRIAL, taken=dir(trials)))
         found[f"trials{suffix}"] = trials
         for name, (variable, dim) in frames.items():
-            scale = ds["output_scale"].values if dim == OUTPUT and "output_scale" in ds.coords else 1
             shift = lag if dim == OUTPUT else 0.0
             frame = pynapple.TsdFrame(
                 t=layer.time + shift,
-                d=layer.flatten(variable.values) * scale,
+                d=layer.flatten(variable.values),
                 columns=variable[dim].values.tolist(),
                 time_support=pynapple.IntervalSet(start + shift, stop + shift),
             )
