@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests start hundreds of processes, which would compile the package again without its bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes of tests have one thread each, and there is one more of them than cores: some tests wait.
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest --numprocesses $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist worksteal

@@ -2,7 +2,7 @@
 
 import os
 
-# read when NumPy and torch are loaded: tests run in one process for each core
+# read when NumPy and torch are loaded: tests run in several processes
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import random

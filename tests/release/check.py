@@ -19,6 +19,7 @@ import time
 import venv
 import zipfile
 from importlib.metadata import Distribution, distribution
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -100,7 +101,7 @@ def create_environment(folder: Path) -> tuple[Path, tuple[object, ...]]:
 
 
 def install(pip: tuple[object, ...], *arguments: object) -> None:
-    run(*pip, "install", "--quiet", "--no-compile", *arguments)
+    run(*pip, "install", "--quiet", *arguments)
     run(*pip, "check")
 
 
@@ -120,15 +121,20 @@ def find_required(requirements: list[str]) -> dict[str, Distribution]:
 
 
 def link_files(one: Distribution, site: Path) -> None:
-    """Put the files of a distribution into another environment, without its programs."""
+    """Put the files of a distribution, with what is compiled of them, into another environment."""
     for file in one.files or ():
-        if ".." not in file.parts:
-            target = site / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                target.hardlink_to(one.locate_file(file))
-            except OSError:  # on another disk
-                shutil.copy2(one.locate_file(file), target)
+        if ".." in file.parts:  # a program
+            continue
+        place = Path(str(one.locate_file(file)))
+        compiled = Path(cache_from_source(str(place))) if file.suffix == ".py" else place
+        for source in {place, compiled}:
+            target = site / file.parent / source.relative_to(place.parent)
+            if source.exists() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    target.hardlink_to(source)
+                except OSError:  # on another disk
+                    shutil.copy2(source, target)
 
 
 def build(folder: Path) -> tuple[Path, Path]:
