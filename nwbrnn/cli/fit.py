@@ -116,7 +116,7 @@ def fit(
     scores = result.scores.to_dict(result.recorded)
     left_out = json.loads(result.recorded.attrs["choices"])[len(choices) :]
     report_json = {"scores": scores, "choices": choices + left_out, "config": result.config.model_dump()}
-    write_json(report_json, json_path, overwrite=overwrite)
+    write_json(report_json, json_path, overwrite=overwrite, after=output)
     interrupted = _was_interrupted(result, fit_config)
     if not interrupted:
         for path in checkpoints:

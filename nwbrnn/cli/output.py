@@ -176,14 +176,35 @@ def check_json(path: Path | None, *, overwrite: bool) -> None:
         check_output(path, overwrite=overwrite, suffix="")
 
 
-def write_json(values: dict[str, Any], path: Path | None, *, overwrite: bool) -> None:
-    """Write values as JSON, whole or not at all; ``-`` is standard output."""
+def write_json(
+    values: dict[str, Any], path: Path | None, *, overwrite: bool, after: Path | None = None
+) -> None:
+    """Write values as JSON, whole or not at all; ``-`` is standard output.
+
+    Parameters
+    ----------
+    values
+        What to write.
+    path
+        Where; nothing is written without one.
+    overwrite
+        Whether to replace an existing file.
+    after
+        The output that the command has written before; if the JSON cannot be written, the error says so.
+    """
+    from nwbrnn.errors import ExportError
     from nwbrnn.storage import atomic
 
     if str(path) == "-":
         print_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     elif path is not None:
-        atomic.write_json(values, path, overwrite=overwrite)
+        try:
+            atomic.write_json(values, path, overwrite=overwrite)
+        except ExportError as error:
+            if after is None:
+                raise
+            reason = str(error).removesuffix(atomic.UNCHANGED)
+            raise ExportError(f"{reason}; {after} was written before and is complete") from error
 
 
 def print_text(text: str) -> None:

@@ -42,7 +42,7 @@ def read(
         write_dataset(ds, output, overwrite=overwrite)
     choices = json.loads(ds.attrs["choices"])
     values = {"output": str(output), "sizes": dict(ds.sizes), "choices": choices}
-    write_json(values, json_path, overwrite=overwrite)
+    write_json(values, json_path, overwrite=overwrite, after=output)
     print_choices(choices)
     sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
     say(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins.")

@@ -47,7 +47,7 @@ def refit(
     if output is not None:
         write_fit(again, found, output, overwrite=overwrite)
     compared = _compare(stored, again)
-    write_json(compared, json_path, overwrite=overwrite)
+    write_json(compared, json_path, overwrite=overwrite, after=output)
     rows = [(s["score"], f"{s['stored']:.6f}", f"{s['repeated']:.6f}") for s in compared["scores"]]
     print_table("Held-out trials", ("score", "stored", "repeated"), rows)
     if compared["same_weights"]:

@@ -114,7 +114,7 @@ def sweep(
     statistics = write_results(table, output)
     failed = list_failures(table)
     rows = statistics.astype(object).where(statistics.notna(), None).to_dict(orient="records")
-    write_json({"statistics": rows, "failed": failed}, json_path, overwrite=overwrite)
+    write_json({"statistics": rows, "failed": failed}, json_path, overwrite=overwrite, after=output)
     print_statistics(statistics)
     print_failures(failed)
     say(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.")

@@ -16,6 +16,8 @@ from nwbrnn.errors import ExportError, OutputExistsError
 from nwbrnn.storage.paths import check_name, check_output, create_temporary_name, is_temporary
 from nwbrnn.storage.system import exchange_names, lock_folder, lock_leftover, mark_in_use, synchronise
 
+UNCHANGED = "; nothing was changed"
+"""The end of a message on what could not be written."""
 _HDF5_REASON = re.compile("error message = '([^']+)'")
 
 
@@ -91,9 +93,7 @@ def replace_whole(
         except OutputExistsError:  # an OSError too, by its second base
             raise
         except OSError as error:
-            raise ExportError(
-                f"{path}: cannot be written: {_find_reason(error)}; nothing was changed"
-            ) from error
+            raise ExportError(f"{path}: cannot be written: {_find_reason(error)}{UNCHANGED}") from error
         synchronise(path.parent)
 
 

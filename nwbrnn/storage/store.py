@@ -198,9 +198,12 @@ def find_cause(root: Any) -> str:
 
 def _find_uneven(path: str, group: Any, members: Mapping[str, Any]) -> str:
     """Return which column of a table has another length than its ids, or nothing."""
-    if "colnames" not in group.attrs or "id" not in group:
+    if "colnames" not in group.attrs or members.get("id") is None:
         return ""
-    n_rows = group["id"].shape[0]
+    shape = getattr(members["id"], "shape", None)
+    if not shape:
+        return f"{path}/id is a {'group' if shape is None else 'single value'}, not one number for each row"
+    n_rows = shape[0]
     for name, array in members.items():
         is_outer = hasattr(array, "shape") and f"{name}_index" not in group
         if is_outer and array.shape and array.shape[0] != n_rows:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
-from tests.messages import assert_names
+from tests.messages import assert_names, names
 
 
 @pytest.fixture(scope="module")
@@ -298,3 +298,16 @@ def test_what_pynwb_cannot_build_is_named(case, recording, tmp_path, run_cli):
         done = run_cli(command, path)
         assert done.code == 2
         assert_names(done.err, path, *words)
+
+
+@pytest.mark.parametrize("read", [nwbrnn.read_nwb, nwbrnn.inspect_nwb])
+def test_ids_of_a_table_that_are_a_single_value_are_named(recording, tmp_path, read):
+    path = tmp_path / "session.nwb"
+    shutil.copy(recording.path, path)
+    with h5py.File(path, "a") as file:
+        trials = file["intervals/trials"]
+        about = dict(trials["id"].attrs)
+        del trials["id"]
+        trials.create_dataset("id", data=3).attrs.update(about)
+    with pytest.raises(nwbrnn.NwbrnnError, match=names(path, "intervals/trials/id")):
+        read(path)

@@ -126,14 +126,16 @@ def test_full_disk_of_every_command(command, folder, mount, campaign, tmp_path):
         assert not ended.fault, f"{free} bytes left: {ended.fault}"
         code, _, err = ended.value
         fills.count({0: "had enough", 1: "done in part", 2: "refused"}[code])
+        written = [path.name for path in tmp_path.iterdir() if path != filling]
         if code == 2:
             assert_names(err, os.strerror(28))
-            assert command in FOLDERS or list(tmp_path.iterdir()) == [filling]
+            if command not in FOLDERS:  # there is an output only if the JSON that belongs to it has no space
+                assert_names(err, *written)
         assert code or free
         assert not list_leftovers(tmp_path)
         filling.unlink()
         assert_whole(tmp_path)
-        more = () if command in FOLDERS or code == 2 else ("--overwrite",)
+        more = () if command in FOLDERS or not written else ("--overwrite",)
         again = forked.run_cli(*create_line(command, folder, out, *more), seconds=60)
         assert (again.fault, again.value[0]) == ("", 0), again
         assert_whole(tmp_path)
@@ -301,7 +303,8 @@ def test_damaged_cells(part, folder, campaign, tmp_path):
         cells = sorted((out / "cells").glob("*.nc"))
         what = damage_bytes(damaged.rng.choice(cells), damaged.rng)
         ended = forked.run_cli(*line, seconds=60)
-        assert (ended.fault, ended.value[0]) == ("", 0), f"{what}: {ended}"
+        assert not ended.fault, f"{what}: {ended.fault}"
+        assert ended.value[0] == 0, f"{what}: {ended}"
         xr.testing.assert_identical(read_table(out), expected)
         kept = [path for path in (out / "cells").iterdir() if path.name.endswith(".damaged")]
         damaged.count("set aside and fitted again" if kept else "had no effect")
