@@ -32,6 +32,7 @@ def evaluate(
     from nwbrnn.evaluation.baselines import GATED
     from nwbrnn.formats import read_fit
     from nwbrnn.job import predict_gated
+    from nwbrnn.preprocessing import normalize_outputs
     from nwbrnn.training import compare_predictions, predict
 
     check_json(json_path, overwrite=overwrite)
@@ -50,7 +51,8 @@ def evaluate(
             "differ; weights or predictions were changed since the fit; fit again"
         )
     mask = stored.recorded["mask"].values
-    difference = np.abs(predicted["outputs"].values - stored.predicted["outputs"].values)[mask].max()
+    again, then = (normalize_outputs(ds)["outputs"].values for ds in (predicted, stored.predicted))
+    difference = np.abs(again - then)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
     with step("Scoring"):
         others = {GATED: predict_gated(stored)} if gru else {}

@@ -190,7 +190,7 @@ def write_json(
     overwrite
         Whether to replace an existing file.
     after
-        The output that the command has written before; if the JSON cannot be written, the error says so.
+        The output that the command has already written. If the JSON cannot be written, the error names it.
     """
     from nwbrnn.errors import ExportError
     from nwbrnn.storage import atomic
@@ -204,7 +204,7 @@ def write_json(
             if after is None:
                 raise
             reason = str(error).removesuffix(atomic.UNCHANGED)
-            raise ExportError(f"{reason}; {after} was written before and is complete") from error
+            raise ExportError(f"{reason}; the output {after} is complete") from error
 
 
 def print_text(text: str) -> None:

@@ -125,8 +125,9 @@ def _predict_rivals(
     recorded, predicted = whole
     baselines = predict_baselines(recorded, n_hidden=predicted.sizes.get("hidden_unit", 0))
     found = {name: Comparison(tests, one, whole=(recorded, None)) for name, one in baselines.items()}
-    for name, one in zip(others, map(normalize_outputs, others.values()), strict=True):
-        found[name] = Comparison(tests, select_tests(recorded, one)[1], whole=(recorded, one))
+    for name, one in others.items():
+        other = normalize_outputs(one)
+        found[name] = Comparison(tests, select_tests(recorded, other)[1], whole=(recorded, other))
     return found
 
 

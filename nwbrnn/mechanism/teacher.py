@@ -132,8 +132,8 @@ def probe_teacher(
     reference = everything["outputs"].values[everything["mask"].values] / size
     rng = np.random.default_rng(seed)
     # all at once: a step of many runs takes little more time than a step of one
-    drawn = rng.standard_normal((len(levels), n_repeats, *(len(conditions), len(teacher.reaches.time)), 2))
-    added = np.asarray(levels)[:, np.newaxis, np.newaxis, np.newaxis, np.newaxis] * np.array(scale) * drawn
+    drawn = rng.standard_normal((len(levels), n_repeats, len(conditions), len(teacher.reaches.time), 2))
+    added = np.reshape(levels, (-1, 1, 1, 1, 1)) * np.array(scale) * drawn
     runs = conditions * (len(levels) * n_repeats)
     found = teacher.read(teacher.run(runs, added=added.reshape(len(runs), -1, 2))) + offset
     scores = [
