@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests start hundreds of processes, which would compile the package again without its bytecode.
 unexport PYTHONDONTWRITEBYTECODE
-# Processes of tests have one thread each, and there is one more of them than cores: some tests wait.
+# one process of tests for each core, with one thread each
 export OMP_NUM_THREADS := 1
-PYTEST := $(BIN)/python -m pytest --numprocesses $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .PHONY: demo test test-fast test-long check unit docs release-check benchmark mutants clean
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nwbrnn.evaluation.accuracy import compute_r2
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations, compute_surrogate_r2
 from nwbrnn.evaluation.subspaces import Components, decompose
-from nwbrnn.preprocessing import average_conditions
+from nwbrnn.preprocessing import average_conditions, normalize_rates
 
 Array = NDArray[np.floating]
 Pair = tuple[Array, Array]
@@ -165,7 +165,7 @@ class Comparison:
         return stack_samples(self.guess, name), stack_samples(self.truth, name, like=self.guess)
 
     def _normalize(self, rates: Array) -> Array:
-        return np.asarray((rates - self.truth["rate_offset"].values) / self.truth["rate_scale"].values)
+        return normalize_rates(rates, self.truth)
 
     def _rotate(self, activity: Array) -> Rotations:
         complete = self.truth["mask"].values.all(axis=0)

@@ -14,7 +14,7 @@ from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
-from nwbrnn.preprocessing import average_tests, compute_standard_errors
+from nwbrnn.preprocessing import average_tests, compute_standard_errors, normalize_rates
 from nwbrnn.result import FitResult
 from nwbrnn.weights import KINDS
 
@@ -123,7 +123,7 @@ def trajectories(
     truth, student = average_tests(result.recorded, result.predicted)
     ax = prepare_axes(ax, width=4.6, height=3.4)
     mask = truth["mask"].values
-    normal = [_normalize(ds["rates"].values, truth) for ds in (truth, student)]
+    normal = [normalize_rates(ds["rates"].values, truth) for ds in (truth, student)]
     axes, mean = compute_principal_components(normal[0][mask], 2)
     axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # one neuron has one dimension
     total = normal[0][mask].var(axis=0).sum()
@@ -339,8 +339,3 @@ def _find(labels: NDArray[Any], label: object, *, what: str) -> int:
 def _find_best(r2: Array) -> int:
     """Return the position of the highest R², the first if none is known."""
     return int(np.nanargmax(r2)) if np.isfinite(r2).any() else 0
-
-
-def _normalize(values: Array, recorded: xr.Dataset) -> Array:
-    """Return rates as the student sees them."""
-    return np.asarray((values - recorded["rate_offset"].values) / recorded["rate_scale"].values)

@@ -3,7 +3,7 @@
 from nwbrnn.preprocessing.averaging import average_conditions, average_tests, compute_standard_errors
 from nwbrnn.preprocessing.emg import clip_outputs, compute_envelope, extract_envelope, normalize_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
-from nwbrnn.preprocessing.normalization import soft_normalize
+from nwbrnn.preprocessing.normalization import normalize_rates, soft_normalize
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
 from nwbrnn.preprocessing.selection import choose_sampled, select_conditions, select_units
 from nwbrnn.preprocessing.smoothing import smooth_counts, smooth_spikes
@@ -28,6 +28,7 @@ __all__ = [
     "find_trained",
     "limit_training",
     "normalize_outputs",
+    "normalize_rates",
     "prepare",
     "prepare_perturbed",
     "select_conditions",

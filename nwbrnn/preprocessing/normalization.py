@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwbrnn.preprocessing.averaging import average_conditions
 from nwbrnn.schema import UNIT
@@ -34,3 +35,27 @@ def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT, centered:
         rate_offset=(UNIT, rates.mean(axis=0) * centered),
         rate_scale=(UNIT, np.ptp(rates, axis=0) + constant),
     )
+
+
+def normalize_rates(rates: NDArray[np.floating], recorded: xr.Dataset) -> NDArray[np.floating]:
+    """Return rates as the network sees them.
+
+    Parameters
+    ----------
+    rates
+        Shape (..., n_units) [Hz].
+    recorded
+        A Dataset of these units with ``rate_offset`` and ``rate_scale``.
+
+    Returns
+    -------
+    ndarray
+        The same shape [1].
+
+    Examples
+    --------
+    >>> coords = {"rate_offset": ("unit", [10.0, 0.0]), "rate_scale": ("unit", [20.0, 5.0])}
+    >>> normalize_rates(np.array([30.0, 10.0]), xr.Dataset(coords=coords))
+    array([1., 2.])
+    """
+    return np.asarray((rates - recorded["rate_offset"].values) / recorded["rate_scale"].values)

@@ -13,7 +13,13 @@ from torch import Tensor
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.losses import LOG_RANGE, Targets, compute_change, expect_counts, identity
-from nwbrnn.preprocessing import average_conditions, find_conditions, find_trained, normalize_outputs
+from nwbrnn.preprocessing import (
+    average_conditions,
+    find_conditions,
+    find_trained,
+    normalize_outputs,
+    normalize_rates,
+)
 from nwbrnn.training.virtual import add_virtual_targets
 
 
@@ -145,17 +151,12 @@ def _create_targets(
 def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
     """Return the spike counts or the normalized rates of the sampled neurons, trials first."""
     if config.dynamics_error == "squared":
-        return normalize_rates(sampled)
+        return normalize_rates(sampled["rates"].values, sampled)
     if "spike_counts" not in sampled:
         raise ConfigError(
             "dynamics_error: 'poisson' needs spike counts, but the data have rates only; use 'squared'"
         )
     return np.asarray(sampled["spike_counts"].values, dtype=np.float64)
-
-
-def normalize_rates(ds: xr.Dataset) -> NDArray[np.floating]:
-    """Return rates in units of hidden rates, shape (n_trials, n_time, n_units) [1]."""
-    return np.asarray((ds["rates"].values - ds["rate_offset"].values) / ds["rate_scale"].values)
 
 
 def get_count_scale(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
@@ -211,6 +212,6 @@ def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray
 def _encode_rates(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
     """Return the hidden rates that stand for recorded rates, shape (n_trials, n_time, n_sampled) [1]."""
     if config.dynamics_error == "squared" or config.nonlinearity == "softplus":
-        return normalize_rates(sampled)
+        return normalize_rates(sampled["rates"].values, sampled)
     relative = np.maximum(sampled["rates"].values / sampled["rate_offset"].values, np.exp(-LOG_RANGE))
     return np.asarray(relative - 1 if config.nonlinearity == "soc" else np.log(relative) / LOG_RANGE)
