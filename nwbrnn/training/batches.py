@@ -77,7 +77,8 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         If a Poisson error is asked for and there are no spike counts, if the sampled neurons do not vary, or
         if an importance names nothing that is there.
     """
-    trials = ds.isel(trial=find_trained(ds) if split == "train" else ds["split"].values == split)
+    chosen = find_trained(ds) if split == "train" else ds["split"].values == split
+    trials = normalize_outputs(ds.isel(trial=chosen))
     if not trials.sizes["trial"]:
         return None
     if config.train_until is not None:
@@ -139,7 +140,7 @@ def _create_targets(
     units = _get_importance("unit", config.unit_importance, sampled["unit"].values)
     known_outputs = mask & (trials["split"].values != "neurons")[:, np.newaxis]
     return Targets(
-        outputs=to_tensor(normalize_outputs(trials)["outputs"].values),
+        outputs=to_tensor(trials["outputs"].values),
         output_weight=to_tensor(known_outputs[..., np.newaxis] * outputs),
         dynamics=to_tensor(dynamics),
         dynamics_weight=to_tensor(known[..., np.newaxis] * units),

@@ -115,3 +115,13 @@ def test_scores_do_not_depend_on_the_unit(recording, result):
         for name in ("value", "noise_ceiling", "known_average", "high"):
             first, second = getattr(one, name), getattr(other, name)
             assert first == pytest.approx(second, abs=0.05, rel=0.05, nan_ok=True), (one.name, name)
+
+
+def test_a_gain_of_a_power_of_two_changes_no_weight(ds):
+    """Such a gain is exact in floating point, so the networks have to be the same bit by bit."""
+    louder = ds.assign(outputs=ds["outputs"] * np.float32(2**10))
+    louder["outputs"].attrs |= ds["outputs"].attrs
+    plain, loud = (nwbrnn.fit(one, sampled=4, min_rate=0.0, hidden=20, epochs=5) for one in (ds, louder))
+    for name, weights in plain.weights.items():
+        np.testing.assert_array_equal(weights, loud.weights[name], err_msg=name)
+    np.testing.assert_array_equal(plain.predicted["outputs"] * 2**10, loud.predicted["outputs"])
