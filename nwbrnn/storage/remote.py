@@ -1,9 +1,11 @@
 """Files in parts from a server: how long is waited, what is tried again, and what an answer means."""
 
+import contextlib
 import functools
+import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from nwbrnn.errors import ReadError
@@ -30,6 +32,36 @@ Result = TypeVar("Result")
 
 _kept: dict[tuple[str, int, int, int], bytes] = {}
 _lock = threading.Lock()
+
+
+class _Collector:
+    """Keeps Python's garbage collector from running while a thread waits for another one to fetch.
+
+    HDF5 reads a remote file while h5py holds its global lock. The collector can run in the thread that
+    fetches, and needs that lock to free an object of h5py: both threads would then wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n_waiting, self._was_enabled = threading.Lock(), 0, False
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Pause it until the last of the threads that wait goes on."""
+        with self._lock:
+            if self._n_waiting == 0:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._n_waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_waiting -= 1
+                if self._n_waiting == 0 and self._was_enabled:
+                    gc.enable()
+
+
+_collector = _Collector()
 
 
 def get_http_options() -> dict[str, Any]:
@@ -108,7 +140,8 @@ def _fetch(fetch: Callable[[int, int], bytes], size: int, text: str, start: int,
         return content
 
     try:
-        return retry(fetch_whole)
+        with _collector.pause():
+            return retry(fetch_whole)
     except Exception as error:
         if not _is_of_server(error):
             raise
