@@ -19,6 +19,31 @@ _SIGNATURE = b"GCOL\x01\0\0\0"
 _OBJECT = struct.Struct("<HH4xQ")  # index, references, size; the same in all versions of HDF5
 
 
+def open_hdf5(path: Path) -> h5py.File:
+    """Open a local HDF5 file for reading.
+
+    Raises
+    ------
+    OSError
+        As :func:`check_heaps`, or if the file cannot be opened.
+    """
+    check_heaps(path)
+    return h5py.File(path, "r")
+
+
+def check_heaps(path: Path) -> None:
+    """Refuse a local HDF5 file with a heap that :func:`find_endless_heap` finds.
+
+    Raises
+    ------
+    OSError
+        If there is one.
+    """
+    place = find_endless_heap(path)
+    if place is not None:
+        raise OSError(f"the texts of {path.name} at byte {place} end in zeros")
+
+
 def find_endless_heap(path: Path) -> int | None:
     """Return where a heap of texts and references breaks off in zeros, in bytes from the start of the file.
 

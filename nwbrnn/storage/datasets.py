@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import h5py
 import xarray as xr
 
 from nwbrnn.limits import is_written
+from nwbrnn.storage.damage import open_hdf5
 from nwbrnn.storage.source import check_input
 from nwbrnn.storage.store import find_links_outside, refuse_links
 from nwbrnn.storage.zarr_store import find_zarr_links, sum_files
@@ -29,7 +29,7 @@ def open_saved(path: Path) -> xr.Dataset:
         is_classic = stream.read(3) == b"CDF"
     if is_classic:  # NetCDF 3 has no links
         return xr.open_dataset(path, engine="scipy")
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         refuse_links(str(path), find_links_outside(file))
     return xr.open_dataset(path, engine="h5netcdf")
 

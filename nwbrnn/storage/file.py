@@ -11,7 +11,7 @@ import numpy as np
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileError
-from nwbrnn.storage.damage import find_endless_heap
+from nwbrnn.storage.damage import open_hdf5
 from nwbrnn.storage.remote import find_reason
 from nwbrnn.storage.source import Source, find_source
 from nwbrnn.storage.store import (
@@ -127,27 +127,30 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
     UnsupportedFileError
         As :func:`open_nwb`.
     """
-    stack = contextlib.ExitStack()
-    try:
+    with contextlib.ExitStack() as stack, _name_damage(source):
         if source.is_zarr:
             root = open_zarr(source, follow_links=follow_links)
         else:
             root = _open_hdf5(source, stack)
             links = find_links_outside(root, follow=follow_links)
             _check_links(source, links, follow_links=follow_links)
-        store = Store(root, stack)
         _check_version(source, root)
+        return Store(root, stack.pop_all())
+
+
+@contextlib.contextmanager
+def _name_damage(source: Source) -> Iterator[None]:
+    """Turn whatever a damaged file raises into an error that names it."""
+    try:
+        yield
     except NwbrnnError:
-        stack.close()
         raise
     except BlockingIOError as error:
-        stack.close()
         raise UnsupportedFileError(
             f"{source.text}: expected a file that nobody writes to, but another program has it open for "
             "writing; close it there"
         ) from error
     except Exception as error:
-        stack.close()
         remedy = "if it was downloaded or copied, get a fresh copy"
         if source.is_remote:
             remedy = "check that the server has all of it, or download the file"
@@ -155,7 +158,6 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
             f"{source.text}: expected a whole NWB file, but it cannot be opened: {format_error(error)}; "
             f"{remedy}"
         ) from error
-    return store
 
 
 def list_members(path: Path, group: str) -> list[str]:
@@ -163,7 +165,7 @@ def list_members(path: Path, group: str) -> list[str]:
     if path.is_dir():
         folder = path / group
         return sorted(member.name for member in folder.iterdir()) if _is_inside(folder, path) else []
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         link = file.get(group, getlink=True)
         found = file[group] if isinstance(link, h5py.HardLink) else None
         return list(found) if isinstance(found, h5py.Group) else []
@@ -188,7 +190,7 @@ def list_linked_files(path: str | Path) -> list[Path]:
     if source.is_zarr:
         links = find_zarr_links(folder)
     else:
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, _name_damage(source):
             links = find_links_outside(_open_hdf5(source, stack), follow=True)
         folder = folder.parent
     return [place for _, file in links for place in list_places(file, folder)]
@@ -217,13 +219,7 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
             raise UnsupportedFileError(
                 f"{source.text}: expected an NWB file in HDF5, but it is not HDF5; give a .nwb file"
             )
-        place = find_endless_heap(Path(source.url))
-        if place is not None:
-            raise UnsupportedFileError(
-                f"{source.text}: expected a whole NWB file, but its texts at byte {place} end in zeros; "
-                "if it was downloaded or copied, get a fresh copy"
-            )
-        return stack.enter_context(h5py.File(source.url, "r"))
+        return stack.enter_context(open_hdf5(Path(source.url)))
     try:
         stream = stack.enter_context(source.open_bytes())
         signature = stream.read(8)

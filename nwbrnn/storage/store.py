@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.limits import MAX_WHOLE_RATIO, is_written
-from nwbrnn.storage.damage import check_object, count_stored
+from nwbrnn.storage.damage import check_heaps, check_object, count_stored
 from nwbrnn.storage.virtual import check_sources, find_address
 
 
@@ -81,9 +81,10 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
             where = f"{group.name.rstrip('/')}/{name}"
             if isinstance(link, h5py.ExternalLink):
                 yield where, link
-                if follow:
-                    with contextlib.suppress(KeyError, OSError):  # what is not there is found on reading
-                        waiting.append(group[name].file["/"])
+                linked = _open_linked(group, name) if follow else None
+                if linked is not None:
+                    check_heaps(Path(linked.file.filename))
+                    waiting.append(linked)
             elif isinstance(link, h5py.HardLink):
                 member = group[name]
                 if isinstance(member, h5py.Group):
@@ -91,6 +92,13 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
                 elif isinstance(member, h5py.Dataset):
                     check_object(member, file_size=file_size)
                     yield where, member
+
+
+def _open_linked(group: h5py.Group, name: str) -> h5py.Group | None:
+    """Return the root of the file that an external link leads to."""
+    with contextlib.suppress(KeyError, OSError):  # what is not there is found on reading
+        return group[name].file["/"]
+    return None
 
 
 def find_stored(array: Any) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 
 from nwbrnn.limits import MAX_DEPTH
+from nwbrnn.storage.damage import open_hdf5
 
 Address = tuple[int, int]
 """Number of an opened file and where in it an object is: the same under all names."""
@@ -90,9 +91,5 @@ def _open_files(dataset: h5py.Dataset, file_name: str, opened: contextlib.ExitSt
     name = Path(file_name)
     folders = dict.fromkeys((own.parent, own.resolve().parent, Path()))
     candidates = [name, *(folder / part for folder in folders for part in (name, name.name))]
-    files = []
-    for candidate in dict.fromkeys(candidates):
-        with contextlib.suppress(OSError):
-            if candidate.is_file():
-                files.append(opened.enter_context(h5py.File(candidate, "r")))
-    return files
+    there = [path for path in dict.fromkeys(candidates) if path.is_file() and h5py.is_hdf5(path)]
+    return [opened.enter_context(open_hdf5(path)) for path in there]

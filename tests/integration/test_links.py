@@ -162,7 +162,7 @@ def test_files_are_opened_in_one_place():
         for path in package.rglob("*.py")
         if any(openers.fullmatch(call) for call in list_calls(path))
     }
-    assert found == {f"storage/{name}.py" for name in ("datasets", "file", "output", "virtual", "zarr_store")}
+    assert found == {f"storage/{name}.py" for name in ("damage", "datasets", "file", "output", "zarr_store")}
 
 
 def test_soft_link_through_an_external_one_needs_permission(pair):

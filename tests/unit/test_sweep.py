@@ -300,6 +300,13 @@ def change_netcdf(path, change):
     path.write_bytes(change(ds).to_netcdf(engine="h5netcdf"))
 
 
+def erase_after_heap(path):
+    """Write zeros where libhdf5 (2.0.0) then looks for the next text for ever."""
+    content = path.read_bytes()
+    place = content.index(b"GCOL") + 64
+    path.write_bytes(content[:place] + bytes(512) + content[place + 512 :])
+
+
 DAMAGES = {
     "cut off": lambda path: path.write_bytes(path.read_bytes()[:2000]),
     "empty": lambda path: path.write_bytes(b""),
@@ -314,6 +321,7 @@ DAMAGES = {
     )),
     "settings": lambda path: change_netcdf(path, lambda ds: ds.assign_attrs(asked="{}")),
     "no settings": lambda path: change_netcdf(path, lambda ds: ds.assign_attrs(asked="[1]")),
+    "a page that was never written": erase_after_heap,
 }  # fmt: skip
 
 
