@@ -42,6 +42,17 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=further)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    """Let ``no_cover`` pause coverage in the processes of xdist.
+
+    pytest-cov (7.1) starts coverage twice there. When it pauses the second one, coverage resumes the first.
+    """
+    controller = getattr(session.config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
+    if controller is not None and hasattr(session.config, "workerinput"):
+        controller.cov.stop()
+
+
 def _get_part(item):
     callspec = getattr(item, "callspec", None)
     return 0 if callspec is None else callspec.params.get("part", 0)

@@ -21,7 +21,7 @@ from nwbrnn.readers.vocabulary import name_channels
 from nwbrnn.text import MAX_SHOWN
 from tests.messages import names
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 WINDOW = (-0.2, 0.4)
 
