@@ -79,6 +79,7 @@ def test_all_faults_are_said_at_once_in_the_order_of_lines(read):
     assert [number for number, _ in faults] == [2, 3, 5, 7, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"fit:\n  tau: 2020-13-45\n", b"[" * 3000])
 def test_what_cannot_be_read_at_all_is_refused(content, tmp_path):
     path = tmp_path / "fit.yaml"
@@ -159,6 +160,7 @@ def test_aliases_of_aliases_do_not_grow(place, tmp_path):
         read_config(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

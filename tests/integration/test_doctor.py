@@ -235,6 +235,7 @@ def test_timestamps_number(patch):
     expect(findings, "timestamps_number", "acquisition/EMG", *parts, biases=True)
 
 
+@pytest.mark.slow
 def test_gaps_also_across_blocks(make_recording, monkeypatch):
     path = make_recording(drop_emg=(20.0, 23.5)).path
     whole = diagnose(path)

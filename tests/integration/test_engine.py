@@ -384,6 +384,7 @@ def test_root_tells_of_the_session(either):
         assert all(isinstance(value, str | int | float) for value in ds.attrs.values())
 
 
+@pytest.mark.slow
 def test_tree_holds_every_group_and_goes_to_netcdf(either, tmp_path):
     with xr.open_datatree(either, engine="nwb") as tree:
         paths = {node.path for node in tree.subtree}

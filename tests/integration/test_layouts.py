@@ -60,6 +60,7 @@ def binned_spikes(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["session", "aligned", "aligned_without_cues"])
 def test_binned_spikes_by_the_namespace_in_the_file(binned_spikes, name):
     ds = nwbrnn.read_nwb(binned_spikes / f"{name}.nwb")
@@ -239,6 +240,7 @@ def test_binned_spikes_are_added_up_in_wider_bins(binned_spikes, name):
     np.testing.assert_array_equal(ds["spike_counts"], layouts.count(expected.spikes, edges))
 
 
+@pytest.mark.slow
 def test_bins_without_counts_around_an_event_are_masked(binned_spikes):
     expected = layouts.expect_binned_spikes("aligned")
     ds = nwbrnn.read_nwb(binned_spikes / "aligned.nwb", window=(-0.4, 0.8))

@@ -494,6 +494,7 @@ def test_times_since_1970_are_as_exact_as_floats_allow(path):
         np.testing.assert_allclose(ds["outputs"], values[first], rtol=1e-6)
 
 
+@pytest.mark.slow
 @FEW
 @given(
     milliseconds=st.lists(st.lists(st.integers(0, 13_999), max_size=80), min_size=2, max_size=4),

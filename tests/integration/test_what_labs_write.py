@@ -514,6 +514,7 @@ def test_resolution_that_spikes_do_not_have_is_not_used(read, path, resolution):
 # units
 
 
+@pytest.mark.slow
 def test_ids_are_coordinates_to_select_by(read, tmp_path):
     ids = [17, 3, 42, 8]
     nwbfile = create_file(spikes=None)
@@ -613,6 +614,7 @@ def test_several_series_of_rates(read):
     np.testing.assert_allclose(ds["rates"], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_given_rates_may_be_of_other_units_than_those_of_the_table(read, tmp_path):
     nwbfile = create_file()  # of 4 units
     for i, name in enumerate("AB"):
