@@ -32,6 +32,7 @@ def evaluate(
     from nwbrnn.evaluation.baselines import GATED
     from nwbrnn.formats import read_fit
     from nwbrnn.job import predict_gated
+    from nwbrnn.mechanism import predict_mean
     from nwbrnn.preprocessing import normalize_outputs
     from nwbrnn.training import compare_predictions, predict
 
@@ -55,7 +56,7 @@ def evaluate(
     difference = np.abs(again - then)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
     with step("Scoring"):
-        others = {GATED: predict_gated(stored)} if gru else {}
+        others = predict_mean(stored) | ({GATED: predict_gated(stored)} if gru else {})
         everything = assess(stored.recorded, predicted, n_resamples=N_RESAMPLES, others=others)
     values: dict[str, Any] = {
         "scores": scores,

@@ -139,7 +139,7 @@ def print_scores(scores: dict[str, Any]) -> None:
 
 def print_assessment(scores: "Sequence[Score]") -> None:
     """Print scores with interval, limits and chance, and the baselines; nothing of what is not known."""
-    from nwbrnn.evaluation import BASELINES, get_spec
+    from nwbrnn.evaluation import get_spec, list_rivals
 
     known = [score for score in scores if math.isfinite(score.value)]
     rows = [
@@ -153,8 +153,7 @@ def print_assessment(scores: "Sequence[Score]") -> None:
     ]
     columns = ("score", "student", "95 % over trials", "noise ceiling", "reliability", "chance")
     print_table("Held-out trials, everything", columns, rows)
-    labels = {baseline.name: baseline.label for baseline in BASELINES}
-    labels |= {rival.name: rival.name for one in known for rival in one.rivals if rival.name not in labels}
+    labels = {name: label for name, (label, _) in list_rivals(known).items()}
     beside = []
     for one in (score for score in known if score.rivals):
         found = {rival.name: rival.value for rival in one.rivals}

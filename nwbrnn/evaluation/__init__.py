@@ -4,7 +4,7 @@ from nwbrnn.evaluation.accuracy import compute_r2, compute_skill, compute_vaf, c
 from nwbrnn.evaluation.assessment import assess
 from nwbrnn.evaluation.baselines import BASELINES, Baseline, get_baseline, predict_baselines
 from nwbrnn.evaluation.ridge import fit_ridge
-from nwbrnn.evaluation.rivals import compare_baselines
+from nwbrnn.evaluation.rivals import compare_baselines, list_rivals
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
 from nwbrnn.evaluation.scores import Rival, Score, Scores, evaluate, score_trials
 from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
@@ -51,6 +51,7 @@ __all__ = [
     "fit_ridge",
     "get_baseline",
     "get_spec",
+    "list_rivals",
     "predict_baselines",
     "score_trials",
 ]

@@ -336,6 +336,8 @@ def run_untrained(inputs: Array, *, n_hidden: int, bin_size: float, seed: int = 
 AVERAGE = "condition average"
 GATED = "gated recurrent unit"
 """Not among the baselines: it has to be trained, see :func:`nwbrnn.job.predict_gated`."""
+SEED_MEAN = "mean of the seeds"
+"""Not among them either: it takes several students, see :func:`nwbrnn.mechanism.predict_mean`."""
 BASELINES: tuple[Baseline, ...] = (
     Baseline(AVERAGE, "average of the known trials of the condition", _use_average),
     Baseline(

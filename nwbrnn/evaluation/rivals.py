@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from nwbrnn.evaluation.baselines import get_baseline
+from nwbrnn.evaluation.baselines import BASELINES, SEED_MEAN, get_baseline
 from nwbrnn.evaluation.scores import Rival, Score
 from nwbrnn.evaluation.specs import get_spec
 
@@ -27,6 +27,15 @@ def compare_baselines(assessment: Sequence[Score]) -> list[str]:
         if parts:
             sentences.append(f"{score.name}: the student {'; it '.join(parts)}.")
     return sentences
+
+
+def list_rivals(assessment: Sequence[Score]) -> dict[str, tuple[str, str]]:
+    """Return the label and the meaning of each model that a student is compared with, by name."""
+    listed = {one.name: (one.label, one.meaning) for one in BASELINES}
+    meanings = {SEED_MEAN: "mean of what the students of all seeds predict"}
+    for name in (rival.name for score in assessment for rival in score.rivals):
+        listed.setdefault(name, (name, meanings.get(name, "fitted to the same trials")))
+    return listed
 
 
 def _name_outcome(rival: Rival, better: str) -> str:

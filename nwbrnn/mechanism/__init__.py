@@ -1,6 +1,6 @@
 """Whether a student works as its teacher does: responses, fixed points, modes; and whether students agree."""
 
-from nwbrnn.mechanism.agreement import compare_runs, compare_students, find_determined_share
+from nwbrnn.mechanism.agreement import compare_runs, compare_students, find_determined_share, predict_mean
 from nwbrnn.mechanism.effects import Effect, list_effects, score_perturbed
 from nwbrnn.mechanism.flow import Motion, follow_student, follow_teacher
 from nwbrnn.mechanism.measures import measure_mechanism
@@ -19,6 +19,7 @@ __all__ = [
     "follow_teacher",
     "list_effects",
     "measure_mechanism",
+    "predict_mean",
     "probe_teacher",
     "score_perturbed",
 ]

@@ -17,6 +17,7 @@ from nwbrnn.evaluation import (
     compute_weighted_r2,
 )
 from nwbrnn.evaluation.accuracy import compute_median
+from nwbrnn.evaluation.baselines import SEED_MEAN
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.result import FitResult
 from nwbrnn.training import predict
@@ -161,7 +162,36 @@ def compute_determined_share(weights: Array, hidden: Array) -> tuple[float, int]
 
 def compare_runs(result: FitResult) -> dict[str, list[float]]:
     """Return :func:`compare_students` of all seeds of a fit; nothing of one."""
-    return compare_students([predict(result.recorded, run.weights, result.config) for run in result.runs])
+    return compare_students(_predict_all(result))
+
+
+def predict_mean(result: FitResult) -> dict[str, xr.Dataset]:
+    """Return the mean of what the students of all seeds predict, by its name among the rivals of a student.
+
+    Chance differs from one student to the next, so their mean is usually nearer to what was recorded than
+    the best of them is. It is no network, so it has no hidden units.
+
+    Parameters
+    ----------
+    result
+        A fit.
+
+    Returns
+    -------
+    dict
+        ``outputs`` in their recorded unit and ``rates`` [Hz] of all trials; nothing of a fit of one seed.
+    """
+    if len(result.runs) < 2:
+        return {}
+    predictions = _predict_all(result)
+    mean = predictions[0].drop_vars("hidden")
+    for name in ("outputs", "rates"):
+        mean[name] = mean[name].copy(data=np.mean([ds[name].values for ds in predictions], axis=0))
+    return {SEED_MEAN: mean}
+
+
+def _predict_all(result: FitResult) -> list[xr.Dataset]:
+    return [predict(result.recorded, run.weights, result.config) for run in result.runs]
 
 
 def find_determined_share(recorded: xr.Dataset, predicted: xr.Dataset, weights: Array) -> tuple[float, int]:

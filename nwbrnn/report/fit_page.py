@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.dataset import get_output_units, get_unit_ids
-from nwbrnn.evaluation import BASELINES, Score, assess, compare_baselines, compute_skill, get_spec
+from nwbrnn.evaluation import Score, assess, compare_baselines, compute_skill, get_spec, list_rivals
 from nwbrnn.evaluation.comparison import stack_samples
+from nwbrnn.mechanism import predict_mean
 from nwbrnn.plot.fit import describe_time, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS
 from nwbrnn.preprocessing import (
@@ -76,7 +77,9 @@ def write_fit_report(
     ExportError
         If it cannot be written.
     """
-    assessment = assess(result.recorded, result.predicted, n_resamples=n_resamples)
+    assessment = assess(
+        result.recorded, result.predicted, n_resamples=n_resamples, others=predict_mean(result)
+    )
     courses = collect_courses(result)
     values = describe_fit(result, assessment, about=about or {}, push=push)
     values |= {"n_drawn": len(courses["rates"])}
@@ -110,7 +113,7 @@ def describe_fit(
         "cautions": list_cautions(result, judgements),
         "outputs": _list_outputs(result),
         "verdicts": compare_baselines(assessment),
-        "baselines": [(baseline.label, baseline.meaning) for baseline in BASELINES],
+        "baselines": list(list_rivals(assessment).values()),
         "rivals": _list_rivals(assessment),
         "scores": [
             (score, get_spec(score.name))
@@ -139,10 +142,10 @@ def describe_fit(
 
 def _list_rivals(assessment: Sequence[Score]) -> list[dict[str, Any]]:
     """Return for each score that a baseline has, those of all baselines, NaN where there is none."""
-    rows = []
+    names, rows = list_rivals(assessment), []
     for score in (one for one in assessment if one.rivals):
         found = {rival.name: rival.value for rival in score.rivals}
-        values = [found.get(baseline.name, math.nan) for baseline in BASELINES]
+        values = [found.get(name, math.nan) for name in names]
         rows.append({"name": get_spec(score.name).label, "student": score.value, "values": values})
     return rows
 

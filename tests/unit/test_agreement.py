@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import nwbrnn
+from nwbrnn.evaluation.baselines import SEED_MEAN
 from nwbrnn.mechanism import agreement as module
-from nwbrnn.mechanism import compare_runs, compare_students, find_determined_share
+from nwbrnn.mechanism import compare_runs, compare_students, find_determined_share, predict_mean
 from nwbrnn.mechanism.agreement import compute_determined_share, decode
+from nwbrnn.training import predict
 from tests.unit.test_training import create_recording
 
 SETTINGS = {"hidden": 30, "sampled": 6, "min_rate": 0, "method": "least_squares", "seeds": 3, "processes": 1}
@@ -43,6 +45,24 @@ def test_every_pair_of_seeds_is_compared(result):
         compare_runs(nwbrnn.FitResult(result.recorded, result.predicted, result.runs[:1], result.config))
         == {}
     )
+
+
+def test_the_mean_of_the_seeds_errs_less_than_its_parts(result):
+    """The squared error is convex, so that of a mean is at most the mean of those of its parts."""
+    (mean,) = predict_mean(result).values()
+    assert "hidden" not in mean
+    each = [predict(result.recorded, run.weights, result.config) for run in result.runs]
+    for name in ("outputs", "rates"):
+        truth = result.recorded[name].values
+        errors = [np.square(ds[name].values - truth).mean() for ds in each]
+        assert np.square(mean[name].values - truth).mean() < np.mean(errors)
+    first = nwbrnn.FitResult(result.recorded, result.predicted, result.runs[:1], result.config)
+    assert predict_mean(first) == {}
+    scores = nwbrnn.assess(result.recorded, result.predicted, n_resamples=3, others=predict_mean(result))
+    (output,) = (score for score in scores if score.name == "output R2")
+    rival = output.rivals[-1]
+    assert rival.name == SEED_MEAN
+    assert rival.low < output.value - rival.value < rival.high
 
 
 def test_cross_decoding_finds_linear_maps_and_nothing_else():
