@@ -1,12 +1,12 @@
 """What a fit leaves behind: plain arrays, numbers and text, ready for a file or a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nwbrnn.config import Ended, FitConfig
 from nwbrnn.evaluation import LEVELS, Scores
@@ -147,6 +147,68 @@ class FitResult:
     def to_pynapple(self) -> dict[str, Any]:
         """Return what was recorded and what is predicted over session time; as :func:`nwbrnn.to_pynapple`."""
         return to_pynapple(self.recorded, self.predicted)
+
+    def predict(self, data: xr.Dataset | ArrayLike) -> xr.Dataset:
+        """Return what the best student predicts for other trials, from their inputs alone.
+
+        Parameters
+        ----------
+        data
+            A Dataset with the inputs of the fit, such as that of another session or of other conditions; or
+            an array of inputs, shape (n_trials, n_time, n_inputs) or (n_time, n_inputs), in bins of the fit.
+            An array begins at the first bin of the fit.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``outputs`` in their recorded unit, ``rates`` of all units of the fit [Hz] and ``hidden``.
+
+        Raises
+        ------
+        SchemaError
+            If the inputs, the width of a bin or the units do not fit those of the fit.
+
+        Examples
+        --------
+        >>> import nwbrnn
+        >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+        >>> nothing = np.zeros((50, result.recorded.sizes["input"]))
+        >>> result.predict(nothing)["outputs"].dims
+        ('trial', 'time', 'output')
+        """
+        from nwbrnn.training import predict_trials
+
+        return predict_trials(self.recorded, self.weights, self.config, data)
+
+    def silence(self, units: Sequence[int]) -> xr.Dataset:
+        """Return what the best student predicts for all trials if chosen sampled neurons do not fire.
+
+        Parameters
+        ----------
+        units
+            Their ids.
+
+        Returns
+        -------
+        xarray.Dataset
+            As ``predicted``. The hidden units of silent neurons keep the value that stands for 0 Hz.
+
+        Raises
+        ------
+        ConfigError
+            If a unit has no hidden unit of its own, or the network is not a rate network.
+
+        Examples
+        --------
+        >>> import nwbrnn
+        >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+        >>> unit = result.recorded["unit"].values[result.recorded["sampled"].values][0]
+        >>> float(result.silence([unit])["rates"].sel(unit=unit).max())
+        0.0
+        """
+        from nwbrnn.training import silence
+
+        return silence(self.recorded, self.weights, self.config, units)
 
     def perturb(
         self, units: Mapping[int, float], *, size: float, at: float = 0.0, duration: float = 0.0

@@ -1,4 +1,4 @@
-"""``nwbrnn perturb``: push units of a fitted student, and see what it does."""
+"""``nwbrnn perturb``: push or silence units of a fitted student, and see what it does."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,9 +27,16 @@ Duration = Annotated[
 ]
 
 
+Silent = Annotated[
+    list[int] | None,
+    typer.Option("--silence", help="A sampled neuron that does not fire, by its id; repeatable."),
+]
+
+
 def perturb(
     file: options.File,
     unit: Unit = None,
+    silent: Silent = None,
     size: Size = 10.0,
     at: At = 0.0,
     duration: Duration = 0.0,
@@ -38,10 +45,11 @@ def perturb(
     json_path: options.JsonPath = None,
     overwrite: options.OverwriteJson = False,
 ) -> None:
-    """Push units of a fitted network; say what its outputs and all units do, and whether the teacher agrees.
+    """Push or silence units of a fitted network; show what its outputs and all units do.
 
-    Without --unit only student and teacher are compared, where the fit is of a simulated circuit. Where the
-    fit left perturbed trials out (setting perturbed), they are compared with the perturbed network.
+    If the fit is of a simulated circuit, the command also compares the responses of network and circuit, and
+    needs no unit. If the fit left perturbed trials out (setting perturbed), it compares them with the pushed
+    network.
 
     nwbrnn perturb fit.nwb --unit 12 --unit 40=-0.5 --size 10 --at 0.1
     """
@@ -53,17 +61,20 @@ def perturb(
         result = read_fit(file, name)
     teacher = Teacher.find(result.recorded)
     push = parse_push(unit, size=size, at=at, duration=duration)
-    if push is None and teacher is None:
+    if push is not None and silent:
+        raise ConfigError("--unit, --silence: expected units to push or units to silence, but got both")
+    cause = push or silent
+    if not cause and teacher is None:
         raise ConfigError(
-            "--unit: expected at least one unit to push, as the fit is not of a known teacher; give its id"
+            "--unit, --silence: expected at least one unit, as the fit is not of a known teacher; give its id"
         )
     values: dict[str, Any] = {}
     effects: list[Effect] = []
-    if push is not None:
-        effects = list_effects(result, push)
+    if cause:
+        effects = list_effects(result, cause)
         values["effects"] = [effect.to_dict() for effect in effects]
-        if result.config.perturbed is not None:
-            values["perturbed_trials"] = _score(result, push, file, source)
+    if push is not None and result.config.perturbed is not None:
+        values["perturbed_trials"] = _score(result, push, file, source)
     if teacher is not None:
         with step("Perturbing student and teacher"):
             values["teacher"] = compare_responses(teacher, result.weights, result.config)

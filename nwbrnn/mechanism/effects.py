@@ -1,5 +1,6 @@
-"""What a push of chosen units does to the outputs and to all units, and whether recordings agree."""
+"""What chosen units do to the outputs and to all units, pushed or silent, and whether recordings agree."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,12 +12,12 @@ from nwbrnn.evaluation import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.preprocessing import average_conditions, normalize_outputs, prepare_perturbed
 from nwbrnn.result import FitResult
-from nwbrnn.training import Push, perturb, predict
+from nwbrnn.training import Push, perturb, predict, silence
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a push changes in one output or unit, over the conditions of the test trials.
+    """What a perturbation changes in one output or unit, over the conditions of the test trials.
 
     Attributes
     ----------
@@ -27,9 +28,9 @@ class Effect:
     time
         When it is [s].
     size
-        Root mean square of the change after the push began, in ``unit``.
+        Root mean square of the change after the perturbation began, in ``unit``.
     deviation
-        Standard deviation of what is predicted without the push, in ``unit``, to compare with.
+        Standard deviation of what is predicted without it, in ``unit``, to compare with.
     """
 
     name: str
@@ -45,27 +46,30 @@ class Effect:
         return asdict(self)
 
 
-def list_effects(result: FitResult, push: Push) -> list[Effect]:
-    """Return what a push does to each output, then to each unit.
+def list_effects(result: FitResult, cause: Push | Sequence[int]) -> list[Effect]:
+    """Return what a perturbation does to each output, then to each unit.
 
     Parameters
     ----------
     result
         A fit.
-    push
-        Which units, by how much, when.
+    cause
+        A push: which units, by how much, when; or the ids of sampled neurons that are silent in all bins.
 
     Raises
     ------
     ConfigError
         If a unit or a time is not that of the fit.
     """
-    recorded = result.recorded
-    pushed = perturb(recorded, result.weights, result.config, push)
+    recorded, first = result.recorded, 0
+    if isinstance(cause, Push):
+        first = cause.find_bins(recorded)[0]
+        perturbed = perturb(recorded, result.weights, result.config, cause)
+    else:
+        perturbed = silence(recorded, result.weights, result.config, cause)
     is_test = recorded["split"].values == "test"
-    before, after = (average_conditions(ds.isel(trial=is_test)) for ds in (result.predicted, pushed))
-    late = np.arange(recorded.sizes["time"]) >= push.find_bins(recorded)[0]
-    counted = before["mask"].values & late
+    before, after = (average_conditions(ds.isel(trial=is_test)) for ds in (result.predicted, perturbed))
+    counted = before["mask"].values & (np.arange(recorded.sizes["time"]) >= first)
     kinds = ["sampled" if sampled else "not sampled" for sampled in recorded["sampled"].values]
     names = [str(name) for name in recorded["output"].values]
     channels = [

@@ -7,8 +7,10 @@ from nwbrnn.training.parallel import Task, count_cores, train_all
 from nwbrnn.training.perturb import Push, find_components, map_population, map_units, perturb, shift_states
 from nwbrnn.training.predict import compare_predictions, fit_rate_readout, measure_free_run, predict
 from nwbrnn.training.probes import INPUT_LEVELS, probe
+from nwbrnn.training.silence import silence
 from nwbrnn.training.student import Trained, train
 from nwbrnn.training.systems import create_system, find_states
+from nwbrnn.training.trials import predict_trials
 
 __all__ = [
     "INPUT_LEVELS",
@@ -28,9 +30,11 @@ __all__ = [
     "measure_free_run",
     "perturb",
     "predict",
+    "predict_trials",
     "probe",
     "remove_checkpoint",
     "shift_states",
+    "silence",
     "train",
     "train_all",
 ]

@@ -101,7 +101,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         targets=_create_targets(trials, split, config, to_tensor),
         mask=trials["mask"].values,
         outputs_known=trials["split"].values != "neurons",
-        sampled=np.nan_to_num(_encode_rates(trials.isel(unit=trials["sampled"].values), config)),
+        sampled=np.nan_to_num(encode_rates(trials.isel(unit=trials["sampled"].values), config)),
     )
 
 
@@ -206,11 +206,11 @@ def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray
     if config.initial_state == "data":
         sampled = trials.isel(unit=trials["sampled"].values)
         bins = np.arange(sampled.sizes["trial"]), sampled["mask"].values.argmax(axis=1)  # the first recorded
-        return np.asarray(np.nan_to_num(_encode_rates(sampled, config)[bins]), dtype=np.float32)
+        return np.asarray(np.nan_to_num(encode_rates(sampled, config)[bins]), dtype=np.float32)
     return None
 
 
-def _encode_rates(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
+def encode_rates(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
     """Return the hidden rates that stand for recorded rates, shape (n_trials, n_time, n_sampled) [1]."""
     if config.dynamics_error == "squared" or config.nonlinearity == "softplus":
         return normalize_rates(sampled["rates"].values, sampled)

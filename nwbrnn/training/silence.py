@@ -1,0 +1,73 @@
+"""What a fitted student predicts when chosen neurons are silent."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.config import FitConfig
+from nwbrnn.dataset import get_unit_ids
+from nwbrnn.errors import ConfigError
+from nwbrnn.text import list_some
+from nwbrnn.training.batches import encode_rates
+from nwbrnn.training.predict import predict
+
+Weights = Mapping[str, NDArray[np.floating]]
+
+_RECEIVERS = {
+    "recurrent_weights": "bias",
+    "output_weights": "output_bias",
+    "rate_readout": "rate_readout_offset",
+}
+"""Weights that hidden rates go through, and what is added to their product."""
+
+
+def silence(recorded: xr.Dataset, weights: Weights, config: FitConfig, units: Sequence[int]) -> xr.Dataset:
+    """Run a fitted student in which chosen sampled neurons do not fire, in the whole trial.
+
+    Their hidden units keep the value that stands for 0 Hz, so no other unit and no output gets anything else
+    from them.
+
+    Parameters
+    ----------
+    recorded
+        A prepared Dataset.
+    weights
+        Arrays by parameter name.
+    config
+        Settings of the fit.
+    units
+        Ids of sampled neurons.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`nwbrnn.predict` returns; the rates of silent neurons are 0 Hz.
+
+    Raises
+    ------
+    ConfigError
+        If a unit has no hidden unit of its own, or the network is not a rate network.
+    """
+    sampled = np.flatnonzero(recorded["sampled"].values & (config.dynamics_factor > 0))
+    ids = get_unit_ids(recorded)[sampled].tolist()
+    unknown = [unit for unit in units if unit not in ids]
+    if unknown or not len(units):
+        raise ConfigError(
+            f"units: expected ids of sampled neurons, which have a hidden unit each, but got "
+            f"{unknown or 'none'}; the fit has {list_some(ids)}"
+        )
+    if config.network != "rate":
+        raise ConfigError(f"network: expected a rate network to silence units of, but got {config.network!r}")
+    hidden = np.array([ids.index(unit) for unit in units])
+    silent = recorded.isel(trial=[0], time=[0], unit=sampled)
+    level = encode_rates(silent.assign(rates=xr.zeros_like(silent["rates"])), config)[0, 0, hidden]
+    changed = {name: np.array(values) for name, values in weights.items()}
+    for name, added in _RECEIVERS.items():
+        changed[added] += (changed[name][:, hidden] @ level).astype(changed[added].dtype)
+        changed[name][:, hidden] = 0
+    predicted = predict(recorded, changed, config)
+    predicted["hidden"][..., hidden] = level
+    predicted["rates"][..., sampled[hidden]] = 0
+    return predicted

@@ -1,0 +1,120 @@
+"""What a fitted student predicts for other trials than those it was fitted to."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from nwbrnn.config import FitConfig
+from nwbrnn.dataset import create_dataset, get_unit_ids
+from nwbrnn.errors import SchemaError
+from nwbrnn.schema import validate
+from nwbrnn.training.predict import predict
+
+Weights = Mapping[str, NDArray[np.floating]]
+
+KEPT = ("sampled", "rate_scale", "rate_offset", "output_scale", "output_units", "unit_id")
+"""Coordinates that describe the student's outputs and units, whatever trials it sees."""
+
+
+def predict_trials(
+    recorded: xr.Dataset, weights: Weights, config: FitConfig, data: xr.Dataset | ArrayLike
+) -> xr.Dataset:
+    """Run a fitted student on the inputs of other trials.
+
+    Parameters
+    ----------
+    recorded
+        The prepared Dataset of the fit.
+    weights
+        Arrays by parameter name.
+    config
+        Settings of the fit.
+    data
+        A Dataset with the inputs of the fit, of which it uses ``inputs``, ``mask`` and ``condition``; or an
+        array of inputs, shape (n_trials, n_time, n_inputs) or (n_time, n_inputs), in bins of the fit. An
+        array begins at the first bin of the fit.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`nwbrnn.predict` returns.
+
+    Raises
+    ------
+    SchemaError
+        If the inputs, the width of a bin or the units do not fit those of the fit.
+    """
+    trials = data if isinstance(data, xr.Dataset) else _create_trials(recorded, data)
+    validate(trials)
+    names = recorded["input"].values.tolist()
+    missing = [name for name in names if name not in trials["input"].values.tolist()]
+    if missing:
+        raise SchemaError(
+            [f"inputs: expected those of the fit, {', '.join(names)}, but {', '.join(missing)} is missing"]
+        )
+    theirs, own = trials.attrs["bin_size"], recorded.attrs["bin_size"]
+    if not np.isclose(theirs, own, rtol=1e-6):
+        raise SchemaError([f"bin_size: expected bins of {own:g} s, as in the fit, but got {theirs:g} s"])
+    return predict(_adopt(trials.sel(input=names), recorded, config), weights, config, fitted=recorded)
+
+
+def _create_trials(recorded: xr.Dataset, inputs: ArrayLike) -> xr.Dataset:
+    """Return trials of given inputs, of which no outputs and no rates are known."""
+    values = np.asarray(inputs, dtype=float)
+    values = values[np.newaxis] if values.ndim == 2 else values
+    names = recorded["input"].values
+    if values.ndim != 3 or values.shape[2] != len(names) or not values.size:
+        raise SchemaError(
+            [
+                f"inputs: expected the shape (n_trials, n_time, {len(names)}), for {', '.join(names)}, "
+                f"but got {values.shape}"
+            ]
+        )
+    if not np.isfinite(values).all():
+        raise SchemaError(["inputs: expected finite numbers, but there is NaN or infinity"])
+    bin_size = recorded.attrs["bin_size"]
+    time = recorded["time"].values[0] + bin_size * np.arange(values.shape[1])
+    empty = {name: np.zeros((*values.shape[:2], recorded.sizes[dim])) for name, dim in _SIZES.items()}
+    coords = {"time": time, "input": names, "output": recorded["output"].values}
+    return create_dataset(
+        {"inputs": values} | empty, coords | {"unit": recorded["unit"].values}, bin_size=bin_size
+    )
+
+
+_SIZES = {"outputs": "output", "rates": "unit"}
+
+
+def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Dataset:
+    """Return trials with the outputs and units of a fit, whatever outputs and units they have themselves."""
+    coords = {name: coord for name, coord in trials.coords.items() if coord.dims in (("trial",), ("time",))}
+    described = {
+        name: recorded[name] for name in ("unit", "output", "input", *KEPT) if name in recorded.coords
+    }
+    empty = {
+        name: (("trial", "time", dim), np.zeros((*trials["mask"].shape, recorded.sizes[dim])))
+        for name, dim in _SIZES.items()
+    }
+    adopted = xr.Dataset(empty, coords=coords | described, attrs={"bin_size": recorded.attrs["bin_size"]})
+    adopted = adopted.assign(inputs=trials["inputs"], mask=trials["mask"])
+    for name in _SIZES:
+        adopted[name].attrs = dict(recorded[name].attrs)
+    if config.initial_state == "data":  # the sampled neurons say where each trial starts
+        adopted["rates"] = _find_rates(trials, recorded)
+    return adopted
+
+
+def _find_rates(trials: xr.Dataset, recorded: xr.Dataset) -> xr.DataArray:
+    """Return the rates of the units of a fit."""
+    theirs, own = get_unit_ids(trials).tolist(), get_unit_ids(recorded).tolist()
+    missing = [unit for unit in own if unit not in theirs]
+    if missing or "rates" not in trials:
+        raise SchemaError(
+            [
+                "rates: expected the units of the fit, since the recorded rates set the initial state "
+                f"(initial_state: data), but got none of units {missing[:20] or own[:20]}"
+            ]
+        )
+    rates = trials["rates"].isel(unit=[theirs.index(unit) for unit in own])
+    return rates.drop_vars([name for name in rates.coords if rates[name].dims == ("unit",)])
