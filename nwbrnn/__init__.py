@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from nwbrnn.job import fit, refit
     from nwbrnn.readers import inspect_nwb, read_nwb, read_run
     from nwbrnn.readers.doctor import diagnose
+    from nwbrnn.report import write_fit_report
     from nwbrnn.result import FitResult
     from nwbrnn.schema import validate
+    from nwbrnn.sweep import run_sweep
     from nwbrnn.teacher import TeacherConfig, build_circuit, simulate_teacher
     from nwbrnn.timeline import to_pynapple
     from nwbrnn.training import predict
+
+    __version__: str
 
 _MODULES = {
     "FitConfig": "nwbrnn.config",
@@ -51,11 +55,13 @@ _MODULES = {
     "read_nwb": "nwbrnn.readers",
     "read_run": "nwbrnn.readers",
     "refit": "nwbrnn.job",
+    "run_sweep": "nwbrnn.sweep",
     "simulate_teacher": "nwbrnn.teacher",
     "to_pynapple": "nwbrnn.timeline",
     "validate": "nwbrnn.schema",
     "write_dataset": "nwbrnn.formats",
     "write_fit": "nwbrnn.formats",
+    "write_fit_report": "nwbrnn.report",
     "write_teacher": "nwbrnn.formats",
 }
 
@@ -81,11 +87,13 @@ __all__ = [
     "read_nwb",
     "read_run",
     "refit",
+    "run_sweep",
     "simulate_teacher",
     "to_pynapple",
     "validate",
     "write_dataset",
     "write_fit",
+    "write_fit_report",
     "write_teacher",
 ]
 
@@ -94,6 +102,8 @@ _SUBMODULES = ("plot",)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("nwbrnn")
     if name in _SUBMODULES:
         return importlib.import_module(f"nwbrnn.{name}")
     if name not in _MODULES:

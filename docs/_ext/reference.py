@@ -25,9 +25,10 @@ from nwbrnn.teacher import TeacherConfig
 SECTIONS = {
     "Read files": ("readers", "dataset", "schema"),
     "Fit and predict": ("job", "training"),
-    "Results and scores": ("result", "evaluation"),
+    "Results and scores": ("result", "evaluation", "timeline"),
+    "Sweeps": ("sweep",),
     "Figures": ("plot", "report"),
-    "Write files": ("writers",),
+    "Store and load": ("formats",),
     "Simulate": ("teacher",),
     "Settings and errors": ("config", "errors"),
 }
@@ -43,6 +44,10 @@ RETURNED = (
     "nwbrnn.readers.rules.objects.Choice",
     "nwbrnn.readers.doctor.Finding",
     "nwbrnn.teacher.Circuit",
+    "nwbrnn.sweep.Cell",
+    "nwbrnn.sweep.create_table",
+    "nwbrnn.sweep.compare_with_baseline",
+    "nwbrnn.training.Push",
 )
 SETTINGS = {
     "read": (ReadConfig, "Section `read` of a `fit.yaml`, and keywords of {py:func}`nwbrnn.read_nwb`."),
@@ -109,14 +114,14 @@ def _write_api() -> dict[str, str]:
     """Return the page of each public name, and the overview."""
     sections: dict[str, list[str]] = {title: [] for title in SECTIONS} | {"More": []}
     pages = {}
-    for name in nwbrnn.__all__:
+    for name in dir(nwbrnn):
         thing = getattr(nwbrnn, name)
         module = thing if inspect.ismodule(thing) else inspect.getmodule(thing)
         part = module.__name__.split(".")[1]
         title = next((title for title, parts in SECTIONS.items() if part in parts), "More")
         full = f"nwbrnn.{name}"
         sections[title] += [f"{full}.{m}" for m in thing.__all__] if inspect.ismodule(thing) else [full]
-    sections["What functions return"] = list(RETURNED)
+    sections["What these functions give and take"] = list(RETURNED)
     lines = _title("Python")
     lines += ["Everything a user needs is imported from ``nwbrnn``; the rest may change without notice.", ""]
     for title, names in sections.items():

@@ -45,10 +45,21 @@ def outputs(
     ax
         Where to draw; by default on a new figure.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
     Raises
     ------
     ConfigError
         If there is no such output, or no test trial of a condition.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> ax = nwbrnn.plot.outputs(result)
     """
     labels = result.recorded["output"].values
     channel = (
@@ -82,10 +93,21 @@ def rates(
     ax
         Where to draw; by default on a new figure.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
     Raises
     ------
     ConfigError
         If there is no such unit, or no test trial of a condition.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> ax = nwbrnn.plot.rates(result)
     """
     recorded = result.recorded
     labels, sampled = get_unit_ids(recorded), recorded["sampled"].values
@@ -115,10 +137,21 @@ def trajectories(
     ax
         Where to draw; by default on a new figure.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
     Raises
     ------
     ConfigError
         If there is no test trial of a condition.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> ax = nwbrnn.plot.trajectories(result)
     """
     truth, student = average_tests(result.recorded, result.predicted)
     ax = prepare_axes(ax, width=4.6, height=3.4)
@@ -157,10 +190,21 @@ def spectrum(result: FitResult, *, ax: Axes | None = None) -> Axes:
     ax
         Where to draw; by default on a new figure.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
     Raises
     ------
     ConfigError
         If it is no rate network.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> ax = nwbrnn.plot.spectrum(result)
     """
     if KINDS[result.config.network].gates:
         raise ConfigError(
@@ -198,10 +242,21 @@ def learning_curve(result: FitResult, *, terms: Sequence[str] | None = None, ax:
     ax
         Where to draw; by default on a new figure.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
     Raises
     ------
     ConfigError
         If there is no such term.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> ax = nwbrnn.plot.learning_curve(result)
     """
     history = result.history
     known = [name.removeprefix("train_") for name in history if name.startswith("train_")]

@@ -33,6 +33,17 @@ def fixed_points(result: FitResult, *, ax: Axes | None = None) -> Axes:
         A fit.
     ax
         Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> ax = nwbrnn.plot.fixed_points(result)
     """
     from nwbrnn.mechanism import follow_student
 

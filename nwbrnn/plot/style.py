@@ -22,6 +22,13 @@ def save(figure: Figure | Axes, path: str | Path) -> None:
 
     Text stays text in SVG, and TrueType in PDF.
 
+    Parameters
+    ----------
+    figure
+        A figure, or axes of one.
+    path
+        With the extension ``.png``, ``.pdf`` or ``.svg``.
+
     Raises
     ------
     ExportError

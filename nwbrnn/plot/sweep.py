@@ -35,6 +35,11 @@ def sampling_curve(
     ax
         Where to draw; by default on a new figure. A line for each combination of the other settings.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
     Raises
     ------
     ConfigError

@@ -35,9 +35,6 @@ from nwbrnn.training import count_cores
 if TYPE_CHECKING:
     from distributed import Client
 
-if TYPE_CHECKING:
-    from distributed import Client
-
 ABOUT = "sweep.json"
 CONNECT_TIMEOUT = 30  # [s]
 

@@ -82,10 +82,10 @@ def compare_with_baseline(table: xr.Dataset, *, pooled: bool = False) -> pd.Data
     -------
     pandas.DataFrame
         A row for each source, setting and score: ``mean`` and ``baseline``, ``difference`` with ``low`` and
-        ``high`` (95 %, see :func:`compute_interval`), ``p`` (two-sided, of the same t), ``effect`` (Cohen's
+        ``high`` (95 %, see ``compute_interval``), ``p`` (two-sided, of the same t), ``effect`` (Cohen's
         d_z, over seeds), ``fits``, ``seeds`` and ``better`` (in how many of them, over all conditions),
         ``conditions``, ``conditions_better``, ``known_average``, ``noise_ceiling``, ``reliability``,
-        ``chance``, and a column for each of :data:`nwbrnn.evaluation.BASELINES`.
+        ``chance``, and a column for each of ``nwbrnn.evaluation.BASELINES``.
     """
     settings = [str(n) for n in table.coords if table[n].dims == ("cell",) and n not in (*OWN, "cell")]
     rows: list[dict[str, Any]] = []
