@@ -1,10 +1,11 @@
 """The settings of reading and fitting: names, defaults, ranges. Checked here, used elsewhere."""
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -14,6 +15,15 @@ from pydantic import (
 
 Role = Literal["emg", "force", "kinematics", "inputs", "rates", "spike_counts", "trials"]
 Nonlinearity = Literal["tanh", "softplus", "soc"]
+
+
+def _write_number(value: object) -> object:
+    """Return a number as text: conditions are labels, but people give directions as numbers."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if is_number else value
+
+
+Label = Annotated[str, BeforeValidator(_write_number)]
 Ended = Literal["finished", "patience", "interrupted"]
 """Why the training of a student ended."""
 
@@ -212,7 +222,7 @@ class FitConfig(CheckedSettings):
     average: bool = Field(True, description="train on condition averages instead of single trials")
     test: float = Field(0.25, gt=0, lt=1, description="fraction of each condition's trials held out")
     validation: float = Field(0.1, ge=0, lt=1, description="fraction used for early stopping")
-    held_out_conditions: tuple[str, ...] = Field(
+    held_out_conditions: tuple[Label, ...] = Field(
         (), description="conditions held out, instead of trials of every condition"
     )
     held_out: Literal["condition", "outputs"] = Field(

@@ -1,6 +1,6 @@
 """Texts that come from files and settings, made fit to be shown: on one line, printable, and not endless."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nwbrnn.addresses import strip_all_secrets
 
@@ -70,3 +70,37 @@ def list_some(items: Iterable[object], *, limit: int = 12) -> str:
     texts = [str(item) for item in items]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return (", ".join(texts[:limit]) + more) or "none"
+
+
+def find_label(labels: Sequence[str], wanted: object) -> str | None:
+    """Return the label that is meant, by its text or as the same number.
+
+    Examples
+    --------
+    >>> find_label(["0", "90"], 90.0), find_label(["0", "up"], "up"), find_label(["0"], "1")
+    ('90', 'up', None)
+    """
+    if str(wanted) in labels:
+        return str(wanted)
+    number = _read_number(wanted)
+    return next((label for label in labels if number is not None and _read_number(label) == number), None)
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Return labels in the order of their numbers if all are numbers, else as they are.
+
+    Examples
+    --------
+    >>> sort_labels(["180", "90", "0"]), sort_labels(["up", "90"])
+    (['0', '90', '180'], ['up', '90'])
+    """
+    numbers = {label: _read_number(label) for label in labels}
+    known = {label: number for label, number in numbers.items() if number is not None}
+    return list(numbers) if len(known) < len(numbers) else sorted(known, key=lambda label: known[label])
+
+
+def _read_number(label: object) -> float | None:
+    try:
+        return float(str(label))
+    except ValueError:
+        return None

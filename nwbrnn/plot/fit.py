@@ -16,6 +16,7 @@ from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
 from nwbrnn.preprocessing import average_tests, compute_standard_errors, normalize_rates
 from nwbrnn.result import FitResult
+from nwbrnn.text import find_label, sort_labels
 from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]
@@ -27,7 +28,7 @@ def outputs(
     result: FitResult,
     output: str | None = None,
     *,
-    conditions: Sequence[str] | None = None,
+    conditions: Sequence[str | float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw an output, recorded and predicted, by condition, in its recorded unit.
@@ -76,7 +77,7 @@ def rates(
     result: FitResult,
     unit: int | None = None,
     *,
-    conditions: Sequence[str] | None = None,
+    conditions: Sequence[str | float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the firing rate of a unit, recorded and predicted, by condition.
@@ -121,7 +122,7 @@ def rates(
 
 
 def trajectories(
-    result: FitResult, *, conditions: Sequence[str] | None = None, ax: Axes | None = None
+    result: FitResult, *, conditions: Sequence[str | float] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the recorded and the predicted population in the plane that holds most of the recorded variance.
 
@@ -334,7 +335,7 @@ def draw_courses(
 
 
 def _draw_fit(
-    result: FitResult, name: str, channel: int, *, conditions: Sequence[str] | None, ax: Axes | None
+    result: FitResult, name: str, channel: int, *, conditions: Sequence[str | float] | None, ax: Axes | None
 ) -> Axes:
     """Draw one channel of a fit by condition, with band, event and legend."""
     recorded = result.recorded
@@ -375,7 +376,9 @@ def pick_evenly(n: int, n_picked: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, n - 1, min(n, n_picked)).round().astype(np.intp))
 
 
-def _find_rows(truth: xr.Dataset, conditions: Sequence[str] | None, *, at_most: int) -> NDArray[np.intp]:
+def _find_rows(
+    truth: xr.Dataset, conditions: Sequence[str | float] | None, *, at_most: int
+) -> NDArray[np.intp]:
     """Return the positions of conditions, by default some."""
     labels = truth["condition"].values
     if conditions is None:
@@ -385,10 +388,13 @@ def _find_rows(truth: xr.Dataset, conditions: Sequence[str] | None, *, at_most: 
 
 def _find(labels: NDArray[Any], label: object, *, what: str) -> int:
     """Return the position of a label."""
-    known: list[Any] = labels.tolist()
-    if label not in known:
-        raise ConfigError(f"{what}: expected one of {known}, but got {label!r}; choose one of these")
-    return known.index(label)
+    known = [str(one) for one in labels.tolist()]
+    found = find_label(known, label)
+    if found is None:
+        raise ConfigError(
+            f"{what}: expected one of {', '.join(sort_labels(known))}, but got {label!r}; choose one of these"
+        )
+    return known.index(found)
 
 
 def _find_best(r2: Array) -> int:

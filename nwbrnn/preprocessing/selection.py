@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import TRIAL, UNIT
+from nwbrnn.text import find_label
 
 UNMARKED = ("", "0", "0.0", "false", "no", "none", "off", "nan", "n/a", "control")  # texts of ordinary trials
 MIN_TRIALS = 3  # a condition needs for its average to count like that of others
@@ -64,8 +65,9 @@ def select_conditions(
     """
     labels = ds["condition"].values
     names, numbers = np.unique(labels, return_counts=True)
+    spared = {find_label(names.tolist(), label) for label in kept}
     rare = [
-        name for name, n in zip(names.tolist(), numbers, strict=True) if n < min_trials and name not in kept
+        name for name, n in zip(names.tolist(), numbers, strict=True) if n < min_trials and name not in spared
     ]
     if not rare or len(rare) == len(names):
         return ds

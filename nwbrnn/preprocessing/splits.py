@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import TRIAL
+from nwbrnn.text import find_label, sort_labels
 
 
 def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1, seed: int = 0) -> xr.Dataset:
@@ -84,13 +85,13 @@ def split_conditions(
     """
     labels = ds["condition"].values
     known = list(dict.fromkeys(labels.tolist()))
-    unknown = sorted(set(held_out) - set(known))
-    if unknown or set(held_out) == set(known):
+    found = {find_label(known, label) for label in held_out}
+    if None in found or found == set(known):
         raise ConfigError(
-            f"held_out_conditions: expected some, but not all, of {', '.join(sorted(known))}, "
+            f"held_out_conditions: expected some, but not all, of {', '.join(sort_labels(known))}, "
             f"but got {', '.join(held_out)}; name those to test (--held-out)"
         )
-    left_out = np.isin(labels, list(held_out))
+    left_out = np.isin(labels, [str(label) for label in found])
     split = split_trials(ds, test=0.0, validation=validation, seed=seed)["split"].values.astype("<U10")
     if test is None:
         split[left_out] = "test"

@@ -58,6 +58,13 @@ def test_held_out_conditions_have_no_influence():
     assert_equal_weights(train_on(ds, **settings), train_on(changed, **settings))
 
 
+@pytest.mark.parametrize("label", [1, 1.0, "1.0"])
+def test_a_condition_can_be_given_as_a_number(label):
+    ds = create_recording()
+    found, expected = (prepare(ds, FitConfig(held_out_conditions=(one,))) for one in (label, "1"))
+    assert found["split"].values.tolist() == expected["split"].values.tolist()
+
+
 def test_seen_neurons_of_a_condition_are_reproduced_better():
     ds = create_recording(noise=0.0)
     common = {"hidden": 40, "sampled": 6, "min_rate": 0, "method": "least_squares"}

@@ -60,7 +60,7 @@ def test_outputs_are_condition_averages_in_the_recorded_unit(result, ax):
 
 
 def test_the_band_is_one_standard_error(result, ax):
-    nwbrnn.plot.rates(result, 2, conditions=["90"], ax=ax)
+    nwbrnn.plot.rates(result, 2, conditions=[90], ax=ax)
     recorded = result.recorded
     chosen = (recorded["split"].values == "test") & (recorded["condition"].values == "90")
     trials = recorded["rates"].values[chosen, :, 2].astype(float)
@@ -178,9 +178,9 @@ def test_the_sampling_curve_shows_means_intervals_and_noise_ceiling(statistics, 
 @pytest.mark.parametrize(
     ("function", "given", "message"),
     [
-        ("outputs", {"output": "biceps"}, ["output", "'FCR', 'FCU', 'ECR'", "'biceps'"]),
+        ("outputs", {"output": "biceps"}, ["output", "FCR, FCU, ECR", "'biceps'"]),
         ("rates", {"unit": 99}, ["unit", 0, 11, 99]),
-        ("rates", {"conditions": ["45"]}, ["condition", "'0'", "'90'", "'45'"]),
+        ("rates", {"conditions": ["45"]}, ["condition", "0, 90, 180, 270", "'45'"]),
     ],
 )
 def test_what_is_not_there_is_refused(result, ax, function, given, message):
