@@ -35,6 +35,7 @@ SECTIONS = {
 # not imported from nwbrnn, but what its functions give and take
 RETURNED = (
     "nwbrnn.result.Run",
+    "nwbrnn.evaluation.scores.Assessment",
     "nwbrnn.evaluation.scores.Score",
     "nwbrnn.evaluation.scores.Rival",
     "nwbrnn.models.Network",
@@ -42,6 +43,7 @@ RETURNED = (
     "nwbrnn.models.GatedRNN",
     "nwbrnn.readers.inspect.Inspection",
     "nwbrnn.readers.rules.objects.Choice",
+    "nwbrnn.readers.doctor.Findings",
     "nwbrnn.readers.doctor.Finding",
     "nwbrnn.teacher.Circuit",
     "nwbrnn.sweep.Cell",

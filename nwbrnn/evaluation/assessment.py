@@ -12,7 +12,7 @@ from nwbrnn.evaluation.accuracy import compute_mean
 from nwbrnn.evaluation.baselines import AVERAGE, predict_baselines
 from nwbrnn.evaluation.comparison import Comparison, expect_average, find_groups, select_tests
 from nwbrnn.evaluation.resampling import Draws, Resampler, draw, resample_parts
-from nwbrnn.evaluation.scores import Rival, Score
+from nwbrnn.evaluation.scores import Assessment, Rival, Score
 from nwbrnn.evaluation.single_trials import pool_parts
 from nwbrnn.evaluation.specs import ScoreSpec, list_available
 from nwbrnn.preprocessing import average_conditions, normalize_outputs
@@ -34,7 +34,7 @@ def assess(
     n_resamples: int = 0,
     seed: int = 0,
     others: Mapping[str, xr.Dataset] | None = None,
-) -> tuple[Score, ...]:
+) -> Assessment:
     """Score a fit, and the baselines, on the condition averages of its test trials in every way there is.
 
     - Value: recorded against predicted.
@@ -67,10 +67,10 @@ def assess(
 
     Returns
     -------
-    tuple of Score
-        NaN where something cannot be had: no spikes, one trial in each condition, one condition; no
-        interval where the score is the same whichever trials are drawn, no chance for principal angles, which
-        do not depend on the order of the conditions.
+    Assessment
+        A tuple of :class:`~nwbrnn.evaluation.scores.Score`. NaN where something cannot be had: no spikes, one
+        trial in each condition, one condition; no interval where the score is the same whichever trials are
+        drawn, no chance for principal angles, which do not depend on the order of the conditions.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def assess(
             rivals=found,
         )
         scores.append(score)
-    return tuple(scores)
+    return Assessment(scores)
 
 
 def _predict_rivals(

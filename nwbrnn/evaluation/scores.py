@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -94,6 +95,48 @@ class Score:
         return values | {"rivals": [{k: _plain(v) for k, v in asdict(r).items()} for r in self.rivals]}
 
 
+class Assessment(tuple[Score, ...]):
+    """All scores of a fit, a row each in a notebook."""
+
+    __slots__ = ()
+
+    def get(self, name: str) -> Score:
+        """Return one score by its name.
+
+        Raises
+        ------
+        LookupError
+            If there is no such score.
+        """
+        for score in self:
+            if score.name == name:
+                return score
+        raise LookupError(f"no score {name!r}; there are {[score.name for score in self]}")
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a row for each score, with a column for each limit and for each other model."""
+        rows = [
+            {key: value for key, value in asdict(score).items() if key != "rivals"}
+            | {rival.name: rival.value for rival in score.rivals}
+            for score in self
+        ]
+        return pd.DataFrame(rows).set_index("name")
+
+    def _repr_html_(self) -> str:
+        columns = ("score", "value", "95 %", "known average", "noise ceiling", "reliability", "chance")
+        rows = [
+            (
+                one.name,
+                format_number(one.value),
+                "–" if math.isnan(one.low) else f"{one.low:.3f} to {one.high:.3f}",
+                *map(format_number, (one.known_average, one.noise_ceiling, one.reliability, one.chance)),
+            )
+            for one in self
+            if math.isfinite(one.value)
+        ]
+        return format_table(columns, rows)
+
+
 def _plain(value: Any) -> Any:
     """Return None for a number that JSON has not."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -133,6 +176,15 @@ class Scores:
         raise LookupError(
             f"no score {name!r} on {level}; there are {[(s.name, s.level) for s in self.summary]}"
         )
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a row for each overall score, with the score of the average of the known trials."""
+        return pd.DataFrame(
+            [
+                {"name": s.name, "level": s.level, "value": s.value, "known_average": s.known_average}
+                for s in self.summary
+            ]
+        ).set_index(["name", "level"])
 
     def __repr__(self) -> str:
         """Return the scores on condition averages beside those of the average of the known trials."""

@@ -10,6 +10,7 @@ from pynwb import NWBFile
 from nwbrnn.config import ReadConfig
 from nwbrnn.config_check import change_settings
 from nwbrnn.errors import NwbrnnError
+from nwbrnn.html_repr import format_table, format_text
 from nwbrnn.readers.plan import plan_reading
 from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.rules.trials import choose_table
@@ -48,6 +49,22 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
         return vars(self) | {"choices": [choice.to_dict() for choice in self.choices]}
+
+    def _repr_html_(self) -> str:
+        about = self.identity | {"units": self.units["number"]}
+        signals = [(one["path"], one["role"], one["samples"], len(one["channels"])) for one in self.signals]
+        trials = [(one["name"], one["different"], ", ".join(one["examples"])) for one in self.trials]
+        tables = [
+            format_table(("file", ""), list(about.items())),
+            format_table(("time series", "role", "samples", "channels"), signals),
+            format_table(("trial column", "different values", "examples"), trials),
+        ]
+        if self.problem is None:
+            choices = [(one.role, one.picked, one.reason) for one in self.choices]
+            tables.append(format_table(("what is read", "picked", "reason"), choices))
+        else:
+            tables.append(format_text(f"Nothing would be read: {self.problem}"))
+        return f"<div>{''.join(tables)}</div>"
 
 
 def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> Inspection:

@@ -10,6 +10,7 @@ import pytest
 
 import nwbrnn
 from nwbrnn.models import RateRNN
+from nwbrnn.readers.doctor import Finding
 from tests.messages import assert_names
 
 HOSTILE = "<script>alert('x')</script>&<b onmouseover=y>"
@@ -112,6 +113,47 @@ def test_page_of_a_result_shows_hostile_names_as_text(result):
     assert rows.tags.count("td") == 5 * (rows.tags.count("tr") - 1)  # a name, and two pairs of numbers
     for score in result.scores.summary:
         assert f"{score.value:.3f}" in rows.text
+
+
+def test_an_assessment_is_a_table(result):
+    scores = nwbrnn.assess(result.recorded, result.predicted)
+    page = Page(scores._repr_html_())
+    known = [score for score in scores if np.isfinite(score.value)]
+    assert page.tags.count("tr") == 1 + len(known)
+    assert all(score.name in page.text and f"{score.value:.3f}" in page.text for score in known)
+    frame = scores.to_dataframe()
+    assert frame.index.tolist() == [score.name for score in scores]
+    output = scores.get("output R2")
+    assert frame.loc["output R2", "value"] == output.value
+    assert frame.loc["output R2", output.rivals[0].name] == output.rivals[0].value
+    with pytest.raises(LookupError, match="'nothing'"):
+        scores.get("nothing")
+    summary = result.scores.to_dataframe()
+    score = result.scores.get("output R2")
+    assert summary.loc[("output R2", score.level), "known_average"] == score.known_average
+
+
+def test_what_is_in_a_file_is_a_table(recording):
+    found = nwbrnn.inspect_nwb(recording.path)
+    page = Page(found._repr_html_())
+    assert page.open == []
+    for part in [*(one["path"] for one in found.signals), *(one.picked for one in found.choices)]:
+        assert part in page.text
+    refused = nwbrnn.inspect_nwb(recording.path, outputs=HOSTILE)
+    assert refused.problem is not None
+    assert any(HOSTILE in text for text in Page(refused._repr_html_()).text)
+
+
+def test_findings_are_a_table(recording):
+    findings = nwbrnn.diagnose(recording.path)
+    hostile = type(findings)([Finding("rule", HOSTILE, "problem", "remedy", biases=True), *findings])
+    page = Page(hostile._repr_html_())
+    assert page.open == []
+    assert HOSTILE in page.text
+    assert page.tags.count("tr") == 2 + len(findings)
+    assert hostile.to_dataframe()["object"].tolist() == [one.object for one in hostile]
+    assert "Nothing was found" in type(findings)()._repr_html_()
+    assert type(findings)().to_dataframe().empty
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from nwbrnn.config import ReadConfig
 from nwbrnn.config_check import change_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
-from nwbrnn.readers.doctor.finding import Finding, run_checks
+from nwbrnn.readers.doctor.finding import Finding, Findings, run_checks
 from nwbrnn.readers.doctor.series import SERIES_CHECKS, is_unwritten, list_series
 from nwbrnn.readers.doctor.spikes import view_spikes
 from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
@@ -24,12 +24,10 @@ from nwbrnn.readers.session import Session, open_session
 from nwbrnn.readers.strange_clocks import find_strange_clocks
 from nwbrnn.storage import Source
 
-__all__ = ["Finding", "diagnose"]
+__all__ = ["Finding", "Findings", "diagnose"]
 
 
-def diagnose(
-    path: str | Path | Source, config: ReadConfig | None = None, **settings: Any
-) -> tuple[Finding, ...]:
+def diagnose(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> Findings:
     """Examine an NWB file for what would bias a fit, or has to be known before one.
 
     Examined is what :func:`nwbrnn.read_nwb` would read with the same settings, and what else is there that a
@@ -46,8 +44,8 @@ def diagnose(
 
     Returns
     -------
-    tuple of Finding
-        Those that would bias a fit first.
+    Findings
+        A tuple of :class:`~nwbrnn.readers.doctor.Finding`. Those that would bias a fit first.
 
     Raises
     ------
@@ -61,7 +59,7 @@ def diagnose(
     config = change_settings(config or ReadConfig(), settings, source="diagnose")
     with open_session(path, follow_links=config.follow_links) as session:
         findings = [*run_checks(STORE_CHECKS, session.root), *_examine(session, config)]
-    return tuple(sorted(findings, key=lambda finding: not finding.biases))
+    return Findings(sorted(findings, key=lambda finding: not finding.biases))
 
 
 def _examine(session: Session, config: ReadConfig) -> list[Finding]:

@@ -1,11 +1,14 @@
 """What a check reports, and how checks are run."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from nwbrnn.html_repr import format_table, format_text
 
 Subject = TypeVar("Subject")
 
@@ -36,6 +39,22 @@ class Finding:
     problem: str
     remedy: str
     biases: bool
+
+
+class Findings(tuple[Finding, ...]):
+    """All findings of a file, a row each in a notebook."""
+
+    __slots__ = ()
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a row for each finding."""
+        return pd.DataFrame([asdict(one) for one in self], columns=[field.name for field in fields(Finding)])
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return format_text("Nothing was found that would bias a fit.")
+        rows = [(one.object, "yes" if one.biases else "no", one.problem, one.remedy) for one in self]
+        return format_table(("object", "biases a fit", "problem", "remedy"), rows)
 
 
 @dataclass
