@@ -33,7 +33,7 @@ from nwbrnn.formats import read_dataset
 from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.job import fit
 from nwbrnn.mechanism import measure_mechanism
-from nwbrnn.preprocessing import average_conditions, normalize_outputs, prepare
+from nwbrnn.preprocessing import average_conditions, average_tests, normalize_outputs, prepare
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.atomic import replace_whole, write_json
@@ -192,18 +192,12 @@ def _divide(result: FitResult) -> tuple[Pair, Pair | None]:
 
 def _score_later(later: Pair, whole: xr.Dataset) -> list[Score]:
     """Score the outputs of the bins that come later than training; skill is relative to all bins."""
-    truth, guess = map(normalize_outputs, _average_tests(*later))
+    truth, guess = map(normalize_outputs, average_tests(*later))
     known = average_conditions(normalize_outputs(whole))
     predicted, target = (stack_samples(ds, "outputs", like=truth) for ds in (guess, truth))
     skill = compute_skill(predicted, target, stack_samples(known, "outputs"))
     values = {"R2": compute_weighted_r2(predicted, target), "skill": skill}
     return [Score(f"output {name}, later than trained", LEVELS[0], v) for name, v in values.items()]
-
-
-def _average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> Pair:
-    """Return the condition averages of the test trials."""
-    is_test = recorded["split"].values == "test"
-    return average_conditions(recorded.isel(trial=is_test)), average_conditions(predicted.isel(trial=is_test))
 
 
 def read_kept(folder: Path, source: str) -> xr.Dataset | None:
