@@ -46,7 +46,7 @@ class CheckedSettings(BaseModel):
     def _refuse_truth_for_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse true and false where a number is meant: YAML also reads yes and no as such."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("expected no true or false")
+            raise ValueError("expected a value other than true or false")
         return value
 
     @field_validator("*", mode="after")
@@ -63,13 +63,16 @@ class ReadConfig(CheckedSettings):
     """What to take from an NWB file. ``None`` or ``"auto"``: found by rule, and the choice is reported."""
 
     map: dict[Role, str] = Field(
-        {}, description="role -> path of the object that has it (or paths with commas); always wins"
+        {},
+        description="role -> path of the object with this role, or several paths with commas; overrides "
+        "every rule",
     )
     outputs: str | tuple[str, ...] = Field(
-        "auto", description="'emg', 'force', 'kinematics', or paths such as processing/behavior/force"
+        "auto",
+        description="'emg', 'force', 'kinematics', or paths of series such as processing/behavior/force",
     )
     channels: tuple[str, ...] | None = Field(
-        None, description="names of the outputs to keep, e.g. muscles; all by default"
+        None, description="names of the outputs to keep, such as muscles; all by default"
     )
     inputs: str | tuple[str, ...] = Field(
         "auto", description="'task' (built from the trial table) or paths of recorded series"
@@ -79,17 +82,23 @@ class ReadConfig(CheckedSettings):
     )
     align_to: str | None = Field(None, description="trial column with the time that becomes 0")
     window: tuple[float, float] | Literal["trial"] | None = Field(
-        None, description="start and stop around it [s], or 'trial': whole trials, bins outside masked"
+        None,
+        description="start and stop relative to time 0 [s], or 'trial': whole trials, with bins outside "
+        "them masked",
     )
     bin_size: float | None = Field(None, gt=0, description="width of a time bin [s]")
     condition: str | tuple[str, ...] | None = Field(
-        None, description="trial column, or columns, that name the condition"
+        None, description="trial column or columns that name the condition"
     )
     where: dict[str, str] | None = Field(
         None, description="trials to keep: column -> value, or values with commas; {} keeps all"
     )
     sectors: int = Field(
-        8, ge=2, le=360, description="conditions made of a direction that nearly each trial has of its own"
+        8,
+        ge=2,
+        le=360,
+        description="number of conditions into which directions are grouped if nearly every trial has its "
+        "own direction",
     )
     units: dict[str, str] = Field(
         {}, description="units to keep: column -> value, or values with commas, such as location: M1"
@@ -98,12 +107,28 @@ class ReadConfig(CheckedSettings):
         0.05, ge=0, le=10, description="standard deviation of the Gaussian that turns counts into rates [s]"
     )
     stamps: Literal["auto", "start", "centre", "end"] = Field(
-        "auto", description="what of a sample its time stamp is, for all series"
+        "auto", description="which part of a sample its time stamp marks, for all series"
     )
     emg: Literal["auto", "raw", "envelope"] = Field(
-        "auto", description="whether the EMG still needs its envelope extracted"
+        "auto", description="whether the EMG is raw, so that its envelope must be extracted"
     )
-    nan: Literal["raise", "mask"] = Field("raise", description="what to do about NaN in the data")
+    emg_filter: Literal["miller", "falcon"] = Field(
+        "miller",
+        description="filters that turn raw EMG into its envelope: of the Miller laboratory (high-pass 50 Hz, "
+        "low-pass 10 Hz), or of FALCON (also notches at 60, 180, 200, 300 and 400 Hz, high-pass 65 Hz)",
+    )
+    emg_high_pass: float | None = Field(
+        None, gt=0, description="corner frequency of the high-pass, instead of that of emg_filter [Hz]"
+    )
+    emg_low_pass: float | None = Field(
+        None, gt=0, description="corner frequency of the low-pass, instead of that of emg_filter [Hz]"
+    )
+    emg_notch: tuple[float, ...] | None = Field(
+        None,
+        description="frequencies to cut out, such as those of the power line and its harmonics, instead of "
+        "those of emg_filter; [] for none [Hz]",
+    )
+    nan: Literal["raise", "mask"] = Field("raise", description="what to do with NaN in the data")
     follow_links: bool = Field(False, description="whether links in the file may lead to other files")
 
     @field_validator("outputs", "channels", "inputs", "condition")
@@ -112,6 +137,13 @@ class ReadConfig(CheckedSettings):
         """Refuse an empty name or list."""
         if value in ("", ()):
             raise ValueError("expected at least one name")
+        return value
+
+    @field_validator("emg_notch")
+    @classmethod
+    def _refuse_no_frequency(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and not all(frequency > 0 for frequency in value):
+            raise ValueError("expected frequencies above 0 Hz")
         return value
 
     @field_validator("map", "where", "units", mode="before")
@@ -135,29 +167,40 @@ class FitConfig(CheckedSettings):
 
     # the student
     network: Literal["rate", "gru"] = Field(
-        "rate", description="rate network, or gated recurrent unit, which is fitted by gradient only"
+        "rate", description="rate network, or gated recurrent unit, which can be fitted only by gradient"
     )
     hidden: int = Field(
-        200, ge=1, le=50_000, description="hidden units; the first stand for the sampled neurons"
+        200,
+        ge=1,
+        le=50_000,
+        description="number of hidden units; the first ones stand for the sampled neurons",
     )
     nonlinearity: Nonlinearity = Field(
-        "tanh", description="rate of a state: 'tanh', 'softplus', or 'soc', the gain of Stroud et al. 2018"
+        "tanh",
+        description="function from state to rate: 'tanh', 'softplus', or 'soc', the gain function of "
+        "Stroud et al. 2018",
     )
     tau: float = Field(0.1, gt=0, description="time constant of the hidden units [s]")
     learn_tau: bool = Field(False, description="whether each hidden unit learns its own time constant")
-    substeps: int = Field(1, ge=1, le=100, description="integration steps in each bin")
+    substeps: int = Field(1, ge=1, le=100, description="number of integration steps in each bin")
     gain: float = Field(0.5, ge=0, description="spectral radius of the initial recurrent weights")
     excitatory: float | None = Field(
-        None, gt=0, lt=1, description="Dale's law: fraction of excitatory hidden units; no law if not given"
+        None,
+        gt=0,
+        lt=1,
+        description="fraction of excitatory hidden units (Dale's law); if not given, Dale's law does not "
+        "apply",
     )
     density: float = Field(1.0, gt=0, le=1, description="fraction of recurrent weights that exist")
     rank: int | None = Field(
-        None, ge=1, le=50_000, description="rank of the recurrent weights; full if not given"
+        None, ge=1, le=50_000, description="rank of the recurrent weights; full rank if not given"
     )
     initial_state: Literal["learned", "condition", "data"] = Field(
-        "learned", description="one for all, one for each condition, or of sampled neurons from their rates"
+        "learned",
+        description="one state for all conditions; one for each; or sampled units start from their first "
+        "rates",
     )
-    noise: float = Field(0.0, ge=0, description="standard deviation of the training noise")
+    noise: float = Field(0.0, ge=0, description="standard deviation of the noise during training")
 
     # the loss
     sampled: int | float | Literal["all"] = Field(
@@ -165,87 +208,132 @@ class FitConfig(CheckedSettings):
     )
     dynamics_weight: float | Literal["cv"] = Field(
         1.0,
-        description="lambda; 0 trains on the output only, 'cv' chooses it, and the number of epochs, by "
-        "cross-validation",
+        description="weight of the dynamics error, lambda; 0 trains on the outputs only; 'cv' selects it, "
+        "and the number of epochs, by cross-validation",
     )
     dynamics_error: Literal["squared", "poisson"] = Field(
-        "squared", description="error of the sampled neurons: of their rates, or of their spike counts"
+        "squared",
+        description="error of the sampled neurons: squared error of rates, or Poisson likelihood of spike "
+        "counts",
     )
     dynamics_of: Literal["rates", "derivative"] = Field(
-        "rates", description="compare the rates of the sampled neurons, or their change in time"
+        "rates",
+        description="whether to compare the rates of the sampled neurons, or their change from bin to bin",
     )
     output_importance: dict[str, float] = Field(
-        {}, description="output -> factor of its error; 1 where not given"
+        {}, description="output -> factor of its error; 1 for the others"
     )
     unit_importance: dict[str, float] = Field(
-        {}, description="sampled unit -> factor of its error; 1 where not given"
+        {}, description="sampled unit -> factor of its error; 1 for the others"
     )
     weight_penalty: float | Literal["cv"] = Field(
         1e-3,
-        description="times the sum of the squared recurrent and output weights; 'cv' as for dynamics_weight",
+        description="factor of the sum of squared recurrent and output weights; 'cv' as for dynamics_weight",
     )
-    rate_penalty: float = Field(0.0, ge=0, description="times the mean squared hidden rate")
+    rate_penalty: float = Field(0.0, ge=0, description="factor of the mean squared hidden rate")
     smoothness_penalty: float = Field(
-        0.0, ge=0, description="times the mean squared change of hidden rates from bin to bin"
+        0.0, ge=0, description="factor of the mean squared change of hidden rates from bin to bin"
     )
 
     # the fit
     method: Literal["auto", "gradient", "least_squares"] = Field(
-        "auto", description="least squares, then gradient; or one of them"
+        "auto", description="auto: least squares, then gradient descent; or only one of them"
     )
-    epochs: int = Field(600, ge=1, le=10**9, description="Adam steps, each on all training data")
-    learning_rate: float = Field(3e-3, gt=0, description="of Adam")
-    max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
+    epochs: int = Field(
+        600,
+        ge=1,
+        le=10**9,
+        description="maximum number of epochs; each is a step of Adam on all training data",
+    )
+    learning_rate: float = Field(3e-3, gt=0, description="learning rate of Adam")
+    max_gradient_norm: float = Field(
+        1.0, gt=0, description="largest norm of a gradient; longer ones are clipped"
+    )
     patience: int = Field(
-        150, ge=1, le=10**9, description="epochs without a better validation loss before stopping"
+        150,
+        ge=1,
+        le=10**9,
+        description="number of epochs without a better validation loss after which training stops",
     )
     stop_after: int | None = Field(
-        None, ge=0, le=10**9, description="stop after so many epochs, whatever the validation loss says"
+        None,
+        ge=0,
+        le=10**9,
+        description="number of epochs after which training stops, whatever the validation loss",
     )
-    retry: bool = Field(False, description="start a diverged fit once more, with a quarter of the step")
+    retry: bool = Field(
+        False, description="whether to start a diverged fit once more, with a quarter of the learning rate"
+    )
     precision: Literal["float32", "float64", "bfloat16"] = Field(
-        "float32", description="of the arithmetic; bfloat16 is for GPUs"
+        "float32", description="precision of the arithmetic; bfloat16 is for GPUs"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where to run; auto: on a GPU if there is one"
+    )
     processes: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="for several seeds, cross-validation and sweeps; by default one for each core",
+        description="number of processes for several seeds, cross-validation and sweeps; by default one "
+        "per core",
     )
     seed: int = Field(
-        0, ge=0, le=MAX_SEED, description="of the split, the sampled neurons and the initial weights"
+        0, ge=0, le=MAX_SEED, description="seed of the split, the sampled neurons and the initial weights"
     )
-    seeds: int = Field(1, ge=1, le=1000, description="students, from seed on, alike but for their weights")
+    seeds: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="number of networks, with seeds from 'seed' on; they differ only in their weights",
+    )
 
     # the data
-    average: bool = Field(True, description="train on condition averages instead of single trials")
-    test: float = Field(0.25, gt=0, lt=1, description="fraction of each condition's trials held out")
-    validation: float = Field(0.1, ge=0, lt=1, description="fraction used for early stopping")
+    average: bool = Field(True, description="whether to train on condition averages, not on single trials")
+    test: float = Field(0.25, gt=0, lt=1, description="fraction of the trials of each condition to hold out")
+    validation: float = Field(
+        0.1, ge=0, lt=1, description="fraction of the trials of each condition for early stopping"
+    )
     held_out_conditions: tuple[Label, ...] = Field(
-        (), description="conditions held out, instead of trials of every condition"
+        (), description="conditions to hold out, instead of trials of every condition"
     )
     held_out: Literal["condition", "outputs"] = Field(
         "condition",
-        description="of these conditions: everything, or only the outputs, their neurons are trained on",
+        description="what to hold out of these conditions: everything, or only the outputs, while the "
+        "neurons are trained on",
     )
-    train_until: float | None = Field(None, description="bins after this time are not trained on [s]")
+    train_until: float | None = Field(
+        None, description="last time to train on [s]; later bins are not trained on"
+    )
     train_trials: int | None = Field(
-        None, ge=1, le=10**9, description="trials of each condition to train on, at most; others are left out"
+        None,
+        ge=1,
+        le=10**9,
+        description="maximum number of training trials of each condition; others are left out",
     )
     perturbed: str | None = Field(
         None,
-        description="trial column that marks perturbed trials, such as opto: they are left out",
+        description="trial column, such as opto, that marks perturbed trials; the fit leaves them out",
     )
     virtual_targets: int = Field(
         0,
         ge=0,
         le=360,
-        description="directions around the circle to train on as well, with courses that ridge regression on "
-        "two harmonics of the direction predicts; for held-out directions",
+        description="number of directions around the circle to train on as well, with the time courses that "
+        "ridge regression on two harmonics of the direction predicts; for held-out directions",
     )
-    min_rate: float = Field(1.0, ge=0, description="slower units are left out [Hz]")
-    neural_lag: float = Field(0.0, description="neurons precede the outputs by this time [s]")
+    output_percentile: float = Field(
+        95.0,
+        gt=0,
+        le=100,
+        description="percentile of the absolute values of an output in training, which is its scale",
+    )
+    output_clip: float = Field(
+        3.0, gt=0, description="larger values are clipped to this many times the scale of their output"
+    )
+    min_rate: float = Field(
+        1.0, ge=0, description="lowest mean rate of a unit [Hz]; slower units are left out"
+    )
+    neural_lag: float = Field(0.0, description="time by which neurons precede the outputs [s]")
 
     @property
     def dynamics_factor(self) -> float:
@@ -314,7 +402,7 @@ class FitConfig(CheckedSettings):
     @model_validator(mode="after")
     def _check_fractions(self) -> Self:
         if self.test + self.validation >= 1:
-            raise ValueError("test + validation: expected less than 1, so that trials are left to train")
+            raise ValueError("test + validation: expected less than 1, so that trials are left for training")
         return self
 
     @model_validator(mode="after")
@@ -327,21 +415,23 @@ class FitConfig(CheckedSettings):
                     raise ValueError(f"{name}: expected no value with network 'gru', which does not use it")
             if self.method == "least_squares" or self.precision == "bfloat16":
                 name = "method" if self.method == "least_squares" else "precision"
-                raise ValueError(f"{name}: expected a value that network 'gru' supports")
+                raise ValueError(
+                    f"{name}: expected a value that network 'gru' supports, but got {getattr(self, name)!r}"
+                )
         return self
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if self.virtual_targets and not self.average:
             raise ValueError(
-                "virtual_targets: expected 'average' beside it; single trials have no virtual ones"
+                "virtual_targets: expected the setting average to be true; there are no virtual single trials"
             )
         if self.stop_after == 0 and self.method == "gradient":
             raise ValueError("stop_after: expected at least 1 epoch with method 'gradient', but got 0")
         if self.rank is not None and (self.excitatory is not None or self.density < 1):
-            raise ValueError("rank: expected neither excitatory nor density beside it; leave one of them out")
+            raise ValueError("rank: expected neither excitatory nor density with it; leave out one of them")
         if self.rank is not None and self.rank > self.hidden:
-            raise ValueError(f"rank: expected at most hidden, {self.hidden}, but got {self.rank}")
+            raise ValueError(f"rank: expected at most {self.hidden} (hidden), but got {self.rank}")
         if self.dynamics_of == "derivative" and self.dynamics_error == "poisson":
             raise ValueError("dynamics_of: expected 'rates' with a Poisson error; counts have no derivative")
         return self
@@ -353,17 +443,22 @@ class SweepConfig(CheckedSettings):
     sampled: tuple[int | float | str, ...] = Field(
         (0, 5, 10, 20, 50, "100%"),
         min_length=1,
-        description="numbers of sampled neurons, as FitConfig.sampled",
+        description="numbers of sampled neurons, each as in FitConfig.sampled",
     )
-    seeds: int = Field(10, ge=1, le=1000, description="students of each combination, from seed 0 on")
+    seeds: int = Field(
+        10, ge=1, le=1000, description="number of networks for each combination, with seeds from 0 on"
+    )
     held_out: Literal["trials", "condition", "outputs", "between"] = Field(
         "trials",
-        description="what is tested: trials of each condition; each condition in turn, all of it or only its "
-        "outputs; or every other condition at once",
+        description="what to hold out: trials of each condition; each condition in turn, all of it or only "
+        "its outputs; or every other condition at once",
     )
-    vary: dict[str, tuple[Any, ...]] = Field({}, description="further settings of a fit -> values")
+    vary: dict[str, tuple[Any, ...]] = Field({}, description="other settings of a fit -> their values")
     resamples: int = Field(
-        25, ge=0, le=100_000, description="resampled sets of test trials, for the interval of a score"
+        25,
+        ge=0,
+        le=100_000,
+        description="number of resampled sets of test trials for the interval of a score",
     )
 
     @field_validator("vary", mode="before")

@@ -72,6 +72,17 @@ def list_some(items: Iterable[object], *, limit: int = 12) -> str:
     return (", ".join(texts[:limit]) + more) or "none"
 
 
+def show_count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number of things: the noun is singular for one; without a plural of its own, it takes an s.
+
+    Examples
+    --------
+    >>> show_count(1, "unit"), show_count(0, "unit"), show_count(2, "stretch", "stretches")
+    ('1 unit', '0 units', '2 stretches')
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def find_label(labels: Sequence[str], wanted: object) -> str | None:
     """Return the label that is meant, by its text or as the same number.
 

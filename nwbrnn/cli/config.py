@@ -2,9 +2,9 @@
 
 
 def config() -> None:
-    """Write a fit.yaml with every setting of reading and fitting, its default and what it means.
+    """Write a fit.yaml that lists every setting of reading and fitting, with its default and its meaning.
 
-    Change what you need and leave the rest out or as it is.
+    Change the settings that you need. You can delete the others or leave them unchanged.
 
     nwbrnn config > fit.yaml
     nwbrnn fit session.nwb -o fit.nwb --config fit.yaml

@@ -8,10 +8,13 @@ import typer
 from nwbrnn.cli import options
 from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import say, step
+from nwbrnn.text import show_count
 
 
 def convert(
-    run: Annotated[Path, typer.Argument(help="Arrays in an .npz, or a Dataset in a .nc."), Access.READ],
+    run: Annotated[
+        Path, typer.Argument(help="Arrays in an .npz file, or a Dataset in a .nc file."), Access.READ
+    ],
     output: options.Output,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -28,5 +31,5 @@ def convert(
         ds = read_run(run)
     with step(f"Writing {output}"):
         write_teacher(ds, output, overwrite=overwrite)
-    sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output"))
+    sizes = ", ".join(show_count(ds.sizes[d], d) for d in ("trial", "unit", "output"))
     say(f"Wrote {output}: {sizes}.")

@@ -14,6 +14,7 @@ from nwbrnn.cli.output import KNOWN, print_table, say, say_interrupted
 from nwbrnn.cli.sweep import Scheduler, show_cells
 from nwbrnn.config_check import change_settings
 from nwbrnn.errors import ConfigError
+from nwbrnn.text import show_count
 
 if TYPE_CHECKING:
     from nwbrnn.dandiset import Row, Selection
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Where = Annotated[
     str,
     typer.Argument(
-        help="A downloaded folder, 000941, dandi://000941@draft, or the address of its page.",
+        help="A dandiset: a downloaded folder, 000941, dandi://000941@draft, or the address of its page.",
         show_default=False,
         metavar="DANDISET",
     ),
@@ -29,10 +30,12 @@ Where = Annotated[
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Folder for fits and summary; an earlier one goes on."),
+    typer.Option("--output", "-o", help="Folder for the fits and the summary; an existing one is continued."),
     Access.WRITE,
 ]
-Pattern = Annotated[str, typer.Option("--path", help="Which assets: * stays within a folder, ** does not.")]
+Pattern = Annotated[
+    str, typer.Option("--path", help="Pattern for paths of assets: * stays within a folder, ** does not.")
+]
 
 
 def dandi(
@@ -41,24 +44,29 @@ def dandi(
     path: Pattern = "**/*.nwb",
     only_list: Annotated[bool, typer.Option("--list", help="Only list the assets.")] = False,
     only_check: Annotated[
-        bool, typer.Option("--check", help="Only examine them: can they be read, would a fit be biased?")
+        bool,
+        typer.Option(
+            "--check", help="Only check whether assets can be read, and whether a fit would be biased."
+        ),
     ] = False,
     sampled: Sampled = None,
-    seeds: Annotated[int, typer.Option(help="Students of each asset; the best is written.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="Networks for each asset; the best one is written.", min=1)] = 1,
     settings: Set = None,
     scheduler: Scheduler = None,
     config: options.ConfigPath = None,
 ) -> None:
-    """List, examine and fit every asset of a dandiset, and write the fits in DANDI's naming, with a summary.
+    """List, examine and fit every asset of a dandiset; write the fits under DANDI names, with a summary.
 
-    The exit code is 0 if all went well, 1 if an asset failed, 2 if nothing could be done.
+    The exit code is 0 if all went well, 1 if an asset failed, and 2 if nwbrnn could not do anything.
 
     nwbrnn dandi 000941 --path 'sub-MonkeyL*/*.nwb' -o fits --sampled 20
     """
     from nwbrnn.dandiset import Journal, Settings, check_assets, fit_assets, select_assets
 
     if output is None and not (only_list or only_check):
-        raise ConfigError("--output: expected a folder for the fits; give one, or --list or --check")
+        raise ConfigError(
+            "--output: expected a folder for the fits, but got none; give one, or use --list or --check"
+        )
     job = options.load_config(config)
     given = options.parse_values(settings or [], "--set") | ({} if sampled is None else {"sampled": sampled})
     fit_config = change_settings(job.fit, given, source="command line")
@@ -77,7 +85,7 @@ def dandi(
                 chosen = Settings(job.read, fit_config, seeds)
                 rows = fit_assets(selection, journal, chosen, scheduler=scheduler, begin=begin)
         except KeyboardInterrupt:
-            say_interrupted("what is finished is kept; the same command goes on.")
+            say_interrupted("nwbrnn kept the finished assets; run the same command again to continue.")
             raise typer.Exit(130) from None
     _print_rows(rows, output)
     if any(row.status == "failed" for row in rows):
@@ -89,7 +97,7 @@ def _print_assets(selection: "Selection") -> None:
     assets = selection.assets
     total = _show_size(sum(asset.size for asset in assets))
     print_table(
-        f"{selection.dandiset}: {len(assets)} assets, {total}",
+        f"{selection.dandiset}: {show_count(len(assets), 'asset')}, {total}",
         ("asset", "size"),
         [(asset.path, _show_size(asset.size)) for asset in assets],
     )
@@ -97,20 +105,20 @@ def _print_assets(selection: "Selection") -> None:
 
 def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     """Print the summary, and why assets failed."""
-    columns = ["asset", "status", "would bias", "to know"]
+    columns = ["asset", "status", "would bias", "other findings"]
     fitted = any(row.status == "fitted" for row in rows)
     if fitted:
-        columns += ["units × trials × outputs", "output R2", KNOWN, "sampled R2", "other R2", "s"]
+        columns += ["units × trials × outputs", "output R2", KNOWN, "sampled R2", "unsampled R2", "time [s]"]
     print_table("Assets", columns, [_show_row(row)[: len(columns)] for row in rows])
     found = [(f"{_shorten(row.path)}: {one['object']}", one) for row in rows for one in row.findings or ()]
     print_findings(found, "asset: object")
     reasons = [(row.path, row.reason) for row in rows if row.reason]
     if reasons:
-        print_table("What failed; the same command tries it again", ("asset", "why"), reasons)
+        print_table("Assets that failed (run the same command to try them again)", ("asset", "why"), reasons)
     counts = {status: sum(row.status == status for row in rows) for status in ("fitted", "checked", "failed")}
     text = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     where = "" if output is None else f" Wrote {output}: summary.csv, summary.json{', fits' * fitted}."
-    say(f"{len(rows)} assets: {text}.{where}")
+    say(f"{show_count(len(rows), 'asset')}: {text}.{where}")
 
 
 def _shorten(path: str) -> str:

@@ -19,9 +19,10 @@ def doctor(
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Examine what a fit would read of an NWB file for what would bias it, and say what to do.
+    """Find what in an NWB file would bias a fit, and say what to do about it.
 
-    The exit code is 0 if nothing would, 1 if something would, 2 if the file cannot be read.
+    The command examines what a fit would read with the same options, and what else a fit could use. The
+    exit code is 0 if nothing would bias a fit, 1 if something would, and 2 if the file cannot be read.
 
     nwbrnn doctor session.nwb
     """
@@ -37,7 +38,7 @@ def doctor(
     write_json(values, json_path, overwrite=overwrite)
     print_findings([(one["object"], one) for one in plain], "object")
     if not plain:
-        say("Nothing was found that would bias a fit.")
+        say("nwbrnn found nothing that would bias a fit.")
     if biases:
         raise typer.Exit(1)
 
@@ -48,7 +49,7 @@ def print_findings(findings: Iterable[tuple[str, Mapping[str, Any]]], where: str
     for place, one in findings:
         problem = one["rule"], one["problem"], one["remedy"]
         places[one["biases"]].setdefault(problem, []).append(place)
-    for biases, title in ((True, "Would bias a fit"), (False, "To know")):
+    for biases, title in ((True, "Findings that would bias a fit"), (False, "Other findings")):
         rows = [
             (rule, names, [problem, f"→ {remedy}"])
             for (rule, problem, remedy), names in places[biases].items()

@@ -21,9 +21,10 @@ def evaluate(
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Run the network of a stored fit again, check its stored predictions, and score it in every way.
+    """Run the network of a stored fit again, check its stored predictions, and compute all its scores.
 
-    Each score stands beside its limits and those of baselines; sentences tell which of them are beaten.
+    The tables show each score next to its limits and to the scores of the baselines. Below them, sentences
+    say which baselines the network beats.
 
     nwbrnn evaluate fit.nwb
     """
@@ -43,13 +44,13 @@ def evaluate(
         predicted = predict(stored.recorded, stored.weights, stored.config)
     except SchemaError as error:
         raise ReadError(
-            f"{file}: expected a network that does not run away, but {error}; fit again"
+            f"{file}: expected a network whose predictions stay finite, but {error}; fit again"
         ) from error
     changed = [name for name, ratio in compare_predictions(stored.predicted, predicted).items() if ratio > 1]
     if changed:
         raise ReadError(
-            f"{file}: expected the stored network to repeat the stored predictions, but {', '.join(changed)} "
-            "differ; weights or predictions were changed since the fit; fit again"
+            f"{file}: expected the stored network to repeat the stored predictions, but got different "
+            f"{' and '.join(changed)}; the weights or the predictions have changed since the fit; fit again"
         )
     mask = stored.recorded["mask"].values
     again, then = (normalize_outputs(ds)["outputs"].values for ds in (predicted, stored.predicted))
@@ -70,4 +71,4 @@ def evaluate(
         print_assessment(everything)
         for sentence in values["verdict"]:
             say(sentence)
-        say(f"Stored and repeated predictions differ by at most {difference:.1e} (scaled outputs).")
+        say(f"The stored and the repeated predictions differ by at most {difference:.1e} (scaled outputs).")

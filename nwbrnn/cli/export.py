@@ -12,15 +12,17 @@ from nwbrnn.cli.output import say
 To = Annotated[
     str,
     typer.Option(
-        "--to", help="new: a file of its own; copy: all of the source and the fit; in-place.", metavar="WHERE"
+        "--to",
+        help="new (a separate file), copy (a copy of the source, with the fit), or in-place (the source).",
+        metavar="WHERE",
     ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="The file to make, .nwb or .zarr; none in-place."),
+    typer.Option("--output", "-o", help="The file to write, .nwb or .zarr; not used in-place."),
     Access.WRITE,
 ]
-As = Annotated[str | None, typer.Option("--as", help="Name of the fit there.", metavar="NAME")]
+As = Annotated[str | None, typer.Option("--as", help="Name of the fit in the written file.", metavar="NAME")]
 
 
 def export(
@@ -34,7 +36,7 @@ def export(
         bool, typer.Option("--overwrite", help="Replace an existing file, or the fit of this name in it.")
     ] = False,
 ) -> None:
-    """Write a stored fit into a new NWB file, a copy of the file that was fitted, or that file itself.
+    """Write a stored fit to a new NWB file, to a copy of the file that was fitted, or to that file itself.
 
     nwbrnn export fit.nwb --to copy -o session_with_fit.nwb
     nwbrnn export fit.nwb --to in-place --as lambda1

@@ -27,6 +27,7 @@ from nwbrnn.cli.output import (
 from nwbrnn.config import FitConfig
 from nwbrnn.config_check import change_settings
 from nwbrnn.errors import OutputExistsError
+from nwbrnn.text import show_count
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,23 +35,26 @@ if TYPE_CHECKING:
     from nwbrnn.result import FitResult
 
 Sampled = Annotated[
-    str | None, typer.Option(help="Sampled neurons: 20, 0.25 or 25%, all.", metavar="NUMBER|%|all")
+    str | None, typer.Option(help="Neurons to sample: 20, 0.25, 25% or all.", metavar="NUMBER|%|all")
 ]
 DynamicsWeight = Annotated[
     str | None,
     typer.Option(
-        help="Weight of the dynamics loss; 0: outputs only; cv: tries several.",
+        help="Weight of the dynamics loss; 0 trains on the outputs only, cv tries several weights.",
         metavar="NUMBER|cv",
     ),
 ]
 Method = Annotated[
-    str | None, typer.Option(help="auto (both, the default), gradient or least_squares.", metavar="METHOD")
+    str | None,
+    typer.Option(
+        help="least_squares, gradient, or auto (one after the other, the default).", metavar="METHOD"
+    ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any setting of a fit: tau=0.05, excitatory=0.5; repeatable."),
+    typer.Option("--set", help="Any setting of a fit, such as tau=0.05; repeatable."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted or killed.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a fit that was interrupted or killed.")]
 
 
 @options.takes_reading
@@ -59,13 +63,17 @@ def fit(
     output: options.Output,
     sampled: Sampled = None,
     dynamics_weight: DynamicsWeight = None,
-    hidden: Annotated[int | None, typer.Option(help="Hidden units.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Number of hidden units.")] = None,
     method: Method = None,
-    epochs: Annotated[int | None, typer.Option(help="Training steps at most.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Students, side by side, ranked.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Maximum number of training steps.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of networks to train in parallel and to rank.")
+    ] = None,
     settings: Set = None,
     resume: Resume = False,
-    seed: Annotated[int | None, typer.Option(help="Of split, sampled neurons and weights.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the split, the sampled neurons and the weights.")
+    ] = None,
     held_out: Annotated[
         list[str] | None, typer.Option(help="Condition to hold out instead of trials; repeatable.")
     ] = None,
@@ -74,7 +82,7 @@ def fit(
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Fit a recurrent network to an NWB file, and write it with its predictions and scores to a new one.
+    """Fit a recurrent network to an NWB file; write it, its predictions and its scores to a new NWB file.
 
     nwbrnn fit session.nwb -o fit.nwb --sampled 20
     """
@@ -124,7 +132,7 @@ def fit(
     if not quiet:
         _print_result(result, left_out, scores, output)
     if interrupted:
-        say_interrupted(f"{output} has the best so far; --resume goes on.")
+        say_interrupted(f"{output} holds the best network so far; continue with --resume.")
         raise typer.Exit(130)
 
 
@@ -143,8 +151,9 @@ def _was_interrupted(result: "FitResult", config: FitConfig) -> bool:
 def _print_read(ds: "xr.Dataset", choices: Sequence[dict[str, Any]]) -> None:
     """Print what was picked, and how much was read."""
     print_choices(choices)
-    sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-    say(f"Read {ds.attrs['source_file']}: {sizes}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s")
+    sizes = ", ".join(show_count(ds.sizes[d], d) for d in ("trial", "unit", "output", "input"))
+    bins = f"{show_count(ds.sizes['time'], 'bin')} of {ds.attrs['bin_size']:g} s"
+    say(f"Read {ds.attrs['source_file']}: {sizes}, {bins}.")
 
 
 def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) -> bool:
@@ -153,7 +162,7 @@ def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) 
     if present and not (resume or overwrite):
         raise OutputExistsError(
             f"{present[0]}: expected no unfinished fit, but there is one; "
-            "go on with --resume, or start again with --overwrite"
+            "continue it with --resume, or start again with --overwrite"
         )
     return overwrite or (resume and bool(present))  # what an interrupt wrote may be replaced
 
@@ -165,7 +174,8 @@ def _print_result(
     for note in left_out:
         say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
     fitted = result.recorded
-    say(f"Fitted {fitted.sizes['trial']} trials, {fitted.sizes['unit']} units.")
+    trials, units = (show_count(fitted.sizes[d], d) for d in ("trial", "unit"))
+    say(f"The fit used {trials} and {units}.")
     print_scores(scores)
     _print_runs(result)
     _print_end(result, output)
@@ -184,7 +194,7 @@ def _print_runs(result: "FitResult") -> None:
     spread = [f"{mean(column):.3f} ± {stdev(column):.3f}" for column in zip(*values, strict=True)]
     losses = [run.loss for run in result.runs]
     rows.append(("mean ± SD", f"{mean(losses):.4f} ± {stdev(losses):.4f}", *spread))
-    print_table("Students, the best first", ("seed", "loss", *names), rows)
+    print_table("Networks, best first", ("seed", "loss", *names), rows)
 
 
 def _print_end(result: "FitResult", output: Path) -> None:
@@ -193,18 +203,19 @@ def _print_end(result: "FitResult", output: Path) -> None:
     if "cross_validation" in result.recorded.attrs:
         config = result.config
         say(
-            f"Cross-validation chose the dynamics weight {config.dynamics_weight:g}, the weight penalty "
-            f"{config.weight_penalty:g} and {config.stop_after} epochs."
+            f"Cross-validation selected the dynamics weight {config.dynamics_weight:g}, the weight penalty "
+            f"{config.weight_penalty:g} and {show_count(config.stop_after or 0, 'epoch')}."
         )
     if best.warning:
         say(best.warning)
     n_epochs = len(best.history["train_output"])
     score = best.scores.get("output R2").value
-    text = f"Wrote {output} after {n_epochs} passes and epochs: output R2 {score:.3f} on held-out trials."
+    steps = show_count(n_epochs, "pass or epoch", "passes and epochs")
+    text = f"Wrote {output} after {steps}. The output R2 on held-out trials is {score:.3f}."
     if score < 0:
         text += (
-            " That is worse than the mean of the outputs would do: look at what was picked above, at what "
-            "nwbrnn doctor says of the file, and at the page of nwbrnn report."
+            " This is worse than predicting the mean of the outputs. Look at what was picked above, at what "
+            "nwbrnn doctor says about the file, and at the page that nwbrnn report writes."
         )
     say(text)
 
@@ -218,7 +229,7 @@ def _show_progress(config: FitConfig) -> Iterator[Callable[[int, dict[str, float
     several = config.seeds > 1 or config.dynamics_weight == "cv"
     total = None if config.dynamics_weight == "cv" else config.seeds if several else config.epochs
     columns = BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
-    with Progress("Students" if several else "Fitting", *columns, console=stderr) as progress:
+    with Progress("Networks" if several else "Fitting", *columns, console=stderr) as progress:
         task = progress.add_task("", total=total)
 
         def report(number: int, losses: dict[str, float]) -> None:

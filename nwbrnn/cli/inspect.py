@@ -32,14 +32,14 @@ def inspect(
          ", ".join(s["channels"][:16]))
         for s in found.signals
     ]  # fmt: skip
-    print_table("Time series", ("path", "role", "shape", "every", "unit", "channels"), rows)
+    print_table("Time series", ("path", "role", "shape", "interval", "unit", "channels"), rows)
     print_table("Units", ("what", "value"), [(k, _join(v)) for k, v in found.units.items()])
     trials = [(t["name"], t["different"], t["missing"], ", ".join(t["examples"])) for t in found.trials]
-    print_table("Trial columns", ("column", "different values", "missing", "such as"), trials)
+    print_table("Trial columns", ("column", "different values", "missing", "examples"), trials)
     if found.problem is None:
         print_choices(choice.to_dict() for choice in found.choices)
     else:
-        say(f"Nothing would be read: {found.problem}")
+        say(f"A fit would read nothing: {found.problem}")
 
 
 def _interval(signal: Mapping[str, Any]) -> str:

@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "look": {
-        "inspect": "What a file holds, what a fit would read from it, and why",
-        "doctor": "What in a file would bias a fit, and the remedy",
-        "read": "Align a file by trial; write arrays as NetCDF or Zarr",
+        "inspect": "Show what a file holds, what a fit would read, and why",
+        "doctor": "Find what in a file would bias a fit, and the remedy",
+        "read": "Align a file by trial, and write it as NetCDF or Zarr",
     },
     "fit": {
-        "fit": "Fit a network, score it, write it to a new NWB file",
-        "sweep": "Many fits: files, sampled neurons, settings, seeds",
-        "dandi": "Check and fit all of a dandiset, or of a folder",
-        "reproduce": "The three claims of the method, on simulated circuits",
-        "config": "Write a fit.yaml with every setting, explained",
+        "fit": "Fit a network, score it, and write it to an NWB file",
+        "sweep": "Run many fits: files, neurons, settings and seeds",
+        "dandi": "Check and fit every file of a dandiset or a folder",
+        "reproduce": "Test the claims of the method on simulated circuits",
+        "config": "Write a fit.yaml that explains every setting",
     },
     "result": {
-        "evaluate": "Run a stored network again, and score it in every way",
-        "perturb": "Push units of a network; compare it with its teacher",
-        "report": "A page on a fit or a sweep, with its figures",
-        "export": "Put a fit into another file, or into its source",
-        "refit": "Repeat a stored fit from its source, and compare",
+        "evaluate": "Run a stored network again, and compute all its scores",
+        "perturb": "Push units of a network; compare it with its circuit",
+        "report": "Write a page on a fit or a sweep, with its figures",
+        "export": "Write a fit to another file, or into its source",
+        "refit": "Repeat a stored fit from its source, and compare both",
     },
     "simulate": {
-        "simulate": "Make a teacher: a simulated circuit that reaches",
-        "convert": "Make a teacher of your own simulated arrays",
+        "simulate": "Simulate a circuit that makes reaching movements",
+        "convert": "Make an NWB file of your own simulated arrays",
     },
 }
 """Commands and what they do, grouped in the order of work."""
@@ -56,11 +56,11 @@ USAGE = "Usage: nwbrnn [OPTIONS] COMMAND [ARGS]...      More: nwbrnn COMMAND --h
 ABOUT = "From an NWB file to a recurrent network that reproduces it, and back to NWB."
 END = """\
 Options, before the command:
-  -v, --verbose  tell what is done    --version             which nwbrnn this is
-  -q, --quiet    tell only errors     --install-completion  for your shell
+  -v, --verbose  print each step      --version             print the version
+  -q, --quiet    print only errors    --install-completion  for your shell
 
 Example:    nwbrnn fit session.nwb -o fit.nwb --sampled 20
-Exit codes: 0 done, 1 in part, 2 bad input, 70 a bug, 130 Ctrl-C"""
+Exit codes: 0 done, 1 partly done, 2 bad input, 70 bug in nwbrnn, 130 Ctrl-C"""
 
 IN_PART, BAD_INPUT, BUG, INTERRUPTED = 1, 2, 70, 130
 
@@ -173,8 +173,10 @@ app = typer.Typer(
 
 @app.callback()
 def _set_verbosity(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell what is being done.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print each step and its seconds.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
@@ -182,7 +184,7 @@ def _set_verbosity(
     from nwbrnn.cli import output
 
     if verbose and quiet:
-        raise typer.BadParameter("--quiet: expected no --verbose beside it; give one of them")
+        raise typer.BadParameter("--quiet: expected no --verbose, but got both; give only one of them")
     output.set_verbosity(verbose=verbose, quiet=quiet)
 
 
@@ -217,4 +219,4 @@ def _explain_bug(error: Exception) -> list[str]:
     if not steps.quiet:
         return "".join(traceback.format_exception(error)).rstrip().split("\n")
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return [f"unexpected {what}; this should not happen: `nwbrnn --verbose COMMAND ...` shows where it did"]
+    return [f"unexpected {what}; this is a bug in nwbrnn; `nwbrnn --verbose COMMAND ...` shows where"]

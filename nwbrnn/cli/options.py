@@ -27,41 +27,47 @@ File = Annotated[
     Access.READ,
 ]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="The NWB file to make.", show_default=False), Access.WRITE
+    Path, typer.Option("--output", "-o", help="The NWB file to write.", show_default=False), Access.WRITE
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
 OverwriteJson = Annotated[bool, typer.Option("--overwrite", help="Replace an existing JSON file.")]
 JsonPath = Annotated[
-    Path | None, typer.Option("--json", help="Also write as JSON; - prints only that."), Access.WRITE
+    Path | None,
+    typer.Option("--json", help="Also write the results as JSON; - prints only the JSON."),
+    Access.WRITE,
 ]
-ConfigPath = Annotated[Path | None, typer.Option("--config", help="Settings from a fit.yaml."), Access.READ]
+ConfigPath = Annotated[Path | None, typer.Option("--config", help="A fit.yaml with settings."), Access.READ]
 
 
 def _read(kind: Any, name: str, text: str, **more: Any) -> Any:
     """Return the type of an option that says what to read."""
-    panel = "What to read (found by rule if not given)"
+    panel = "What to read (chosen by rule if not given)"
     return Annotated[kind, typer.Option(name, help=text, rich_help_panel=panel, **more)]
 
 
 _SOME, _ONE = list[str] | None, str | None
 READING = {
-    "map": _read(_SOME, "--map", "What has a role: emg=processing/behavior/emg; repeatable."),
-    "outputs": _read(_SOME, "--outputs", "emg, force, kinematics or a path; repeatable."),
-    "channels": _read(_ONE, "--channels", "Outputs to keep: FCR,FCU."),
-    "inputs": _read(_SOME, "--inputs", "task (from the trial table) or a path; repeatable."),
-    "rates": _read(_ONE, "--rates", "spikes, or the path of a series."),
-    "units": _read(_SOME, "--units", "Units to keep: location=M1; repeatable."),
-    "align_to": _read(_ONE, "--align-to", "Trial column that becomes time 0."),
-    "window": _read(tuple[float, float] | None, "--window", "Start and stop around it in s."),
-    "whole_trials": _read(bool | None, "--whole-trials", "From start to stop of each trial."),
-    "bin_size": _read(float | None, "--bin-size", "Width of a time bin in s."),
-    "condition": _read(_SOME, "--condition", "Trial column of the condition; repeatable."),
-    "where": _read(_SOME, "--where", "Trials to keep: result=R; repeatable; all."),
-    "smoothing": _read(float | None, "--smoothing", "Gaussian from counts to rates, SD in s."),
-    "emg": _read(_ONE, "--emg", "raw or envelope.", metavar="KIND"),
-    "stamps": _read(_ONE, "--stamps", "Time stamps are: start, centre or end."),
-    "nan": _read(_ONE, "--nan", "raise, or mask bins with NaN."),
-    "follow_links": _read(bool | None, "--follow-links", "Allow links out of the file."),
+    "map": _read(_SOME, "--map", "Object with a role: emg=processing/behavior/emg; repeatable."),
+    "outputs": _read(_SOME, "--outputs", "Outputs: emg, force, kinematics or a path; repeatable."),
+    "channels": _read(_ONE, "--channels", "Outputs to keep, such as FCR,FCU."),
+    "inputs": _read(_SOME, "--inputs", "Inputs: task (from the trial table) or a path; repeatable."),
+    "rates": _read(_ONE, "--rates", "Rates: spikes, or the path of a series."),
+    "units": _read(_SOME, "--units", "Units to keep, such as location=M1; repeatable."),
+    "align_to": _read(_ONE, "--align-to", "Trial column with the time that becomes 0."),
+    "window": _read(tuple[float, float] | None, "--window", "Start and stop relative to time 0, in s."),
+    "whole_trials": _read(bool | None, "--whole-trials", "Read each trial from its start to its stop."),
+    "bin_size": _read(float | None, "--bin-size", "Width of a time bin, in s."),
+    "condition": _read(_SOME, "--condition", "Trial column that names the condition; repeatable."),
+    "where": _read(_SOME, "--where", "Trials to keep: all, or for example result=R; repeatable."),
+    "smoothing": _read(float | None, "--smoothing", "SD of the Gaussian that turns counts into rates, in s."),
+    "emg": _read(_ONE, "--emg", "Kind of EMG: raw or envelope.", metavar="KIND"),
+    "emg_filter": _read(_ONE, "--emg-filter", "Filters for raw EMG: miller or falcon.", metavar="NAME"),
+    "emg_notch": _read(
+        list[float] | None, "--emg-notch", "Frequency to cut out of raw EMG, in Hz; repeatable."
+    ),
+    "stamps": _read(_ONE, "--stamps", "What time stamps mark: start, centre or end of a sample."),
+    "nan": _read(_ONE, "--nan", "What to do with NaN: raise an error, or mask its bins."),
+    "follow_links": _read(bool | None, "--follow-links", "Allow links that lead out of the file."),
 }
 """The options of reading, by name: those of ``ReadConfig``, and ``whole_trials``."""
 Read = Mapping[str, Any]
@@ -91,12 +97,12 @@ def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
 
 
 Name = Annotated[
-    str | None, typer.Option("--name", help="Which fit, if the file holds several.", metavar="NAME")
+    str | None, typer.Option("--name", help="Name of the fit, if the file holds several.", metavar="NAME")
 ]
 SourceFile = Annotated[
     str | None,
     typer.Option(
-        "--source", help="The NWB file that was fitted, if it is not beside the fit.", metavar="FILE"
+        "--source", help="The NWB file that was fitted, if it is not next to the fit.", metavar="FILE"
     ),
     Access.READ,
 ]
@@ -138,7 +144,7 @@ def merge_read(config: "ReadConfig", read: Read) -> "ReadConfig":
     given = {name: value for name, value in read.items() if value is not None and value is not False}
     if given.pop("whole_trials", False):
         if "window" in given:
-            raise ConfigError("--whole-trials: expected no --window beside it; give one of them")
+            raise ConfigError("--whole-trials: expected no --window, but got both; give only one of them")
         given["window"] = "trial"
     for name in ("outputs", "inputs", "condition"):
         if name in given:

@@ -132,9 +132,9 @@ def print_scores(scores: dict[str, Any]) -> None:
         (s["name"], s["level"], show_number(s["value"]), show_number(s["known_average"]))
         for s in scores["summary"]
     ]
-    print_table("Held-out trials", ("score", "of", "student", KNOWN), rows)
+    print_table("Held-out trials", ("score", "computed from", "network", KNOWN), rows)
     outputs = [(o["name"], show_number(o["r2"]), show_number(o["known_average"])) for o in scores["outputs"]]
-    print_table("Outputs, R2 on condition averages", ("output", "student", KNOWN), outputs)
+    print_table("Outputs, R2 on condition averages", ("output", "network", KNOWN), outputs)
 
 
 def print_assessment(scores: "Sequence[Score]") -> None:
@@ -151,15 +151,15 @@ def print_assessment(scores: "Sequence[Score]") -> None:
         )
         for one in known
     ]
-    columns = ("score", "student", "95 % over trials", "noise ceiling", "reliability", "chance")
-    print_table("Held-out trials, everything", columns, rows)
+    columns = ("score", "network", "95 % interval over trials", "noise ceiling", "reliability", "chance")
+    print_table("Held-out trials, all scores", columns, rows)
     labels = {name: label for name, (label, _) in list_rivals(known).items()}
     beside = []
     for one in (score for score in known if score.rivals):
         found = {rival.name: rival.value for rival in one.rivals}
         values = [show_number(found.get(name)) for name in labels]
         beside.append((get_spec(one.name).label, show_number(one.value), *values))
-    print_table("Held-out trials, baselines", ("score", "student", *labels.values()), beside)
+    print_table("Held-out trials, baselines", ("score", "network", *labels.values()), beside)
 
 
 def check_json(path: Path | None, *, overwrite: bool) -> None:

@@ -17,19 +17,19 @@ N_UNITS = 10  # of the neurons that change most, on the screen
 
 Unit = Annotated[
     list[str] | None,
-    typer.Option("--unit", help="A unit to push, by its id: 12, or 12=-0.5 for half of it down; repeatable."),
+    typer.Option("--unit", help="Id of a unit to push: 12, or 12=-0.5 for half of --size down; repeatable."),
 ]
 
-Size = Annotated[float, typer.Option("--size", help="By how much pushed rates change, in Hz.")]
-At = Annotated[float, typer.Option("--at", help="When a push begins, in s from the alignment.")]
+Size = Annotated[float, typer.Option("--size", help="Change of the pushed rates, in Hz.")]
+At = Annotated[float, typer.Option("--at", help="Start of the push, in s relative to time 0.")]
 Duration = Annotated[
-    float, typer.Option("--duration", help="A push is spread over so long, in s; 0: at once.")
+    float, typer.Option("--duration", help="Time over which the push is spread, in s; 0: all at once.")
 ]
 
 
 Silent = Annotated[
     list[int] | None,
-    typer.Option("--silence", help="A sampled neuron that does not fire, by its id; repeatable."),
+    typer.Option("--silence", help="Id of a sampled neuron to silence; repeatable."),
 ]
 
 
@@ -45,11 +45,11 @@ def perturb(
     json_path: options.JsonPath = None,
     overwrite: options.OverwriteJson = False,
 ) -> None:
-    """Push or silence units of a fitted network; show what its outputs and all units do.
+    """Push or silence units of a fitted network, and show how its outputs and units change.
 
-    If the fit is of a simulated circuit, the command also compares the responses of network and circuit, and
-    needs no unit. If the fit left perturbed trials out (setting perturbed), it compares them with the pushed
-    network.
+    If the network was fitted to a simulated circuit, the command also compares the responses of network and
+    circuit, and you need not name a unit. If the fit left out perturbed trials (setting perturbed), the
+    command compares them with the pushed network.
 
     nwbrnn perturb fit.nwb --unit 12 --unit 40=-0.5 --size 10 --at 0.1
     """
@@ -62,11 +62,15 @@ def perturb(
     teacher = Teacher.find(result.recorded)
     push = parse_push(unit, size=size, at=at, duration=duration)
     if push is not None and silent:
-        raise ConfigError("--unit, --silence: expected units to push or units to silence, but got both")
+        raise ConfigError(
+            "--unit, --silence: expected units to push or units to silence, but got both; "
+            "give only one of them"
+        )
     cause = push or silent
     if not cause and teacher is None:
         raise ConfigError(
-            "--unit, --silence: expected at least one unit, as the fit is not of a known teacher; give its id"
+            "--unit, --silence: expected at least one unit, because no simulated circuit is known for the "
+            "fit, but got none; give the id of a unit"
         )
     values: dict[str, Any] = {}
     effects: list[Effect] = []
@@ -123,8 +127,8 @@ def _print(values: dict[str, Any], effects: "list[Effect]") -> None:
     """Print what was found."""
     outputs = [effect for effect in effects if effect.kind == "output"]
     units = sorted(effects[len(outputs) :], key=lambda effect: -abs(effect.change))[:N_UNITS]
-    columns = ("", "kind", "unit", "largest change", "at [s]", "RMS change", "SD without it")
-    for title, shown in (("Outputs", outputs), (f"Units that change most, {len(units)}", units)):
+    columns = ("", "kind", "unit", "largest change", "at [s]", "RMS change", "unperturbed SD")
+    for title, shown in (("Outputs", outputs), (f"Units that change most ({len(units)})", units)):
         rows = [
             (one.name, one.kind, one.unit, f"{one.change:+.3g}", f"{one.time:.3f}", f"{one.size:.3g}",
              f"{one.deviation:.3g}")
@@ -141,4 +145,4 @@ def _print(values: dict[str, Any], effects: "list[Effect]") -> None:
     if "teacher" in values:
         compared = [(score, f"{value:.3f}") for score, value in values["teacher"].items()]
         print_table("Responses of student and teacher", ("", "value"), compared)
-        say("The state is kicked at the go cue within the leading components of the teacher.")
+        say("The state is kicked at the go cue, within the leading components of the teacher.")

@@ -8,6 +8,7 @@ import typer
 from nwbrnn.cli import options
 from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import check_json, print_choices, say, step, write_json
+from nwbrnn.text import show_count
 
 
 @options.takes_reading
@@ -15,7 +16,7 @@ def read(
     file: options.File,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The .nc or .zarr to make.", show_default=False),
+        typer.Option("--output", "-o", help="The .nc file or .zarr folder to write.", show_default=False),
         Access.WRITE,
     ],
     read: options.Read = options.BY_RULE,
@@ -23,7 +24,7 @@ def read(
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Read an NWB file, align it by trial, and write the Dataset to NetCDF or Zarr.
+    """Read an NWB file, align it by trial, and write the Dataset as NetCDF or Zarr.
 
     nwbrnn read session.nwb -o session.nc
     """
@@ -44,5 +45,5 @@ def read(
     values = {"output": str(output), "sizes": dict(ds.sizes), "choices": choices}
     write_json(values, json_path, overwrite=overwrite, after=output)
     print_choices(choices)
-    sizes = ", ".join(f"{ds.sizes[d]} {d}s" for d in ("trial", "unit", "output", "input"))
-    say(f"Wrote {output}: {sizes}, {ds.sizes['time']} bins.")
+    sizes = ", ".join(show_count(ds.sizes[d], d) for d in ("trial", "unit", "output", "input"))
+    say(f"Wrote {output}: {sizes}, {show_count(ds.sizes['time'], 'bin')}.")

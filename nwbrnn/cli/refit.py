@@ -28,7 +28,7 @@ def refit(
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Repeat a stored fit from the file that was fitted, with its settings, and compare the two.
+    """Repeat a stored fit from the file that was fitted, with the stored settings, and compare both fits.
 
     nwbrnn refit fit.nwb
     """
@@ -54,8 +54,8 @@ def refit(
         say("The fit was repeated exactly: all weights are the same.")
     else:
         say(
-            f"The weights differ by up to {compared['largest_difference']:.1e}: another machine, other "
-            "versions, or a fit that was interrupted."
+            f"The weights differ by up to {compared['largest_difference']:.1e}. The reason may be another "
+            "machine, other versions, or an interrupted fit."
         )
 
 

@@ -24,7 +24,7 @@ Source = Annotated[
 ]
 Page = Annotated[
     Path,
-    typer.Option("--output", "-o", help="The page to make, .html.", show_default=False),
+    typer.Option("--output", "-o", help="The HTML page to write, .html.", show_default=False),
     Access.WRITE,
 ]
 
@@ -39,7 +39,7 @@ def report(
     name: options.Name = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write a page on a fit or a sweep: verdict, figures, scores, provenance. One HTML file, for any browser.
+    """Write one HTML page for any browser on a fit or a sweep: verdict, figures, scores and provenance.
 
     nwbrnn report fit.nwb -o report.html
     """
@@ -54,7 +54,7 @@ def report(
         push = parse_push(unit, size=size, at=at, duration=duration)
         _report_fit(source, output, name=name, push=push, overwrite=overwrite)
     size = output.stat().st_size / 1e6
-    say(f"Wrote {output} ({size:.1f} MB): open it in a browser.")
+    say(f"Wrote {output} ({size:.1f} MB). Open it in a browser.")
 
 
 def _report_fit(
@@ -68,6 +68,6 @@ def _report_fit(
         result = read_fit(source, name)
     versions = [f"{software} {version}" for software, version in read_versions(source, name).items()]
     shown = Path(strip_secrets(str(source))).name
-    about = {"fit file": shown, "fitted with": ", ".join(versions) or "not known"}
-    with step("Scoring every way there is, with intervals, and drawing"):
+    about = {"fit file": shown, "fitted with": ", ".join(versions) or "unknown"}
+    with step("Computing all scores and their intervals, and drawing"):
         write_fit_report(result, output, about=about, n_resamples=N_RESAMPLES, push=push, overwrite=overwrite)

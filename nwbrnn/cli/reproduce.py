@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def reproduce(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder for everything; an earlier one goes on."),
+        typer.Option("--output", "-o", help="Folder for all results; an existing one is continued."),
         Access.WRITE,
     ] = Path("reproduction"),
     quick: Annotated[bool, typer.Option("--quick", help="Three circuits instead of ten.")] = False,
@@ -40,13 +40,13 @@ def reproduce(
         try:
             found = run(output, quick=quick, scheduler=scheduler, progress=begin)
         except KeyboardInterrupt:
-            say_interrupted(f"what is finished is in {output}; the same command goes on.")
+            say_interrupted(f"finished results are in {output}; run the same command again to continue.")
             raise typer.Exit(130) from None
     about = {"claims": [claim.to_dict() for claim in found.claims], "mechanisms": list_rows(found.mechanisms)}
     write_json(about, json_path, overwrite=overwrite)
     print_claims(found.claims)
     print_mechanisms(found.mechanisms)
-    say(f"Wrote {output}: teachers, sweeps, figures, claims.json and mechanisms.csv.")
+    say(f"Wrote {output}: simulated circuits, sweeps, figures, claims.json and mechanisms.csv.")
 
 
 def list_rows(mechanisms: "pd.DataFrame") -> "list[dict[Hashable, Any]]":
@@ -67,7 +67,7 @@ def print_mechanisms(mechanisms: "pd.DataFrame") -> None:
             )
             for row in part.sort_values("measure", kind="stable").to_dict("records")
         ]
-        print_table(f"Mechanism {kind}", ("measure", "student", "mean (95 %)", "teacher", "recovered"), rows)
+        print_table(f"Mechanism: {kind}", ("measure", "student", "mean (95 %)", "teacher", "recovered"), rows)
 
 
 def print_claims(claims: "tuple[Claim, ...]") -> None:

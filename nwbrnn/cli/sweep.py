@@ -35,28 +35,30 @@ Files = Annotated[
 ]
 Folder = Annotated[
     Path,
-    typer.Option("--output", "-o", help="Folder of the sweep; an earlier one goes on.", show_default=False),
+    typer.Option(
+        "--output", "-o", help="Folder of the sweep; an existing one is continued.", show_default=False
+    ),
     Access.WRITE,
 ]
 SampledList = Annotated[
-    str | None, typer.Option(help="Numbers of sampled neurons: 0,5,20,25%,100%; 0 is the baseline.")
+    str | None, typer.Option(help="Numbers of sampled neurons, such as 0,5,20,25%,100%; 0 is the baseline.")
 ]
 HeldOut = Annotated[
     str | None,
     typer.Option(
-        help="What is tested: trials; condition (each in turn); outputs (of each in turn, its neurons are "
-        "trained on); between (every other condition).",
+        help="What to hold out: trials; condition (each condition in turn); outputs (of each condition in "
+        "turn, while its neurons are trained on); between (every other condition).",
         metavar="KIND",
     ),
 ]
 Vary = Annotated[
     list[str] | None,
     typer.Option(
-        "--vary", help="Another setting of a fit and its values: dynamics_weight=0.1,1; repeatable."
+        "--vary", help="A setting of a fit and its values, such as dynamics_weight=0.1,1; repeatable."
     ),
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Dask scheduler, tcp://HOST:8786; processes of this machine otherwise.")
+    str | None, typer.Option(help="Dask scheduler, tcp://HOST:8786. Default: processes on this machine.")
 ]
 
 
@@ -64,13 +66,15 @@ def sweep(
     files: Files,
     output: Folder,
     sampled: SampledList = None,
-    seeds: Annotated[int | None, typer.Option(help="Students of each combination.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of networks for each combination.")] = None,
     held_out: HeldOut = None,
     vary: Vary = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of all fits: hidden=100; repeatable.")
+        list[str] | None, typer.Option("--set", help="A setting of all fits, such as hidden=100; repeatable.")
     ] = None,
-    resamples: Annotated[int | None, typer.Option(help="Resampled test sets for intervals.")] = None,
+    resamples: Annotated[
+        int | None, typer.Option(help="Number of resampled test sets for the intervals.")
+    ] = None,
     scheduler: Scheduler = None,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
@@ -78,7 +82,7 @@ def sweep(
 ) -> None:
     """Fit and evaluate every combination of files, sampled neurons, held-out conditions, settings and seeds.
 
-    Finished cells are not repeated. Tables and figures are written at the end.
+    The command does not repeat finished cells, and writes the tables and figures at the end.
 
     nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,5,20,100% --seeds 5
     """
@@ -109,7 +113,7 @@ def sweep(
                 progress=begin("Cells"),
             )
         except KeyboardInterrupt:
-            say_interrupted(f"finished cells are in {output}; the same command goes on.")
+            say_interrupted(f"finished cells are in {output}; run the same command again to continue.")
             raise typer.Exit(130) from None
     statistics = write_results(table, output)
     failed = list_failures(table)
@@ -144,12 +148,13 @@ def print_statistics(statistics: "pd.DataFrame") -> None:
                 )
             )
     what = ", ".join((*names, *own))
-    print_table("Held-out data", ("score", what, "mean", "against outputs only (95 %)", "better seeds"), rows)
+    columns = ("score", what, "mean", "difference from outputs only (95 %)", "better seeds")
+    print_table("Held-out data", columns, rows)
     if any(row[-1] != "–" for row in rows):
         say(
-            "Against outputs only: mean over pairs of the same seed, condition and settings; unsampled "
-            "neurons are compared with the same neurons of the partner, so it need not be the difference of "
-            "the means. An interval needs two seeds or conditions."
+            "The difference from training on the outputs only is the mean over pairs of fits with the same "
+            "seed, condition and settings. For unsampled neurons, each pair compares the same neurons, so it "
+            "need not be the difference of the means. An interval needs two seeds or two conditions."
         )
 
 
@@ -171,7 +176,7 @@ def list_failures(table: "xr.Dataset") -> list[dict[str, str]]:
 def print_failures(failed: list[dict[str, str]]) -> None:
     """Print the cells that failed."""
     if failed:
-        title = "Cells that failed; the same command tries them again"
+        title = "Cells that failed (run the same command to try them again)"
         print_table(title, ("cell", "why"), [tuple(one.values()) for one in failed])
 
 

@@ -1,7 +1,15 @@
 """Dataset in, Dataset out: what is done to recordings before a fit. NumPy and SciPy only."""
 
 from nwbrnn.preprocessing.averaging import average_conditions, average_tests, compute_standard_errors
-from nwbrnn.preprocessing.emg import clip_outputs, compute_envelope, extract_envelope, normalize_outputs
+from nwbrnn.preprocessing.emg import (
+    ENVELOPES,
+    EnvelopeFilter,
+    choose_envelope,
+    clip_outputs,
+    compute_envelope,
+    extract_envelope,
+    normalize_outputs,
+)
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import normalize_rates, soft_normalize
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
@@ -16,9 +24,12 @@ from nwbrnn.preprocessing.splits import (
 )
 
 __all__ = [
+    "ENVELOPES",
+    "EnvelopeFilter",
     "apply_neural_lag",
     "average_conditions",
     "average_tests",
+    "choose_envelope",
     "choose_sampled",
     "clip_outputs",
     "compute_envelope",

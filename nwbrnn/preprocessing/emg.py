@@ -1,20 +1,71 @@
 """Envelopes of raw EMG, and the scale of outputs."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import scipy.signal
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import OUTPUT
 
 Array = NDArray[np.floating]
 
 
+@dataclass(frozen=True)
+class EnvelopeFilter:
+    """The filters that turn raw EMG into its envelope.
+
+    Attributes
+    ----------
+    high_pass, low_pass
+        Corner frequencies of 4th- and 2nd-order Butterworth filters [Hz].
+    notch
+        Frequencies that are cut out before, such as those of the power line and its harmonics [Hz].
+    """
+
+    high_pass: float = 50.0
+    low_pass: float = 10.0
+    notch: tuple[float, ...] = ()
+
+    @property
+    def settled(self) -> float:
+        """Time after which the filters have forgotten their input to rounding error [s]."""
+        decays = [
+            2 * np.pi * self.low_pass * np.sin(np.pi / 4),  # of the slowest pole of each [1/s]
+            2 * np.pi * self.high_pass * np.sin(np.pi / 8),
+            *(np.pi * frequency / NOTCH_QUALITY for frequency in self.notch),
+        ]
+        return float(FORGOTTEN / min(decays))
+
+
+NOTCH_QUALITY = 30.0
+"""Frequency of a notch over its width: 2 Hz at 60 Hz."""
+FORGOTTEN = 44.4
+"""Time constants until exp(-x) is lost in rounding even where the values around it are much smaller."""
+ENVELOPES = {
+    "miller": EnvelopeFilter(),
+    "falcon": EnvelopeFilter(high_pass=65.0, notch=(60.0, 180.0, 200.0, 300.0, 400.0)),
+}
+"""By the value of ``emg_filter``: those of the Miller laboratory, and those of FALCON's M1 data [1]_.
+
+.. [1] Karpowicz et al. 2024, NeurIPS Datasets and Benchmarks, doi:10.1101/2024.09.15.613126.
+"""
+
+
+def choose_envelope(config: ReadConfig) -> EnvelopeFilter:
+    """Return the filters that settings ask for: those of a laboratory, with what is changed of them."""
+    changes = {"high_pass": config.emg_high_pass, "low_pass": config.emg_low_pass, "notch": config.emg_notch}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(ENVELOPES[config.emg_filter], **given)  # type: ignore[arg-type]
+
+
 def compute_envelope(
-    emg: Array, *, sampling_rate: float, high_pass: float = 50.0, low_pass: float = 10.0
+    emg: Array, *, sampling_rate: float, filters: EnvelopeFilter = ENVELOPES["miller"]
 ) -> Array:
-    """Return the envelope of raw EMG: high-pass, rectify, low-pass, all without phase shift.
+    """Return the envelope of raw EMG: notch, high-pass, rectify, low-pass, all without phase shift.
 
     Parameters
     ----------
@@ -22,9 +73,9 @@ def compute_envelope(
         Raw signal, time first, shape (n_samples, n_muscles).
     sampling_rate
         Samples per second [Hz].
-    high_pass, low_pass
-        Corner frequencies of 4th- and 2nd-order Butterworth filters [Hz]; the defaults are those of the
-        Miller laboratory.
+    filters
+        Their frequencies. Notches at or above half the sampling rate are left out, as the signal holds
+        nothing there.
 
     Returns
     -------
@@ -36,23 +87,28 @@ def compute_envelope(
     ConfigError
         If the signal is too short, or sampled too slowly for the high-pass.
     """
+    high_pass, low_pass = filters.high_pass, filters.low_pass
     if sampling_rate <= 2 * high_pass:
         raise ConfigError(
-            f"high_pass: expected less than half the sampling rate of {sampling_rate:g} Hz, "
+            f"emg_high_pass: expected less than half the sampling rate of {sampling_rate:g} Hz, "
             f"but got {high_pass:g} Hz; this is not raw EMG, read it as an envelope"
         )
     if len(emg) < sampling_rate / low_pass:
         raise ConfigError(
-            f"emg: expected at least {1 / low_pass:g} s of signal for low_pass {low_pass:g} Hz, but got "
-            f"{len(emg)} samples at {sampling_rate:g} Hz; use longer trials or a higher low_pass"
+            f"emg: expected at least {1 / low_pass:g} s of signal for emg_low_pass {low_pass:g} Hz, but got "
+            f"{len(emg)} samples at {sampling_rate:g} Hz; use longer trials or a higher emg_low_pass"
         )
+    notches = [f for f in filters.notch if f < sampling_rate / 2]
+    for frequency in notches:
+        sections = scipy.signal.tf2sos(*scipy.signal.iirnotch(frequency, NOTCH_QUALITY, fs=sampling_rate))
+        emg = scipy.signal.sosfiltfilt(sections, emg, axis=0)
     high = scipy.signal.butter(4, high_pass, "highpass", fs=sampling_rate, output="sos")
     low = scipy.signal.butter(2, low_pass, "lowpass", fs=sampling_rate, output="sos")
     rectified = np.abs(scipy.signal.sosfiltfilt(high, emg, axis=0))
     return np.maximum(scipy.signal.sosfiltfilt(low, rectified, axis=0), 0.0)
 
 
-def extract_envelope(ds: xr.Dataset, *, high_pass: float = 50.0, low_pass: float = 10.0) -> xr.Dataset:
+def extract_envelope(ds: xr.Dataset, filters: EnvelopeFilter = ENVELOPES["miller"]) -> xr.Dataset:
     """Replace raw EMG outputs by their envelope, trial by trial.
 
     For a Dataset whose bins are as short as the samples. :func:`nwbrnn.read_nwb` does better: it
@@ -69,12 +125,12 @@ def extract_envelope(ds: xr.Dataset, *, high_pass: float = 50.0, low_pass: float
             f"mask: expected recordings without gaps, which filters need, but {n_missing} of "
             f"{ds['mask'].size} bins were not recorded; choose trials without gaps"
         )
-    settings = {"high_pass": high_pass, "low_pass": low_pass, "sampling_rate": 1 / ds.attrs["bin_size"]}
-    trials = [compute_envelope(trial, **settings) for trial in ds["outputs"].values]
+    rate = 1 / ds.attrs["bin_size"]
+    trials = [compute_envelope(trial, sampling_rate=rate, filters=filters) for trial in ds["outputs"].values]
     return ds.assign(outputs=(ds["outputs"].dims, np.stack(trials), ds["outputs"].attrs))
 
 
-def clip_outputs(ds: xr.Dataset, *, percentile: float = 95.0, clip: float = 3.0) -> xr.Dataset:
+def clip_outputs(ds: xr.Dataset, *, percentile: float, clip: float) -> xr.Dataset:
     """Measure the scale of each output in the training trials, and clip outliers.
 
     Parameters

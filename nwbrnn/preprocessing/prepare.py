@@ -61,7 +61,8 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
         ds = limit_training(ds, n_trials=config.train_trials, seed=config.seed)
     ds = select_units(ds, min_rate=config.min_rate)
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
-    ds = soft_normalize(clip_outputs(ds), centered=config.nonlinearity != "softplus")
+    ds = clip_outputs(ds, percentile=config.output_percentile, clip=config.output_clip)
+    ds = soft_normalize(ds, centered=config.nonlinearity != "softplus")
     return blank_unrecorded(validate(ds))
 
 

@@ -14,6 +14,7 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.formats.teacher import attach_circuit
 from nwbrnn.limits import describe_shortage
+from nwbrnn.preprocessing import EnvelopeFilter, choose_envelope
 from nwbrnn.preprocessing.resampling import CUTOFF
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.neurons import Part, read_neurons
@@ -123,13 +124,15 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
     values, covered, choices = [], np.ones((len(edges), plan.window.n_bins), dtype=bool), []
     for signal in plan.objects.outputs:
         raw = _is_raw(signal, plan, config, path=path)
-        binned = read_binned(signal, edges, path=path, nan=config.nan, envelope=raw)
+        envelope = choose_envelope(config) if raw else None
+        binned = read_binned(signal, edges, path=path, nan=config.nan, envelope=envelope)
         values.append(binned.values)
         covered &= binned.covered
-        if raw:
+        if envelope is not None:
             rate = f"sampled at {1 / signal.interval:g} Hz, on both sides of its middle"
             reason = "given" if config.emg == "raw" else rate
-            choices.append(Choice("envelope", signal.path, f"raw EMG: {reason}", ("emg: envelope",)))
+            picked = f"{signal.path}: {_describe_filters(envelope)}"
+            choices.append(Choice("envelope", picked, f"raw EMG: {reason}", ("emg: envelope",)))
         elif any(needs_low_pass(part, plan.window.bin_size) for part in signal.split()):
             cutoff = CUTOFF / (2 * plan.window.bin_size)
             reason = "several samples in a bin: nothing faster must be folded in"
@@ -139,6 +142,11 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
     units = [unit for signal in plan.objects.outputs for unit in signal.units]
     coords = {"output": np.array(plan.objects.output_names), "output_units": np.array(units)}
     return Part({"outputs": np.concatenate(values, axis=2)}, coords, covered, tuple(choices))
+
+
+def _describe_filters(envelope: EnvelopeFilter) -> str:
+    notches = f"notch {', '.join(f'{f:g}' for f in envelope.notch)} Hz, " if envelope.notch else ""
+    return f"{notches}high-pass {envelope.high_pass:g} Hz, low-pass {envelope.low_pass:g} Hz"
 
 
 def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
-from nwbrnn.preprocessing import compute_envelope
+from nwbrnn.preprocessing import EnvelopeFilter, compute_envelope
 from nwbrnn.preprocessing.resampling import SETTLED, suppress_aliases
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.times import TICKS_PER_SECOND, RegularTimes, StampedTimes, Ticks, merge_spans, read_times
@@ -18,7 +18,6 @@ Array = NDArray[np.float64]
 Filter = Callable[[Array], Array]
 
 BLOCK = 1 << 21  # values read at once
-ENVELOPE_SETTLED = 1.0  # time after which the envelope's filters have forgotten their input [s]
 ENVELOPE_SHORTEST = 0.1  # stretches between gaps that are shorter have no envelope [s]
 RAW_SAMPLING_RATE = 200.0  # EMG sampled more slowly is an envelope [Hz]
 RAW_CROSSINGS = 60.0  # of the middle; raw EMG has its power above 50 Hz, envelopes below 20 Hz [1/s]
@@ -46,7 +45,7 @@ class Binned(NamedTuple):
 
 
 def read_binned(
-    signal: Signal, edges: Ticks, *, path: str, nan: str = "raise", envelope: bool = False
+    signal: Signal, edges: Ticks, *, path: str, nan: str = "raise", envelope: EnvelopeFilter | None = None
 ) -> Binned:
     """Read a signal and average it on the bins of each trial.
 
@@ -65,7 +64,7 @@ def read_binned(
     nan
         ``"raise"`` refuses NaN inside the bins, ``"mask"`` counts such bins as not recorded.
     envelope
-        Whether to extract the envelope of raw EMG.
+        The filters that extract the envelope of raw EMG, if it is.
 
     Raises
     ------
@@ -99,7 +98,7 @@ def read_binned(
 
 
 def _read_part(
-    signal: Signal, edges: Ticks, *, envelope: bool, path: str
+    signal: Signal, edges: Ticks, *, envelope: EnvelopeFilter | None, path: str
 ) -> tuple[Binned, NDArray[np.bool_]]:
     """Read a signal of one series; return it, and which of its values hold NaN among their samples."""
     times = read_times(signal, path=path)
@@ -213,15 +212,16 @@ def _is_bipolar(values: Array, interval: float) -> bool:
 
 
 def _choose_filter(
-    signal: Signal, interval: float, bin_size: float, *, envelope: bool, path: str
+    signal: Signal, interval: float, bin_size: float, *, envelope: EnvelopeFilter | None, path: str
 ) -> tuple[Filter | None, int]:
     """Return the filter that a signal passes before it is averaged, and how many samples it needs around."""
-    if envelope:
+    if envelope is not None:
+        compute = partial(compute_envelope, sampling_rate=1 / interval, filters=envelope)
         try:
-            compute_envelope(np.zeros((round(1 / interval), 1)), sampling_rate=1 / interval)
+            compute(np.zeros((round(1 / interval), 1)))
         except ConfigError as error:
             raise ConfigError(f"{path}: {signal.path}: {error} (--emg envelope)") from error
-        return partial(_compute_envelope, sampling_rate=1 / interval), round(ENVELOPE_SETTLED / interval)
+        return partial(_extract_envelope, compute, 1 / interval), round(envelope.settled / interval)
     if not needs_low_pass(signal, bin_size):
         return None, 0
     magnitude = signal.role == "emg"
@@ -229,11 +229,13 @@ def _choose_filter(
     return filtering, round(SETTLED * bin_size / interval)  # type: ignore[return-value]
 
 
-def _compute_envelope(values: Array, *, sampling_rate: float) -> Array:
+def _extract_envelope(
+    compute: Callable[[Array], NDArray[np.floating]], sampling_rate: float, values: Array
+) -> Array:
     """Return the envelope of a stretch without gaps; NaN if it is too short for one."""
     if len(values) < ENVELOPE_SHORTEST * sampling_rate:
         return np.full_like(values, np.nan)
-    return np.asarray(compute_envelope(values, sampling_rate=sampling_rate))
+    return np.asarray(compute(values))
 
 
 def _filter_runs(values: Array, bad: NDArray[np.bool_], filtering: Filter) -> Array:

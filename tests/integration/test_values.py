@@ -6,12 +6,14 @@ import h5py
 import layouts
 import numpy as np
 import pytest
+import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import average, compute_envelope, count, create_series, suppress_aliases
 
 import nwbrnn
 from nwbrnn.errors import MissingDataError, ReadError
+from nwbrnn.preprocessing import ENVELOPES
 from nwbrnn.readers import series
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.times import RegularTimes, to_ticks
@@ -239,6 +241,29 @@ def test_envelope_on_both_sides_of_a_gap_by_themselves(path):
     np.testing.assert_allclose(ds["outputs"].values[mask], expected[mask], rtol=1e-4, atol=1e-5)
 
 
+def test_filters_of_raw_emg_can_be_chosen(path):
+    """Against filters written out in transfer functions, on the whole recording."""
+    raw, stamps = create_raw()
+    write(path, create_series("EMG", raw, unit="mV", rate=1000.0))
+    filtered = raw
+    for frequency in (50.0, 100.0):
+        notch = scipy.signal.iirnotch(frequency, 30.0, fs=1000.0)
+        filtered = scipy.signal.filtfilt(*notch, filtered, axis=0)
+    high, low = (
+        scipy.signal.butter(n, f, kind, fs=1000.0) for n, f, kind in ((4, 65.0, "high"), (2, 5.0, "low"))
+    )
+    rectified = np.abs(scipy.signal.filtfilt(*high, filtered, axis=0))
+    envelope = np.maximum(scipy.signal.filtfilt(*low, rectified, axis=0), 0)
+    settings = {"emg_filter": "falcon", "emg_low_pass": 5.0, "emg_notch": (50.0, 100.0)}
+    ds = nwbrnn.read_nwb(path, window=WINDOW, **settings)
+    expected = average(envelope, stamps + 0.0005, get_edges(), bin_size=0.02)
+    inside = slice(2, -2)  # at the ends of the recording the padding of the two differs
+    np.testing.assert_allclose(ds["outputs"].values[inside], expected[inside], rtol=1e-3, atol=1e-3)
+    (choice,) = [one for one in json.loads(ds.attrs["choices"]) if one["role"] == "envelope"]
+    assert_names(choice["picked"], "notch 50, 100 Hz", "high-pass 65 Hz", "low-pass 5 Hz")
+    assert json.loads(ds.attrs["read_config"])["emg_notch"] == [50.0, 100.0]
+
+
 def test_low_pass_on_both_sides_of_a_gap_by_itself(path):
     values, stamps = create_emg(1000.0)
     kept = (stamps < 3.5) | (stamps >= 4.017)
@@ -278,7 +303,13 @@ def read_blocks(path, monkeypatch, *, size, envelope, bin_size):
 
 
 @pytest.mark.parametrize(
-    ("rate", "bin_size", "envelope"), [(50.0, 0.02, False), (1000.0, 0.02, False), (1000.0, 0.02, True)]
+    ("rate", "bin_size", "envelope"),
+    [
+        (50.0, 0.02, None),
+        (1000.0, 0.02, None),
+        (1000.0, 0.02, ENVELOPES["miller"]),
+        (1000.0, 0.02, ENVELOPES["falcon"]),
+    ],
 )
 @pytest.mark.parametrize("damaged", [False, True])
 def test_blocks_give_the_same_as_one_block(path, monkeypatch, rate, bin_size, envelope, damaged):
@@ -304,7 +335,7 @@ def test_blocks_agree_about_signs(path, monkeypatch):
     values[1500::2000] = values[1501::2000] = 50.0
     values[1300] = -1.0  # within the first window
     write(path, create_series("hand_vel", values, unit="m/s", rate=1000.0))
-    options = {"envelope": False, "bin_size": 0.02}
+    options = {"envelope": None, "bin_size": 0.02}
     whole = read_blocks(path, monkeypatch, size=1 << 30, **options)
     parts = read_blocks(path, monkeypatch, size=600, **options)
     filtered = suppress_aliases(values, 1000.0, 0.02)

@@ -5,14 +5,17 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter1d
 
-from nwbrnn.config import FitConfig
+from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing import (
+    EnvelopeFilter,
     apply_neural_lag,
     average_conditions,
+    choose_envelope,
     choose_sampled,
     clip_outputs,
     compute_envelope,
@@ -255,6 +258,28 @@ def test_envelope_of_a_tone_is_its_rectified_mean_after_a_fourth_order_high_pass
     assert middle == pytest.approx(2 / np.pi / (1 + warped**8), rel=1e-3)
 
 
+@pytest.mark.parametrize("distance", [0.0, 0.5, 2.0, 20.0])
+def test_a_notch_removes_the_line_and_little_else(distance):
+    """A second-order notch of quality Q: |H|² = x² / (x² + 1), x = Q (f / f0 - f0 / f), warped."""
+    line, frequency = 200.0, 200.0 + distance
+    tone = np.sin(2 * np.pi * frequency * np.arange(40_000) / 4000)[:, np.newaxis]
+    filters = EnvelopeFilter(high_pass=10.0, notch=(line,))
+    middle = compute_envelope(tone, sampling_rate=4000, filters=filters)[16_000:24_000].mean()
+    width = np.tan(np.pi * line / 30 / 4000)
+    warped, corner = np.cos(2 * np.pi * frequency / 4000), np.cos(2 * np.pi * line / 4000)
+    x = (warped - corner) / (width * np.sin(2 * np.pi * frequency / 4000))
+    assert middle == pytest.approx(2 / np.pi * x**2 / (x**2 + 1), rel=2e-3, abs=2e-3)
+
+
+def test_settings_change_the_filters_of_a_laboratory():
+    assert choose_envelope(ReadConfig()) == EnvelopeFilter(50.0, 10.0, ())
+    changed = choose_envelope(ReadConfig(emg_filter="falcon", emg_low_pass=5, emg_notch=()))
+    assert changed == EnvelopeFilter(65.0, 5.0, ())
+    assert EnvelopeFilter().settled == pytest.approx(1.0, rel=0.01)
+    with pytest.raises(ValidationError, match="emg_notch"):
+        ReadConfig(emg_notch=(0,))
+
+
 @pytest.mark.parametrize("frequency", [5.0, 20.0, 30.0])
 def test_what_is_too_fast_for_the_bins_is_removed_by_a_fourth_order_low_pass_both_ways(frequency):
     tone = np.sin(2 * np.pi * frequency * np.arange(20_000) / 1000)[:, np.newaxis]
@@ -276,9 +301,11 @@ def test_an_envelope_does_not_ring_below_zero_unless_it_is_negative_nearby(dista
 
 
 def test_envelope_refuses_slow_or_short_signals():
-    with pytest.raises(ConfigError, match=names("high_pass", "100 Hz", "50 Hz", "envelope")):
+    with pytest.raises(ConfigError, match=names("emg_high_pass", "100 Hz", "50 Hz", "envelope")):
         compute_envelope(np.zeros((1000, 1)), sampling_rate=100)
-    with pytest.raises(ConfigError, match=names("emg", "0.1 s", "low_pass 10 Hz", "99 samples", "1000 Hz")):
+    with pytest.raises(
+        ConfigError, match=names("emg", "0.1 s", "emg_low_pass 10 Hz", "99 samples", "1000 Hz")
+    ):
         compute_envelope(np.zeros((99, 1)), sampling_rate=1000)
 
 
@@ -317,7 +344,7 @@ def test_clip_outputs_refuses_a_silent_muscle():
     ds = assign_split(create_recording(), ["train"] * 8 + ["test"] * 4)
     ds["outputs"].values[:8, :, 1] = 0
     with pytest.raises(ConfigError, match=names("outputs", "output_1")):
-        clip_outputs(ds)
+        clip_outputs(ds, percentile=95, clip=3)
 
 
 def test_soft_normalization_by_hand():
