@@ -37,11 +37,11 @@ SIDES = ["nwbrnn", "pynapple", "h5py", "opening"]
 
 def count_with_nwbrnn(path: Path, n_trials: int) -> NDArray[np.generic]:
     """Return counts of shape (n_trials, n_bins, n_units)."""
-    from nwbrnn.readers.units import count_spikes, read_spike_trains
-    from nwbrnn.storage import open_nwb
+    from nwbrnn.readers.session import open_session
+    from nwbrnn.readers.units import count_spikes
 
-    with open_nwb(path) as nwbfile:
-        return count_spikes(read_spike_trains(nwbfile, path=str(path)), get_edges(n_trials, WINDOW, BIN_SIZE))
+    with open_session(path, follow_links=False) as session:
+        return count_spikes(session.trains, get_edges(n_trials, WINDOW, BIN_SIZE))
 
 
 def count_with_pynapple(path: Path, n_trials: int) -> NDArray[np.generic]:

@@ -73,7 +73,7 @@ def fit_reservoir(ds: xr.Dataset, settings: dict) -> tuple[xr.Dataset, xr.Datase
         return None
     recorded = prepare(ds, FitConfig(**settings))
     reservoir = Reservoir(200, lr=LEAK, sr=RADIUS, seed=settings["seed"])
-    states = []
+    states: list[np.ndarray] = []
     for inputs in recorded["inputs"].values:
         reservoir.reset() if states else None
         states.append(reservoir.run(np.asarray(inputs, dtype=float)))

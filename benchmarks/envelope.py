@@ -38,6 +38,7 @@ TOLERANCE = 1e-9
 
 def extract_with_nwbrnn(path: Path, n_trials: int) -> NDArray[np.generic]:
     """Return envelopes of shape (n_trials, n_bins, n_channels)."""
+    from nwbrnn.preprocessing import ENVELOPES
     from nwbrnn.readers.discovery import find_signals
     from nwbrnn.readers.series import read_binned
     from nwbrnn.storage import open_nwb
@@ -45,7 +46,7 @@ def extract_with_nwbrnn(path: Path, n_trials: int) -> NDArray[np.generic]:
     with open_nwb(path) as nwbfile:
         (signal,) = find_signals(nwbfile)
         edges = get_edges(n_trials, WINDOW, BIN_SIZE)
-        return read_binned(signal, edges, path=str(path), envelope=True)[0]
+        return read_binned(signal, edges, path=str(path), envelope=ENVELOPES["miller"]).values
 
 
 def extract_with_scipy(path: Path, n_trials: int) -> NDArray[np.generic]:

@@ -133,7 +133,7 @@ def measure_in_turn(script: str, sides: list[str], path: Path, n_rounds: int) ->
     return best
 
 
-def load_result(path: Path, side: str) -> NDArray[np.generic]:
+def load_result(path: Path, side: str) -> NDArray[np.number]:
     """Return what a side found."""
     return np.load(name_result(path, side))
 

@@ -12,9 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from nwbrnn.writers import write_teacher
-
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.formats import write_teacher
 from nwbrnn.sweep import run_sweep
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
 

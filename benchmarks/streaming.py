@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from large_files import (
@@ -39,7 +40,7 @@ TRIAL = 150  # the one to read
 WINDOW = (-0.4, 1.5)
 MEGABYTE = 1e6
 
-Steps = Iterator[NDArray[np.generic]]
+Steps = Generator[NDArray[np.generic]]
 
 
 def make_file(path: Path) -> None:
@@ -70,7 +71,7 @@ def stream_tree(url: str) -> Steps:
     import xarray as xr
 
     with xr.open_datatree(url, engine="nwb") as tree:
-        emg = tree["acquisition/EMG"]["data"]
+        emg = tree["acquisition/EMG"].to_dataset()["data"]
         yield emg[0].values
         yield emg.sel(time=slice(*get_window())).values
 
@@ -110,7 +111,7 @@ def stream_remfile(url: str) -> Steps:
         yield from _read(io.read())
 
 
-def _read(nwbfile: object) -> Steps:
+def _read(nwbfile: Any) -> Steps:
     """Read the first value and the window of an open file of pynwb."""
     series = nwbfile.acquisition["EMG"]
     yield series.data[0] * series.conversion
@@ -151,6 +152,9 @@ def watch(name: str, url: str, server: Server) -> list[dict[str, float]] | str:
     command = [sys.executable, __file__, name, url]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         steps = []
         for _ in range(2):
             line = process.stdout.readline()

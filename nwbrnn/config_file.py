@@ -16,7 +16,7 @@ from nwbrnn.text import shorten
 
 _HEAD = """\
 # Settings of nwbrnn: nwbrnn fit session.nwb -o fit.nwb --config fit.yaml
-# These are the defaults; change what you need, and leave the rest out or as it is.
+# These are the defaults. Change the settings that you need; you can delete the others.
 """
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1 << 20, 20_000, 20
 """Limits of a file: its size, its values with those that aliases repeat, and how deep they are nested."""

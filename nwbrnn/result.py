@@ -21,7 +21,7 @@ MAX_STABLE_RATIO = 2.0  # outputs that grow to this many times their range are w
 
 @dataclass(frozen=True)
 class Run:
-    """One student: its weights, how it came to them, and how good they are.
+    """One network: its weights, its training and its scores.
 
     Attributes
     ----------
@@ -76,16 +76,16 @@ class Run:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted student, what it predicts, and how well.
+    """A fitted network, its predictions and its scores.
 
     Attributes
     ----------
     recorded
-        The prepared Dataset: what the student was compared with, with ``split`` and ``sampled``.
+        The prepared Dataset: what the network was compared with, with ``split`` and ``sampled``.
     predicted
-        The same trials as the best student sees them: ``outputs``, ``rates`` [Hz] and ``hidden``.
+        What the best network predicts for the same trials: ``outputs``, ``rates`` [Hz] and ``hidden``.
     runs
-        One student for each seed, the best (lowest ``loss``) first.
+        One network for each seed, the best (lowest ``loss``) first.
     config
         The settings.
     """
@@ -121,27 +121,27 @@ class FitResult:
         )
         rows = [(name, format_number(value), format_number(known)) for name, value, known in r2]
         about = format_text("\n".join(repr(self).split("\n")[:3]))
-        outputs = format_table((f"R2 of outputs, {LEVELS[0]}", "student", "known average"), rows)
+        outputs = format_table((f"R2 of outputs, {LEVELS[0]}", "network", "known average"), rows)
         return f"<div>{about}{scores._repr_html_()}{outputs}</div>"
 
     @property
     def best(self) -> Run:
-        """The student of the lowest loss; test trials have no say in it."""
+        """The network with the lowest loss, which does not depend on the test trials."""
         return self.runs[0]
 
     @property
     def weights(self) -> Mapping[str, NDArray[np.floating]]:
-        """Weights of the best student; see :class:`nwbrnn.result.Run`."""
+        """Weights of the best network; see :class:`nwbrnn.result.Run`."""
         return self.best.weights
 
     @property
     def history(self) -> Mapping[str, list[float]]:
-        """Losses of the best student; see :class:`nwbrnn.result.Run`."""
+        """Losses of the best network; see :class:`nwbrnn.result.Run`."""
         return self.best.history
 
     @property
     def scores(self) -> Scores:
-        """Scores of the best student; see :class:`nwbrnn.result.Run`."""
+        """Scores of the best network; see :class:`nwbrnn.result.Run`."""
         return self.best.scores
 
     def to_pynapple(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class FitResult:
         return to_pynapple(self.recorded, self.predicted)
 
     def predict(self, data: xr.Dataset | ArrayLike) -> xr.Dataset:
-        """Return what the best student predicts for other trials, from their inputs alone.
+        """Return what the best network predicts for other trials, from their inputs alone.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class FitResult:
         return predict_trials(self.recorded, self.weights, self.config, data)
 
     def silence(self, units: Sequence[int]) -> xr.Dataset:
-        """Return what the best student predicts for all trials if chosen sampled neurons do not fire.
+        """Return what the best network predicts for all trials if chosen sampled neurons do not fire.
 
         Parameters
         ----------
@@ -213,7 +213,7 @@ class FitResult:
     def perturb(
         self, units: Mapping[int, float], *, size: float, at: float = 0.0, duration: float = 0.0
     ) -> xr.Dataset:
-        """Return what the best student predicts for all trials if chosen units are pushed.
+        """Return what the best network predicts for all trials if chosen units are pushed.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class FitResult:
         return perturb(self.recorded, self.weights, self.config, push)
 
     def build_model(self) -> "Network":
-        """Return the best student as a torch module; its inputs have shape (n_trials, n_time, n_inputs)."""
+        """Return the best network as a torch module; its inputs have shape (n_trials, n_time, n_inputs)."""
         from nwbrnn.models import NETWORKS
 
         network = NETWORKS[self.config.network]

@@ -339,32 +339,32 @@ GATED = "gated recurrent unit"
 SEED_MEAN = "mean of the seeds"
 """Not among them either: it takes several students, see :func:`nwbrnn.mechanism.predict_mean`."""
 BASELINES: tuple[Baseline, ...] = (
-    Baseline(AVERAGE, "average of the known trials of the condition", _use_average),
+    Baseline(AVERAGE, "average of the known trials of the same condition", _use_average),
     Baseline(
         "ridge on the task",
-        "each bin by ridge regression on two harmonics of the direction, or on other inputs or conditions",
+        "ridge regression of each bin on two harmonics of the direction, or on other inputs or conditions",
         _use_task,
     ),
     Baseline(
         "untrained network",
-        "ridge readout of a random network with as many hidden units and the same inputs",
+        "ridge readout of a random network with the same inputs and the same number of hidden units",
         _use_untrained,
     ),
     Baseline(
         "Wiener filter",
-        "outputs by ridge regression on all neurons, now and in nine steps of 50 ms before",
+        "ridge regression of the outputs on all neurons, in the same bin and in nine earlier steps of 50 ms",
         _use_wiener,
         sees="neurons",
     ),
     Baseline(
         "condition average + Wiener filter",
-        "the average, and what differs from it by a Wiener filter on what differs in the neurons",
+        "condition average, plus a Wiener filter from the neurons' deviations from their averages",
         _use_residuals,
         sees="neurons",
     ),
     Baseline(
         "reduced-rank regression",
-        "unsampled neurons by regression of low rank on the sampled neurons in the same bin",
+        "low-rank regression of the unsampled neurons on the sampled neurons in the same bin",
         _use_sampled,
         sees="sampled neurons",
     ),

@@ -1,4 +1,4 @@
-"""Which baselines a student beats, in words."""
+"""Which baselines a network beats, in words."""
 
 import math
 from collections.abc import Sequence
@@ -9,39 +9,39 @@ from nwbrnn.evaluation.specs import get_spec
 
 
 def compare_baselines(assessment: Sequence[Score]) -> list[str]:
-    """Return which baselines the student beats and which it does not, a sentence for each score.
+    """Return which baselines a network beats and which it does not, a sentence for each score.
 
     Parameters
     ----------
     assessment
         What :func:`nwbrnn.assess` says with resamples; scores without intervals are left out. A baseline is
-        beaten, or beats the student, if the 95 % interval of the difference does not hold 0.
+        beaten, or beats the network, if the 95 % interval of the difference does not hold 0.
     """
     sentences = []
     for score in assessment:
         known = [rival for rival in score.rivals if math.isfinite(rival.low)]
-        kinds: dict[str, list[str]] = {"beats": [], "is not told apart from": [], "is beaten by": []}
+        kinds: dict[str, list[str]] = {"beats": [], "cannot be distinguished from": [], "is beaten by": []}
         for rival in known:
             kinds[_name_outcome(rival, get_spec(score.name).better)].append(_describe_rival(rival))
         parts = [f"{verb} {_join(rivals)}" for verb, rivals in kinds.items() if rivals]
         if parts:
-            sentences.append(f"{score.name}: the student {'; it '.join(parts)}.")
+            sentences.append(f"{score.name}: the network {'; it '.join(parts)}.")
     return sentences
 
 
 def list_rivals(assessment: Sequence[Score]) -> dict[str, tuple[str, str]]:
-    """Return the label and the meaning of each model that a student is compared with, by name."""
+    """Return the label and the meaning of each model that a network is compared with, by name."""
     listed = {one.name: (one.label, one.meaning) for one in BASELINES}
-    meanings = {SEED_MEAN: "mean of what the students of all seeds predict"}
+    meanings = {SEED_MEAN: "mean of the predictions of the networks of all seeds"}
     for name in (rival.name for score in assessment for rival in score.rivals):
         listed.setdefault(name, (name, meanings.get(name, "fitted to the same trials")))
     return listed
 
 
 def _name_outcome(rival: Rival, better: str) -> str:
-    """Return what the interval of the difference, student minus rival, says."""
+    """Return what the interval of the difference, network minus rival, says."""
     low, high = (rival.low, rival.high) if better == "higher" else (-rival.high, -rival.low)
-    return "beats" if low > 0 else "is beaten by" if high < 0 else "is not told apart from"
+    return "beats" if low > 0 else "is beaten by" if high < 0 else "cannot be distinguished from"
 
 
 def _describe_rival(rival: Rival) -> str:

@@ -264,13 +264,13 @@ SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "output VAF",
         lambda pair: compute_vaf(*pair.outputs),
-        "like R², but an offset is forgiven",
+        "like R², but an offset does not lower it",
         noise_ceiling=limit_outputs,
     ),
     ScoreSpec(
         "output skill",
         lambda pair: compute_skill(*pair.outputs, pair.reference),
-        "like R², relative to the variance over all conditions",
+        "like R², but relative to the variance over all conditions",
         noise_ceiling=limit_skill,
         is_main=True,
     ),
@@ -292,7 +292,7 @@ SCORES: tuple[ScoreSpec, ...] = (
     _score_trials(
         "single-trial unsampled neurons R2",
         lambda pair: split_errors(pair, "rates", lambda pair: ~pair.sampled),
-        "median R² of the same neurons' smoothed rates in single trials",
+        "median R² of the smoothed rates of unsampled neurons in single trials",
         needs="unsampled",
         noise_ceiling=lambda pair: limit_trials(pair, "rates", lambda pair: ~pair.sampled),
         is_judged=True,
@@ -307,7 +307,7 @@ SCORES: tuple[ScoreSpec, ...] = (
     _score_trials(
         SPIKES,
         split_spikes,
-        "what single spikes of unsampled neurons gain over their mean rates in the known trials",
+        "gain in predicting single spikes of unsampled neurons over their mean rates in the known trials",
         needs="unsampled",
         is_main=True,
         is_judged=True,
@@ -325,7 +325,8 @@ SCORES: tuple[ScoreSpec, ...] = (
     _compare_populations(
         "canonical correlation",
         _correlate,
-        "mean over ten dimensions of the hidden units and of the rates; 1: the same",
+        "mean canonical correlation over ten dimensions of the hidden units and of the recorded rates; "
+        "1: the same",
         is_quick=True,
         is_main=True,
     ),
@@ -335,17 +336,20 @@ SCORES: tuple[ScoreSpec, ...] = (
     _compare_populations(
         "Procrustes angle",
         compute_procrustes_distance,
-        "what is left after the best rotation and scaling; 0: the same shape",
+        "difference that remains after the best rotation and scaling; 0: the same shape",
         unit="degrees",
         better="lower",
     ),
     _compare_populations(
-        "linear CKA", compute_linear_cka, "similarity of the geometry; 1: the same but for rotation and scale"
+        "linear CKA",
+        compute_linear_cka,
+        "similarity of the geometry; 1: the same except for rotation and scale",
     ),
     ScoreSpec(
         "few-shot neurons R2",
         _read_few,
-        "median R² of unsampled neurons, read out from all hidden units after one trial of each condition",
+        "median R² of unsampled neurons, with a readout from all hidden units that is fitted to one trial "
+        "of each condition",
         needs="network",
         has_chance=False,
         is_resampled=False,
@@ -353,7 +357,8 @@ SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "recording to student R2",
         _map("recorded"),
-        "part of the hidden units that follows linearly from the recorded rates, in conditions left out",
+        "part of the hidden units' activity that can be linearly predicted from the recorded rates, in "
+        "conditions that were left out",
         needs="network",
         has_chance=False,
         is_resampled=False,
@@ -361,7 +366,8 @@ SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "cycle consistency",
         _map("predicted"),
-        "part of the hidden units that follows linearly from the rates they predict, in conditions left out",
+        "part of the hidden units' activity that can be linearly predicted from the rates that the "
+        "network predicts, in conditions that were left out",
         needs="network",
         has_chance=False,
         is_resampled=False,
@@ -370,7 +376,7 @@ SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "rotation R2, surrogates",
         lambda pair: compute_mean(pair.surrogate_r2),
-        "the same of tensor-maximum-entropy surrogates of the recording, mean",
+        "mean rotation R2 of tensor-maximum-entropy surrogates of the recording",
         better="neither",
         needs="network",
         has_chance=False,
@@ -379,7 +385,7 @@ SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "rotation p, surrogates",
         _compare_surrogates,
-        "part of the surrogates that rotate as much as the recording",
+        "fraction of the surrogates that rotate at least as much as the recording",
         better="neither",
         needs="network",
         has_chance=False,
@@ -388,7 +394,7 @@ SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "dynamical distance",
         _measure_distance,
-        "between linear models of the two dynamics; 0: the same",
+        "distance between linear models of the two dynamics; 0: the same",
         better="lower",
         needs="hidden",
         package="DSA",
@@ -398,7 +404,7 @@ SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
         "dynamical distance given the inputs",
         partial(_measure_distance, controlled=True),
-        "the same between linear models that have a term for the inputs; 0: the same",
+        "distance between linear models that have a term for the inputs; 0: the same",
         better="lower",
         needs="hidden",
         is_resampled=False,
@@ -417,13 +423,33 @@ _BETTER: Any = "higher", "neither"
 MEASURED: tuple[ScoreSpec, ...] = tuple(
     ScoreSpec(name, _measure_elsewhere, meaning, unit, _BETTER[bool(neither)], has_chance=False)
     for name, meaning, unit, neither in (
-        ("response correlation", "of responses to perturbations with those of the teacher", "", 0),
-        ("response R2", "of responses to perturbations, relative to no response", "", 0),
-        ("leading growth rate", "of the slowest mode at the most stable point of movement", "1/s", 1),
-        ("Lyapunov exponent", "largest one in movement: below 0, differences die away", "1/s", 1),
-        ("departure from normality", "part of ‖W‖² that eigenvalues do not explain; 0: normal", "", 1),
-        ("attracting points", "stable fixed points in movement that were found", "", 1),
-        ("slow modes", "modes there that grow, or decay slower than 2.5 / s", "", 1),
+        (
+            "response correlation",
+            "correlation of the student's responses to perturbations with those of the teacher",
+            "",
+            0,
+        ),
+        ("response R2", "R² of the responses to perturbations; 0: predicting no response", "", 0),
+        (
+            "leading growth rate",
+            "growth rate of the slowest mode at the most stable fixed point of movement",
+            "1/s",
+            1,
+        ),
+        (
+            "Lyapunov exponent",
+            "largest exponent in movement; below 0, differences between states die away",
+            "1/s",
+            1,
+        ),
+        ("departure from normality", "part of ‖W‖² that the eigenvalues do not explain; 0: normal", "", 1),
+        ("attracting points", "number of stable fixed points found in movement", "", 1),
+        (
+            "slow modes",
+            "number of modes at the most stable fixed point that grow, or decay more slowly than 2.5 / s",
+            "",
+            1,
+        ),
     )
 )
 """Of the network itself rather than of its predictions: :mod:`nwbrnn.mechanism` computes them."""

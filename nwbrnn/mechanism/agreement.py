@@ -28,11 +28,11 @@ N_COMPONENTS = 20  # of one student, from which the other's hidden units are dec
 VARIANCE = 0.999  # of the hidden activity, held by the dimensions that the data visit
 
 MEANINGS = {
-    "predicted outputs, R2": "of the outputs that one predicts from those that another does",
-    "predicted unsampled neurons, R2": "the same of neurons that neither was trained on, median",
-    "hidden activity, Procrustes angle": "left after the best rotation and scaling [degrees]; 0: the same",
-    "hidden activity, dynamical distance": "between linear models of the two dynamics; 0: the same",
-    "hidden units, cross-decoded R2": "of each unit from 20 components of another, on other conditions",
+    "predicted outputs, R2": "of one network, taken as a prediction of those of another",
+    "predicted unsampled neurons, R2": "the same for neurons on which neither was trained, median",
+    "hidden activity, Procrustes angle": "left after the best rotation and scaling [degrees]; 0 if equal",
+    "hidden activity, dynamical distance": "between linear models of the two dynamics; 0 if equal",
+    "hidden units, cross-decoded R2": "from 20 components of another network, on other conditions",
 }
 """Measures of a pair of students."""
 

@@ -358,7 +358,7 @@ def _add_legend(ax: Axes, conditions: Sequence[str] | NDArray[np.str_]) -> None:
     ]
     handles += [
         Line2D([], [], color=GREY, ls=line, label=text)
-        for line, text in (("-", "recorded"), ("--", "student"))
+        for line, text in (("-", "recorded"), ("--", "network"))
     ]
     place_legend(ax, handles)
 

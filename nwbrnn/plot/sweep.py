@@ -83,7 +83,7 @@ def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str
     if treated.empty:
         treated, base = base, base.iloc[:0]
     if not others:
-        return [("student, 95 % interval", pd.concat([base, treated]))]
+        return [("network, 95 % interval", pd.concat([base, treated]))]
     groups = []
     for key, rows in treated.groupby(list(others), sort=False):
         # without sampled neurons the weight of their dynamics is no setting

@@ -77,7 +77,7 @@ def plot_differences(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
         ax.set_ylim(-0.6, len(labels) - 0.4)
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_title(title, fontsize=9)
-        ax.set_xlabel("difference to outputs only", fontsize=9)
+        ax.set_xlabel("difference from outputs only", fontsize=9)
     return figure
 
 
@@ -109,7 +109,7 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
     for (name, channel, title), ax in zip(channels, axes.ravel(), strict=False):
         draw_courses(ax, (truth, student), name, channel, rows=picked)
         ax.set_title(title, fontsize=9, parse_math=False)
-    _add_legend(figure, axes, note="solid: recorded, dashed: student, never trained on")
+    _add_legend(figure, axes, note="solid: recorded, dashed: predicted; never trained on")
     return figure
 
 
@@ -120,7 +120,7 @@ def plot_rotations(recorded: xr.Dataset, predicted: xr.Dataset) -> Figure:
     moving = (recorded["time"].values > 0) & averages[0]["mask"].values.all(axis=0)
     figure, axes = _create_grid(2, width=3.6, height=3.6)
     order = sort_conditions(averages[0]["condition"].values)  # the colours of plot.trajectories
-    pairs = (("recorded", normal), ("student", averages[1]["hidden"].values))
+    pairs = (("recorded", normal), ("network", averages[1]["hidden"].values))
     for ax, (name, activity) in zip(axes.ravel(), pairs, strict=True):
         found = compute_rotations(activity[:, moving], bin_size=recorded.attrs["bin_size"])
         for i, path in enumerate(found.projections[order]):

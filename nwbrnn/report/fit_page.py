@@ -315,4 +315,4 @@ def _describe_reading(attrs: Mapping[Any, Any]) -> str:
     named = [
         f"{name} {json.dumps(v, ensure_ascii=False)}" for name, v in given.items() if v != defaults.get(name)
     ]
-    return ", ".join(named) or "all settings by default"
+    return ", ".join(named) or "default settings"

@@ -24,6 +24,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from nwbrnn.plot.style import VECTOR
+from nwbrnn.text import show_count
 
 FOLDER = Path(__file__).parent
 # what could end the element or a line of the script it stands in
@@ -80,7 +81,7 @@ def render_page(template: str, values: Mapping[str, Any], *, data: Mapping[str, 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": show_number, "percent": place}
+    environment.filters |= {"number": show_number, "percent": place, "count": show_count}
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"

@@ -82,11 +82,12 @@ def _draw(motions: Mapping[str, Motion], points: Mapping[str, list[FixedPoint]])
     """Draw the states of student and teacher, and the modes of both."""
     figure = create_figure(figsize=(3.9 * (len(motions) + 1), 2.8))
     axes = np.atleast_1d(figure.subplots(1, len(motions) + 1))
+    titles = {name: name if len(motions) > 1 else "network" for name in motions}
     for ax, (name, motion) in zip(axes, motions.items(), strict=False):
         draw_portrait(motion, points[name], ax=prepare_axes(ax))
-        ax.set_title(name, fontsize=9)
+        ax.set_title(titles[name], fontsize=9)
         if ax is not axes[len(motions) - 1]:
             ax.get_legend().remove()
-    draw_modes(points, ax=prepare_axes(axes[-1]))
+    draw_modes({titles[name]: found for name, found in points.items()}, ax=prepare_axes(axes[-1]))
     axes[-1].set_title("modes at rest", fontsize=9)
     return figure

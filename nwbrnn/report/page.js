@@ -93,7 +93,7 @@
 
   function drawPanel(parent, channel, condition, yRange, large) {
     const width = Math.max(120, parent.clientWidth > 0 && large ? Math.min(parent.clientWidth, 640) : panelWidth(parent));
-    const label = `${channel.name}, condition ${data.conditions[condition]}: recorded and student`;
+    const label = `${channel.name}, condition ${data.conditions[condition]}: recorded and network`;
     const axes = createAxes(parent, {
       width, height: large ? 0.55 * width : 0.72 * width, yRange, label,
       xRange: [data.time[0], data.time[data.time.length - 1]], title: data.conditions[condition],

@@ -77,17 +77,19 @@ def list_cautions(result: FitResult, judgements: Sequence[Judgement]) -> list[st
     config, best = result.config, result.best
     if config.held_out_conditions:
         held = ", ".join(config.held_out_conditions)
-        cautions.append(f"The test is on conditions that were held out altogether: {held}.")
+        cautions.append(f"The test is on conditions that were held out completely: {held}.")
         if config.held_out == "outputs":
-            cautions[-1] = f"The test is on outputs of conditions of which only neurons were seen: {held}."
+            cautions[-1] = (
+                f"The test is on the outputs of conditions of which the network saw only neurons: {held}."
+            )
     judged = [one.score for one in judgements if one.grade is not None]
     if any(math.isnan(score.noise_ceiling) for score in judged):
         cautions.append(
-            "With one trial of each condition there is neither noise ceiling nor interval: the words compare "
-            "with 1, which noise may keep any student from."
+            "With one trial of each condition, there is no noise ceiling and no interval. The words compare "
+            "the scores with 1, which noise may keep any network from reaching."
         )
     elif judged and all(math.isnan(score.low) for score in judged):
-        cautions.append("With one test trial of each condition there are no intervals.")
+        cautions.append("With one test trial of each condition, there are no intervals.")
     if best.ended == "interrupted":
-        cautions.append("The fit was interrupted: this is the best student until then.")
+        cautions.append("The fit was interrupted. This is the best network up to that point.")
     return [*cautions, best.warning] if best.warning else cautions

@@ -27,13 +27,13 @@ from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline
 CAPTIONS = {
     "scores": "Held-out scores against the number of sampled neurons, mean with 95 % interval. "
     "Dashed: noise ceiling, dash-dotted: reliability, dotted: chance.",
-    "differences": "Paired differences to the student trained on the outputs only, with 95 % intervals; "
-    "those without 0 in colour.",
-    "similarity": "Similarity of the student's population and the recorded one.",
-    "robustness": "Outputs of disturbed students.",
-    "agreement": "How far students agree that differ in their seed only: mean and range over pairs, and the "
-    "share of the recurrent weights that the data determine.",
-    "responses": "Responses to kicks of the state at the go cue, compared with those of the teacher.",
+    "differences": "Paired differences from the network trained on the outputs only, with 95 % "
+    "intervals; intervals that do not contain 0 are in colour.",
+    "similarity": "Similarity of the activity of the network and the recorded activity.",
+    "robustness": "Outputs of disturbed networks.",
+    "agreement": "Agreement of networks that differ only in their seed: mean and range over pairs, and "
+    "the share of the recurrent weights that the data determine.",
+    "responses": "Responses of student and teacher to kicks of the state at the go cue, compared.",
 }
 
 

@@ -19,15 +19,21 @@ class TeacherConfig(CheckedSettings):
     """Everything that, with the package version, repeats a simulation exactly."""
 
     teacher: str = Field("soc", description=f"mechanism of the circuit: {', '.join(MECHANISMS)}")
-    n_neurons: int = Field(200, ge=2, le=5000, description="neurons; muscles read the first half")
-    n_directions: int = Field(8, ge=1, le=360, description="reach directions, evenly spaced from 0 degrees")
-    n_trials: int = Field(5, ge=1, le=10_000, description="trials of each direction")
-    n_muscles: int = Field(6, ge=1, le=1000, description="muscle-like outputs")
+    n_neurons: int = Field(
+        200, ge=2, le=5000, description="number of neurons; the first half drives the muscles"
+    )
+    n_directions: int = Field(
+        8, ge=1, le=360, description="number of reach directions, evenly spaced from 0 degrees"
+    )
+    n_trials: int = Field(5, ge=1, le=10_000, description="number of trials of each direction")
+    n_muscles: int = Field(6, ge=1, le=1000, description="number of muscle-like outputs")
     preparation: float = Field(0.5, gt=0, le=60, description="time before the go cue [s]")
     movement: float = Field(0.7, gt=0, le=60, description="time after the go cue [s]")
-    bin_size: float = Field(0.01, ge=0.001, le=1, description="sampling interval of what is stored [s]")
+    bin_size: float = Field(0.01, ge=0.001, le=1, description="sampling interval of the stored data [s]")
     noise: float = Field(0.5, ge=0, description="standard deviation of the input noise [Hz]")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="of connectivity, readout, noise and spikes")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="seed of the connectivity, the readout, the noise and the spikes"
+    )
 
     @field_validator("teacher")
     @classmethod

@@ -239,7 +239,7 @@ def test_timestamps_number(patch):
 def test_gaps_also_across_blocks(make_recording, monkeypatch):
     path = make_recording(drop_emg=(20.0, 23.5)).path
     whole = diagnose(path)
-    parts = ("1 gaps", "0.02 s", "3.52 s", "at 19.98 s")
+    parts = ("1 gap", "0.02 s", "3.52 s", "at 19.98 s")
     expect(whole, "timestamps_gaps", "acquisition/EMG", *parts, biases=False)
     monkeypatch.setattr(
         "nwbrnn.readers.doctor.series.BLOCK", 100
@@ -373,16 +373,16 @@ def test_spike_times_not_finite_negative_and_unsorted(patch, recording):
     second = len(recording.spikes[0])
 
     findings = patch(put("units/spike_times", second + 4, np.nan))
-    parts = (f"1 of {total}", "1 units", "NaN", "unit 1")
+    parts = (f"1 of {total}", "1 unit", "NaN", "unit 1")
     expect(findings, "spike_times", "units/spike_times", *parts, biases=True)
 
     findings = patch(put("units/spike_times", second, -0.25))
-    parts = (f"1 of {total}", "1 units", "negative", "unit 1")
+    parts = (f"1 of {total}", "1 unit", "negative", "unit 1")
     expect(findings, "spike_times", "units/spike_times", *parts, biases=False)
 
     swapped = recording.spikes[1][[5, 4]]
     findings = patch(put("units/spike_times", [second + 4, second + 5], swapped))
-    parts = (f"1 of {total}", "1 units", "earlier", "unit 1")
+    parts = (f"1 of {total}", "1 unit", "earlier", "unit 1")
     expect(findings, "spike_times", "units/spike_times", *parts, biases=False)
 
 
@@ -398,7 +398,7 @@ def test_spikes_outside_observation(write):
     observed = [[[0.0, DURATION]]] * 3 + [[[0.0, 90.0], [100.0, DURATION]]]
     outside = int(((trains[3] > 90) & (trains[3] < 100)).sum())
     findings = write(trains=trains, trials=TRIALS, observed=observed)
-    parts = (f"{outside} of {sum(map(len, trains))}", "1 units", "unit 3")
+    parts = (f"{outside} of {sum(map(len, trains))}", "1 unit", "unit 3")
     expect(findings, "spikes_unobserved", "units/obs_intervals", *parts, biases=False)
 
 
@@ -436,7 +436,7 @@ def silence(train, start=80.0, stop=92.0):
 def test_silent_spans(write):
     trains = [silence(train) for train in population()]
     findings = write(trains=trains, trials=TRIALS)
-    parts = ("1 stretches", "80.00 to 92.00 s", "3 of 50")
+    parts = ("1 stretch", "80.00 to 92.00 s", "3 of 50")
     expect(findings, "silent_spans", "units", *parts, biases=True)
 
 
@@ -499,7 +499,7 @@ def test_units_twice(write):
     kept = trains[2][rng.random(len(trains[2])) < 0.8]
     trains[9] = np.sort(np.append(kept, rng.uniform(0, DURATION, 200)))
     share = len(kept) / max(len(trains[9]), len(trains[2]))
-    parts = ("1 pairs", "2 and 9", f"{share:.1%}")
+    parts = ("1 pair", "2 and 9", f"{share:.1%}")
     expect(write(trains=trains, trials=TRIALS), "units_twice", "units", *parts, biases=True)
 
 
@@ -510,7 +510,7 @@ def test_units_in_bins_share_times_by_chance_only(write):
     assert write(trains=trains, trials=TRIALS, resolution=0.05) == ()
     trains[3] = trains[1]
     findings = write(trains=trains, trials=TRIALS, resolution=0.05)
-    expect(findings, "units_twice", "units", "1 pairs", "1 and 3", "100.0%", biases=True)
+    expect(findings, "units_twice", "units", "1 pair", "1 and 3", "100.0%", biases=True)
 
 
 def test_orphans(patch):
@@ -522,7 +522,7 @@ def test_orphans(patch):
     findings = patch(change)
     assert {(f.rule, f.biases) for f in findings} == {("orphans", False)}
     assert [f.object for f in findings] == ["acquisition/half", "processing/nwbrnn", "left_over"]
-    assert_names(findings[1].problem, "neurodata_type", "1 objects")
+    assert_names(findings[1].problem, "neurodata_type", "1 object")
 
 
 def test_schema_mixed(patch):
@@ -575,7 +575,7 @@ def test_real_recording_with_lost_units(shared_data):
         ends = file["units/spike_times_index"][:]
         last = file["units/spike_times"][:][ends - 1]
     assert_names(findings["units_absent"].problem, "unit 0", f"{last.max() - last[0]:.4g} s early")
-    assert_names(findings["silent_spans"].problem, "1 stretches")
+    assert_names(findings["silent_spans"].problem, "1 stretch")
 
 
 def test_command(recording, run_cli, tmp_path):

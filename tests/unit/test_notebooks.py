@@ -152,7 +152,7 @@ def test_findings_are_a_table(recording):
     assert HOSTILE in page.text
     assert page.tags.count("tr") == 2 + len(findings)
     assert hostile.to_dataframe()["object"].tolist() == [one.object for one in hostile]
-    assert "Nothing was found" in type(findings)()._repr_html_()
+    assert "found nothing" in type(findings)()._repr_html_()
     assert type(findings)().to_dataframe().empty
 
 

@@ -56,7 +56,7 @@ def test_outputs_are_condition_averages_in_the_recorded_unit(result, ax):
     assert ax.get_ylabel() == f"FCU [{result.recorded['output_units'].values[channel]}]"
     assert_names(ax.get_xlabel(), "time", "go cue", "[s]")
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert texts == ["condition 180", "condition 0", "recorded", "student"]
+    assert texts == ["condition 180", "condition 0", "recorded", "network"]
 
 
 def test_the_band_is_one_standard_error(result, ax):

@@ -102,12 +102,14 @@ def _examine_objects(session: Session, config: ReadConfig, plan: Plan | None) ->
         yield from run_checks(UNIT_CHECKS, spikes)
         extents[spikes.spikes] = spikes.extent
     for name, problem in find_strange_clocks(extents, trials="" if trials is None else trials.path).items():
-        yield Finding("clocks", name, problem, "write all times in seconds from one moment on", biases=True)
+        yield Finding(
+            "clocks", name, problem, "write all times in seconds, counted from the same moment", biases=True
+        )
 
 
 def _report(error: NwbrnnError, path: str) -> Finding:
     """Return why a file is refused as a finding; what it lacks is no bias."""
     problem, _, remedy = str(error).removeprefix(path).lstrip(":/ ").rpartition("; ")
     if not problem:
-        problem, remedy = remedy, "name what to read with the settings of reading"
+        problem, remedy = remedy, "use the settings of reading to say what to read"
     return Finding("refused", "/", problem, remedy, biases=not isinstance(error, MissingDataError))

@@ -7,7 +7,7 @@ import numpy as np
 
 from nwbrnn.readers.doctor.finding import Finding, note
 from nwbrnn.readers.session import Session
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 _TYPED_FOLDERS = (
     "acquisition",
@@ -49,8 +49,8 @@ def check_orphans(root: Any) -> Iterator[Finding]:
         size = _count_members(root[path])
         yield note(
             path,
-            f"it has no neurodata_type (it holds {size} objects), so that NWB readers do not see it",
-            "nothing, if the laboratory keeps something of its own there; if a write was interrupted, write "
+            f"it holds {show_count(size, 'object')} but has no neurodata_type, so NWB readers do not see it",
+            "no action needed if the laboratory keeps its own data there; if a write was interrupted, write "
             "the data again under another name, and export the file with pynwb, which leaves this out",
         )
 
@@ -64,9 +64,9 @@ def check_schema(root: Any) -> Iterator[Finding]:
     if len(core) > 1:
         yield note(
             "specifications/core",
-            f"nwb_version is {text}, but the file holds the schema of {list_some(core, limit=5)}",
-            "it was appended to with another version of NWB; export it to a new file with one version of "
-            "pynwb, and validate that",
+            f"nwb_version is {text}, but the file holds the schemas of {list_some(core, limit=5)}",
+            "another version of NWB was used to append to the file; export it to a new file with one version "
+            "of pynwb, and validate the new file",
         )
 
 
@@ -75,9 +75,9 @@ def check_trials_missing(session: Session) -> Iterator[Finding]:
     if session.units is not None and not session.trial_tables:
         yield note(
             "intervals/trials",
-            f"there are {len(session.units)} units but no trials (interval tables: "
+            f"the file has {show_count(len(session.units), 'unit')} but no trials (interval tables: "
             f"{list_some(session.nwbfile.intervals or (), limit=5)})",
-            "add a table of trials with nwbfile.add_trial before fitting",
+            "add the trials with nwbfile.add_trial before you fit",
         )
 
 

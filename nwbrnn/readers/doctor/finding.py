@@ -52,7 +52,7 @@ class Findings(tuple[Finding, ...]):
 
     def _repr_html_(self) -> str:
         if not self:
-            return format_text("Nothing was found that would bias a fit.")
+            return format_text("nwbrnn found nothing that would bias a fit.")
         rows = [(one.object, "yes" if one.biases else "no", one.problem, one.remedy) for one in self]
         return format_table(("object", "biases a fit", "problem", "remedy"), rows)
 

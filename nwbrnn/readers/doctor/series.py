@@ -23,6 +23,7 @@ from nwbrnn.readers.rules.objects import OUTPUT_ROLES, apply_map
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import GAP
 from nwbrnn.storage import find_stored
+from nwbrnn.text import show_count
 
 _REGULAR_SHARE = 0.9
 
@@ -156,7 +157,7 @@ def _map_signals(session: Session, config: ReadConfig) -> Sequence[Signal]:
 def check_shape(view: SeriesView) -> Iterator[Finding]:
     """Find series named as outputs that are no numbers by time and channel."""
     if view.fault:
-        yield view.report(view.fault, "write the series again: time first, then channels")
+        yield view.report(view.fault, "write the series again, with time first, then channels")
 
 
 def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:
@@ -164,8 +165,8 @@ def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:
     if (view.role != "other" or view.is_picked) and is_unwritten(view):
         size, stored = _find_sizes(view)
         yield view.report(
-            f"its data would have {size:.0e} bytes, but only {stored:.0e} are stored; the rest is one value",
-            "write the data again, or cut the series to what was recorded",
+            f"its data would take {size:.0e} bytes, but only {stored:.0e} are stored; the rest is one value",
+            "write the data again, or cut the series to the part that was recorded",
         )
 
 
@@ -186,9 +187,9 @@ def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
     if view.signal is not None and (view.role != "other" or view.is_picked) and view.signal.varies:
         yield note(
             view.path,
-            f"its clock is irregular: the steps between its time stamps are {view.signal.interval:g} s on "
-            "average, and vary",
-            "nothing: bins are two steps wide unless you give another width (--bin-size)",
+            "its clock is irregular: the steps between its time stamps vary; on average, they are "
+            f"{view.signal.interval:g} s long",
+            "no action needed: bins are two steps wide unless you give another width (--bin-size)",
         )
 
 
@@ -197,13 +198,14 @@ def check_conversion(view: SeriesView) -> Iterator[Finding]:
     conversion = float(view.series.conversion)
     if conversion == 0 or np.isinf(conversion):
         yield view.report(
-            f"conversion is {conversion:g}, which makes all values in {view.series.unit} alike",
-            "set the conversion to the size of one step of the data in the unit, 1 if they are in the unit",
+            f"conversion is {conversion:g}, which makes all values in {view.series.unit} the same",
+            "set the conversion to the size of one step of the data in the unit, or to 1 if the data are in "
+            "the unit",
         )
     elif np.isnan(conversion):
         yield note(
             view.path,
-            "conversion is NaN, so that other readers make every value NaN; nwbrnn counts it as 1",
+            "conversion is NaN; nwbrnn treats it as 1, but other readers make every value NaN",
             "set it to 1, or to the size of one step of the data in the unit",
         )
 
@@ -222,8 +224,8 @@ def check_offset_as_start(view: SeriesView) -> Iterator[Finding]:
         yield note(
             view.path,
             f"offset is {offset:g} {view.series.unit} and starting_time is 0; some files (FALCON H1) keep "
-            "the start time in the offset, but it is added to the values",
-            "if it is a time, set starting_time to it and offset to 0",
+            "the start time in the offset, but readers add the offset to the values",
+            "if the offset is a time, set starting_time to this time and offset to 0",
         )
 
 
@@ -232,7 +234,8 @@ def check_rate(view: SeriesView) -> Iterator[Finding]:
     rate, start = view.series.rate, view.series.starting_time
     if view.series.timestamps is None and rate is not None and not (np.isfinite(rate) and rate > 0):
         yield view.report(
-            f"rate is {rate:g} Hz for {view.n_samples} samples", "set the rate, or give timestamps instead"
+            f"rate is {rate:g} Hz for {view.n_samples} samples",
+            "set the rate, or give timestamps instead of a rate",
         )
     if start is not None and not np.isfinite(start):
         yield view.report(f"starting_time is {start}", "set it to the time of the first sample [s]")
@@ -243,8 +246,8 @@ def check_timestamps_number(view: SeriesView) -> Iterator[Finding]:
     # a series without data only lends its clock to others
     if view.steps is not None and view.n_samples and not view.fault and view.steps.n != view.n_samples:
         yield view.report(
-            f"there are {view.steps.n} timestamps for {view.n_samples} samples",
-            "write data and timestamps again with one length, time on the first axis",
+            f"there are {show_count(view.steps.n, 'timestamp')} for {show_count(view.n_samples, 'sample')}",
+            "write data and timestamps again with the same length, and with time on the first axis",
         )
 
 
@@ -253,8 +256,9 @@ def check_timestamps_not_finite(view: SeriesView) -> Iterator[Finding]:
     if view.steps is not None and (bad := view.steps.not_finite).count:
         yield note(
             view.path,
-            f"{bad.count} of {view.steps.n} timestamps are not finite, the first is number {bad.first}",
-            "nothing: these samples are left out; or repair the timestamps",
+            f"the time is not finite at {bad.count} of {show_count(view.steps.n, 'timestamp')}, first at "
+            f"number {bad.first}",
+            "no action needed: nwbrnn leaves out these samples; you can also repair the timestamps",
         )
 
 
@@ -265,8 +269,8 @@ def check_timestamps_backwards(view: SeriesView) -> Iterator[Finding]:
     """
     if view.steps is not None and (bad := view.steps.backwards).count:
         yield view.report(
-            f"{bad.count} of {view.steps.n} timestamps are earlier than the one before, the first is number "
-            f"{bad.first}; the longest step back is {-view.steps.most_backwards:.6g} s",
+            f"the clock goes backwards at {bad.count} of {show_count(view.steps.n, 'timestamp')}, first at "
+            f"number {bad.first}; the longest step back is {-view.steps.most_backwards:.6g} s",
             "sort the samples by time, or cut the overlap where recordings were joined",
         )
 
@@ -276,7 +280,8 @@ def check_timestamps_repeated(view: SeriesView) -> Iterator[Finding]:
     if view.steps is not None and (bad := view.steps.repeated).count:
         yield note(
             view.path,
-            f"{bad.count} of {view.steps.n} timestamps equal the one before, the first is number {bad.first}",
+            f"the time is the same as before at {bad.count} of {show_count(view.steps.n, 'timestamp')}, "
+            f"first at number {bad.first}",
             "remove the samples that were written twice, or give a rate if the clock was too coarse",
         )
 
@@ -288,9 +293,10 @@ def check_timestamps_gaps(view: SeriesView) -> Iterator[Finding]:
         return  # events are not sampled regularly
     yield note(
         view.path,
-        f"{steps.gaps.count} gaps: steps above {GAP} times the usual {steps.median:.6g} s, the first at "
-        f"{steps.first_gap_at:.6g} s, the longest {steps.longest:.6g} s at {steps.longest_at:.6g} s",
-        "nothing: bins without samples are masked; do not replace these timestamps by a rate",
+        f"the clock has {show_count(steps.gaps.count, 'gap')}, with steps of more than {GAP} times the usual "
+        f"{steps.median:.6g} s; the first is at {steps.first_gap_at:.6g} s, and the longest, of "
+        f"{steps.longest:.6g} s, is at {steps.longest_at:.6g} s",
+        "no action needed: nwbrnn masks bins without samples; do not replace these timestamps by a rate",
     )
 
 
@@ -299,8 +305,8 @@ def check_stamps_in_bins(view: SeriesView) -> Iterator[Finding]:
     if view.signal is not None and view.signal.stamps != "start":
         yield note(
             view.path,
-            f"by its description, time stamps are bin {view.signal.stamps}s, and are read so",
-            "nothing, if that is true; else correct the description",
+            f"according to its description, time stamps are bin {view.signal.stamps}s; nwbrnn reads them so",
+            "no action needed if this is true; otherwise correct the description",
         )
 
 

@@ -15,7 +15,7 @@ from nwbrnn.readers.rules.trials import choose_table, choose_trials, find_succes
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.trials import find_codes, get_session_times
 from nwbrnn.readers.vocabulary import GO_NAMES, MOVE_NAMES, TARGET_NAMES, find_named
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 _TOLERANCE = 1e-3
 
@@ -72,10 +72,11 @@ def check_trials_overlap(view: TrialView) -> Iterator[Finding]:
     if bad.any():
         yield bias(
             view.path,
-            f"{int(bad.sum())} of {len(start)} trials begin before an earlier one ended, the first is row "
-            f"{view.rows[order[1:][bad].min()]}; the longest overlap is {overlap.max():.4g} s",
-            "held-out trials would share data with training trials: leave one of each pair out with "
-            "where=... (--where), or correct the stop times",
+            f"the start is before the stop of an earlier trial in {int(bad.sum())} of "
+            f"{show_count(len(start), 'trial')}, first in row {view.rows[order[1:][bad].min()]}; the "
+            f"longest overlap is {overlap.max():.4g} s",
+            "leave out one trial of each pair with where=... (--where), or correct the stop times; otherwise "
+            "held-out trials share data with training trials",
         )
 
 
@@ -85,8 +86,8 @@ def check_trials_unordered(view: TrialView) -> Iterator[Finding]:
     if bad.any():
         yield note(
             view.path,
-            f"{int(bad.sum())} of {len(view.start)} trials begin before the row above, the first is row "
-            f"{view.rows[int(np.argmax(bad)) + 1]}",
+            f"the start is before that of the row above in {int(bad.sum())} of "
+            f"{show_count(len(view.start), 'trial')}, first in row {view.rows[int(np.argmax(bad)) + 1]}",
             "sort the table by start_time",
         )
 
@@ -97,9 +98,9 @@ def check_trials_reversed(view: TrialView) -> Iterator[Finding]:
     if bad.any():
         yield bias(
             view.path,
-            f"{int(bad.sum())} of {len(bad)} trials begin after they end, the first is row "
-            f"{view.rows[int(np.argmax(bad))]}",
-            "correct start_time and stop_time, or leave these trials out with where=... (--where)",
+            f"the start is after the stop in {int(bad.sum())} of {show_count(len(bad), 'trial')}, first in "
+            f"row {view.rows[int(np.argmax(bad))]}",
+            "correct start_time and stop_time, or leave out these trials with where=... (--where)",
         )
 
 
@@ -110,8 +111,8 @@ def check_trial_times_missing(view: TrialView) -> Iterator[Finding]:
         if bad.any():
             yield note(
                 f"{view.path}/{name}",
-                f"{int(bad.sum())} of {len(bad)} values are NaN or were never written, the first is row "
-                f"{view.rows[int(np.argmax(bad))]}",
+                f"the value is NaN or was never written in {int(bad.sum())} of "
+                f"{show_count(len(bad), 'trial')}, first in row {view.rows[int(np.argmax(bad))]}",
                 "give a window around an event (--window, --align-to), or fill in the times",
             )
 
@@ -128,8 +129,8 @@ def check_events_outside(view: TrialView) -> Iterator[Finding]:
             row = int(np.argmax(bad))
             yield bias(
                 f"{view.path}/{name}",
-                f"{int(bad.sum())} of {len(bad)} times lie outside their trial, the first is row "
-                f"{view.rows[row]}: {view.table[name].iloc[row]:.6g} s in a trial from "
+                f"the time is outside its trial in {int(bad.sum())} of {show_count(len(bad), 'trial')}, "
+                f"first in row {view.rows[row]}: {view.table[name].iloc[row]:.6g} s in a trial from "
                 f"{view.start[row]:.6g} to {view.stop[row]:.6g} s",
                 "write the times in session time, correct start_time and stop_time, or align to another "
                 "column (--align-to)",
@@ -143,8 +144,8 @@ def check_columns_empty(view: TrialView) -> Iterator[Finding]:
     if empty:
         yield note(
             view.path,
-            f"{len(empty)} columns hold only NaN: {list_some(empty, limit=5)}",
-            "do not use them, or fill them in",
+            f"there is only NaN in {show_count(len(empty), 'column')}: {list_some(empty, limit=5)}",
+            "do not use these columns, or fill them in",
         )
 
 
@@ -154,8 +155,9 @@ def check_directions_coded(view: TrialView) -> Iterator[Finding]:
         different = np.unique(view.table[name].dropna())
         yield note(
             f"{view.path}/{name}",
-            f"it is named as a direction, but its {len(different)} values, {different.min():g} to "
-            f"{different.max():g}, are codes and no angles; inputs are one for each code",
+            f"its name is that of a direction, but it holds {show_count(len(different), 'value')} from "
+            f"{different.min():g} to {different.max():g}, which are codes and not angles; nwbrnn makes one "
+            "input for each code",
             "write the angles [degrees] if they are known, or rename the column",
         )
 

@@ -10,7 +10,7 @@ from nwbrnn.readers.doctor.finding import Finding, bias, note
 from nwbrnn.readers.doctor.spikes import COARSE, SpikeView
 from nwbrnn.readers.rules.windows import FINEST
 from nwbrnn.readers.units import lies_on_grid
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 Spans = NDArray[np.float64]
 
@@ -31,12 +31,15 @@ def check_spike_index(view: SpikeView) -> Iterator[Finding]:
     ends, remedy = view.trains.ends, "write the units again from the sorter's output"
     falls = int((np.diff(ends, prepend=0) < 0).sum())
     if not len(ends):
-        yield bias(f"{view.spikes}_index", "there is none, so that no spike belongs to a unit", remedy)
+        yield bias(f"{view.spikes}_index", "there is no index, so no spike belongs to a unit", remedy)
     elif falls or ends[-1] > view.n_spikes:
-        problem = f"it should ascend to at most {view.n_spikes}, but {falls} of {len(ends)} entries fall and "
+        entries = show_count(len(ends), "entry", "entries")
+        problem = f"it should ascend to at most {view.n_spikes}, but it falls at {falls} of {entries}, and "
         yield bias(f"{view.spikes}_index", f"{problem}the last is {ends[-1]}", remedy)
     else:
-        yield bias(f"{view.path}/obs_intervals_index", "it does not ascend within the intervals", remedy)
+        yield bias(
+            f"{view.path}/obs_intervals_index", "it does not ascend within the number of intervals", remedy
+        )
 
 
 def check_spike_times(view: SpikeView) -> Iterator[Finding]:
@@ -46,13 +49,13 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
         (
             "negative",
             view.negative,
-            "nothing, if time 0 is not the start of the recording; else correct them",
+            "no action needed if time 0 is not the start of the recording; otherwise correct them",
             note,
         ),
         (
             "earlier than the one before",
             view.unsorted,
-            "nothing: nwbrnn sorts them; other readers need it",
+            "no action needed: nwbrnn sorts them; for other readers, sort them in the file",
             note,
         ),
     ):
@@ -60,8 +63,8 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
             unit = view.rows[np.argmax(counts > 0)]
             yield report(
                 view.spikes,
-                f"{int(counts.sum())} of {view.n_spikes} spike times in {int((counts > 0).sum())} units are "
-                f"{name}, the first in unit {unit}",
+                f"there are spike times that are {name}: {int(counts.sum())} of {view.n_spikes}, in "
+                f"{show_count(int((counts > 0).sum()), 'unit')}, first in unit {unit}",
                 remedy,
             )
 
@@ -72,9 +75,10 @@ def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
     if len(units):
         yield bias(
             view.spikes,
-            f"{int(view.unwritten.sum())} of {view.n_spikes} spike times in {len(units)} units are 0 "
-            f"among later ones, so they were never written: units {list_some(units, limit=16)}",
-            "get a fresh copy of the file, or leave these units out "
+            "there are spike times of 0 among later ones, so they were never written: "
+            f"{int(view.unwritten.sum())} of {view.n_spikes}, in {show_count(len(units), 'unit')} "
+            f"({list_some(units, limit=16)})",
+            "get a fresh copy of the file, or leave out these units "
             f"(--units 'row!={','.join(map(str, units[:200].tolist()))}')",
         )
 
@@ -85,9 +89,9 @@ def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
         unit = view.rows[np.argmax(view.outside > 0)]
         yield note(
             f"{view.path}/obs_intervals",
-            f"{int(view.outside.sum())} of {view.n_spikes} spikes in {int((view.outside > 0).sum())} units "
-            f"lie outside the observation intervals, the first in unit {unit}",
-            "correct obs_intervals: bins outside them are masked",
+            f"there are spikes outside the observation intervals: {int(view.outside.sum())} of "
+            f"{view.n_spikes}, in {show_count(int((view.outside > 0).sum()), 'unit')}, first in unit {unit}",
+            "correct obs_intervals, because nwbrnn masks the bins outside them",
         )
 
 
@@ -97,9 +101,9 @@ def check_units_empty(view: SpikeView) -> Iterator[Finding]:
     if empty.any() and not view.trains.fault:
         yield note(
             view.path,
-            f"{int(empty.sum())} of {len(empty)} units have no spikes: "
+            f"there are no spikes in {int(empty.sum())} of {show_count(len(empty), 'unit')}: "
             f"{list_some(view.rows[np.flatnonzero(empty)], limit=16)}",
-            "nothing, if they were silent; else remove them",
+            "no action needed if these units were silent; otherwise remove them",
         )
 
 
@@ -110,10 +114,10 @@ def check_spikes_in_bins(view: SpikeView) -> Iterator[Finding]:
     if width >= COARSE and resolution < 0.5 * width:
         yield note(
             view.spikes,
-            f"all {view.n_spikes} spike times lie on one grid of {width * 1000:.4g} ms, but "
+            f"all {view.n_spikes} spike times lie on a grid of {width * 1000:.4g} ms, but "
             f"{view.path}.resolution is {'not set' if not resolution else f'{resolution:g} s'}",
-            f"set {view.path}.resolution to {width:.4g}, so that alignments are rounded to it; "
-            "spikes on bin edges else fall to one side",
+            f"set {view.path}.resolution to {width:.4g}, so that readers round alignments to it; "
+            "otherwise spikes on bin edges fall to one side",
         )
 
 
@@ -123,8 +127,8 @@ def check_resolution(view: SpikeView) -> Iterator[Finding]:
     if resolution >= FINEST and not view.trains.fault and not lies_on_grid(view.trains.times, resolution):
         yield note(
             f"{view.path}.resolution",
-            f"it is {resolution:g} s, but the spikes do not lie in bins of this width; it is not used",
-            "set it to the time to which spikes are known, in seconds",
+            f"it is {resolution:g} s, but the spikes do not lie in bins of this width; nwbrnn ignores it",
+            "set it to the precision of the spike times, in seconds",
         )
 
 
@@ -141,18 +145,20 @@ def check_silent_spans(view: SpikeView) -> Iterator[Finding]:
         return
     n_trials, n_lost = _count_lost(view, spans)
     trials = (
-        f"{n_lost} of {n_trials} trials lie there for a second or more" if n_trials else "there are no trials"
+        f"they cover a second or more of {n_lost} of {show_count(n_trials, 'trial')}"
+        if n_trials
+        else "there are no trials"
     )
     report = bias if n_lost or not n_trials else note
     lengths = spans[:, 1] - spans[:, 0]
     k = int(np.argmax(lengths))
     yield report(
         view.path,
-        f"no unit fires in {len(spans)} stretches of {lengths.sum():.2f} s in all, the first from "
-        f"{spans[0, 0]:.2f} to {spans[0, 1]:.2f} s, the longest of {lengths[k]:.2f} s, where about "
-        f"{expected[k]:.0f} spikes were to be expected; {trials}",
-        "if the recording was off, leave these stretches out of units.obs_intervals so that they are "
-        "masked; or leave these trials out",
+        f"no unit fires in {show_count(len(spans), 'stretch', 'stretches')} of {lengths.sum():.2f} s in all; "
+        f"the first is from {spans[0, 0]:.2f} to {spans[0, 1]:.2f} s, and the longest lasts "
+        f"{lengths[k]:.2f} s, in which about {expected[k]:.0f} spikes were expected; {trials}",
+        "if the recording was off, leave these stretches out of units.obs_intervals so that nwbrnn masks "
+        "them; or leave out these trials",
     )
 
 
@@ -173,8 +179,8 @@ def check_units_absent(view: SpikeView) -> Iterator[Finding]:
         ]  # fmt: skip
         yield bias(
             view.path,
-            f"{int(absent.sum())} of {len(absent)} units fire in only a part of the session from {low:.2f} "
-            f"to {high:.2f} s: {list_some(texts, limit=5)}",
+            f"only part of the session from {low:.2f} to {high:.2f} s has spikes in {int(absent.sum())} of "
+            f"{show_count(len(absent), 'unit')}: {list_some(texts, limit=5)}",
             "state in units.obs_intervals when each unit was observed, or leave out these units or trials",
         )
 
@@ -188,10 +194,11 @@ def check_units_drifting(view: SpikeView) -> Iterator[Finding]:
         listed = [f"unit {view.rows[i]} by {factor[i]:.3g}" for i in worst]
         yield note(
             view.path,
-            f"{int(drifting.sum())} of {len(drifting)} units ({drifting.mean():.1%}) change their rate "
-            "between thirds of the "
-            f"session by a factor of {_DRIFT:g} or more, beyond their scatter: {list_some(listed, limit=5)}",
-            "leave these units out, or fit a part of the session; held-out trials mix early and late ones",
+            f"the rate changes between thirds of the session by a factor of {_DRIFT:g} or more, beyond its "
+            f"scatter, in {int(drifting.sum())} of {show_count(len(drifting), 'unit')} "
+            f"({drifting.mean():.1%}): {list_some(listed, limit=5)}",
+            "leave out these units, or fit only part of the session; held-out trials mix early and late "
+            "trials",
         )
 
 
@@ -206,8 +213,8 @@ def check_units_twice(view: SpikeView) -> Iterator[Finding]:
         texts = [f"units {a} and {b} share {share:.1%}" for a, b, share in duplicates]
         yield bias(
             view.path,
-            f"{len(duplicates)} pairs of units have more than half of their spikes at identical times: "
-            f"{list_some(texts, limit=5)}",
+            f"{show_count(len(duplicates), 'pair of units has', 'pairs of units have')} more than half of "
+            f"their spikes at identical times: {list_some(texts, limit=5)}",
             "keep one unit of each pair (--units 'row!="
             + ",".join(str(b) for _, b, _ in duplicates[:20])
             + "'): "

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, note
 from nwbrnn.readers.doctor.series import SeriesView
 from nwbrnn.readers.rules.objects import OUTPUT_ROLES
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 Array = NDArray[np.float64]
 
@@ -120,8 +120,9 @@ def check_values_missing(view: ValueView) -> Iterator[Finding]:
         worst = int(np.argmax(np.where(some, view.missing, 0)))
         yield note(
             view.path,
-            f"{int(some.sum())} of {len(some)} channels hold NaN or infinity, most in {view.names[worst]}: "
-            f"{view.missing[worst]} of {view.n} samples; the first is sample {view.first_missing}",
+            f"there is NaN or infinity in {int(some.sum())} of {show_count(len(some), 'channel')}, most in "
+            f"{view.names[worst]} ({view.missing[worst]} of {view.n} samples); the first is sample "
+            f"{view.first_missing}",
             "read with nan='mask' (--nan mask), which leaves out these bins, or choose other channels",
         )
 
@@ -130,13 +131,13 @@ def check_channels_dead(view: ValueView) -> Iterator[Finding]:
     """Find muscles that never change: they were not recorded."""
     empty = view.missing == view.n
     constant = (view.low == view.high) & (view.n > 1)
-    for dead, what in ((empty, "hold only NaN"), (constant, "never change")):
+    for dead, what in ((empty, "NaN"), (constant, "the same")):
         if view.series.role == "emg" and dead.any():
             yield bias(
                 view.path,
-                f"{int(dead.sum())} of {len(dead)} EMG channels {what} in {view.n} samples: "
-                f"{list_some(view.pick(dead), limit=16)}",
-                "leave these muscles out with channels=... (--channels)",
+                f"all {view.n} samples are {what} in {int(dead.sum())} of "
+                f"{show_count(len(dead), 'EMG channel')}: {list_some(view.pick(dead), limit=16)}",
+                "leave out these muscles with channels=... (--channels)",
             )
 
 
@@ -161,9 +162,10 @@ def check_channels_saturated(view: ValueView) -> Iterator[Finding]:
         listed = [f"{n} ({s:.2%})" for n, s in zip(view.pick(clipped), shares[clipped], strict=True)]
         yield bias(
             view.path,
-            f"{int(clipped.sum())} of {len(clipped)} EMG channels are clipped: this share of the {view.n} "
-            f"samples equals the very minimum or maximum: {list_some(listed, limit=16)}",
-            "leave these muscles out with channels=... (--channels), or the trials in which it happens",
+            f"the values are clipped in {int(clipped.sum())} of {show_count(len(clipped), 'EMG channel')}; "
+            f"in brackets, the share of the {view.n} samples that are exactly at the minimum or maximum: "
+            f"{list_some(listed, limit=16)}",
+            "leave out these muscles with channels=... (--channels), or the trials with such samples",
         )
 
 
@@ -180,10 +182,11 @@ def check_emg_volts(view: ValueView) -> Iterator[Finding]:
         worst = int(np.argmax(largest))
         yield note(
             view.path,
-            f"the unit is {series.unit}, but {int((largest > 1).sum())} of {len(largest)} EMG channels "
-            f"exceed 1 V, most {view.names[worst]} with {largest[worst]:.4g} V",
-            "correct conversion or unit (a.u. if it is not known); a fit does not depend on it, it scales "
-            "outputs",
+            f"the unit is {series.unit}, but values exceed 1 V in {int((largest > 1).sum())} of "
+            f"{show_count(len(largest), 'EMG channel')}, most in {view.names[worst]} with "
+            f"{largest[worst]:.4g} V",
+            "correct conversion or unit (a.u. if it is not known); a fit does not depend on it, because "
+            "nwbrnn scales the outputs",
         )
 
 
@@ -198,9 +201,10 @@ def check_artefacts(view: ValueView) -> Iterator[Finding]:
         listed = [f"{n} ({r:.3g} times)" for n, r in zip(view.pick(far), ratio[far], strict=True)]
         yield note(
             view.path,
-            f"{int(far.sum())} of {len(far)} EMG channels go more than {_ARTEFACT:g} times as far from their "
-            f"median as 95 % of their samples: {list_some(listed, limit=16)}",
-            "look at these muscles; leave them out with channels=... (--channels '!NAME'), or the trials",
+            f"samples are more than {_ARTEFACT:g} times as far from the median as 95 % of all samples in "
+            f"{int(far.sum())} of {show_count(len(far), 'EMG channel')}: {list_some(listed, limit=16)}",
+            "look at these muscles; leave out the muscles with channels=... (--channels '!NAME'), or leave "
+            "out the trials",
         )
 
 
