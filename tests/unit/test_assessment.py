@@ -9,7 +9,14 @@ import scipy.stats
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import SCORES, assess, evaluate
-from nwbrnn.evaluation.assessment import _resample, _resample_trials
+from nwbrnn.evaluation.assessment import (
+    N_PERMUTATIONS,
+    N_SPLITS,
+    _permute,
+    _resample,
+    _resample_trials,
+    _split,
+)
 from nwbrnn.evaluation.comparison import Comparison, estimate_noise, select_tests
 from nwbrnn.evaluation.resampling import draw
 from nwbrnn.evaluation.specs import LOWER as SUFFIX
@@ -285,3 +292,28 @@ def test_lower_is_better_is_said_wherever_a_score_is_named():
 def test_examples_of_the_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"nwbrnn.evaluation.{module}"))
     assert found.failed == 0
+
+
+def test_halves_of_the_tests_share_no_trial():
+    """The mean of both halves of an even number of trials is the mean of all."""
+    recorded, _ = create_pair(n_test=8)
+    tests, _ = select_tests(recorded, recorded)
+    averages = average_conditions(tests)
+    halves = _split(tests, averages, np.random.default_rng(0))
+    assert len(halves) == N_SPLITS
+    for first, second in halves:
+        both = (first["rates"].values + second["rates"].values) / 2
+        np.testing.assert_allclose(both, averages["rates"].values, rtol=1e-6)
+        assert np.abs(first["rates"].values - second["rates"].values).max() > 1
+
+
+def test_chance_is_the_mean_of_so_many_exchanges_of_all_conditions():
+    recorded, student = create_pair()
+    tests, _ = select_tests(recorded, student)
+    permuted = _permute(tests, student, np.random.default_rng(0))
+    assert len(permuted) == N_PERMUTATIONS
+    truth = average_conditions(student)
+    own = {label: truth["rates"].values[i] for i, label in enumerate(truth["condition"].values)}
+    for other in permuted:
+        for label, rates in zip(other["condition"].values, other["rates"].values, strict=True):
+            assert not np.allclose(rates, own[label])

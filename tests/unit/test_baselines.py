@@ -5,7 +5,7 @@ import pytest
 
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import BASELINES, assess, compare_baselines, evaluate, get_baseline, predict_baselines
-from nwbrnn.evaluation.baselines import AVERAGE, GATED, run_untrained
+from nwbrnn.evaluation.baselines import AVERAGE, GATED, _fill, run_untrained
 from nwbrnn.evaluation.ridge import PENALTIES, fit_ridge
 from nwbrnn.evaluation.scores import Rival, Score
 from nwbrnn.job import fit, predict_gated
@@ -305,6 +305,21 @@ def test_another_model_is_compared_as_baselines_are():
     found = next(rival for rival in scores["output R2"].rivals if rival.name == "half")
     assert found.value < 0.8
     assert found.low > 0
+
+
+def test_missing_bins_are_filled_with_the_mean_of_the_trials_that_have_them():
+    recorded = create_recorded()
+    mask = recorded["mask"].values.copy()
+    mask[3, 5:9], mask[:, 20] = False, False
+    mask[7] = False
+    has, filled = _fill(recorded.assign(mask=(("trial", "time"), mask)), "outputs")
+    assert np.flatnonzero(~has).tolist() == [7]
+    values = recorded["outputs"].values[has]
+    seen = mask[has]
+    np.testing.assert_array_equal(filled[seen], values[seen])
+    others = np.delete(values, 3, axis=0)
+    np.testing.assert_allclose(filled[3, 5:9], others[:, 5:9].mean(axis=0))
+    assert (filled[:, 20] == 0).all()  # nobody knows
 
 
 @pytest.mark.slow
