@@ -63,6 +63,16 @@ def test_a_ghost_of_a_saddle_node_is_a_slow_point():
     assert point.speed == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_the_speed_of_a_point_is_the_root_mean_square_over_units():
+    """The same ghost in two units, which move by (3, 4) times as much."""
+    both = np.array([3.0, 4.0])
+    system = System(
+        lambda x: both * (x[0] ** 2 + 1e-3), lambda x: np.stack([2 * x[0] * both, np.zeros(2)], axis=1), 0.0
+    )
+    point = find_fixed_points(system, np.array([[-1.0, 0.0], [0.8, 0.0]]))[0]
+    assert point.speed == pytest.approx(5e-3 / np.sqrt(2), rel=1e-3)
+
+
 def test_points_are_found_by_another_solver_too():
     system = create_random()
     rng = np.random.default_rng(2)
