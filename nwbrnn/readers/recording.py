@@ -131,8 +131,8 @@ def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
         if envelope is not None:
             rate = f"sampled at {1 / signal.interval:g} Hz, on both sides of its middle"
             reason = "given" if config.emg == "raw" else rate
-            picked = f"{signal.path}: {_describe_filters(envelope)}"
-            choices.append(Choice("envelope", picked, f"raw EMG: {reason}", ("emg: envelope",)))
+            text = f"raw EMG: {reason}; {_describe_filters(envelope)}"
+            choices.append(Choice("envelope", signal.path, text, ("emg: envelope",)))
         elif any(needs_low_pass(part, plan.window.bin_size) for part in signal.split()):
             cutoff = CUTOFF / (2 * plan.window.bin_size)
             reason = "several samples in a bin: nothing faster must be folded in"

@@ -201,6 +201,7 @@ echo "Submitted batch job $!"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.no_cover
 def test_script_for_slurm_makes_a_sweep(tmp_path):
     """With an `sbatch` that starts the job at once, here: its workers are real, only the queue is not."""

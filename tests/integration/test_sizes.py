@@ -46,7 +46,7 @@ def declare(path, name, shape, **options):
         claimed.attrs.update(attributes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_session_of_ten_hours_is_read_where_it_is_stored(session):
     """64 channels at 30 kHz, 1,000 units: 69 GB of claims, of which the trials are stored."""
     declare(session, "acquisition/EMG/data", (36_000 * 30_000, 64), dtype="i2", chunks=(30_000, 64))

@@ -260,7 +260,7 @@ def test_filters_of_raw_emg_can_be_chosen(path):
     inside = slice(2, -2)  # at the ends of the recording the padding of the two differs
     np.testing.assert_allclose(ds["outputs"].values[inside], expected[inside], rtol=1e-3, atol=1e-3)
     (choice,) = [one for one in json.loads(ds.attrs["choices"]) if one["role"] == "envelope"]
-    assert_names(choice["picked"], "notch 50, 100 Hz", "high-pass 65 Hz", "low-pass 5 Hz")
+    assert_names(choice["reason"], "notch 50, 100 Hz", "high-pass 65 Hz", "low-pass 5 Hz")
     assert json.loads(ds.attrs["read_config"])["emg_notch"] == [50.0, 100.0]
 
 
