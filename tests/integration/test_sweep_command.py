@@ -318,15 +318,13 @@ def test_claims_are_judged_by_their_intervals(capsys):
 @pytest.mark.usefixtures("in_process")
 def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monkeypatch):
     """Two small circuits of two kinds: whether claims hold is not judged here, but that all is there."""
-    config = TeacherConfig(n_neurons=60, n_directions=6, n_trials=4)
+    config = TeacherConfig(n_neurons=40, n_directions=4, n_trials=4)
     monkeypatch.setattr(
         module,
         "TeacherConfig",
         lambda seed, teacher, n_directions: config.model_copy(update={"seed": seed, "teacher": teacher}),
     )
-    monkeypatch.setattr(
-        module, "FitConfig", lambda **given: FitConfig(**{"epochs": 20, "hidden": 60} | given)
-    )
+    monkeypatch.setattr(module, "FitConfig", lambda **given: FitConfig(**{"epochs": 5, "hidden": 40} | given))
     monkeypatch.setattr(module, "N_TEACHERS_QUICK", 2)
     monkeypatch.setattr(module, "MECHANISMS", {name: MECHANISMS[name] for name in ("soc", "ring")})
     monkeypatch.setitem(module.FEWER_TRIALS, "train_trials", (1,))

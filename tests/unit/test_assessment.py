@@ -18,7 +18,7 @@ from nwbrnn.evaluation.assessment import (
     _split,
 )
 from nwbrnn.evaluation.comparison import Comparison, estimate_noise, select_tests
-from nwbrnn.evaluation.resampling import draw
+from nwbrnn.evaluation.resampling import Resampler, draw
 from nwbrnn.evaluation.specs import LOWER as SUFFIX
 from nwbrnn.evaluation.specs import SPIKES
 from nwbrnn.preprocessing import average_conditions
@@ -317,3 +317,35 @@ def test_chance_is_the_mean_of_so_many_exchanges_of_all_conditions():
     for other in permuted:
         for label, rates in zip(other["condition"].values, other["rates"].values, strict=True):
             assert not np.allclose(rates, own[label])
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_true_courses_are_estimated_between_average_and_prediction(missing):
+    """Courses = prediction + s (average - prediction), s² the part of the difference that is not noise.
+
+    What a student predicts from trial to trial is no noise, nor are bins that nobody recorded.
+    """
+    rng = np.random.default_rng(0)
+    _, student = create_pair(noise=0.0)
+    shape = student["outputs"].shape
+    varied = student.assign(outputs=student["outputs"] + 3 * rng.standard_normal(shape))
+    wrong = 0.2 * student["outputs"].values
+    spread = 0.4 * rng.standard_normal(shape)
+    recorded = varied.assign(outputs=varied["outputs"] + wrong + spread)
+    if missing:
+        mask = recorded["mask"].values.copy()
+        mask[:, :10] = False
+        recorded, varied = (ds.assign(mask=(("trial", "time"), mask)) for ds in (recorded, varied))
+    pair = Comparison(*select_tests(recorded, varied), whole=(recorded, varied))
+    centre = Resampler(pair, draw(pair.trials, 2, rng)).centre["outputs"]
+    truth, guess = pair.truth["outputs"].values, pair.guess["outputs"].values
+    seen = pair.truth["mask"].values
+    noise, total = np.zeros(3), np.square(truth - guess)[seen].sum(axis=0)
+    for condition in np.unique(pair.trials["condition"]):
+        rows = pair.trials["condition"].values == condition
+        apart = (pair.trials["outputs"].values - pair.predicted["outputs"].values)[rows]
+        noise += (apart.var(axis=0, ddof=1) / rows.sum())[seen[0]].sum(axis=0)
+    share = np.sqrt(1 - noise / total)
+    assert (share > 0.3).all()
+    assert (share < 0.98).all()
+    np.testing.assert_allclose(centre[seen], (guess + share * (truth - guess))[seen], rtol=1e-5, atol=1e-6)
