@@ -1,12 +1,14 @@
 """Damages that are found before libhdf5 reads: it would read on for ever, or end the process (2.0.0)."""
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from nwbrnn.limits import MAX_PACKED, PACKED_EXTRA, check_declared
 
@@ -16,6 +18,7 @@ SEARCHED = 2 << 20
 _VLEN_KINDS = (0, 1)  # of values, of characters
 
 _SIGNATURE = b"GCOL\x01\0\0\0"
+_REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # to a value of variable length
 _OBJECT = struct.Struct("<HH4xQ")  # index, references, size; the same in all versions of HDF5
 
 
@@ -95,8 +98,41 @@ def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
             file_size=file_size,
             find_stored=partial(count_stored, item),
         )
+        if item.file.driver != "fileobj":  # a server would be asked for much
+            _check_lengths(item, file_size)
         if item.compression is not None and item.file.driver != "fileobj":  # a server would be asked for much
             _check_chunks(item)
+
+
+def _check_lengths(dataset: h5py.Dataset, file_size: int) -> None:
+    """Refuse a text or list that claims more than its file holds: libhdf5 takes the memory before it looks.
+
+    Only values that are stored uncompressed are looked at, as nearly all of them are.
+    """
+    kind = dataset.id.get_type()
+    is_text = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
+    if not is_text and kind.get_class() != h5py.h5t.VLEN:
+        return
+    itemsize = 1 if is_text else kind.get_super().get_size()
+    with Path(os.fsdecode(dataset.file.filename)).open("rb") as stream:
+        for place, size in _list_stored(dataset):
+            stream.seek(place)
+            raw = stream.read(size)
+            lengths = np.frombuffer(raw[: len(raw) // _REFERENCE.itemsize * _REFERENCE.itemsize], _REFERENCE)
+            if (lengths["length"].astype(np.int64) * itemsize > file_size).any():
+                raise OSError(f"{dataset.name} claims a text or a list that is longer than the file")
+
+
+def _list_stored(dataset: h5py.Dataset) -> list[tuple[int, int]]:
+    """Return where the values of a dataset are in its file, and how many bytes, if they are not filtered."""
+    if dataset.is_virtual or dataset.external or dataset.id.get_create_plist().get_nfilters():
+        return []
+    if dataset.chunks is None:
+        place = dataset.id.get_offset()
+        return [] if place is None else [(place, dataset.size * _REFERENCE.itemsize)]
+    found: list[tuple[int, int]] = []
+    dataset.id.chunk_iter(lambda chunk: found.append((chunk.byte_offset, chunk.size)))
+    return found
 
 
 def _check_chunks(dataset: h5py.Dataset) -> None:

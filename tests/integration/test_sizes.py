@@ -18,6 +18,7 @@ from nwbrnn.errors import ConfigError, ReadError, UnsupportedFileError
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.trials import _split_labels
 from nwbrnn.readers.vocabulary import name_channels
+from nwbrnn.storage.store import find_links_outside
 from nwbrnn.text import MAX_SHOWN
 from tests.messages import names
 
@@ -312,3 +313,22 @@ def test_long_labels_of_events_are_not_padded():
     labels = ["go"] * 50_000 + ["x" * 10**6]  # 200 GB, if they were
     found = {name: times for _, name, times in _split_labels("cues", np.arange(50_001.0), labels)}
     assert len(found["go"]) == 50_000
+
+
+@pytest.mark.parametrize("chunks", [None, (2,)])
+@pytest.mark.parametrize("dtype", [h5py.string_dtype(), h5py.vlen_dtype(np.float64)], ids=["text", "list"])
+def test_a_text_or_list_that_claims_more_than_its_file_is_refused(dtype, chunks, tmp_path):
+    path = tmp_path / "claims.h5"
+    with h5py.File(path, "w") as file:
+        values = file.create_dataset("notes/values", (3,), dtype=dtype, chunks=chunks)
+        for i in range(3):
+            values[i] = "ab" if h5py.check_string_dtype(dtype) else np.arange(3.0 + i)
+    with h5py.File(path) as file:
+        assert find_links_outside(file) == []
+        stored = file["notes/values"].id
+        place = stored.get_offset() if chunks is None else stored.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[place + 3] = 0x7F  # the highest byte of the length of the first value
+    path.write_bytes(content)
+    with h5py.File(path) as file, pytest.raises(OSError, match="/notes/values"):
+        find_links_outside(file)
