@@ -19,8 +19,9 @@ Nonlinearity = Literal["tanh", "softplus", "soc"]
 
 def _write_number(value: object) -> object:
     """Return a number as text: conditions are labels, but people give directions as numbers."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:g}" if is_number else value
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Label = Annotated[str, BeforeValidator(_write_number)]
@@ -123,7 +124,7 @@ class ReadConfig(CheckedSettings):
     emg_low_pass: float | None = Field(
         None, gt=0, description="corner frequency of the low-pass, instead of that of emg_filter [Hz]"
     )
-    emg_notch: tuple[float, ...] | None = Field(
+    emg_notch: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         None,
         description="frequencies to cut out, such as those of the power line and its harmonics, instead of "
         "those of emg_filter; [] for none [Hz]",
@@ -137,13 +138,6 @@ class ReadConfig(CheckedSettings):
         """Refuse an empty name or list."""
         if value in ("", ()):
             raise ValueError("expected at least one name")
-        return value
-
-    @field_validator("emg_notch")
-    @classmethod
-    def _refuse_no_frequency(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if value is not None and not all(frequency > 0 for frequency in value):
-            raise ValueError("expected frequencies above 0 Hz")
         return value
 
     @field_validator("map", "where", "units", mode="before")

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset, get_unit_ids
 from nwbrnn.errors import SchemaError
+from nwbrnn.preprocessing import smooth_spikes
 from nwbrnn.schema import validate
 from nwbrnn.training.predict import predict
 
@@ -46,8 +47,14 @@ def predict_trials(
     SchemaError
         If the inputs, the width of a bin or the units do not fit those of the fit.
     """
-    trials = data if isinstance(data, xr.Dataset) else _create_trials(recorded, data)
-    validate(trials)
+    if isinstance(data, xr.Dataset):
+        trials = validate(data)
+    elif config.initial_state == "data":
+        raise SchemaError(
+            ["inputs: expected a Dataset, since recorded rates set the initial state (initial_state: data)"]
+        )
+    else:
+        trials = _create_trials(recorded, data)
     names = recorded["input"].values.tolist()
     missing = [name for name in names if name not in trials["input"].values.tolist()]
     if missing:
@@ -109,12 +116,13 @@ def _find_rates(trials: xr.Dataset, recorded: xr.Dataset) -> xr.DataArray:
     """Return the rates of the units of a fit."""
     theirs, own = get_unit_ids(trials).tolist(), get_unit_ids(recorded).tolist()
     missing = [unit for unit in own if unit not in theirs]
-    if missing or "rates" not in trials:
+    if missing:
         raise SchemaError(
             [
                 "rates: expected the units of the fit, since the recorded rates set the initial state "
-                f"(initial_state: data), but got none of units {missing[:20] or own[:20]}"
+                f"(initial_state: data), but units {missing[:20]} are missing"
             ]
         )
-    rates = trials["rates"].isel(unit=[theirs.index(unit) for unit in own])
+    smoothed = trials if "rates" in trials else smooth_spikes(trials)  # as in a fit
+    rates = smoothed["rates"].isel(unit=[theirs.index(unit) for unit in own])
     return rates.drop_vars([name for name in rates.coords if rates[name].dims == ("unit",)])

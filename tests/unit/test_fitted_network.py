@@ -76,6 +76,16 @@ def test_other_units_cannot_set_the_initial_state(ds):
     result = nwbrnn.fit(ds, **SETTINGS, initial_state="data")
     with pytest.raises(SchemaError, match=names("rates", "initial_state")):
         result.predict(ds.isel(unit=slice(0, 5)))
+    with pytest.raises(SchemaError, match=names("inputs", "initial_state")):
+        result.predict(ds["inputs"].values)
+
+
+def test_spikes_set_the_initial_state_as_in_the_fit(ds):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(ds["rates"].values.clip(0) * ds.attrs["bin_size"])
+    spikes = ds.assign(spike_counts=(ds["rates"].dims, counts, {"units": "1"})).drop_vars("rates")
+    result = nwbrnn.fit(spikes, **SETTINGS, initial_state="data")
+    np.testing.assert_array_equal(result.predict(spikes)["outputs"], result.predicted["outputs"])
 
 
 def test_a_silent_neuron_equals_one_that_is_held_at_its_lowest_value_in_each_step(result):

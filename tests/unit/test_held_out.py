@@ -65,6 +65,11 @@ def test_a_condition_can_be_given_as_a_number(label):
     assert found["split"].values.tolist() == expected["split"].values.tolist()
 
 
+@pytest.mark.parametrize("label", [1_234_567, 1_234_567.0, 10**30])
+def test_large_numbers_keep_all_their_digits(label):
+    assert FitConfig(held_out_conditions=(label,)).held_out_conditions == (str(int(label)),)
+
+
 def test_seen_neurons_of_a_condition_are_reproduced_better():
     ds = create_recording(noise=0.0)
     common = {"hidden": 40, "sampled": 6, "min_rate": 0, "method": "least_squares"}
