@@ -5,9 +5,10 @@
 Mutants are drawn at random from all that :mod:`mutants` finds in ``TARGETS``. A coverage run, repeated for
 what has changed, tells which tests reach which line. For each mutant a process is forked from one that has
 imported the large libraries but not nwbrnn; it runs the tests that reach the line, the quickest first, until
-one fails. A mutant that no test reaches has survived. Two copies of the working tree in ``--work``, one for
-each fork, hold the mutated file, so that processes which tests start see the mutant too; numba compiles
-mutants of compiled code anew.
+one fails. ``--seconds`` bounds how many of these tests each mutant gets, which can only lower the score;
+``--again`` then gives the survivors all of them. A mutant that no test reaches has survived. Two copies of
+the working tree in ``--work``, one for each fork, hold the mutated file, so that processes which tests start
+see the mutant too; numba compiles mutants of compiled code anew.
 """
 
 import argparse
@@ -16,7 +17,9 @@ import collections
 import gc
 import hashlib
 import importlib
+import itertools
 import json
+import math
 import os
 import random
 import resource
@@ -103,6 +106,7 @@ def main() -> None:
     parser.add_argument(
         "--again", type=Path, help="only the survivors that this JSON file of an earlier run lists"
     )
+    parser.add_argument("--seconds", type=float, default=math.inf, help="of tests for each mutant")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     slots = [options.work / f"copy{i}" for i in range(FORKS)]
@@ -127,7 +131,8 @@ def main() -> None:
         described = [(m, m.describe((ROOT / m.file).read_text())) for m in everything]
         drawn = [m for m, about in described if tuple(about[n] for n in names) in old]
     print(f"{len(drawn)} of {len(everything)} mutants, seed {options.seed}, {len(seconds)} tests", flush=True)
-    results = run_all(drawn, slots, reach, seconds, options.work)
+    waiting = [(m, bound_tests(choose_tests(m, reach, seconds), seconds, options.seconds)) for m in drawn]
+    results = run_all(waiting, slots, seconds, options.work)
     (options.work / "mutants.json").write_text(json.dumps(results, indent=1))
     report(results)
     print(f"All mutants: {options.work / 'mutants.json'}")
@@ -237,11 +242,17 @@ def choose_tests(
     return sorted(set().union(*chosen) & seconds.keys(), key=lambda test: (seconds[test], test))
 
 
+def bound_tests(tests: list[str], seconds: dict[str, float], most: float) -> list[str]:
+    """Return the first of these tests, as many as take at most so many seconds together, at least one."""
+    ends = itertools.accumulate(seconds[test] for test in tests)
+    return tests[: max(1, sum(end <= most for end in ends))]
+
+
 # ------------------------------------------------------------------ running them
 
 
 def run_all(
-    drawn: list[Mutant], slots: list[Path], reach: dict, seconds: dict[str, float], work: Path
+    drawn: list[tuple[Mutant, list[str]]], slots: list[Path], seconds: dict[str, float], work: Path
 ) -> list[dict]:
     """Run every mutant, as many at once as there are copies."""
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg"}
@@ -255,9 +266,9 @@ def run_all(
     hypothesis.settings.load_profile("mutants")
     gc.collect()
     gc.freeze()  # what is there before a fork need not be looked at in each
-    waiting = [(i, mutant, choose_tests(mutant, reach, seconds)) for i, mutant in enumerate(drawn)][::-1]
+    waiting = [(i, mutant, tests) for i, (mutant, tests) in enumerate(drawn)][::-1]
     # first no mutant at all, which the quickest tests have to survive
-    none = Mutant(drawn[0].file, 0, 0, "", "none", (0, 0), in_function=False)
+    none = Mutant(drawn[0][0].file, 0, 0, "", "none", (0, 0), in_function=False)
     waiting.append((-1, none, sorted(seconds, key=seconds.__getitem__)[:100]))
     free, running, results = list(slots), {}, {}
     while waiting or running:
@@ -295,6 +306,9 @@ def run_all(
                 place = f"{about['file']}:{about['line']}"
                 line = f"{results[number]['status']} {place} {by} ({used.ru_utime:.1f} s)"
                 print(f"{len(results)}/{len(drawn)} {line}", flush=True)
+                (work / "mutants.json").write_text(
+                    json.dumps([r for n, r in results.items() if n >= 0], indent=1)
+                )
     return [results[number] for number in sorted(results) if number >= 0]
 
 
