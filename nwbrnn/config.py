@@ -101,6 +101,12 @@ class ReadConfig(CheckedSettings):
         description="number of conditions into which directions are grouped if nearly every trial has its "
         "own direction",
     )
+    second_harmonic: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="size of two more inputs, cosine and sine of twice a direction; 0 leaves them out",
+    )
     units: dict[str, str] = Field(
         {}, description="units to keep: column -> value, or values with commas, such as location: M1"
     )
@@ -223,6 +229,9 @@ class FitConfig(CheckedSettings):
     weight_penalty: float | Literal["cv"] = Field(
         1e-3,
         description="factor of the sum of squared recurrent and output weights; 'cv' as for dynamics_weight",
+    )
+    input_penalty: float = Field(
+        0.0, ge=0, description="factor of the sum of squared input weights, in gradient descent"
     )
     rate_penalty: float = Field(0.0, ge=0, description="factor of the mean squared hidden rate")
     smoothness_penalty: float = Field(

@@ -31,7 +31,8 @@ class Run:
         Parameters of a :class:`nwbrnn.models.Network` by name, and ``rate_readout`` (n_units, n_hidden)
         [Hz] with ``rate_readout_offset`` (n_units,) [Hz], which predict all units from the hidden ones.
     history
-        Losses by name, one value for each pass of least squares and each epoch.
+        Losses by name, one value for each pass of least squares and each epoch, and ``learning_rate``, which
+        is 0 for the passes.
     loss
         Total loss of these weights on the validation trials, or on the training trials if there are none [1].
     ended

@@ -71,6 +71,9 @@ COORDINATES = (
     VariableSpec("rate_offset", (UNIT,), FLOAT, "see rate_scale", False),
 )
 
+COSINE, SINE = "_cos", "_sin"
+"""Endings of the two inputs that tell a direction. Those of twice the direction have a 2 after them."""
+
 SPLITS = ("train", "neurons", "validation", "test")
 """``neurons``: trained on, but for the outputs."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nwbrnn.evaluation.comparison import average_known, select_known
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.subspaces import compute_principal_components
-from nwbrnn.schema import HIDDEN_UNIT
+from nwbrnn.schema import COSINE, HIDDEN_UNIT, SINE
 
 Array = NDArray[np.floating]
 Predicted = Mapping[str, Array]
@@ -170,8 +170,9 @@ def _find_variables(ds: xr.Dataset, known: xr.Dataset) -> Array:
     names = [str(name) for name in ds["input"].values]
     columns = [values[:, i] for i in range(len(names))]
     for i, name in enumerate(names):
-        if name.endswith("_cos") and f"{name[:-4]}_sin" in names:
-            angle = np.arctan2(values[:, names.index(f"{name[:-4]}_sin")], values[:, i])
+        start = name.removesuffix(COSINE)
+        if name.endswith(COSINE) and start + SINE in names and f"{name}2" not in names:
+            angle = np.arctan2(values[:, names.index(start + SINE)], values[:, i])
             columns += [np.cos(2 * angle), np.sin(2 * angle)]
     given = np.nan_to_num(known["inputs"].values)
     if not np.ptp(given, axis=0).any():

@@ -274,6 +274,9 @@ def learning_curve(result: FitResult, *, terms: Sequence[str] | None = None, ax:
                 label = f"{TERMS.get(term, term)}, {'training' if kind == 'train' else kind}"
                 ax.plot(1 + np.arange(len(values)), values, line, color=COLOURS[i], lw=1.2, label=label)
                 lowest = min(lowest, np.nanmin(values))
+    n_passes = sum(rate == 0 for rate in history.get("learning_rate", []))
+    if n_passes:
+        ax.axvline(n_passes + 0.5, color=GREY, lw=0.8, ls=":", label="gradient descent begins")
     if lowest > 0:  # the error of spikes can be negative
         ax.set_yscale("log")
     ax.set_xlabel("pass of least squares or epoch", fontsize=9)

@@ -37,6 +37,8 @@ class Plan:
         Between which times the bins of each trial count, shape (n_trials, 2) [s]; infinite if not limited.
     sectors
         Number of sectors that make the conditions, if these are continuous directions.
+    second_harmonic
+        Size of the inputs of twice a direction; 0 without them.
     shown_from, go
         Trial columns that tell when the subject is shown the condition, and of the go cue.
     invalid
@@ -50,6 +52,7 @@ class Plan:
     window: Window
     limits: NDArray[np.float64]
     sectors: int | None
+    second_harmonic: float
     shown_from: str | None
     go: str | None
     invalid: NDArray[np.float64]
@@ -124,8 +127,18 @@ def plan_reading(session: Session, config: ReadConfig) -> Plan:
     trials, window, rounded = _round_to_spikes(trials, window, chosen)
     limits = windows.find_limits(trials, window, apart=config.window is None)
     notes += rounded + windows.note_overlap(trials.times, window, limits)
-    sectors = config.sectors if trials.continuous else None
-    return Plan(chosen, trials, window, limits, sectors, shown_from, go, session.invalid, tuple(notes))
+    return Plan(
+        objects=chosen,
+        trials=trials,
+        window=window,
+        limits=limits,
+        sectors=config.sectors if trials.continuous else None,
+        second_harmonic=config.second_harmonic,
+        shown_from=shown_from,
+        go=go,
+        invalid=session.invalid,
+        choices=tuple(notes),
+    )
 
 
 def _choose_objects(session: Session, config: ReadConfig) -> tuple[Objects, list[Choice]]:

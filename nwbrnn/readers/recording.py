@@ -195,7 +195,8 @@ def _check_memory(plan: Plan, *, path: str) -> None:
     """Refuse a Dataset that has no room in memory; each value is held twice while it is made."""
     objects, trials, n_bins = plan.objects, plan.trials, plan.window.n_bins
     n_inputs = sum(len(signal.columns) for signal in objects.inputs) or 1 + sum(
-        2 if name in trials.angles else trials.frame[name].nunique() for name in trials.shown
+        (4 if plan.second_harmonic else 2) if name in trials.angles else trials.frame[name].nunique()
+        for name in trials.shown
     )
     in_bin = 8 * len(objects.output_names) + 4 * n_inputs + 8 * len(objects.units) + 4
     shortage = describe_shortage(2 * len(trials.frame) * n_bins * in_bin)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.times import drop_unwritten, subtract
 from nwbrnn.readers.trials import get_session_times, label_column, to_radians
+from nwbrnn.schema import COSINE, SINE
 
 Array = NDArray[np.float32]
 
@@ -14,8 +15,8 @@ Array = NDArray[np.float32]
 def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     """Build the inputs of each trial.
 
-    Directions become cosine and sine, other conditions one-hot columns, from the time they are shown;
-    the go cue becomes a step.
+    Directions become cosine and sine, and with ``second_harmonic`` also those of twice the direction; other
+    conditions become one-hot columns. They are there from the time they are shown. The go cue becomes a step.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     trials, time = plan.trials.frame, plan.time
     columns, names = [], []
     for name in plan.trials.shown:
-        encoded, labels = _encode(name, trials[name], plan.trials.angles.get(name))
+        encoded, labels = _encode(name, trials[name], plan.trials.angles.get(name), plan.second_harmonic)
         columns.append(encoded)
         names += labels
     shown = np.ones((len(trials), len(time), 1), dtype=np.float32)
@@ -43,14 +44,18 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     return np.concatenate(parts, axis=2), names
 
 
-def _encode(name: str, values: pd.Series, unit: str | None) -> tuple[Array, list[str]]:
+def _encode(
+    name: str, values: pd.Series, unit: str | None, second_harmonic: float
+) -> tuple[Array, list[str]]:
     """Return a condition column as numbers, shape (n_trials, n_columns), and their names."""
     if unit is not None:
         angle = to_radians(values, unit)
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32), [
-            f"{name}_cos",
-            f"{name}_sin",
-        ]
+        parts = [np.cos(angle), np.sin(angle)]
+        names = [name + COSINE, name + SINE]
+        if second_harmonic:
+            parts += [second_harmonic * np.cos(2 * angle), second_harmonic * np.sin(2 * angle)]
+            names += [f"{name}{COSINE}2", f"{name}{SINE}2"]
+        return np.stack(parts, axis=1).astype(np.float32), names
     labels = label_column(values, None)
     known, code = np.unique(labels, return_inverse=True)
     return np.eye(len(known), dtype=np.float32)[code], [f"{name}={k}" for k in known.tolist()]

@@ -20,11 +20,14 @@ from nwbrnn.training.batches import Batch
 from nwbrnn.training.checkpoint import Checkpoint
 
 History = dict[str, list[float]]
-"""One value per pass or epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..."""
+"""One value per pass or epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..., and
+``learning_rate``, which is 0 for a pass of least squares.
+"""
 
 Batches = tuple[Batch, Batch | None]
 Progress = Callable[[int, dict[str, float]], None]
 
+LEARNING_RATE = "learning_rate"  # in the history
 WARM_UP = 50  # epochs in which the learning rate rises after least squares; with 20 the loss still jumps
 RETRY_FACTOR = 0.25  # of the learning rate, when a diverged fit starts once more
 
@@ -203,6 +206,7 @@ def _run(
                 return "patience"
             for name, value in losses.items():
                 descent.history.setdefault(name, []).append(value)
+            descent.history.setdefault(LEARNING_RATE, []).append(descent.compute_rate())
             descent.epoch += 1
             try:
                 if progress is not None:
@@ -249,7 +253,7 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
     optimizer.param_groups[0]["lr"] = descent.compute_rate()
     noise = _draw_noise(batch, config, descent.noise)
     optimizer.zero_grad()
-    terms = _compare(model, batch, penalty=config.penalty_factor, noise=noise)
+    terms = _compare(model, batch, noise=noise)
     terms["total"].backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     if torch.isfinite(terms["total"]) and not torch.isfinite(norm):
@@ -270,27 +274,36 @@ def compare(model: Network, batches: Batches, config: FitConfig) -> dict[str, fl
     """
     batch, held = batches
     with torch.no_grad():
-        losses = _name("train", _compare(model, batch, penalty=config.penalty_factor))
+        losses = _name("train", _compare(model, batch))
         return losses if held is None else losses | _name("validation", _compare_held(model, held))
 
 
 def _compare_held(model: Network, held: Batch) -> dict[str, Tensor]:
     """Return the loss terms on validation trials; see :func:`compare`."""
     generator = torch.Generator().manual_seed(model.config.seed)
-    return _compare(model, held, penalty=0.0, noise=_draw_noise(held, model.config, generator))
+    return _compare(model, held, penalized=False, noise=_draw_noise(held, model.config, generator))
 
 
 def _compare(
-    model: Network, batch: Batch, *, penalty: float, noise: Tensor | None = None
+    model: Network, batch: Batch, *, penalized: bool = True, noise: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Run the network and return its loss terms, and as ``total`` their weighted sum with a weight penalty.
+    """Run the network and return its loss terms, and as ``total`` their weighted sum with weight penalties.
 
-    On validation trials the penalty is 0: it would choose small weights rather than good ones.
+    On validation trials weights are not penalized: it would choose small weights rather than good ones.
     """
     outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
     terms, total = compute_loss_terms(Outcome(outputs, rates, batch.targets), model.config)
+    return terms | {"total": total + _penalize(model) if penalized else total}
+
+
+def _penalize(model: Network) -> Tensor:
+    """Return the sums of squared weights, each times the penalty of its setting."""
+    config = model.config
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
-    return terms | {"total": total + penalty * squares}
+    penalty = config.penalty_factor * squares
+    if config.input_penalty:
+        penalty = penalty + config.input_penalty * model.input_weights.square().sum()
+    return penalty
 
 
 def _name(prefix: str, terms: dict[str, Tensor]) -> dict[str, float]:

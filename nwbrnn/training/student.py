@@ -19,7 +19,7 @@ from nwbrnn.models.scan import activate
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.training.batches import create_batch
 from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_checkpoint
-from nwbrnn.training.gradient import Batches, History, Progress, compare, descend
+from nwbrnn.training.gradient import LEARNING_RATE, Batches, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
 from nwbrnn.weights import KINDS
 
@@ -148,6 +148,7 @@ def _start_by_least_squares(
         losses = compare(model, batches, config)
         for name, value in losses.items():
             history.setdefault(name, []).append(value)
+        history.setdefault(LEARNING_RATE, []).append(0.0)
         if progress is not None:
             progress(len(history["train_total"]) - 1, losses)
         return losses["train_total" if held is None else "validation_total"]

@@ -345,7 +345,8 @@ def _add_scores(module: ProcessingModule, result: FitResult) -> None:
     }
     for name in names:
         parts = [_pad(run.history.get(name, ()), n) for run, n in zip(runs, lengths, strict=True)]
-        history[name] = np.concatenate(parts), f"unweighted loss term {name}"
+        text = "0 for a pass of least squares" if name == "learning_rate" else f"unweighted loss term {name}"
+        history[name] = np.concatenate(parts), text
     module.add(create_table("history", "a row for each pass of least squares and each epoch", history))
 
 
