@@ -1,4 +1,4 @@
-"""What the task shows the subject, as inputs of the student, from the trial table."""
+"""Build the inputs of the network from the trial table: what the task shows the subject."""
 
 import numpy as np
 import pandas as pd
@@ -15,18 +15,19 @@ Array = NDArray[np.float32]
 def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     """Build the inputs of each trial.
 
-    Directions become cosine and sine, and with ``second_harmonic`` also those of twice the direction; other
-    conditions become one-hot columns. They are there from the time they are shown. The go cue becomes a step.
+    From the time at which a condition is shown, directions are encoded as cosine and sine (with
+    ``second_harmonic`` also those of twice the direction), and other conditions as one-hot columns. The go
+    cue becomes a step.
 
     Parameters
     ----------
     plan
-        With the columns that are shown, and from when.
+        A plan, which names the columns that are shown, and from when.
 
     Returns
     -------
     inputs, names
-        Shape (n_trials, n_time, n_inputs), and the name of each input.
+        Inputs, shape (n_trials, n_time, n_inputs), and the name of each input.
     """
     trials, time = plan.trials.frame, plan.time
     columns, names = [], []
@@ -63,7 +64,7 @@ def _encode(
 
 def _step(plan: Plan, column: str) -> Array:
     """Return 0 before and 1 after the event of each trial, shape (n_trials, n_time, 1)."""
-    # relative to the alignment as recorded: plan.trials.times may be rounded to a grid
+    # relative to the recorded alignment, since plan.trials.times may be rounded to a grid
     chosen = plan.trials
     event, zero = (
         get_session_times(chosen.frame, name, chosen.relative) for name in (column, chosen.align_to)
