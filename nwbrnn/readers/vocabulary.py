@@ -108,7 +108,7 @@ FALLS = ("falling", "fall", "down", "off", "offset", "low", "false", "0", "-1", 
 STATE_NAMES = ("value", "state", "level", "edge", "polarity", "direction", "transition", "data")
 """Simplified names of columns in event tables that hold the state of a line."""
 
-_COLUMNS = re.compile(r"columns\s*=\s*\[([^\[\]]*)\]")  # stops at the next bracket, so the search takes linear time
+_COLUMNS = re.compile(r"columns\s*=\s*\[([^\[\]]*)\]")  # stops at a bracket, so it takes linear time
 _AXIS = re.compile(r"(^|_)([xyz])(?=_|$)")
 _EYE = re.compile(ROLE_WORDS["other"], re.IGNORECASE)
 _LIMB = re.compile(r"hand|finger|cursor|joint|wrist|elbow|arm|muscle", re.IGNORECASE)
