@@ -31,7 +31,7 @@ class Answer(aiohttp.ClientResponse):
         """Return the content, still packed, unless it exceeds its limit or arrives too slowly."""
         encoding = self.headers.get("Content-Encoding", "")
         if encoding not in _PLAIN:
-            raise aiohttp.ClientPayloadError(f"content packed with {describe(encoding)}, which we did not request")
+            raise aiohttp.ClientPayloadError(f"content packed with {describe(encoding)}, not requested")
         limit, content, begin = self._find_limit(), bytearray(), time.monotonic()
         async for part in self.content.iter_any():
             content += part

@@ -254,7 +254,7 @@ def _explain(error: Exception, *, text: str, key: str) -> str:
             f"set the environment variable {key} to your key for the archive"
         )
     if "Timeout" in type(error).__name__ or "timed out" in str(error):
-        return f"{text}: expected a response of the archive, but got none in {TIMEOUT[1]:g} s; try again later"
+        return f"{text}: expected an answer from the archive, but got none in {TIMEOUT[1]:g} s; try later"
     return (
         f"{text}: expected an asset of the DANDI archive, but {type(error).__name__}: {format_error(error)}; "
         "check the dandiset, the version and the path"

@@ -1,4 +1,4 @@
-"""How one student is trained: by least squares, by gradient descent, or by one after the other."""
+"""Train one network: by least squares, by gradient descent, or by both in turn."""
 
 import contextlib
 import math
@@ -27,7 +27,7 @@ Weights = dict[str, NDArray[np.floating]]
 
 
 class Trained(NamedTuple):
-    """A trained student: weights, history, losses of these weights by name, why training ended.
+    """A trained network: its weights, history, losses of these weights by name, and why training ended.
 
     ``best_epoch`` is the number of epochs of gradient descent after which it had these weights.
     """
@@ -52,10 +52,10 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Trained:
-    """Fit a student to the training trials and return its best weights.
+    """Fit a network to the training trials and return its best weights.
 
-    With validation trials the best weights are those of the lowest validation loss, and training
-    stops after ``patience`` epochs without a better one; otherwise they are the last.
+    With validation trials, the best weights are those with the lowest validation loss, and training stops
+    after ``patience`` epochs without a better one. Otherwise, the last weights are the best.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def train(
         Called after each pass or epoch with its number and its losses by name. An interrupt, from the
         keyboard or raised by it, ends training with the best weights so far.
     checkpoint
-        File that keeps the state of training, written every few seconds.
+        File in which the state of training is stored every few seconds.
     resume
-        Whether to go on from the checkpoint, if there is one.
+        Whether to continue from the checkpoint, if there is one.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def train(
         best_epoch = 0
         resumed = keeper is not None and keeper.path.exists()
         if isinstance(model, RateRNN) and config.method != "gradient" and not _list_limits(config):
-            # on a resume, too, but silently: a retry would begin again from there
+            # also when resuming, but silently, since a retry would start again from there
             history = _start_by_least_squares(model, batches, config, None if resumed else progress)
         if config.method != "least_squares":
             history, ended, best_epoch = descend(
@@ -116,7 +116,7 @@ def train(
 def _start_by_least_squares(
     model: RateRNN, batches: Batches, config: FitConfig, progress: Progress | None
 ) -> History:
-    """Give the model the weights of the least-squares candidate that does best on validation trials."""
+    """Set the weights of the model to the least-squares candidate with the best validation loss."""
     batch, held = batches
     history: History = {}
     alpha = model.alpha.detach().double().cpu().numpy()
@@ -158,7 +158,7 @@ def _start_by_least_squares(
 
 
 def _check(ds: xr.Dataset, config: FitConfig) -> None:
-    """Refuse settings that the data or other settings rule out."""
+    """Refuse settings that do not fit the data or other settings."""
     n_sampled = int(ds["sampled"].sum())
     if config.hidden < n_sampled:
         raise ConfigError(
@@ -176,11 +176,11 @@ def _check(ds: xr.Dataset, config: FitConfig) -> None:
 
 
 def _estimate_memory(ds: xr.Dataset, config: FitConfig) -> int:
-    """Return about how much memory a fit needs [bytes], for its largest arrays.
+    """Estimate the memory that the largest arrays of a fit need [bytes].
 
-    The recurrent weights exist as parameter, gradient, two moments of Adam, best so far, start, and
-    transposed; least squares has three matrices of that size in double precision. The time loop keeps states,
-    rates and their gradients.
+    There are copies of the recurrent weights for the parameter, its gradient, two moments of Adam, the best
+    so far, the start and the transpose. Least squares has three matrices of this size in double precision.
+    The time loop keeps states, rates and their gradients.
     """
     single = 8 if config.precision == "float64" else 4
     n_rows = len(find_conditions(ds)) if config.average else ds.sizes["trial"]
@@ -196,7 +196,7 @@ def _list_limits(config: FitConfig) -> list[str]:
 
 
 def _choose_device(config: FitConfig) -> torch.device:
-    """Return the device of the settings, or say that there is none."""
+    """Return the device of the settings, or raise an error if there is none."""
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
         raise ConfigError("device: expected a GPU for 'cuda', but torch sees none; use 'auto' or 'cpu'")
@@ -205,7 +205,7 @@ def _choose_device(config: FitConfig) -> torch.device:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Use one thread: at these sizes more are slower beside any other process, and less repeatable."""
+    """Use one thread: at these sizes, more are slower next to any other process, and less reproducible."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

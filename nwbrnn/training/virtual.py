@@ -1,4 +1,4 @@
-"""Virtual targets: directions that nobody reached to, and what would have been recorded there."""
+"""Virtual targets: predicted recordings for directions in which the subject did not reach."""
 
 from typing import Any
 
@@ -12,34 +12,34 @@ from nwbrnn.schema import COSINE, MASKED, SINE, TRIAL
 
 Array = NDArray[Any]
 
-# of the harmonics; leaving out one of few directions in turn chooses 1, at which the regression was worse in
-# each of eight directions left out of two recordings
+# of the harmonics; if we leave out one of few directions in turn, we would choose 1, at which the regression
+# was worse in each of eight directions left out of two recordings
 PENALTY = 0.1
 
 
 def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
-    """Add directions evenly around the circle, with courses that follow from those of the known directions.
+    """Add directions evenly around the circle, with time courses predicted from the known directions.
 
-    Each bin of each channel is predicted by ridge regression on two harmonics of the direction, which
-    explains directions left out better than a network that was fitted to the others; the network then learns
-    what the regression says of them. Inputs have the strength that they have on average.
+    Each bin of each channel is predicted by ridge regression on two harmonics of the direction. This
+    regression explains directions left out better than a network fitted to the others, and the network then
+    learns its predictions. Inputs have their average strength.
 
     Parameters
     ----------
     averages
         Condition averages of the trials that are trained on, with a direction as cosine and sine inputs.
     n_targets
-        Their number; the first is in the direction of the first condition.
+        Number of directions; the first is that of the first condition.
 
     Returns
     -------
     xarray.Dataset
-        The averages, followed by those of the virtual targets.
+        The averages, followed by the virtual targets.
 
     Raises
     ------
     ConfigError
-        If no input is a direction, or there are fewer than three.
+        If no input is a direction, or if there are fewer than three directions.
     """
     names = [str(name) for name in averages["input"].values]
     pairs = _find_directions(names)
@@ -78,7 +78,7 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     return xr.concat(
         [averages, virtual],
         dim=TRIAL,
-        data_vars="minimal",  # what no trial has, such as the connectivity of a circuit, stays as it is
+        data_vars="minimal",  # variables without trials, such as the connectivity of a circuit, stay as is
         coords="minimal",
         compat="override",
         join="override",
@@ -94,7 +94,7 @@ def _find_directions(names: list[str], harmonic: str = "") -> list[tuple[int, in
 
 
 def _predict(values: Array, angles: Array, wanted: Array) -> Array:
-    """Return courses in other directions, shape (n_wanted, n_time, n_channels)."""
+    """Return time courses in other directions, shape (n_wanted, n_time, n_channels)."""
     flat = np.nan_to_num(values.reshape(len(values), -1))
     known, asked = (_expand(one) for one in (angles, wanted))
     ridge = fit_ridge([(known, flat)], penalties=[PENALTY])

@@ -1,4 +1,4 @@
-"""Copy session, subject, fitted units with their spikes, and trials from the source of a fit to a new file."""
+"""Copy session, subject, fitted units with spikes, and trials from the source of a fit to a new file."""
 
 import uuid
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def carry_units(nwbfile: NWBFile, original: Units, rows: NDArray[np.integer], *,
     """Add some units of another file: their plain columns, spike times and observation intervals.
 
     Spike times are copied in blocks while the new file is written, so the other file must stay open until
-    then. Zarr compresses them without being told to.
+    then. Zarr compresses them by default.
     """
     columns = [
         VectorData(name="source_row", description="row in the units table of the source", data=rows.tolist()),
@@ -133,7 +133,7 @@ def _carry_ragged(
     ends = np.asarray(index.data[:], dtype=np.int64)
     starts = np.concatenate([[0], ends[:-1]])
     values = _Gathered(index.target.data, np.stack([starts[rows], ends[rows]], axis=1), width=width)
-    data: Any = np.zeros((0, width) if width else 0)  # an iterator of nothing cannot be written
+    data: Any = np.zeros((0, width) if width else 0)  # an empty iterator cannot be written
     if values.n_values:
         data = H5DataIO(values, compression="gzip", shuffle=True) if wrap else values
     column = VectorData(name=name, description=index.target.description, data=data)

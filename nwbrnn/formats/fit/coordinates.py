@@ -120,8 +120,8 @@ def _to_json(name: str, values: NDArray[Any]) -> Any:
     flat = plain.ravel().tolist()
     if any(v is not None and not isinstance(v, str | int | float) for v in flat):
         raise ExportError(
-            f"coordinate {name}: expected numbers, booleans or text, but got {values.dtype} with other values; "
-            "drop it"
+            f"coordinate {name}: expected numbers, booleans or text, but got {values.dtype} with other "
+            "values; drop it"
         )
     return listed
 
@@ -169,7 +169,7 @@ def _find_dtype(name: str, dtype: str, n_values: int) -> np.dtype[Any]:
     """Return the type of a stored coordinate, if it is plausible."""
     found = np.dtype(dtype)
     if found.kind not in _KINDS or (found.kind in "iuf" and found.itemsize > 8):
-        raise ValueError(f"{name}: expected a type of numbers, booleans, times or text, but got {dtype!r:.40}")
+        raise ValueError(f"{name}: expected a type of number, boolean, time or text, but got {dtype!r:.40}")
     if found.itemsize * n_values > MAX_FIT_TEXT:
         raise ValueError(f"{name}: expected at most {MAX_FIT_TEXT:.0e} bytes of text, but got {dtype!r:.40}")
     return found

@@ -355,7 +355,7 @@ def _read_scores(module: ProcessingModule, recorded: xr.Dataset, *, seed: int, r
 
     def column(table: str, name: str, n_rows: int) -> NDArray[np.float64]:
         columns = read_plain_columns(module[table])
-        earlier = name.replace("known_average", "ceiling")  # the name before the noise ceiling was a separate score
+        earlier = name.replace("known_average", "ceiling")  # its name before there was a noise ceiling
         return np.asarray(columns.get(name, columns.get(earlier, np.full(n_rows, np.nan))))
 
     def of_run(table: str, name: str, n_rows: int) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""Encode a fit as a processing module: predictions over session time, the model, the scores and the settings.
+"""Encode a fit as a processing module: predictions over session time, model, scores and settings.
 
-``docs/nwb_export.md`` specifies every object, and :mod:`nwbrnn.formats.fit.decode` reads them back. The module
-is the same in a new file and in a copy of the source, so the same reader works for both.
+``docs/nwb_export.md`` specifies every object, and :mod:`nwbrnn.formats.fit.decode` reads them back. The
+module is the same in a new file and in a copy of the source, so the same reader works for both.
 """
 
 import json
@@ -336,8 +336,8 @@ def _add_scores(module: ProcessingModule, result: FitResult) -> None:
             "score of the average of all other trials",
         ),
     }
-    module.add(create_table("scores", "how well each student does on the test trials", columns))
-    module.add(create_table("runs", "a row for each student, the best first", _describe_runs(runs)))
+    module.add(create_table("scores", "scores of each network on the test trials", columns))
+    module.add(create_table("runs", "a row for each network, best first", _describe_runs(runs)))
     names = list(dict.fromkeys(name for run in runs for name in run.history))
     lengths = [max(map(len, run.history.values()), default=0) for run in runs]
     history: dict[str, Column] = {

@@ -138,8 +138,8 @@ def _keep_other_fits(path: Path, module: str) -> None:
         modules = list_members(path, "processing")
     except Exception as error:  # a damaged file may raise any error
         raise ExportError(
-            f"{path}: expected a readable file, to check it for other fits, but {format_error(error)}; choose "
-            "another output"
+            f"{path}: expected a readable file, to check it for other fits, but {format_error(error)}; "
+            "choose another output"
         ) from error
     others = [found for found in modules if is_module_of_fit(found) and found != module]
     if others:
@@ -150,7 +150,7 @@ def _keep_other_fits(path: Path, module: str) -> None:
 
 
 def _keep_on_time(path: Path, module: str) -> Callable[[], None]:
-    """Return a check for other fits, to call before a file is replaced: one may have been added meanwhile."""
+    """Return a check for other fits, to run before a file is replaced, since one may have been added."""
 
     def check() -> None:
         if path.exists():
@@ -291,7 +291,7 @@ def _identify(status: os.stat_result) -> tuple[int, ...]:
 def _find_rows(nwbfile: NWBFile, result: FitResult) -> tuple[Rows | None, Rows | None]:
     """Return the rows of the source's units and trials that were fitted.
 
-    There are none if the Dataset was not read from this file, or by a version that did not record the objects.
+    There are none if the Dataset was not read from this file, or by a version that did not record objects.
     """
     recorded = result.recorded
     ids = set(json.loads(recorded.attrs.get("source_objects", "{}")).values())
