@@ -41,10 +41,10 @@ def compute_weighted_r2(predicted: Array, target: Array) -> float:
 
 
 def compute_skill(predicted: Array, target: Array, reference: Array) -> float:
-    """Error relative to the variance of a reference: 1 - mean (y - ŷ)² / mean (z - z̄)².
+    """Skill, 1 minus the error relative to the variance of a reference: 1 - mean (y - ŷ)² / mean (z - z̄)².
 
-    The denominator does not depend on which part of the data is the target. If conditions are left out in turn
-    and the averages of all conditions are the reference, the mean of the skill is the pooled R² of all of them
+    The denominator does not depend on which part of the data is the target. If conditions are left out in
+    turn and the averages of all conditions are the reference, the mean skill is the pooled R² of all of them
     (1 - PRESS / SS of Allen 1974, Technometrics, doi:10.2307/1267500). R² within one condition, by contrast,
     has no lower bound if the target hardly varies.
 

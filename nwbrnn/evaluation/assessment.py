@@ -38,9 +38,9 @@ def assess(
     """Compute all scores of a fit and of the baselines on the condition averages of its test trials.
 
     - Value: the score of the predicted against the recorded data.
-    - Noise ceiling, of R², VAF and skill: the score of the true time course of each condition, 1 - Σ(s² / n) /
-      SS, with s² the variance over all trials of a condition, n the number of test trials, and SS the total
-      sum of squares of their averages [1]_.
+    - Noise ceiling, of R², VAF and skill: the score of the true time course of each condition,
+      1 - Σ(s² / n) / SS, with s² the variance over all trials of a condition, n the number of test trials,
+      and SS the total sum of squares of their averages [1]_.
     - Reliability, of similarities: the score of one half of the test trials against the other, averaged over
       20 random halves. It is not a ceiling: a network without noise can surpass it.
     - Chance: the score of each condition against the prediction for another one, averaged over five random

@@ -17,9 +17,9 @@ Pair = tuple[Array, Array]
 
 
 _OF_ALL_TRIALS = ("reference", "known", "known_student", "noise", "sampled")
-"""What does not depend on which averages are compared."""
+"""Properties that do not depend on which averages are compared."""
 _OF_GUESS = ("hidden_components", "student_rotations")
-"""What does not depend on what was recorded."""
+"""Properties that do not depend on the recorded data."""
 
 
 class Comparison:
