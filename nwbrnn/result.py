@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from nwbrnn.config import Ended, FitConfig
 from nwbrnn.evaluation import LEVELS, Scores
 from nwbrnn.html_repr import format_number, format_table, format_text
+from nwbrnn.text import show_count
 from nwbrnn.timeline import to_pynapple
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class FitResult:
     def __repr__(self) -> str:
         """Return sizes, settings and scores in a few lines."""
         ds, config = self.recorded, self.config
-        sizes = [f"{ds.sizes[dim]} {dim}s" for dim in ("trial", "unit", "output", "input")]
+        sizes = [show_count(ds.sizes[dim], dim) for dim in ("trial", "unit", "output", "input")]
         sizes[0] += f" ({int((ds['split'].values == 'test').sum())} test)"
         sizes[1] += f" ({int(ds['sampled'].values.sum())} sampled)"
         best = "only" if len(self.runs) == 1 else f"best of {len(self.runs)}"

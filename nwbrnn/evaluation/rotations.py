@@ -121,8 +121,8 @@ def draw_surrogates(activity: Array, n_surrogates: int, rng: np.random.Generator
     """Draw from the tensor-maximum-entropy distribution of a population [1]_.
 
     Of all random tensors that share the mean and the covariances over conditions, times and channels with a
-    recorded one, these are the least structured. Let λ be the eigenvalues of the three covariances and Q their
-    eigenvectors. The surrogates are normal with variances 1 / (a_i + b_j + c_k) on the products of
+    recorded one, these are the least structured. Let λ be the eigenvalues of the three covariances and Q
+    their eigenvectors. The surrogates are normal with variances 1 / (a_i + b_j + c_k) on the products of
     eigenvectors, where a, b and c are such that the sums over two of the indices are the λ of the third. The
     average over conditions, which jPCA subtracts, is kept.
 

@@ -14,6 +14,7 @@ from nwbrnn.evaluation.comparison import Comparison, average_known, select_known
 from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
 from nwbrnn.html_repr import format_number, format_table
 from nwbrnn.preprocessing import normalize_outputs
+from nwbrnn.text import show_count
 
 Array = NDArray[np.floating]
 
@@ -188,7 +189,7 @@ class Scores:
 
     def __repr__(self) -> str:
         """Return the scores on condition averages next to those of the average of the known trials."""
-        sizes = f"{len(self.output_r2)} outputs, {len(self.unit_r2)} units"
+        sizes = f"{show_count(len(self.output_r2), 'output')}, {show_count(len(self.unit_r2), 'unit')}"
         lines = [f"\n  {s.name:<25} {s}" for s in self.summary if s.level == LEVELS[0]]
         return f"Scores on test trials ({sizes}), {LEVELS[0]}:" + "".join(lines)
 
@@ -223,9 +224,10 @@ class Scores:
 def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     """Score a fit on the trials of its test split.
 
-    Scores of condition averages compare the mean of a condition's test trials with the mean of the predictions
-    for them; scores of single trials compare trial by trial. Each comes with the score of the average of the
-    trials known to the fit, which is NaN if a condition has none, and for outputs that the fit does not see.
+    Scores of condition averages compare the mean of a condition's test trials with the mean of the
+    predictions for them; scores of single trials compare trial by trial. Each comes with the score of the
+    average of the trials known to the fit, which is NaN if a condition has none, and for outputs that the
+    fit does not see.
 
     Parameters
     ----------

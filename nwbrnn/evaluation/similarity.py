@@ -1,4 +1,4 @@
-"""Similarity of the dynamics of two populations, by the dsa-metric package."""
+"""Measure the similarity of the dynamics of two populations with the dsa-metric package."""
 
 import math
 import warnings

@@ -72,10 +72,10 @@ def compute_mapped_r2(known: dict[str, Samples], test: dict[str, Samples]) -> fl
     """R² of one population predicted linearly from another, in conditions that the map was not fitted to.
 
     From the recording to a network, it is the part of the network that the recording explains, like the state
-    R² of Versteeg et al. [1]_, which is the part of inferred states that the true ones explain. From the rates
-    that a network predicts back to its hidden units, it is the part of the network that its predictions need,
-    which is called cycle consistency (linear here). Conditions are left out because a map has as many weights
-    as there are neurons, and fits anything in a condition that it has seen.
+    R² of Versteeg et al. [1]_, which is the part of inferred states that the true ones explain. From the
+    rates that a network predicts back to its hidden units, it is the part of the network that its predictions
+    need, which is called cycle consistency (linear here). Conditions are left out because a map has as many
+    weights as there are neurons, and fits anything in a condition that it has seen.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Find where a network rests and how its activity grows, rotates and decays, for student and teacher alike."""
+"""Find where student and teacher rest, and how their activity grows, rotates and decays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

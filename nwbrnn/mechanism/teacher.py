@@ -86,7 +86,7 @@ class Teacher:
         return np.asarray(rates[:, self.bins])
 
     def read(self, rates: Array) -> Array:
-        """Return the muscles that rates produce, without their offset, in their recorded unit."""
+        """Return the muscle outputs of given rates, without their offset, in their recorded unit."""
         return np.asarray(rates @ self.recorded["readout"].values.T)
 
     @cached_property

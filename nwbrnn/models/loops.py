@@ -23,7 +23,7 @@ _compile = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract
 
 
 def _tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Placeholder for the function that is chosen when a loop is compiled."""
+    """Stand in for the function that is chosen when a loop is compiled."""
     return math.tanh(x)
 
 

@@ -25,7 +25,7 @@ KINDS = {
 def fixed_points(result: FitResult, *, ax: Axes | None = None) -> Axes:
     """Draw the states of the network with its fixed and slow points at the inputs of movement.
 
-    The plane is that of the first two principal components of its states in the conditions of the test trials.
+    The axes are the first two principal components of its states in the conditions of the test trials.
 
     Parameters
     ----------

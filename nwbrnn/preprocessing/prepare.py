@@ -33,7 +33,8 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        A Dataset with the coordinates ``split``, ``sampled``, ``output_scale``, ``rate_scale`` and ``rate_offset``.
+        A Dataset with the coordinates ``split``, ``sampled``, ``output_scale``, ``rate_scale`` and
+        ``rate_offset``.
 
     Raises
     ------

@@ -120,7 +120,7 @@ def _is_same_text(path: str, before: h5py.Dataset, after: h5py.Dataset) -> bool:
 
 
 def _is_same_date(before: datetime, after: datetime) -> bool:
-    """Return whether two dates are equal; a date without a time zone got that of this machine."""
+    """Return whether two dates are equal; a date without a time zone is read in that of this machine."""
     if before.tzinfo is None:
         return bool(before == after.replace(tzinfo=None))
     return before == after

@@ -86,7 +86,7 @@ def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
     owners = [*attributes, item.id] if isinstance(item, h5py.Dataset) else attributes
     for owner in owners:
         kind = owner.get_type()
-        # bytes of an encoded type: what it is, its version, its class and, for this class, its kind in low bits
+        # bytes of an encoded type: what it is, version, class and, for this class, its kind in the low bits
         if kind.get_class() == h5py.h5t.VLEN and kind.encode()[3] & 15 not in _VLEN_KINDS:
             raise OSError(f"{item.name} holds a type that does not exist")
     if isinstance(item, h5py.Dataset) and item.shape is not None:

@@ -58,12 +58,12 @@ def check_apart(writes: Iterable[Path], reads: Iterable[str | Path | Source] = (
         check_name(path)
         name = _identify(path)
         if name in known:
-            _refuse(path, "is one of these files", known[name])
+            _refuse(path, "is one of them", known[name])
         if name in above:
             _refuse(path, "contains one of them", above[name])
         for folder in map(_identify, _list_parents(path)):
             if folder in known and is_store(known[folder]):
-                _refuse(path, "lies in one of them", known[folder])
+                _refuse(path, "is inside one of them", known[folder])
         if name in written:
             raise ExportError(
                 f"{path}: expected outputs of different names, but {written[name]} is the same file; "
@@ -177,7 +177,7 @@ def is_store(path: Path) -> bool:
 
 def _refuse(path: Path, relation: str, read: Path) -> None:
     raise ExportError(
-        f"{path}: expected an output apart from everything that is read, but it {relation}, {read}; "
+        f"{path}: expected an output separate from all inputs, but it {relation}, {read}; "
         "choose another output"
     )
 

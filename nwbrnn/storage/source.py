@@ -188,7 +188,7 @@ def refuse_pointer(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         start = path.readlink().as_posix().encode()
     elif path.is_file():
-        with contextlib.suppress(OSError), path.open("rb") as stream:  # opening the file later reports the error
+        with contextlib.suppress(OSError), path.open("rb") as stream:  # opening it later reports why
             start = stream.read(_POINTER_SIZE)
     for mark, (program, command) in _POINTERS.items():
         if mark in start:

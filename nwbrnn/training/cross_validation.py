@@ -96,8 +96,7 @@ def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.str_]]:
     if len(names) < N_FOLDS:
         what = "conditions" if whole else "trials"
         raise ConfigError(
-            f"'cv' needs at least {N_FOLDS} {what} to train on, but got {len(names)}; "
-            "give a number instead"
+            f"'cv' needs at least {N_FOLDS} {what} to train on, but got {len(names)}; give a number instead"
         )
     rng = np.random.default_rng([config.seed, 2])
     order = rng.permutation(names)

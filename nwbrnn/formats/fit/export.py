@@ -162,8 +162,7 @@ def _keep_on_time(path: Path, module: str) -> Callable[[], None]:
 def _check_source(result: FitResult, source: Source) -> None:
     """Refuse a source that is not, or no longer, the file that was fitted.
 
-    A file that gained or lost exported fits has another hash but the same objects, so the objects are compared
-    too.
+    A file that gained or lost exported fits has another hash but the same objects, so these are compared too.
     """
     about = result.recorded.attrs
     known = about.get("source_sha256")

@@ -194,7 +194,7 @@ def choose_alignment(
     if n_missing == len(times):
         raise MissingDataError(f"{path}: intervals/trials/{name}: expected times, but all are NaN")
     if n_missing:
-        reason += f"; {n_missing} trials without one are left out"
+        reason += f"; trials without one are left out ({n_missing})"
     return name, times, Choice("align_to", name, reason, tuple(n for n in found if n != name))
 
 
@@ -239,7 +239,7 @@ def choose_condition(
         reason += f"; nearly each trial has its own direction, so conditions are {config.sectors} sectors"
     n_unknown = int(trials[list(picked)].isna().any(axis=1).sum())
     if n_unknown:
-        reason += f"; {n_unknown} trials without one are left out"
+        reason += f"; trials without one are left out ({n_unknown})"
     return picked, continuous, Choice("condition", ", ".join(picked), reason, others)
 
 

@@ -214,7 +214,10 @@ def note_overlap(times: Times, window: Window, limits: NDArray[np.float64]) -> l
         return [Choice("overlap", f"{show_count(n_overlaps, 'window')} {verb} the next", reason)]
     if n_cut:
         reason = "no bin is in two trials; those that are also in the next are masked"
-        return [Choice("overlap", f"none; {n_cut} windows end where the next begins", reason)]
+        verb = "ends" if n_cut == 1 else "end"
+        return [
+            Choice("overlap", f"none; {show_count(n_cut, 'window')} {verb} where the next begins", reason)
+        ]
     return []
 
 
