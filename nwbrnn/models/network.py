@@ -36,7 +36,8 @@ class Network(nn.Module):
     ----------
     input_weights, full_weights, bias
         Parameters of shapes ``(n_hidden, ..., n_inputs)``, ``(n_hidden, ..., n_hidden)`` and
-        ``(n_hidden, ...)``; see ``nwbrnn.weights.list_shapes``. The second may be missing if ``recurrent_weights`` is overridden.
+        ``(n_hidden, ...)``; see ``nwbrnn.weights.list_shapes``. The second may be missing if
+        ``recurrent_weights`` is overridden.
     output_weights, output_bias
         Of shapes (n_outputs, n_hidden) and (n_outputs,).
     initial_state
