@@ -32,7 +32,7 @@ from nwbrnn.readers.vocabulary import (
     simplify,
     squeeze,
 )
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 Times = NDArray[np.float64]
 
@@ -179,7 +179,7 @@ def choose_alignment(
     elif found:
         name, reason = found[0], "the first found of the known names of go cues, movement onsets and targets"
         empty = [n for n in find_named(numeric, ALIGN_NAMES) if n not in found]
-        reason += f"; {list_some(empty)} hold only NaN" if empty else ""
+        reason += f"; {list_some(empty)} {'holds' if len(empty) == 1 else 'hold'} only NaN" if empty else ""
     else:
         raise MissingDataError(
             f"{path}: intervals/trials: expected a column of times, but there are "
@@ -194,7 +194,7 @@ def choose_alignment(
     if n_missing == len(times):
         raise MissingDataError(f"{path}: intervals/trials/{name}: expected times, but all are NaN")
     if n_missing:
-        reason += f"; trials without one are left out ({n_missing})"
+        reason += f"; {_describe_missing(n_missing)}"
     return name, times, Choice("align_to", name, reason, tuple(n for n in found if n != name))
 
 
@@ -239,7 +239,7 @@ def choose_condition(
         reason += f"; nearly each trial has its own direction, so conditions are {config.sectors} sectors"
     n_unknown = int(trials[list(picked)].isna().any(axis=1).sum())
     if n_unknown:
-        reason += f"; trials without one are left out ({n_unknown})"
+        reason += f"; {_describe_missing(n_unknown)}"
     return picked, continuous, Choice("condition", ", ".join(picked), reason, others)
 
 
@@ -293,6 +293,10 @@ def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset
         f"{path}: intervals/trials: expected a column with the times around which spikes were counted, "
         f"but there is none among {list_some(trials)}; name one with align_to (--align-to)"
     )
+
+
+def _describe_missing(number: int) -> str:
+    return f"{show_count(number, 'trial')} without one {'is' if number == 1 else 'are'} left out"
 
 
 def _count_values(trials: pd.DataFrame, names: Sequence[str], angles: Mapping[str, str]) -> int:
