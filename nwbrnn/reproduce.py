@@ -11,9 +11,9 @@ import pandas as pd
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.formats import write_teacher
 from nwbrnn.plot import save
-from nwbrnn.report import plot_rotations, plot_traces
+from nwbrnn.report import plot_circuits, plot_rotations, plot_traces
 from nwbrnn.storage.atomic import replace_whole, write_json
-from nwbrnn.sweep import Cell, list_finished, rebuild, run_sweep, write_results
+from nwbrnn.sweep import Cell, flatten, list_finished, rebuild, run_sweep, write_results
 from nwbrnn.sweep.run import Progress
 from nwbrnn.teacher import MECHANISMS, TeacherConfig, simulate_teacher
 
@@ -160,6 +160,7 @@ def reproduce(
     folder = Path(folder)
     files = create_teachers(folder / TEACHERS, N_TEACHERS_QUICK if quick else N_TEACHERS)
     statistics: dict[str, pd.DataFrame] = {}
+    tables: dict[str, pd.DataFrame] = {}
     for part in PARTS:
         if quick and part.only_full:
             continue
@@ -175,8 +176,12 @@ def reproduce(
             progress=progress(part.name),
         )
         statistics[part.name] = write_results(table, folder / part.name, pooled=True)
+        tables[part.name] = flatten(table)
     _draw(folder)
     claims = judge(statistics["between"], statistics["trials"])
+    for number, claim in enumerate(claims, start=1):
+        name = "trials" if number == 1 else "between"
+        _draw_claim(claim, tables[name], statistics[name], folder / "figures" / f"claim_{number}.png")
     about = [claim.to_dict() for claim in claims]
     write_json(about, folder / CLAIMS, overwrite=True)
     by_kind = {"soc": statistics["between"]}
@@ -298,6 +303,13 @@ def _compare(rows: pd.DataFrame, score: str) -> Evidence:
     limits = row["difference"], row["low"], row["high"]
     counts = int(row["better"]), int(row["seeds"])
     return Evidence(score, *limits, row["baseline"], row["effect"], *counts, holds=row["low"] > 0)
+
+
+def _draw_claim(claim: Claim, cells: pd.DataFrame, statistics: pd.DataFrame, path: Path) -> None:
+    """Draw the evidence for a claim, circuit by circuit."""
+    levels = ["0", str(FitConfig(sampled=SAMPLED).sampled)]
+    chosen = statistics[statistics["sampled"].isin(levels)]
+    save(plot_circuits(cells, chosen, [one.score for one in claim.evidence]), path)
 
 
 def _draw(folder: Path) -> None:
