@@ -17,6 +17,7 @@ from nwbrnn.preprocessing import prepare
 from nwbrnn.readers import read_nwb
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage.lock import hold
+from nwbrnn.threads import limit_threads
 from nwbrnn.training import (
     Progress,
     Task,
@@ -30,6 +31,7 @@ from nwbrnn.training import (
 )
 
 
+@limit_threads()
 def fit(
     ds: xr.Dataset,
     config: FitConfig | None = None,
@@ -110,6 +112,7 @@ def _fit(
     return FitResult(recorded=recorded, predicted=predicted, runs=tuple(runs), config=config)
 
 
+@limit_threads()
 def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = None) -> FitResult:
     """Repeat a fit from its source: read, prepare and train again with the stored settings.
 

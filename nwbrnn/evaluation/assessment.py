@@ -16,6 +16,7 @@ from nwbrnn.evaluation.scores import Assessment, Rival, Score
 from nwbrnn.evaluation.single_trials import pool_parts
 from nwbrnn.evaluation.specs import ScoreSpec, list_available
 from nwbrnn.preprocessing import average_conditions, normalize_outputs
+from nwbrnn.threads import limit_threads
 
 Array = NDArray[np.floating]
 Errors = dict[str, float]
@@ -27,6 +28,7 @@ N_PERMUTATIONS = 5  # of conditions, for chance
 TINY = 1e-9  # a narrower interval is due to rounding
 
 
+@limit_threads()
 def assess(
     recorded: xr.Dataset,
     predicted: xr.Dataset,

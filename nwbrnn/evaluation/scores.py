@@ -15,6 +15,7 @@ from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
 from nwbrnn.html_repr import format_number, format_table
 from nwbrnn.preprocessing import normalize_outputs
 from nwbrnn.text import show_count
+from nwbrnn.threads import limit_threads
 
 Array = NDArray[np.floating]
 
@@ -221,6 +222,7 @@ class Scores:
         }
 
 
+@limit_threads()
 def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     """Score a fit on the trials of its test split.
 

@@ -30,6 +30,7 @@ from nwbrnn.report.html import create_figure, render_figure, render_matrix, roun
 from nwbrnn.report.mechanism import describe_mechanism
 from nwbrnn.report.verdict import judge, list_cautions
 from nwbrnn.result import FitResult
+from nwbrnn.threads import limit_threads
 from nwbrnn.training import Push
 from nwbrnn.weights import KINDS
 
@@ -44,6 +45,7 @@ ROTATIONS = {
 }
 
 
+@limit_threads()
 def write_fit_report(
     result: FitResult,
     path: str | Path,

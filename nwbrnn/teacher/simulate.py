@@ -14,6 +14,7 @@ from nwbrnn.teacher import reaching
 from nwbrnn.teacher.mechanisms import MECHANISMS
 from nwbrnn.teacher.reaching import TeacherConfig
 from nwbrnn.teacher.soc import BASELINE_RATE, Array, Circuit, gain, integrate, invert_gain
+from nwbrnn.threads import limit_threads
 
 STEP = 0.001  # integration step [s]; halving it changes rates by less than 1e-6 of their range
 
@@ -106,6 +107,7 @@ class Reaches:
         return np.asarray(rates.reshape(len(drive), len(self.time), self._n_substeps, -1).mean(axis=2))
 
 
+@limit_threads()
 def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | None = None) -> xr.Dataset:
     """Simulate reaches of a circuit, by default a stability-optimized one.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrsyl
 
 from nwbrnn.errors import ConfigError
+from nwbrnn.threads import limit_threads
 
 Array = NDArray[np.float64]
 
@@ -79,6 +80,7 @@ def compute_slope(x: Array) -> Array:
     return np.asarray(1 - np.tanh(x / ceiling) ** 2)
 
 
+@limit_threads()
 def build_circuit(n_neurons: int = 200, *, seed: int = 0) -> Circuit:
     """Build a random balanced network and stabilize it by tuning its inhibitory weights.
 

@@ -14,6 +14,7 @@ from nwbrnn.losses import expect_counts
 from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import average_conditions, find_conditions, normalize_outputs
 from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
+from nwbrnn.threads import limit_threads
 from nwbrnn.training.batches import find_start, get_count_scale
 from nwbrnn.weights import check_weights, find_sizes, list_shapes
 
@@ -27,6 +28,7 @@ N_COMPONENTS = 20
 TOLERANCE, ROUNDING = 0.05, 1e-4
 
 
+@limit_threads()
 def predict(
     ds: xr.Dataset,
     weights: Mapping[str, Array],
