@@ -2,21 +2,28 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 # Tests start hundreds of processes, which would compile the package again without its bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 # one process of tests for each core, with one thread each
 export OMP_NUM_THREADS := 1
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
+# some packages hold templates that are no Python
+COMPILE := $(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .PHONY: demo test test-fast test-long check unit docs release-check benchmark mutants clean
 
-# The main job on the example: an NWB file becomes a fitted network, and an NWB file again.
-demo: $(READY)
+# The main job from end to end: a simulated recording becomes a fitted network, and a page with a verdict on it.
+demo: $(CORE)
 	mkdir -p demo
-	$(BIN)/nwbrnn fit example_data/teacher.nwb -o demo/fit.nwb --json demo/scores.json --overwrite
-	$(BIN)/nwbrnn evaluate demo/fit.nwb
-	@echo "The fit is in demo/fit.nwb, its scores are in demo/scores.json. A page on it: .venv/bin/nwbrnn report demo/fit.nwb -o demo/report.html"
+	@echo "Step 1 of 3: simulate a recording of a circuit that reaches in 8 directions, with 12 trials each."
+	$(BIN)/nwbrnn simulate -o demo/session.nwb --neurons 80 --trials 12 --overwrite
+	@echo "Step 2 of 3: read it, fit a network to the muscles and to 20 of the 80 neurons, and score it on held-out trials."
+	$(BIN)/nwbrnn fit demo/session.nwb -o demo/fit.nwb --json demo/scores.json --overwrite
+	@echo "Step 3 of 3: compute all scores with their limits and intervals, and write a page."
+	$(BIN)/nwbrnn report demo/fit.nwb -o demo/report.html --overwrite
 
 # Everything that a change can break; what continuous integration runs. The tests wait now and then, and leave a core idle.
 test: $(READY)
@@ -64,12 +71,21 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/export.py
 
-$(READY): pyproject.toml constraints.txt tests/zarr3.txt
+# nwbrnn without extras, for `make demo`; pip shows what it downloads
+$(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nwbrnn needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@echo "Installing nwbrnn and the packages that it needs into $(VENV). This takes some minutes, most of them for PyTorch."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --target $(VENV)/zarr3 -r tests/zarr3.txt
-	$(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true  # some packages hold templates that are no Python
+	$(INSTALL) -c constraints.txt -e .
+	$(COMPILE)
+	touch $(CORE)
+
+# everything for development
+$(READY): $(CORE) tests/zarr3.txt
+	@echo "Installing what the tests, the checks and the documentation need into $(VENV). This takes some minutes."
+	$(INSTALL) --quiet -c constraints.txt -e '.[dev]'
+	$(INSTALL) --quiet --no-deps --target $(VENV)/zarr3 -r tests/zarr3.txt
+	$(COMPILE)
 	touch $(READY)
 
 clean:

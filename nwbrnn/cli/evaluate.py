@@ -6,7 +6,7 @@ import numpy as np
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, print_assessment, print_scores, say, step, write_json
+from nwbrnn.cli.output import check_json, print_assessment, say, step, write_json
 from nwbrnn.errors import ReadError, SchemaError
 
 N_RESAMPLES = 25  # of the test trials, for intervals
@@ -24,7 +24,7 @@ def evaluate(
     """Run the network of a stored fit again, check its stored predictions, and compute all its scores.
 
     The tables show each score next to its limits and to the scores of the baselines. Below them, sentences
-    say which baselines the network beats.
+    say which baselines the network beats. The scores of each output are in the JSON and in the report.
 
     nwbrnn evaluate fit.nwb
     """
@@ -67,7 +67,6 @@ def evaluate(
     }
     write_json(values, json_path, overwrite=overwrite)
     if str(json_path) != "-":
-        print_scores(scores)
         print_assessment(everything)
         for sentence in values["verdict"]:
             say(sentence)

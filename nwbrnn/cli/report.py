@@ -47,20 +47,21 @@ def report(
     from nwbrnn.sweep.page import write_sweep_report
 
     check_output(output, overwrite=overwrite, suffix=".html")
+    verdict = ""
     if (source / "sweep.json").exists():
         with step("Drawing"):
             write_sweep_report(source, output, overwrite=overwrite)
     else:
         push = parse_push(unit, size=size, at=at, duration=duration)
-        _report_fit(source, output, name=name, push=push, overwrite=overwrite)
+        verdict = _report_fit(source, output, name=name, push=push, overwrite=overwrite)
     size = output.stat().st_size / 1e6
+    if verdict:
+        say(verdict)
     say(f"Wrote {output} ({size:.1f} MB). Open it in a browser.")
 
 
-def _report_fit(
-    source: Path, output: Path, *, name: str | None, push: "Push | None", overwrite: bool
-) -> None:
-    """Write the page of a fit."""
+def _report_fit(source: Path, output: Path, *, name: str | None, push: "Push | None", overwrite: bool) -> str:
+    """Write the page of a fit, and return its verdict."""
     from nwbrnn.formats import read_fit, read_versions
     from nwbrnn.report import write_fit_report
 
@@ -70,4 +71,6 @@ def _report_fit(
     shown = Path(strip_secrets(str(source))).name
     about = {"fit file": shown, "fitted with": ", ".join(versions) or "unknown"}
     with step("Computing all scores and their intervals, and drawing"):
-        write_fit_report(result, output, about=about, n_resamples=N_RESAMPLES, push=push, overwrite=overwrite)
+        return write_fit_report(
+            result, output, about=about, n_resamples=N_RESAMPLES, push=push, overwrite=overwrite
+        )

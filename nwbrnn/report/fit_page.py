@@ -28,7 +28,7 @@ from nwbrnn.preprocessing import (
 from nwbrnn.report.figures import plot_rotations
 from nwbrnn.report.html import create_figure, render_figure, render_matrix, round_values, write_page
 from nwbrnn.report.mechanism import describe_mechanism
-from nwbrnn.report.verdict import judge, list_cautions
+from nwbrnn.report.verdict import judge, list_cautions, summarize
 from nwbrnn.result import FitResult
 from nwbrnn.threads import limit_threads
 from nwbrnn.training import Push
@@ -54,7 +54,7 @@ def write_fit_report(
     n_resamples: int = 25,
     push: Push | None = None,
     overwrite: bool = False,
-) -> None:
+) -> str:
     """Write a page on a fit that stands alone: one HTML file, opened by any browser.
 
     Parameters
@@ -72,6 +72,11 @@ def write_fit_report(
     overwrite
         Whether an existing file may be replaced.
 
+    Returns
+    -------
+    str
+        The verdict on the fit, in one sentence, with which the page begins.
+
     Raises
     ------
     OutputExistsError
@@ -86,6 +91,7 @@ def write_fit_report(
     values = describe_fit(result, assessment, about=about or {}, push=push)
     values |= {"n_drawn": len(courses["rates"])}
     write_page("fit.html", values, Path(path), data=courses, overwrite=overwrite)
+    return str(values["summary"])
 
 
 def describe_fit(
@@ -111,6 +117,7 @@ def describe_fit(
         "n_test_conditions": len(
             set(recorded["condition"].values[recorded["split"].values == "test"].tolist())
         ),
+        "summary": summarize(judgements),
         "judgements": judgements,
         "cautions": list_cautions(result, judgements),
         "outputs": _list_outputs(result),

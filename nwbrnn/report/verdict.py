@@ -51,6 +51,26 @@ def judge(result: FitResult, assessment: Sequence[Score]) -> tuple[Judgement, ..
     return tuple(Judgement(what, grade(score), score) for what, score in named)
 
 
+def summarize(judgements: Sequence[Judgement]) -> str:
+    """Return the verdict on a fit in one sentence.
+
+    Parameters
+    ----------
+    judgements
+        From :func:`judge`.
+
+    Examples
+    --------
+    >>> score = Score("output R2", "condition averages", 0.9)
+    >>> summarize([Judgement("outputs", "well", score), Judgement("neurons", None, score)])
+    'On held-out trials, the network reproduces the outputs well.'
+    """
+    parts = [f"the {one.what} {one.grade}" for one in judgements if one.grade]
+    if not parts:
+        return "The held-out trials do not allow a verdict on the network."
+    return f"On held-out trials, the network reproduces {'; '.join(parts)}."
+
+
 def grade(score: Score) -> str | None:
     """Return how good a score is in words: its share of the noise ceiling, or of 1 where none is known.
 

@@ -62,6 +62,7 @@ def test_fit_then_evaluate(recording, run_cli, tmp_path):
     assert {one["name"] for one in json.loads(finished.out)["assessment"]} >= {"SVCCA", "linear CKA"}
     finished = run_cli("evaluate", out)
     assert "noise ceiling" in finished.out
+    assert "computed from" not in finished.out  # the table of nwbrnn fit
     assert_names(finished.out, f"{evaluated['largest_difference']:.1e}")
 
 

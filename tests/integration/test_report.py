@@ -80,6 +80,17 @@ def read_data(text):
 # ------------------------------------------------------------------ what it says
 
 
+@pytest.mark.slow
+def test_the_command_ends_with_the_verdict_and_the_page(stored, run_cli, tmp_path):
+    page = tmp_path / "page.html"
+    finished = run_cli("report", stored[1], "-o", page)
+    assert finished.code == 0
+    verdict, where = finished.out.splitlines()
+    (shown,) = re.findall('<p class="verdict">(.*?)</p>', page.read_text(encoding="utf-8"))
+    assert shown == verdict
+    assert_names(where, page)
+
+
 def test_the_verdict_gives_the_scores(stored, text):
     result = nwbrnn.read_fit(stored[1])
     expected = {score.name: score for score in nwbrnn.assess(result.recorded, result.predicted)}
