@@ -13,7 +13,9 @@ from nwbrnn.text import show_count
 
 def convert(
     run: Annotated[
-        Path, typer.Argument(help="Arrays in an .npz file, or a Dataset in a .nc file."), Access.READ
+        Path,
+        typer.Argument(help="Arrays in an .npz file, or a Dataset in a .nc file.", metavar="RUN"),
+        Access.READ,
     ],
     output: options.Output,
     overwrite: options.Overwrite = False,

@@ -30,11 +30,19 @@ Where = Annotated[
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Folder for the fits and the summary; an existing one is continued."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder for the fits and the summary; an existing one is continued.",
+        metavar="FOLDER",
+    ),
     Access.WRITE,
 ]
 Pattern = Annotated[
-    str, typer.Option("--path", help="Pattern for paths of assets: * stays within a folder, ** does not.")
+    str,
+    typer.Option(
+        "--path", help="Pattern for paths of assets: * stays within a folder, ** does not.", metavar="PATTERN"
+    ),
 ]
 
 

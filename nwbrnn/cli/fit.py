@@ -52,7 +52,7 @@ Method = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any setting of a fit, such as tau=0.05; repeatable."),
+    typer.Option("--set", help="Any setting of a fit, such as tau=0.05; repeatable.", metavar="NAME=VALUE"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a fit that was interrupted or killed.")]
 
@@ -75,7 +75,8 @@ def fit(
         int | None, typer.Option(help="Seed of the split, the sampled neurons and the weights.")
     ] = None,
     held_out: Annotated[
-        list[str] | None, typer.Option(help="Condition to hold out instead of trials; repeatable.")
+        list[str] | None,
+        typer.Option(help="Condition to hold out instead of trials; repeatable.", metavar="NAME"),
     ] = None,
     read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,

@@ -12,8 +12,9 @@ import sys
 import threading
 import traceback
 from contextlib import ExitStack
+from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -61,6 +62,9 @@ Options, before the command:
 
 Example:    nwbrnn fit session.nwb -o fit.nwb --sampled 20
 Exit codes: 0 done, 1 partly done, 2 bad input, 70 bug in nwbrnn, 130 Ctrl-C"""
+
+METAVARS = {int: "NUMBER", float: "NUMBER", Path: "FILE"}
+"""What the help calls a value of a type, if the parameter does not name it; text is always named."""
 
 IN_PART, BAD_INPUT, BUG, INTERRUPTED = 1, 2, 70, 130
 
@@ -137,7 +141,18 @@ def _load(name: str) -> TyperCommand:
     one.command(name, cls=Command, help=text)(function)
     command = cast(Command, typer.main.get_command(one))
     command.accesses = _list_accesses(function)
+    kinds = inspect.signature(function).parameters
+    for parameter in command.params:
+        _name_value(parameter, get_args(kinds[str(parameter.name)].annotation)[0])
     return command
+
+
+def _name_value(parameter: Any, kind: Any) -> None:
+    """Name the value of a parameter for the help, which otherwise shows a Python type."""
+    named = [METAVARS[one] for one in (kind, *get_args(kind)) if one in METAVARS]
+    parameter.metavar = parameter.metavar or next(iter(named), None)
+    if parameter.param_type_name == "argument":
+        parameter.display_type_rich = lambda ctx: None  # its name is enough
 
 
 def _list_accesses(function: "Callable[..., None]") -> dict[str, Access]:

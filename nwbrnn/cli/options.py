@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 File = Annotated[
     str,
     typer.Argument(
-        help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path.", show_default=False
+        help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path.",
+        show_default=False,
+        metavar="FILE",
     ),
     Access.READ,
 ]
@@ -47,26 +49,48 @@ def _read(kind: Any, name: str, text: str, **more: Any) -> Any:
 
 _SOME, _ONE = list[str] | None, str | None
 READING = {
-    "map": _read(_SOME, "--map", "Object with a role: emg=processing/behavior/emg; repeatable."),
-    "outputs": _read(_SOME, "--outputs", "Outputs: emg, force, kinematics or a path; repeatable."),
-    "channels": _read(_ONE, "--channels", "Outputs to keep, such as FCR,FCU."),
-    "inputs": _read(_SOME, "--inputs", "Inputs: task (from the trial table) or a path; repeatable."),
-    "rates": _read(_ONE, "--rates", "Rates: spikes, or the path of a series."),
-    "units": _read(_SOME, "--units", "Units to keep, such as location=M1; repeatable."),
-    "align_to": _read(_ONE, "--align-to", "Trial column with the time that becomes 0."),
-    "window": _read(tuple[float, float] | None, "--window", "Start and stop relative to time 0, in s."),
+    "map": _read(
+        _SOME, "--map", "Object with a role: emg=processing/behavior/emg; repeatable.", metavar="ROLE=PATH"
+    ),
+    "outputs": _read(
+        _SOME, "--outputs", "Outputs: emg, force, kinematics or a path; repeatable.", metavar="SIGNAL"
+    ),
+    "channels": _read(_ONE, "--channels", "Outputs to keep, such as FCR,FCU.", metavar="NAME,NAME"),
+    "inputs": _read(
+        _SOME, "--inputs", "Inputs: task (from the trial table) or a path; repeatable.", metavar="SIGNAL"
+    ),
+    "rates": _read(_ONE, "--rates", "Rates: spikes, or the path of a series.", metavar="SIGNAL"),
+    "units": _read(
+        _SOME, "--units", "Units to keep, such as location=M1; repeatable.", metavar="COLUMN=VALUE"
+    ),
+    "align_to": _read(_ONE, "--align-to", "Trial column with the time that becomes 0.", metavar="COLUMN"),
+    "window": _read(
+        tuple[float, float] | None,
+        "--window",
+        "Start and stop relative to time 0, in s.",
+        metavar="START STOP",
+    ),
     "whole_trials": _read(bool | None, "--whole-trials", "Read each trial from its start to its stop."),
     "bin_size": _read(float | None, "--bin-size", "Width of a time bin, in s."),
-    "condition": _read(_SOME, "--condition", "Trial column that names the condition; repeatable."),
-    "where": _read(_SOME, "--where", "Trials to keep: all, or for example result=R; repeatable."),
+    "condition": _read(
+        _SOME, "--condition", "Trial column that names the condition; repeatable.", metavar="COLUMN"
+    ),
+    "where": _read(
+        _SOME, "--where", "Trials to keep: all, or for example result=R; repeatable.", metavar="COLUMN=VALUE"
+    ),
     "smoothing": _read(float | None, "--smoothing", "SD of the Gaussian that turns counts into rates, in s."),
     "emg": _read(_ONE, "--emg", "Kind of EMG: raw or envelope.", metavar="KIND"),
     "emg_filter": _read(_ONE, "--emg-filter", "Filters for raw EMG: miller or falcon.", metavar="NAME"),
     "emg_notch": _read(
-        list[float] | None, "--emg-notch", "Frequency to cut out of raw EMG, in Hz; repeatable."
+        list[float] | None,
+        "--emg-notch",
+        "Frequency to cut out of raw EMG, in Hz; repeatable.",
+        metavar="NUMBER",
     ),
-    "stamps": _read(_ONE, "--stamps", "What time stamps mark: start, centre or end of a sample."),
-    "nan": _read(_ONE, "--nan", "What to do with NaN: raise an error, or mask its bins."),
+    "stamps": _read(
+        _ONE, "--stamps", "What time stamps mark: start, centre or end of a sample.", metavar="KIND"
+    ),
+    "nan": _read(_ONE, "--nan", "What to do with NaN: raise an error, or mask its bins.", metavar="ACTION"),
     "follow_links": _read(bool | None, "--follow-links", "Allow links that lead out of the file."),
 }
 """The options of reading, by name: those of ``ReadConfig``, and ``whole_trials``."""

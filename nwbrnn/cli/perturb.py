@@ -17,7 +17,11 @@ N_UNITS = 10  # of the neurons that change most, on the screen
 
 Unit = Annotated[
     list[str] | None,
-    typer.Option("--unit", help="Id of a unit to push: 12, or 12=-0.5 for half of --size down; repeatable."),
+    typer.Option(
+        "--unit",
+        help="Id of a unit to push: 12, or 12=-0.5 for half of --size down; repeatable.",
+        metavar="UNIT",
+    ),
 ]
 
 Size = Annotated[float, typer.Option("--size", help="Change of the pushed rates, in Hz.")]
@@ -29,7 +33,7 @@ Duration = Annotated[
 
 Silent = Annotated[
     list[int] | None,
-    typer.Option("--silence", help="Id of a sampled neuron to silence; repeatable."),
+    typer.Option("--silence", help="Id of a sampled neuron to silence; repeatable.", metavar="UNIT"),
 ]
 
 

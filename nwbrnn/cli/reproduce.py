@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def reproduce(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder for all results; an existing one is continued."),
+        typer.Option(
+            "--output", "-o", help="Folder for all results; an existing one is continued.", metavar="FOLDER"
+        ),
         Access.WRITE,
     ] = Path("reproduction"),
     quick: Annotated[bool, typer.Option("--quick", help="Three circuits instead of ten.")] = False,

@@ -17,7 +17,9 @@ def simulate(
     output: options.Output,
     teacher: Annotated[
         str | None,
-        typer.Option(help="Mechanism of the circuit: soc, low_rank, feedforward or ring. Default: soc."),
+        typer.Option(
+            help="Mechanism of the circuit: soc, low_rank, feedforward or ring. Default: soc.", metavar="NAME"
+        ),
     ] = None,
     neurons: Annotated[int | None, typer.Option(help="Number of neurons. Default: 200.")] = None,
     directions: Annotated[int | None, typer.Option(help="Number of reach directions. Default: 8.")] = None,

@@ -30,18 +30,25 @@ if TYPE_CHECKING:
 
 Files = Annotated[
     list[str],
-    typer.Argument(help="NWB files: paths or addresses.", show_default=False, metavar="FILE..."),
+    typer.Argument(help="NWB files: paths or addresses.", show_default=False, metavar="FILE"),
     Access.READ,
 ]
 Folder = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", help="Folder of the sweep; an existing one is continued.", show_default=False
+        "--output",
+        "-o",
+        help="Folder of the sweep; an existing one is continued.",
+        show_default=False,
+        metavar="FOLDER",
     ),
     Access.WRITE,
 ]
 SampledList = Annotated[
-    str | None, typer.Option(help="Numbers of sampled neurons, such as 0,5,20,25%,100%; 0 is the baseline.")
+    str | None,
+    typer.Option(
+        help="Numbers of sampled neurons, such as 0,5,20,25%,100%; 0 is the baseline.", metavar="NUMBERS"
+    ),
 ]
 HeldOut = Annotated[
     str | None,
@@ -54,11 +61,16 @@ HeldOut = Annotated[
 Vary = Annotated[
     list[str] | None,
     typer.Option(
-        "--vary", help="A setting of a fit and its values, such as dynamics_weight=0.1,1; repeatable."
+        "--vary",
+        help="A setting of a fit and its values, such as dynamics_weight=0.1,1; repeatable.",
+        metavar="NAME=VALUES",
     ),
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Dask scheduler, tcp://HOST:8786. Default: processes on this machine.")
+    str | None,
+    typer.Option(
+        help="Dask scheduler, tcp://HOST:8786. Default: processes on this machine.", metavar="ADDRESS"
+    ),
 ]
 
 
@@ -70,7 +82,10 @@ def sweep(
     held_out: HeldOut = None,
     vary: Vary = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of all fits, such as hidden=100; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="A setting of all fits, such as hidden=100; repeatable.", metavar="NAME=VALUE"
+        ),
     ] = None,
     resamples: Annotated[
         int | None, typer.Option(help="Number of resampled test sets for the intervals.")

@@ -121,6 +121,7 @@ def test_each_command_has_an_example_that_its_options_allow(name, run_cli):
         r"(?<=\s)--?[a-z][a-z-]*", " ".join(e for e in examples if f"nwbrnn {name}" in e)
     ):
         assert re.search(rf"^(-\w, )?{option}\b", "\n".join(lines), re.MULTILINE), option
+    assert not re.search(r"<[a-z\[]", finished.out)  # a Python type in the place of a name for the value
     assert "\x1b" not in finished.out
     assert not re.search(r"[│─╭╮╰╯]|\[/?dim\]|\\b|\x08", finished.out)
     assert max(map(len, finished.out.splitlines())) <= 80
