@@ -62,7 +62,7 @@ numpydoc_validation_checks = {
 }
 
 html_theme = "pydata_sphinx_theme"
-html_title = "nwbrnn"
+html_title = f"nwbrnn {version}"
 html_static_path = ["_static"]
 html_css_files = ["nwbrnn.css"]
 html_show_sourcelink = False
