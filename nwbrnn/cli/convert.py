@@ -35,3 +35,8 @@ def convert(
         write_teacher(ds, output, overwrite=overwrite)
     sizes = ", ".join(show_count(ds.sizes[d], d) for d in ("trial", "unit", "output"))
     say(f"Wrote {output}: {sizes}.")
+    if len(set(ds["condition"].values.tolist())) == 1:
+        say(
+            f"Warning: all trials count as one condition. If they differ, add an array 'condition' or "
+            f"'direction' to {run}, with a value for each trial, and convert it again."
+        )

@@ -76,7 +76,11 @@ def fit(
     ] = None,
     held_out: Annotated[
         list[str] | None,
-        typer.Option(help="Condition to hold out instead of trials; repeatable.", metavar="NAME"),
+        typer.Option(
+            "--held-out-condition",
+            help="Condition to hold out instead of trials; repeatable.",
+            metavar="NAME",
+        ),
     ] = None,
     read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,

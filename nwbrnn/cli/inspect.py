@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import typer
+
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_choices, print_table, say, step, write_json
 
@@ -16,6 +18,8 @@ def inspect(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Show what an NWB file holds, what a fit would read from it, and why.
+
+    The exit code is 2 if a fit would read nothing.
 
     nwbrnn inspect session.nwb
     """
@@ -40,6 +44,7 @@ def inspect(
         print_choices(choice.to_dict() for choice in found.choices)
     else:
         say(f"A fit would read nothing: {found.problem}")
+        raise typer.Exit(2)
 
 
 def _interval(signal: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1,
         raise ConfigError(
             f"test: {test:g} of the trials of each condition is less than one trial everywhere "
             f"({len(labels)} trials, {len(set(labels.tolist()))} conditions); use more trials of each "
-            "condition, a coarser one (--condition), or hold out conditions instead (--held-out)"
+            "condition, a coarser one (--condition), or hold out conditions instead (--held-out-condition)"
         )
     return ds.assign_coords(split=(TRIAL, split))
 
@@ -89,7 +89,7 @@ def split_conditions(
     if None in found or found == set(known):
         raise ConfigError(
             f"held_out_conditions: expected some, but not all, of {', '.join(sort_labels(known))}, "
-            f"but got {', '.join(held_out)}; name those to test (--held-out)"
+            f"but got {', '.join(held_out)}; name those to test (--held-out-condition)"
         )
     left_out = np.isin(labels, [str(label) for label in found])
     split = split_trials(ds, test=0.0, validation=validation, seed=seed)["split"].values.astype("<U10")

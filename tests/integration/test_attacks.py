@@ -76,7 +76,9 @@ def test_single_trials_of_a_condition_are_not_mixed_up(tmp_path):
     nwbrnn.write_teacher(nwbrnn.simulate_teacher(config), tmp_path / "one.nwb")
     ds = nwbrnn.read_nwb(tmp_path / "one.nwb")
     assert ds["condition"].values.tolist() == ["0", "90", "180", "270"]
-    with pytest.raises(ConfigError, match=names("test", 0.25, "4 trials", "4 conditions", "--held-out")):
+    with pytest.raises(
+        ConfigError, match=names("test", 0.25, "4 trials", "4 conditions", "--held-out-condition")
+    ):
         nwbrnn.fit(ds, epochs=1)
 
 

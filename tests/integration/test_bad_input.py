@@ -130,7 +130,7 @@ def test_missing_configuration_is_refused(files, run_cli, tmp_path):
         (["--epochs", "0"], ["command line", "epochs"]),
         (["--sampled", "2.5"], ["sampled", "2.5"]),
         (["--sampled", "13"], ["sampled", "13", "12"]),
-        (["--held-out", "45"], ["held_out_conditions", "45", "270"]),
+        (["--held-out-condition", "45"], ["held_out_conditions", "45", "270"]),
         (["--where", "R"], ["--where", "column=value"]),
         (["--emg", "rectified"], ["emg", "rectified"]),
     ],

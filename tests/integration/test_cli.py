@@ -71,7 +71,7 @@ def test_options_reach_reading_and_training(recording, run_cli, tmp_path):
     out = tmp_path / "fit.nwb"
     finished = run_cli(
         "fit", recording.path, "-o", out, *SMALL, "--window", "-0.4", "0.6", "--where", "result=R,F",
-        "--held-out", "90", "--sampled", "50%", "--dynamics-weight", 0.5, "--channels", "FCR, ECR",
+        "--held-out-condition", "90", "--sampled", "50%", "--dynamics-weight", 0.5, "--channels", "FCR, ECR",
         "--json", "-",
     )  # fmt: skip
     assert (finished.code, finished.err) == (0, "")
@@ -126,7 +126,7 @@ def test_inspect_prints_and_writes(recording, make_recording, run_cli, tmp_path)
         assert text in finished.out
     assert json.loads(report.read_text())["units"]["number"] == 12
     finished = run_cli("inspect", make_recording(layout="none").path)
-    assert finished.code == 0
+    assert finished.code == 2
     assert_names(finished.out, "outputs", "--outputs", "--map")
 
 
@@ -168,6 +168,16 @@ def test_convert_arrays(small_run, run_cli, tmp_path):
         np.testing.assert_allclose(ds[name].values, small_run[name], rtol=1e-6)
     np.testing.assert_array_equal(ds["spike_counts"], counts)
     assert ds["condition"].values.tolist() == ["0", "90", "180"] * 4
+
+
+def test_convert_warns_about_a_run_without_conditions(small_run, run_cli, tmp_path):
+    run = tmp_path / "run.npz"
+    np.savez(run, **small_run)
+    assert "Warning" not in run_cli("convert", run, "-o", tmp_path / "three.nwb").out
+    np.savez(run, **{name: values for name, values in small_run.items() if name != "direction"})
+    finished = run_cli("convert", run, "-o", tmp_path / "one.nwb")
+    assert (finished.code, finished.err) == (0, "")
+    assert_names(finished.out, "Warning", "condition", "direction", run)
 
 
 @pytest.mark.parametrize("missing", ["outputs", "inputs", "rates", "bin_size"])

@@ -112,7 +112,8 @@ def test_split_is_seeded():
 
 def test_split_refuses_too_few_trials():
     with pytest.raises(
-        ConfigError, match=names("test", 0.25, "3 trials", "3 conditions", "--condition", "--held-out")
+        ConfigError,
+        match=names("test", 0.25, "3 trials", "3 conditions", "--condition", "--held-out-condition"),
     ):
         split_trials(create_recording(n_trials=3))
 
@@ -131,7 +132,8 @@ def test_split_conditions_tests_whole_conditions():
 @pytest.mark.parametrize("held_out", [["x"], ["a", "x"], ["a", "b", "c"]])
 def test_split_conditions_refuses_unknown_or_all(held_out):
     with pytest.raises(
-        ConfigError, match=names("held_out_conditions", "a, b, c", f"got {', '.join(held_out)}", "--held-out")
+        ConfigError,
+        match=names("held_out_conditions", "a, b, c", f"got {', '.join(held_out)}", "--held-out-condition"),
     ):
         split_conditions(create_recording(), held_out=held_out)
 
