@@ -167,7 +167,7 @@ def predict_gated(stored: FitResult) -> xr.Dataset:
         A fit. Its settings are taken, but for those that a gated recurrent unit does not use.
     """
     plain = FitConfig()
-    unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank")
+    unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank", "observe")
     update: dict[str, Any] = {name: getattr(plain, name) for name in unused}
     update |= {"network": "gru", "method": "auto", "seed": stored.best.seed, "seeds": 1}
     if stored.config.precision == "bfloat16":

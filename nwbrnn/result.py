@@ -151,6 +151,9 @@ class FitResult:
     def predict(self, data: xr.Dataset | ArrayLike) -> xr.Dataset:
         """Return what the best network predicts for other trials, from their inputs alone.
 
+        A network that observes neurons (``observe``) predicts from those of the trials, too, if given any.
+        It warns of observed neurons that the trials lack.
+
         Parameters
         ----------
         data

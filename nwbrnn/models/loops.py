@@ -115,7 +115,7 @@ def _add_product(out: Any, rows: Any, matrix: Any) -> None:
 
 Array = NDArray[np.floating]
 Seen = tuple[Array, Array, NDArray[np.int64]]
-"""Observed rates and how much each of them counts, shapes (n_bins, n_trials, n_observed); their hidden units."""
+"""Observed rates and how much each counts, shapes (n_bins, n_trials, n_observed); their hidden units."""
 Buffers = tuple[Array, Array, Array, Array]
 
 
@@ -348,6 +348,14 @@ def run_observed_backward(
 
 
 @_compile
+def _subtract_observed(out: Any, values: Any, counted: Any, units: Any) -> None:
+    """Subtract what counts of (n_trials, n_observed) from the columns of observed units."""
+    for b in range(out.shape[0]):
+        for j in range(units.shape[0]):
+            out[b, units[j]] -= counted[b, j] * values[b, j]
+
+
+@_compile
 def _run_observed_backward(
     grad_rates: Any, grad_predicted: Any, weights: Any, kind: int, seen: Any, buffers: Any
 ) -> None:
@@ -372,18 +380,13 @@ def _run_observed_backward(
                     now[b, i] += keep[i] * grads[t + 1, b, i]
         if t > 0 and t % substeps == 0:
             bin_ = t // substeps - 1
-            corrected = after[bin_]
-            corrected[:] = now
+            after[bin_] = now
             backwards[:] = 0
-            _add_product(backwards, corrected, gains)
+            _add_product(backwards, after[bin_], gains)
             now[:] = grad_predicted[bin_]
-            for b in range(n_trials):
-                for j in range(units.shape[0]):
-                    now[b, units[j]] -= counted[bin_, b, j] * backwards[b, j]
+            _subtract_observed(now, backwards, counted[bin_], units)
             _multiply_by_slopes(now, predicted[bin_], kind)
-            for b in range(n_trials):
-                for i in range(n_hidden):
-                    now[b, i] += corrected[b, i]
+            now += after[bin_]
 
 
 def _expect_seen(seen: Seen, n_steps: int, n_trials: int, n_hidden: int) -> int:

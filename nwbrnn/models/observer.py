@@ -1,7 +1,7 @@
 """The time loop of a rate network whose state is corrected by observed neurons, with its own gradient.
 
-As an observer, or a Kalman filter with a constant gain, does it: the network predicts a bin, and the errors of
-its prediction of the observed neurons correct the state from which it predicts the next.
+As an observer, or a Kalman filter with a constant gain, does it: the network predicts a bin, and the errors
+of its prediction of the observed neurons correct the state from which it predicts the next.
 """
 
 from dataclasses import dataclass, replace
@@ -59,15 +59,15 @@ def track(
     nonlinearity: Nonlinearity = "tanh",
     keep_states: bool = False,
 ) -> Tracked:
-    """Run x[t] = keep x[t-1] + W r[t-1] + u[t], at the end of each bin x ← x + G (y - φ(x)[observed]), r = φ(x).
+    """Run x[t] = keep x[t-1] + W r[t-1] + u[t], r = φ(x); after each bin x ← x + G (y - r[observed]).
 
     Parameters
     ----------
     drive
         u, shape (n_steps, n_trials, n_hidden); a multiple of the number of bins.
     weights
-        W, columns presynaptic, shape (n_hidden, n_hidden); how much of its state a unit keeps from one step to
-        the next, shape (n_hidden,); and the gain G, shape (n_hidden, n_observed).
+        W, columns presynaptic, shape (n_hidden, n_hidden); how much of its state a unit keeps from one step
+        to the next, shape (n_hidden,); and the gain G, shape (n_hidden, n_observed).
     initial
         x before the first step, shape (n_trials, n_hidden).
     seen
@@ -112,7 +112,7 @@ def track(
 
 class _Track(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917  # each tensor with a gradient is an argument of its own
         ctx: Any,
         drive: Tensor,
         weights: Tensor,
@@ -126,7 +126,9 @@ class _Track(torch.autograd.Function):
         n_bins, n_trials, n_observed = seen.values.shape
         rates = drive.new_empty(len(drive) + 1, *drive.shape[1:])
         # states are needed again only for the gradient of what a unit keeps of them
-        states = rates.new_empty(len(rates) if keep_states or ctx.needs_input_grad[2] else 1, *drive.shape[1:])
+        states = rates.new_empty(
+            len(rates) if keep_states or ctx.needs_input_grad[2] else 1, *drive.shape[1:]
+        )
         states[0] = initial
         predicted = drive.new_empty(n_bins, *drive.shape[1:])
         errors = drive.new_empty(n_bins, n_trials, n_observed)
@@ -169,7 +171,7 @@ def _run_compiled(
         (_to_array(matrix.T), _to_array(keep), _to_array(gains.T)),
         loops.KINDS[nonlinearity],
         (_to_array(seen.values), _to_array(seen.counted), _to_array(seen.units)),
-        tuple(buffer.numpy() for buffer in buffers),  # type: ignore[arg-type]
+        (buffers[0].numpy(), buffers[1].numpy(), buffers[2].numpy(), buffers[3].numpy()),
     )
 
 
@@ -186,7 +188,7 @@ def _run_compiled_backward(
         tuple(map(_to_array, weights)),  # type: ignore[arg-type]
         loops.KINDS[nonlinearity],
         (_to_array(seen.values), _to_array(seen.counted), _to_array(seen.units)),
-        tuple(buffer.detach().numpy() for buffer in buffers),  # type: ignore[arg-type]
+        (buffers[0].numpy(), buffers[1].numpy(), buffers[2].numpy(), buffers[3].numpy()),
     )
 
 

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -249,7 +249,9 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
     optimizer.param_groups[0]["lr"] = descent.compute_rate()
     noise = _draw_noise(batch, config, descent.noise)
     optimizer.zero_grad()
-    terms = _compare(model, batch, penalty=config.penalty_factor, noise=noise)
+    if batch.seen is not None and config.observe_dropout:
+        batch = replace(batch, seen=batch.seen.drop(config.observe_dropout, descent.noise))
+    terms = _compare(model, batch, penalized=True, noise=noise)
     terms["total"].backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     if torch.isfinite(terms["total"]) and not torch.isfinite(norm):
@@ -270,27 +272,36 @@ def compare(model: Network, batches: Batches, config: FitConfig) -> dict[str, fl
     """
     batch, held = batches
     with torch.no_grad():
-        losses = _name("train", _compare(model, batch, penalty=config.penalty_factor))
+        losses = _name("train", _compare(model, batch, penalized=True))
         return losses if held is None else losses | _name("validation", _compare_held(model, held))
 
 
 def _compare_held(model: Network, held: Batch) -> dict[str, Tensor]:
     """Return the loss terms on validation trials; see :func:`compare`."""
     generator = torch.Generator().manual_seed(model.config.seed)
-    return _compare(model, held, penalty=0.0, noise=_draw_noise(held, model.config, generator))
+    return _compare(model, held, penalized=False, noise=_draw_noise(held, model.config, generator))
 
 
 def _compare(
-    model: Network, batch: Batch, *, penalty: float, noise: Tensor | None = None
+    model: Network, batch: Batch, *, penalized: bool, noise: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Run the network and return its loss terms, and as ``total`` their weighted sum with a weight penalty.
+    """Run the network and return its loss terms, and as ``total`` their weighted sum and penalties on weights.
 
-    On validation trials the penalty is 0: it would choose small weights rather than good ones.
+    On validation trials nothing is penalized: it would choose small weights rather than good ones. If neurons
+    correct the state, their rates are compared before they do: the network has to predict them.
     """
-    outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
+    if batch.seen is None:
+        outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
+    else:
+        outputs, tracked = model.track(batch.inputs, batch.seen, start=batch.start, noise=noise)
+        rates = tracked.predicted
     terms, total = compute_loss_terms(Outcome(outputs, rates, batch.targets), model.config)
+    penalty = model.config.penalty_factor if penalized else 0.0
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
-    return terms | {"total": total + penalty * squares}
+    total = total + penalty * squares
+    if penalized and model.observer_weights is not None:
+        total = total + model.config.observe_penalty * model.observer_weights.square().sum()
+    return terms | {"total": total}
 
 
 def _name(prefix: str, terms: dict[str, Tensor]) -> dict[str, float]:

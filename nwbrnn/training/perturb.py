@@ -13,6 +13,7 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.text import list_some
+from nwbrnn.training.observations import forget_observer
 from nwbrnn.training.predict import predict
 from nwbrnn.training.systems import find_states
 
@@ -100,7 +101,7 @@ def perturb(
 
     The hidden unit of a sampled neuron moves by as much as the rate of the neuron is to change. Units without
     one (not sampled, or no dynamics loss) are pushed through the readout of rates: by the smallest change of
-    hidden rates that gives theirs.
+    hidden rates that gives theirs. A network that observes neurons does not see them here.
 
     Parameters
     ----------
@@ -125,6 +126,7 @@ def perturb(
     ConfigError
         If a unit or a time is not that of the fit.
     """
+    weights, config = forget_observer(weights, config)
     change = map_units(recorded, weights, config, push.compute_change(recorded))
     bins = push.find_bins(recorded)
     changes = np.zeros((recorded.sizes["time"], len(change)))

@@ -1,6 +1,7 @@
 """What a fitted student predicts, as a Dataset. Always on the CPU: it is one short run."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import average_conditions, find_conditions, normalize_outputs
 from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
 from nwbrnn.training.batches import find_start, get_count_scale
+from nwbrnn.training.observations import count_observed, create_observations, forget_observer
 from nwbrnn.weights import check_weights, find_sizes, list_shapes
 
 Array = NDArray[np.floating]
@@ -35,7 +37,7 @@ def predict(
     shift: Array | None = None,
     fitted: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Run a fitted student on the inputs of every trial.
+    """Run a fitted student on the inputs of every trial, and on its neurons if it observes them.
 
     Parameters
     ----------
@@ -54,7 +56,9 @@ def predict(
     -------
     xarray.Dataset
         ``outputs`` in their recorded unit, ``rates`` of all units [Hz] (sampled ones straight from their
-        hidden unit, if there was a dynamics loss), ``hidden`` and the coordinates of ``ds``.
+        hidden unit, if there was a dynamics loss), ``hidden`` and the coordinates of ``ds``. A network that
+        observes neurons predicts sampled ones from earlier bins; ``hidden``, outputs and other neurons follow
+        from neurons observed in the same bin, too (``observe_read``).
 
     Raises
     ------
@@ -66,11 +70,13 @@ def predict(
     sizes = ds.sizes["input"], find_sizes(weights)[1], ds.sizes["output"]
     fitted = ds if fitted is None else fitted
     n_conditions, n_units = len(find_conditions(fitted)), ds.sizes["unit"]
-    check_weights(weights, list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units))
-    outputs, hidden = _run(ds, weights, config, shift=shift, fitted=fitted)
+    n_observed = count_observed(ds, config)
+    shapes = list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units, n_observed=n_observed)
+    check_weights(weights, shapes)
+    outputs, hidden, before = _run(ds, weights, config, shift=shift, fitted=fitted)
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
     if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron
-        _link_sampled(rates, hidden, ds, config)
+        _link_sampled(rates, before, ds, config)
     variables = {
         "outputs": (outputs * ds["output_scale"].values).astype(outputs.dtype),
         "rates": rates,
@@ -120,7 +126,7 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     dict
         ``rate_readout``, shape (n_units, n_hidden) [Hz], and ``rate_readout_offset``, shape (n_units,) [Hz].
     """
-    hidden = _run(ds, weights, config)[1]
+    hidden = _run(ds, weights, config).hidden
     known = ds["split"].values != "test"
     student = ds.assign(hidden=((TRIAL, TIME, HIDDEN_UNIT), hidden)).isel(trial=known)
     averages = average_conditions(student)
@@ -156,9 +162,17 @@ def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     n_time = ds.sizes["time"]
     steps = np.minimum(np.arange(3 * n_time), n_time - 1)
     longer = ds[["inputs", "mask", "rates"]].isel(time=steps)
-    outputs = np.abs(_run(longer, weights, config)[0])
+    outputs = np.abs(_run(longer, *forget_observer(weights, config)).outputs)
     before, after = outputs[:, :n_time].max(), outputs[:, n_time:].max()
     return float(after / before) if np.isfinite(after) and before > 0 else float("inf")
+
+
+class _Activity(NamedTuple):
+    """Outputs, the hidden rates from which they are read, and those before neurons correct them."""
+
+    outputs: Array
+    hidden: Array
+    before: Array
 
 
 def _run(
@@ -168,7 +182,7 @@ def _run(
     *,
     shift: Array | None = None,
     fitted: xr.Dataset | None = None,
-) -> tuple[Array, Array]:
+) -> _Activity:
     """Return outputs and hidden rates of every trial; see :func:`predict`."""
     model = NETWORKS[config.network].from_weights(weights, config, bin_size=ds.attrs["bin_size"])
     dtype = weights["input_weights"].dtype
@@ -177,8 +191,14 @@ def _run(
     with torch.no_grad():
         given = None if start is None else torch.from_numpy(start)
         noise = None if shift is None else model.shift_states(torch.from_numpy(shift.astype(dtype)))
-        outputs, hidden = model(torch.from_numpy(inputs), start=given, noise=noise)
-    return outputs.numpy(), hidden.numpy()
+        seen = create_observations(ds, config, lambda v: torch.from_numpy(v.astype(dtype)))
+        if seen is None:
+            outputs, hidden = model(torch.from_numpy(inputs), start=given, noise=noise)
+            return _Activity(outputs.numpy(), hidden.numpy(), hidden.numpy())
+        outputs, tracked = model.track(torch.from_numpy(inputs), seen, start=given, noise=noise)
+    before = tracked.predicted.numpy()
+    hidden = before if config.observe_read == "prediction" else tracked.rates.numpy()
+    return _Activity(outputs.numpy(), hidden, before)
 
 
 def _link_sampled(rates: Array, hidden: Array, ds: xr.Dataset, config: FitConfig) -> None:
