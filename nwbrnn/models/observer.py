@@ -185,7 +185,7 @@ def _run_compiled_backward(
     loops.run_observed_backward(
         _to_array(grads[0]),
         _to_array(grads[1]),
-        tuple(map(_to_array, weights)),  # type: ignore[arg-type]
+        tuple(map(_to_array, weights)),
         loops.KINDS[nonlinearity],
         (_to_array(seen.values), _to_array(seen.counted), _to_array(seen.units)),
         (buffers[0].numpy(), buffers[1].numpy(), buffers[2].numpy(), buffers[3].numpy()),

@@ -285,7 +285,7 @@ def _compare_held(model: Network, held: Batch) -> dict[str, Tensor]:
 def _compare(
     model: Network, batch: Batch, *, penalized: bool, noise: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Run the network and return its loss terms, and as ``total`` their weighted sum and penalties on weights.
+    """Run the network and return its loss terms, and as ``total`` their weighted sum and the penalties.
 
     On validation trials nothing is penalized: it would choose small weights rather than good ones. If neurons
     correct the state, their rates are compared before they do: the network has to predict them.
