@@ -20,7 +20,8 @@ def compute_bits_per_spike(
     """Gain in log-likelihood over constant rates: (LL(expected) - LL(floor)) / (n_spikes ln 2).
 
     LL is the Poisson log-likelihood over all neurons. In the benchmark a model sees spikes of other neurons
-    of the same trial, and the score is called co-smoothing; a student sees the task only.
+    of the same trial, and the score is called co-smoothing; a student does so if it observes neurons, and sees
+    the task only otherwise.
 
     Parameters
     ----------

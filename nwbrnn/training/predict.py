@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset
-from nwbrnn.evaluation import compute_principal_components
+from nwbrnn.evaluation import compute_principal_components, fit_ridge
 from nwbrnn.losses import expect_counts
 from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import average_conditions, find_conditions, normalize_outputs
@@ -24,6 +24,8 @@ Array = NDArray[np.floating]
 # of the student, from which unsampled neurons are predicted; through 10 of its own components even the
 # recorded activity of held-out directions has an R2 of 0.95 only, through 20 of 0.99 (docs/performance.md)
 N_COMPONENTS = 20
+
+N_FOLDS = 5  # of trials, for the penalty of a readout from single trials
 
 # of a repeated prediction, so much of the range of a channel; bfloat16 alone may cost a hundredth
 TOLERANCE, ROUNDING = 0.05, 1e-4
@@ -119,7 +121,9 @@ def compare_predictions(stored: xr.Dataset, repeated: xr.Dataset) -> dict[str, f
 def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, Array]:
     """Fit a linear prediction of every unit's rate from the student's leading components.
 
-    Ordinary least squares on condition averages of the trials that are not in the test split.
+    Ordinary least squares on condition averages of the trials that are not in the test split. If neurons are
+    observed, the student says something of each single trial: then ridge regression of single trials on all
+    hidden units, with the penalty that predicts trials left out best.
 
     Returns
     -------
@@ -128,6 +132,8 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     """
     hidden = _run(ds, weights, config).hidden
     known = ds["split"].values != "test"
+    if config.observes:
+        return _fit_single_trials(hidden[known], ds.isel(trial=known))
     student = ds.assign(hidden=((TRIAL, TIME, HIDDEN_UNIT), hidden)).isel(trial=known)
     averages = average_conditions(student)
     mask = averages["mask"].values
@@ -139,6 +145,18 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     # row by row in memory, as it comes back from a file: products round the same way then
     contiguous = np.ascontiguousarray(readout, dtype=np.float32)
     return {"rate_readout": contiguous, "rate_readout_offset": offset.astype(np.float32)}
+
+
+def _fit_single_trials(hidden: Array, known: xr.Dataset) -> dict[str, Array]:
+    """Return the readout of rates from the hidden units of single trials; see :func:`fit_rate_readout`."""
+    mask, rates = known["mask"].values, known["rates"].values
+    parts = (np.arange(fold, len(mask), N_FOLDS) for fold in range(min(N_FOLDS, len(mask))))
+    ridge = fit_ridge(
+        (hidden[rows][mask[rows]].astype(np.float64), rates[rows][mask[rows]].astype(np.float64))
+        for rows in parts
+    )
+    readout = np.ascontiguousarray(ridge.weights.T, dtype=np.float32)
+    return {"rate_readout": readout, "rate_readout_offset": ridge.offset.astype(np.float32)}
 
 
 def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> float:

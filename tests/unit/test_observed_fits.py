@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import scipy.signal
+import scipy.stats
 
 import nwbrnn
 from nwbrnn.errors import ConfigError, SchemaError
+from nwbrnn.evaluation.ridge import PENALTIES
 from nwbrnn.mechanism import list_effects
 from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import prepare, smooth_causally
@@ -354,3 +356,37 @@ def test_the_settings_are_plain_in_json(result):
     assert again == result.config
     listed = nwbrnn.FitConfig(observe=(4, 2))
     assert nwbrnn.FitConfig.model_validate(json.loads(listed.model_dump_json())) == listed
+
+
+def test_unsampled_neurons_are_read_from_single_trials_by_ridge_regression(result):
+    """The readout solves the normal equations of one of the penalties, over the trials that are not tested."""
+    known = result.recorded["split"].values != "test"
+    hidden = result.predicted["hidden"].values[known].reshape(-1, 20).astype(float)
+    rates = result.recorded["rates"].values[known].reshape(len(hidden), -1).astype(float)
+    x, y = hidden - hidden.mean(axis=0), rates - rates.mean(axis=0)
+    size = x.std(axis=0)
+    found = []
+    for penalty in PENALTIES:
+        gram = (x / size).T @ (x / size) + penalty * len(x) * np.eye(20)
+        found.append(np.linalg.solve(gram, (x / size).T @ y) / size[:, np.newaxis])
+    errors = [np.abs(result.weights["rate_readout"].T - one).max() / np.abs(one).max() for one in found]
+    assert min(errors) < 1e-3
+    best = found[int(np.argmin(errors))]
+    offset = rates.mean(axis=0) - hidden.mean(axis=0) @ best
+    np.testing.assert_allclose(result.weights["rate_readout_offset"], offset, rtol=1e-3, atol=1e-2)
+
+
+def test_cosmoothing_is_that_of_the_benchmark(result):
+    test = result.recorded["split"].values == "test"
+    unsampled = ~result.recorded["sampled"].values
+    counts = result.recorded["spike_counts"].values[test][..., unsampled].reshape(-1, unsampled.sum())
+    mean = counts.mean(axis=0)
+    rates = result.predicted["rates"].values[test][..., unsampled].reshape(counts.shape)
+    expected = np.maximum(BIN * rates, 0.05 * mean)
+    gain = (scipy.stats.poisson.logpmf(counts, expected) - scipy.stats.poisson.logpmf(counts, mean)).sum()
+    scores = {score.name: score for score in nwbrnn.assess(*_pair(result))}
+    found = scores["co-smoothing bits per spike"]
+    assert found.value == pytest.approx(gain / counts.sum() / np.log(2), rel=1e-5)
+    assert "reduced-rank regression" in {rival.name for rival in found.rivals}
+    plain = {score.name: score for score in nwbrnn.assess(*_pair(fit(observe="none", epochs=1)))}
+    assert np.isnan(plain["co-smoothing bits per spike"].value)
