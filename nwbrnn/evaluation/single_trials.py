@@ -34,7 +34,7 @@ def split_spikes(pair: Comparison) -> tuple[Array, Array]:
 def split_cosmoothing(pair: Comparison) -> tuple[Array, Array]:
     """Return what the spikes of each trial gain over the mean counts of the test trials, and their number.
 
-    As co-smoothing in the Neural Latents Benchmark: the network sees spikes of other neurons in the same trial.
+    As co-smoothing in the Neural Latents Benchmark: the network sees spikes of other neurons of the trial.
     Nothing if it observes none. See :func:`nwbrnn.evaluation.spikes.compute_bits_per_spike`.
     """
     if "observed" not in pair.trials.coords:
@@ -44,7 +44,7 @@ def split_cosmoothing(pair: Comparison) -> tuple[Array, Array]:
 
 
 def _gain_bits(pair: Comparison, others: xr.Dataset) -> tuple[Array, Array]:
-    """Return what spikes of unsampled neurons gain over their mean counts in some trials, and their number."""
+    """Return what spikes of unsampled neurons gain over their mean in some trials, and their number."""
     unsampled = ~pair.sampled
     if "spike_counts" not in pair.trials or not unsampled.any() or not others.sizes["trial"]:
         nothing = np.zeros((pair.trials.sizes["trial"], 1))

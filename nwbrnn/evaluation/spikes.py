@@ -20,8 +20,8 @@ def compute_bits_per_spike(
     """Gain in log-likelihood over constant rates: (LL(expected) - LL(floor)) / (n_spikes ln 2).
 
     LL is the Poisson log-likelihood over all neurons. In the benchmark a model sees spikes of other neurons
-    of the same trial, and the score is called co-smoothing; a student does so if it observes neurons, and sees
-    the task only otherwise.
+    of the same trial, and the score is called co-smoothing; a student sees them if it observes neurons, and
+    otherwise the task only.
 
     Parameters
     ----------

@@ -359,7 +359,7 @@ def test_the_settings_are_plain_in_json(result):
 
 
 def test_unsampled_neurons_are_read_from_single_trials_by_ridge_regression(result):
-    """The readout solves the normal equations of one of the penalties, over the trials that are not tested."""
+    """The readout solves the normal equations of a penalty, over the trials that are not tested."""
     known = result.recorded["split"].values != "test"
     hidden = result.predicted["hidden"].values[known].reshape(-1, 20).astype(float)
     rates = result.recorded["rates"].values[known].reshape(len(hidden), -1).astype(float)
