@@ -2,6 +2,7 @@
 
 from nwbrnn.training.checkpoint import remove_checkpoint
 from nwbrnn.training.cross_validation import choose_settings
+from nwbrnn.training.forecast import forecast
 from nwbrnn.training.gradient import Progress
 from nwbrnn.training.observations import forget_observer
 from nwbrnn.training.parallel import Task, count_cores, train_all
@@ -26,6 +27,7 @@ __all__ = [
     "find_components",
     "find_states",
     "fit_rate_readout",
+    "forecast",
     "forget_observer",
     "map_population",
     "map_units",

@@ -31,6 +31,14 @@ N_FOLDS = 5  # of trials, for the penalty of a readout from single trials
 TOLERANCE, ROUNDING = 0.05, 1e-4
 
 
+class Activity(NamedTuple):
+    """Outputs, the hidden rates from which they are read, and those before neurons correct them."""
+
+    outputs: Array
+    hidden: Array
+    before: Array
+
+
 def predict(
     ds: xr.Dataset,
     weights: Mapping[str, Array],
@@ -75,7 +83,15 @@ def predict(
     n_observed = count_observed(ds, config)
     shapes = list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units, n_observed=n_observed)
     check_weights(weights, shapes)
-    outputs, hidden, before = _run(ds, weights, config, shift=shift, fitted=fitted)
+    activity = _run(ds, weights, config, shift=shift, fitted=fitted)
+    return describe_activity(ds, activity, weights, config)
+
+
+def describe_activity(
+    ds: xr.Dataset, activity: Activity, weights: Mapping[str, Array], config: FitConfig
+) -> xr.Dataset:
+    """Return what a student did, in the units of the recording; see :func:`predict`."""
+    outputs, hidden, before = activity
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
     if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron
         _link_sampled(rates, before, ds, config)
@@ -185,14 +201,6 @@ def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     return float(after / before) if np.isfinite(after) and before > 0 else float("inf")
 
 
-class _Activity(NamedTuple):
-    """Outputs, the hidden rates from which they are read, and those before neurons correct them."""
-
-    outputs: Array
-    hidden: Array
-    before: Array
-
-
 def _run(
     ds: xr.Dataset,
     weights: Mapping[str, Array],
@@ -200,7 +208,7 @@ def _run(
     *,
     shift: Array | None = None,
     fitted: xr.Dataset | None = None,
-) -> _Activity:
+) -> Activity:
     """Return outputs and hidden rates of every trial; see :func:`predict`."""
     model = NETWORKS[config.network].from_weights(weights, config, bin_size=ds.attrs["bin_size"])
     dtype = weights["input_weights"].dtype
@@ -212,11 +220,11 @@ def _run(
         seen = create_observations(ds, config, lambda v: torch.from_numpy(v.astype(dtype)))
         if seen is None:
             outputs, hidden = model(torch.from_numpy(inputs), start=given, noise=noise)
-            return _Activity(outputs.numpy(), hidden.numpy(), hidden.numpy())
+            return Activity(outputs.numpy(), hidden.numpy(), hidden.numpy())
         outputs, tracked = model.track(torch.from_numpy(inputs), seen, start=given, noise=noise)
     before = tracked.predicted.numpy()
     hidden = before if config.observe_read == "prediction" else tracked.rates.numpy()
-    return _Activity(outputs.numpy(), hidden, before)
+    return Activity(outputs.numpy(), hidden, before)
 
 
 def _link_sampled(rates: Array, hidden: Array, ds: xr.Dataset, config: FitConfig) -> None:

@@ -9,6 +9,7 @@ import scipy.stats
 
 import nwbrnn
 from nwbrnn.errors import ConfigError, SchemaError
+from nwbrnn.evaluation import score_horizons
 from nwbrnn.evaluation.ridge import PENALTIES
 from nwbrnn.mechanism import list_effects
 from nwbrnn.models import RateRNN
@@ -390,3 +391,59 @@ def test_cosmoothing_is_that_of_the_benchmark(result):
     assert "reduced-rank regression" in {rival.name for rival in found.rivals}
     plain = {score.name: score for score in nwbrnn.assess(*_pair(fit(observe="none", epochs=1)))}
     assert np.isnan(plain["co-smoothing bits per spike"].value)
+
+
+# ---------------------------------------------------------------- forecasts
+
+
+def test_a_forecast_is_what_the_network_predicts_if_it_sees_no_later_neurons(result):
+    found = result.forecast(4)
+    recorded, config = result.recorded, result.config
+    assert len(found) == 5
+    np.testing.assert_allclose(found[0]["outputs"], result.predicted["outputs"], rtol=1e-4, atol=1e-4)
+    for ahead in (1, 2, 4):
+        for now in (0, 2, 3, 17, N_TIME - 1):
+            counts = recorded["spike_counts"].values.astype(float)
+            counts[:, max(now - ahead + 1, 0) :] = np.nan
+            seen = recorded.assign(spike_counts=(("trial", "time", "unit"), counts))
+            expected = predict(seen, result.weights, config)
+            for name, scale in (("outputs", 1), ("hidden", 1), ("rates", 50)):
+                got, wanted = found[ahead][name].values[:, now], expected[name].values[:, now]
+                np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
+
+
+def test_one_bin_ahead_is_the_prediction_before_the_correction(result):
+    config = result.config.model_copy(update={"observe_read": "prediction"})
+    expected = predict(result.recorded, result.weights, config)
+    ahead = result.forecast(1)[1]
+    for name, scale in (("outputs", 1), ("hidden", 1), ("rates", 50)):
+        np.testing.assert_allclose(ahead[name], expected[name], rtol=1e-4, atol=1e-4 * scale, err_msg=name)
+
+
+def test_beyond_the_trial_a_forecast_is_that_of_the_task(result):
+    blind = predict(result.recorded, *forget_observer(result.weights, result.config))
+    for one in result.forecast(N_TIME + 1)[N_TIME:]:
+        np.testing.assert_allclose(one["outputs"], blind["outputs"], rtol=1e-5, atol=1e-5)
+
+
+def test_scores_of_forecasts_are_those_of_assess(result):
+    scores = score_horizons(result.recorded, result.forecast(2))
+    expected = {score.name: score.value for score in nwbrnn.assess(*_pair(result))}
+    for name, values in scores.items():
+        assert len(values) == 3
+        assert values[0] == pytest.approx(expected[name], abs=1e-3), name
+
+
+def test_the_figure_shows_the_scores(result):
+    ax = nwbrnn.plot.forecast(result, horizon=3)
+    scores = score_horizons(result.recorded, result.forecast(3))
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), scores["single-trial output R2"])
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [0, 20, 40, 60])
+
+
+def test_there_is_no_forecast_without_neurons():
+    result = fit(observe="none", epochs=1)
+    with pytest.raises(ConfigError, match=names("observe")):
+        result.forecast()
+    with pytest.raises(ConfigError, match=names("horizon", "-1")):
+        fit(epochs=1).forecast(-1)
