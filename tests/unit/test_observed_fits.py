@@ -1,5 +1,6 @@
 """Fits that observe neurons: what they see, what they do not see, and what they gain."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,9 +12,12 @@ import nwbrnn
 from nwbrnn.errors import ConfigError, SchemaError
 from nwbrnn.evaluation import score_horizons
 from nwbrnn.evaluation.ridge import PENALTIES
+from nwbrnn.formats.fit.contract import list_faults
 from nwbrnn.mechanism import list_effects
 from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import prepare, smooth_causally
+from nwbrnn.sweep.cell import rebuild_fit
+from nwbrnn.sweep.run import add_data, create_folder, run_cells
 from nwbrnn.training import forget_observer, predict, probe, train
 from nwbrnn.training import gradient as descent
 from tests.messages import names
@@ -447,3 +451,40 @@ def test_there_is_no_forecast_without_neurons():
         result.forecast()
     with pytest.raises(ConfigError, match=names("horizon", "-1")):
         fit(epochs=1).forecast(-1)
+
+
+# ---------------------------------------------------------------- what is stored
+
+
+def test_a_stored_fit_whose_observer_does_not_fit_is_refused(result):
+    def change_run(**weights):
+        run = dataclasses.replace(result.best, weights=dict(result.weights) | weights)
+        return dataclasses.replace(result, runs=(run,))
+
+    def change_recorded(recorded):
+        return dataclasses.replace(result, recorded=recorded)
+
+    observer, recorded = result.weights["observer_weights"], result.recorded
+    assert not list(list_faults(result))
+    cases = {
+        "observer_weights": change_run(observer_weights=observer[:, 1:]),
+        "observed": change_recorded(recorded.assign_coords(observed=~recorded["observed"])),
+        "recorded observed": change_recorded(recorded.drop_vars("observed")),
+    }
+    for name, changed in cases.items():
+        assert any(name in fault for fault in list_faults(changed)), name
+
+
+@pytest.mark.slow
+def test_a_sweep_varies_it_and_rebuilds_its_fits(tmp_path):
+    ds = create_recording()
+    grid = nwbrnn.SweepConfig(sampled=(3,), seeds=1, vary={"observe": ("none", "sampled")}, resamples=0)
+    base = nwbrnn.FitConfig(**SETTINGS | {"epochs": 2})
+    create_folder(tmp_path, [], grid, (nwbrnn.ReadConfig(), base))
+    cells = add_data(tmp_path, "a", ds, grid, base)
+    run_cells(tmp_path, cells, scheduler=None, n_workers=1, progress=None)
+    assert sorted(cell.config.observe for cell in cells) == ["none", "sampled"]
+    for cell in cells:
+        fit_again, expected = rebuild_fit(tmp_path, cell), nwbrnn.fit(ds, cell.config)
+        assert_same_weights(fit_again.weights, expected.weights)
+        np.testing.assert_array_equal(fit_again.predicted["outputs"], expected.predicted["outputs"])
