@@ -43,7 +43,7 @@ class Observations:
 
 
 class Tracked(NamedTuple):
-    """Rates of a network that is corrected, time first; see :func:`track`."""
+    """Rates, and states if they are kept, of a network that is corrected; time first, or trials first."""
 
     rates: Tensor
     predicted: Tensor
