@@ -1,11 +1,11 @@
-"""Addresses as they may be shown and stored: the one place that knows which parts of them can be secret.
+"""Remove secrets from addresses before they are shown or stored; no other module knows what can be secret.
 
 This module imports nothing of nwbrnn.
 """
 
 import re
 
-# one slash where pathlib made one of two
+# pathlib merges the two slashes of a scheme into one
 _ADDRESS = re.compile(
     r"(?P<scheme>[a-z][\w+.-]{1,20}://+|(https?|s3|ftps?):/)(?P<rest>.*)", re.IGNORECASE | re.DOTALL
 )
@@ -19,9 +19,9 @@ def strip_secrets(text: str) -> str:
     Parameters
     ----------
     text
-        It may begin with something else, such as the name of an option: the address is all from the first
-        scheme on. A user with a ``/``, ``?`` or ``#`` in the password cannot be told from a host; ``…`` then
-        stands for both and for the path. Addresses of the DANDI archive hold no secrets.
+        The address begins at the first scheme; text before it, such as the name of an option, is kept. If
+        the password contains ``/``, ``?`` or ``#``, the user cannot be told from the host; ``…`` then
+        replaces both and the path. Addresses of the DANDI archive hold no secrets.
     """
     found = _ADDRESS.search(text)
     if found is None or found["scheme"].lower().startswith("dandi:"):

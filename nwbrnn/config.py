@@ -1,4 +1,4 @@
-"""The settings of reading and fitting: names, defaults, ranges. Checked here, used elsewhere."""
+"""The settings of reading and fitting: this module declares and checks names, defaults and ranges."""
 
 import math
 from typing import Annotated, Any, Literal, Self
@@ -18,7 +18,7 @@ Nonlinearity = Literal["tanh", "softplus", "soc"]
 
 
 def _write_number(value: object) -> object:
-    """Return a number as text: conditions are labels, but people give directions as numbers."""
+    """Return a number as text, since conditions are labels but people write directions as numbers."""
     if isinstance(value, float):
         return f"{value:.15g}"
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -26,26 +26,26 @@ def _write_number(value: object) -> object:
 
 Label = Annotated[str, BeforeValidator(_write_number)]
 Ended = Literal["finished", "patience", "interrupted"]
-"""Why the training of a student ended."""
+"""Why the training of a network ended."""
 
 
 MAX_SEED = 2**63 - 1001
-"""With 1,000 seeds after it, the largest that fits in a signed number of 64 bits."""
+"""The largest first seed: the 1,000 seeds that may follow it still fit in a signed 64-bit integer."""
 MAX_NUMBER = 1e9
-"""The largest number of any setting, and one over the smallest: a nanosecond, 30 years."""
+"""The largest value of any setting; the smallest is its inverse. As times: 30 years and a nanosecond."""
 MAX_FACTOR = 1e6
-"""Of the importance of an output or a unit: in float32, larger ones would hide the others."""
+"""The largest factor of an output or a unit: in float32, a larger one would hide the other errors."""
 
 
 class CheckedSettings(BaseModel):
-    """What all settings have in common: nothing unknown, no truth for a number, no number beyond reason."""
+    """Base of all settings: it refuses unknown names, booleans in place of numbers, and extreme numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_truth_for_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false where a number is meant: YAML also reads yes and no as such."""
+        """Refuse true and false in place of a number; YAML also reads yes and no as booleans."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("expected a value other than true or false")
         return value
@@ -53,7 +53,7 @@ class CheckedSettings(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_extremes(cls, value: Any) -> Any:
-        """Refuse numbers with which sums and quotients would leave the range of floats."""
+        """Refuse numbers so extreme that sums and quotients would overflow or underflow."""
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and number and not 1 / MAX_NUMBER <= abs(number) <= MAX_NUMBER:
                 raise ValueError(f"expected 0, or a number from {1 / MAX_NUMBER:g} to {MAX_NUMBER:g}")
@@ -61,7 +61,7 @@ class CheckedSettings(BaseModel):
 
 
 class ReadConfig(CheckedSettings):
-    """What to take from an NWB file. ``None`` or ``"auto"``: found by rule, and the choice is reported."""
+    """What to read from an NWB file; for ``None`` and ``"auto"``, a rule decides and reports its choice."""
 
     map: dict[Role, str] = Field(
         {},
@@ -100,6 +100,12 @@ class ReadConfig(CheckedSettings):
         le=360,
         description="number of conditions into which directions are grouped if nearly every trial has its "
         "own direction",
+    )
+    second_harmonic: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="size of two more inputs, cosine and sine of twice a direction; 0 leaves them out",
     )
     units: dict[str, str] = Field(
         {}, description="units to keep: column -> value, or values with commas, such as location: M1"
@@ -143,7 +149,7 @@ class ReadConfig(CheckedSettings):
     @field_validator("map", "where", "units", mode="before")
     @classmethod
     def _write_values(cls, values: Any) -> Any:
-        """Take the numbers, truths and lists of YAML as what they are called on the command line."""
+        """Convert numbers, booleans and lists from YAML to their command-line text."""
         if not isinstance(values, dict):
             return values
         plain = {k: v if isinstance(v, list | tuple) else [v] for k, v in values.items()}
@@ -167,9 +173,9 @@ _OBSERVER_NEEDS = {
 
 
 class FitConfig(CheckedSettings):
-    """How to prepare the data, what the student is, and how to fit it."""
+    """How to prepare the data, which network to use, and how to fit it."""
 
-    # the student
+    # the network
     network: Literal["rate", "gru"] = Field(
         "rate", description="rate network, or gated recurrent unit, which can be fitted only by gradient"
     )
@@ -233,6 +239,9 @@ class FitConfig(CheckedSettings):
     weight_penalty: float | Literal["cv"] = Field(
         1e-3,
         description="factor of the sum of squared recurrent and output weights; 'cv' as for dynamics_weight",
+    )
+    input_penalty: float = Field(
+        0.0, ge=0, description="factor of the sum of squared input weights, in gradient descent"
     )
     rate_penalty: float = Field(0.0, ge=0, description="factor of the mean squared hidden rate")
     smoothness_penalty: float = Field(
@@ -393,7 +402,7 @@ class FitConfig(CheckedSettings):
         return self.get_number("weight_penalty")
 
     def get_number(self, name: str) -> float:
-        """Return a setting that may be ``"cv"``, which is a number once it was chosen."""
+        """Return a setting that may be ``"cv"`` until cross-validation has chosen a number."""
         value = getattr(self, name)
         if value == "cv":
             raise ValueError(f"expected {name} to be chosen before training, but it is still 'cv'")
@@ -409,7 +418,7 @@ class FitConfig(CheckedSettings):
     @field_validator("sampled", mode="before")
     @classmethod
     def _read_percentage(cls, value: Any) -> Any:
-        """Take 25% as 0.25, 100% as all, and numbers that are written as text as numbers."""
+        """Convert 25% to 0.25, 100% to all, and numbers written as text to numbers."""
         if not isinstance(value, str) or value == "all":
             return value
         text = value.strip()
@@ -456,7 +465,7 @@ class FitConfig(CheckedSettings):
     @field_validator("output_importance", "unit_importance", mode="before")
     @classmethod
     def _write_names(cls, values: Any) -> Any:
-        """Take the numbers that YAML makes of unit names as names."""
+        """Convert unit names that YAML has read as numbers back to names."""
         return {str(k): v for k, v in values.items()} if isinstance(values, dict) else values
 
     @field_validator("output_importance", "unit_importance")
@@ -479,7 +488,7 @@ class FitConfig(CheckedSettings):
         if self.network == "gru":
             for name in names:
                 if getattr(self, name) != plain[name].default:
-                    raise ValueError(f"{name}: expected no value with network 'gru', which does not use it")
+                    raise ValueError(f"{name}: expected no value, since network 'gru' does not use it")
             if self.method == "least_squares" or self.precision == "bfloat16":
                 name = "method" if self.method == "least_squares" else "precision"
                 raise ValueError(
@@ -513,7 +522,7 @@ class FitConfig(CheckedSettings):
         if self.stop_after == 0 and self.method == "gradient":
             raise ValueError("stop_after: expected at least 1 epoch with method 'gradient', but got 0")
         if self.rank is not None and (self.excitatory is not None or self.density < 1):
-            raise ValueError("rank: expected neither excitatory nor density with it; leave out one of them")
+            raise ValueError("rank: cannot be combined with excitatory or density; leave out one of them")
         if self.rank is not None and self.rank > self.hidden:
             raise ValueError(f"rank: expected at most {self.hidden} (hidden), but got {self.rank}")
         if self.dynamics_of == "derivative" and self.dynamics_error == "poisson":
@@ -548,7 +557,7 @@ class SweepConfig(CheckedSettings):
     @field_validator("vary", mode="before")
     @classmethod
     def _list_values(cls, values: Any) -> Any:
-        """Take a single value as a list of one."""
+        """Convert a single value to a list of one."""
         if not isinstance(values, dict):
             return values
         return {k: tuple(v) if isinstance(v, list | tuple) else (v,) for k, v in values.items()}
@@ -575,5 +584,5 @@ class JobConfig(CheckedSettings):
     @field_validator("read", "fit", mode="before")
     @classmethod
     def _allow_nothing(cls, value: Any) -> Any:
-        """Take a section without settings for the defaults."""
+        """Use the defaults for a section without settings."""
         return {} if value is None else value

@@ -1,4 +1,4 @@
-"""Faults of settings in words: which setting, what was expected, and what was found."""
+"""Check settings and describe each fault: which setting, what was expected, and what was found."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -10,13 +10,13 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.text import describe, shorten
 
 MAX_FAULTS = 20
-"""How many faults of settings one message lists."""
+"""The largest number of faults that one message lists."""
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def parse_settings(model: type[Settings], values: object, *, source: str) -> Settings:
-    """Check settings and say everything that is wrong with them in one message.
+    """Check settings and report all their faults in one message.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def parse_settings(model: type[Settings], values: object, *, source: str) -> Set
     values
         A mapping of setting names to values.
     source
-        Where they came from, for the message.
+        Where the values came from; the message begins with it.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def parse_settings(model: type[Settings], values: object, *, source: str) -> Set
 
 
 def change_settings(base: Settings, changes: Mapping[str, Any], *, source: str) -> Settings:
-    """Return settings with some of them changed, checked as by :func:`parse_settings`.
+    """Return settings with some of them changed, checked by :func:`parse_settings`.
 
     Examples
     --------
@@ -67,20 +67,20 @@ _EXPECTED = {
 
 
 def describe_faults(error: ValidationError, model: type[BaseModel]) -> list[tuple[Place, str]]:
-    """Return each fault of settings: where it is among them, and a sentence.
+    """Return the place of each fault among the settings, and a sentence that describes it.
 
-    What a value might have been instead is one fault, though pydantic lists it kind by kind.
+    Where a value may be of several kinds, pydantic lists a fault for each kind; here they are one fault.
     """
     kinds: dict[Place, list[Any]] = {}
     for fault in error.errors():
         kinds.setdefault(_locate(model, fault["loc"]), []).append(fault)
     for place in [p for p in kinds if any(p and p == other[: len(p)] for other in kinds if other != p)]:
-        del kinds[place]  # of a list that could have been one of several kinds: its faulty item says more
+        del kinds[place]  # the fault of the list itself: its faulty item says more
     return [_describe_fault(place, faults, model) for place, faults in kinds.items()]
 
 
 def _locate(model: type[BaseModel], loc: Place) -> Place:
-    """Return names of section, setting, key and number in a list, without pydantic's names of kinds.
+    """Return section, setting, key and list index of a place, without pydantic's names of kinds.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def _locate(model: type[BaseModel], loc: Place) -> Place:
 
 
 def _is_key(part: str) -> bool:
-    """Return whether a part of a place is a key that a user wrote, not pydantic's name of a kind."""
+    """Return whether a part of a place is a key from the user rather than pydantic's name of a kind."""
     return part != "[key]" and not part.startswith(("dict[", "literal["))
 
 
@@ -121,7 +121,7 @@ def _describe_fault(place: Place, faults: list[Any], model: type[BaseModel]) -> 
         return place, f"{name}: expected settings by name; {_list(known)}".removeprefix(": ")
     own = [fault["msg"].removeprefix("Value error, ") for fault in faults if fault["type"] == "value_error"]
     if own and isinstance(first["input"], dict) and "expected" not in own[0].split(":")[0].split():
-        word = own[0].split(maxsplit=1)[0].rstrip(":")  # of several settings: the message names them
+        word = own[0].split(maxsplit=1)[0].rstrip(":")  # a message about several settings names them itself
         return (*place, word), f"{name}.{own[0]}" if name else own[0]
     expected = dict.fromkeys(_say_expected(fault) for fault in faults if fault["type"] != "value_error")
     text = own[0] if own else f"expected {' or '.join(expected)}"
@@ -129,7 +129,7 @@ def _describe_fault(place: Place, faults: list[Any], model: type[BaseModel]) -> 
 
 
 def _say_expected(fault: Any) -> str:
-    """Return what one kind of value had to be."""
+    """Return what pydantic expected in place of a faulty value."""
     kind = str(fault["type"]).split("_", maxsplit=1)[0]
     if fault["type"].endswith(("_type", "_parsing", "_from_float", "_required")) or kind == "missing":
         return _EXPECTED.get(kind, str(fault["msg"]))
@@ -161,12 +161,12 @@ def _suggest(place: Place, model: type[BaseModel]) -> str:
 
 
 def _list(known: list[str]) -> str:
-    """Return which settings there are, or where they are listed if they are many."""
+    """Return the known settings, or where to find them if there are many."""
     return f"there are {', '.join(known)}" if len(known) <= 20 else "`nwbrnn config` shows them all"
 
 
 def _find_section(model: type[BaseModel], place: Place) -> type[BaseModel]:
-    """Return a model, or the section of it at a place."""
+    """Return the model of the section at a place, or the whole model."""
     for part in place:
         field = model.model_fields.get(str(part))
         section = field.annotation if field is not None else None

@@ -1,4 +1,4 @@
-"""A ``fit.yaml``: read with the line of everything that is wrong, written with every setting explained."""
+"""Read a ``fit.yaml``, reporting the line of each fault, and write one that explains every setting."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ _HEAD = """\
 # These are the defaults. Change the settings that you need; you can delete the others.
 """
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1 << 20, 20_000, 20
-"""Limits of a file: its size, its values with those that aliases repeat, and how deep they are nested."""
+"""Limits of a file: its size, its number of values (repeats by aliases count), and its nesting depth."""
 
 _SIGNS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
 
@@ -30,8 +30,8 @@ def read_config(path: Path) -> JobConfig:
     Raises
     ------
     ConfigError
-        If the file cannot be read, is not YAML, or holds an unknown, repeated or unsuitable setting; all of
-        them are named, each with its line.
+        If the file cannot be read, is not YAML, or holds an unknown, repeated or unsuitable setting. The
+        message names each such setting and its line.
     """
     values, lines, faults = _parse(path)
     try:
@@ -44,22 +44,22 @@ def read_config(path: Path) -> JobConfig:
 
 
 def _list_faults(path: Path, faults: list[tuple[int, str]]) -> list[str]:
-    """Return a line for each fault, in the order of the file; those beyond :data:`MAX_FAULTS` are counted."""
+    """Return a line for each fault in file order, then the number of those beyond :data:`MAX_FAULTS`."""
     lines = [f"{path}:{line}: {shorten(text)}" for line, text in sorted(faults)]
     more = len(lines) - MAX_FAULTS
     return lines if more <= 0 else [*lines[:MAX_FAULTS], f"{path}: and {more} more faults"]
 
 
 def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
-    """Return the values of a YAML document, and its nodes; aliases may repeat values, but not without end.
+    """Return the values of a YAML document and its nodes; aliases may repeat values only up to a limit.
 
     Raises
     ------
     yaml.YAMLError, ValueError, RecursionError
-        If it is not YAML, or larger or deeper than the limits of this module.
+        If the text is not YAML, or exceeds the limits of this module.
     """
     if len(text) > MAX_BYTES:
-        raise ValueError(f"it has {len(text)} characters, and {MAX_BYTES} are allowed")
+        raise ValueError(f"it has {len(text)} characters, more than the {MAX_BYTES} allowed")
     loader = yaml.SafeLoader(text)
     root = loader.get_single_node()
     if root is None:
@@ -69,8 +69,8 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
 
 
 def _count_values(node: yaml.Node, known: dict[int, int], depth: int) -> int:
-    """Return how many values a node holds, those that aliases repeat counted each time."""
-    if depth > MAX_DEPTH:  # an alias inside of what it stands for has no end
+    """Return how many values a node holds, counting each repeat by an alias."""
+    if depth > MAX_DEPTH:  # an alias inside its own anchor never ends
         raise ValueError(f"its values are nested more than {MAX_DEPTH} deep")
     if id(node) not in known:
         children: list[yaml.Node] = []
@@ -96,7 +96,7 @@ def _parse(path: Path) -> tuple[Any, dict[Place, int], list[tuple[int, str]]]:
         why = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         raise ConfigError(f"{path}:{line}: expected YAML, but {why}") from error
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; nwbrnn config > {path} writes one to change") from error
+        raise ConfigError(f"{path}: no such file; to create one, run nwbrnn config > {path}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         why = shorten(" ".join(str(error).split()))  # ValueError: not UTF-8, or a date such as 2020-13-45
         raise ConfigError(f"{path}: expected a readable YAML file, but {why}") from error
@@ -105,13 +105,13 @@ def _parse(path: Path) -> tuple[Any, dict[Place, int], list[tuple[int, str]]]:
     for place, line in [] if root is None else _walk(root, ()):
         if place in lines and isinstance(place[-1], str):
             text = f"{'.'.join(map(str, place))}: expected once, but it is also on line {lines[place]}"
-            faults.append((line, f"{text}; leave one of them out"))
+            faults.append((line, f"{text}; delete one of them"))
         lines.setdefault(place, line)
     return {} if values is None else values, lines, faults
 
 
 def _walk(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
-    """Yield the place and line of each value: sections, settings and what is in them, no deeper."""
+    """Yield the place and line of each section, each setting and each item in a setting, but no deeper."""
     yield place, node.start_mark.line + 1
     children: list[tuple[Any, yaml.Node, yaml.Node]] = []
     if isinstance(node, yaml.MappingNode):
@@ -133,7 +133,7 @@ def _find_line(lines: dict[Place, int], place: Place) -> int:
 
 
 def format_config() -> str:
-    """Return a ``fit.yaml`` with every setting, its default and its meaning; read, it is the defaults."""
+    """Return a ``fit.yaml`` that describes every setting and sets its default."""
     parts = [_HEAD]
     for section, field in JobConfig.model_fields.items():
         parts.append(f"\n{section}:\n")
@@ -142,7 +142,7 @@ def format_config() -> str:
 
 
 def _format_setting(name: str, field: FieldInfo) -> str:
-    """Return a setting with its meaning above it."""
+    """Return a setting below a comment with its meaning."""
     value = list(field.default) if isinstance(field.default, tuple) else field.default
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).removesuffix("...\n")
     about = "; ".join(filter(None, (field.description or "", _describe_range(field))))
@@ -151,7 +151,7 @@ def _format_setting(name: str, field: FieldInfo) -> str:
 
 
 def _describe_range(field: FieldInfo) -> str:
-    """Return the limits of a number, or the words that are allowed, if the description has not named them."""
+    """Return the limits of a number or the allowed words, unless the description names them."""
     limits = [
         f"{text} {getattr(limit, sign)}"
         for limit in field.metadata

@@ -1,4 +1,4 @@
-"""The one place where the Dataset is made, and what it says of itself."""
+"""Build the Dataset, here and nowhere else, and read its names and units."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,24 +27,24 @@ def create_dataset(
         (n_trials, n_time, n_outputs). ``mask`` defaults to all True.
     coords
         Arrays by the names of :data:`nwbrnn.schema.COORDINATES`; any other name needs a pair
-        ``(dimension, values)``. ``trial``, ``unit``, ``output`` and ``input`` default to counting
-        names, ``align_time`` to trials laid end to end.
+        ``(dimension, values)``. ``trial``, ``unit``, ``output`` and ``input`` default to numbered
+        names, and ``align_time`` to trials that follow one another without gaps.
     bin_size
         Width of a time bin [s].
     units
-        Unit of each variable that has no fixed one (default ``a.u.``, rates ``Hz``).
+        Unit of each variable without a fixed one (default ``a.u.``, for rates ``Hz``).
     attrs
         Attributes of the Dataset (provenance); text and numbers only.
 
     Returns
     -------
     xarray.Dataset
-        A Dataset that keeps the contract.
+        A Dataset that satisfies the contract.
 
     Raises
     ------
     SchemaError
-        If what results breaks the contract.
+        If the Dataset would break the contract.
     ValueError
         If arrays disagree about the length of a dimension.
     """
@@ -66,9 +66,9 @@ def create_dataset(
 
 
 def blank_unrecorded(ds: xr.Dataset) -> xr.Dataset:
-    """Return a recorded Dataset with NaN, or 0 for counts in whole numbers, in the bins outside the mask.
+    """Return a recorded Dataset with NaN in the bins outside the mask, or 0 for integer counts.
 
-    What stood there means nothing, and no file keeps it.
+    Values in these bins have no meaning, and no file stores them.
     """
     names = [name for name in MASKED if name in ds]
     blanked = {name: _blank(ds[name].values, ds["mask"].values) for name in names}
@@ -83,12 +83,12 @@ def get_output_units(ds: xr.Dataset) -> list[str]:
 
 
 def get_unit_ids(ds: xr.Dataset) -> NDArray[Any]:
-    """Return what the file calls each unit: its id, or, of a Dataset without ids, its row."""
+    """Return the id of each unit in the file, or its row if the Dataset has no ids."""
     return np.asarray((ds["unit_id"] if "unit_id" in ds.coords else ds["unit"]).values)
 
 
 def _blank(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return values with NaN or 0 outside the mask; the same array if that is so already."""
+    """Return values with NaN or 0 outside the mask; the same array if nothing changes."""
     outside = values[~mask]
     is_float = values.dtype.kind == "f"
     if (np.isnan(outside) if is_float else outside == 0).all():
@@ -99,7 +99,7 @@ def _blank(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def _complete_coords(ds: xr.Dataset, coords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return coordinates with their dimensions and units, defaults filled in."""
+    """Return coordinates with their dimensions and units, and with defaults for those not given."""
     sizes = ds.sizes
     bin_size = ds.attrs["bin_size"]
     values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The exceptions nwbrnn raises for what a user's file, Dataset or settings can cause.
+"""The exceptions that nwbrnn raises for faults in a user's file, Dataset or settings.
 
 NwbrnnError
 ├─ ReadError                  a file cannot be turned into a Dataset
@@ -11,20 +11,20 @@ NwbrnnError
 └─ ExportError                results cannot be written
    └─ OutputExistsError       (FileExistsError)  would overwrite a file
 
-Messages follow one form: what, expected this, but got that; what to do. A wrong call inside the
-numerics raises plain ``ValueError``.
+All messages have the same form: the object, what was expected, what was found, and what to do. A wrong call
+inside the numerics raises a plain ``ValueError``.
 """
 
 from nwbrnn.addresses import strip_all_secrets
 
 
 class NwbrnnError(Exception):
-    """Root of every error a user of nwbrnn can cause.
+    """Base class of every error that a user's input can cause.
 
     Parameters
     ----------
     *lines
-        Of the message; addresses in them lose what may be secret.
+        The lines of the message; anything in their addresses that may be secret is removed.
     """
 
     def __init__(self, *lines: object) -> None:
@@ -75,9 +75,9 @@ class TrainingDivergedError(NwbrnnError, RuntimeError):
     Parameters
     ----------
     epoch
-        Epoch at which it happened, from 0.
+        Epoch at which this happened, counted from 0.
     term
-        What was not finite first, such as "loss term 'output'".
+        The first quantity that was not finite, such as "loss term 'output'".
     """
 
     def __init__(self, epoch: int, term: str) -> None:
@@ -94,4 +94,4 @@ class ExportError(NwbrnnError):
 
 
 class OutputExistsError(ExportError, FileExistsError):
-    """The output file exists already and overwriting was not asked for."""
+    """The output file already exists, and overwriting was not requested."""

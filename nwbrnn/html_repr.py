@@ -1,4 +1,4 @@
-"""What results look like in a notebook: small tables of HTML, in which every text is escaped."""
+"""Show results in a notebook as small HTML tables, in which every text is escaped."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ CELL = "text-align: left; padding: 0 1em 0 0"
 
 
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; the first column names the row."""
+    """Return an HTML table whose first column names the rows."""
 
     def line(tag: str, cells: Sequence[object]) -> str:
         inner = "".join(f'<{tag} style="{CELL}">{escape(str(cell))}</{tag}>' for cell in cells)
@@ -19,10 +19,10 @@ def format_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> st
 
 
 def format_text(text: str) -> str:
-    """Return lines of text as they are."""
+    """Return lines of text as HTML that keeps their layout."""
     return "<div>" + "<br>".join(escape(line.strip()) for line in text.splitlines()) + "</div>"
 
 
 def format_number(value: float) -> str:
-    """Return three decimals, or a dash for what is not known."""
+    """Return a number with three decimals, or a dash for NaN."""
     return f"{value:.3f}" if math.isfinite(value) else "–"

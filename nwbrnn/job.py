@@ -1,4 +1,4 @@
-"""The main job: Dataset in, fitted and scored student out."""
+"""The main job: fit a network to a Dataset and score it."""
 
 import json
 from collections.abc import Sequence
@@ -44,35 +44,36 @@ def fit(
     Parameters
     ----------
     ds
-        What :func:`nwbrnn.read_nwb` or :func:`nwbrnn.simulate_teacher` returned, or any valid Dataset.
+        The Dataset from :func:`nwbrnn.read_nwb` or :func:`nwbrnn.simulate_teacher`, or any valid one.
     config
-        Settings made before.
+        The settings of the fit; the defaults if not given.
     progress
-        Called after each epoch, or with several seeds after each student, with its number and its losses by
+        Called after each epoch, or with several seeds after each network, with its number and its losses by
         name. Ctrl-C, or a KeyboardInterrupt that it raises, ends training with the best weights so far.
     checkpoint
-        File that keeps the state of training, for several seeds a file for each beside it.
+        File in which to store the state of training; with several seeds, each has a file of its own next to
+        it.
     resume
-        Whether to go on from the checkpoint, if there is one.
+        Whether to continue from the checkpoint, if there is one.
     **settings
-        The fields of :class:`nwbrnn.FitConfig`, over those of ``config``, such as ``sampled`` and
-        ``dynamics_weight``.
+        Fields of :class:`nwbrnn.FitConfig`, such as ``sampled`` and ``dynamics_weight``; they override those
+        of ``config``.
 
     Returns
     -------
     FitResult
-        The students, the predictions of the best for all trials, and their scores on the test trials.
+        The networks, their scores on the test trials, and the predictions of the best one for all trials.
 
     Raises
     ------
     SchemaError
         If the Dataset breaks the contract.
     ConfigError
-        If a setting is unknown or does not fit the data, or the checkpoint is of another fit.
+        If a setting is unknown or does not fit the data, or if the checkpoint belongs to another fit.
     TrainingDivergedError
         If the loss stops being finite.
     ExportError
-        If another fit has the same checkpoint, or it cannot be written.
+        If another fit is using the checkpoint, or it cannot be written.
     """
     given = (config or FitConfig()).model_dump() | settings
     config = parse_settings(FitConfig, given, source="fit")
@@ -90,7 +91,7 @@ def _fit(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> FitResult:
-    """Fit a student for each seed."""
+    """Fit a network for each seed."""
     recorded = prepare(ds, config)
     if "cv" in (config.dynamics_weight, config.weight_penalty):
         choice = choose_settings(recorded, config, progress=progress)
@@ -115,29 +116,29 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
     Parameters
     ----------
     stored
-        From :func:`nwbrnn.read_fit`.
+        The fit that :func:`nwbrnn.read_fit` returned.
     source
-        The NWB file that was fitted, or one that has the same data in it.
+        The NWB file that was fitted, or another file with the same data.
     progress
         As for :func:`fit`.
 
     Returns
     -------
     FitResult
-        On the machine and with the versions of the first fit, the same weights.
+        The repeated fit; its weights are the same on the same machine with the same versions.
 
     Raises
     ------
     ReadError
-        If the source cannot be read, or gives other data than those that were fitted.
+        If the source cannot be read, or its data differ from those that were fitted.
     ConfigError
-        If the fit does not say how its data were read.
+        If the fit does not record how its data were read.
     """
     about = stored.recorded.attrs
     if "read_config" not in about:
         raise ConfigError(
-            "read_config: expected a fit of a Dataset that read_nwb made, but this one does not say how it "
-            "was read; fit the Dataset again"
+            "read_config: expected a fit of a Dataset that read_nwb made, but this fit does not record how "
+            "its data were read; fit the Dataset again"
         )
     read = json.loads(about["read_config"])
     config = parse_settings(ReadConfig, read, source="read_config")
@@ -152,19 +153,19 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
     if different:
         raise ReadError(
             f"{source}: expected the data that were fitted, but {', '.join(different)} differ; the file has "
-            "changed, is another one, or the Dataset was changed before it was fitted"
+            "changed, or it is another file, or the Dataset was changed before it was fitted"
         )
-    # those of the stored students only: after an interrupt they are fewer than were asked for
+    # the seeds of the stored networks only: after an interrupt, there are fewer than requested
     return _fit(ds, stored.config, sorted(run.seed for run in stored.runs), progress=progress)
 
 
 def predict_gated(stored: FitResult) -> xr.Dataset:
-    """Return what a gated recurrent unit predicts that is fitted to the same trials, as a baseline.
+    """Fit a gated recurrent network to the same trials and return its predictions, as a baseline.
 
     Parameters
     ----------
     stored
-        A fit. Its settings are taken, but for those that a gated recurrent unit does not use.
+        A fit. The baseline has the same settings, except those that a gated recurrent network does not use.
     """
     plain = FitConfig()
     unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank", "observe")
@@ -179,7 +180,7 @@ def predict_gated(stored: FitResult) -> xr.Dataset:
 
 
 def _compare_recorded(again: xr.Dataset, stored: xr.Dataset) -> list[str]:
-    """Return the names of variables and coordinates that are not the same."""
+    """Return the names of variables and coordinates that differ."""
     names = sorted({*map(str, again.variables), *map(str, stored.variables)})
     return [name for name in names if not _is_same(again, stored, name)]
 
@@ -202,7 +203,7 @@ def list_checkpoints(checkpoint: Path, config: FitConfig) -> list[Path]:
 
 
 def _finish(recorded: xr.Dataset, trained: Trained, config: FitConfig) -> Run:
-    """Add to a trained student what its hidden units say of all units, and its scores."""
+    """Add the readout of all units and the scores to a trained network."""
     weights = trained.weights | fit_rate_readout(recorded, trained.weights, config)
     predicted = predict(recorded, weights, config)
     return Run(

@@ -1,7 +1,7 @@
-"""How large things may be: every limit on what a file declares, and on what is asked of this machine.
+"""All limits on the sizes that a file declares, and on the memory that a request may need.
 
-Time and memory follow what is stored and what is asked for, not what a file claims. No recording of ten
-hours, 1,000 units and 64 channels at 30 kHz meets one of these limits.
+Time and memory depend on what a file stores and what the user asks for, not on what the file claims. A
+recording of ten hours with 1,000 units and 64 channels at 30 kHz stays below all these limits.
 """
 
 import math
@@ -17,26 +17,26 @@ except ImportError:  # on Windows
     resource = None
 
 SMALL = 64 << 20
-"""Bytes that an array may have whatever is stored of it."""
+"""Bytes that an array may always have, however little of it is stored."""
 MAX_WHOLE_RATIO = 100
-"""Bytes for each stored byte of an array that is read whole, such as stamps; these compress much less."""
+"""Bytes per stored byte of an array that is read whole, such as time stamps, which compress much less."""
 MAX_RATIO = 1000
-"""Bytes for each stored byte of an array that is read in blocks; deflate reaches 1,032."""
+"""Bytes per stored byte of an array that is read in blocks; deflate reaches 1,032."""
 MAX_CHUNK = 256 << 20
-"""Bytes of a chunk, which is unpacked as a whole, unless :data:`MAX_WHOLE_RATIO` allows more."""
+"""Bytes of an unpacked chunk, unless :data:`MAX_WHOLE_RATIO` allows more."""
 MAX_PACKED = 1.01
 PACKED_EXTRA = 4096
-"""Bytes of a compressed chunk for each of its values' bytes, and beyond these, if it cannot be compressed."""
+"""Bytes of a compressed chunk per byte of its values, and in addition, if it cannot be compressed."""
 MAX_SIZE = 1 << 40
-"""Bytes that any array may have; more only if the file has a fair part of them."""
+"""Bytes that any array may have; it may have more only if the file holds a fair part of them."""
 MAX_COMPRESSION = 10_000
 
 MAX_WIDTH = 8
-"""Numbers in each row of a column, which then becomes as many columns; wider ones are not read."""
+"""Numbers in each row of a column, which becomes as many columns; wider columns are not read."""
 MAX_CONDITIONS = 500
-"""Conditions of which each becomes an input."""
+"""Conditions, each of which becomes an input."""
 MAX_DEPTH = 100
-"""Virtual datasets behind one another; libhdf5 reads them recursively."""
+"""Virtual datasets that refer to one another in a chain; libhdf5 reads them recursively."""
 MAX_FIT_TEXT = 100_000_000
 """Bytes of the texts of a coordinate of a stored fit."""
 
@@ -63,14 +63,14 @@ def check_declared(
     chunk
         Shape of its chunks, if it has any.
     file_size
-        Of its file [bytes].
+        Size of the file [bytes].
     find_stored
-        Returns the bytes stored of the array; only asked where this matters.
+        Returns the stored bytes of the array; called only if they matter.
 
     Raises
     ------
     OSError
-        If it does.
+        If the array claims more.
     """
     size = math.prod(shape) * itemsize
     if size > max(MAX_SIZE, MAX_COMPRESSION * file_size):
@@ -78,38 +78,38 @@ def check_declared(
     is_whole = name.rsplit("/", 1)[-1] != "data" and math.prod(shape[1:]) <= MAX_WIDTH
     unpacked, least = (size, SMALL) if is_whole else (math.prod(chunk or ()) * itemsize, MAX_CHUNK)
     if unpacked > least and not is_written(unpacked, find_stored(), ratio=MAX_WHOLE_RATIO):
-        raise OSError(f"{name} would unpack to {unpacked:.0e} bytes, of which next to nothing is stored")
+        raise OSError(f"{name} would unpack to {unpacked:.0e} bytes, of which the file stores almost nothing")
 
 
 def is_written(size: int, stored: int, *, ratio: int = MAX_RATIO) -> bool:
-    """Return whether what is stored of an array [bytes] can be all of it."""
+    """Return whether the stored bytes of an array can hold all of it."""
     return size <= max(SMALL, ratio * stored)
 
 
 def limit_unpacked(packed: int) -> int:
-    """Return how many bytes a chunk of so many may unpack to."""
+    """Return how many bytes a chunk of a given packed size may unpack to."""
     return max(MAX_CHUNK, MAX_WHOLE_RATIO * packed)
 
 
 def check_unpacked(size: int, *, packed: int) -> None:
-    """Refuse a chunk that unpacks to far more than is stored of it [bytes].
+    """Refuse a chunk that unpacks to far more bytes than are stored.
 
     Raises
     ------
     ValueError
-        If it does.
+        If the chunk does so.
     """
     if size > limit_unpacked(packed):
         raise ValueError(f"a chunk of {packed:.0e} bytes would unpack to {size:.0e} or more")
 
 
 def find_readable(lengths: Iterable[list[int]]) -> list[bool]:
-    """Return which columns of text fit into a table, where all rows get the width of the longest.
+    """Return which columns of text fit into a table, in which every row has the width of the longest.
 
     Parameters
     ----------
     lengths
-        Of the texts in each column [characters].
+        Lengths of the texts in each column [characters].
     """
     padded = stored = 0
     fits = []
@@ -122,12 +122,12 @@ def find_readable(lengths: Iterable[list[int]]) -> list[bool]:
 
 
 def fits_padded(texts: Sequence[str]) -> bool:
-    """Return whether texts that may share one that is stored once are small as NumPy strings."""
+    """Return whether texts, many of which may be one stored text, stay small as NumPy strings."""
     return 4 * len(texts) * max(map(len, texts), default=0) <= SMALL
 
 
 def find_free_memory() -> int:
-    """Return how much memory this process may still take [bytes]."""
+    """Return how much memory this process may still allocate [bytes]."""
     free = int(psutil.virtual_memory().available)
     if resource is not None:
         most = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -137,7 +137,7 @@ def find_free_memory() -> int:
 
 
 def describe_shortage(needed: int) -> str:
-    """Return that so many bytes are not free, as a part of a message; empty if they are."""
+    """Return a part of a message that says how much memory is missing; empty if there is enough."""
     free = find_free_memory()
     return (
         "" if needed <= free else f"about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free"

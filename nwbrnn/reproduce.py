@@ -1,4 +1,4 @@
-"""The claims of Salatiello & Giese 2020 (arXiv:2005.02211), and mechanisms, tested on simulated circuits."""
+"""Test the claims of Salatiello & Giese 2020 (arXiv:2005.02211), and mechanisms, on simulated circuits."""
 
 import math
 from collections.abc import Callable, Hashable, Mapping
@@ -11,30 +11,30 @@ import pandas as pd
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.formats import write_teacher
 from nwbrnn.plot import save
-from nwbrnn.report import plot_rotations, plot_traces
+from nwbrnn.report import plot_circuits, plot_rotations, plot_traces
 from nwbrnn.storage.atomic import replace_whole, write_json
-from nwbrnn.sweep import Cell, list_finished, rebuild, run_sweep, write_results
+from nwbrnn.sweep import Cell, flatten, list_finished, rebuild, run_sweep, write_results
 from nwbrnn.sweep.run import Progress
 from nwbrnn.teacher import MECHANISMS, TeacherConfig, simulate_teacher
 
-SAMPLED = "25%"  # of the neurons, where one number is judged
-GOOD = 0.9  # R² from which on outputs and sampled neurons count as reproduced; ours
+SAMPLED = "25%"  # of the neurons, for claims about one number of sampled neurons
+GOOD = 0.9  # smallest R² at which outputs and sampled neurons count as reproduced; our choice
 
 LEVELS: tuple[int | str, ...] = (0, "5%", "10%", SAMPLED, "50%", "100%")
 QUICK_LEVELS: tuple[int | str, ...] = (0, "5%", SAMPLED)
 N_TEACHERS, N_TEACHERS_QUICK = 10, 3
-N_TEACHERS_EACH = 3  # where each of 16 directions is held out in turn
+N_TEACHERS_EACH = 3  # if each of 16 directions is held out in turn
 
 TEACHERS, CLAIMS, RECOVERY = "teachers", "claims.json", "mechanisms.csv"
 MEASURED_OF_BOTH = (
     "leading growth rate", "slow modes", "attracting points", "Lyapunov exponent", "departure from normality",
 )  # fmt: skip
-"""What is compared with the same number of the teacher."""
+"""Measures that are compared with the same measure of the teacher."""
 PREDICTED = (
     "unsampled neurons R2", "response correlation, outputs", "response correlation, unsampled neurons",
     "response correlation, outputs, one neuron pushed",
 )  # fmt: skip
-"""What is to be near 1."""
+"""Measures that are near 1 if a student predicts its teacher."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Evidence:
     effect
         Cohen's d_z of the difference.
     better, seeds
-        In how many of the teachers the difference is in favour.
+        Number of teachers whose difference supports the claim, and number of teachers.
     holds
-        Whether the interval is on the right side of what is needed.
+        Whether the whole interval supports the claim.
     """
 
     score: str
@@ -71,18 +71,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper, and what was found."""
+    """One claim of the paper, and the evidence for it."""
 
     text: str
     evidence: tuple[Evidence, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether all of its evidence does."""
+        """Whether all evidence supports the claim."""
         return all(one.holds for one in self.evidence)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and text, NaN as ``None``, for JSON."""
+        """Return plain numbers and text for JSON, with ``None`` for NaN."""
         evidence = [
             {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(one).items()}
             for one in self.evidence
@@ -110,13 +110,13 @@ PARTS = (
     _Part("longer", _ONE.model_copy(update={"vary": SHORTER_TRAINING})),
     _Part("each", _ONE.model_copy(update={"held_out": "condition"}), only_full=True),
 )
-"""Every other direction held out; trials held out; fewer trials; a longer time than trained; each direction
-held out in turn.
+"""Sweeps that hold out every other direction; that hold out trials; that train on fewer trials; that train on
+a shorter time; and that hold out each direction in turn.
 """
 
 
 class Reproduction(NamedTuple):
-    """The claims, and what students recover of each kind of circuit; see :func:`list_recovery`."""
+    """The claims, and what students recover from each kind of circuit; see :func:`list_recovery`."""
 
     claims: tuple[Claim, ...]
     mechanisms: pd.DataFrame
@@ -132,24 +132,25 @@ def reproduce(
     """Build teachers, fit students to them, judge the claims, and compare mechanisms.
 
     A teacher is a stability-optimized circuit of 200 neurons that reaches in 16 directions, written as NWB
-    and read back; each seed has another circuit. Everything is kept in the folder, and what is finished is
-    not repeated.
+    and read back; each seed has another circuit. The folder keeps everything, and a second run does not
+    repeat finished parts.
 
     Parameters
     ----------
     folder
-        Where teachers, sweeps, figures, ``claims.json`` and ``mechanisms.csv`` go.
+        Folder for teachers, sweeps, figures, ``claims.json`` and ``mechanisms.csv``.
     quick
-        Three teachers instead of ten, fewer numbers of sampled neurons, no direction by direction.
+        Whether to use three teachers instead of ten and fewer numbers of sampled neurons, and to skip the
+        sweep that holds out each direction in turn.
     scheduler
         See :func:`nwbrnn.sweep.run_sweep`.
     progress
-        Called with the name of each part; returns what is called after each of its fits.
+        Called with the name of each part; returns a function that is called after each fit of the part.
 
     Returns
     -------
     Reproduction
-        The three claims of the paper, one on perturbations, and what is recovered of other mechanisms.
+        The three claims of the paper, one on perturbations, and what is recovered from other mechanisms.
 
     Raises
     ------
@@ -159,6 +160,7 @@ def reproduce(
     folder = Path(folder)
     files = create_teachers(folder / TEACHERS, N_TEACHERS_QUICK if quick else N_TEACHERS)
     statistics: dict[str, pd.DataFrame] = {}
+    tables: dict[str, pd.DataFrame] = {}
     for part in PARTS:
         if quick and part.only_full:
             continue
@@ -174,8 +176,12 @@ def reproduce(
             progress=progress(part.name),
         )
         statistics[part.name] = write_results(table, folder / part.name, pooled=True)
+        tables[part.name] = flatten(table)
     _draw(folder)
     claims = judge(statistics["between"], statistics["trials"])
+    for number, claim in enumerate(claims, start=1):
+        name = "trials" if number == 1 else "between"
+        _draw_claim(claim, tables[name], statistics[name], folder / "figures" / f"claim_{number}.png")
     about = [claim.to_dict() for claim in claims]
     write_json(about, folder / CLAIMS, overwrite=True)
     by_kind = {"soc": statistics["between"]}
@@ -196,14 +202,14 @@ def reproduce(
 
 
 def create_teachers(folder: Path, n_teachers: int, *, kind: str = "soc") -> list[Path]:
-    """Simulate teachers and write them as NWB; those that exist are kept.
+    """Simulate teachers and write them as NWB files, keeping those that exist.
 
     Parameters
     ----------
     folder
-        Made if needed.
+        Created if needed.
     n_teachers
-        Each has another circuit, readout and noise.
+        Number of teachers, each with its own circuit, readout and noise.
     kind
         Their mechanism; see :data:`nwbrnn.teacher.mechanisms.MECHANISMS`.
     """
@@ -217,7 +223,7 @@ def create_teachers(folder: Path, n_teachers: int, *, kind: str = "soc") -> list
 
 
 def judge(between: pd.DataFrame, trials: pd.DataFrame) -> tuple[Claim, ...]:
-    """Return the claims with what the statistics say of them.
+    """Judge the claims by the statistics.
 
     Parameters
     ----------
@@ -244,8 +250,8 @@ def judge(between: pd.DataFrame, trials: pd.DataFrame) -> tuple[Claim, ...]:
             (_compare(new, "output R2"),),
         ),
         Claim(
-            "Kicked within the circuit's leading components, it responds as the circuit does, better than if "
-            "trained on the outputs alone",
+            "After a kick within the circuit's leading components, it responds as the circuit does, better "
+            "than if trained on the outputs alone",
             tuple(
                 _compare(new, f"response correlation, {what}") for what in ("outputs", "unsampled neurons")
             ),
@@ -254,12 +260,12 @@ def judge(between: pd.DataFrame, trials: pd.DataFrame) -> tuple[Claim, ...]:
 
 
 def list_recovery(statistics: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return what students recover of their teachers, a row for each kind of circuit, measure and student.
+    """Return what students recover from their teachers: a row per kind of circuit, measure and student.
 
     Parameters
     ----------
     statistics
-        Pooled statistics of sweeps by mechanism, with every other direction held out.
+        Pooled statistics of the sweeps that hold out every other direction, by mechanism.
 
     Returns
     -------
@@ -284,7 +290,7 @@ def list_recovery(statistics: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _measure(rows: pd.DataFrame, score: str) -> Evidence:
-    """Return a score that is to be good by itself."""
+    """Return a score that should be good by itself."""
     row: dict[Hashable, Any] = rows.loc[score].to_dict()
     limits = row["mean"], row["mean_low"], row["mean_high"]
     holds = row["mean_low"] > GOOD
@@ -292,11 +298,18 @@ def _measure(rows: pd.DataFrame, score: str) -> Evidence:
 
 
 def _compare(rows: pd.DataFrame, score: str) -> Evidence:
-    """Return a score that is to be better than without sampled neurons."""
+    """Return a score that should be better than without sampled neurons."""
     row: dict[Hashable, Any] = rows.loc[score].to_dict()
     limits = row["difference"], row["low"], row["high"]
     counts = int(row["better"]), int(row["seeds"])
     return Evidence(score, *limits, row["baseline"], row["effect"], *counts, holds=row["low"] > 0)
+
+
+def _draw_claim(claim: Claim, cells: pd.DataFrame, statistics: pd.DataFrame, path: Path) -> None:
+    """Draw the evidence for a claim, circuit by circuit."""
+    levels = ["0", str(FitConfig(sampled=SAMPLED).sampled)]
+    chosen = statistics[statistics["sampled"].isin(levels)]
+    save(plot_circuits(cells, chosen, [one.score for one in claim.evidence]), path)
 
 
 def _draw(folder: Path) -> None:

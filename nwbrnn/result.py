@@ -1,4 +1,4 @@
-"""What a fit leaves behind: plain arrays, numbers and text, ready for a file or a report."""
+"""The result of a fit: plain arrays, numbers and text, ready for a file or a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from nwbrnn.config import Ended, FitConfig
 from nwbrnn.evaluation import LEVELS, Scores
 from nwbrnn.html_repr import format_number, format_table, format_text
+from nwbrnn.text import show_count
 from nwbrnn.timeline import to_pynapple
 
 if TYPE_CHECKING:
     from nwbrnn.models import Network
 
-MAX_STABLE_RATIO = 2.0  # outputs that grow to this many times their range are worth a warning
+MAX_STABLE_RATIO = 2.0  # we warn if outputs grow to this many times their range
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,22 @@ class Run:
     Attributes
     ----------
     seed
-        Of its initial weights.
+        Seed of its initial weights.
     weights
         Parameters of a :class:`nwbrnn.models.Network` by name, and ``rate_readout`` (n_units, n_hidden)
         [Hz] with ``rate_readout_offset`` (n_units,) [Hz], which predict all units from the hidden ones.
     history
-        Losses by name, one value for each pass of least squares and each epoch.
+        Losses by name, one value for each pass of least squares and each epoch, and ``learning_rate``, which
+        is 0 for the passes.
     loss
         Total loss of these weights on the validation trials, or on the training trials if there are none [1].
     ended
-        Whether all epochs were run, patience ran out, or the user interrupted.
+        Why training ended: all epochs were run, patience ran out, or the user interrupted it.
     free_run
-        How far the outputs stray when the student runs on, with its last inputs held, for twice the time it
-        was trained on: the largest output of that time over the largest output before [1].
+        How far the outputs stray if the network runs on for twice its trained time with its last inputs
+        held: the largest output of that time divided by the largest output before [1].
     scores
-        On the trials of the test split.
+        Scores on the trials of the test split.
     """
 
     seed: int
@@ -53,7 +55,7 @@ class Run:
 
     @property
     def warning(self) -> str:
-        """What is to be known of a network that does not come to rest; nothing of others."""
+        """A warning about a network that does not come to rest; empty for others."""
         if self.free_run <= MAX_STABLE_RATIO:
             return ""
         return (
@@ -62,7 +64,7 @@ class Run:
         )
 
     def __repr__(self) -> str:
-        """Return the seed, how it ended and its first score."""
+        """Return the seed, why training ended, and the first score."""
         n_epochs = max(map(len, self.history.values()), default=0)
         scores = [s for s in self.scores.summary if s.level == LEVELS[0]][:1]
         parts = [
@@ -81,9 +83,9 @@ class FitResult:
     Attributes
     ----------
     recorded
-        The prepared Dataset: what the network was compared with, with ``split`` and ``sampled``.
+        The prepared Dataset that the network was compared with, including ``split`` and ``sampled``.
     predicted
-        What the best network predicts for the same trials: ``outputs``, ``rates`` [Hz] and ``hidden``.
+        Predictions of the best network for the same trials: ``outputs``, ``rates`` [Hz] and ``hidden``.
     runs
         One network for each seed, the best (lowest ``loss``) first.
     config
@@ -96,17 +98,17 @@ class FitResult:
     config: FitConfig
 
     def __repr__(self) -> str:
-        """Return sizes, settings and scores on a few lines."""
+        """Return sizes, settings and scores in a few lines."""
         ds, config = self.recorded, self.config
-        sizes = [f"{ds.sizes[dim]} {dim}s" for dim in ("trial", "unit", "output", "input")]
+        sizes = [show_count(ds.sizes[dim], dim) for dim in ("trial", "unit", "output", "input")]
         sizes[0] += f" ({int((ds['split'].values == 'test').sum())} test)"
         sizes[1] += f" ({int(ds['sampled'].values.sum())} sampled)"
         best = "only" if len(self.runs) == 1 else f"best of {len(self.runs)}"
         kind = config.nonlinearity if config.network == "rate" else config.network
-        student = f"{config.hidden} {kind} units by {config.method}"
+        network = f"{config.hidden} {kind} units by {config.method}"
         return (
             f"FitResult: {', '.join(sizes)}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s\n"
-            f"{student}, dynamics weight {config.dynamics_weight}\n"
+            f"{network}, dynamics weight {config.dynamics_weight}\n"
             f"{best}: {self.best!r}\n"
             f"{self.scores!r}"
         )
@@ -145,7 +147,7 @@ class FitResult:
         return self.best.scores
 
     def to_pynapple(self) -> dict[str, Any]:
-        """Return what was recorded and what is predicted over session time; as :func:`nwbrnn.to_pynapple`."""
+        """Return recorded and predicted data over session time; see :func:`nwbrnn.to_pynapple`."""
         return to_pynapple(self.recorded, self.predicted)
 
     def predict(self, data: xr.Dataset | ArrayLike) -> xr.Dataset:
@@ -256,22 +258,22 @@ class FitResult:
         units
             Weight of each unit by its id: 1 pushes it by ``size``, -0.5 the other way by half of it.
         size
-            By how much the rates change in all [Hz].
+            Total change of the rates [Hz].
         at
-            When the push begins, from the alignment [s].
+            Time at which the push begins, relative to the alignment [s].
         duration
-            Over which time the change is spread evenly [s]; 0: at once, within one bin.
+            Time over which the change is spread evenly [s]; 0 applies it within one bin.
 
         Returns
         -------
         xarray.Dataset
-            As ``predicted``. The hidden unit of a sampled neuron is pushed itself, others through the readout
-            of rates.
+            As ``predicted``. The push acts on the hidden unit of a sampled neuron directly, and on other
+            neurons through the readout of rates.
 
         Raises
         ------
         ConfigError
-            If a unit or a time is not that of the fit.
+            If the fit has no such unit or time.
 
         Examples
         --------

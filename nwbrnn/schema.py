@@ -1,4 +1,4 @@
-"""The contract of the Dataset that passes between all parts: declared here as data, checked here.
+"""Declare and check the contract of the Dataset that passes between all parts.
 
 Nothing in this module reads, computes or repairs. A new variable is one more :class:`VariableSpec`.
 """
@@ -11,10 +11,10 @@ import xarray as xr
 from nwbrnn.errors import SchemaError
 
 TRIAL, TIME, UNIT, OUTPUT, INPUT = "trial", "time", "unit", "output", "input"
-HIDDEN_UNIT = "hidden_unit"  # xarray makes a coordinate of a variable that has the name of a dimension
+HIDDEN_UNIT = "hidden_unit"  # xarray turns a variable with the name of a dimension into a coordinate
 
 LARGEST = 1e15
-"""Of all values; squares of larger ones would not be finite in float32 sums."""
+"""The largest allowed value; sums of squares of larger values would not be finite in float32."""
 
 FLOAT, NUMBER, BOOL, TEXT = "f", "iuf", "b", "UTO"
 """Allowed NumPy dtype kinds (``T`` is NumPy's variable-width string)."""
@@ -30,7 +30,7 @@ class VariableSpec:
     text: str
     required: bool = True
     units: str | None = None
-    """The unit it must have; ``None``: any, but it must be stated in ``attrs["units"]``."""
+    """The required unit; with ``None``, ``attrs["units"]`` must be set but may name any unit."""
 
 
 VARIABLES = (
@@ -39,14 +39,14 @@ VARIABLES = (
     VariableSpec("mask", (TRIAL, TIME), BOOL, "True where a bin was recorded", units="1"),
     VariableSpec("rates", (TRIAL, TIME, UNIT), FLOAT, "firing rates", False),
     VariableSpec("spike_counts", (TRIAL, TIME, UNIT), NUMBER, "spikes per bin", False, "1"),
-    VariableSpec("hidden", (TRIAL, TIME, HIDDEN_UNIT), FLOAT, "rates of a student", False, "1"),
-    VariableSpec("connectivity", (UNIT, "presynaptic"), FLOAT, "weights of a teacher", False),
-    VariableSpec("readout", (OUTPUT, UNIT), FLOAT, "a teacher's muscles from its rates", False),
+    VariableSpec("hidden", (TRIAL, TIME, HIDDEN_UNIT), FLOAT, "rates of hidden units", False, "1"),
+    VariableSpec("connectivity", (UNIT, "presynaptic"), FLOAT, "weights of a simulated circuit", False),
+    VariableSpec("readout", (OUTPUT, UNIT), FLOAT, "from rates to muscles of a simulated circuit", False),
 )
-"""``outputs``, ``inputs`` and ``rates`` are NaN exactly where nothing was recorded."""
+"""``outputs``, ``inputs`` and ``rates`` are NaN exactly in the bins without a recording."""
 
 MASKED = tuple(spec.name for spec in VARIABLES if spec.dims[:2] == (TRIAL, TIME) and spec.kinds != BOOL)
-"""Variables whose values mean nothing outside the mask."""
+"""Variables whose values have no meaning outside the mask."""
 
 COORDINATES = (
     VariableSpec(TRIAL, (TRIAL,), "iu", "row of the source's trial table"),
@@ -72,12 +72,15 @@ COORDINATES = (
     VariableSpec("rate_offset", (UNIT,), FLOAT, "see rate_scale", False),
 )
 
+COSINE, SINE = "_cos", "_sin"
+"""Endings of the two inputs that tell a direction. Those of twice the direction have a 2 after them."""
+
 SPLITS = ("train", "neurons", "validation", "test")
-"""``neurons``: trained on, but for the outputs."""
+"""``neurons`` marks trials whose rates, but not outputs, are trained on."""
 
 
 def validate(ds: xr.Dataset) -> xr.Dataset:
-    """Return the Dataset unchanged, or say everything that is wrong with it.
+    """Return the Dataset unchanged, or raise an error that lists all its faults.
 
     Parameters
     ----------
@@ -87,7 +90,7 @@ def validate(ds: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The same one.
+        The same Dataset.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def _check_spec(ds: xr.Dataset, spec: VariableSpec) -> list[str]:
 
 
 def _check_time(ds: xr.Dataset) -> list[str]:
-    """Time bins are regular and ``attrs["bin_size"]`` apart."""
+    """Check that time bins are regular and ``attrs["bin_size"]`` apart."""
     bin_size = ds.attrs.get("bin_size")
     if not isinstance(bin_size, float) or not bin_size > 0:
         return [f"attrs['bin_size']: expected a positive float [s], but got {bin_size!r}"]
@@ -145,7 +148,7 @@ def _check_time(ds: xr.Dataset) -> list[str]:
 
 
 def _check_values(ds: xr.Dataset) -> list[str]:
-    """Values are finite inside the mask, counts are not negative."""
+    """Check that values are finite inside the mask and that counts are not negative."""
     problems = []
     mask = ds["mask"].values
     if not mask.any(axis=1).all():
@@ -153,7 +156,7 @@ def _check_values(ds: xr.Dataset) -> list[str]:
         problems.append(f"'mask': expected at least one recorded bin in every trial, but {empty} have none")
     for name in MASKED:
         if name in ds:
-            # without a copy of the values: they can be most of the memory
+            # no copy of the values, which can take most of the memory
             values = ds[name].values
             is_float = values.dtype.kind == "f"
             limit = min(LARGEST, float(np.finfo(values.dtype).max)) if is_float else LARGEST
@@ -171,12 +174,12 @@ def _check_values(ds: xr.Dataset) -> list[str]:
 
 
 def _check_labels(ds: xr.Dataset) -> list[str]:
-    """Labels are unique, splits are known words, nothing is empty."""
+    """Check that labels are unique, that splits are known words, and that no dimension is empty."""
     problems = [f"{dim!r} is empty" for dim in (TRIAL, UNIT, OUTPUT, INPUT) if not ds.sizes[dim]]
     for dim in (TRIAL, UNIT, OUTPUT, INPUT):
         repeated = ds.indexes[dim][ds.indexes[dim].duplicated()].unique()[:10].tolist()
         if repeated:
-            problems.append(f"{dim!r}: expected unique labels, but {repeated} come more than once")
+            problems.append(f"{dim!r}: expected unique labels, but {repeated} occur more than once")
     if "split" in ds:
         unknown = sorted(set(ds["split"].values.tolist()) - set(SPLITS))
         if unknown:

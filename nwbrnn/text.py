@@ -1,18 +1,18 @@
-"""Texts that come from files and settings, made fit to be shown: on one line, printable, and not endless."""
+"""Make texts from files and settings safe to show: on one line, printable and of limited length."""
 
 from collections.abc import Iterable, Sequence
 
 from nwbrnn.addresses import strip_all_secrets
 
 MAX_SHOWN = 300
-"""Characters of a value or of another library's message that a message of ours repeats."""
+"""The largest number of characters of a value, or of another library's message, that our messages quote."""
 
 
 def escape(text: object) -> str:
-    r"""Return a text in which control characters, line breaks among them, are written out.
+    r"""Return a text in which control characters, including line breaks, are escaped.
 
-    Names in a file may hold anything. Written to a terminal as they are, they could move the cursor, change
-    the title of the window, or make lines that look like ours.
+    Names in a file may hold anything. Written to a terminal unchanged, they could move the cursor, change the
+    title of the window, or imitate our own output.
 
     Examples
     --------
@@ -23,12 +23,12 @@ def escape(text: object) -> str:
 
 
 def show(text: object) -> str:
-    """Return a sentence as it may be shown: on one line, printable, and its addresses without secrets."""
+    """Return a sentence that is safe to show: on one line, printable, and without secrets in addresses."""
     return escape(strip_all_secrets(str(text)))
 
 
 def shorten(text: str, limit: int = MAX_SHOWN) -> str:
-    """Return a text of at most so many characters: its beginning and its end, where the reason often stands.
+    """Return at most ``limit`` characters of a text: its beginning and its end, which often has the reason.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def shorten(text: str, limit: int = MAX_SHOWN) -> str:
 
 
 def describe(value: object) -> str:
-    """Return how Python writes a value, not longer than :data:`MAX_SHOWN`.
+    """Return the ``repr`` of a value, shortened to :data:`MAX_SHOWN` characters.
 
     Examples
     --------
@@ -51,14 +51,14 @@ def describe(value: object) -> str:
     """
     try:
         return shorten(repr(value))
-    except ValueError:  # Python writes no longer ones
+    except ValueError:  # Python does not convert longer numbers to text
         return "a whole number of more than 4300 digits"
     except RecursionError:
         return "a value that is nested too deeply"
 
 
 def list_some(items: Iterable[object], *, limit: int = 12) -> str:
-    """Return the first few items as text, and how many more there are.
+    """Return the first few items as text, and the number of the others.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def list_some(items: Iterable[object], *, limit: int = 12) -> str:
 
 
 def show_count(number: int, noun: str, plural: str = "") -> str:
-    """Return a number of things: the noun is singular for one; without a plural of its own, it takes an s.
+    """Return a number with its noun, in the singular for one; ``plural`` defaults to the noun with an s.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def show_count(number: int, noun: str, plural: str = "") -> str:
 
 
 def find_label(labels: Sequence[str], wanted: object) -> str | None:
-    """Return the label that is meant, by its text or as the same number.
+    """Return the label that has the wanted text or is the same number.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def find_label(labels: Sequence[str], wanted: object) -> str | None:
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Return labels in the order of their numbers if all are numbers, else as they are.
+    """Return labels in numerical order if all are numbers, and otherwise in their own order.
 
     Examples
     --------

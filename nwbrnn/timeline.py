@@ -1,4 +1,4 @@
-"""Trial-aligned arrays over session time: trials in layers that do not overlap; pynapple objects of them."""
+"""Convert trial-aligned arrays to session time, in layers of trials that do not overlap, and to pynapple."""
 
 import re
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from nwbrnn.errors import ExportError
 from nwbrnn.schema import HIDDEN_UNIT, INPUT, OUTPUT, TRIAL, UNIT
 
 _DIMENSIONS = {"outputs": OUTPUT, "inputs": INPUT, "rates": UNIT, "spike_counts": UNIT}
-_TOUCHING = 1e-6  # [s]: pynapple wants at least this between two intervals
+_TOUCHING = 1e-6  # [s]: pynapple needs at least this gap between two intervals
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Layer:
     rows
         Row of each trial in the Dataset, shape (n_trials,).
     starts, counts
-        Where the samples of each trial are in the layer's series, shape (n_trials,).
+        First sample and number of samples of each trial in the layer's series, shape (n_trials,).
     time
         Bin centres in session time, ascending, shape (n_samples,) [s].
     """
@@ -42,7 +42,7 @@ class Layer:
 
 
 def lay_out(ds: xr.Dataset) -> list[Layer]:
-    """Distribute trials over as few layers as needed so that none overlap within one; usually one."""
+    """Distribute trials over as few layers as possible, usually one, in which no trials overlap."""
     bin_size = ds.attrs["bin_size"]
     mask = ds["mask"].values
     centres = ds["align_time"].values[:, np.newaxis] + ds["time"].values
@@ -66,23 +66,24 @@ def _create_layer(rows: NDArray[np.int64], centres: NDArray[np.float64], mask: N
 
 
 def to_pynapple(ds: xr.Dataset, predicted: xr.Dataset | None = None) -> dict[str, Any]:
-    """Return a Dataset as pynapple objects over session time; they share nothing with it.
+    """Convert a Dataset to pynapple objects over session time, which share no memory with it.
 
     Parameters
     ----------
     ds
         Any valid Dataset.
     predicted
-        What a student predicts for the same trials, as in ``predicted`` of a fit.
+        Predictions of a network for the same trials, as in ``predicted`` of a fit.
 
     Returns
     -------
     dict
         ``trials``, an IntervalSet with the labels of the trials (``trial_split`` for the split), and as
-        TsdFrames ``outputs`` (in their recorded unit), ``inputs``, ``rates`` [Hz] and ``spike_counts``, as
-        far as there are; with ``predicted`` also ``predicted_outputs``, ``predicted_rates`` and ``hidden``.
-        Times are bin centres; bins that were not recorded are absent. Outputs that a lag had moved are back
-        at their times. Trials that overlap others are in ``trials_2``, ``outputs_2`` and so on.
+        TsdFrames ``outputs`` (in their recorded unit), ``inputs``, ``rates`` [Hz] and ``spike_counts`` if
+        the Dataset has them; with ``predicted`` also ``predicted_outputs``, ``predicted_rates`` and
+        ``hidden``. Times are bin centres, and bins that were not recorded are absent. Outputs that a lag had
+        shifted are back at their original times. Trials that overlap others are in ``trials_2``,
+        ``outputs_2`` and so on.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def to_pynapple(ds: xr.Dataset, predicted: xr.Dataset | None = None) -> dict[str
     try:
         import pynapple
     except ImportError as error:
-        raise ExportError("to_pynapple needs the package pynapple; pip install 'nwbrnn[pynapple]'") from error
+        raise ExportError("to_pynapple needs pynapple; run pip install 'nwbrnn[pynapple]'") from error
     frames = {name: (ds[name], dim) for name, dim in _DIMENSIONS.items() if name in ds}
     if predicted is not None:
         names = [name for name in ("outputs", "rates") if name in predicted]
@@ -121,7 +122,7 @@ def to_pynapple(ds: xr.Dataset, predicted: xr.Dataset | None = None) -> dict[str
 
 
 def _bound_trials(layer: Layer, bin_size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return start and stop of the trials of a layer, which do not touch."""
+    """Return the start and stop of each trial of a layer, so that no two trials touch."""
     first = layer.time[layer.starts]
     last = layer.time[layer.starts + layer.counts - 1]
     start, stop = first - bin_size / 2, last + bin_size / 2

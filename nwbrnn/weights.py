@@ -1,4 +1,4 @@
-"""The contract of a student's weights: which arrays there are, their shapes and types; checked here."""
+"""Declare and check the contract of a network's weights: the arrays, their shapes and their types."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ from nwbrnn.schema import LARGEST
 
 
 class Kind(NamedTuple):
-    """A kind of network: its equation, as it stands beside its weights in a file, and its gates.
+    """A kind of network: its equation, which a file stores next to its weights, and its gates.
 
-    ``gates`` is the shape of what each hidden unit has several of; empty for plain rate units.
+    ``gates`` is the shape of the parameters that a hidden unit has several of; empty for plain rate units.
     """
 
     equation: str
@@ -30,10 +30,10 @@ KINDS = {
         (3,),
     ),
 }
-"""By the value of the setting ``network``."""
+"""Kinds by the value of the setting ``network``."""
 
 READOUT = ("rate_readout", "rate_readout_offset")
-"""What predicts all units from the hidden ones; of a precision of its own."""
+"""Arrays that predict all units from the hidden ones; their precision may differ from the others'."""
 
 
 def list_shapes(
@@ -44,20 +44,20 @@ def list_shapes(
     n_units: int | None = None,
     n_observed: int = 0,
 ) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of a student.
+    """Return the shape of each array of a network.
 
     Parameters
     ----------
     sizes
         Numbers of inputs, hidden units and outputs.
     config
-        Its settings: ``network``, ``initial_state`` and ``learn_tau`` are used.
+        Its settings; this function uses ``network``, ``initial_state`` and ``learn_tau``.
     n_conditions
-        Rows of the initial state, where each condition has its own.
+        Number of rows of the initial state if each condition has its own.
     n_units
-        Recorded units; without them the arrays of :data:`READOUT` are not listed.
+        Number of recorded units; if not given, the arrays of :data:`READOUT` are not listed.
     n_observed
-        Neurons that correct the state.
+        Number of neurons that correct the state.
     """
     n_inputs, n_hidden, n_outputs = sizes
     rows = (n_hidden, *KINDS[config.network].gates)
@@ -80,12 +80,12 @@ def list_shapes(
 
 
 def find_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
-    """Return the numbers of inputs, hidden units and outputs that weights seem to be of.
+    """Infer the numbers of inputs, hidden units and outputs from weights.
 
     Raises
     ------
     ShapeError
-        If it cannot be told.
+        If the arrays do not determine them.
     """
     inputs, outputs = np.shape(weights["input_weights"]), np.shape(weights["output_bias"])
     if len(inputs) < 2 or len(outputs) != 1:
@@ -96,20 +96,20 @@ def find_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
 
 
 def check_weights(weights: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse weights that are not those of a student of these shapes.
+    """Refuse weights whose arrays, shapes, types or values are not those expected.
 
     Parameters
     ----------
     weights
         Arrays by name.
     shapes
-        From :func:`list_shapes`.
+        Shapes by name, from :func:`list_shapes`.
 
     Raises
     ------
     ShapeError
-        If one is missing, has another shape, is not of float32 or float64 like the others, or holds NaN,
-        infinity or numbers whose squares would be; or if time constants are not positive.
+        If an array is missing, has another shape, is not of float32 or float64 like the others, or holds
+        NaN, infinity or numbers whose squares would be infinite; or if time constants are not positive.
     """
     problems = [f"{name}: expected an array, but it is missing" for name in shapes if name not in weights]
     found = {name: np.asarray(weights[name]) for name in shapes if name in weights}

@@ -130,7 +130,7 @@ class Commands(TyperGroup):
 
 
 def _load(name: str) -> TyperCommand:
-    """Import a command and read its options; an example in its docstring is a paragraph of command lines."""
+    """Import a command and read its options; paragraphs of command lines in its docstring are examples."""
     function: Callable[..., None] = getattr(importlib.import_module(f"nwbrnn.cli.{name}"), name)
     text = "\n\n".join(map(_keep_example, (inspect.getdoc(function) or "").split("\n\n")))
     one = typer.Typer(add_completion=False, rich_markup_mode="rich" if os.isatty(1) else None)
@@ -189,7 +189,7 @@ def _set_verbosity(
 
 
 def main() -> None:
-    """Run the command line; the exit codes are those of docs/cli.md."""
+    """Run the command line; docs/cli.md lists the exit codes."""
     sys.unraisablehook = _interrupt_again
     try:
         app(prog_name="nwbrnn")

@@ -111,7 +111,7 @@ def _show_text(value: object) -> str:
 
 
 def _align(rows: list[list[str]]) -> Iterator[str]:
-    """Return lines of columns that are as wide as they need to be; a cell may have several lines."""
+    """Return lines with columns as wide as necessary; a cell may have several lines."""
     cells = [[cell.split("\n") for cell in row] for row in rows]
     widths = [max(cell_len(line) for cell in column for line in cell) for column in zip(*cells, strict=True)]
     for row in cells:

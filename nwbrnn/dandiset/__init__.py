@@ -1,4 +1,4 @@
-"""A whole dandiset: every asset listed, examined, fitted, and written back in DANDI's naming."""
+"""Analyse a whole dandiset: list, examine and fit every asset, and write the fits with DANDI's naming."""
 
 from nwbrnn.dandiset.analysis import Settings, check_assets, fit_assets, select_assets
 from nwbrnn.dandiset.naming import derive_path

@@ -1,4 +1,4 @@
-"""The stages of an analysis: examine and read each asset, fit all of them, write what came out."""
+"""The stages of an analysis: examine and read each asset, fit all of them, and write the results."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ SWEEP = "sweep"
 """Folder of the sweep in the output folder: data and cells."""
 
 Begin = Callable[[str], Progress | None]
-"""Called with the name of a stage; returns what is told how many assets are done, failed, and all."""
+"""Called with the name of a stage; returns a function of the numbers of finished, failed and all assets."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Settings:
     fit
         Settings of the fit.
     seeds
-        Students of each asset, from seed 0 on; the one of the lowest loss is written.
+        Number of networks for each asset, from seed 0 on; the one with the lowest loss is written.
     """
 
     read: ReadConfig = field(default_factory=ReadConfig)
@@ -64,28 +64,28 @@ class Settings:
 
     @property
     def grid(self) -> SweepConfig:
-        """As a sweep: one cell for each asset and seed."""
+        """The settings as a sweep, with one cell for each asset and seed."""
         return SweepConfig(sampled=(self.fit.sampled,), seeds=self.seeds)
 
     @property
     def text(self) -> str:
-        """As text: what was fitted with another one is fitted again."""
+        """The settings as text; assets that were fitted with another text are fitted again."""
         parts = {"read": self.read.model_dump(mode="json"), "fit": self.fit.model_dump(mode="json")}
         del parts["fit"]["processes"]
         return json.dumps(parts | {"seeds": self.seeds}, sort_keys=True)
 
 
 def select_assets(dandiset: str, pattern: str = "**/*.nwb", *, without: Path | None = None) -> Selection:
-    """Return the assets of a dandiset that match a pattern, but for derivatives of ours.
+    """Return the assets of a dandiset that match a pattern, except derivatives by nwbrnn.
 
     Parameters
     ----------
     dandiset
         A folder, ``000941``, ``dandi://000941[@version]`` or the address of its page.
     pattern
-        Of the paths of assets: ``*`` stays within a folder, ``**`` stands for any folders.
+        Pattern of the paths of assets: ``*`` matches within a folder, and ``**`` matches any folders.
     without
-        A folder that is left out: the output may lie in a downloaded dandiset.
+        A folder to leave out, since the output folder may be inside a downloaded dandiset.
 
     Raises
     ------
@@ -103,15 +103,14 @@ def select_assets(dandiset: str, pattern: str = "**/*.nwb", *, without: Path | N
 def check_assets(
     selection: Selection, journal: Journal, read: ReadConfig | None = None, *, begin: Begin | None = None
 ) -> tuple[Row, ...]:
-    """Examine assets, and say which of them can be read, and why others cannot.
+    """Examine assets, and report which of them can be read and why others cannot.
 
     Parameters
     ----------
     selection
-        From :func:`select_assets`.
+        The assets from :func:`select_assets`.
     journal
-        Where the rows are kept. What an earlier run found in an asset that has not changed is not looked for
-        again.
+        Where the rows are stored. Assets that have not changed since an earlier run are not examined again.
     read
         Settings of reading.
     begin
@@ -152,8 +151,8 @@ def fit_assets(
 ) -> tuple[Row, ...]:
     """Fit every asset that can be read, and write each fit in DANDI's naming.
 
-    An asset that fails is a row with the reason; the others go on. What was finished in an earlier run, with
-    the same settings, is not fetched or fitted again, unless the asset has changed.
+    If an asset fails, its row holds the reason and the others continue. Assets that an earlier run finished
+    with the same settings are not fetched or fitted again unless they have changed.
 
     Local workers are processes that import the main script: a script that calls this needs
     ``if __name__ == "__main__":`` around it.
@@ -161,9 +160,9 @@ def fit_assets(
     Parameters
     ----------
     selection
-        From :func:`select_assets`.
+        The assets from :func:`select_assets`.
     journal
-        Where the rows are kept. Its folder also holds the fits, and the sweep in ``sweep``.
+        Where the rows are stored. Its folder also holds the fits, and the sweep in ``sweep``.
     settings
         How assets are read and fitted.
     scheduler
@@ -220,7 +219,7 @@ def _begin_assets(
 
 
 def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str]:
-    """Return where the derivative of each asset goes, or in words why it goes nowhere."""
+    """Return the path of each asset's derivative, or a text that says why there can be none."""
     targets: dict[str, Path | str] = {}
     taken: dict[Path, str] = {}
     for asset in assets:
@@ -231,7 +230,7 @@ def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str
             continue
         first = taken.setdefault(target, asset.path)
         same = (
-            f"expected a name of its own for its derivative, but that of {first!r} has the same; "
+            f"expected a unique name for its derivative, but that of {first!r} has the same name; "
             "choose one of them with the pattern"
         )
         targets[asset.path] = target if first == asset.path else same
@@ -267,7 +266,7 @@ def _begin_asset(
 
 
 def _read_kept(asset: Asset, row: Row, sweep: Path, read: ReadConfig) -> xr.Dataset | None:
-    """Return what an earlier run read of an asset in the same state, with the same settings."""
+    """Return the Dataset that an earlier run read from an unchanged asset with the same settings."""
     ds = None if row.units is None else read_kept(sweep, _name(asset))
     return ds if ds is not None and ds.attrs.get("read_config") == read.model_dump_json() else None
 
@@ -284,7 +283,7 @@ def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) ->
         about = [one.attrs for one in saved]
         best = min(range(len(done)), key=lambda i: float(about[i]["loss"]))
         result = rebuild_fit(sweep, done[best])
-        _write(result, asset, find_target(sweep.parent, asset.path))  # no link by now
+        _write(result, asset, find_target(sweep.parent, asset.path))  # checked again: it may be a link by now
     except Exception as error:  # whatever it is, the other assets go on
         return _add_seconds(_fail(row, error, asset), started)
     row = replace(
@@ -301,7 +300,7 @@ def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) ->
 
 
 def _write(result: FitResult, asset: Asset, target: Path) -> None:
-    """Write what is left of a fit: the page, and the NWB file, by which it counts as finished."""
+    """Write the page of a fit and then the NWB file, whose existence marks it as finished."""
     target.parent.mkdir(parents=True, exist_ok=True)
     about = {"asset": asset.path}
     write_fit_report(result, target.with_suffix(PAGE), about=about, overwrite=True)
@@ -309,7 +308,7 @@ def _write(result: FitResult, asset: Asset, target: Path) -> None:
 
 
 def _describe(result: FitResult) -> dict[str, Any]:
-    """Return what the summary says of a fit."""
+    """Return the summary's fields for a fit."""
     outputs, sampled, unsampled = (
         result.scores.get(name) for name in ("output R2", "sampled neurons R2", "unsampled neurons R2")
     )
@@ -325,7 +324,7 @@ def _describe(result: FitResult) -> dict[str, Any]:
 
 
 def _describe_baselines(saved: xr.Dataset) -> dict[str, Any]:
-    """Return what the summary says of the baselines."""
+    """Return the summary's fields for the baselines."""
     scores = read_scores(saved)
     named = {"output_r2": "output R2", "unsampled_r2": "unsampled neurons R2"}
     found: dict[str, dict[str, float]] = {}
@@ -346,13 +345,13 @@ def _find_earlier(asset: Asset, journal: Journal) -> Row | None:
 
 
 def _is_finished(row: Row, folder: Path, settings: Settings) -> bool:
-    """Return whether an earlier run left the whole of what is asked for."""
+    """Return whether an earlier run left all requested results."""
     whole = row.status == "fitted" and not row.reason and row.settings == settings.text
     return whole and (folder / row.derivative).is_file()
 
 
 def _examine(row: Row, source: Source, read: ReadConfig) -> Row:
-    """Add what the doctor finds, if it was not asked before."""
+    """Add the findings of doctor, unless they are already known."""
     if row.findings is not None:
         return row
     findings = diagnose(source, follow_links=read.follow_links)
@@ -360,7 +359,7 @@ def _examine(row: Row, source: Source, read: ReadConfig) -> Row:
 
 
 def _fail(row: Row, error: Exception | str, asset: Asset) -> Row:
-    """Say why an asset got no further."""
+    """Return a row with the reason why an asset failed."""
     text = (
         str(error)
         if isinstance(error, NwbrnnError | str)
@@ -385,7 +384,7 @@ def _name(asset: Asset) -> str:
 
 
 class _Report:
-    """How many assets of a stage are done and failed, for a progress bar."""
+    """Count the finished and failed assets of a stage for a progress bar."""
 
     def __init__(self, begin: Begin | None, name: str, total: int) -> None:
         self.tell = begin(name) if begin and total else None

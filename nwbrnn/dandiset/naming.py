@@ -1,4 +1,4 @@
-"""What the derivative of an asset is called, and where it may be written."""
+"""Name the derivative of an asset, and decide where it may be written."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -7,10 +7,10 @@ from nwbrnn.errors import ExportError
 from nwbrnn.storage.paths import check_name
 
 MARK = "nwbrnn"
-"""What ``desc-`` says of our files."""
+"""Value of the entity ``desc-`` in our files."""
 
 PAGE = ".html"
-"""Suffix of the page on a fit, beside it."""
+"""Suffix of the page of a fit, which is next to it."""
 
 _ENDINGS = (".nwb.zarr", ".zarr", ".nwb")
 _DESCRIPTION = re.compile(r"_desc-([^_]+)")
@@ -21,18 +21,18 @@ _FORBIDDEN = re.compile(r"[\\:\x00-\x1f\x7f]")
 def derive_path(path: str) -> PurePosixPath:
     """Return the path of the derivative of an asset, in the same folder.
 
-    The entity ``desc-nwbrnn`` goes before the modalities, where DANDI has it; a description that is there is
-    kept before it. If the name of the asset is one that DANDI takes, so is this one.
+    The entity ``desc-nwbrnn`` comes before the modalities, as in DANDI; an existing description is kept
+    before it. If DANDI accepts the name of the asset, it also accepts this one.
 
     Parameters
     ----------
     path
-        Of an asset in its dandiset, such as ``sub-X/sub-X_ses-Y_behavior+ecephys.nwb``.
+        Path of an asset in its dandiset, such as ``sub-X/sub-X_ses-Y_behavior+ecephys.nwb``.
 
     Raises
     ------
     ExportError
-        If it is not the path of a file below a folder, on every system.
+        If it is not the path of a file below a folder on every system.
     """
     parts = path.split("/")
     if _FORBIDDEN.search(path) or any(part.strip() in ("", ".", "..") for part in parts):
@@ -52,13 +52,13 @@ def derive_path(path: str) -> PurePosixPath:
 
 
 def is_derivative(path: str) -> bool:
-    """Return whether an asset is a derivative of ours, by its name."""
+    """Return whether the name of an asset is that of a derivative by nwbrnn."""
     descriptions = _DESCRIPTION.findall(remove_ending(PurePosixPath(path).name))
     return any(text.split("-")[-1] == MARK for text in descriptions)
 
 
 def remove_ending(name: str) -> str:
-    """Return the name of a file without what it ends in as NWB."""
+    """Return the name of a file without the endings of NWB."""
     for ending in _ENDINGS:
         if name.endswith(ending):
             return name.removesuffix(ending)
@@ -66,19 +66,19 @@ def remove_ending(name: str) -> str:
 
 
 def find_target(folder: Path, path: str) -> Path:
-    """Return where the derivative of an asset is written, in a folder that is made if it is not there.
+    """Return the path of an asset's derivative, creating its folder if needed.
 
     Parameters
     ----------
     folder
         The output folder.
     path
-        Of the asset in its dandiset.
+        Path of the asset in its dandiset.
 
     Raises
     ------
     ExportError
-        If that were outside of the output folder, by its name or by a link, or its name would be too long.
+        If the path would be outside the output folder, by its name or a link, or if its name is too long.
     """
     target = folder.joinpath(*derive_path(path).parts)
     check_name(target.with_suffix(PAGE))

@@ -1,4 +1,4 @@
-"""What is known of each asset: rows, and the summary that keeps them between two runs."""
+"""Rows with the results of each asset, and the summary that stores them between runs."""
 
 import csv
 import json
@@ -20,42 +20,42 @@ Status = Literal["listed", "checked", "read", "fitted", "failed"]
 
 @dataclass(frozen=True)
 class Row:
-    """An asset, what was found in it, and how well it was fitted.
+    """An asset, the findings in it, and the scores of its fit.
 
     Attributes
     ----------
     path
-        In the dandiset.
+        Path in the dandiset.
     size
-        In bytes.
+        Size [bytes].
     state
-        Another text once the asset has changed.
+        A text that changes when the asset changes.
     status
-        How far it got; ``checked`` means that it can be read.
+        The stage that the asset reached; ``checked`` means that it can be read.
     reason
-        Why it failed, or which of several seeds did.
+        Why it failed, or which of several seeds failed.
     findings
-        What the doctor says, as plain values; ``None`` if it was not asked.
+        Findings of doctor as plain values; ``None`` if it was not run.
     units, trials, outputs
-        What was read.
+        Numbers of units, trials and outputs that were read.
     units_fitted
-        Without those that are too slow.
+        Number of units without those that are too slow.
     sampled
-        Sampled neurons of the fit.
+        Number of sampled neurons of the fit.
     seed, seeds
-        Of the fit that was written, and how many were made.
+        Seed of the fit that was written, and number of fits.
     output_r2, output_known_average, sampled_r2, unsampled_r2
-        On held-out trials, of the fit that was written; the second is of the average of the known trials.
+        Scores of the written fit on held-out trials; the second is that of the average of the known trials.
     baselines
         ``output_r2`` and ``unsampled_r2`` of each baseline, by its name.
     verdict
-        Which baselines the fit beats, in words.
+        A sentence that says which baselines the fit beats.
     seconds
-        What all of it took [s].
+        Total time [s].
     derivative
         Path of the fit below the output folder.
     settings
-        Of the fit, as JSON.
+        Settings of the fit, as JSON.
     """
 
     path: str
@@ -83,12 +83,12 @@ class Row:
 
     @property
     def biases(self) -> int | None:
-        """How many findings would bias a fit."""
+        """Number of findings that would bias a fit."""
         return None if self.findings is None else sum(bool(one["biases"]) for one in self.findings)
 
     @property
     def notes(self) -> int | None:
-        """How many findings are only to be known."""
+        """Number of findings that are only notes."""
         return None if self.findings is None else len(self.findings) - (self.biases or 0)
 
 
@@ -97,7 +97,7 @@ COLUMNS = (
     "sampled", "seed", "seeds", "output_r2", "output_known_average", "sampled_r2", "unsampled_r2", "seconds",
     "derivative", "verdict",
 )  # fmt: skip
-"""Of ``summary.csv``, before those of :data:`BESIDE`."""
+"""Columns of ``summary.csv``, before those of :data:`BESIDE`."""
 BESIDE = tuple((score, baseline.name) for score in ("output_r2", "unsampled_r2") for baseline in BASELINES)
 """Scores of baselines, each a column."""
 
@@ -109,11 +109,11 @@ class Selection:
     Attributes
     ----------
     dandiset
-        Its number, or its folder.
+        Its number or its folder.
     pattern
-        Of the paths.
+        Pattern of the paths.
     assets
-        In the order of their paths.
+        The assets in the order of their paths.
     """
 
     dandiset: str
@@ -122,26 +122,26 @@ class Selection:
 
 
 class Journal:
-    """The rows of a run; each change is written at once, so that an interrupt costs no more than one asset.
+    """The rows of a run, written after each change, so that an interrupt loses no more than one asset.
 
     Parameters
     ----------
     selection
-        What the run is about.
+        The assets of the run.
     folder
-        Where the summary is; nothing is written without one.
+        Folder of the summary; if not given, nothing is written.
 
     Attributes
     ----------
     earlier
-        What an earlier run into the same folder left, by path; assets that are gone since are not among them.
+        Rows of an earlier run into the same folder, by path, without assets that no longer exist.
     rows
-        Those of this run, by path.
+        Rows of this run, by path.
 
     Raises
     ------
     ExportError
-        If the folder holds something else, or another dandiset, or cannot be written.
+        If the folder holds something else or another dandiset, or if it cannot be written.
     """
 
     def __init__(self, selection: Selection, folder: Path | None) -> None:
@@ -157,7 +157,7 @@ class Journal:
             self._write()
 
     def put(self, row: Row) -> Row:
-        """Keep a row, over an earlier one of the same asset, and return it.
+        """Store a row, replacing an earlier one of the same asset, and return it.
 
         Raises
         ------
@@ -175,11 +175,11 @@ class Journal:
 
 
 def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
-    """Write ``summary.json`` and ``summary.csv``, whole, over earlier ones."""
+    """Write ``summary.json`` and ``summary.csv`` as a whole, replacing earlier ones."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
+        raise ExportError(f"{folder}: cannot be created: {error.strerror}; choose another output") from error
     values = {"dandiset": dandiset, "assets": [asdict(row) for row in rows]}
     write_json(values, folder / SUMMARY, overwrite=True)
     with (

@@ -1,4 +1,4 @@
-"""How well a student reproduces what was recorded: arrays and Datasets in, numbers out."""
+"""Score how well a network reproduces a recording. Functions take arrays or Datasets and return numbers."""
 
 from nwbrnn.evaluation.accuracy import compute_r2, compute_skill, compute_vaf, compute_weighted_r2
 from nwbrnn.evaluation.assessment import assess

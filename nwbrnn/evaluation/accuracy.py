@@ -1,4 +1,4 @@
-"""How much of the outputs and rates a prediction accounts for."""
+"""Measure how much of the outputs and rates a prediction explains."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +41,12 @@ def compute_weighted_r2(predicted: Array, target: Array) -> float:
 
 
 def compute_skill(predicted: Array, target: Array, reference: Array) -> float:
-    """Explained part of what a reference varies by: 1 - mean (y - ŷ)² / mean (z - z̄)².
+    """Skill, 1 minus the error relative to the variance of a reference: 1 - mean (y - ŷ)² / mean (z - z̄)².
 
-    The denominator is the same whatever part of the data is the target. Over conditions left out in turn,
-    with the averages of all conditions as the reference, its mean is the pooled R² of all of them (1 - PRESS
-    / SS of Allen 1974, Technometrics, doi:10.2307/1267500), whereas R² within one condition is
-    unbounded below where little happens.
+    The denominator does not depend on which part of the data is the target. If conditions are left out in
+    turn and the averages of all conditions are the reference, the mean skill is the pooled R² of all of them
+    (1 - PRESS / SS of Allen 1974, Technometrics, doi:10.2307/1267500). R² within one condition, by contrast,
+    has no lower bound if the target hardly varies.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def compute_skill(predicted: Array, target: Array, reference: Array) -> float:
 def compute_vaf(predicted: Array, target: Array) -> float:
     """Variance accounted for, over all columns: 1 - ΣVar(y - ŷ) / ΣVar(y).
 
-    Unlike R², it forgives a constant offset of a column.
+    Unlike R², it ignores a constant offset of a column.
 
     Parameters
     ----------

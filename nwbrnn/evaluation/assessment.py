@@ -1,4 +1,4 @@
-"""Everything that can be said of a fit on its test trials: scores with limits, baselines and intervals."""
+"""Assess a fit on its test trials: all scores with noise ceilings, baselines and intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ Errors = dict[str, float]
 N_SPLITS = 20  # random halves of the test trials for a reliability
 N_PERMUTATIONS = 5  # of conditions, for chance
 
-TINY = 1e-9  # an interval narrower than this is rounding
+TINY = 1e-9  # a narrower interval is due to rounding
 
 
 def assess(
@@ -35,42 +35,43 @@ def assess(
     seed: int = 0,
     others: Mapping[str, xr.Dataset] | None = None,
 ) -> Assessment:
-    """Score a fit, and the baselines, on the condition averages of its test trials in every way there is.
+    """Compute all scores of a fit and of the baselines on the condition averages of its test trials.
 
-    - Value: recorded against predicted.
-    - Noise ceiling, of R², VAF and skill: what the true course of each condition would score, 1 - Σ(s² / n) /
-      SS, with s² the variance over all trials of a condition, n the number of test trials, and SS the total
-      sum of squares of their averages [1]_.
-    - Reliability, of similarities: what one half of the test trials says of the other, mean over 20 random
-      halves. It is no ceiling: a student without noise can surpass it.
-    - Chance: each condition against the prediction for another one, mean over five random permutations of the
-      conditions.
+    - Value: the score of the predicted against the recorded data.
+    - Noise ceiling, of R², VAF and skill: the score of the true time course of each condition,
+      1 - Σ(s² / n) / SS, with s² the variance over all trials of a condition, n the number of test trials,
+      and SS the total sum of squares of their averages [1]_.
+    - Reliability, of similarities: the score of one half of the test trials against the other, averaged over
+      20 random halves. It is not a ceiling: a network without noise can surpass it.
+    - Chance: the score of each condition against the prediction for another one, averaged over five random
+      permutations of the conditions.
     - Interval: 95 %, from the standard deviation of the scores of resampled trials; see
       ``Resampler``.
-    - Rivals: the same score of each of ``nwbrnn.evaluation.BASELINES``, and for some scores by how much
-      the student differs, with the interval of the difference.
+    - Rivals: the same score of each of ``nwbrnn.evaluation.BASELINES``, and for some scores the difference
+      to the network, with its interval.
 
-    The dynamical distance, slow to compute, has a value only, and is there if dsa-metric is installed.
+    The dynamical distance, which is slow to compute, has only a value, and requires dsa-metric.
 
     Parameters
     ----------
     recorded
         A prepared Dataset.
     predicted
-        What :func:`nwbrnn.predict` returned for it.
+        The prediction for it from :func:`nwbrnn.predict`.
     n_resamples
-        For the interval; without it the interval is NaN.
+        Number of resamples for the interval; if not given, the interval is NaN.
     seed
-        Of halves and resamples.
+        Seed of halves and resamples.
     others
-        What other models predict for all trials, by name, to be compared as the baselines are.
+        Predictions of other models for all trials, by name, to be compared like the baselines.
 
     Returns
     -------
     Assessment
-        A tuple of :class:`~nwbrnn.evaluation.scores.Score`. NaN where something cannot be had: no spikes, one
-        trial in each condition, one condition; no interval where the score is the same whichever trials are
-        drawn, no chance for principal angles, which do not depend on the order of the conditions.
+        A tuple of :class:`~nwbrnn.evaluation.scores.Score`. Numbers that cannot be computed are NaN: if there
+        are no spikes, one trial in each condition, or one condition. There is no interval if the score is the
+        same whichever trials are drawn, and no chance level for principal angles, which do not depend on the
+        order of the conditions.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def assess(
     rng = np.random.default_rng(seed)
     pair = Comparison(tests, student, whole=whole)
     specs = list_available()
-    values = {spec.name: spec.compute(pair) for spec in specs}  # before copies of the pair are made
+    values = {spec.name: spec.compute(pair) for spec in specs}  # before the pair is copied
     shuffled = [Comparison(tests, other, whole=(recorded, None)) for other in _permute(tests, predicted, rng)]
     halves = [pair.replace(*half) for half in _split(tests, pair.truth, rng)]
     beside = _predict_rivals(whole, tests, others or {})
@@ -121,7 +122,7 @@ def assess(
 def _predict_rivals(
     whole: tuple[xr.Dataset, xr.Dataset], tests: xr.Dataset, others: Mapping[str, xr.Dataset]
 ) -> dict[str, Comparison]:
-    """Return the test trials beside what each baseline, and each other model, predicts for them."""
+    """Return the test trials paired with the predictions of each baseline and each other model."""
     recorded, predicted = whole
     baselines = predict_baselines(recorded, n_hidden=predicted.sizes.get("hidden_unit", 0))
     found = {name: Comparison(tests, one, whole=(recorded, None)) for name, one in baselines.items()}
@@ -137,7 +138,7 @@ def _resample(
     beside: Mapping[str, Comparison],
     draws: Draws,
 ) -> tuple[Errors, dict[str, Errors]]:
-    """Return half the widths of the intervals of scores, and of their differences to those of each rival."""
+    """Return half the widths of the intervals of scores and of their differences to each rival."""
     student = Resampler(pair, draws)
     n_resamples = len(draws.counts)
     if n_resamples < 2 or not student.freedom:
@@ -172,7 +173,7 @@ def _resample(
 def _resample_trials(
     specs: Sequence[ScoreSpec], pair: Comparison, beside: Mapping[str, Comparison], draws: Draws
 ) -> tuple[Errors, dict[str, Errors]]:
-    """Return the same of scores of single trials, from trials drawn with replacement."""
+    """Return the same for scores of single trials, from trials drawn with replacement."""
     freedom = pair.trials.sizes["trial"] - len(find_groups(pair.trials))
     if len(draws.counts) < 2 or not freedom:
         return {}, {}
@@ -199,14 +200,14 @@ def _draw_trials(spec: ScoreSpec, pair: Comparison, draws: Draws) -> Array:
 
 
 def _check_error(error: float | None) -> float:
-    """Return half the width of an interval; NaN if it does not matter which trials are drawn."""
+    """Return half the width of an interval; NaN if the drawn trials make no difference."""
     return error if error is not None and error > TINY else math.nan
 
 
 def _compare_rivals(
     spec: ScoreSpec, value: float, beside: Mapping[str, Comparison], apart: Mapping[str, Errors]
 ) -> tuple[Rival, ...]:
-    """Return the score of each rival that has one, and how the student's differs."""
+    """Return the score of each rival that has one, and its difference to the network's."""
     found = []
     for name, other in beside.items():
         theirs = spec.compute(other) if other.tells(spec.needs) else math.nan
@@ -221,7 +222,7 @@ def _average(values: Sequence[float]) -> float:
 
 
 def _permute(tests: xr.Dataset, predicted: xr.Dataset, rng: np.random.Generator) -> list[xr.Dataset]:
-    """Return for the test trials what was predicted for other conditions, a few times."""
+    """Return several predictions for the test trials in which conditions are permuted."""
     by_condition = average_conditions(predicted)
     conditions = by_condition["condition"].values
     permuted: list[xr.Dataset] = []
@@ -236,9 +237,9 @@ def _permute(tests: xr.Dataset, predicted: xr.Dataset, rng: np.random.Generator)
 def _split(
     tests: xr.Dataset, averages: xr.Dataset, rng: np.random.Generator
 ) -> list[tuple[xr.Dataset, xr.Dataset]]:
-    """Return the average rates of a random half of the test trials beside those of the other, some times.
+    """Return several random splits of the test trials into halves, with the average rates of each.
 
-    Conditions with one trial are masked; there is nothing if all have one.
+    Conditions with one trial are masked; the result is empty if all have one.
     """
     groups = find_groups(tests)
     mask = tests["mask"].values.astype(np.float64)

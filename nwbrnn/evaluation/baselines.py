@@ -1,8 +1,8 @@
-"""The baselines, each in one place: what else could have predicted the test trials.
+"""The baselines: simpler models that predict the test trials.
 
 To add a baseline, add a :class:`Baseline` to ``BASELINES``. :func:`nwbrnn.assess`, the tables of the command
-line, reports, sweeps and the documentation are made from it. What it gets of the test trials is decided in
-:func:`predict_baselines`: their inputs, and the neurons it may see; never their outputs.
+line, reports, sweeps and the documentation use this list. :func:`predict_baselines` decides which test data a
+baseline gets: their inputs and the neurons that it may see, but never their outputs.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,31 +16,31 @@ from numpy.typing import NDArray
 from nwbrnn.evaluation.comparison import average_known, select_known
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.subspaces import compute_principal_components
-from nwbrnn.schema import HIDDEN_UNIT
+from nwbrnn.schema import COSINE, HIDDEN_UNIT, SINE
 
 Array = NDArray[np.floating]
 Predicted = Mapping[str, Array]
-"""``outputs``, ``rates`` or ``hidden``, shapes (n_trials, n_time, n_channels); NaN where nothing is said."""
+"""``outputs``, ``rates`` or ``hidden``, shape (n_trials, n_time, n_channels); NaN if not predicted."""
 
 N_FOLDS = 5  # of trials or conditions, for penalties and ranks
-N_LAGS, LAG = 10, 0.05  # of a Wiener filter; their distance [s], one bin if bins are wider
+N_LAGS, LAG = 10, 0.05  # of a Wiener filter; time between lags [s], or one bin if bins are wider
 MAX_SEEN = 100  # principal components of the neurons that a Wiener filter sees, if there are more neurons
 MAX_RANK = 20
-UNTRAINED_GAIN, UNTRAINED_TAU = 0.5, 0.1  # defaults of a student
+UNTRAINED_GAIN, UNTRAINED_TAU = 0.5, 0.1  # defaults of a network
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What a baseline gets.
+    """The data that a baseline gets.
 
     Attributes
     ----------
     known
-        All trials but those of the test split. Outputs that the student is not shown are NaN.
+        All trials outside the test split. Outputs that the network does not see are NaN.
     shown
-        The test trials: task, conditions, and what the baseline may see of the neurons.
+        The test trials: task, conditions, and the neurons that the baseline may see.
     n_hidden
-        Hidden units of the student.
+        Number of hidden units of the network.
     """
 
     known: xr.Dataset
@@ -50,19 +50,19 @@ class Trials:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Something simpler than a student.
+    """A model that is simpler than a network.
 
     Attributes
     ----------
     name
-        As tables have it.
+        Name in tables.
     meaning
         One line for tables and documentation.
     predict
-        From known trials, and what is shown of the test trials, to predictions for the test trials.
+        Function from the known trials and the shown test data to predictions for the test trials.
     sees
-        What of the test trials it is shown besides the task, which is all that a student is shown. What sees
-        neurons is a decoder.
+        Test data that the baseline sees in addition to the task; a network sees only the task. A baseline
+        that sees neurons is a decoder.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Baseline:
 
     @property
     def decodes(self) -> bool:
-        """Whether it sees neurons of the test trials, which a student does not."""
+        """Whether it sees neurons of the test trials, which a network does not."""
         return self.sees != "task"
 
     @property
@@ -82,20 +82,21 @@ class Baseline:
 
 
 def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, xr.Dataset]:
-    """Return what each baseline predicts for the test trials.
+    """Return the predictions of each baseline for the test trials.
 
     Parameters
     ----------
     recorded
         A prepared Dataset.
     n_hidden
-        Hidden units of the untrained network; without any it is left out.
+        Number of hidden units of the untrained network; with 0, this baseline is left out.
 
     Returns
     -------
     dict
-        By name a Dataset with ``outputs``, ``rates`` [Hz] and ``mask``, which is False in trials of which
-        a baseline says nothing. What it does not predict is NaN. Empty if there are only test trials.
+        A Dataset by name with ``outputs``, ``rates`` [Hz] and ``mask``, which is False in trials that a
+        baseline does not predict. Variables that it does not predict are NaN. Empty if there are only test
+        trials.
     """
     is_test = recorded["split"].values == "test"
     if is_test.all():
@@ -110,7 +111,7 @@ def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, x
 
 
 def _show(tests: xr.Dataset, sees: str) -> xr.Dataset:
-    """Return the test trials without what a baseline may not see."""
+    """Return the test trials without the data that a baseline may not see."""
     shown = tests[["inputs", "mask"]]
     if sees == "task":
         return shown
@@ -119,7 +120,7 @@ def _show(tests: xr.Dataset, sees: str) -> xr.Dataset:
 
 
 def _complete(found: Predicted, tests: xr.Dataset) -> xr.Dataset:
-    """Return predictions as a Dataset, NaN for what is not predicted."""
+    """Return predictions as a Dataset, with NaN for variables that are not predicted."""
     mask = tests["mask"].values.copy()
     variables: dict[str, Any] = {}
     for name in ("outputs", "rates"):
@@ -159,10 +160,10 @@ def _use_task(trials: Trials) -> Predicted:
 
 
 def _find_variables(ds: xr.Dataset, known: xr.Dataset) -> Array:
-    """Return what the inputs say of each trial, shape (n_trials, n_variables).
+    """Return the task variables of each trial, shape (n_trials, n_variables).
 
-    Two harmonics of a direction, whose cosine and sine are inputs, and all other inputs where they are
-    largest. If they are the same in all trials the conditions, one-hot.
+    They are two harmonics of a direction, if its cosine and sine are inputs, and the largest values of all
+    other inputs. If these are the same in all trials, they are the conditions, one-hot.
     """
     inputs = np.nan_to_num(ds["inputs"].values).astype(np.float64)
     rows, bins = np.indices(inputs[:, 0].shape)[0], np.abs(inputs).argmax(axis=1)
@@ -170,8 +171,9 @@ def _find_variables(ds: xr.Dataset, known: xr.Dataset) -> Array:
     names = [str(name) for name in ds["input"].values]
     columns = [values[:, i] for i in range(len(names))]
     for i, name in enumerate(names):
-        if name.endswith("_cos") and f"{name[:-4]}_sin" in names:
-            angle = np.arctan2(values[:, names.index(f"{name[:-4]}_sin")], values[:, i])
+        start = name.removesuffix(COSINE)
+        if name.endswith(COSINE) and start + SINE in names and f"{name}2" not in names:
+            angle = np.arctan2(values[:, names.index(start + SINE)], values[:, i])
             columns += [np.cos(2 * angle), np.sin(2 * angle)]
     given = np.nan_to_num(known["inputs"].values)
     if not np.ptp(given, axis=0).any():
@@ -181,7 +183,7 @@ def _find_variables(ds: xr.Dataset, known: xr.Dataset) -> Array:
 
 
 def _fill(known: xr.Dataset, name: str) -> tuple[NDArray[np.bool_], Array]:
-    """Return which trials have a variable, and its values, the average over trials where a bin is missing."""
+    """Return which trials have a variable, and its values, with averages over trials for missing bins."""
     values = np.where(known["mask"].values[..., np.newaxis], known[name].values, np.nan).astype(np.float64)
     has = np.isfinite(values).any(axis=(1, 2))
     values = values[has]
@@ -191,7 +193,7 @@ def _fill(known: xr.Dataset, name: str) -> tuple[NDArray[np.bool_], Array]:
 
 
 def _list_folds(known: xr.Dataset, shown: xr.Dataset) -> list[NDArray[np.intp]]:
-    """Return rows of known trials to leave out together: as in the test, trials or whole conditions."""
+    """Return rows of known trials to leave out together: trials or whole conditions, as in the test."""
     labels = known["condition"].values
     if set(shown["condition"].values.tolist()) <= set(labels.tolist()):
         groups = [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
@@ -210,7 +212,7 @@ def _use_wiener(trials: Trials) -> Predicted:
 
 
 def _use_residuals(trials: Trials) -> Predicted:
-    """Decode what differs between trials of a condition, and add it to the average of the condition."""
+    """Decode deviations of trials from the average of their condition, and add them to the average."""
     neurons, outputs = {}, {}
     for key, ds in (("known", trials.known), ("shown", trials.shown)):
         expected = average_known(trials.known, ds)
@@ -222,12 +224,12 @@ def _use_residuals(trials: Trials) -> Predicted:
 
 
 def _decode(trials: Trials, *, neurons: Mapping[str, Array], outputs: Array) -> Array:
-    """Return outputs from lagged rates, of both what is left when expectations are subtracted.
+    """Decode outputs from lagged rates, after subtracting the expectations of both.
 
     Parameters
     ----------
     trials
-        Known and shown.
+        Known and shown trials.
     neurons
         Expected rates of ``known`` and ``shown``.
     outputs
@@ -257,7 +259,7 @@ def _decode(trials: Trials, *, neurons: Mapping[str, Array], outputs: Array) -> 
 
 
 def _lag(rates: Array, step: int) -> Array:
-    """Return the rates of each bin and of bins before it; the first bin stands for those before the trial."""
+    """Return the rates of each bin and of earlier bins; the first bin replaces those before the trial."""
     bins = np.arange(rates.shape[1])[:, np.newaxis] - step * np.arange(N_LAGS)
     return rates[:, bins.clip(0)].reshape(*rates.shape[:2], -1)
 
@@ -279,7 +281,7 @@ def _use_sampled(trials: Trials) -> Predicted:
 
 
 def _use_untrained(trials: Trials) -> Predicted:
-    """Fit readouts of a random network that gets the inputs of the student."""
+    """Fit readouts of a random network that gets the same inputs."""
     known, shown = trials.known, trials.shown
     inputs = [np.nan_to_num(ds["inputs"].values).astype(np.float64) for ds in (known, shown)]
     alone, which = np.unique(np.concatenate(inputs), axis=0, return_inverse=True)  # of each condition once
@@ -303,13 +305,14 @@ def run_untrained(inputs: Array, *, n_hidden: int, bin_size: float, seed: int = 
     Parameters
     ----------
     inputs
-        Shape (n_trials, n_time, n_inputs).
+        Inputs, shape (n_trials, n_time, n_inputs).
     n_hidden
-        Hidden units. W has a spectral radius of about 0.5, τ is 0.1 s, as a student has before it is trained.
+        Number of hidden units. W has a spectral radius of about 0.5 and τ is 0.1 s, as for a network before
+        training.
     bin_size
         Width of a time bin [s].
     seed
-        Of the weights.
+        Seed of the weights.
 
     Returns
     -------
@@ -335,9 +338,9 @@ def run_untrained(inputs: Array, *, n_hidden: int, bin_size: float, seed: int = 
 
 AVERAGE = "condition average"
 GATED = "gated recurrent unit"
-"""Not among the baselines: it has to be trained, see :func:`nwbrnn.job.predict_gated`."""
+"""Not one of the baselines, since it must be trained; see :func:`nwbrnn.job.predict_gated`."""
 SEED_MEAN = "mean of the seeds"
-"""Not among them either: it takes several students, see :func:`nwbrnn.mechanism.predict_mean`."""
+"""Not one of them either, since it needs several networks; see :func:`nwbrnn.mechanism.predict_mean`."""
 BASELINES: tuple[Baseline, ...] = (
     Baseline(AVERAGE, "average of the known trials of the same condition", _use_average),
     Baseline(
@@ -372,5 +375,5 @@ BASELINES: tuple[Baseline, ...] = (
 
 
 def get_baseline(name: str) -> Baseline | None:
-    """Return a baseline by name; nothing for another model."""
+    """Return a baseline by name; ``None`` for another model."""
     return next((one for one in BASELINES if one.name == name), None)

@@ -1,4 +1,4 @@
-"""What was recorded beside what was predicted: what several scores need is computed once."""
+"""Pair recorded with predicted data, and compute only once what several scores need."""
 
 from copy import copy
 from functools import cached_property
@@ -17,30 +17,30 @@ Pair = tuple[Array, Array]
 
 
 _OF_ALL_TRIALS = ("reference", "known", "known_student", "noise", "sampled")
-"""What does not depend on which averages are compared."""
+"""Properties that do not depend on which averages are compared."""
 _OF_GUESS = ("hidden_components", "student_rotations")
-"""What does not depend on what was recorded."""
+"""Properties that do not depend on the recorded data."""
 
 
 class Comparison:
-    """The test trials beside the predictions for them, as every score gets them.
+    """The test trials paired with the predictions for them, the input of every score.
 
     Parameters
     ----------
     trials, predicted
-        The recorded trials and what was predicted for them, of the same sizes. Only the bins inside the mask
-        of ``predicted`` count. Where it has no hidden units, such as the average of other trials, its rates
-        stand in for them.
+        The recorded trials and the predictions for them, of the same sizes. Only the bins inside the mask
+        of ``predicted`` count. If a prediction has no hidden units, such as the average of other trials, its
+        rates replace them.
     averaged
-        Whether condition averages are compared, or trial with trial.
+        Whether to compare condition averages instead of single trials.
     whole
-        All trials of the recording, known and tested, and what is predicted for them, unless only test trials
-        are; those compared if it is not given.
+        All trials of the recording, known and tested, and the predictions for them, unless only test trials
+        are predicted; if not given, the compared trials.
 
     Attributes
     ----------
     truth, guess : xarray.Dataset
-        What is compared: ``trials`` and ``predicted``, or their condition averages.
+        The compared data: ``trials`` and ``predicted``, or their condition averages.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Comparison:
 
     def replace(self, truth: xr.Dataset, guess: xr.Dataset) -> "Comparison":
         """Return the same comparison of other condition averages, such as those of resampled trials."""
-        _ = self.reference  # once for all
+        _ = self.reference  # computed once, for all copies
         other = copy(self)
         kept = (*_OF_ALL_TRIALS, *(_OF_GUESS if guess is self.guess else ()))
         for name, member in vars(Comparison).items():
@@ -81,17 +81,17 @@ class Comparison:
 
     @cached_property
     def reference(self) -> Array:
-        """What outputs vary by: the averages of all conditions, shape (n_samples, n_outputs)."""
+        """Reference for the variance of outputs: averages of all conditions, shape (n_samples, n_outputs)."""
         return stack_samples(average_conditions(self.whole[0]), "outputs")
 
     @cached_property
     def known(self) -> xr.Dataset:
-        """The trials that are not tested."""
+        """The trials outside the test split."""
         return self.whole[0].isel(trial=self.whole[0]["split"].values != "test")
 
     @cached_property
     def known_student(self) -> xr.Dataset:
-        """What is predicted for them."""
+        """The predictions for the known trials."""
         if self.whole[1] is None:
             raise ValueError("expected a network, which predicts all trials")
         return self.whole[1].isel(trial=self.whole[0]["split"].values != "test")
@@ -140,7 +140,7 @@ class Comparison:
 
     @cached_property
     def populations(self) -> tuple[Components, Components] | None:
-        """Principal components of the hidden units and of the recorded rates; none of a single sample."""
+        """Principal components of the hidden units and of the rates; ``None`` for a single sample."""
         recorded = self.normalized_rates[1]
         return (self.hidden_components, decompose(recorded)) if len(recorded) > 1 else None
 
@@ -175,7 +175,7 @@ class Comparison:
 def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """Return, for every trial of ``truth``, the average of the known trials of its condition.
 
-    Where a condition has no known trials the mask is False throughout.
+    If a condition has no known trials, its mask is False throughout.
     """
     rows = {condition: i for i, condition in enumerate(known["condition"].values.tolist())}
     index = np.array([rows.get(condition, -1) for condition in truth["condition"].values.tolist()])
@@ -187,7 +187,7 @@ def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
 
 
 def select_known(recorded: xr.Dataset) -> xr.Dataset:
-    """Return the trials that are not tested, NaN for outputs that the student is not shown."""
+    """Return the trials outside the test split, with NaN for outputs that the network does not see."""
     known = recorded.isel(trial=recorded["split"].values != "test")
     hidden = (known["split"].values == "neurons")[:, np.newaxis, np.newaxis]
     outputs = np.where(hidden, np.nan, known["outputs"].values)
@@ -209,25 +209,25 @@ def average_known(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
 
 
 def list_samples(first: xr.Dataset, second: xr.Dataset, names: tuple[str, str]) -> list[Pair]:
-    """Return variables of two Datasets of the same trials, for each trial the bins inside both masks."""
+    """Return variables of two Datasets of the same trials, in the bins of each trial inside both masks."""
     masks = first["mask"].values & second["mask"].values
     values = zip(first[names[0]].values, second[names[1]].values, masks, strict=True)
     return [(x[mask], y[mask]) for x, y, mask in values]
 
 
 def stack_samples(ds: xr.Dataset, name: str, *, like: xr.Dataset | None = None) -> Array:
-    """Return a variable as samples by channels, of the bins inside the mask (of ``like``)."""
+    """Return a variable as samples by channels, for the bins inside the mask (of ``like``)."""
     mask = (ds if like is None else like)["mask"].values
     return np.asarray(ds[name].values[mask])
 
 
 def select_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return the test trials, and what was predicted for them.
+    """Return the test trials and the predictions for them.
 
     Raises
     ------
     ValueError
-        If there are none.
+        If there are no test trials.
     """
     is_test = recorded["split"].values == "test"
     if not is_test.any():
@@ -249,11 +249,11 @@ def estimate_noise(whole: xr.Dataset, trials: xr.Dataset, name: str) -> Array:
     Parameters
     ----------
     whole
-        All trials of the recording. s² is the variance over all trials of a condition, which the true course
-        does not change, so that a single test trial is enough. Where a condition has one trial only, s² is
+        All trials of the recording. s² is the variance over all trials of a condition, which does not depend
+        on the true course, so that a single test trial is enough. If a condition has only one trial, s² is
         the mean of the other conditions.
     trials
-        Those whose averages are meant; n of them recorded a bin.
+        The trials that are averaged; n of them recorded a bin.
     name
         A variable of shape (n_trials, n_time, n_channels).
 

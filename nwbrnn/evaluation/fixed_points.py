@@ -1,4 +1,4 @@
-"""Fixed and slow points, modes and Lyapunov exponents of a network at held inputs, from its own equations."""
+"""Compute fixed and slow points, modes and Lyapunov exponents of a network with constant inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NEAR = 1e-4  # of the extent of the starts: points that are closer are the same
 
 @dataclass(frozen=True)
 class System:
-    """A dynamical system at held inputs: dx/dt = g(x), or a map x ← x + step g(x).
+    """A dynamical system with constant inputs: dx/dt = g(x), or a map x ← x + step g(x).
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class System:
     jacobian
         dg/dx of a state, shape (n_states,) -> (n_states, n_states) [1/s].
     step
-        Of the map [s]; 0 for a differential equation.
+        Step of the map [s]; 0 for a differential equation.
     """
 
     change: Callable[[Array], Array]
@@ -37,9 +37,10 @@ class System:
     step: float = 0.0
 
     def compute_rates(self, state: Array) -> NDArray[np.complex128]:
-        """Return how fast modes grow and turn at a state, the fastest growing first [1/s].
+        """Return how fast modes grow and rotate at a state, the fastest growing first [1/s].
 
-        Eigenvalues λ of the Jacobian; of a map log(1 + step λ) / step, so that stable is below 0 in any case.
+        They are the eigenvalues λ of the Jacobian, or log(1 + step λ) / step for a map, so that stable modes
+        are always below 0.
         """
         values: NDArray[np.complex128] = np.linalg.eigvals(self.jacobian(state)).astype(np.complex128)
         if self.step:
@@ -55,13 +56,13 @@ class FixedPoint:
     Attributes
     ----------
     state
-        Shape (n_states,).
+        The state, shape (n_states,).
     speed
-        ‖g‖ / √n there [per s].
+        ‖g‖ / √n at the state [per s].
     rates
         Growth rates and frequencies of its modes, the fastest growing first, shape (n_states,) [1/s].
     exact
-        Whether it is a fixed point; otherwise a slow one, a minimum of the speed.
+        Whether it is a fixed point; otherwise it is a slow point, a minimum of the speed.
     """
 
     state: Array
@@ -71,7 +72,7 @@ class FixedPoint:
 
     @property
     def attracts(self) -> bool:
-        """Whether it is a fixed point that is stable, or neutral as on a line of them."""
+        """Whether it is a fixed point that is stable, or neutral as on a line attractor."""
         return self.exact and bool(self.rates[0].real < NEUTRAL)
 
 
@@ -93,13 +94,13 @@ def create_rate_system(
     weights
         W, shape (n_units, n_units); columns are presynaptic.
     current
-        h, what inputs and bias bring to each unit, shape (n_units,).
+        h, the current of each unit from inputs and bias, shape (n_units,).
     tau
         Time constants [s], one for all or shape (n_units,).
     gain
         φ and φ'.
     step
-        Of Euler's method, if the network is integrated by it [s].
+        Step of Euler's method, if the network is integrated by it [s].
     """
     rates = np.broadcast_to(1 / np.asarray(tau, dtype=np.float64), current.shape)[:, np.newaxis]
 
@@ -113,23 +114,23 @@ def create_rate_system(
 
 
 def find_fixed_points(system: System, starts: Array) -> list[FixedPoint]:
-    """Return the fixed and slow points that a damped Newton method finds from states of a trajectory.
+    """Find fixed and slow points with a damped Newton method, starting from states of a trajectory.
 
-    Levenberg and Marquardt minimize ½‖g‖², which has its zeros at fixed points, and other minima at slow
-    points. Of the same point, found from several starts, one is returned.
+    The Levenberg-Marquardt method minimizes ½‖g‖², which is 0 at fixed points and has other minima at slow
+    points. A point that is found from several starts is returned once.
 
     Parameters
     ----------
     system
-        What is to rest.
+        The system.
     starts
-        Shape (n_starts, n_states).
+        Initial states, shape (n_starts, n_states).
 
     Returns
     -------
     list of FixedPoint
-        The stillest first. Slow points only where the speed is below a twentieth of the mean speed of the
-        starts.
+        The points, slowest first. Slow points are included only if their speed is below a twentieth of the
+        mean speed of the starts.
 
     References
     ----------
@@ -163,7 +164,7 @@ def _measure_speed(system: System, state: Array) -> float:
 
 
 def _descend(system: System, state: Array, enough: float) -> Array:
-    """Return the minimum of the speed that is reached from a state."""
+    """Return the minimum of the speed that the method reaches from a state."""
     change = system.change(state)
     damping = DAMPING
     for _ in range(MAX_STEPS):
@@ -179,7 +180,7 @@ def _descend(system: System, state: Array, enough: float) -> Array:
                 break
             damping *= 10
         else:
-            break  # no step makes it slower
+            break  # no step lowers the speed
         still = np.linalg.norm(change) - np.linalg.norm(moved) < 1e-12 * np.linalg.norm(change)
         state, change, damping = state - step, moved, max(damping / 10, 1e-12)
         if still:
@@ -188,26 +189,26 @@ def _descend(system: System, state: Array, enough: float) -> Array:
 
 
 def compute_lyapunov_exponent(system: System, state: Array, *, step: float, n_steps: int) -> float:
-    """Largest Lyapunov exponent: how fast neighbouring trajectories part [1/s].
+    """Largest Lyapunov exponent: how fast neighbouring trajectories diverge [1/s].
 
-    A tangent vector goes along with the trajectory and is scaled back in each step; the exponent is the mean
-    of the logarithms of what it had grown by. The first fifth of the steps does not count.
+    A tangent vector follows the trajectory and is rescaled in each step. The exponent is the mean logarithm
+    of its growth, excluding the first fifth of the steps.
 
     Parameters
     ----------
     system
         A map runs with its own step, a differential equation by the classical Runge-Kutta scheme.
     state
-        Where the trajectory begins, shape (n_states,).
+        Initial state of the trajectory, shape (n_states,).
     step
-        Of the integration [s]; not used for a map.
+        Step of the integration [s]; not used for a map.
     n_steps
-        How many.
+        Number of steps.
 
     Returns
     -------
     float
-        Below 0 if differences die away, above it in chaos.
+        Negative if differences decay, positive in chaos.
 
     References
     ----------
@@ -215,7 +216,7 @@ def compute_lyapunov_exponent(system: System, state: Array, *, step: float, n_st
 
     Examples
     --------
-    The logistic map at its most chaotic has ln 2:
+    The most chaotic logistic map has an exponent of ln 2:
 
     >>> logistic = System(lambda x: 4 * x * (1 - x) - x, lambda x: np.diag(3 - 8 * x), step=1.0)
     >>> exponent = compute_lyapunov_exponent(logistic, np.array([0.3]), step=1.0, n_steps=20000)
@@ -250,17 +251,17 @@ def _advance(system: System, state: Array, tangent: Array, step: float) -> tuple
 
 
 def compute_departure_from_normality(matrix: Array) -> float:
-    """Part of the squared norm that eigenvalues do not explain: 1 - Σ|λ|² / ‖W‖²_F.
+    """Fraction of the squared norm that eigenvalues do not explain: 1 - Σ|λ|² / ‖W‖²_F.
 
     Parameters
     ----------
     matrix
-        Square.
+        Square matrix.
 
     Returns
     -------
     float
-        0 for a normal matrix, 1 for a nilpotent one; NaN for zeros.
+        0 for a normal matrix, 1 for a nilpotent one; NaN for a zero matrix.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Noise ceilings: what the true course of each condition would score."""
+"""Noise ceilings: the scores that the true time course of each condition would have."""
 
 import math
 
@@ -13,7 +13,7 @@ Array = NDArray[np.floating]
 
 
 def _sum_noise(pair: Comparison, name: str) -> tuple[Array, Array]:
-    """Return noise and total sum of squares of the test averages by channel; their ratio is what R² lacks."""
+    """Return noise and total sum of squares of the test averages by channel; their ratio limits R²."""
     mask = pair.truth["mask"].values
     target = pair.truth[name].values[mask].astype(np.float64)
     return pair.noise[name][mask].sum(axis=0), np.square(target - target.mean(axis=0)).sum(axis=0)
@@ -26,7 +26,7 @@ def limit_r2(pair: Comparison, name: str) -> Array:
 
 
 def limit_outputs(pair: Comparison) -> float:
-    """Return the noise ceiling of R² of all outputs, each by its variance."""
+    """Return the noise ceiling of R² of all outputs, each weighted by its variance."""
     noise, total = (values.sum() for values in _sum_noise(pair, "outputs"))
     return float(1 - noise / total) if total > 0 else math.nan
 
@@ -39,10 +39,11 @@ def limit_skill(pair: Comparison) -> float:
 
 
 def limit_trials(pair: Comparison, name: str, select: Select | None = None) -> float:
-    """Return the noise ceiling of R² in single trials: what the true course of each condition would score.
+    """Return the noise ceiling of R² in single trials: the score of the true course of each condition.
 
-    s² is the variance over the test trials, which their total has in it too, so that an artefact in another
-    trial does not matter; over all trials if no condition has two test trials.
+    s² is the variance over the test trials, which their total sum of squares also contains, so that an
+    artefact in another trial does not matter. If no condition has two test trials, it is the variance over
+    all trials.
     """
     total = split_errors(pair, name, select)[1].sum(axis=0)
     noise = estimate_noise(pair.trials, pair.trials, name)

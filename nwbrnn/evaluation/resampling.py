@@ -1,4 +1,4 @@
-"""Intervals: condition averages and single trials as they could have been recorded on another day."""
+"""Compute intervals by resampling condition averages and single trials, as if recorded on another day."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ class Draws:
     Attributes
     ----------
     multipliers
-        Of the residuals of each trial in each average, normal, shape (n_resamples, n_conditions, n_trials).
+        Normal multipliers of the residuals of each trial in each average, shape
+        (n_resamples, n_conditions, n_trials).
     counts
         How often each trial is drawn within its condition, shape (n_resamples, n_trials).
     """
@@ -32,7 +33,7 @@ class Draws:
 
 
 def draw(tests: xr.Dataset, n_resamples: int, rng: np.random.Generator) -> Draws:
-    """Return what resamples of the test trials are made with."""
+    """Draw the random numbers for resamples of the test trials."""
     groups = find_groups(tests)
     normal = rng.standard_normal((n_resamples, len(groups), tests.sizes["trial"]))
     counts = np.zeros((n_resamples, tests.sizes["trial"]), dtype=np.intp)
@@ -44,25 +45,25 @@ def draw(tests: xr.Dataset, n_resamples: int, rng: np.random.Generator) -> Draws
 class Resampler:
     """Condition averages of the test trials with new noise, around an estimate of the true courses.
 
-    Drawing trials with replacement adds noise to averages that have it already: where what a student misses
-    is nothing but noise, scores of such averages vary twice as much as those of new recordings. Here the
-    residual average of a channel, recorded minus predicted, is first shrunk to the part that is not noise,
-    √(1 - Σ(s² / n) / Σ(residual²)), then noise is added once: standard normal multipliers of the residuals
-    of all trials about the averages of their conditions (the wild bootstrap of Wu 1986, Annals of
-    Statistics, doi:10.1214/aos/1176350142), scaled to the noise of the condition.
+    Drawing trials with replacement adds noise to averages that are already noisy. If a network misses nothing
+    but noise, scores of such averages vary twice as much as those of new recordings. Here, the residual
+    average of a channel, recorded minus predicted, is first shrunk to the part that is not noise,
+    √(1 - Σ(s² / n) / Σ(residual²)), and noise is then added once. The noise consists of the residuals of all
+    trials about the averages of their conditions, times standard normal multipliers (the wild bootstrap of
+    Wu 1986, Annals of Statistics, doi:10.1214/aos/1176350142), scaled to the noise of the condition.
 
-    Noise of few trials in many bins is seen in too few directions, which does not matter to the part of a
-    score that changes sign with the noise, but makes the part that does not, such as squared noise, vary too
-    much. Each draw is therefore also made with the opposite sign, and the variance is Var(odd part) + κ
-    Var(even part), κ = tr(Σ²) / tr(S²), with S the covariance of the residuals and tr(Σ²) without bias as in
-    Bai & Saranadasa 1996, Statistica Sinica 6:311.
+    Few trials show noise in many bins along too few directions. This does not affect the part of a score that
+    changes sign with the noise, but the part that does not, such as squared noise, varies too much. Each draw
+    is therefore repeated with the opposite sign, and the variance is Var(odd part) + κ Var(even part),
+    κ = tr(Σ²) / tr(S²), with S the covariance of the residuals and an unbiased tr(Σ²) as in Bai & Saranadasa
+    1996, Statistica Sinica 6:311.
 
     Parameters
     ----------
     pair
-        Condition averages of test trials beside the predictions for them.
+        Condition averages of test trials, paired with the predictions for them.
     draws
-        Shared by all predictions for the same trials.
+        Random numbers, shared by all predictions for the same trials.
     """
 
     def __init__(self, pair: Comparison, draws: Draws) -> None:
@@ -74,7 +75,7 @@ class Resampler:
         self.predicted = _find_residuals(pair.predicted, pair.guess, self.groups)
 
     def redraw(self, number: int, sign: int) -> Comparison:
-        """Return the comparison of one resample, of the noise or its opposite."""
+        """Return the comparison of one resample, with the noise or its opposite."""
         truth = self.pair.truth
         changed = {
             name: (truth[name].dims, values + sign * self._draw(self.recorded, name, number))
@@ -92,16 +93,16 @@ class Resampler:
         Parameters
         ----------
         values
-            Of each resample with both signs, shape (n_resamples, 2).
+            Scores of each resample with both signs, shape (n_resamples, 2).
         name
-            What it is a score of, ``outputs`` or ``rates``.
+            The variable that is scored, ``outputs`` or ``rates``.
         """
         odd, even = (values[:, 0] - values[:, 1]) / 2, values.mean(axis=1)
         return float(np.sqrt(np.square(odd).mean() + self.share[name] * even.var(ddof=1)))
 
     @cached_property
     def share(self) -> dict[str, float]:
-        """κ, the part of the variation of squared noise that is not due to the small number of trials."""
+        """κ, the fraction of the variation of squared noise that is not due to the small number of trials."""
         return {name: self._find_share(name) for name in ("outputs", "rates")}
 
     def _find_share(self, name: str) -> float:
@@ -118,14 +119,14 @@ class Resampler:
         return float(np.clip(unbiased / squared, 0, 1))
 
     def _spread_scale(self, name: str) -> Array:
-        """Return for each trial how large the noise is in its condition."""
+        """Return, for each trial, the size of the noise in its condition."""
         own = np.empty(self.pair.trials.sizes["trial"])
         for size, rows in zip(self.scale[name], self.groups, strict=True):
             own[rows] = size
         return own
 
     def _redraw_guess(self, number: int, sign: int) -> xr.Dataset:
-        """Return the averages of what is predicted for the drawn trials."""
+        """Return the averages of the predictions for the drawn trials."""
         guess = self.pair.guess
         if not self.predicted:  # the same in all trials of a condition
             return guess
@@ -143,11 +144,11 @@ class Resampler:
 
     @cached_property
     def scale(self) -> dict[str, Array]:
-        """How large the noise of a trial is in each condition, relative to all others."""
+        """The size of the noise of a trial in each condition, relative to all others."""
         return {name: self._measure(name) for name in ("outputs", "rates")}
 
     def _shrink(self, name: str) -> Array:
-        """Return the averages without the noise that is in them, as far as they differ from the guess."""
+        """Return the averages with their differences to the prediction shrunk by the noise in them."""
         pair = self.pair
         mask = pair.guess["mask"].values[..., np.newaxis]
         guess = pair.guess[name].values.astype(np.float64)
@@ -189,7 +190,7 @@ def _find_residuals(
 ) -> dict[str, Array]:
     """Return each trial minus the average of its condition, 0 where it was not recorded.
 
-    Variables of which all trials of a condition are the same, but for rounding, are left out.
+    Variables that are the same in all trials of a condition, apart from rounding, are left out.
     """
     mask = trials["mask"].values[..., np.newaxis]
     residuals: dict[str, Array] = {}

@@ -1,4 +1,4 @@
-"""Ridge regression of many targets at once, its penalty chosen by cross-validation inside the samples."""
+"""Ridge regression of many targets at once, with a penalty chosen by cross-validation within the samples."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 
 PENALTIES = tuple(10.0**power for power in range(-6, 3))
-"""Relative to the sum of squares of a feature of unit variance."""
+"""Penalties, relative to the sum of squares of a feature of unit variance."""
 
 
 class Moments(NamedTuple):
-    """What ridge regression needs of samples: sums of products, with a column of ones as the last feature."""
+    """Sums of products of samples for ridge regression, with a column of ones as the last feature."""
 
     features: Array
     cross: Array
@@ -22,7 +22,7 @@ class Moments(NamedTuple):
 
 
 class Ridge(NamedTuple):
-    """A linear map that was fitted.
+    """A fitted linear map.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Ridge(NamedTuple):
     offset
         Shape (n_targets,).
     penalty
-        The one of :data:`PENALTIES` that was chosen.
+        The chosen one of :data:`PENALTIES`.
     """
 
     weights: Array
@@ -49,21 +49,21 @@ def fit_ridge(
     max_rank: int | None = None,
     penalties: Sequence[float] = PENALTIES,
 ) -> Ridge:
-    """Fit targets by features, ‖Y - X B - b‖² + λ ‖B‖² with features of unit variance.
+    """Fit targets by features, minimizing ‖Y - X B - b‖² + λ ‖B‖² with features of unit variance.
 
-    λ is the one of ``penalties``, times the number of samples, with the smallest error on folds left out
-    in turn, targets scaled to unit variance. With a rank, B is projected on the leading principal axes of
-    what it predicts (reduced-rank ridge regression [1]_), and their number is chosen in the same way.
+    λ is the number of samples times the one of ``penalties`` that has the smallest error on folds left out in
+    turn, with targets scaled to unit variance. With a rank, B is projected onto the leading principal axes of
+    its predictions (reduced-rank ridge regression [1]_), and their number is chosen in the same way.
 
     Parameters
     ----------
     folds
         Features, shape (n_samples, n_features), and targets, shape (n_samples, n_targets), of samples that
-        belong together, such as trials. One fold alone gets the largest penalty.
+        belong together, such as trials. With a single fold, the largest penalty is used.
     max_rank
-        Of the weights; full if not given.
+        Maximum rank of the weights; full if not given.
     penalties
-        To choose from.
+        Penalties to choose from.
 
     References
     ----------
@@ -125,7 +125,7 @@ def _measure(features: Array, targets: Array) -> Moments:
 
 
 def _find_scale(squares: Array, mean: Array) -> Array:
-    """Return standard deviations from mean squares and means; 1 for what is constant."""
+    """Return standard deviations from mean squares and means; 1 for constant columns."""
     variance = squares - np.square(mean)
     return np.sqrt(np.where(variance > 1e-12 * np.maximum(squares, 1e-30), variance, 1.0))
 
@@ -140,7 +140,7 @@ def _scale(moments: Moments, features: Array, targets: Array) -> Moments:
 
 
 def _solve(moments: Moments, penalties: Iterable[float]) -> list[Array]:
-    """Return the weights for each penalty, shape (n_features + 1, n_targets); the ones are not penalized."""
+    """Return the weights for each penalty, shape (n_features + 1, n_targets), not penalizing the offset."""
     n = moments.features[-1, -1]
     solutions: list[Array] = []
     for penalty in penalties:
@@ -158,7 +158,7 @@ def _find_error(solution: Array, moments: Moments) -> float:
 
 
 def _reduce(solution: Array, moments: Moments, rank: int) -> Array:
-    """Return weights of lower rank, on the principal axes of what is predicted; its mean stays."""
+    """Return weights of lower rank, on the principal axes of the predictions, keeping their mean."""
     n, sums = moments.features[-1, -1], moments.features[-1]
     centred = moments.features - np.outer(sums, sums) / n
     axes = np.linalg.eigh(solution.T @ centred @ solution)[1][:, -rank:]

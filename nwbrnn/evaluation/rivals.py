@@ -1,4 +1,4 @@
-"""Which baselines a network beats, in words."""
+"""State in words which baselines a network beats."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from nwbrnn.evaluation.specs import get_spec
 
 
 def compare_baselines(assessment: Sequence[Score]) -> list[str]:
-    """Return which baselines a network beats and which it does not, a sentence for each score.
+    """Return a sentence for each score that says which baselines a network beats and which it does not.
 
     Parameters
     ----------
     assessment
-        What :func:`nwbrnn.assess` says with resamples; scores without intervals are left out. A baseline is
-        beaten, or beats the network, if the 95 % interval of the difference does not hold 0.
+        The result of :func:`nwbrnn.assess` with resamples; scores without intervals are left out. A baseline
+        is beaten, or beats the network, if the 95 % interval of the difference does not contain 0.
     """
     sentences = []
     for score in assessment:
@@ -39,7 +39,7 @@ def list_rivals(assessment: Sequence[Score]) -> dict[str, tuple[str, str]]:
 
 
 def _name_outcome(rival: Rival, better: str) -> str:
-    """Return what the interval of the difference, network minus rival, says."""
+    """Return the outcome that the interval of the difference, network minus rival, implies."""
     low, high = (rival.low, rival.high) if better == "higher" else (-rival.high, -rival.low)
     return "beats" if low > 0 else "is beaten by" if high < 0 else "cannot be distinguished from"
 
@@ -52,5 +52,5 @@ def _describe_rival(rival: Rival) -> str:
 
 
 def _join(names: Sequence[str]) -> str:
-    """Return names as people list them."""
+    """Return names as an English list."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

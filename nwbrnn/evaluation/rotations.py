@@ -20,13 +20,13 @@ class Rotations(NamedTuple):
     Attributes
     ----------
     r2
-        Part of the velocity in the leading components that pure rotation explains [1].
+        Fraction of the velocity in the leading components that pure rotation explains [1].
     unconstrained_r2
-        The same for any linear dynamics: the upper limit of ``r2`` [1].
+        The same for any linear dynamics, which is the upper limit of ``r2`` [1].
     frequencies
-        Of the planes, the fastest first, shape (n_components // 2,) [Hz].
+        Frequencies of the planes, the fastest first, shape (n_components // 2,) [Hz].
     projections
-        Onto the fastest plane, shape (n_conditions, n_time, 2).
+        Projections onto the fastest plane, shape (n_conditions, n_time, 2).
     """
 
     r2: float
@@ -38,8 +38,9 @@ class Rotations(NamedTuple):
 def compute_rotations(activity: Array, *, bin_size: float, n_components: int = 6) -> Rotations:
     """Fit rotational dynamics to the responses of a population in several conditions (jPCA).
 
-    The mean over conditions is taken out of each channel and bin; the leading principal components x follow
-    dx/dt ≈ M x with M skew-symmetric, by least squares. R² is 1 - Σ‖ẋ - M x‖² / Σ‖ẋ‖².
+    The mean over conditions is subtracted from each channel and bin. The dynamics dx/dt ≈ M x with a
+    skew-symmetric M are fitted to the leading principal components x by least squares. R² is
+    1 - Σ‖ẋ - M x‖² / Σ‖ẋ‖².
 
     Parameters
     ----------
@@ -48,12 +49,12 @@ def compute_rotations(activity: Array, *, bin_size: float, n_components: int = 6
     bin_size
         Width of a time bin [s].
     n_components
-        Even; reduced to what the activity has.
+        Even number of components; reduced to the dimensions of the activity.
 
     Returns
     -------
     Rotations
-        NaN and empty if there is no variation between conditions, or only one dimension of it.
+        NaN and empty if conditions do not differ, or differ in only one dimension.
 
     References
     ----------
@@ -119,17 +120,17 @@ def compute_surrogate_r2(
 def draw_surrogates(activity: Array, n_surrogates: int, rng: np.random.Generator) -> list[Array]:
     """Draw from the tensor-maximum-entropy distribution of a population [1]_.
 
-    Of all random tensors with the mean, and with the covariances over conditions, times and channels, of a
-    recorded one, these are the least structured. With eigenvalues λ of the three covariances and Q their
-    eigenvectors, they are normal with variances 1 / (a_i + b_j + c_k) on the products of eigenvectors, where
-    a, b and c are such that the sums over two of the indices are the λ of the third. The average over
-    conditions, which jPCA takes out, is kept.
+    Of all random tensors that share the mean and the covariances over conditions, times and channels with a
+    recorded one, these are the least structured. Let λ be the eigenvalues of the three covariances and Q
+    their eigenvectors. The surrogates are normal with variances 1 / (a_i + b_j + c_k) on the products of
+    eigenvectors, where a, b and c are such that the sums over two of the indices are the λ of the third. The
+    average over conditions, which jPCA subtracts, is kept.
 
     Parameters
     ----------
     activity
-        Shape (n_conditions, n_time, n_channels). Channels are first reduced to principal components, at most
-        30, which jPCA cannot tell from them.
+        Activity, shape (n_conditions, n_time, n_channels). Channels are first reduced to at most 30 principal
+        components, which makes no difference to jPCA.
     n_surrogates
         How many.
     rng
@@ -162,7 +163,7 @@ def draw_surrogates(activity: Array, n_surrogates: int, rng: np.random.Generator
 
 
 def _decompose_mode(tensor: Array, axis: int) -> tuple[Array, Array]:
-    """Return eigenvalues and eigenvectors of the covariance over an axis, without those of no variance."""
+    """Return eigenvalues and eigenvectors of the covariance over an axis, without those of zero variance."""
     flat = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
     values, vectors = np.linalg.eigh(flat @ flat.T)
     kept = values > 1e-10 * values[-1]

@@ -1,4 +1,4 @@
-"""The scores of a fit: recorded against predicted Dataset, each score beside that of the known average."""
+"""The scores of a fit: recorded against predicted Dataset, each next to the score of the known average."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -14,22 +14,23 @@ from nwbrnn.evaluation.comparison import Comparison, average_known, select_known
 from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
 from nwbrnn.html_repr import format_number, format_table
 from nwbrnn.preprocessing import normalize_outputs
+from nwbrnn.text import show_count
 
 Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Rival:
-    """The same score of another model, and by how much the student's is larger.
+    """The same score of another model, and its difference to that of the network.
 
     Attributes
     ----------
     name
-        Of a baseline, or of another model.
+        Name of a baseline or of another model.
     value
-        Its score.
+        Score of this model.
     low, high
-        95 % interval of the student's score minus its score; NaN where it was not asked for.
+        95 % interval of the network's score minus this score; NaN if not requested.
     """
 
     name: str
@@ -40,29 +41,29 @@ class Rival:
 
 @dataclass(frozen=True)
 class Score:
-    """One number, what could be reached in its place, and what by chance.
+    """A score of a network, with its limits and references.
 
     Attributes
     ----------
     name, level
-        Which score, and of what.
+        Name of the score, and whether it is of condition averages or single trials.
     value
-        Of the student.
+        Score of the network.
     known_average
-        What the average of the trials known to the fit scores in the student's place.
+        Score of the average of the trials known to the fit.
     noise_ceiling
-        What the true course of each condition would score; noise keeps everything that knows the condition
-        only from more.
+        Score of the true course of each condition; noise prevents a higher score for any model that knows
+        only the condition.
     reliability
-        What one half of the test trials says of the other; no upper limit.
+        Score of one half of the test trials against the other; not an upper limit.
     chance
-        With conditions exchanged.
+        Score with conditions exchanged.
     low, high
         95 % interval.
     rivals
         The baselines that have this score.
 
-    :func:`nwbrnn.evaluate` fills the first four, :func:`nwbrnn.assess` all; the rest is NaN.
+    :func:`nwbrnn.evaluate` sets the first four, and the others are NaN; :func:`nwbrnn.assess` sets all.
     """
 
     name: str
@@ -77,7 +78,7 @@ class Score:
     rivals: tuple[Rival, ...] = ()
 
     def __eq__(self, other: object) -> bool:
-        """Compare all fields; NaN is equal to NaN, whichever Python compares them."""
+        """Compare all fields, with NaN equal to NaN in every version of Python."""
         return repr(self) == repr(other) if isinstance(other, Score) else NotImplemented
 
     def __hash__(self) -> int:
@@ -85,7 +86,7 @@ class Score:
         return hash(repr(self))
 
     def __str__(self) -> str:
-        """Return the value beside that of the average of the known trials."""
+        """Return the value and that of the average of the known trials."""
         known = f" (known average {self.known_average:.3f})" if math.isfinite(self.known_average) else ""
         return f"{format_number(self.value)}{known}"
 
@@ -138,7 +139,7 @@ class Assessment(tuple[Score, ...]):
 
 
 def _plain(value: Any) -> Any:
-    """Return None for a number that JSON has not."""
+    """Return a value, or None for a number that JSON cannot hold."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -187,8 +188,8 @@ class Scores:
         ).set_index(["name", "level"])
 
     def __repr__(self) -> str:
-        """Return the scores on condition averages beside those of the average of the known trials."""
-        sizes = f"{len(self.output_r2)} outputs, {len(self.unit_r2)} units"
+        """Return the scores on condition averages next to those of the average of the known trials."""
+        sizes = f"{show_count(len(self.output_r2), 'output')}, {show_count(len(self.unit_r2), 'unit')}"
         lines = [f"\n  {s.name:<25} {s}" for s in self.summary if s.level == LEVELS[0]]
         return f"Scores on test trials ({sizes}), {LEVELS[0]}:" + "".join(lines)
 
@@ -223,16 +224,17 @@ class Scores:
 def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     """Score a fit on the trials of its test split.
 
-    Condition averages compare the mean of a condition's test trials with the mean of the
-    predictions for them; single trials compare trial by trial. Beside each is what the average of
-    the trials known to the fit scores; NaN where a condition has none, and of outputs that it is not shown.
+    Scores of condition averages compare the mean of a condition's test trials with the mean of the
+    predictions for them; scores of single trials compare trial by trial. Each comes with the score of the
+    average of the trials known to the fit, which is NaN if a condition has none, and for outputs that the
+    fit does not see.
 
     Parameters
     ----------
     recorded
         A prepared Dataset.
     predicted
-        What :func:`nwbrnn.predict` returned for it.
+        The prediction for it from :func:`nwbrnn.predict`.
 
     Returns
     -------
@@ -262,12 +264,12 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
 
 
 def score_trials(recorded: xr.Dataset, predicted: xr.Dataset) -> dict[str, Array]:
-    """Return how well each single trial is predicted, of whatever split it is.
+    """Return how well each single trial of any split is predicted.
 
     Parameters
     ----------
     recorded, predicted
-        Of a fit.
+        The recorded and predicted Datasets of a fit.
 
     Returns
     -------

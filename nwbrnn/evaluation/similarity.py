@@ -1,4 +1,4 @@
-"""Similarity of the dynamics of two populations, by the dsa-metric package."""
+"""Measure the similarity of the dynamics of two populations with the dsa-metric package."""
 
 import math
 import warnings
@@ -58,9 +58,9 @@ def compute_controlled_distance(
 ) -> float:
     """Dynamical similarity analysis of two populations with the same inputs (InputDSA).
 
-    As :func:`compute_dynamical_distance`, but each linear model has a term for the inputs, x ← A x + B u, so
-    that what the inputs make both populations do is no similarity of their dynamics: eigenvalues of the two A
-    are compared.
+    This is :func:`compute_dynamical_distance` with a term for the inputs in each linear model,
+    x ← A x + B u. Activity that the inputs cause in both populations then does not count as similar dynamics,
+    since only the eigenvalues of the two A are compared.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def compute_controlled_distance(
         return math.nan
     given = np.asarray(inputs, dtype=np.float64)
     with warnings.catch_warnings():
-        # the operators of the inputs are fitted and not compared, as is meant here
+        # the operators of the inputs are fitted but, as intended here, not compared
         warnings.simplefilter("ignore", UserWarning)
         analysis = package.InputDSA(
             states[0],
@@ -108,26 +108,26 @@ def compute_controlled_distance(
 
 
 def _import_package() -> Any:
-    """Return dsa-metric, or say how it is installed."""
+    """Return dsa-metric, or raise an error that says how to install it."""
     try:
         import DSA
     except ImportError as error:
         raise ConfigError(
-            "dynamical similarity needs the package dsa-metric; pip install 'nwbrnn[dsa]'"
+            "dynamical similarity needs the package dsa-metric; run pip install 'nwbrnn[dsa]'"
         ) from error
     return DSA
 
 
 def _has_dynamics(states: Array, *, n_delays: int, n_features: int) -> bool:
-    """Return whether there are components, and at least as many delay vectors as these have entries."""
+    """Return whether there are components, and at least as many delay vectors as entries in each."""
     n_conditions, n_time = states.shape[:2]
     return bool(n_time > n_delays and 0 < n_features <= n_conditions * (n_time - n_delays + 1))
 
 
 def _reduce_both(first: Array, second: Array, n_components: int) -> tuple[list[Array], int]:
-    """Return the leading components of both, with a total variance of their number, and how many.
+    """Return the leading components of both, scaled to a mean variance of 1, and their number.
 
-    Not more than vary in both; none where one population is constant.
+    The number is at most that of the dimensions in which both vary, and 0 if one population is constant.
     """
     flat = [activity.reshape(-1, activity.shape[-1]).astype(np.float64) for activity in (first, second)]
     found = [compute_principal_components(values, n_components) for values in flat]

@@ -1,4 +1,4 @@
-"""Scores of single trials, each a sum over trials divided by another: they can be resampled as sums."""
+"""Scores of single trials, each a ratio of two sums over trials, so that the sums can be resampled."""
 
 from collections.abc import Callable
 
@@ -15,27 +15,27 @@ Select = Callable[[Comparison], NDArray[np.bool_]]
 
 
 def pool_parts(numerator: Array, denominator: Array) -> float:
-    """Return the median over channels of sum / sum; NaN where nothing varies.
+    """Return the median over channels of the ratio of sums, ignoring channels that do not vary.
 
     Parameters
     ----------
     numerator, denominator
-        Of each trial, shapes (n_trials, n_channels).
+        Values of each trial, shape (n_trials, n_channels).
     """
     above, below = numerator.sum(axis=0), denominator.sum(axis=0)
     return compute_median(above / np.where(below > 0, below, np.nan))
 
 
 def split_spikes(pair: Comparison) -> tuple[Array, Array]:
-    """Return what the spikes of each trial gain over the mean counts of known trials, and their number."""
+    """Return the gain in likelihood of each trial over the mean counts of known trials, and its spikes."""
     return _gain_bits(pair, pair.known)
 
 
 def split_cosmoothing(pair: Comparison) -> tuple[Array, Array]:
-    """Return what the spikes of each trial gain over the mean counts of the test trials, and their number.
+    """Return the gain in likelihood of each trial over the mean counts of test trials, and its spikes.
 
-    As co-smoothing in the Neural Latents Benchmark: the network sees spikes of other neurons of the trial.
-    Nothing if it observes none. See :func:`nwbrnn.evaluation.spikes.compute_bits_per_spike`.
+    This is co-smoothing as in the Neural Latents Benchmark: the network sees spikes of other neurons. There
+    is nothing if it observes none. See :func:`nwbrnn.evaluation.spikes.compute_bits_per_spike`.
     """
     if "observed" not in pair.trials.coords:
         nothing = np.zeros((pair.trials.sizes["trial"], 1))
@@ -44,7 +44,7 @@ def split_cosmoothing(pair: Comparison) -> tuple[Array, Array]:
 
 
 def _gain_bits(pair: Comparison, others: xr.Dataset) -> tuple[Array, Array]:
-    """Return what spikes of unsampled neurons gain over their mean in some trials, and their number."""
+    """Return the gain in likelihood of unsampled neurons over their mean in some trials, and their spikes."""
     unsampled = ~pair.sampled
     if "spike_counts" not in pair.trials or not unsampled.any() or not others.sizes["trial"]:
         nothing = np.zeros((pair.trials.sizes["trial"], 1))
@@ -60,7 +60,7 @@ def _gain_bits(pair: Comparison, others: xr.Dataset) -> tuple[Array, Array]:
 
 
 def split_errors(pair: Comparison, name: str, select: Select | None = None) -> tuple[Array, Array]:
-    """Return how much each trial adds to the explained, and to the total sum of squares of each channel."""
+    """Return what each trial adds to the explained and to the total sum of squares of each channel."""
     mask = pair.predicted["mask"].values[..., np.newaxis]
     chosen = slice(None) if select is None else select(pair)
     target = pair.trials[name].values[..., chosen].astype(np.float64)
@@ -70,6 +70,6 @@ def split_errors(pair: Comparison, name: str, select: Select | None = None) -> t
     total, residual = (
         np.where(mask, np.square(target - other), 0).sum(axis=1) for other in (mean, predicted)
     )
-    if select is None:  # each channel by its variance
+    if select is None:  # weight each channel by its variance
         total, residual = (values.sum(axis=1, keepdims=True) for values in (total, residual))
     return total - residual, total

@@ -1,7 +1,7 @@
-"""The scores, each in one place: its name, unit, meaning, which way is better, and how it is computed.
+"""The scores: for each, its name, unit, meaning, which direction is better, and how it is computed.
 
 To add a score, add a :class:`ScoreSpec` to ``SCORES``. :func:`nwbrnn.assess`, the tables of the command line,
-reports, sweeps and the documentation are made from it.
+reports, sweeps and the documentation use this list.
 """
 
 import math
@@ -58,38 +58,39 @@ class ScoreSpec:
     Attributes
     ----------
     name
-        As tables have it. A score under other circumstances has the same name and more of it after a comma:
+        Name in tables. A score under other conditions has the same name and a suffix after a comma:
         ``output skill, later than trained``.
     unit
-        Empty for a number without one.
+        Unit; empty for a number without one.
     better
-        Which values are better; ``neither`` describes rather than judges.
+        Which values are better; ``neither`` for a score that describes rather than judges.
     meaning
         One line for tables and documentation.
     compute
-        The value, from test trials beside the predictions for them.
+        Function from a comparison of test trials with their predictions to the value.
     needs
-        What has to be predicted: outputs, the rates of all, sampled or unsampled neurons, hidden units, or a
+        What must be predicted: outputs, the rates of all, sampled or unsampled neurons, hidden units, or a
         network with hidden units in all trials.
     parts
-        Of a score of single trials: numerator and denominator of each trial, shapes (n_trials, n_channels).
-        The score is the median over channels of sum / sum.
+        For a score of single trials, a function that returns the numerator and denominator of each trial,
+        shape (n_trials, n_channels). The score is the median over channels of the ratio of their sums.
     noise_ceiling
-        What the true course of each condition would score, from the variance over trials.
+        Function for the score of the true course of each condition, from the variance over trials.
     has_reliability
-        Whether what one half of the test trials says of the other is shown beside it: no upper limit.
+        Whether tables also show the score of one half of the test trials against the other, which is not an
+        upper limit.
     has_chance
-        Whether it says something of each condition beside the prediction for another one.
+        Whether the score of each condition against the prediction for another one is meaningful.
     is_quick
-        Whether every fit has it, from :func:`nwbrnn.evaluate`.
+        Whether every fit has the score, from :func:`nwbrnn.evaluate`.
     is_main
-        Whether it is among the few that a sweep shows first.
+        Whether it is one of the few that a sweep shows first.
     is_judged
-        Whether it is among the few by which the student is compared with the baselines in words.
+        Whether it is one of the few by which sentences compare the network with the baselines.
     is_resampled
-        Whether it has an interval; otherwise it is slow, or has a value only.
+        Whether it has an interval; otherwise it is slow or has only a value.
     package
-        Without which it cannot be had; such a score is slow, and has a value only.
+        Package that the score needs; such a score is slow and has only a value.
     """
 
     name: str
@@ -115,7 +116,7 @@ class ScoreSpec:
 
     @property
     def label(self) -> str:
-        """The name, marked where lower values are better."""
+        """The name, marked if lower values are better."""
         return f"{self.name}{LOWER}" if self.better == "lower" else self.name
 
     @property
@@ -171,7 +172,7 @@ def _score_neurons(
 
 
 def _read_few(pair: Comparison) -> float:
-    """Return the median R² of unsampled neurons that are read out after one trial of each condition."""
+    """Return the median R² of unsampled neurons with a readout from one trial of each condition."""
     chosen = ~pair.sampled
     known = pair.known.isel(unit=chosen)
     if not chosen.any() or not known.sizes["trial"]:
@@ -183,7 +184,7 @@ def _read_few(pair: Comparison) -> float:
 
 
 def _map(source: Literal["recorded", "predicted"]) -> Compute:
-    """Return how well hidden units follow from recorded or predicted rates."""
+    """Return a score of how well recorded or predicted rates predict hidden units linearly."""
 
     def compute(pair: Comparison) -> float:
         known, student = (average_conditions(ds) for ds in (pair.known, pair.known_student))
@@ -204,7 +205,7 @@ def _map(source: Literal["recorded", "predicted"]) -> Compute:
 
 
 def _compare_surrogates(pair: Comparison) -> float:
-    """Return the p-value of the recorded rotations, (1 + how many are not below) / (1 + how many)."""
+    """Return the p-value of the recorded rotations, (1 + surrogates not below) / (1 + surrogates)."""
     found, recorded = pair.surrogate_r2, pair.recorded_rotations.r2
     return float((1 + (found >= recorded).sum()) / (1 + len(found))) if found.size else math.nan
 
@@ -224,7 +225,7 @@ def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
 
 
 def _describe_rotations() -> list[ScoreSpec]:
-    """Return what jPCA finds in the recorded population, and in the hidden units."""
+    """Return the scores of jPCA for the recorded population and for the hidden units."""
 
     def get(name: str, whose: str) -> Compute:
         def find(pair: Comparison) -> float:
@@ -466,7 +467,7 @@ MEASURED: tuple[ScoreSpec, ...] = tuple(
         ),
     )
 )
-"""Of the network itself rather than of its predictions: :mod:`nwbrnn.mechanism` computes them."""
+"""Scores of the network itself rather than its predictions; :mod:`nwbrnn.mechanism` computes them."""
 
 
 def list_available() -> tuple[ScoreSpec, ...]:
@@ -475,12 +476,12 @@ def list_available() -> tuple[ScoreSpec, ...]:
 
 
 def get_spec(name: str) -> ScoreSpec:
-    """Return what is known of a score, also of one under other circumstances.
+    """Return the description of a score, also of one under other conditions.
 
     Raises
     ------
     LookupError
-        If there is none of this name.
+        If there is no score with this name.
     """
     by_name = {spec.name: spec for spec in (*SCORES, *MEASURED)}
     for known in (name, name.partition(",")[0]):

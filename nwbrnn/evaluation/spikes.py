@@ -11,7 +11,7 @@ from nwbrnn.evaluation.accuracy import compute_mean, compute_r2
 
 Array = NDArray[np.floating]
 
-FLOOR = 0.05  # of a neuron's mean: what a linear prediction below it counts as; ours, the benchmark has 1e-9
+FLOOR = 0.05  # of a neuron's mean, the minimum of a linear prediction; our choice, the benchmark uses 1e-9
 
 
 def compute_bits_per_spike(
@@ -19,9 +19,9 @@ def compute_bits_per_spike(
 ) -> float:
     """Gain in log-likelihood over constant rates: (LL(expected) - LL(floor)) / (n_spikes ln 2).
 
-    LL is the Poisson log-likelihood over all neurons. In the benchmark a model sees spikes of other neurons
-    of the same trial, and the score is called co-smoothing; a student sees them if it observes neurons, and
-    otherwise the task only.
+    LL is the Poisson log-likelihood over all neurons. In the benchmark, a model sees spikes of other neurons
+    in the same trial, and the score is called co-smoothing. Here, a network sees them only if it observes
+    neurons.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ def compute_bits_per_spike(
     counts
         Recorded spikes per bin, same shape.
     floor
-        What is expected without a model, in each bin, shape (n_neurons,): means of training trials; those of
-        ``counts``, as in the benchmark, if they are not given.
+        Spikes expected per bin without a model, shape (n_neurons,): means of training trials; if not given,
+        means of ``counts``, as in the benchmark.
 
     Returns
     -------
     float
-        0 for the floor, NaN without spikes. Minus infinity if a spike was ruled out (expected 0).
+        0 for the floor, NaN without spikes, and minus infinity if a spike occurred where 0 were expected.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def compute_bits_per_spike(
 
     Examples
     --------
-    Half of the bins have two spikes for certain, where one was expected everywhere:
+    Half of the bins have exactly two spikes, and the floor expects one in every bin:
 
     >>> counts = np.array([[2], [0], [2], [0]])
     >>> compute_bits_per_spike(counts.astype(float), counts)
@@ -64,7 +64,7 @@ def compute_bits_per_spike(
 
 
 def compare_likelihoods(expected: Array, counts: NDArray[np.number], floor: Array) -> Array:
-    """Return by how much the Poisson log-likelihood of each count is larger than with constant rates.
+    """Return the gain in Poisson log-likelihood of each count over constant rates.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def compare_likelihoods(expected: Array, counts: NDArray[np.number], floor: Arra
 
 
 def expect_spikes(rates: Array, mean: Array, *, bin_size: float) -> Array:
-    """Return expected spikes per bin of predicted rates, at least 5 % of each neuron's mean.
+    """Return the spikes per bin that predicted rates imply, at least 5 % of each neuron's mean.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def expect_spikes(rates: Array, mean: Array, *, bin_size: float) -> Array:
 
 
 def compute_psth_r2(predicted: Array, target: Array) -> float:
-    """R² of the rates averaged by condition, over all conditions and bins, mean over neurons.
+    """Mean over neurons of the R² of condition-averaged rates, over all conditions and bins.
 
     Parameters
     ----------
@@ -104,6 +104,6 @@ def compute_psth_r2(predicted: Array, target: Array) -> float:
     Returns
     -------
     float
-        Over the neurons that vary; NaN if none does.
+        Mean over the neurons that vary; NaN if none does.
     """
     return compute_mean(compute_r2(predicted, target))

@@ -1,4 +1,4 @@
-"""How similar two populations are: by their leading dimensions, or as shapes."""
+"""Measure how similar two populations are, by their leading dimensions or as shapes."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ def compute_principal_components(activity: Array, n_components: int) -> tuple[Ar
     activity
         Shape (n_samples, n_channels).
     n_components
-        How many; fewer are returned if the activity has fewer dimensions.
+        Number of axes; fewer are returned if the activity has fewer dimensions.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def compute_principal_components(activity: Array, n_components: int) -> tuple[Ar
 
 
 class Components(NamedTuple):
-    """Principal components of an activity, all that it has.
+    """All principal components of an activity.
 
     Attributes
     ----------
@@ -52,7 +52,8 @@ class Components(NamedTuple):
 def decompose(activity: Array) -> Components:
     """Return the principal components of an activity.
 
-    What compares two populations takes them in place of the activities, which need not be decomposed again.
+    Functions that compare two populations accept them in place of the activities, to avoid repeating the
+    decomposition.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def compute_canonical_correlations(
 
 
 def compute_svcca(first: Array | Components, second: Array | Components, *, variance: float = 0.99) -> float:
-    """Mean canonical correlation of the components that hold a share of each population's variance.
+    """Mean canonical correlation of the components that explain a share of each population's variance.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def compute_svcca(first: Array | Components, second: Array | Components, *, vari
         Shapes (n_samples, n_channels); the numbers of channels may differ. Or what :func:`decompose`
         returned.
     variance
-        Share of the variance that the components kept of each hold.
+        Share of the variance that the retained components of each explain.
 
     Returns
     -------
@@ -193,14 +194,14 @@ def compute_linear_cka(first: Array | Components, second: Array | Components) ->
 
 
 def _factor(centred: Array) -> tuple[Array, Array, Array]:
-    """Return the singular value decomposition without the dimensions that are only rounding."""
+    """Return the singular value decomposition without dimensions due to rounding."""
     left, singular, axes = np.linalg.svd(centred, full_matrices=False)
     rank = int((singular > singular[:1] * max(centred.shape) * np.finfo(centred.dtype).eps).sum())
     return left[:, :rank], singular[:rank], axes[:rank]
 
 
 def _get_components(activity: Array | Components) -> Components:
-    """Return the principal components of an activity, or the argument if it is them."""
+    """Return the principal components of an activity; components are returned unchanged."""
     return activity if isinstance(activity, Components) else decompose(activity)
 
 

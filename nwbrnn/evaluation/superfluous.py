@@ -1,7 +1,7 @@
-"""What of a student is not in the recording: dynamics that nothing recorded asks for.
+"""Measure superfluous dynamics of a network, which the recording does not require.
 
-A student can predict every recorded neuron, sampled or not, and have any dynamics besides (Dabholkar & Barak
-2025, PLOS Computational Biology, doi:10.1371/journal.pcbi.1013789). These measures fall when it has.
+A network can predict every recorded neuron, sampled or not, and have arbitrary other dynamics (Dabholkar &
+Barak 2025, PLOS Computational Biology, doi:10.1371/journal.pcbi.1013789). These measures fall if it does.
 """
 
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ from nwbrnn.evaluation.ridge import fit_ridge
 
 Array = NDArray[np.floating]
 Samples = tuple[Array, Array]
-"""What is known and what is asked for, shapes (n_samples, n_channels)."""
+"""Source and target of a map, shapes (n_samples, n_channels)."""
 
-N_DRAWS = 10  # sets of few trials
+N_DRAWS = 10  # number of random sets of few trials
 N_FOLDS = 8  # of conditions, for maps and penalties
 
 
 def compute_few_shot_r2(
     trials: Sequence[Samples], conditions: Sequence[str], test: Samples, *, seed: int = 0
 ) -> Array:
-    """R² of neurons that are read out of hidden units after one trial of each condition.
+    """R² of neurons with a readout from hidden units that is fitted to one trial of each condition.
 
-    The readout, ridge regression from all hidden units, is fitted to one random trial of each condition; R²
-    is the mean over ten such draws. A readout of few trials is the worse the more of the hidden units has
-    nothing to do with the neurons, which a readout of all trials hides: the idea of few-shot co-smoothing
-    [1]_, there with bits per spike and any number of trials.
+    The readout is a ridge regression from all hidden units on one random trial of each condition; R² is the
+    mean over ten such draws. The more of the hidden activity is unrelated to the neurons, the worse is a
+    readout from few trials, whereas a readout from all trials hides this. This is the idea of few-shot
+    co-smoothing [1]_, which uses bits per spike and any number of trials.
 
     Parameters
     ----------
     trials
         Hidden units and rates of each known trial.
     conditions
-        Of each.
+        Condition of each known trial.
     test
         Hidden units and rates of the averages of test trials.
     seed
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def compute_few_shot_r2(
 
     Examples
     --------
-    Neurons that are hidden units need few trials:
+    If neurons are hidden units, few trials suffice:
 
     >>> hidden = np.random.default_rng(0).standard_normal((4, 20, 3))
     >>> trials = [(x, x[:, :2]) for x in hidden]
@@ -71,18 +71,18 @@ def compute_few_shot_r2(
 def compute_mapped_r2(known: dict[str, Samples], test: dict[str, Samples]) -> float:
     """R² of one population predicted linearly from another, in conditions that the map was not fitted to.
 
-    From the recording to a student it is the part of the student that is in the recording, as the state R² of
-    Versteeg et al. [1]_ is the part of inferred states that the true ones explain. From the rates that
-    a student predicts back to its hidden units it is the part of the student that its predictions need: cycle
-    consistency, here linear. Conditions are left out because a map has as many weights as there are neurons,
-    and fits anything in a condition that it has seen.
+    From the recording to a network, it is the part of the network that the recording explains, like the state
+    R² of Versteeg et al. [1]_, which is the part of inferred states that the true ones explain. From the
+    rates that a network predicts back to its hidden units, it is the part of the network that its predictions
+    need, which is called cycle consistency (linear here). Conditions are left out because a map has as many
+    weights as there are neurons, and fits anything in a condition that it has seen.
 
     Parameters
     ----------
     known
         Source and target in each condition, for ridge regression.
     test
-        The same, of test trials.
+        Source and target of test trials.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def compute_mapped_r2(known: dict[str, Samples], test: dict[str, Samples]) -> fl
 
     Examples
     --------
-    Half of the variance of the target comes from elsewhere:
+    Half of the variance of the target does not come from the source:
 
     >>> x = np.random.default_rng(0).standard_normal((8, 400, 4))
     >>> both = {str(i): (one[:, :2], one) for i, one in enumerate(x)}
@@ -115,7 +115,7 @@ def compute_mapped_r2(known: dict[str, Samples], test: dict[str, Samples]) -> fl
 
 
 def _group(samples: Sequence[Samples]) -> list[Samples]:
-    """Return folds of whole trials or conditions, or of parts of the only one."""
+    """Return folds of whole trials or conditions, or of parts if there is only one."""
     if len(samples) == 1:
         parts = [np.array_split(values, N_FOLDS) for values in samples[0]]
         return [(x, y) for x, y in zip(*parts, strict=True) if len(x)]

@@ -1,4 +1,4 @@
-"""Every form in which nwbrnn keeps something on disk: what writes it stands beside what reads it back."""
+"""All formats in which nwbrnn stores data on disk, each with its writer and its reader."""
 
 from nwbrnn.formats.dataset import read_dataset, write_dataset
 from nwbrnn.formats.fit.decode import find_fit_source, read_fit, read_versions

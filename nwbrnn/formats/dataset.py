@@ -1,4 +1,4 @@
-"""The Dataset as a file of its own: NetCDF or Zarr, written and read back."""
+"""Write a Dataset to NetCDF or Zarr, and read it back."""
 
 import io
 from importlib.metadata import PackageNotFoundError, version
@@ -19,14 +19,14 @@ SUFFIXES = (".nc", ".zarr")
 def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a Dataset to NetCDF (``.nc``) or Zarr (``.zarr``).
 
-    :func:`nwbrnn.read_dataset` gives it back identical, and any xarray reads it.
+    :func:`nwbrnn.read_dataset` returns an identical Dataset, and xarray alone can read the file too.
 
     Parameters
     ----------
     ds
-        A valid Dataset, from :func:`nwbrnn.read_nwb` or another.
+        Any valid Dataset, such as one from :func:`nwbrnn.read_nwb`.
     path
-        The file to make; its ending decides on the format.
+        The file to write; its ending determines the format.
     overwrite
         Whether to replace an existing file.
 
@@ -37,7 +37,7 @@ def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
     OutputExistsError
         If the file exists and ``overwrite`` is false.
     ExportError
-        If the name ends otherwise, the file cannot be written, or zarr 3 is missing.
+        If the name has another ending, the file cannot be written, or zarr 3 is missing.
     """
     path = Path(path)
     check_dataset_output(path, overwrite=overwrite)
@@ -50,14 +50,14 @@ def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
 
 
 def write_netcdf(ds: xr.Dataset, path: Path) -> None:
-    """Write any Dataset as NetCDF, made in memory first: on a full disk, HDF5 can end the process."""
-    content = io.BytesIO()  # not to_netcdf()'s view of one: Python 3.12 crashes where an error keeps that
+    """Write any Dataset as NetCDF, built in memory first, since HDF5 can end the process on a full disk."""
+    content = io.BytesIO()  # not the view of to_netcdf(): if an error keeps it, Python 3.12 crashes
     ds.to_netcdf(content, engine="h5netcdf")
     path.write_bytes(content.getvalue())
 
 
 def check_dataset_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that cannot or must not be written; call it before any long work.
+    """Refuse an output that cannot or must not be written; call this before any long work.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def check_dataset_output(path: Path, *, overwrite: bool) -> None:
         try:
             installed = version("zarr")
         except PackageNotFoundError:
-            raise ExportError(f"{path}: writing Zarr needs the package zarr; pip install zarr") from None
+            raise ExportError(f"{path}: writing Zarr needs the package zarr; run pip install zarr") from None
         if installed.startswith("2."):
             raise ExportError(
                 f"{path}: writing Zarr needs zarr 3, but zarr {installed} is installed; write a .nc, or use "
@@ -90,29 +90,29 @@ def read_dataset(path: str | Path) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Identical to what was written.
+        A Dataset identical to the one that was written.
 
     Raises
     ------
     UnsupportedFileError
-        If it cannot be read.
+        If the file cannot be read.
     SchemaError
-        If what is in it breaks the contract.
+        If the Dataset in it breaks the contract.
     """
     path = Path(path)
     refuse_pointer(path)
     if not path.exists():
         raise UnsupportedFileError(
-            f"{path}: expected a Dataset in .nc or .zarr, but there is none; check the path"
+            f"{path}: expected a Dataset in .nc or .zarr, but there is no such file; check the path"
         )
     try:
         ds = load_saved(path)
     except NwbrnnError:
         raise
-    except Exception as error:  # xarray and its backends raise many kinds
+    except Exception as error:  # xarray and its backends raise errors of many types
         raise UnsupportedFileError(
             f"{path}: expected a readable Dataset in .nc or .zarr, but {format_error(error)}; write it again"
         ) from error
-    # NetCDF gives numbers back as NumPy's
+    # NetCDF returns numbers as NumPy types
     ds.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in ds.attrs.items()}
     return validate(ds)

@@ -1,4 +1,4 @@
-"""An NWB file in memory, new or read, becomes a file: written under a temporary name, validated, renamed."""
+"""Write an NWB file from memory, new or read: under a temporary name, then validated and renamed."""
 
 import contextlib
 import itertools
@@ -24,18 +24,18 @@ from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.paths import check_output
 
 SUFFIXES = (".nwb", ".zarr")
-"""Of what can be written: HDF5, or a folder of Zarr."""
+"""Endings of files that can be written: HDF5, or a Zarr folder."""
 
 
 def write_nwbfile(
     nwbfile: NWBFile, path: Path, *, overwrite: bool, check: Callable[[], None] = lambda: None
 ) -> None:
-    """Write a new NWB file; for ``check`` see :func:`replace_whole`.
+    """Write a new NWB file; see :func:`replace_whole` for ``check``.
 
     Raises
     ------
     OutputExistsError
-        If there is a file and ``overwrite`` is false.
+        If the file exists and ``overwrite`` is false.
     ExportError
         If it cannot be written, or is not valid.
     """
@@ -51,31 +51,31 @@ def export_nwbfile(
     overwrite: bool,
     check: Callable[[], None],
 ) -> None:
-    """Write an NWB file that was read and added to; everything else in it is copied as it is, array by array.
+    """Write an NWB file that was read and added to, copying everything else unchanged, array by array.
 
     Parameters
     ----------
     nwbfile
-        As it was read, with what was added.
+        The file as it was read, with the additions.
     source
-        Where it was read from.
+        The file from which it was read.
     path
-        The file to make, or the source itself.
+        The file to write, or the source itself.
     added
-        Paths of what was added, or put in the place of something; everything else has to be as it was.
+        Paths of objects that were added or replaced; everything else must be unchanged.
     overwrite
         Whether it may replace an existing one.
     check
-        Called before it gets its name; see :func:`replace_whole`.
+        Called before the file gets its name; see :func:`replace_whole`.
 
     Raises
     ------
     OutputExistsError
-        If there is a file and ``overwrite`` is false.
+        If the file exists and ``overwrite`` is false.
     ExportError
-        If it cannot be written, or has faults that the source has not.
+        If it cannot be written, or has faults that the source does not have.
     """
-    # from HDF5 to HDF5 links stay links and the rest is copied; elsewhere hdmf would link to the source
+    # from HDF5 to HDF5, links stay links and the rest is copied; otherwise hdmf would link to the source
     same = not (source.is_remote or source.is_zarr or is_zarr_name(path))
     options: dict[str, Any] = {} if same else {"link_data": False}
 
@@ -92,7 +92,7 @@ def export_nwbfile(
 
 
 def _verify_copy(source: Source, copy: Path, *, path: Path, ignored: Collection[str]) -> None:
-    """Refuse a copy that lacks something of its source: the two are compared, value by value."""
+    """Compare a copy with its source, value by value, and refuse it if anything is missing."""
     with contextlib.ExitStack() as stack:
         roots = []
         for file in (source, find_source(copy)):
@@ -108,7 +108,7 @@ def _verify_copy(source: Source, copy: Path, *, path: Path, ignored: Collection[
 
 
 def is_zarr_name(path: Path) -> bool:
-    """Return whether a name is that of a Zarr store."""
+    """Return whether a name has the ending of a Zarr store."""
     return path.name.endswith(".zarr")
 
 
@@ -121,13 +121,13 @@ def _write(
     verify: Callable[[Path], None] = lambda _: None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write with pynwb, and refuse a result with faults that are not known of the source."""
+    """Write with pynwb, and refuse a result with faults that the source does not have."""
     as_zarr = is_zarr_name(path)
     check_output(path, overwrite=overwrite, suffix=SUFFIXES, folder=as_zarr)
     with replace_whole(path, overwrite=overwrite, folder=as_zarr, check=check) as temporary:
         try:
             with warnings.catch_warnings(), create_nwb(temporary, as_zarr=as_zarr) as io:
-                warnings.simplefilter("ignore")  # of hdmf-zarr on its use of zarr
+                warnings.simplefilter("ignore")  # from hdmf-zarr about its use of zarr
                 write(io)
         except OSError:
             raise
@@ -150,7 +150,7 @@ def _write(
 
 
 def _find_system_error(error: BaseException) -> OSError | None:
-    """Return the error of the system that led to another one."""
+    """Return the system error that caused another error."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError):

@@ -1,4 +1,4 @@
-"""Series over session time, the form that every NWB tool understands: made, and their times read."""
+"""Create series over session time, which every NWB tool understands, and read their times."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,22 +19,22 @@ def create_series(
     description: str,
     columns: Sequence[str] = (),
 ) -> TimeSeries:
-    """Return a compressed series, by rate if its times are regular, else by timestamps.
+    """Return a compressed series, with a rate if its times are regular and with timestamps otherwise.
 
     Parameters
     ----------
     name
-        Of the series.
+        Name of the series.
     data
-        Shape (n_samples, n_channels).
+        Values, shape (n_samples, n_channels).
     time
         Bin centres, ascending [s], or a series whose times it shares.
     unit
-        Of the data.
+        Unit of the data.
     description
-        What they are.
+        Description of the data.
     columns
-        Channel names, kept in ``comments`` as ``columns=[a,b]``, the custom of NLB and FALCON.
+        Channel names, stored in ``comments`` as ``columns=[a,b]``, as NLB and FALCON do.
     """
     timing: dict[str, Any] = {"timestamps": time}
     if isinstance(time, TimeSeries):
@@ -57,7 +57,7 @@ def create_series(
 
 
 def read_stamps(series: TimeSeries, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
-    """Return the time stamps of some samples of a series, as they are stored or by its rate [s]."""
+    """Return the time stamps of some samples of a series, either stored or computed from its rate [s]."""
     if series.timestamps is not None:
         return np.asarray(series.timestamps[start:stop], dtype=np.float64)
     samples = np.arange(len(series.data))[start:stop]

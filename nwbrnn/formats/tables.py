@@ -1,4 +1,4 @@
-"""Tables and compressed arrays of an NWB file: made, and read as plain columns."""
+"""Create tables and compressed arrays of an NWB file, and read tables as plain columns."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ def create_table(
     *,
     links: Sequence[VectorData] = (),
 ) -> DynamicTable:
-    """Return a table from values and a description of each column, without columns that are NaN throughout.
+    """Create a table from values and a description of each column, leaving out columns of only NaN.
 
     Parameters
     ----------
     name, description
-        Of the table.
+        Name and description of the table.
     columns
-        Values and description by name.
+        Values and description of each column by name.
     links
-        Columns made before, such as those of :func:`link_rows`.
+        Finished columns, such as those of :func:`link_rows`.
     """
     data = [
         VectorData(name=column, data=values, description=show_text(text))
@@ -46,7 +46,7 @@ def link_rows(
 ) -> list[VectorData]:
     """Return a column that links its rows to rows of another table.
 
-    With ``n_rows``, there are so many, and those after the first ones are linked to none.
+    With ``n_rows``, the column has this many rows, and the rows beyond those given link to nothing.
     """
     region = DynamicTableRegion(name=name, data=list(rows), description=description, table=table)
     if n_rows is None:
@@ -56,22 +56,21 @@ def link_rows(
 
 
 def show_text(text: str) -> str:
-    """Return a text as HDF5 can hold it: characters that it cannot are written out, as in Python."""
+    """Return a text in which characters that HDF5 cannot hold are escaped as in Python."""
     return _FORBIDDEN.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def compress(values: NDArray[Any]) -> H5DataIO:
-    """Return an array that is compressed when it is written."""
+    """Return an array that will be compressed when it is written."""
     return H5DataIO(np.asarray(values), compression="gzip", compression_opts=4, shuffle=True)
 
 
 def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> dict[str, NDArray[Any]]:
-    """Return the columns with a number, a truth or a text in each row; text as NumPy strings.
+    """Return the columns with a number, boolean or text in each row, with texts as NumPy strings.
 
-    What an enumeration stands for is read, not its codes. A column of one value in each row keeps its name
-    whatever its shape; a column ``x`` of a few numbers in each row becomes ``x_0``, ``x_1`` and so on. Ragged
-    columns, those of references, wide ones, and texts of which a few are far longer than the others, are not
-    loaded.
+    Enumerations are decoded. A column with one value in each row keeps its name, whatever its shape; a column
+    ``x`` with a few numbers in each row becomes ``x_0``, ``x_1`` and so on. The function does not load ragged
+    columns, references, wide columns, or texts of which a few are far longer than the others.
     """
     names = {str(column.name) for column in table.columns}
     columns: dict[str, NDArray[Any]] = {}
@@ -89,7 +88,7 @@ def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> di
 
 
 def list_single(table: DynamicTable) -> list[VectorData]:
-    """Return the columns with a value of their own in each row: no ragged ones, no rows of other tables."""
+    """Return the columns with a single value in each row, not ragged columns or rows of other tables."""
     hidden = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
     hidden |= {column.elements.name for column in table.columns if isinstance(column, EnumData)}
     linked = VectorIndex | DynamicTableRegion
@@ -97,7 +96,7 @@ def list_single(table: DynamicTable) -> list[VectorData]:
 
 
 def _pad(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return texts as NumPy strings, all as wide as the longest, but no column where that takes far more."""
+    """Return texts as NumPy strings as wide as the longest, dropping columns that would become far larger."""
     texts = [name for name, values in columns.items() if values.dtype.kind == "O"]
     readable = find_readable([len(text) for text in columns[name]] for name in texts)
     kept = dict(zip(texts, readable, strict=True))
@@ -109,7 +108,7 @@ def _pad(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def look_up(column: VectorData) -> NDArray[Any]:
-    """Return the values of a column; of an enumeration, what its codes stand for."""
+    """Return the values of a column, with enumerations decoded."""
     values = np.asarray(column.data[:])
     if not isinstance(column, EnumData):
         return values
@@ -124,7 +123,7 @@ def look_up(column: VectorData) -> NDArray[Any]:
 
 
 def to_plain(values: NDArray[Any]) -> NDArray[Any] | None:
-    """Return numbers and truths as they are, text as Python strings; nothing else."""
+    """Return numbers and booleans unchanged and text as Python strings; ``None`` for other values."""
     if values.dtype.kind in "OSUT":
         if len(values) and not isinstance(values[0], str | bytes):
             return None  # references to other objects

@@ -1,4 +1,4 @@
-"""A simulated teacher as an ordinary NWB file, and the circuit in it read back."""
+"""Write a simulated circuit as an ordinary NWB file, and read the circuit back from it."""
 
 import json
 import uuid
@@ -28,17 +28,17 @@ OFFSET = "readout_offset"
 
 
 def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a teacher run as an NWB file that :func:`nwbrnn.read_nwb` and every NWB tool reads.
+    """Write a simulation as an NWB file that :func:`nwbrnn.read_nwb` and every NWB tool can read.
 
-    Units carry Poisson or recorded spikes (placed evenly inside their bins), ``firing_rates`` the rates,
-    ``EMG`` the outputs, ``task_inputs`` the inputs; trials are laid along session time.
+    Units hold Poisson or recorded spikes, placed evenly inside their bins; ``firing_rates`` holds the rates,
+    ``EMG`` the outputs, and ``task_inputs`` the inputs. Trials follow one another in session time.
 
     Parameters
     ----------
     ds
-        From :func:`nwbrnn.simulate_teacher`, or any valid Dataset of a simulation.
+        The Dataset from :func:`nwbrnn.simulate_teacher`, or any valid Dataset of a simulation.
     path
-        The file to make.
+        The file to write.
     overwrite
         Whether to replace an existing file.
 
@@ -57,7 +57,7 @@ def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
     if len(layers) > 1:
         raise ExportError(
             f"{path}: expected trials that do not overlap in session time, but some do; "
-            "drop the coordinate align_time to lay them end to end"
+            "drop the coordinate align_time to place them one after another"
         )
     nwbfile = NWBFile(
         session_description="Simulation of a recurrent circuit that makes reaching movements.",
@@ -84,7 +84,7 @@ def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
 
 
 def _check_columns(ds: xr.Dataset, path: str | Path) -> None:
-    """Refuse what an NWB table cannot hold."""
+    """Refuse values and names that an NWB table cannot hold."""
     if "spike_counts" in ds:
         counts = ds["spike_counts"].values[ds["mask"].values]
         if not np.array_equal(counts, np.rint(counts)):
@@ -154,7 +154,7 @@ def _add_units(nwbfile: NWBFile, ds: xr.Dataset, layer: Layer) -> None:
 
 
 def _name_columns(ds: xr.Dataset) -> dict[str, NDArray[Any]]:
-    """Return what is known of each unit, under the name of its column; NWB gives some names a meaning."""
+    """Return the columns of the units, renamed where NWB gives a name another meaning."""
     taken = {"id", *(column["name"] for column in Units.__columns__)}
     columns: dict[str, NDArray[Any]] = {}
     for coordinate, values in ds.coords.items():
@@ -207,7 +207,7 @@ def _add_trials(nwbfile: NWBFile, ds: xr.Dataset) -> None:
 
 
 def _add_circuit(nwbfile: NWBFile, ds: xr.Dataset) -> None:
-    """Add what repeats the simulation: connectivity, readout and configuration."""
+    """Add what is needed to repeat the simulation: connectivity, readout and configuration."""
     if "connectivity" in ds or "readout" in ds:
         module = nwbfile.create_processing_module("misc", "the simulated circuit")
     if "connectivity" in ds:
@@ -229,12 +229,12 @@ def _add_circuit(nwbfile: NWBFile, ds: xr.Dataset) -> None:
 
 
 def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Read what repeats a simulation from a teacher file.
+    """Read from a file the circuit and the settings that are needed to repeat its simulation.
 
     Parameters
     ----------
     path
-        An NWB file that ``nwbrnn simulate`` made.
+        An NWB file from ``nwbrnn simulate``.
 
     Returns
     -------
@@ -252,28 +252,29 @@ def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]
         module = nwbfile.processing.get("misc")
         if module is None or "connectivity" not in module.data_interfaces:
             raise MissingDataError(
-                f"{path}: processing/misc/connectivity: expected the circuit of a teacher, but there "
-                "is none; give a file that 'nwbrnn simulate' made"
+                f"{path}: processing/misc/connectivity: expected a simulated circuit, but there "
+                "is none; give a file from 'nwbrnn simulate'"
             )
         if CONFIG_NAME not in (nwbfile.scratch or {}):
             raise MissingDataError(
-                f"{path}: scratch/{CONFIG_NAME}: expected the configuration of a teacher, but there is none"
+                f"{path}: scratch/{CONFIG_NAME}: expected the settings of a simulation, but there are none"
             )
         weights = read_whole(module["connectivity"]["weights"].data)
         return weights, dict(json.loads(nwbfile.scratch[CONFIG_NAME].data))
 
 
 def attach_circuit(ds: xr.Dataset, nwbfile: NWBFile) -> xr.Dataset:
-    """Return a Dataset with the circuit and the readout of a teacher, if its file holds them.
+    """Add to a Dataset the simulated circuit and its readout, if the file holds them.
 
-    Only where all neurons and nothing but muscles of the teacher were read, so that they belong together.
+    They are added only if all neurons were read, and no outputs other than muscles of the circuit, so that
+    they belong together.
 
     Parameters
     ----------
     ds
-        What was read of the file.
+        The Dataset that was read from the file.
     nwbfile
-        The file, open.
+        The open file.
     """
     module, scratch = nwbfile.processing.get("misc"), nwbfile.scratch or {}
     if module is None or not {"connectivity", "readout"} <= set(module.data_interfaces):
@@ -288,7 +289,7 @@ def attach_circuit(ds: xr.Dataset, nwbfile: NWBFile) -> xr.Dataset:
         if not whole or offsets.shape != (len(rows),) or not np.isfinite(weights).all():
             return ds
         own = [rows[name] for name in outputs]
-    except (KeyError, TypeError, ValueError, AttributeError):  # of somebody else's
+    except (KeyError, TypeError, ValueError, AttributeError):  # written by other software
         return ds
     parts = {
         "connectivity": (("unit", "presynaptic"), weights.astype(np.float64)),

@@ -1,4 +1,4 @@
-"""Errors between prediction and target. Scaled so that predicting the target's mean costs 1."""
+"""Errors between prediction and target, scaled so that predicting the mean of the target costs 1."""
 
 from typing import Any
 
@@ -10,24 +10,25 @@ from torch.autograd.function import once_differentiable
 def squared_error(
     predicted: Tensor, target: Tensor, *, weight: Tensor, total: Tensor | None = None
 ) -> Tensor:
-    """Mean squared error over the variance of the target: 1 - R², variance-weighted.
+    """Mean squared error divided by the variance of the target: 1 - R², variance-weighted.
 
     Parameters
     ----------
     predicted
-        Shape (n_trials, n_time, n_channels).
+        Predicted values, shape (n_trials, n_time, n_channels).
     target
-        Same shape. Where the weight is 0 it may have any finite value.
+        Target values, same shape; any finite value is allowed where the weight is 0.
     weight
-        How much each value counts, shape (n_trials, n_time, n_channels) or (n_trials, n_time, 1): a mask
-        with 0 and 1, times the importance of the channel.
+        Weight of each value, shape (n_trials, n_time, n_channels) or (n_trials, n_time, 1): a mask of 0 and
+        1 times the importance of the channel.
     total
-        What :func:`compute_variation` returned for this target and weight; computed if not given.
+        The result of :func:`compute_variation` for this target and weight; computed if not given.
 
     Returns
     -------
     Tensor
-        Scalar [1], no factor 1/2. The variance is about each channel's own mean, summed over channels.
+        Scalar [1], without a factor of 1/2. The variance is about each channel's own mean, summed over
+        channels.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def compute_variation(target: Tensor, *, weight: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If it is 0.
+        If the sum is 0.
     """
     total = ((target - _compute_mean(target, weight)).square() * weight).sum()
     if not total > 0:
@@ -56,7 +57,7 @@ def compute_variation(target: Tensor, *, weight: Tensor) -> Tensor:
 
 
 class _WeightedSquares(torch.autograd.Function):
-    """Σ w (p - y)² with one new tensor each way: making them costs more than the sums."""
+    """Σ w (p - y)² with one new tensor per direction, since creating tensors costs more than the sums."""
 
     @staticmethod
     def forward(ctx: Any, predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class _WeightedSquares(torch.autograd.Function):
 def poisson_error(
     predicted: Tensor, counts: Tensor, *, weight: Tensor, total: Tensor | None = None
 ) -> Tensor:
-    """Poisson deviance of spike counts over that of a constant rate: 1 - pseudo-R².
+    """Poisson deviance of spike counts divided by that of a constant rate: 1 - pseudo-R².
 
     Parameters
     ----------
@@ -88,14 +89,14 @@ def poisson_error(
     counts
         Spikes per bin; averages over trials are allowed; same shape.
     weight
-        How much each value counts, shape (n_trials, n_time, n_units) or (n_trials, n_time, 1).
+        Weight of each value, shape (n_trials, n_time, n_units) or (n_trials, n_time, 1).
     total
-        What :func:`compute_null_deviance` returned for these counts and weight; computed if not given.
+        The result of :func:`compute_null_deviance` for these counts and weight; computed if not given.
 
     Returns
     -------
     Tensor
-        Scalar [1]: Σ (λ - k + k log(k/λ)) for λ = predicted, over the same for each unit's mean count.
+        Scalar [1]: Σ (λ - k + k log(k/λ)) for λ = predicted, divided by the same for each unit's mean count.
 
     Raises
     ------
@@ -127,14 +128,14 @@ def compute_null_deviance(counts: Tensor, *, weight: Tensor) -> Tensor:
 
 
 def _compute_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean of each channel, shape (n_channels,); 0 where nothing counts."""
+    """Return the weighted mean of each channel, shape (n_channels,); 0 for channels without weight."""
     counted = weight.expand_as(values).sum(dim=(0, 1))
     return (values * weight).sum(dim=(0, 1)) / counted.clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def _deviance(expected: Tensor, counts: Tensor, weight: Tensor) -> Tensor:
-    """Return half the Poisson deviance, with 0 log 0 = 0; nothing where the weight is 0."""
-    # a mean of 0 has only counts of 0; where nothing counts the prediction may be anything
+    """Return half the Poisson deviance, with 0 log 0 = 0, skipping values of weight 0."""
+    # if the mean is 0, so are all counts; where the weight is 0, the prediction may be anything
     safe = torch.where(weight > 0, expected, 1.0).clamp(min=torch.finfo(counts.dtype).tiny)
     terms = safe - counts + torch.xlogy(counts, counts) - torch.xlogy(counts, safe)
     return (terms * weight).sum()

@@ -17,22 +17,23 @@ LossTerms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Targets:
-    """What the student is compared with.
+    """The targets with which predictions of the network are compared.
 
     Attributes
     ----------
     outputs
-        Shape (n_trials, n_time, n_outputs).
+        Target outputs, shape (n_trials, n_time, n_outputs).
     output_weight
-        How much each value counts, shape (n_trials, n_time, n_outputs) or (n_trials, n_time, 1).
+        Weight of each output value, shape (n_trials, n_time, n_outputs) or (n_trials, n_time, 1).
     dynamics
-        Of the sampled neurons, shape (n_trials, n_time, n_sampled): normalized rates, their change from
-        bin to bin (n_time - 1 of them), or spikes per bin.
+        Targets of the sampled neurons, shape (n_trials, n_time, n_sampled): normalized rates, their change
+        from bin to bin (n_time - 1 of them), or spikes per bin.
     dynamics_weight
-        How much each value of it counts, as for the outputs.
+        Weight of each value of ``dynamics``, as for the outputs.
     read_dynamics
-        What of the hidden rates of the sampled neurons, shape (n_trials, n_time, n_sampled), is compared with
-        ``dynamics``: one of :func:`identity`, :func:`compute_change` and what :func:`expect_counts` gives.
+        Function from the hidden rates of the sampled neurons, shape (n_trials, n_time, n_sampled), to the
+        values to compare with ``dynamics``: :func:`identity`, :func:`compute_change` or one with
+        :func:`expect_counts`.
     counts
         Whether ``dynamics`` are spike counts, so that the error is a Poisson deviance.
     """
@@ -57,11 +58,11 @@ class Targets:
 
 
 LOG_RANGE = 3.0  # rates of tanh in (-1, 1) span expected counts from 1/20 to 20 times the mean
-_LEAST = 1e-6  # of the scale: an expected count of 0 would make any spike impossible
+_LEAST = 1e-6  # of the scale, since an expected count of 0 would make any spike impossible
 
 
 def identity(rates: Tensor) -> Tensor:
-    """Return the rates: they are compared as they are."""
+    """Return the rates, which are compared unchanged."""
     return rates
 
 
@@ -71,17 +72,18 @@ def compute_change(rates: Tensor) -> Tensor:
 
 
 def expect_counts(rates: Tensor, scale: Tensor, *, nonlinearity: Nonlinearity) -> Tensor:
-    """Return the spikes that hidden rates stand for, in the unit of ``scale``.
+    """Return the spikes that hidden rates represent, in the unit of ``scale``.
 
     Parameters
     ----------
     rates
         Hidden rates, any shape with the neurons last.
     scale
-        For ``tanh`` and ``soc`` the mean, for ``softplus`` what a hidden rate of 1 means, shape (n_neurons,).
+        The mean for ``tanh`` and ``soc``, and the value of a hidden rate of 1 for ``softplus``, shape
+        (n_neurons,).
     nonlinearity
-        Of the hidden units. Rates of ``tanh`` are logarithmic, mean · exp(3 r); those of ``soc`` begin at the
-        baseline, mean · (1 + r); those of ``softplus`` at 0, scale · r.
+        Nonlinearity of the hidden units. Rates of ``tanh`` are logarithmic, mean · exp(3 r); those of ``soc``
+        begin at the baseline, mean · (1 + r); those of ``softplus`` begin at 0, scale · r.
     """
     if nonlinearity == "tanh":
         return scale * torch.exp(LOG_RANGE * rates)
@@ -90,7 +92,7 @@ def expect_counts(rates: Tensor, scale: Tensor, *, nonlinearity: Nonlinearity) -
 
 
 class _Leading(torch.autograd.Function):
-    """``rates[..., :n]`` with a gradient that lies in memory as the rates do: adding it is then fast."""
+    """``rates[..., :n]`` with a gradient of the same memory layout as the rates, which is fast to add."""
 
     @staticmethod
     def forward(ctx: Any, rates: Tensor, n_leading: int) -> Tensor:
@@ -108,16 +110,16 @@ class _Leading(torch.autograd.Function):
 
 
 class Outcome(NamedTuple):
-    """One run of the network beside its targets: what every term is computed from.
+    """A run of the network and its targets, from which every term is computed.
 
     Attributes
     ----------
     outputs
-        Shape (n_trials, n_time, n_outputs).
+        Predicted outputs, shape (n_trials, n_time, n_outputs).
     rates
         Hidden rates, the sampled neurons first, shape (n_trials, n_time, n_hidden).
     targets
-        What was recorded.
+        The targets of the run.
     """
 
     outputs: Tensor
@@ -132,13 +134,13 @@ class LossTerm:
     Attributes
     ----------
     name
-        In the history of a fit, after ``train_`` and ``validation_``.
+        Name in the history of a fit, after ``train_`` and ``validation_``.
     setting
-        The field of :class:`nwbrnn.FitConfig` by which the term is multiplied; without one it counts once.
+        The field of :class:`nwbrnn.FitConfig` by which the term is multiplied; without one, the factor is 1.
     compute
-        A scalar from an :class:`Outcome`; ``None`` where there is nothing to compare.
+        Function from an :class:`Outcome` to a scalar, or to ``None`` if there is nothing to compare.
     always
-        Whether it is computed, and logged, where its factor is 0.
+        Whether to compute and log the term even if its factor is 0.
     """
 
     name: str
@@ -147,7 +149,7 @@ class LossTerm:
     always: bool = True
 
     def get_factor(self, config: FitConfig) -> float:
-        """Return what the term is multiplied by."""
+        """Return the factor of the term."""
         return 1.0 if self.setting is None else config.get_number(self.setting)
 
 
@@ -188,7 +190,7 @@ TERMS = (
     LossTerm("rate", "rate_penalty", _square_rates),
     LossTerm("smoothness", "smoothness_penalty", _square_change, always=False),
 )
-"""Every term of the loss but the penalty on weights: errors of outputs and of the sampled neurons, the mean
+"""All terms of the loss except the weight penalty: errors of outputs and of the sampled neurons, the mean
 squared hidden rate, and its mean squared change from bin to bin.
 """
 
@@ -201,7 +203,7 @@ def compute_loss_terms(found: Outcome, config: FitConfig) -> tuple[LossTerms, Te
     found
         The run.
     config
-        What each term is multiplied by.
+        Settings with the factor of each term.
 
     Returns
     -------
@@ -215,6 +217,6 @@ def compute_loss_terms(found: Outcome, config: FitConfig) -> tuple[LossTerms, Te
         value = term.compute(found) if factor or term.always else None
         if value is not None:
             terms[term.name] = value
-            # the gradient of a term that is only logged is not worth computing
+            # a term that is only logged needs no gradient
             total = total + factor * value if factor else total
     return terms, total

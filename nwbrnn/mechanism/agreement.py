@@ -1,4 +1,4 @@
-"""How far students of other seeds agree, and how much of their weights the data determine."""
+"""Measure how far networks with different seeds agree, and what share of their weights the data determine."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -24,8 +24,8 @@ from nwbrnn.training import predict
 
 Array = NDArray[np.floating]
 
-N_COMPONENTS = 20  # of one student, from which the other's hidden units are decoded
-VARIANCE = 0.999  # of the hidden activity, held by the dimensions that the data visit
+N_COMPONENTS = 20  # of one network, from which the other's hidden units are decoded
+VARIANCE = 0.999  # of the hidden activity, in the dimensions that the data visit
 
 MEANINGS = {
     "predicted outputs, R2": "of one network, taken as a prediction of those of another",
@@ -34,22 +34,22 @@ MEANINGS = {
     "hidden activity, dynamical distance": "between linear models of the two dynamics; 0 if equal",
     "hidden units, cross-decoded R2": "from 20 components of another network, on other conditions",
 }
-"""Measures of a pair of students."""
+"""Measures of a pair of networks."""
 
 
 def compare_students(predictions: Sequence[xr.Dataset]) -> dict[str, list[float]]:
-    """Compare students of the same data pair by pair, on their condition averages.
+    """Compare networks fitted to the same data pair by pair, on their condition averages.
 
     Parameters
     ----------
     predictions
-        What :func:`nwbrnn.predict` returned for each, of the same conditions.
+        The prediction of each network from :func:`nwbrnn.predict`, for the same conditions.
 
     Returns
     -------
     dict
-        A value for each pair, by the names of :data:`MEANINGS`; the dynamical distance if dsa-metric is
-        installed. What is not symmetric is the mean of both ways.
+        A value for each pair, by the names of :data:`MEANINGS`; the dynamical distance only if dsa-metric is
+        installed. Measures that are not symmetric are averaged over both directions.
 
     References
     ----------
@@ -99,16 +99,17 @@ def _find_common(first: xr.Dataset, second: xr.Dataset) -> tuple[Array, Array]:
 
 
 def decode(first: Array, second: Array, *, trained: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    """R² of the hidden units of one student from the leading components of another, weighted by variance.
+    """R² of the hidden units of one network from the leading components of another, weighted by variance.
 
     Parameters
     ----------
     first, second
-        Hidden rates, shapes (n_conditions, n_time, n_hidden): decoded, and decoded from.
+        Hidden rates to decode and to decode from, shapes (n_conditions, n_time, n_hidden).
     trained
-        Conditions that the linear map is fitted to, by least squares, shape (n_conditions,); others count.
+        Conditions to which the linear map is fitted by least squares, shape (n_conditions,); the others are
+        scored.
     mask
-        Shape (n_conditions, n_time).
+        True where a bin was recorded, shape (n_conditions, n_time).
     """
     if trained.all() or not trained.any():
         return float("nan")
@@ -120,10 +121,10 @@ def decode(first: Array, second: Array, *, trained: NDArray[np.bool_], mask: NDA
 
 
 def compute_determined_share(weights: Array, hidden: Array) -> tuple[float, int]:
-    """Return how much of W the activity that it was trained on determines.
+    """Return the share of W that the activity in training determines.
 
-    Whatever W does to directions that the activity never visits leaves every prediction as it is. With P the
-    projector on the dimensions that hold 99.9 % of the hidden activity, the share is ‖W P‖²_F / ‖W‖²_F.
+    The action of W on directions that the activity never visits does not affect any prediction. With P the
+    projector on the dimensions that explain 99.9 % of the hidden activity, the share is ‖W P‖²_F / ‖W‖²_F.
 
     Parameters
     ----------
@@ -135,12 +136,12 @@ def compute_determined_share(weights: Array, hidden: Array) -> tuple[float, int]
     Returns
     -------
     share, n_dimensions
-        In [0, 1]; NaN for weights of 0.
+        The share, in [0, 1] or NaN if all weights are 0, and the number of dimensions.
 
     References
     ----------
     .. [1] Beiran & Litwin-Kumar 2025, Nature Neuroscience, doi:10.1038/s41593-025-02080-4, on what recordings
-       leave open in connectomes.
+       do not determine in connectomes.
 
     Examples
     --------
@@ -161,15 +162,15 @@ def compute_determined_share(weights: Array, hidden: Array) -> tuple[float, int]
 
 
 def compare_runs(result: FitResult) -> dict[str, list[float]]:
-    """Return :func:`compare_students` of all seeds of a fit; nothing of one."""
+    """Return :func:`compare_students` of all seeds of a fit; empty for a single seed."""
     return compare_students(_predict_all(result))
 
 
 def predict_mean(result: FitResult) -> dict[str, xr.Dataset]:
-    """Return the mean of what the students of all seeds predict, by its name among the rivals of a student.
+    """Return the mean prediction of the networks of all seeds, by its name among the rivals.
 
-    Chance differs from one student to the next, so their mean is usually nearer to what was recorded than
-    the best of them is. It is no network, so it has no hidden units.
+    Random errors differ between networks, so their mean is usually closer to the recording than the best of
+    them. It is not a network, so it has no hidden units.
 
     Parameters
     ----------
@@ -179,7 +180,7 @@ def predict_mean(result: FitResult) -> dict[str, xr.Dataset]:
     Returns
     -------
     dict
-        ``outputs`` in their recorded unit and ``rates`` [Hz] of all trials; nothing of a fit of one seed.
+        ``outputs`` in their recorded unit and ``rates`` [Hz] of all trials; empty for a fit with one seed.
     """
     if len(result.runs) < 2:
         return {}
@@ -195,7 +196,7 @@ def _predict_all(result: FitResult) -> list[xr.Dataset]:
 
 
 def find_determined_share(recorded: xr.Dataset, predicted: xr.Dataset, weights: Array) -> tuple[float, int]:
-    """Return :func:`compute_determined_share` of a student, on the trials that it was trained on."""
+    """Return :func:`compute_determined_share` of a network, on the trials that it was trained on."""
     trained = predicted.isel(trial=np.isin(recorded["split"].values, ("train", "neurons")))
     return compute_determined_share(weights, trained["hidden"].values[trained["mask"].values])
 

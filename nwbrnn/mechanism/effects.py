@@ -1,4 +1,4 @@
-"""What chosen units do to the outputs and to all units, pushed or silent, and whether recordings agree."""
+"""Measure the effects of pushing or silencing units, and compare them with recorded perturbed trials."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,20 +17,20 @@ from nwbrnn.training import Push, forget_observer, perturb, predict, silence
 
 @dataclass(frozen=True)
 class Effect:
-    """What a perturbation changes in one output or unit, over the conditions of the test trials.
+    """The effect of a perturbation on one output or unit, over the conditions of the test trials.
 
     Attributes
     ----------
     name, unit, kind
-        Of the output or unit; ``kind`` is ``output``, ``sampled`` or ``not sampled``.
+        Name, physical unit and kind: ``output``, ``sampled`` or ``not sampled``.
     change
         The largest change, with its sign, in ``unit``.
     time
-        When it is [s].
+        Time of the largest change [s].
     size
         Root mean square of the change after the perturbation began, in ``unit``.
     deviation
-        Standard deviation of what is predicted without it, in ``unit``, to compare with.
+        Standard deviation of the prediction without the perturbation, in ``unit``, for comparison.
     """
 
     name: str
@@ -47,19 +47,19 @@ class Effect:
 
 
 def list_effects(result: FitResult, cause: Push | Sequence[int]) -> list[Effect]:
-    """Return what a perturbation does to each output, then to each unit.
+    """Return the effect of a perturbation on each output, then on each unit.
 
     Parameters
     ----------
     result
         A fit.
     cause
-        A push: which units, by how much, when; or the ids of sampled neurons that are silent in all bins.
+        A push of some units, or the ids of sampled neurons that are silent in all bins.
 
     Raises
     ------
     ConfigError
-        If a unit or a time is not that of the fit.
+        If the fit has no such unit or time.
     """
     recorded, first = result.recorded, 0
     undisturbed = result.predicted
@@ -98,27 +98,27 @@ def list_effects(result: FitResult, cause: Push | Sequence[int]) -> list[Effect]
 
 
 def score_perturbed(result: FitResult, ds: xr.Dataset, push: Push) -> dict[str, tuple[float, float]]:
-    """Compare the perturbed trials of a recording with the student perturbed in the marked way.
+    """Compare the perturbed trials of a recording with predictions of the perturbed network.
 
     Parameters
     ----------
     result
         A fit that left perturbed trials out (``perturbed``).
     ds
-        What was fitted, with all trials.
+        The Dataset that was fitted, with all trials.
     push
-        What is known of the perturbation.
+        The known perturbation.
 
     Returns
     -------
     dict
-        R² on condition averages of the perturbed trials, of the perturbed student and of the unperturbed one,
+        R² on condition averages of the perturbed trials, for the perturbed and the unperturbed network,
         by ``"outputs"`` (weighted by variance), ``"sampled neurons"`` and ``"unsampled neurons"`` (median).
 
     Raises
     ------
     ConfigError
-        If the fit left no trials out, or the Dataset is another one.
+        If the fit left no trials out, or if the Dataset is another one.
     """
     trials = prepare_perturbed(ds, result.recorded, result.config)
     students = (

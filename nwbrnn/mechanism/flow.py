@@ -1,4 +1,4 @@
-"""Where a network rests, and how activity grows, turns and decays: student and teacher alike."""
+"""Find where student and teacher rest, and how their activity grows, rotates and decays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,26 +28,26 @@ Array = NDArray[np.float64]
 Phase = Literal["preparation", "movement"]
 
 N_STARTS, N_ENDS = 12, 8  # of Newton's method in a phase: on the trajectories, and after them
-N_GROUPS = 4  # different inputs that are looked at
+N_GROUPS = 4  # number of different inputs to examine
 N_TIMES, N_CONDITIONS = 8, 3  # at which modes are computed along the trajectories
-SETTLED, STEP = 5.0, 0.005  # duration of the trajectory of a Lyapunov exponent [s]; step where it is free [s]
+SETTLED, STEP = 5.0, 0.005  # duration of a trajectory for a Lyapunov exponent [s]; its step, if free [s]
 SLOW_MODE = 2.5  # modes that decay slower count as slow [1/s]: half of the leak of the teachers
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a network does in the conditions of the test trials, and its equations.
+    """The trajectories of a network in the conditions of the test trials, and its equations.
 
     Attributes
     ----------
     states, inputs
-        Shapes (n_conditions, n_time, n_states) and (n_conditions, n_time, n_inputs).
+        States and inputs, shapes (n_conditions, n_time, n_states) and (n_conditions, n_time, n_inputs).
     time
-        Shape (n_time,) [s].
+        Time of each bin, shape (n_time,) [s].
     create
-        Returns the equations at held inputs, shape (n_inputs,).
+        Function from constant inputs, shape (n_inputs,), to the equations.
     weights
-        Recurrent weights, shape (n_states, n_states); nothing where units have gates.
+        Recurrent weights, shape (n_states, n_states); ``None`` if units have gates.
     """
 
     states: Array
@@ -57,9 +57,9 @@ class Motion:
     weights: Array | None
 
     def find_points(self, phase: Phase) -> list[FixedPoint]:
-        """Return fixed and slow points at the inputs at the end of a phase; preparation ends at time 0.
+        """Return fixed and slow points for the inputs at the end of a phase; preparation ends at time 0.
 
-        Searched from states on the trajectories, and from where the network is when it has run on for 5 s.
+        The search starts from states on the trajectories and from the states after another 5 s.
         """
         inside = np.flatnonzero(self.time < 0 if phase == "preparation" else self.time > 0)
         if not inside.size:
@@ -77,7 +77,7 @@ class Motion:
         return points
 
     def find_modes(self) -> tuple[Array, NDArray[np.complex128]]:
-        """Return times [s] and the fastest growing mode there, mean over conditions [1/s]."""
+        """Return times [s] and the fastest growing mode at each, averaged over conditions [1/s]."""
         bins = _pick(len(self.time), N_TIMES)
         rows = _pick(len(self.states), N_CONDITIONS)
         rates = [
@@ -88,7 +88,7 @@ class Motion:
         return self.time[bins], modes.real.mean(axis=0) + 1j * np.abs(modes.imag).mean(axis=0)
 
     def compute_exponent(self) -> float:
-        """Return the largest Lyapunov exponent from the end of the first condition, its last inputs held."""
+        """Return the largest Lyapunov exponent after the first condition, with its last inputs held."""
         system = self.create(self.inputs[0, -1])
         step = system.step or STEP
         return compute_lyapunov_exponent(
@@ -96,14 +96,14 @@ class Motion:
         )
 
     def measure(self, points: Sequence[FixedPoint] | None = None) -> dict[str, float]:
-        """Return numbers by the names of :data:`nwbrnn.evaluation.specs.MEASURED`.
+        """Return measures by the names of :data:`nwbrnn.evaluation.specs.MEASURED`.
 
-        Modes are those of the most stable fixed point of movement; NaN if there is none.
+        Modes are those of the most stable fixed point of movement; they are NaN if there is none.
 
         Parameters
         ----------
         points
-            Fixed points of movement, if they were found before.
+            Fixed points of movement, if they are already known.
         """
         points = self.find_points("movement") if points is None else points
         leading = min((point.rates.real for point in points if point.exact), key=max, default=np.array([]))
@@ -119,7 +119,7 @@ class Motion:
 
 
 def follow_student(result: FitResult) -> Motion:
-    """Return what the best student of a fit does."""
+    """Return the trajectories and equations of the best network of a fit."""
     is_test = result.recorded["split"].values == "test"
     tests = average_conditions(result.predicted.isel(trial=is_test))
     bin_size = float(result.recorded.attrs["bin_size"])
@@ -134,7 +134,7 @@ def follow_student(result: FitResult) -> Motion:
 
 
 def follow_teacher(teacher: Teacher) -> Motion:
-    """Return what a teacher does without noise, in the conditions of the test trials."""
+    """Return the trajectories and equations of a teacher without noise, in the conditions of the tests."""
     conditions = teacher.tests["condition"].values.tolist()
     weights, time = teacher.reaches.circuit.weights, teacher.recorded["time"].values
     profile = compute_preparation_profile(time)
@@ -150,7 +150,7 @@ def follow_teacher(teacher: Teacher) -> Motion:
 
 
 def settle(system: System, states: Array) -> Array:
-    """Return where states are after 5 s, shape (n_states, n_units); by Euler's method, as they are."""
+    """Return states after 5 s, shape (n_states, n_units), integrated by Euler's method."""
     step = system.step or STEP
     ended = np.array(states, dtype=np.float64)
     for _ in range(round(SETTLED / step)):
@@ -159,5 +159,5 @@ def settle(system: System, states: Array) -> Array:
 
 
 def _pick(n: int, n_picked: int) -> NDArray[np.intp]:
-    """Return so many numbers below n, evenly spread."""
+    """Return ``n_picked`` evenly spread numbers below n."""
     return np.unique(np.linspace(0, n - 1, min(n, n_picked)).round().astype(np.intp))

@@ -1,4 +1,4 @@
-"""What is measured of the network of a fit rather than of its predictions, by name of the score."""
+"""Measure the network of a fit rather than its predictions."""
 
 from nwbrnn.mechanism.flow import follow_student, follow_teacher
 from nwbrnn.mechanism.responses import compare_responses
@@ -8,7 +8,7 @@ from nwbrnn.training import INPUT_LEVELS
 
 
 def measure_mechanism(result: FitResult) -> dict[str, float]:
-    """Return what is known of the mechanism of a fit, beside that of its teacher where it is known.
+    """Return measures of the mechanism of a fit and, if it is known, of its teacher.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def measure_mechanism(result: FitResult) -> dict[str, float]:
     Returns
     -------
     dict
-        Value by name of the score; see :data:`nwbrnn.evaluation.specs.MEASURED`.
+        Values by name of the score; see :data:`nwbrnn.evaluation.specs.MEASURED`.
     """
     measured = follow_student(result).measure()
     teacher = Teacher.find(result.recorded)

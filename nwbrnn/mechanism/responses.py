@@ -1,4 +1,4 @@
-"""Whether a student responds to perturbations as its teacher does."""
+"""Measure whether a student responds to perturbations as its teacher does."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from nwbrnn.training import (
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.floating]]
 
-N_COMPONENTS = 6  # leading ones of the teacher, in which its state is kicked
+N_COMPONENTS = 6  # leading components of the teacher, within which its state is kicked
 N_KICKS, N_DIRECTIONS = 8, 6
 KICK = 0.5  # of the teacher's own standard deviation in each component
 PUSH = 10.0  # of one neuron [Hz]
@@ -33,8 +33,8 @@ class Responses(NamedTuple):
     Attributes
     ----------
     outputs, rates
-        Of the student beside those of the teacher, each of shape (n_runs, n_time, n_channels), in the scale
-        of the fit; rates are those of unsampled neurons.
+        Responses of student and teacher, each of shape (n_runs, n_time, n_channels), in the scale of the
+        fit; rates are those of unsampled neurons.
     """
 
     outputs: tuple[Array, Array]
@@ -42,31 +42,31 @@ class Responses(NamedTuple):
 
 
 def compare_responses(teacher: Teacher, weights: Weights, config: FitConfig) -> dict[str, float]:
-    """Perturb teacher and student alike at the go cue, and compare their responses.
+    """Perturb teacher and student in the same way at the go cue, and compare their responses.
 
     - *state*: eight kicks within the teacher's six leading components, Gaussian with half of the
-      teacher's standard deviation in each. The student is kicked by the hidden rates that go with these
+      teacher's standard deviation in each. The student is kicked by the hidden rates that correspond to these
       components, found by regression on its own unperturbed activity.
-    - *one neuron*: eight neurons, each alone, are pushed by 10 Hz; sampled ones, if there are any.
+    - *one neuron*: each of eight neurons, sampled ones if there are any, is pushed alone by 10 Hz.
 
     Parameters
     ----------
     teacher
-        Of the fit.
+        The teacher of the fit.
     weights, config
-        Of the student.
+        Weights and settings of the student.
 
     Returns
     -------
     dict
         ``"response correlation, WHAT"`` and ``"response R2, WHAT"`` over all runs, bins and channels, and
-        with ``", one neuron pushed"`` behind it. R² is relative to no response: 1 - Σ(y - ŷ)² / Σy².
-        Nothing if the Dataset has no bin before the go cue, or none after it.
+        also with the suffix ``", one neuron pushed"``. R² is relative to no response: 1 - Σ(y - ŷ)² / Σy².
+        Empty if the Dataset has no bin before the go cue or none after it.
 
     References
     ----------
     .. [1] O'Shea, Duncker et al. 2022, bioRxiv, doi:10.1101/2022.12.16.520768, on kicks within and outside
-       of the space that a circuit visits.
+       the space that a circuit visits.
     """
     recorded = teacher.recorded
     if not recorded["time"].values[0] < 0 <= recorded["time"].values[-1]:
@@ -110,8 +110,8 @@ def measure_responses(
     teacher, weights, config
         As :func:`compare_responses`.
     changes
-        Of the teacher's rates, shape (n_changes, n_units) [Hz], and of the student's hidden rates, shape
-        (n_changes, n_hidden) [1]: each in up to six conditions of the test trials.
+        Changes of the teacher's rates, shape (n_changes, n_units) [Hz], and of the student's hidden rates,
+        shape (n_changes, n_hidden) [1], each applied in up to six conditions of the test trials.
     """
     recorded, tests = teacher.recorded, teacher.tests.isel(trial=slice(N_DIRECTIONS))
     n_runs, n_changes = tests.sizes["trial"], len(changes[0])
@@ -162,7 +162,7 @@ def correlate(first: Array, second: Array) -> float:
 
 
 def compute_response_r2(predicted: Array, target: Array) -> float:
-    """1 - Σ(y - ŷ)² / Σy²: 1 for the same response, 0 for what predicting none has; NaN without a response.
+    """1 - Σ(y - ŷ)² / Σy²: 1 for equal responses, 0 for predicting none; NaN without a response.
 
     Examples
     --------

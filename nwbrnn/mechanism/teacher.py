@@ -1,4 +1,4 @@
-"""The teacher of a fit, where it is known: its circuit, run again without noise, and disturbed."""
+"""Run the teacher of a fit again, if it is known, without noise or with disturbances."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ SHOWN = ("direction_cos", "direction_sin")  # inputs that the circuit has
 
 @dataclass(frozen=True)
 class Teacher:
-    """The circuit that a Dataset was simulated with, and how it is read in the Dataset.
+    """The circuit with which a Dataset was simulated, and its bins and units in the Dataset.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Teacher:
     reaches
         The circuit and its movements.
     bins
-        Which bins of the movements the Dataset has, shape (n_time,).
+        Bins of the movements that the Dataset contains, shape (n_time,).
     """
 
     recorded: xr.Dataset
@@ -41,10 +41,10 @@ class Teacher:
 
     @classmethod
     def find(cls, recorded: xr.Dataset) -> Self | None:
-        """Return the teacher of a prepared Dataset, or nothing if it has none or not all of it.
+        """Return the teacher of a prepared Dataset, or ``None`` if it has none or only a part of it.
 
-        It is in Datasets of :func:`nwbrnn.simulate_teacher` and of the files made of them, unless units were
-        left out, bins were made wider or conditions were renamed.
+        Datasets from :func:`nwbrnn.simulate_teacher`, and from files written from them, contain the teacher
+        unless units were left out, bins were widened or conditions were renamed.
         """
         if not {"connectivity", "readout"} <= set(recorded) or "teacher" not in recorded.attrs:
             return None
@@ -75,17 +75,18 @@ class Teacher:
         Parameters
         ----------
         conditions
-            Of each run.
+            Condition of each run.
         kicks
-            By how much the rates jump at the go cue, shape (n_runs, n_units) [Hz].
+            Jump of the rates at the go cue, shape (n_runs, n_units) [Hz].
         added
-            Added to the inputs cosine and sine, in all bins of the movement, shape (n_runs, n_bins, 2) [1].
+            Values to add to the inputs cosine and sine in all bins of the movement, shape
+            (n_runs, n_bins, 2) [1].
         """
         rates = self.reaches.run(self.get_drive(conditions), kicks=kicks, added=added)
         return np.asarray(rates[:, self.bins])
 
     def read(self, rates: Array) -> Array:
-        """Return the muscles of rates, but for their offset, in their recorded unit."""
+        """Return the muscle outputs of given rates, without their offset, in their recorded unit."""
         return np.asarray(rates @ self.recorded["readout"].values.T)
 
     @cached_property
@@ -102,21 +103,21 @@ class Teacher:
 def probe_teacher(
     teacher: Teacher, levels: Sequence[float], *, n_repeats: int = 3, seed: int = 0
 ) -> dict[float, float]:
-    """Return the output skill of the teacher itself when its inputs are noisy, by level.
+    """Return the output skill of the teacher itself with noisy inputs, by level.
 
-    As :func:`nwbrnn.training.probe` disturbs a student: in each bin Gaussian noise is added to each input,
-    with ε times the root mean square of that input. The teacher has no go cue as an input.
+    The inputs are disturbed as in :func:`nwbrnn.training.probe`: in each bin, Gaussian noise with ε times the
+    root mean square of an input is added to it. The teacher has no go cue as an input.
 
     Parameters
     ----------
     teacher
-        Of the fit.
+        The teacher of the fit.
     levels
         Values of ε.
     n_repeats
-        Draws of noise for each level and condition.
+        Number of draws of noise for each level and condition.
     seed
-        Of the noise.
+        Seed of the noise.
     """
     tests, names = teacher.tests, teacher.recorded["input"].values.tolist()
     conditions, mask = tests["condition"].values.tolist(), tests["mask"].values
@@ -131,7 +132,7 @@ def probe_teacher(
     everything = average_conditions(teacher.recorded)
     reference = everything["outputs"].values[everything["mask"].values] / size
     rng = np.random.default_rng(seed)
-    # all at once: a step of many runs takes little more time than a step of one
+    # run all at once, since a step of many runs takes little more time than a step of one
     drawn = rng.standard_normal((len(levels), n_repeats, len(conditions), len(teacher.reaches.time), 2))
     added = np.reshape(levels, (-1, 1, 1, 1, 1)) * np.array(scale) * drawn
     runs = conditions * (len(levels) * n_repeats)

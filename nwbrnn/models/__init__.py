@@ -1,4 +1,4 @@
-"""Networks, by the value of the setting ``network``. Only this, losses and training use torch."""
+"""Networks by the value of the setting ``network``. Only models, losses and training use torch."""
 
 from nwbrnn.models.gated_rnn import GatedRNN
 from nwbrnn.models.network import Network

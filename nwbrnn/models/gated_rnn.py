@@ -1,4 +1,4 @@
-"""A gated recurrent unit with a linear readout: a network whose equations are no model of a circuit."""
+"""A gated recurrent network with a linear readout, whose equations do not model a circuit."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,15 @@ from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
 
 RESET, UPDATE, CANDIDATE = range(3)
-_KEEP = 1.0  # bias of the update gate at first, so that states last (Jozefowicz et al. 2015, ICML 37:2342)
+_KEEP = 1.0  # initial bias of the update gate, so that states persist (Jozefowicz et al. 2015, ICML 37:2342)
 _EDGE = 0.99  # a state lies between -1 and 1
 
 
 class GatedRNN(Network):
-    """Gated recurrent unit; its state h is its rate: r = h.
+    """A gated recurrent network, whose state h is its rate: r = h.
 
     With a = σ(W_a h + U_a u + b_a) for the reset gate and g likewise for the update gate,
-    h ← g h + (1 - g) tanh(a (W h) + U u + b), once in each bin. As :class:`torch.nn.GRU` with one bias.
+    h ← g h + (1 - g) tanh(a (W h) + U u + b), once in each bin. This is :class:`torch.nn.GRU` with one bias.
 
     Parameters
     ----------
@@ -24,11 +24,11 @@ class GatedRNN(Network):
     config
         The settings of the network: ``gain``, ``initial_state``, ``precision`` and ``seed``.
     bin_size
-        Width of a time bin [s]; nothing depends on it.
+        Width of a time bin [s]; not used.
     n_conditions
-        Rows of the initial state, where each condition has its own.
+        Number of rows of the initial state if each condition has its own.
     n_observed
-        0: it has no observer.
+        0, since this network has no observer.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class GatedRNN(Network):
             self.bias[:, UPDATE] = _KEEP
 
     def __repr__(self) -> str:
-        """Return what goes in and out, and how large it is."""
+        """Return the numbers of inputs, units, outputs and parameters."""
         n_hidden, _, n_inputs = self.input_weights.shape
         n_parameters = sum(parameter.numel() for parameter in self.parameters())
         return (
@@ -80,13 +80,13 @@ class GatedRNN(Network):
         return torch.stack(rates)
 
     def advance(self, states: Tensor, inputs: Tensor) -> Tensor:
-        """Return the states one bin later; they are the rates, at the ends of the range, too."""
+        """Return the states one bin later, which equal the rates even at the ends of their range."""
         return self.run(inputs.unsqueeze(0), states, None)[0]
 
     def invert(self, rates: Tensor) -> Tensor:
-        """Return the states of rates: themselves, within the range of a state."""
+        """Return the states of rates, which are the rates limited to the range of a state."""
         return rates.clamp(-_EDGE, _EDGE)
 
     def shift_states(self, shift: Tensor) -> Tensor:
-        """Return the noise that moves the states by so much: itself."""
+        """Return the noise that shifts the states as given, which is the shift itself."""
         return shift

@@ -1,7 +1,7 @@
 """The time loop and its gradient on one CPU thread, compiled.
 
-At these sizes a library spends as long on calls and packing as on arithmetic. Here the matrix stays in the
-processor's cache from step to step, and the element-wise work becomes vector instructions.
+At these sizes, a library spends as much time on calls and packing as on arithmetic. Here, the matrix stays in
+the processor's cache between steps, and element-wise operations become vector instructions.
 """
 
 import math
@@ -18,18 +18,18 @@ from nwbrnn.errors import ShapeError
 TANH, SOFTPLUS, SOC = 0, 1, 2
 KINDS = {"tanh": TANH, "softplus": SOFTPLUS, "soc": SOC}
 
-# any order of float operations, but NaN stays NaN: the caller recognises divergence by it
+# allow any order of float operations, but keep NaN, by which the caller recognizes divergence
 _compile = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
 def _tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Stand for the function that is chosen when a loop is compiled."""
+    """Stand in for the function that is chosen when a loop is compiled."""
     return math.tanh(x)
 
 
 @overload(_tanh, jit_options={"fastmath": {"contract", "reassoc", "nsz", "arcp"}})
 def _choose_tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Take the exact function in float64, and in float32 a rational one that becomes vector instructions."""
+    """Use the exact function in float64, and in float32 a rational one that becomes vector instructions."""
     if x != types.float32:
         return lambda x: math.tanh(x)  # noqa: PLW0108
 
@@ -92,7 +92,7 @@ def _add_product(out: Any, rows: Any, matrix: Any) -> None:
     """Add rows @ matrix to out, shapes (n_trials, n), (n_trials, m) and (m, n)."""
     n_trials, n = out.shape
     m = matrix.shape[0]
-    for j in range(0, m - m % 4, 4):  # four rows of the matrix at a time: few stores for each product
+    for j in range(0, m - m % 4, 4):  # four rows of the matrix at a time, for few stores per product
         w0, w1, w2, w3 = matrix[j], matrix[j + 1], matrix[j + 2], matrix[j + 3]
         for b in range(0, n_trials - n_trials % 2, 2):  # and two trials for each load
             x, y = out[b], out[b + 1]
@@ -129,19 +129,19 @@ def run_forward(drive: Array, transposed: Array, keep: Array, kind: int, states:
     transposed
         The weights, presynaptic units first, shape (n_hidden, n_hidden).
     keep
-        Shape (n_hidden,).
+        Fraction of its state that each unit keeps, shape (n_hidden,).
     kind
         One of ``KINDS``.
     states
         Buffer whose first entry is the initial state, shape (n_time + 1, n_trials, n_hidden) to keep all
         states, or (1, n_trials, n_hidden) to keep only the last.
     rates
-        Is filled; shape (n_time + 1, n_trials, n_hidden), the first those of the initial state.
+        Filled with rates, shape (n_time + 1, n_trials, n_hidden), beginning with those of the initial state.
 
     Raises
     ------
     ShapeError
-        If arrays do not fit together: the compiled loop would read and write beyond them.
+        If arrays do not fit together, since the compiled loop would read and write beyond them.
     """
     n_time, n_trials, n_hidden = get_sizes("drive", drive)
     n_kept = 1 if states.shape[:1] == (1,) else n_time + 1
@@ -181,13 +181,13 @@ def run_backward(
     grad_rates
         dL/dr of each step, shape (n_time, n_trials, n_hidden).
     rates
-        Of :func:`run_forward`.
+        Rates from :func:`run_forward`.
     weights
-        W, columns presynaptic.
+        W, with presynaptic columns.
     keep, kind
-        As there.
+        As for :func:`run_forward`.
     grads
-        Is filled with dL/dx, shape (n_time + 1, n_trials, n_hidden), the first that of the initial state.
+        Filled with dL/dx, shape (n_time + 1, n_trials, n_hidden), beginning with that of the initial state.
 
     Raises
     ------
@@ -435,10 +435,10 @@ def get_sizes(name: str, array: Any) -> tuple[int, int, int]:
 
 
 def _expect_alike(*arrays: Array) -> None:
-    """Refuse other types than float32 or float64, the same for all, and rows that do not lie side by side."""
+    """Refuse arrays unless all are float32 or all are float64, and all are contiguous."""
     dtypes = {array.dtype for array in arrays}
     if len(dtypes) > 1 or arrays[0].dtype not in (np.float32, np.float64):
         found = ", ".join(sorted(map(str, dtypes)))
         raise ShapeError(f"arrays of a network: expected float32 or float64 throughout, but got {found}")
     if not all(array.flags.c_contiguous for array in arrays):
-        raise ShapeError("arrays of a network: expected them contiguous in memory")
+        raise ShapeError("arrays of a network: expected arrays that are contiguous in memory")

@@ -1,4 +1,4 @@
-"""What fitting, scoring, storing and drawing need of a network, and nothing else."""
+"""The interface of a network that fitting, scoring, storing and plotting need."""
 
 import math
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ _STATE_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16":
 class Network(nn.Module):
     """A recurrent network with a linear readout: z = W_out r + c.
 
-    A network of another kind is a subclass: it runs the recurrence in :meth:`run`, and says in :meth:`invert`
-    what state a rate comes from and in :meth:`shift_states` how noise moves it.
+    Each kind of network is a subclass: it runs the recurrence in :meth:`run`, finds the state of a rate in
+    :meth:`invert`, and finds the noise that shifts a state in :meth:`shift_states`.
 
     Parameters
     ----------
@@ -31,15 +31,16 @@ class Network(nn.Module):
     bin_size
         Width of a time bin [s].
     n_conditions
-        Rows of the initial state, where each condition has its own.
+        Number of rows of the initial state if each condition has its own.
     n_observed
-        Neurons that correct the state; only a rate network has an observer.
+        Number of neurons that correct the state; only a rate network has an observer.
 
     Attributes
     ----------
     input_weights, full_weights, bias
-        Of shapes ``(n_hidden, ..., n_inputs)``, ``(n_hidden, ..., n_hidden)`` and ``(n_hidden, ...)``; see
-        ``nwbrnn.weights.list_shapes``. The second may be missing if ``recurrent_weights`` is overridden.
+        Parameters of shapes ``(n_hidden, ..., n_inputs)``, ``(n_hidden, ..., n_hidden)`` and
+        ``(n_hidden, ...)``; see ``nwbrnn.weights.list_shapes``. The second may be missing if
+        ``recurrent_weights`` is overridden.
     output_weights, output_bias
         Of shapes (n_outputs, n_hidden) and (n_outputs,).
     initial_state
@@ -79,16 +80,16 @@ class Network(nn.Module):
         self.observer_weights = self._create_parameter(none) if n_observed else None
 
     def _create_parameter(self, values: Tensor) -> nn.Parameter:
-        """Return a parameter of the precision of the settings."""
+        """Return a parameter with the precision of the settings."""
         return nn.Parameter(values.to(_STATE_DTYPES[self.config.precision]))
 
     def _create_recurrence(self, weights: Tensor, generator: torch.Generator) -> None:
-        """Make the parameters that ``recurrent_weights`` consists of, from normal weights."""
+        """Create the parameters of ``recurrent_weights`` from normally distributed weights."""
         self.full_weights = self._create_parameter(weights)
 
     @property
     def recurrent_weights(self) -> Tensor:
-        """Everything that hidden units get from hidden units, the last axis presynaptic."""
+        """All weights between hidden units, with presynaptic units on the last axis."""
         return self.full_weights
 
     def run(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> Tensor:
@@ -114,7 +115,7 @@ class Network(nn.Module):
         return self.invert(self.run(inputs.unsqueeze(0), states, None)[0])
 
     def shift_states(self, shift: Tensor) -> Tensor:
-        """Return the noise that moves the states by so much, shape (n_trials, n_time, n_hidden)."""
+        """Return the noise that shifts the states as given, shape (n_trials, n_time, n_hidden)."""
         raise NotImplementedError
 
     def follow(
@@ -177,17 +178,18 @@ class Network(nn.Module):
         inputs
             Shape (n_trials, n_time, n_inputs).
         start
-            With initial states by condition the row of each trial, shape (n_trials,), -1 for the mean of all;
-            with initial states from data the first rates of the sampled neurons, shape (n_trials, n_sampled).
+            With initial states by condition, the row of each trial, shape (n_trials,), or -1 for the mean of
+            all; with initial states from data, the first rates of the sampled neurons, shape
+            (n_trials, n_sampled).
         noise
-            Added to what drives each hidden unit, shape (n_trials, n_time, n_hidden).
+            Noise to add to the input of each hidden unit, shape (n_trials, n_time, n_hidden).
 
         Returns
         -------
         outputs, rates
             Shapes (n_trials, n_time, n_outputs) and (n_trials, n_time, n_hidden).
         """
-        # time first in memory throughout, trials first only in shape: nothing is copied
+        # time is first in memory throughout, and trials are first only in shape, so nothing is copied
         early = None if noise is None else noise.transpose(0, 1)
         rates = self.run(inputs.transpose(0, 1), self._create_initial(start, len(inputs)), early)
         outputs = rates @ self.output_weights.T + self.output_bias
@@ -205,10 +207,10 @@ class Network(nn.Module):
         return state.expand(n_trials, -1)
 
     def constrain(self) -> None:
-        """Bring the weights back to what the settings allow; after each step of a fit."""
+        """Restore the limits of the settings on the weights, after each step of a fit."""
 
     def to_weights(self) -> dict[str, NDArray[np.floating]]:
-        """Return everything that was learned as arrays by name; see ``nwbrnn.weights.list_shapes``."""
+        """Return all learned parameters as arrays by name; see ``nwbrnn.weights.list_shapes``."""
         names = (
             "recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state",
         )  # fmt: skip
@@ -223,7 +225,7 @@ class Network(nn.Module):
     ) -> Self:
         """Return a network with the given weights, in their precision; the inverse of ``to_weights``.
 
-        Signs, sparsity and rank are in the weights, and do not limit the network any further.
+        The weights already have their signs, sparsity and rank, which do not limit the network further.
 
         Raises
         ------
@@ -244,6 +246,6 @@ class Network(nn.Module):
         """Take the given weights, and their precision, in place of its own."""
         named = dict(weights) | {"full_weights": weights["recurrent_weights"]}
         for name, parameter in self.named_parameters():
-            # products round the same way, wherever weights came from
+            # so that products are rounded the same way, whatever the source of the weights
             values = np.array(named[name], order="C")
             parameter.data = torch.from_numpy(values).to(parameter.device)

@@ -1,4 +1,4 @@
-"""The student: a leaky rate network with a linear readout."""
+"""A leaky rate network with a linear readout."""
 
 import math
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from nwbrnn.models.scan import invert, scan
 class RateRNN(Network):
     """Leaky rate network: τ dx/dt = -x + W r + W_in u + b, r = φ(x), z = W_out r + c.
 
-    The first hidden units stand for the sampled neurons one to one, the rest are free. Time is
-    discretised by forward Euler, in one or more steps in each bin; inputs are constant in a bin, rates
+    The first hidden units represent the sampled neurons one to one, and the others are free. Time is
+    discretized by forward Euler with one or more steps per bin. Inputs are constant within a bin, and rates
     and outputs are those at its end.
 
     Parameters
@@ -26,14 +26,14 @@ class RateRNN(Network):
     sizes
         Numbers of inputs, hidden units and outputs.
     config
-        The settings of the student: ``nonlinearity``, ``tau``, ``learn_tau``, ``substeps``, ``gain``,
+        The settings of the network: ``nonlinearity``, ``tau``, ``learn_tau``, ``substeps``, ``gain``,
         ``excitatory``, ``density``, ``rank``, ``initial_state``, ``precision`` and ``seed``.
     bin_size
         Width of a time bin [s].
     n_conditions
-        Rows of the initial state, where each condition has its own.
+        Number of rows of the initial state if each condition has its own.
     n_observed
-        Neurons that correct the state; none by default.
+        Number of neurons that correct the state.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class RateRNN(Network):
         self._step = bin_size / config.substeps
 
     def _create_recurrence(self, weights: Tensor, generator: torch.Generator) -> None:
-        """Make the recurrent weights sparse, signed or of low rank, if that is asked for."""
+        """Make the recurrent weights sparse, signed or of low rank, if the settings say so."""
         config, n_hidden = self.config, len(weights)
         log_tau = torch.full((n_hidden,), math.log(config.tau))
         self.log_tau = self._create_parameter(log_tau) if config.learn_tau else None
@@ -83,7 +83,7 @@ class RateRNN(Network):
         self.full_weights = self._create_parameter(weights)
 
     def __repr__(self) -> str:
-        """Return what goes in and out, and how large it is."""
+        """Return the numbers of inputs, units, outputs and parameters."""
         n_hidden, n_inputs = self.input_weights.shape
         tau = "learned time constants" if self.log_tau is not None else f"tau {self.config.tau:g} s"
         n_parameters = sum(parameter.numel() for parameter in self.parameters())
@@ -101,7 +101,7 @@ class RateRNN(Network):
 
     @property
     def alpha(self) -> Tensor:
-        """Integration step over time constant of each hidden unit, at most 1, shape (n_hidden,)."""
+        """Integration step divided by the time constant of each hidden unit, at most 1, shape (n_hidden,)."""
         if self.log_tau is None:
             return torch.full_like(self.bias, min(self._step / self.config.tau, 1.0))
         return (self._step * torch.exp(-self.log_tau)).clamp(max=1.0)
@@ -159,19 +159,19 @@ class RateRNN(Network):
         return invert(rates, self.config.nonlinearity)
 
     def shift_states(self, shift: Tensor) -> Tensor:
-        """Return the noise that moves the states by so much, but for recurrence within a bin."""
+        """Return the noise that shifts the states as given, apart from recurrence within a bin."""
         return shift / -torch.expm1(self.config.substeps * torch.log1p(-self.alpha))
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Bring the recurrent weights back to their signs and their sparsity; after each step of a fit."""
+        """Restore the signs and sparsity of the recurrent weights, after each step of a fit."""
         if self._signs is not None:
             self.full_weights.copy_((self.full_weights * self._signs).clamp(min=0) * self._signs)
         if self._exists is not None:
             self.full_weights.mul_(self._exists)
 
     def to_weights(self) -> dict[str, NDArray[np.floating]]:
-        """Return everything that was learned as arrays by name; ``tau`` [s] if it was."""
+        """Return all learned parameters as arrays by name, including ``tau`` [s] if it was learned."""
         own = {} if self.log_tau is None else {"tau": self.log_tau.exp().detach().cpu().numpy().copy()}
         return super().to_weights() | own
 
@@ -182,6 +182,6 @@ class RateRNN(Network):
 
 
 def _rescale(weights: Tensor, radius: float) -> float:
-    """Return the factor that gives the weights a spectral radius."""
+    """Return the factor that scales the weights to a spectral radius."""
     present = float(torch.linalg.eigvals(weights).abs().max())
     return radius / present if present > 0 else 1.0

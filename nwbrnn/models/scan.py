@@ -1,9 +1,9 @@
 """The time loop of the rate network, with its own gradient.
 
-Autograd would record several nodes and allocate several tensors for every time step. Here the loop runs on
-buffers made once, and the gradient of the recurrent weights, a sum over all time steps, is one matrix
-product at the end. On a CPU the loops are compiled (:mod:`nwbrnn.models.loops`); on a GPU, and in bfloat16,
-they are torch operations.
+Autograd would record several nodes and allocate several tensors for every time step. Here, the loop uses
+buffers that are allocated once, and the gradient of the recurrent weights, a sum over all time steps, is one
+matrix product at the end. On a CPU, the loops are compiled (:mod:`nwbrnn.models.loops`); on a GPU, and in
+bfloat16, they are torch operations.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from nwbrnn.config import Nonlinearity
 from nwbrnn.models import loops
 
 _SOC_RANGE = 4.0  # (rmax - r0) / r0 of Stroud et al. 2018, Nature Neuroscience, doi:10.1038/s41593-018-0276-0
-_EDGE = 0.99  # of the range of a rate; a state beyond would be too far to come back from
+_EDGE = 0.99  # of the range of a rate; a state beyond would be too large to return
 
 
 def activate(states: Tensor, nonlinearity: Nonlinearity) -> Tensor:
@@ -34,7 +34,7 @@ def activate(states: Tensor, nonlinearity: Nonlinearity) -> Tensor:
 
 
 def invert(rates: Tensor, nonlinearity: Nonlinearity) -> Tensor:
-    """Return the states of rates, any shape; rates at or beyond the ends of the range count as near them."""
+    """Return the states of rates of any shape; rates at or beyond the ends of the range move inwards."""
     if nonlinearity == "softplus":
         rates = rates.clamp(min=1 - _EDGE)
         return rates + torch.log(-torch.expm1(-rates))
@@ -53,14 +53,14 @@ def scan(
     Parameters
     ----------
     drive
-        u, everything that enters a unit besides recurrence, shape (n_time, n_trials, n_hidden). In bfloat16
-        products are computed in it, and states in float32.
+        u, the input of each unit except recurrence, shape (n_time, n_trials, n_hidden). If it is bfloat16,
+        products are computed in bfloat16 and states in float32.
     weights
         W, shape (n_hidden, n_hidden); columns are presynaptic.
     initial
         x before the first step, shape (n_trials, n_hidden).
     keep
-        How much of its state a unit keeps from one step to the next, shape (n_hidden,).
+        Fraction of its state that each unit keeps from one step to the next, shape (n_hidden,).
     nonlinearity
         φ; see :func:`activate`.
 
@@ -72,7 +72,7 @@ def scan(
     Raises
     ------
     ShapeError
-        If the shapes do not fit together, or on a CPU the types differ.
+        If the shapes do not fit together, or if the types differ on a CPU.
     """
     _, n_trials, n_hidden = loops.get_sizes("drive", drive)
     loops.expect_shapes(
@@ -92,7 +92,7 @@ class _Scan(torch.autograd.Function):
     ) -> Tensor:
         n_time, n_trials, n_hidden = drive.shape
         rates = drive.new_empty(n_time + 1, n_trials, n_hidden)
-        # states are needed again only for the gradient of what a unit keeps of them
+        # states are needed later only for the gradient of ``keep``
         n_kept = n_time + 1 if ctx.needs_input_grad[3] else 1
         states = initial.new_empty(n_kept, n_trials, n_hidden)
         states[0] = initial

@@ -1,8 +1,8 @@
 """Figures of a fit for papers and notebooks: each function draws on matplotlib axes and returns them.
 
-Recorded lines are solid, those of the student dashed; both are averages over the test trials of a condition.
-Colours can be told apart with every kind of colour vision. Reached as ``nwbrnn.plot``; matplotlib is imported
-only then.
+Recorded lines are solid and predicted lines dashed; both are averages over the test trials of a condition.
+The colours are distinguishable with every kind of colour vision. Use the functions as ``nwbrnn.plot``, which
+imports matplotlib on first use.
 """
 
 from nwbrnn.plot.fit import learning_curve, outputs, rates, spectrum, trajectories

@@ -124,10 +124,10 @@ def rates(
 def trajectories(
     result: FitResult, *, conditions: Sequence[str | float] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the recorded and the predicted population in the plane that holds most of the recorded variance.
+    """Draw the recorded and the predicted population in the plane with most of the recorded variance.
 
-    The plane is that of the first two principal components of the soft-normalized recorded rates, averaged
-    by condition; the predicted rates are projected onto the same.
+    The plane is spanned by the first two principal components of the soft-normalized recorded rates, averaged
+    by condition. The predicted rates are projected onto the same plane.
 
     Parameters
     ----------
@@ -179,10 +179,11 @@ def trajectories(
 
 
 def spectrum(result: FitResult, *, ax: Axes | None = None) -> Axes:
-    """Draw the eigenvalues of the recurrent network: how fast its modes grow or decay, and turn.
+    """Draw the eigenvalues of the recurrent network: how fast its modes grow or decay, and rotate.
 
-    They are those of diag(1/τ) (W - 1), the dynamics of the states where each unit works at slope 1 of its
-    nonlinearity (tanh: near 0). To the right of the line modes grow until the nonlinearity holds them.
+    They are the eigenvalues of diag(1/τ) (W - 1), which describes the states if each unit works at slope 1 of
+    its nonlinearity (near 0 for tanh). To the right of the line, modes grow until the nonlinearity limits
+    them.
 
     Parameters
     ----------
@@ -199,7 +200,7 @@ def spectrum(result: FitResult, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ConfigError
-        If it is no rate network.
+        If it is not a rate network.
 
     Examples
     --------
@@ -226,12 +227,12 @@ def spectrum(result: FitResult, *, ax: Axes | None = None) -> Axes:
         ha="right", fontsize=8, color=GREY,
     )  # fmt: skip
     low, high = values.real.min(), max(values.real.max(), 0.0)
-    ax.set_xlim(low - 0.05 * (high - low), high + 0.2 * (high - low))  # room for the words
+    ax.set_xlim(low - 0.05 * (high - low), high + 0.2 * (high - low))  # leave room for the words
     return ax
 
 
 def learning_curve(result: FitResult, *, terms: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the loss terms of the best student over its passes of least squares and its epochs.
+    """Draw the loss terms of the best network over its passes of least squares and its epochs.
 
     Parameters
     ----------
@@ -274,6 +275,9 @@ def learning_curve(result: FitResult, *, terms: Sequence[str] | None = None, ax:
                 label = f"{TERMS.get(term, term)}, {'training' if kind == 'train' else kind}"
                 ax.plot(1 + np.arange(len(values)), values, line, color=COLOURS[i], lw=1.2, label=label)
                 lowest = min(lowest, np.nanmin(values))
+    n_passes = sum(rate == 0 for rate in history.get("learning_rate", []))
+    if n_passes:
+        ax.axvline(n_passes + 0.5, color=GREY, lw=0.8, ls=":", label="gradient descent begins")
     if lowest > 0:  # the error of spikes can be negative
         ax.set_yscale("log")
     ax.set_xlabel("pass of least squares or epoch", fontsize=9)
@@ -290,7 +294,7 @@ def compute_spectrum(result: FitResult) -> NDArray[np.complexfloating]:
 
 
 def describe_time(recorded: xr.Dataset) -> str:
-    """Return what time is counted from, as a label."""
+    """Return the label of the time axis, which names the event at time 0."""
     choices = json.loads(recorded.attrs.get("choices", "[]"))
     events = [choice["picked"] for choice in choices if choice["role"] == "align_to"]
     return f"time from {events[0].removesuffix('_time').replace('_', ' ')} [s]" if events else "time [s]"
@@ -305,20 +309,20 @@ def draw_courses(
     rows: Sequence[int] | NDArray[np.intp],
     errors: Array | None = None,
 ) -> None:
-    """Draw one channel of ``outputs`` or ``rates`` over time, a colour for each condition.
+    """Draw one channel of ``outputs`` or ``rates`` over time, with one colour per condition.
 
     Parameters
     ----------
     ax
         Where to draw.
     averages
-        Recorded and predicted, a trial for each condition.
+        Recorded and predicted averages, with one trial per condition.
     name, channel
-        Which.
+        The variable and the position of its channel.
     rows
-        Conditions, by position.
+        Positions of the conditions.
     errors
-        Of the recorded averages, for a band, shape (n_conditions, n_time, n_channels).
+        Standard errors of the recorded averages, shape (n_conditions, n_time, n_channels), to draw as a band.
     """
     truth, student = averages
     time = truth["time"].values
@@ -351,7 +355,7 @@ def _draw_fit(
 
 
 def _add_legend(ax: Axes, conditions: Sequence[str] | NDArray[np.str_]) -> None:
-    """Add what colours and lines mean."""
+    """Add a legend of colours and lines."""
     handles = [
         Line2D([], [], color=COLOURS[i % len(COLOURS)], label=f"condition {plain(condition)}")
         for i, condition in enumerate(conditions)
@@ -364,7 +368,7 @@ def _add_legend(ax: Axes, conditions: Sequence[str] | NDArray[np.str_]) -> None:
 
 
 def sort_conditions(labels: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the order of conditions: by number if all are numbers, else as they are."""
+    """Return the order of conditions: numerical if all are numbers, and otherwise unchanged."""
     try:
         return np.argsort([float(label) for label in labels], kind="stable")
     except ValueError:
@@ -372,7 +376,7 @@ def sort_conditions(labels: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def pick_evenly(n: int, n_picked: int) -> NDArray[np.intp]:
-    """Return so many numbers below n, evenly spread."""
+    """Return ``n_picked`` evenly spread numbers below n."""
     return np.unique(np.linspace(0, n - 1, min(n, n_picked)).round().astype(np.intp))
 
 

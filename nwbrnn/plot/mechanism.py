@@ -1,4 +1,4 @@
-"""Figures of how a network works: where it rests, and its modes there."""
+"""Figures of the mechanism of a network: its fixed points and its modes there."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from nwbrnn.evaluation.fixed_points import FixedPoint
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, prepare_axes
 from nwbrnn.result import FitResult
 
-if TYPE_CHECKING:  # torch comes with it, which other figures do not need
+if TYPE_CHECKING:  # it imports torch, which other figures do not need
     from nwbrnn.mechanism import Motion
 
 KINDS = {
@@ -23,9 +23,9 @@ KINDS = {
 
 
 def fixed_points(result: FitResult, *, ax: Axes | None = None) -> Axes:
-    """Draw the states of the student with its fixed and slow points at the inputs of movement.
+    """Draw the states of the network with its fixed and slow points at the inputs of movement.
 
-    In the plane of the first two principal components of its states, in the conditions of the test trials.
+    The axes are the first two principal components of its states in the conditions of the test trials.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def draw_portrait(motion: "Motion", points: Sequence[FixedPoint], *, ax: Axes) -
     Parameters
     ----------
     motion
-        Of a student or a teacher.
+        Trajectories of a fitted network or a simulated circuit.
     points
         Fixed and slow points.
     ax
@@ -99,7 +99,7 @@ def draw_modes(points: Mapping[str, Sequence[FixedPoint]], *, ax: Axes) -> Axes:
         exact = [point for point in found if point.exact]
         if exact:
             rates = min(exact, key=lambda point: point.rates[0].real).rates
-            shown = rates.real > -100  # a map that forgets within a bin has modes far off
+            shown = rates.real > -100  # a map that forgets its state within a bin has very distant modes
             ax.plot(
                 rates.real[shown], rates.imag[shown] / (2 * np.pi), "ox"[i % 2], ms=3.5 - i % 2,
                 color=COLOURS[i], alpha=0.8, label=name,
@@ -112,7 +112,7 @@ def draw_modes(points: Mapping[str, Sequence[FixedPoint]], *, ax: Axes) -> Axes:
 
 
 def find_motions(result: FitResult) -> "dict[str, Motion]":
-    """Return how the student moves, and its teacher where it is known."""
+    """Return the motion of the fitted network and, if it is known, of its teacher."""
     from nwbrnn.mechanism import Teacher, follow_student, follow_teacher
 
     teacher = Teacher.find(result.recorded)

@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, legends, files."""
+"""Colours, axes, legends and files, which all figures share."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ VECTOR: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "nwbr
 
 
 def save(figure: Figure | Axes, path: str | Path) -> None:
-    """Write a figure as PNG, PDF or SVG, as its name says, whole or not at all; an existing one is replaced.
+    """Write a figure as PNG, PDF or SVG, whole or not at all, replacing an existing file.
 
-    Text stays text in SVG, and TrueType in PDF.
+    Text stays text in SVG, and becomes TrueType in PDF.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def save(figure: Figure | Axes, path: str | Path) -> None:
     ConfigError
         If the axes were removed from their figure.
     """
-    from nwbrnn.storage.atomic import replace_whole  # with pynwb, which drawing does not need
+    from nwbrnn.storage.atomic import replace_whole  # it imports pynwb, which drawing does not need
 
     path = Path(path)
     whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
@@ -49,7 +49,7 @@ def save(figure: Figure | Axes, path: str | Path) -> None:
 
 
 def prepare_axes(ax: Axes | None, *, width: float = 4.6, height: float = 2.6) -> Axes:
-    """Return the axes, or those of a new figure that notebooks show."""
+    """Return the given axes, or axes of a new figure that notebooks show."""
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -60,11 +60,11 @@ def prepare_axes(ax: Axes | None, *, width: float = 4.6, height: float = 2.6) ->
 
 
 def place_legend(ax: Axes, handles: list[Line2D] | None = None) -> None:
-    """Put the legend beside the axes, where it hides nothing."""
+    """Put the legend next to the axes, where it hides nothing."""
     given = {} if handles is None else {"handles": handles}
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, **given)
 
 
 def plain(text: object) -> str:
-    """Return text that matplotlib shows as it is, not as mathematics."""
+    """Return text that matplotlib shows unchanged, not as mathematics."""
     return str(text).replace("$", r"\$")

@@ -24,16 +24,16 @@ def sampling_curve(
 ) -> Axes:
     """Draw a score of a sweep against the number of sampled neurons, with intervals, limits and chance.
 
-    What is far below the means and the limits, such as chance, is cut off.
+    Values far below the means and the limits, such as chance, are cut off.
 
     Parameters
     ----------
     statistics
-        What :func:`nwbrnn.sweep.compare_with_baseline` returned, or the ``statistics.csv`` of a sweep.
+        The result of :func:`nwbrnn.sweep.compare_with_baseline`, or the ``statistics.csv`` of a sweep.
     score
-        Its name.
+        Name of the score.
     ax
-        Where to draw; by default on a new figure. A line for each combination of the other settings.
+        Where to draw; by default on a new figure. Each combination of the other settings has a line.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def sampling_curve(
 
 
 def _name_axis(score: str) -> str:
-    """Return the name of a score with its unit, marked where lower is better."""
+    """Return the name of a score with its unit, marked if lower is better."""
     try:
         spec = get_spec(score)
     except LookupError:
@@ -86,7 +86,7 @@ def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str
         return [("network, 95 % interval", pd.concat([base, treated]))]
     groups = []
     for key, rows in treated.groupby(list(others), sort=False):
-        # without sampled neurons the weight of their dynamics is no setting
+        # without sampled neurons, the weight of their dynamics has no effect
         shared = [name for name in others if name != "dynamics_weight"]
         same = base[(base[shared] == rows[shared].iloc[0]).all(axis=1)] if shared else base
         label = ", ".join(
@@ -98,7 +98,7 @@ def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str
 
 
 def _add_references(ax: Axes, part: pd.DataFrame, levels: Sequence[str]) -> None:
-    """Add noise ceiling or reliability, and chance; cut off what is far below the means and the limits."""
+    """Add noise ceiling or reliability, and chance; cut off values far below the means and the limits."""
     shown = np.concatenate([part["mean"], part["noise_ceiling"], part["reliability"]])
     bottom, top = np.nanmin(shown), np.nanmax(shown)
     half = np.nan_to_num((part["mean_high"] - part["mean"]).median())
@@ -128,5 +128,5 @@ def describe_level(level: str) -> str:
 
 
 def _name_level(level: object) -> str:
-    """Return a number of sampled neurons as text; a CSV file made 10.0 of 10."""
+    """Return a number of sampled neurons as text, since a CSV file turns 10 into 10.0."""
     return f"{level:g}" if isinstance(level, int | float) else str(level)

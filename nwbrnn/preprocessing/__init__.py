@@ -1,4 +1,4 @@
-"""Dataset in, Dataset out: what is done to recordings before a fit. NumPy and SciPy only."""
+"""Prepare recordings for a fit. Functions take and return Datasets, and use NumPy and SciPy only."""
 
 from nwbrnn.preprocessing.averaging import average_conditions, average_tests, compute_standard_errors
 from nwbrnn.preprocessing.emg import (

@@ -11,7 +11,7 @@ from nwbrnn.schema import TIME, TRIAL
 
 
 def average_conditions(ds: xr.Dataset) -> xr.Dataset:
-    """Average the trials of each condition, bin by bin, over what was recorded.
+    """Average the trials of each condition, bin by bin, over the recorded bins.
 
     Parameters
     ----------
@@ -21,9 +21,9 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        One ``trial`` for each condition, in order of first appearance, with ``n_trials``. A bin counts if it
-        was recorded in any of its trials; spike counts become fractions. Trial coordinates other
-        than the condition keep the value of the condition's first trial.
+        One ``trial`` for each condition, in order of first appearance, with ``n_trials``. A bin counts as
+        recorded if it was recorded in any of the trials; spike counts become fractions. Trial coordinates
+        other than the condition keep the value of the condition's first trial.
     """
     labels = ds["condition"].values
     first = np.sort(np.unique(labels, return_index=True)[1])
@@ -36,7 +36,7 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
             recorded = np.where(mask[..., np.newaxis], variable.values, 0).astype(np.float64)
             sums = np.tensordot(belongs.astype(np.float64), recorded, axes=1)
             with np.errstate(invalid="ignore"):
-                mean = sums / n_recorded[..., np.newaxis]  # 0 / 0: never recorded, NaN
+                mean = sums / n_recorded[..., np.newaxis]  # 0 / 0 is NaN: never recorded
             dtype = variable.dtype if variable.dtype.kind == "f" else np.float32
             averages[name] = (variable.dims, mean.astype(dtype), variable.attrs)
     averages["mask"] = (ds["mask"].dims, n_recorded > 0, ds["mask"].attrs)
@@ -46,19 +46,19 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
 
 
 def average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
-    """Average the test trials of each condition, of a recording and of what was predicted for it.
+    """Average the test trials of each condition, for a recording and its prediction.
 
     Parameters
     ----------
     recorded
-        With ``split``.
+        The recording, with ``split``.
     predicted
-        The same trials.
+        The prediction for the same trials.
 
     Returns
     -------
     recorded, predicted
-        See :func:`average_conditions`.
+        The averages; see :func:`average_conditions`.
     """
     is_test = recorded["split"].values == "test"
     return average_conditions(recorded.isel(trial=is_test)), average_conditions(predicted.isel(trial=is_test))
@@ -78,7 +78,7 @@ def compute_standard_errors(ds: xr.Dataset, name: str) -> NDArray[np.float64]:
     -------
     ndarray
         Shape (n_conditions, n_time, n_channels), conditions as in :func:`average_conditions`, in the unit of
-        the variable; NaN where fewer than two trials were recorded.
+        the variable; NaN in bins with fewer than two recorded trials.
     """
     labels = ds["condition"].values
     values = np.where(ds["mask"].values[..., np.newaxis], ds[name].values, np.nan).astype(np.float64)

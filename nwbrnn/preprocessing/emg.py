@@ -23,7 +23,7 @@ class EnvelopeFilter:
     high_pass, low_pass
         Corner frequencies of 4th- and 2nd-order Butterworth filters [Hz].
     notch
-        Frequencies that are cut out before, such as those of the power line and its harmonics [Hz].
+        Frequencies that are removed first, such as those of the power line and its harmonics [Hz].
     """
 
     high_pass: float = 50.0
@@ -32,7 +32,7 @@ class EnvelopeFilter:
 
     @property
     def settled(self) -> float:
-        """Time after which the filters have forgotten their input to rounding error [s]."""
+        """Time after which the influence of an input is below rounding error [s]."""
         decays = [
             2 * np.pi * self.low_pass * np.sin(np.pi / 4),  # of the slowest pole of each [1/s]
             2 * np.pi * self.high_pass * np.sin(np.pi / 8),
@@ -42,21 +42,21 @@ class EnvelopeFilter:
 
 
 NOTCH_QUALITY = 30.0
-"""Frequency of a notch over its width: 2 Hz at 60 Hz."""
+"""Frequency of a notch divided by its width, which is 2 Hz at 60 Hz."""
 FORGOTTEN = 44.4
-"""Time constants until exp(-x) is lost in rounding even where the values around it are much smaller."""
+"""Number of time constants until exp(-x) is lost in rounding, even next to much smaller values."""
 ENVELOPES = {
     "miller": EnvelopeFilter(),
     "falcon": EnvelopeFilter(high_pass=65.0, notch=(60.0, 180.0, 200.0, 300.0, 400.0)),
 }
-"""By the value of ``emg_filter``: those of the Miller laboratory, and those of FALCON's M1 data [1]_.
+"""Filters by the value of ``emg_filter``: of the Miller laboratory, and of FALCON's M1 data [1]_.
 
 .. [1] Karpowicz et al. 2024, NeurIPS Datasets and Benchmarks, doi:10.1101/2024.09.15.613126.
 """
 
 
 def choose_envelope(config: ReadConfig) -> EnvelopeFilter:
-    """Return the filters that settings ask for: those of a laboratory, with what is changed of them."""
+    """Return the filters that the settings request: those of a laboratory, with changes to them."""
     changes = {"high_pass": config.emg_high_pass, "low_pass": config.emg_low_pass, "notch": config.emg_notch}
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(ENVELOPES[config.emg_filter], **given)  # type: ignore[arg-type]
@@ -72,15 +72,15 @@ def compute_envelope(
     emg
         Raw signal, time first, shape (n_samples, n_muscles).
     sampling_rate
-        Samples per second [Hz].
+        Sampling rate [Hz].
     filters
-        Their frequencies. Notches at or above half the sampling rate are left out, as the signal holds
-        nothing there.
+        Frequencies of the filters. Notches at or above half the sampling rate are left out, as the signal
+        has no such frequencies.
 
     Returns
     -------
     ndarray
-        Not negative (the low-pass can undershoot; clipped at 0), same shape and unit.
+        The envelope, with the same shape and unit. It is clipped at 0, since the low-pass can undershoot.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def compute_envelope(
 def extract_envelope(ds: xr.Dataset, filters: EnvelopeFilter = ENVELOPES["miller"]) -> xr.Dataset:
     """Replace raw EMG outputs by their envelope, trial by trial.
 
-    For a Dataset whose bins are as short as the samples. :func:`nwbrnn.read_nwb` does better: it
-    filters the whole recording before it cuts trials, without their edge effects.
+    The bins of the Dataset must be as short as the samples. :func:`nwbrnn.read_nwb` gives better results: it
+    filters the whole recording before it cuts trials, which avoids edge effects.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def extract_envelope(ds: xr.Dataset, filters: EnvelopeFilter = ENVELOPES["miller
     if not ds["mask"].values.all():
         n_missing = int((~ds["mask"].values).sum())
         raise ConfigError(
-            f"mask: expected recordings without gaps, which filters need, but {n_missing} of "
+            f"mask: expected recordings without gaps, since filters need them, but {n_missing} of "
             f"{ds['mask'].size} bins were not recorded; choose trials without gaps"
         )
     rate = 1 / ds.attrs["bin_size"]
@@ -138,9 +138,9 @@ def clip_outputs(ds: xr.Dataset, *, percentile: float, clip: float) -> xr.Datase
     ds
         A Dataset with ``split``.
     percentile
-        Of the absolute values, which is the scale of an output; 95 as in FALCON's EMG.
+        Percentile of the absolute values of an output, which is its scale; 95 as in FALCON's EMG.
     clip
-        Values beyond ± ``clip`` times the scale are set to it.
+        Values beyond ± ``clip`` times the scale are set to this limit.
 
     Returns
     -------
@@ -157,8 +157,8 @@ def clip_outputs(ds: xr.Dataset, *, percentile: float, clip: float) -> xr.Datase
     dead = ds[OUTPUT].values[~(scale > 0)]
     if dead.size:
         raise ConfigError(
-            f"outputs: {', '.join(dead)} are 0 in nearly all training bins, so they cannot be scaled; "
-            "leave them out with the outputs setting"
+            f"outputs: expected values other than 0 to scale by, but nearly all training bins of "
+            f"{', '.join(dead)} are 0; leave these out with the outputs setting"
         )
     if not np.ptp(ds["outputs"].values[train], axis=0).any():
         raise ConfigError(
@@ -175,7 +175,7 @@ def normalize_outputs(ds: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     ds
-        A Dataset; without ``output_scale`` it is returned as it is.
+        A Dataset; it is returned unchanged if it has no ``output_scale``.
 
     Returns
     -------

@@ -13,24 +13,24 @@ def apply_neural_lag(ds: xr.Dataset, *, lag: float) -> xr.Dataset:
     ds
         Any valid Dataset.
     lag
-        By how much neurons precede outputs [s], rounded to whole bins; negative: they follow. The Neural
-        Latents Benchmark uses 0.1 for a maze task, -0.02 for area 2.
+        Time by which neurons precede outputs [s], rounded to whole bins; if negative, they follow. The Neural
+        Latents Benchmark uses 0.1 for a maze task and -0.02 for area 2.
 
     Returns
     -------
     xarray.Dataset
-        Time stays that of the neurons and inputs; outputs come from ``lag`` later; the bins without a
-        partner are cut off. ``attrs["neural_lag"]`` is the delay applied [s].
+        A Dataset with the time of the neurons and inputs, and with outputs from ``lag`` later. Bins without
+        a counterpart are removed. ``attrs["neural_lag"]`` is the applied delay [s].
 
     Raises
     ------
     ConfigError
-        If the lag is as long as the window, or one was applied before.
+        If the lag is as long as the window, or if a lag was already applied.
     """
     if ds.attrs.get("neural_lag"):
         raise ConfigError(
             f"neural_lag: expected a Dataset without a lag, but one of {ds.attrs['neural_lag']:g} s was "
-            "applied already; start from the Dataset as it was read"
+            "already applied; start from the Dataset as it was read"
         )
     bin_size, n_time = ds.attrs["bin_size"], ds.sizes["time"]
     n_bins = round(lag / bin_size)

@@ -18,14 +18,14 @@ def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT, centered:
     ds
         A Dataset with ``rates`` and ``split``.
     constant
-        Added to the range, so that slow units are not blown up [Hz].
+        Constant to add to the range, so that slow units are not amplified [Hz].
     centered
-        Whether the mean is the offset; otherwise the offset is 0, for hidden units that are never negative.
+        Whether the offset is the mean; otherwise it is 0, for hidden units that are never negative.
 
     Returns
     -------
     xarray.Dataset
-        The rates as they were, and the coordinates ``rate_offset`` (mean rate or 0 [Hz]) and ``rate_scale``
+        The unchanged rates, and the coordinates ``rate_offset`` (mean rate or 0 [Hz]) and ``rate_scale``
         (range of the condition averages + constant [Hz]); ``(rates - rate_offset) / rate_scale`` is within
         ± 1 on the averages.
     """
@@ -38,19 +38,19 @@ def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT, centered:
 
 
 def normalize_rates(rates: NDArray[np.floating], recorded: xr.Dataset) -> NDArray[np.floating]:
-    """Return rates as the network sees them.
+    """Return normalized rates, as the network sees them.
 
     Parameters
     ----------
     rates
-        Shape (..., n_units) [Hz].
+        Firing rates, shape (..., n_units) [Hz].
     recorded
         A Dataset of these units with ``rate_offset`` and ``rate_scale``.
 
     Returns
     -------
     ndarray
-        The same shape [1].
+        Normalized rates, with the same shape [1].
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Everything between reading and training, in order."""
+"""Run all steps between reading and training, in order."""
 
 import xarray as xr
 
@@ -22,20 +22,20 @@ from nwbrnn.schema import validate
 
 
 def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
-    """Split, select, scale and normalize a Dataset for a fit; statistics come from training trials only.
+    """Split, select, scale and normalize a Dataset for a fit, with statistics of the training trials only.
 
     Parameters
     ----------
     ds
-        What :func:`nwbrnn.read_nwb` returned, or any valid Dataset.
+        The Dataset from :func:`nwbrnn.read_nwb`, or any valid one.
     config
         The settings of the split, the units and the lag.
 
     Returns
     -------
     xarray.Dataset
-        With the coordinates ``split``, ``sampled``, ``output_scale``, ``rate_scale`` and ``rate_offset``, and
-        ``observed`` if neurons are.
+        A Dataset with the coordinates ``split``, ``sampled``, ``output_scale``, ``rate_scale`` and
+        ``rate_offset``, and with ``observed`` if the network observes neurons.
 
     Raises
     ------
@@ -70,16 +70,16 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
 
 
 def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Dataset:
-    """Return the perturbed trials that a fit left out, as the fit would have them: all in the test split.
+    """Prepare the perturbed trials that a fit left out as the fit would, with all in the test split.
 
     Parameters
     ----------
     ds
-        What was fitted, with all trials.
+        The Dataset that was fitted, with all trials.
     recorded
-        The prepared Dataset of the fit, whose units, sampled neurons and scales are taken.
+        The prepared Dataset of the fit, whose units, sampled neurons and scales are used.
     config
-        Of the fit; ``perturbed`` names the column that marks them.
+        Settings of the fit; ``perturbed`` names the column that marks these trials.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -
     ds = ds.isel(trial=find_perturbed(ds, config.perturbed))
     for dim in ("unit", "output", "input", "time"):
         if not set(recorded[dim].values.tolist()) <= set(ds[dim].values.tolist()):
-            raise ConfigError(f"{dim}: expected those of the fit, but there are others; give its Dataset")
+            raise ConfigError(f"{dim}: expected the same as in the fit, but got others; give its Dataset")
     ds = ds.sel(unit=recorded["unit"].values)
     names = ("sampled", "observed", "rate_scale", "rate_offset", "output_scale")
     ds = ds.assign_coords({name: recorded[name].variable for name in names if name in recorded.coords})
@@ -100,7 +100,7 @@ def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -
 
 
 def _begin(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
-    """Return a checked Dataset with rates, and neurons and outputs side by side."""
+    """Return a validated Dataset with rates, and with the neural lag applied."""
     validate(ds)
     if "rates" not in ds:
         ds = smooth_spikes(ds)

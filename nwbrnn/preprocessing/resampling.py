@@ -1,4 +1,4 @@
-"""Filters before samples are averaged on wider bins."""
+"""Filter samples before they are averaged in wider bins."""
 
 import numpy as np
 import scipy.ndimage
@@ -7,30 +7,30 @@ from numpy.typing import NDArray
 
 CUTOFF = 0.8  # of the highest frequency that the bins can hold; the usual choice in decimation
 RINGING = 8  # bins around a step in which the filter overshoots
-SETTLED = 32  # bins after which the filter has forgotten its input to one part in 10^13
+SETTLED = 32  # bins after which the influence of an input is below one part in 10^13
 
 
 def suppress_aliases(
     values: NDArray[np.floating], *, sampling_rate: float, bin_size: float, magnitude: bool = False
 ) -> NDArray[np.floating]:
-    """Remove what is too fast for the bins, without phase shift: a 4th-order Butterworth low-pass, both ways.
+    """Remove frequencies too high for the bins with a 4th-order Butterworth low-pass without phase shift.
 
     Parameters
     ----------
     values
         Signal, time first, shape (n_samples, n_channels).
     sampling_rate
-        Samples per second [Hz].
+        Sampling rate [Hz].
     bin_size
-        Width of the bins to come [s]; at least two samples.
+        Width of the later bins [s]; at least two samples.
     magnitude
-        Whether the signal is a magnitude, such as an envelope: the filter overshoots beside steps, and where
-        the signal is not negative for some bins around, the result is clipped at 0.
+        Whether the signal is a magnitude, such as an envelope. The filter overshoots at steps; if the signal
+        is not negative in the surrounding bins, the result is clipped at 0.
 
     Returns
     -------
     ndarray
-        Same shape and unit.
+        The filtered signal, with the same shape and unit.
     """
     low = scipy.signal.butter(4, CUTOFF / (2 * bin_size), "lowpass", fs=sampling_rate, output="sos")
     filtered = scipy.signal.sosfiltfilt(low, values, axis=0, padlen=min(len(values) - 1, 3 * SETTLED))

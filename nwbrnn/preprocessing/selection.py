@@ -1,4 +1,4 @@
-"""Which units are used, and which of them the dynamics loss sees."""
+"""Select the units, conditions and trials to use, and the sampled neurons for the dynamics loss."""
 
 import json
 from collections.abc import Collection
@@ -14,13 +14,13 @@ from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.text import find_label, list_some
 
 UNMARKED = ("", "0", "0.0", "false", "no", "none", "off", "nan", "n/a", "control")  # texts of ordinary trials
-MIN_TRIALS = 3  # a condition needs for its average to count like that of others
+MIN_TRIALS = 3  # a condition needs this many for its average to count like that of the others
 
 
 def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
-    """Drop units that are slower than ``min_rate`` [Hz] in the training trials (all trials without a split).
+    """Drop units slower than ``min_rate`` [Hz] in the training trials, or in all trials without a split.
 
-    How many are left out is added to ``ds.attrs["choices"]``.
+    ``ds.attrs["choices"]`` records how many units are left out.
 
     Raises
     ------
@@ -51,18 +51,18 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
 def select_conditions(
     ds: xr.Dataset, *, min_trials: int = MIN_TRIALS, kept: Collection[str] = ()
 ) -> xr.Dataset:
-    """Drop the trials of conditions that have too few of them, if others have enough.
+    """Drop conditions that have too few trials, if others have enough.
 
-    In averages, one trial would count as much as many. What is left out is added to ``ds.attrs["choices"]``.
+    In averages, a single trial would count as much as many. ``ds.attrs["choices"]`` records what is left out.
 
     Parameters
     ----------
     ds
         Any valid Dataset.
     min_trials
-        Trials that a condition needs.
+        Number of trials that a condition needs.
     kept
-        Conditions that are kept in any case.
+        Conditions to keep in any case.
     """
     labels = ds["condition"].values
     names, numbers = np.unique(labels, return_counts=True)
@@ -84,7 +84,8 @@ def select_conditions(
 def find_perturbed(ds: xr.Dataset, column: str) -> NDArray[np.bool_]:
     """Return which trials a column marks as perturbed, shape (n_trials,).
 
-    All but those with 0, false, NaN, or an empty text, "no", "none", "off" or "control".
+    A trial is perturbed unless the column holds 0, false, NaN, an empty text, "no", "none", "off" or
+    "control".
 
     Raises
     ------
@@ -110,7 +111,7 @@ def find_perturbed(ds: xr.Dataset, column: str) -> NDArray[np.bool_]:
 
 
 def leave_out_perturbed(ds: xr.Dataset, column: str) -> xr.Dataset:
-    """Drop the trials that a column marks as perturbed; how many is added to ``ds.attrs["choices"]``.
+    """Drop the trials that a column marks as perturbed, and record their number in ``ds.attrs["choices"]``.
 
     Raises
     ------
@@ -133,26 +134,26 @@ def _add_choice(ds: xr.Dataset, note: dict[str, Any]) -> xr.Dataset:
 
 
 def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], seed: int = 0) -> xr.Dataset:
-    """Choose at random the neurons whose dynamics the student is trained on.
+    """Choose at random the neurons whose dynamics the network is trained on.
 
     Parameters
     ----------
     ds
         Any valid Dataset.
     n_sampled
-        Their number, or below 1 the fraction of all units, rounded, or ``"all"``.
+        Number of neurons, or below 1 the fraction of all units (rounded), or ``"all"``.
     seed
-        The same seed chooses the same neurons, and more of them with a larger number.
+        Seed of the choice. A larger number with the same seed chooses the same neurons and further ones.
 
     Returns
     -------
     xarray.Dataset
-        With the boolean coordinate ``sampled`` (unit).
+        A Dataset with the boolean coordinate ``sampled`` (unit).
 
     Raises
     ------
     ConfigError
-        If there are fewer units.
+        If there are fewer units than requested.
     """
     n_units = ds.sizes[UNIT]
     if n_sampled == "all":
@@ -164,7 +165,7 @@ def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], s
             f"sampled: expected at most {n_units}, the number of units that are fast enough (min_rate), "
             f"but got {count}; take fewer, or all"
         )
-    # a stream of its own: the choice must not follow from the split of trials by the same seed
+    # a separate random stream, so that the choice does not depend on the split of trials by the same seed
     order = np.random.default_rng([seed, 1]).permutation(n_units)
     return ds.assign_coords(sampled=(UNIT, np.isin(np.arange(n_units), order[:count])))
 

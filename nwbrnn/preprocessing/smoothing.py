@@ -1,11 +1,11 @@
-"""From spike counts to firing rates."""
+"""Smooth spike counts to firing rates."""
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-TRUNCATE = 4.0  # the Gaussian is cut off at so many standard deviations
+TRUNCATE = 4.0  # the Gaussian is cut off at this many standard deviations
 
 
 def smooth_counts(
@@ -16,14 +16,14 @@ def smooth_counts(
     Parameters
     ----------
     counts
-        Shape (n_trials, n_time, n_units).
+        Spike counts, shape (n_trials, n_time, n_units).
     bin_size
         Width of a bin [s].
     sigma
         Standard deviation of the Gaussian [s]; 0 only divides by the bin size.
     valid
         True where a bin was recorded, shape (n_trials, n_time). The kernel is renormalized at gaps and
-        edges, so that a constant rate stays what it is.
+        edges, so that a constant rate stays constant.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which trials are trained on, which decide when to stop, and which are only scored."""
+"""Split trials into those for training, for early stopping, and for testing."""
 
 import math
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1,
     ds
         Any valid Dataset.
     test, validation
-        Fractions of each condition's trials, rounded, validation upwards. At least one trial of each
-        condition is trained on, two if any validates.
+        Fractions of each condition's trials; test is rounded, and validation is rounded up. At least one
+        trial of each condition is trained on, or two if any is used for validation.
     seed
-        The same seed gives the same split.
+        Seed of the split; the same seed gives the same split.
 
     Returns
     -------
     xarray.Dataset
-        With the coordinate ``split`` (trial): ``train``, ``validation`` or ``test``.
+        A Dataset with the coordinate ``split`` (trial): ``train``, ``validation`` or ``test``.
 
     Raises
     ------
     ConfigError
-        If a test fraction was asked for and no condition has trials enough to give one.
+        If a test fraction was requested and no condition has enough trials to hold one out.
     """
     rng = np.random.default_rng(seed)
     labels = ds["condition"].values
@@ -62,7 +62,7 @@ def split_conditions(
     test: float | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Hold out some conditions: all of their trials, or their outputs.
+    """Hold out some conditions: either all their trials or only their outputs.
 
     Parameters
     ----------
@@ -74,14 +74,14 @@ def split_conditions(
         Fraction of the trials of each other condition, rounded up.
     test
         If given, only the outputs of these conditions are held out: this fraction of their trials is tested,
-        the neurons of the others are trained on.
+        and the neurons of their other trials are trained on.
     seed
-        The same seed gives the same split.
+        Seed of the split; the same seed gives the same split.
 
     Raises
     ------
     ConfigError
-        If a condition does not exist, none is left to train on, or one has too few trials to test some.
+        If a condition does not exist, if none is left to train on, or if one has too few trials to test.
     """
     labels = ds["condition"].values
     known = list(dict.fromkeys(labels.tolist()))
@@ -102,16 +102,16 @@ def split_conditions(
 
 
 def limit_training(ds: xr.Dataset, *, n_trials: int, seed: int = 0) -> xr.Dataset:
-    """Leave out training trials, at random, until each condition has at most so many.
+    """Leave out training trials, at random, until each condition has at most ``n_trials``.
 
     Parameters
     ----------
     ds
         A Dataset with ``split``.
     n_trials
-        Number of training trials of each condition.
+        Maximum number of training trials of each condition.
     seed
-        The same seed keeps the same trials, and more of them with a larger number.
+        Seed of the choice. A larger number with the same seed keeps the same trials and further ones.
     """
     rng = np.random.default_rng([seed, 3])
     labels, keep = ds["condition"].values, ~find_trained(ds)
@@ -122,10 +122,10 @@ def limit_training(ds: xr.Dataset, *, n_trials: int, seed: int = 0) -> xr.Datase
 
 
 def find_trained(ds: xr.Dataset) -> NDArray[np.bool_]:
-    """Return which trials are trained on, if only their neurons, shape (n_trials,)."""
+    """Return which trials are trained on, even if only on their neurons, shape (n_trials,)."""
     return np.isin(ds["split"].values, ("train", "neurons"))
 
 
 def find_conditions(ds: xr.Dataset) -> list[str]:
-    """Return the conditions of the trials that are trained on in the order of their first appearance."""
+    """Return the conditions of the trials that are trained on, in order of first appearance."""
     return list(dict.fromkeys(ds["condition"].values[find_trained(ds)].tolist()))

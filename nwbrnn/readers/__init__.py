@@ -1,4 +1,4 @@
-"""NWB file in, Dataset out."""
+"""Read an NWB file into a Dataset."""
 
 from nwbrnn.readers.inspect import Inspection, inspect_nwb
 from nwbrnn.readers.recording import read_nwb

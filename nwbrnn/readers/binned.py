@@ -1,4 +1,4 @@
-"""Spikes that come as counts in bins: ndx-binned-spikes."""
+"""Read spikes that a file stores as counts in bins (ndx-binned-spikes)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +20,11 @@ class BinnedCounts:
     Attributes
     ----------
     path
-        Where it is.
+        Path in the file.
     data
         Counts, shape (n_units, n_bins), or (n_units, n_events, n_bins) if aligned to events.
     width
-        Of its bins [s].
+        Width of its bins [s].
     offset
         Start of the first bin, in session time or after each event [s].
     events
@@ -48,19 +48,20 @@ class BinnedCounts:
     def count(
         self, edges: Ticks, align_times: NDArray[np.float64]
     ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Add up counts on the bins of each trial.
+        """Sum the stored counts in the bins of each trial.
 
         Parameters
         ----------
         edges
             Bin edges of each trial, shape (n_trials, n_bins + 1) [ticks].
         align_times
-            When each trial's time 0 is, shape (n_trials,) [s]; it must be an event, to half a bin.
+            Time 0 of each trial, shape (n_trials,) [s]; it must be within half a bin of an event.
 
         Returns
         -------
         counts, covered
-            Shape (n_trials, n_bins, n_units), and whether all of a bin was counted, shape (n_trials, n_bins).
+            Counts, shape (n_trials, n_bins, n_units), and whether the stored bins cover all of a bin, shape
+            (n_trials, n_bins).
         """
         shape = (edges.shape[0], edges.shape[1] - 1)
         counts = np.zeros((*shape, len(self.rows)), dtype=np.int32)
@@ -84,7 +85,7 @@ class BinnedCounts:
 
 
 def find_binned(nwbfile: NWBFile) -> list[BinnedCounts]:
-    """Return every ``BinnedAlignedSpikes`` and ``BinnedSpikes`` of a file."""
+    """Return every ``BinnedAlignedSpikes`` and ``BinnedSpikes`` in a file."""
     places = [("acquisition", nwbfile.acquisition.values())]
     places += [(f"processing/{n}", m.data_interfaces.values()) for n, m in list_modules(nwbfile).items()]
     found = []

@@ -1,4 +1,4 @@
-"""The clock of one series: when its samples were taken, as its file says. No other module asks."""
+"""The clock of one series: when its samples were taken. Other modules use this one to find out."""
 
 from functools import cached_property
 
@@ -8,19 +8,19 @@ from pynwb import TimeSeries
 
 from nwbrnn.formats.series import read_stamps
 
-_STRETCH = 1001  # time stamps looked at in the beginning, the middle and the end of a series
-_REGULAR = 0.9  # a clock is regular if so many of its steps are within a tenth of their median
-_PAUSE = 5.0  # longer steps, in medians, are pauses even of a clock that is not regular
-_FULL_STEP = 1.5  # steps longer than so many medians are pauses of a regular clock
+_STRETCH = 1001  # time stamps examined at the beginning, in the middle and at the end of a series
+_REGULAR = 0.9  # a clock is regular if this fraction of its steps is within a tenth of their median
+_PAUSE = 5.0  # steps longer than this many medians are pauses, even if the clock is not regular
+_FULL_STEP = 1.5  # steps longer than this many medians are pauses of a regular clock
 
 
 class Clock:
-    """Time stamps of a series; of stored ones, only some stretches are read.
+    """Time stamps of a series; only a few stretches of stored ones are read.
 
     Parameters
     ----------
     series
-        With a rate or time stamps.
+        A series with a rate or time stamps.
     """
 
     def __init__(self, series: TimeSeries) -> None:
@@ -28,12 +28,12 @@ class Clock:
 
     @property
     def has_stamps(self) -> bool:
-        """Whether there is a time stamp for each sample, and not a rate."""
+        """Whether each sample has a time stamp, instead of a rate for all."""
         return self._series.timestamps is not None
 
     @cached_property
     def extent(self) -> tuple[float, float]:
-        """First and last time stamp [s]; what is out of order at the ends does not count."""
+        """First and last time stamp [s], ignoring stamps that are out of order at the ends."""
         if not self.has_stamps:
             start = float(self._series.starting_time or 0.0)
             return start, start + (int(self._series.data.shape[0]) - 1) * self.interval
@@ -42,7 +42,7 @@ class Clock:
 
     @cached_property
     def interval(self) -> float:
-        """Time between samples [s], without pauses; NaN for a single sample or rate 0."""
+        """Time between samples [s], not counting pauses; NaN for a single sample or rate 0."""
         if not self.has_stamps:
             return 1.0 / float(self._series.rate) if self._series.rate > 0 else float("nan")
         steps = self._steps
@@ -68,7 +68,7 @@ class Clock:
 
     @cached_property
     def _steps(self) -> NDArray[np.float64]:
-        """Steps ahead between time stamps, of some stretches [s]."""
+        """Positive steps between time stamps, in a few stretches [s]."""
         steps = np.concatenate([np.diff(part) for part in self._stretches])
         return np.asarray(steps[np.isfinite(steps) & (steps > 0)])
 

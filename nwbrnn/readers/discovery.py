@@ -1,6 +1,6 @@
-"""What a file holds: time series grouped into signals, and the role each one's name suggests.
+"""Find the time series of a file, group them into signals, and infer each signal's role from its name.
 
-Only names, shapes and rates are looked at here; no data are read, of the time stamps only a few stretches.
+This module looks at names, shapes and rates only. It reads no data, and only a few stretches of time stamps.
 """
 
 import re
@@ -25,9 +25,9 @@ _VERSION = re.compile(
     r"raw|notch|filt|pass|rectif|(?<![a-z])rect(?![a-z])|envelope|(?<![a-z])[hlb]p(?![a-z])", re.IGNORECASE
 )
 _END_STAMPS = re.compile(r"bin[\s-]*(ends?|stop)|end of (the |each )?bin", re.IGNORECASE)
-_FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins and need not say so
+_FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins without saying so
 _CENTRE_STAMPS = re.compile(r"bin[\s-]*cent(er|re)s?|cent(er|re) of (the |each )?bin", re.IGNORECASE)
-_MANY_CHANNELS = 1001  # a second dimension that is longer is time
+_MANY_CHANNELS = 1001  # a second dimension of this length or longer is time
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Signal:
     Attributes
     ----------
     path
-        Where it is, e.g. ``acquisition/EMG``; what a user gives to choose it. Some columns of a series are
-        ``acquisition/raw[EMGArray]``, by electrode group.
+        Path in the file, e.g. ``acquisition/EMG``; a user gives it to choose the signal. Columns of one
+        electrode group within a series have a path such as ``acquisition/raw[EMGArray]``.
     role
         One of :data:`nwbrnn.readers.vocabulary.ROLES`, or ``other``.
     series
-        The NWB objects, each with time first; several have one channel and a clock each.
+        The NWB objects, each with time first. If there are several, each has one channel and its own clock.
     columns
         Channel names, over all series.
     picks
-        Columns of the one series that are meant; all by default.
+        Columns of the one series that belong to the signal; all by default.
     stamps_given
-        What the user says of ``stamps``.
+        The value of ``stamps`` that the user gave.
     """
 
     path: str
@@ -71,7 +71,7 @@ class Signal:
         return tuple(shorten(str(series.unit)) for series in self.series)
 
     def split(self) -> tuple["Signal", ...]:
-        """Return a signal for each series: each has a clock of its own, however alike they look."""
+        """Return a signal for each series, since each has its own clock, however alike they look."""
         if len(self.series) == 1:
             return (self,)
         pairs = zip(self.series, self.columns, strict=True)
@@ -84,23 +84,23 @@ class Signal:
 
     @property
     def interval(self) -> float:
-        """Time between samples [s], gaps left out; of several series the longest; NaN for a single sample."""
+        """Time between samples without gaps [s], the longest of several series; NaN for a single sample."""
         return float(np.max([clock.interval for clock in self.clocks]))
 
     @property
     def varies(self) -> bool:
-        """Whether steps between time stamps vary, so that bins as wide as their mean may hold no sample."""
+        """Whether steps between time stamps vary, so that bins as wide as their mean can lack samples."""
         return any(clock.varies for clock in self.clocks)
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Time stamps of the first and the last sample of any series [s]."""
+        """Earliest and latest time stamp of all series [s]."""
         starts, stops = zip(*(clock.extent for clock in self.clocks), strict=True)
         return min(starts), max(stops)
 
     @property
     def stamps(self) -> str:
-        """Whether a time stamp is the ``start``, ``centre`` or ``end`` of its sample, by the description."""
+        """Which part of its sample a time stamp marks: ``start``, ``centre`` or ``end``."""
         if self.stamps_given is not None:
             return self.stamps_given
         text = f"{self.series[0].description} {self.series[0].comments}"
@@ -110,12 +110,12 @@ class Signal:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of samples, of several series the largest, and of channels."""
+        """Number of samples (the largest of several series) and number of channels."""
         return max(int(series.data.shape[0]) for series in self.series), len(self.columns)
 
     @property
     def n_stored(self) -> int:
-        """Values stored for each sample, also of channels that are not meant."""
+        """Number of values stored for each sample, including channels outside the signal."""
         return sum(int(np.prod(s.data.shape[1:])) for s in self.series)
 
     def select(self, names: Iterable[str]) -> "Signal":
@@ -129,7 +129,7 @@ class Signal:
 
 
 def find_signals(nwbfile: NWBFile) -> list[Signal]:
-    """Return every signal of a file, in the order of the file: acquisition, processing, stimulus."""
+    """Return every signal of a file in file order: acquisition, processing, stimulus."""
     return [
         signal
         for path, around, members in _list_folders(nwbfile)
@@ -138,7 +138,7 @@ def find_signals(nwbfile: NWBFile) -> list[Signal]:
 
 
 def find_unusable(nwbfile: NWBFile) -> dict[str, TimeSeries]:
-    """Return series whose names suggest outputs, but which are no numbers by time and channel, by path."""
+    """Return, by path, series named like outputs that do not hold numbers by time and channel."""
     return {
         f"{path}/{member.name}": member
         for path, around, members in _list_folders(nwbfile)
@@ -155,26 +155,26 @@ def describe_fault(series: TimeSeries) -> str:
     shape, n_stamps = series.data.shape, 0 if series.timestamps is None else len(series.timestamps)
     sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
     if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _MANY_CHANNELS)):
-        return f"its data have the shape {shape}, but time comes first in a series: they look transposed"
+        return f"its data have the shape {shape} and look transposed, since time comes first in a series"
     return ""
 
 
 def _describe_form(series: TimeSeries) -> str:
-    """Return why a series is no numbers over time, by channel; empty if it is."""
+    """Return why a series does not hold numbers by time and channel; empty if it does."""
     shape = tuple(getattr(series.data, "shape", None) or ())
     if not shape or not all(shape):
         return "it holds no data"
     if len(shape) > 2:
         return f"its data have the shape {shape}, but a series has time first, then one dimension of channels"
     if np.dtype(getattr(series.data, "dtype", "O")).kind not in "iufb":
-        return f"its data are {series.data.dtype} and no numbers"
+        return f"its data are of type {series.data.dtype}, not numbers"
     if series.rate is None and series.timestamps is None:
         return "it has neither a rate nor timestamps"
     return ""
 
 
 def _list_folders(nwbfile: NWBFile) -> Iterator[tuple[str, tuple[str, ...], list[TimeSeries]]]:
-    """Yield folders and containers that hold series: path, names around a series, and the series."""
+    """Yield each folder or container with series: its path, the names around a series, and the series."""
     sections: list[tuple[str, tuple[str, ...], Iterable[NWBContainer]]] = [
         ("acquisition", (), nwbfile.acquisition.values()),
         *(
@@ -194,7 +194,7 @@ def _list_folders(nwbfile: NWBFile) -> Iterator[tuple[str, tuple[str, ...], list
 
 
 def _group(path: str, members: list[TimeSeries], around: tuple[str, ...]) -> Iterator[Signal]:
-    """Yield the signals of a folder or container: series of one channel of the same kind make one signal."""
+    """Yield the signals of a folder or container, joining single-channel series of the same kind."""
     kinds: dict[tuple[str, str], list[TimeSeries]] = {}
     for series in members:
         kind = _find_kind(series, around)
@@ -203,7 +203,7 @@ def _group(path: str, members: list[TimeSeries], around: tuple[str, ...]) -> Ite
     groups = {kind: group for kind, group in kinds.items() if len(group) > 1}
     for (role, label), group in groups.items():
         names = tuple(str(series.name) for series in group)
-        if role == "emg" and len(around) < 2:  # in a container, names need not say it
+        if role == "emg" and len(around) < 2:  # in a container, the names need not repeat the role
             names = tuple(re.sub(r"(?i)^emg[_\s-]?|[_\s-]?emg$", "", name) or name for name in names)
         is_whole = len(group) == len(members) and (len(around) > 1 or find_role(around) == role == "emg")
         start = "EMG" if role == "emg" else ""
@@ -215,9 +215,10 @@ def _group(path: str, members: list[TimeSeries], around: tuple[str, ...]) -> Ite
 
 
 def _find_kind(series: TimeSeries, around: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return the role of a series of one channel, and what else it shares with the others of its signal.
+    """Return the role of a single-channel series, and the name that it shares with others of its signal.
 
-    In a container all of a quantity belong together; elsewhere muscles do, and what differs only by axis.
+    In a container, all series of a quantity belong together. Elsewhere, muscles do, and so do series whose
+    names differ only by the axis.
     """
     if len(series.data.shape) > 1 and series.data.shape[1] > 1:
         return None
@@ -231,7 +232,7 @@ def _find_kind(series: TimeSeries, around: tuple[str, ...]) -> tuple[str, str] |
 
 
 def _from_series(path: str, series: TimeSeries, around: tuple[str, ...]) -> Iterator[Signal]:
-    """Yield the signals of one series: several if its columns are of several electrode groups."""
+    """Yield the signals of one series: several if its columns belong to several electrode groups."""
     n_channels = series.data.shape[1] if len(series.data.shape) > 1 else 1
     if isinstance(series, ElectricalSeries) and len(series.electrodes.data) == n_channels:
         yield from _from_electrodes(path, series, around)
@@ -242,7 +243,7 @@ def _from_series(path: str, series: TimeSeries, around: tuple[str, ...]) -> Iter
 
 
 def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...]) -> Iterator[Signal]:
-    """Yield the columns of each electrode group; EMG by the name of the series or by what the group says."""
+    """Yield the columns of each electrode group; they are EMG if the series or the group says so."""
     rows = np.asarray(series.electrodes.data[:], dtype=int)
     table = series.electrodes.table
     labels = {name: partial(_get_rows, table[name], rows) for name in table.colnames}
@@ -271,12 +272,12 @@ def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:
 
 
 def _is_usable(series: TimeSeries) -> bool:
-    """Return whether a series is numbers over time, by channel, and not video."""
+    """Return whether a series holds numbers by time and channel and is not video."""
     return not isinstance(series, ImageSeries) and not _describe_form(series)
 
 
 def _has_outputs(series: TimeSeries, around: tuple[str, ...]) -> bool:
-    """Return whether the names of a series suggest that a student could reproduce it."""
+    """Return whether the names of a series suggest outputs that a network could reproduce."""
     return not isinstance(series, ImageSeries) and _find_role(series, around) in (
         "emg",
         "force",
@@ -285,5 +286,5 @@ def _has_outputs(series: TimeSeries, around: tuple[str, ...]) -> bool:
 
 
 def _find_role(series: TimeSeries, around: tuple[str, ...]) -> str:
-    """Return the role that a series' own name, its type and the names around it suggest, in this order."""
+    """Return the role that the name of a series suggests, else its type, else the names around it."""
     return find_role((str(series.name), type(series).__name__, *around))

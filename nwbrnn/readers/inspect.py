@@ -1,4 +1,4 @@
-"""inspect_nwb: what is in a file, and what would be read from it."""
+"""inspect_nwb: list what a file holds and what read_nwb would read from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +20,23 @@ from nwbrnn.storage import Source
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file holds and what would be read.
+    """What a file holds, and what :func:`nwbrnn.read_nwb` would read from it.
 
     Attributes
     ----------
     identity
         Identifier, NWB version, session and subject, by name.
     signals
-        Path, role, samples, channels, time between samples (their mean, if it varies), unit of each time
+        Path, role, samples, channels, time between samples (the mean if it varies) and unit of each time
         series.
     units
-        Their number, spikes and plain columns.
+        Number of units, their spikes and their plain columns.
     trials
-        Name, number of different values and examples of each plain trial column.
+        Name, number of distinct values and examples of each plain trial column.
     choices
-        What would be picked, and why.
+        What would be read, and why.
     problem
-        Why nothing can be read with these settings, if so.
+        Why nothing can be read with these settings; empty if it can.
     """
 
     identity: dict[str, str]
@@ -47,7 +47,7 @@ class Inspection:
     problem: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, for JSON."""
+        """Return everything as plain values for JSON."""
         return vars(self) | {"choices": [choice.to_dict() for choice in self.choices]}
 
     def _repr_html_(self) -> str:
@@ -68,21 +68,21 @@ class Inspection:
 
 
 def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> Inspection:
-    """Look into an NWB file without reading its data.
+    """List what an NWB file holds, without reading its data.
 
     Parameters
     ----------
     path
         A local HDF5 file or Zarr folder, or an address, as for :func:`nwbrnn.read_nwb`.
     config
-        Settings made before.
+        The settings of reading; the defaults if not given.
     **settings
         As for :func:`nwbrnn.read_nwb`.
 
     Returns
     -------
     Inspection
-        What is there, what would be picked and why, or why nothing can be read.
+        What the file holds, what would be read and why, or why nothing can be read.
 
     Raises
     ------
@@ -146,11 +146,11 @@ def _summarise_units(session: Session) -> dict[str, Any]:
 
 
 def _list_trial_columns(session: Session, config: ReadConfig) -> list[dict[str, Any]]:
-    """Return the plain columns of the table of trials, events among them."""
+    """Return the plain columns of the trial table, including events."""
     try:
         table, _ = choose_table(session.trial_tables, config, path=session.path)
         trials = session.read_trials(table)
-    except NwbrnnError:  # none there; the problem says so
+    except NwbrnnError:  # there is no trial table, as ``problem`` says
         return []
     rows = []
     for name, values in trials.drop(columns="id").items():

@@ -1,4 +1,4 @@
-"""The neurons of a recording: spike counts and rates on the bins of each trial."""
+"""Read the neurons of a recording as spike counts and rates in the bins of each trial."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,26 +22,26 @@ from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.units import count_spikes, find_observed, iterate_counts
 from nwbrnn.text import list_some
 
-MIN_OBSERVED = 0.5  # units observed in a smaller part of the bins are left out
-SMOOTHED = 16  # units smoothed at once
+MIN_OBSERVED = 0.5  # units observed in a smaller fraction of the bins are left out
+SMOOTHED = 16  # number of units to smooth at once
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some variables and coordinates of the Dataset, and where they were recorded."""
+    """Some variables and coordinates of the Dataset, and the bins in which they were recorded."""
 
     values: dict[str, NDArray[Any]]
     coords: dict[str, Any]
     covered: Mask
     choices: tuple[Choice, ...] = ()
     extent: tuple[float, float] = (np.nan, np.nan)
-    """First and last spike [s], where they had to be looked for."""
+    """First and last spike [s], if the reader had to search for them."""
 
 
 def read_neurons(session: Session, plan: Plan, config: ReadConfig) -> Part:
-    """Read rates as recorded, or spike counts and the rates smoothed from them, of the units to keep."""
+    """Read, for the units to keep, recorded rates, or spike counts and the rates smoothed from them."""
     if plan.objects.rates:
         part = _read_rates(session, plan, nan=config.nan)
     else:
@@ -54,7 +54,7 @@ def read_neurons(session: Session, plan: Plan, config: ReadConfig) -> Part:
 
 
 def _read_rates(session: Session, plan: Plan, *, nan: str) -> Part:
-    """Read series of rates, and spike counts if there are spikes."""
+    """Read series of rates, and also spike counts if there are spikes."""
     edges = plan.compute_edges()
     binned = [read_binned(signal, edges, path=session.path, nan=nan) for signal in plan.objects.rates]
     rates = np.concatenate([part.values for part in binned], axis=2)
@@ -73,7 +73,7 @@ def _read_rates(session: Session, plan: Plan, *, nan: str) -> Part:
 
 def _read_spikes(session: Session, plan: Plan, config: ReadConfig) -> Part:
     """Read spike counts, and smooth them to rates, a few units at a time."""
-    # bins on both sides of the window, so that smoothing knows what was before and after
+    # read bins on both sides of the window, so that smoothing includes the spikes before and after it
     n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.window.bin_size))
     edges = plan.compute_edges(n_pad=n_pad)
     inside = slice(n_pad, n_pad + plan.window.n_bins)
@@ -107,11 +107,11 @@ def _read_spikes(session: Session, plan: Plan, config: ReadConfig) -> Part:
 def _open_counts(
     session: Session, plan: Plan, edges: Ticks
 ) -> tuple[Iterator[NDArray[np.integer]], NDArray[np.int64], Mask, tuple[float, float], set[int]]:
-    """Return the counts of one unit after the other, their rows, where they were observed, and their extent.
+    """Return an iterator over the counts of each unit, their rows, the observed bins, and their extent.
 
-    The third is of shape (n_trials, n_bins, n_units), or (n_trials, n_bins, 1) if it is the same for all.
-    The fourth is NaN unless all spikes had to be read for it [s]. The last gets the units of which some
-    spikes were never written, once they have been counted.
+    The third item has shape (n_trials, n_bins, n_units), or (n_trials, n_bins, 1) if it is the same for all
+    units. The fourth [s] is NaN unless all spikes had to be read for it. The last item lists the units with
+    some spikes that were never written; it is filled while the units are counted.
     """
     extent = (np.nan, np.nan)
     counts = plan.objects.counts
@@ -131,7 +131,7 @@ def _open_counts(
     trains = session.read_spikes()
     tolerance = round(
         plan.window.bin_size * TICKS_PER_SECOND / 100
-    )  # intervals may end a float's error early
+    )  # intervals may end early by a rounding error
     if trains.observed is None:
         extent = trains.extent
         observed = _find_between(plan, extent, edges)
@@ -141,7 +141,7 @@ def _open_counts(
 
 
 def _find_between(plan: Plan, extent: tuple[float, float], edges: Ticks) -> Mask:
-    """Return the bins between first and last sign of a recording, shape (n_trials, n_bins, 1)."""
+    """Return the bins between the first and last sign of a recording, shape (n_trials, n_bins, 1)."""
     times = np.array([*plan.trials.session, *extent])
     times = times[np.isfinite(times)]
     first, last = to_ticks(times.min()), to_ticks(times.max())
@@ -151,7 +151,7 @@ def _find_between(plan: Plan, extent: tuple[float, float], edges: Ticks) -> Mask
 def _choose_written(
     units: NDArray[np.int64], unwritten: set[int], *, path: str
 ) -> tuple[Mask, tuple[Choice, ...]]:
-    """Return which units have all of their spikes; the others are left out."""
+    """Return which units have all their spikes; the others are left out."""
     whole = ~np.isin(units, list(unwritten))
     if whole.all():
         return whole, ()
@@ -167,7 +167,7 @@ def _choose_written(
 def _choose_observed(
     observed: Mask, wanted: Mask, *, path: str
 ) -> tuple[NDArray[np.int64], tuple[Choice, ...]]:
-    """Return the units to keep that were observed in enough of the bins."""
+    """Return those units to keep that were observed in enough bins."""
     part = np.broadcast_to(observed.mean(axis=(0, 1)), wanted.shape)
     kept = np.flatnonzero(wanted & (part >= MIN_OBSERVED))
     if not kept.size:

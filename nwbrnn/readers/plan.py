@@ -1,4 +1,4 @@
-"""What will be read and how: every choice in one record, before any data are read."""
+"""Plan what to read and how: one record of every choice, made before any data are read."""
 
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,7 @@ from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import SHIFTS, Ticks, to_ticks
 from nwbrnn.readers.trials import fill_stop_times, find_angles, find_relative, label_column, label_sectors
 from nwbrnn.readers.units import lies_on_grid
+from nwbrnn.text import show_count
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,21 @@ class Plan:
     objects
         Series and units to read.
     trials
-        Which trials, aligned to what, of which conditions; ``times`` may be rounded to ``resolution``.
+        The trials with their alignment and conditions; ``times`` may be rounded to ``resolution``.
     window
         Bins around each alignment.
     limits
-        Between which times the bins of each trial count, shape (n_trials, 2) [s]; infinite if not limited.
+        Times between which the bins of each trial count, shape (n_trials, 2) [s]; infinite if not limited.
     sectors
-        Number of sectors that make the conditions, if these are continuous directions.
+        Number of sectors that serve as conditions if the conditions are continuous directions.
+    second_harmonic
+        Size of the inputs of twice a direction; 0 without them.
     shown_from, go
-        Trial columns that tell when the subject is shown the condition, and of the go cue.
+        Trial columns with the time from which the subject sees the condition, and of the go cue.
     invalid
-        Start and stop of what the file declares invalid, shape (n, 2) [s].
+        Start and stop of each stretch that the file declares invalid, shape (n, 2) [s].
     choices
-        What was picked, and why.
+        What was chosen, and why.
     """
 
     objects: Objects
@@ -50,6 +53,7 @@ class Plan:
     window: Window
     limits: NDArray[np.float64]
     sectors: int | None
+    second_harmonic: float
     shown_from: str | None
     go: str | None
     invalid: NDArray[np.float64]
@@ -74,7 +78,7 @@ class Plan:
         return np.array([", ".join(row) for row in zip(*parts, strict=True)] or ["all"] * len(table))
 
     def find_valid(self, edges: Ticks) -> NDArray[np.bool_]:
-        """Return the bins that touch none of the file's invalid times, shape (n_trials, n_bins)."""
+        """Return the bins outside the file's invalid times, shape (n_trials, n_bins)."""
         valid = np.ones((edges.shape[0], edges.shape[1] - 1), dtype=bool)
         for start, stop in to_ticks(self.invalid):
             valid &= (edges[:, 1:] <= start) | (edges[:, :-1] >= stop)
@@ -95,9 +99,9 @@ def plan_reading(session: Session, config: ReadConfig) -> Plan:
     MissingDataError
         If units, trials, outputs or a column are missing.
     ConfigError
-        If a setting does not fit the file, or there are more conditions than can be inputs.
+        If a setting does not fit the file, or if there are too many conditions for one input each.
     ReadError
-        If a series to read has no times.
+        If a series to read has no valid times.
 
     Examples
     --------
@@ -120,16 +124,27 @@ def plan_reading(session: Session, config: ReadConfig) -> Plan:
         notes.append(choice)
     if len(session.invalid):
         reason = "the file declares them; bins they touch are masked"
-        notes.append(Choice("invalid times", f"{len(session.invalid)} stretches", reason))
+        text = show_count(len(session.invalid), "stretch", "stretches")
+        notes.append(Choice("invalid times", text, reason))
     trials, window, rounded = _round_to_spikes(trials, window, chosen)
     limits = windows.find_limits(trials, window, apart=config.window is None)
     notes += rounded + windows.note_overlap(trials.times, window, limits)
-    sectors = config.sectors if trials.continuous else None
-    return Plan(chosen, trials, window, limits, sectors, shown_from, go, session.invalid, tuple(notes))
+    return Plan(
+        objects=chosen,
+        trials=trials,
+        window=window,
+        limits=limits,
+        sectors=config.sectors if trials.continuous else None,
+        second_harmonic=config.second_harmonic,
+        shown_from=shown_from,
+        go=go,
+        invalid=session.invalid,
+        choices=tuple(notes),
+    )
 
 
 def _choose_objects(session: Session, config: ReadConfig) -> tuple[Objects, list[Choice]]:
-    """Choose outputs, inputs, neurons and units."""
+    """Choose the outputs, inputs, neurons and units to read."""
     path = session.path
     signals = objects.apply_map(session.signals, config, path=path)
     outputs, about_outputs = objects.choose_outputs(signals, config, unusable=session.unusable, path=path)
@@ -191,7 +206,7 @@ def _choose_trials(
 def _choose_window(
     session: Session, config: ReadConfig, chosen: Objects, trials: Trials
 ) -> tuple[Window, list[Choice]]:
-    """Choose the width of bins and the window."""
+    """Choose the bin width and the window."""
     path = session.path
     intervals = {signal.path: signal.interval for signal in chosen.signals}
     resolution, notes = _find_resolution(session, chosen)
@@ -214,7 +229,7 @@ def _choose_window(
 
 
 def _find_resolution(session: Session, chosen: Objects) -> tuple[float, list[Choice]]:
-    """Return the width of the bins in which spikes are known [s], 0 if they are exact, and a remark."""
+    """Return the resolution of the spike times [s], 0 if they are exact, and a remark."""
     if isinstance(chosen.counts, BinnedCounts):
         return chosen.counts.width if chosen.counts.events is None else 0.0, []
     if chosen.rates or chosen.counts is not None:
@@ -228,7 +243,7 @@ def _find_resolution(session: Session, chosen: Objects) -> tuple[float, list[Cho
 
 
 def _round_to_spikes(trials: Trials, window: Window, chosen: Objects) -> tuple[Trials, Window, list[Choice]]:
-    """Round alignments and window to the bins in which spikes are known, if they are coarse."""
+    """Round alignments and window to the resolution of the spike times, if it is coarse."""
     width = window.resolution
     if not width:
         return trials, window, []
@@ -241,7 +256,7 @@ def _round_to_spikes(trials: Trials, window: Window, chosen: Objects) -> tuple[T
 
 
 def _find_phase(chosen: Objects, resolution: float) -> float:
-    """Return where the bins of the spikes begin, modulo their width [s]: with outputs in the same bins."""
+    """Return the start of the spikes' bins modulo their width [s], from outputs in the same bins."""
     if isinstance(chosen.counts, BinnedCounts):
         return chosen.counts.offset % resolution
     for signal in chosen.outputs:
@@ -254,7 +269,7 @@ def _find_phase(chosen: Objects, resolution: float) -> float:
 
 
 def _check_conditions(trials: Trials, *, path: str) -> None:
-    """Refuse more conditions than can have an input each; directions are two inputs, however many."""
+    """Refuse too many conditions for one input each; any number of directions needs only two inputs."""
     for name in trials.shown:
         n_values = 0 if name in trials.angles else trials.frame[name].nunique()
         if n_values > MAX_CONDITIONS:

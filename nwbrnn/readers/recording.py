@@ -1,4 +1,4 @@
-"""read_nwb: an NWB file, recorded or simulated, becomes the Dataset."""
+"""read_nwb: read a recorded or simulated NWB file into a Dataset."""
 
 import json
 from pathlib import Path
@@ -31,10 +31,10 @@ from nwbrnn.storage import Source
 
 
 def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
-    """Read an NWB file of a recording or a simulated teacher.
+    """Read an NWB file of a recording or a simulated circuit.
 
-    What is not given is found by rule; ``ds.attrs["choices"]`` (JSON) says what was picked and why, and
-    :func:`nwbrnn.inspect_nwb` shows it beforehand.
+    A rule chooses everything that is not given. ``ds.attrs["choices"]`` (JSON) records what was chosen and
+    why, and :func:`nwbrnn.inspect_nwb` shows it beforehand.
 
     Parameters
     ----------
@@ -42,24 +42,26 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
         An NWB 2 file, HDF5 or Zarr: a local path, ``http(s)://``, ``s3://`` or
         ``dandi://DANDISET/path[@version]``.
     config
-        Settings made before.
+        The settings of reading; the defaults if not given.
     **settings
-        The fields of :class:`nwbrnn.ReadConfig`, over those of ``config``: ``map``, ``outputs``,
-        ``channels``, ``inputs``, ``rates``, ``units``, ``align_to``, ``window`` [s], ``bin_size`` [s],
-        ``condition``, ``sectors``, ``where``, ``smoothing`` [s], ``emg``, ``nan`` and ``follow_links``.
+        Fields of :class:`nwbrnn.ReadConfig`, such as ``map``, ``outputs``, ``channels``, ``inputs``,
+        ``rates``, ``units``, ``align_to``, ``window`` [s], ``bin_size`` [s], ``condition``, ``sectors``,
+        ``where``, ``smoothing`` [s], ``emg``, ``nan`` and ``follow_links``; they override those of
+        ``config``.
 
     Returns
     -------
     xarray.Dataset
-        The contract of :mod:`nwbrnn.schema`: ``outputs``, ``inputs``, ``rates`` [Hz], ``spike_counts`` and
-        ``mask``, aligned by trial. Trial columns are coordinates, unit columns too with the prefix ``unit_``.
+        A Dataset as :mod:`nwbrnn.schema` declares it: ``outputs``, ``inputs``, ``rates`` [Hz],
+        ``spike_counts`` and ``mask``, aligned by trial. Trial columns become coordinates, and so do unit
+        columns, with the prefix ``unit_``.
 
     Raises
     ------
     UnsupportedFileError
         If the file is not a readable NWB 2 file.
     MissingDataError
-        If units, trials, outputs or something asked for are missing.
+        If units, trials, outputs or a requested object are missing.
     ReadError
         If data are damaged or hold NaN.
     ConfigError
@@ -73,7 +75,7 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
 
 
 def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset:
-    """Read what was planned of an open file; the Dataset has not the hash of the file yet."""
+    """Read an open file as planned; the Dataset does not have the hash of the file yet."""
     path = session.path
     _check_memory(plan, path=path)
     outputs = _read_outputs(plan, config, path=path)
@@ -118,7 +120,7 @@ def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset
 
 
 def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
-    """Read muscles, force or kinematics; raw EMG as its envelope."""
+    """Read muscles, force or kinematics; raw EMG is converted to its envelope."""
     _check_window(plan, path=path)
     edges = plan.compute_edges()
     values, covered, choices = [], np.ones((len(edges), plan.window.n_bins), dtype=bool), []
@@ -175,13 +177,13 @@ def _find_inside(plan: Plan) -> NDArray[np.bool_]:
 
 def _is_raw(signal: Signal, plan: Plan, config: ReadConfig, *, path: str) -> bool:
     """Return whether the envelope of an output must still be extracted."""
-    if config.emg == "raw":  # what is given is EMG, even if its name does not say so
+    if config.emg == "raw":  # the given outputs are EMG, even if their name does not say so
         return signal.role == "emg" or all(other.role != "emg" for other in plan.objects.outputs)
     return config.emg == "auto" and signal.role == "emg" and looks_raw(signal, path=path)
 
 
 def _check_window(plan: Plan, *, path: str) -> None:
-    """Refuse a window that is longer than the recording of the outputs."""
+    """Refuse a window longer than the recording of the outputs."""
     recorded = max(signal.extent[1] - signal.extent[0] for signal in plan.objects.outputs)
     length = plan.window.n_bins * plan.window.bin_size
     if length > recorded + plan.window.bin_size:
@@ -192,10 +194,11 @@ def _check_window(plan: Plan, *, path: str) -> None:
 
 
 def _check_memory(plan: Plan, *, path: str) -> None:
-    """Refuse a Dataset that has no room in memory; each value is held twice while it is made."""
+    """Refuse a Dataset that does not fit into memory, which holds each value twice while reading."""
     objects, trials, n_bins = plan.objects, plan.trials, plan.window.n_bins
     n_inputs = sum(len(signal.columns) for signal in objects.inputs) or 1 + sum(
-        2 if name in trials.angles else trials.frame[name].nunique() for name in trials.shown
+        (4 if plan.second_harmonic else 2) if name in trials.angles else trials.frame[name].nunique()
+        for name in trials.shown
     )
     in_bin = 8 * len(objects.output_names) + 4 * n_inputs + 8 * len(objects.units) + 4
     shortage = describe_shortage(2 * len(trials.frame) * n_bins * in_bin)
@@ -208,7 +211,7 @@ def _check_memory(plan: Plan, *, path: str) -> None:
 
 
 def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_], *, taken: set[str]) -> dict[str, Any]:
-    """Return what the trial table says of each trial; names that are taken get the prefix ``trial_``."""
+    """Return the columns of the trial table; names already taken get the prefix ``trial_``."""
     taken = taken | {spec.name for spec in (*VARIABLES, *COORDINATES)}
     coords: dict[str, Any] = {
         "trial": plan.trials.frame.index.to_numpy(dtype=np.int64)[recorded],
@@ -237,7 +240,7 @@ def _describe(session: Session, plan: Plan, config: ReadConfig, choices: list[Ch
 
 
 def _list_objects(session: Session, plan: Plan) -> dict[str, str]:
-    """Return the object ids of what is read, by path in the file: series, units and trials."""
+    """Return the object ids of the series, units and trials that are read, by path in the file."""
     found: list[Any] = [series for signal in plan.objects.signals for series in signal.series]
     found += [plan.trials.table] + ([session.units] if plan.objects.in_table else [])
     return {session.find_path(item): str(item.object_id) for item in found}

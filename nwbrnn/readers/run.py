@@ -1,4 +1,4 @@
-"""read_run: what somebody simulated elsewhere, as arrays or as a Dataset."""
+"""read_run: read a simulation by other software, from arrays or from a Dataset."""
 
 import zipfile
 import zlib
@@ -30,13 +30,14 @@ def read_run(path: str | Path) -> xr.Dataset:
     ----------
     path
         An ``.npz`` with ``outputs`` (n_trials, n_time, n_outputs), ``inputs``, ``rates`` [Hz] and/or
-        ``spike_counts``, and ``bin_size`` [s] or ``time`` [s]; any coordinate of :mod:`nwbrnn.schema`; any
-        other array of length n_trials becomes a trial column. Or a ``.nc`` that holds the contract as it is.
+        ``spike_counts``, and ``bin_size`` [s] or ``time`` [s]. It may also hold any coordinate of
+        :mod:`nwbrnn.schema`, and any other array of length n_trials becomes a trial column. A ``.nc`` must
+        hold a Dataset that satisfies the contract.
 
     Returns
     -------
     xarray.Dataset
-        For :func:`nwbrnn.write_teacher`, or to fit directly.
+        A Dataset for :func:`nwbrnn.write_teacher` or for a fit.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def read_run(path: str | Path) -> xr.Dataset:
     MissingDataError
         If an array is missing.
     ReadError
-        If an array is of no known name or shape, or the arrays break the contract.
+        If an array has an unknown name or shape, or the arrays break the contract.
     SchemaError
         If the Dataset in a ``.nc`` breaks the contract.
     """
@@ -53,7 +54,7 @@ def read_run(path: str | Path) -> xr.Dataset:
     refuse_pointer(path)
     if not path.is_file():
         raise UnsupportedFileError(
-            f"{path}: expected a run in .npz or .nc, but there is none; check the path"
+            f"{path}: expected a run in .npz or .nc, but there is no such file; check the path"
         )
     if path.suffix == ".nc":
         return read_dataset(path)
@@ -74,18 +75,18 @@ def read_run(path: str | Path) -> xr.Dataset:
 
 
 def _check_sizes(members: Iterable[zipfile.ZipInfo]) -> None:
-    """Refuse arrays that unpack to far more than is stored of them."""
+    """Refuse arrays that unpack to far more bytes than are stored."""
     for member in members:
         if not is_written(member.file_size, member.compress_size):
             raise ValueError(f"{member.filename} would unpack to {member.file_size:.0e} bytes")
 
 
 def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:
-    """Return the Dataset of named arrays."""
+    """Build the Dataset from named arrays."""
     _check_names(arrays, path=path)
     n_trials = arrays["outputs"].shape[0]
     variables = {
-        # whole numbers are fine as rates or outputs, the contract holds them as floats
+        # rates and outputs may be whole numbers; the contract holds them as floats
         name: values if values.dtype.kind != "i" or name == "spike_counts" else values.astype(np.float64)
         for name, values in arrays.items()
         if name in _VARIABLE_NAMES
@@ -112,12 +113,12 @@ def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:
         raise ReadError(
             f"{path}: {'; '.join(error.problems)}; repair the arrays, or mark gaps with mask"
         ) from error
-    except ValueError as error:  # of xarray: sizes that disagree
+    except ValueError as error:  # from xarray, if sizes disagree
         raise ReadError(f"{path}: expected arrays of matching shapes, but {format_error(error)}") from error
 
 
 def _check_names(arrays: dict[str, NDArray[Any]], *, path: Path) -> None:
-    """Refuse a run without the arrays that it needs."""
+    """Refuse a run that lacks required arrays."""
     alternatives = (("outputs",), ("inputs",), ("rates", "spike_counts"), ("bin_size", "time"))
     missing = [" or ".join(names) for names in alternatives if not set(names) & set(arrays)]
     if missing:

@@ -1,4 +1,4 @@
-"""Time series as values on time bins, read in blocks."""
+"""Read time series in blocks and average them in time bins."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,26 +17,26 @@ from nwbrnn.readers.times import TICKS_PER_SECOND, RegularTimes, StampedTimes, T
 Array = NDArray[np.float64]
 Filter = Callable[[Array], Array]
 
-BLOCK = 1 << 21  # values read at once
-ENVELOPE_SHORTEST = 0.1  # stretches between gaps that are shorter have no envelope [s]
+BLOCK = 1 << 21  # number of values to read at once
+ENVELOPE_SHORTEST = 0.1  # no envelope is computed for shorter stretches between gaps [s]
 RAW_SAMPLING_RATE = 200.0  # EMG sampled more slowly is an envelope [Hz]
 RAW_CROSSINGS = 60.0  # of the middle; raw EMG has its power above 50 Hz, envelopes below 20 Hz [1/s]
-SKEWED = 0.5  # smaller tail to larger; of rectified Gaussian noise it is 0.3
-SLACK = 1e-3  # of a sample: bins are whole ticks wide, time between samples is not
-MIN_COVERED = 0.5  # bins with less of their samples are not recorded
+SKEWED = 0.5  # ratio of the smaller tail to the larger; rectified Gaussian noise has 0.3
+SLACK = 1e-3  # of a sample: bins are whole ticks wide, but the time between samples need not be
+MIN_COVERED = 0.5  # bins with a smaller fraction of their samples count as not recorded
 
 
 class Binned(NamedTuple):
-    """A signal on time bins.
+    """A signal averaged in time bins.
 
     Attributes
     ----------
     values
-        Averages (spike counts: sums), NaN where not recorded, shape (n_trials, n_bins, n_channels).
+        Averages (sums for spike counts), NaN where not recorded, shape (n_trials, n_bins, n_channels).
     covered
-        Whether a bin was recorded, shape (n_trials, n_bins).
+        Whether each bin was recorded, shape (n_trials, n_bins).
     note
-        What of the signal was left out, if anything.
+        Which part of the signal was left out; empty if none.
     """
 
     values: Array
@@ -47,33 +47,33 @@ class Binned(NamedTuple):
 def read_binned(
     signal: Signal, edges: Ticks, *, path: str, nan: str = "raise", envelope: EnvelopeFilter | None = None
 ) -> Binned:
-    """Read a signal and average it on the bins of each trial.
+    """Read a signal and average it in the bins of each trial.
 
-    Only the samples in the trials are read, and those around them that filters need, a block at a time.
-    Outputs sampled faster than the bins pass a low-pass filter first, against aliases.
+    The function reads only the samples in the trials and those around them that filters need, one block at a
+    time. It low-pass filters outputs that are sampled faster than the bins, to avoid aliasing.
 
     Parameters
     ----------
     signal
-        What to read.
+        The signal to read.
     edges
         Bin edges of each trial, shape (n_trials, n_bins + 1) [ticks]; a bin holds the samples whose middle
         is in [edge, next edge).
     path
-        Of the file, for messages.
+        Path of the file, for messages.
     nan
-        ``"raise"`` refuses NaN inside the bins, ``"mask"`` counts such bins as not recorded.
+        ``"raise"`` refuses NaN inside the bins; ``"mask"`` treats such bins as not recorded.
     envelope
-        The filters that extract the envelope of raw EMG, if it is.
+        The filters that extract the envelope, if the signal is raw EMG.
 
     Raises
     ------
     MissingDataError
         If no bin holds a sample.
     ReadError
-        If the data or timestamps are damaged, or NaN inside the bins and not allowed.
+        If the data or timestamps are damaged, or if bins hold NaN and ``nan`` is ``"raise"``.
     ConfigError
-        If an envelope is asked of a signal that is sampled too slowly.
+        If the signal is sampled too slowly for the requested envelope.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def read_binned(
 def _read_part(
     signal: Signal, edges: Ticks, *, envelope: EnvelopeFilter | None, path: str
 ) -> tuple[Binned, NDArray[np.bool_]]:
-    """Read a signal of one series; return it, and which of its values hold NaN among their samples."""
+    """Read a signal of one series; return it, and which of its values had NaN among their samples."""
     times = read_times(signal, path=path)
     index = times.find(edges)
     bin_size = float(edges[0, 1] - edges[0, 0]) / TICKS_PER_SECOND
@@ -112,7 +112,7 @@ def _read_part(
         raise MissingDataError(
             f"{path}: {signal.path}: expected samples inside the trials, but it ranges from "
             f"{signal.extent[0]:g} to {signal.extent[1]:g} s and no bin of "
-            "a trial lies there; choose another align_to or window"
+            "a trial is in this range; choose another align_to or window"
         )
     filtering, settled = _choose_filter(signal, times.interval, bin_size, envelope=envelope, path=path)
     breaks = times.find_breaks() if filtering else np.zeros(0, dtype=np.int64)
@@ -136,7 +136,7 @@ def _read_part(
 def _refuse_nan(
     signal: Signal, spoiled: NDArray[np.bool_], covered: NDArray[np.bool_], *, nan: str, path: str
 ) -> None:
-    """Refuse NaN in bins, unless these are to be masked and no channel would take all bins with it."""
+    """Refuse NaN in bins, unless they are to be masked and no channel has NaN in all bins."""
     columns = np.array(signal.columns)
     empty = columns[spoiled[covered].all(axis=0)].tolist() if covered.any() else []
     if empty:
@@ -153,16 +153,16 @@ def _refuse_nan(
 
 
 def read_values(signal: Signal, times: RegularTimes | StampedTimes, samples: slice) -> Array:
-    """Return samples of a signal of one series in their unit, shape (n_samples, n_channels)."""
+    """Return samples of a single-series signal in their unit, shape (n_samples, n_channels)."""
     (series,) = signal.series
     rows = times.get_rows(samples.start, samples.stop)
-    # HDF5 is slow at lists of rows, so what lies between is read and dropped
+    # HDF5 is slow at lists of rows, so the rows between are read and dropped
     first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (rows[0], rows[-1] + 1)
     data = np.asarray(series.data[first:last])
     data = data if isinstance(rows, slice) else data[rows - first]
     data = data[:, np.newaxis] if data.ndim == 1 else data
     conversion = float(series.conversion)
-    # some converters write NaN where they mean "none" (DANDI 000070)
+    # some converters write NaN to mean "none" (DANDI 000070)
     factor = np.asarray(1.0 if np.isnan(conversion) else conversion)
     by_channel = getattr(series, "channel_conversion", None)
     if by_channel is not None:
@@ -174,25 +174,25 @@ def read_values(signal: Signal, times: RegularTimes | StampedTimes, samples: sli
 
 
 def needs_low_pass(signal: Signal, bin_size: float) -> bool:
-    """Return whether a signal passes a low-pass before it is averaged.
+    """Return whether a signal is low-pass filtered before it is averaged.
 
-    Not inputs, which are steps, nor rates and counts.
+    Inputs, which are steps, are not filtered, and neither are rates and counts.
     """
     return bin_size >= 1.99 * signal.interval and signal.role not in ("inputs", "rates", "spike_counts")
 
 
 def looks_raw(signal: Signal, *, path: str) -> bool:
-    """Return whether an EMG has no envelope extracted yet, by stretches of its beginning, middle and end.
+    """Return whether an EMG is raw, judging by stretches of its beginning, middle and end.
 
-    Raw EMG is sampled fast, swings to both sides of its middle alike, and crosses it often; what is
-    rectified is skewed, and an envelope is slow.
+    Raw EMG is sampled fast, deviates equally to both sides of its middle, and crosses it often. A rectified
+    signal is skewed, and an envelope is slow.
     """
     if len(signal.series) > 1:
         return any(looks_raw(part, path=path) for part in signal.split())
     if signal.interval * RAW_SAMPLING_RATE > 1:
         return False
     n_samples = signal.shape[0]
-    times = RegularTimes(n_samples, 0.0, 0.0, 1.0)  # only the order counts
+    times = RegularTimes(n_samples, 0.0, 0.0, 1.0)  # only the order matters
     length = min(n_samples, 4096)
     for start in (0, (n_samples - length) // 2, n_samples - length):
         values = read_values(signal, times, slice(start, start + length))
@@ -202,7 +202,7 @@ def looks_raw(signal: Signal, *, path: str) -> bool:
 
 
 def _is_bipolar(values: Array, interval: float) -> bool:
-    """Return whether values are alike on both sides of their middle, and cross it often."""
+    """Return whether values are distributed alike on both sides of their middle and cross it often."""
     if len(values) < 100:
         return False
     low, middle, high = np.quantile(values, [0.005, 0.5, 0.995])
@@ -214,7 +214,7 @@ def _is_bipolar(values: Array, interval: float) -> bool:
 def _choose_filter(
     signal: Signal, interval: float, bin_size: float, *, envelope: EnvelopeFilter | None, path: str
 ) -> tuple[Filter | None, int]:
-    """Return the filter that a signal passes before it is averaged, and how many samples it needs around."""
+    """Return the filter to apply before averaging, and how many samples it needs on both sides."""
     if envelope is not None:
         compute = partial(compute_envelope, sampling_rate=1 / interval, filters=envelope)
         try:
@@ -232,14 +232,14 @@ def _choose_filter(
 def _extract_envelope(
     compute: Callable[[Array], NDArray[np.floating]], sampling_rate: float, values: Array
 ) -> Array:
-    """Return the envelope of a stretch without gaps; NaN if it is too short for one."""
+    """Return the envelope of a stretch without gaps; NaN if the stretch is too short."""
     if len(values) < ENVELOPE_SHORTEST * sampling_rate:
         return np.full_like(values, np.nan)
     return np.asarray(compute(values))
 
 
 def _filter_runs(values: Array, bad: NDArray[np.bool_], filtering: Filter) -> Array:
-    """Filter the stretches between NaN, each by itself."""
+    """Filter each stretch between NaN separately."""
     filtered = np.full_like(values, np.nan)
     borders = np.flatnonzero(np.diff(np.concatenate([[True], bad.any(axis=1), [True]])))
     for start, stop in borders.reshape(-1, 2):
@@ -250,18 +250,18 @@ def _filter_runs(values: Array, bad: NDArray[np.bool_], filtering: Filter) -> Ar
 def _plan_blocks(
     index: NDArray[np.int64], breaks: NDArray[np.int64], *, settled: int, size: int
 ) -> Iterator[tuple[slice, slice]]:
-    """Yield which samples to read and, within them, which to use: each sample in a trial once.
+    """Yield the samples to read and, within them, those to use, so that each is used once.
 
     Parameters
     ----------
     index
-        Samples before each bin edge, shape (n_trials, n_bins + 1).
+        Number of samples before each bin edge, shape (n_trials, n_bins + 1).
     breaks
-        Samples that begin after a gap; nothing is read across.
+        First sample after each gap; no block crosses a gap.
     settled
-        Samples to read on both sides of those to use.
+        Number of samples to read on both sides of those to use.
     size
-        Samples to use at most.
+        Maximum number of samples to use in a block.
 
     Examples
     --------
@@ -277,7 +277,7 @@ def _plan_blocks(
     """
     windows = index[:, [0, -1]][index[:, 0] < index[:, -1]]
     borders = np.concatenate([[0], breaks, [np.iinfo(np.int64).max]])
-    # windows so close that what is between would be read anyway make one stretch
+    # join windows that are so close that the samples between them would be read anyway
     for start, stop in merge_spans(windows, gap=2 * settled).tolist():
         first, last = np.searchsorted(borders, [start, stop - 1], side="right")
         for floor, ceiling in pairwise(borders[first - 1 : last + 1].tolist()):
@@ -304,7 +304,7 @@ def _mark_block(
 def _find_bins(
     index: NDArray[np.int64], start: int, stop: int
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.bool_]]]:
-    """Yield the trials that a block touches, their edges counted in it, and which bins it fills."""
+    """Yield the trials that a block overlaps, their edges within the block, and the bins that it fills."""
     for trial in np.flatnonzero((index[:, 0] < stop) & (index[:, -1] > start)).tolist():
         edges = np.clip(index[trial], start, stop) - start
         yield trial, edges, np.diff(edges) > 0

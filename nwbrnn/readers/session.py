@@ -1,4 +1,4 @@
-"""What an open file holds: reader, inspect and doctor ask here, and each fact is established once."""
+"""The contents of an open file: read_nwb, inspect_nwb and doctor share them, and each is found only once."""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ from nwbrnn.storage import Source, find_source, open_file
 
 
 class Session:
-    """An open file, and what it holds.
+    """An open file and its contents.
 
     Parameters
     ----------
     nwbfile
         The file.
     root
-        Its root group, for what pynwb does not show.
+        Its root group, for parts that pynwb does not show.
     source
-        Where it is.
+        Path or address of the file.
     """
 
     def __init__(self, nwbfile: NWBFile, root: Any, source: Source) -> None:
@@ -40,37 +40,37 @@ class Session:
 
     @property
     def path(self) -> str:
-        """Where the file is, for messages."""
+        """Path or address of the file, for messages."""
         return self.source.text
 
     @cached_property
     def signals(self) -> list[Signal]:
-        """Time series grouped into signals, with the role that each one's name suggests."""
+        """Time series grouped into signals, each with the role that its name suggests."""
         return find_signals(self.nwbfile)
 
     @cached_property
     def unusable(self) -> dict[str, TimeSeries]:
-        """Series named as outputs that are no numbers by time and channel, by path."""
+        """Series, by path, that are named like outputs but do not hold numbers by time and channel."""
         return find_unusable(self.nwbfile)
 
     @cached_property
     def binned(self) -> list[BinnedCounts]:
-        """Spikes that come as counts in bins."""
+        """Spikes stored as counts in bins."""
         return find_binned(self.nwbfile)
 
     @property
     def units(self) -> Units | None:
-        """The table of units, if there is one."""
+        """The units table, if there is one."""
         return self._units[1]
 
     @property
     def units_path(self) -> str:
-        """Where it is, or would be."""
+        """Path of the units table, or the path that it would have."""
         return self._units[0]
 
     @cached_property
     def unit_columns(self) -> dict[str, NDArray[Any]]:
-        """What the table of units says of each unit, by column."""
+        """The columns of the units table, with a value for each unit."""
         return {} if self.units is None else read_unit_columns(self.units)
 
     @property
@@ -80,22 +80,22 @@ class Session:
 
     @property
     def resolution(self) -> float:
-        """Time to which spikes are known, as the table of units says [s]; 0 if it does not."""
+        """Resolution of the spike times as the units table states it [s]; 0 if it does not."""
         stated = 0.0 if self.units is None else float(self.units.resolution or 0.0)
         return stated if 0 < stated < np.inf else 0.0
 
     @cached_property
     def trains(self) -> SpikeTrains:
-        """The spike times of all units, as far as their index can be followed."""
+        """The spike times of all units, as far as their index is valid."""
         return find_spike_trains(self.units, f"{self.path}: {self.units_path}")
 
     def read_spikes(self) -> SpikeTrains:
-        """Return the spike times of all units; they are read later.
+        """Return the spike times of all units without reading them yet.
 
         Raises
         ------
         ReadError
-            If the index into them is damaged.
+            If the index into the spike times is damaged.
         """
         if self.trains.fault:
             raise ReadError(self.trains.fault)
@@ -103,7 +103,7 @@ class Session:
 
     @cached_property
     def trial_tables(self) -> dict[str, TimeIntervals]:
-        """Tables that could hold trials by path, the likeliest first."""
+        """Tables that may hold trials, by path, with the likeliest first."""
         return find_trial_tables(self.nwbfile)
 
     @cached_property
@@ -112,12 +112,12 @@ class Session:
         return dict(find_events(self.nwbfile))
 
     def read_trials(self, name: str) -> pd.DataFrame:
-        """Return the plain columns and events of a table of trials.
+        """Return the plain columns and events of a trial table.
 
         Raises
         ------
         ReadError
-            If the table has no start and stop in each row.
+            If a row of the table has no start or stop.
         """
         if name not in self._trials:
             table = self.trial_tables[name]
@@ -126,7 +126,7 @@ class Session:
 
     @cached_property
     def invalid(self) -> NDArray[np.float64]:
-        """Start and stop of the file's invalid times, shape (n, 2) [s]; what is open has no end."""
+        """Start and stop of each invalid stretch of the file, shape (n, 2) [s]; infinite where not given."""
         table = self.nwbfile.invalid_times
         if table is None or len(table) == 0:
             return np.zeros((0, 2))
@@ -138,7 +138,7 @@ class Session:
         )
 
     def find_path(self, item: Any) -> str:
-        """Return where an object of pynwb is in the file."""
+        """Return the path of a pynwb object in the file."""
         return str(self.nwbfile.read_io.manager.get_builder(item).path).removeprefix("root/")
 
     @cached_property
@@ -148,7 +148,7 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(path: str | Path | Source, *, follow_links: bool) -> Iterator[Session]:
-    """Open a file for reading and close it afterwards; for the errors see :func:`nwbrnn.storage.open_nwb`."""
+    """Open a file for reading and close it afterwards; :func:`nwbrnn.storage.open_nwb` lists the errors."""
     source = find_source(path)
     with open_file(source, follow_links=follow_links) as opened:
         yield Session(*opened, source)

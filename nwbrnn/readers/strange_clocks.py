@@ -1,4 +1,4 @@
-"""Clocks that cannot belong together: spikes in samples, stamps that count frames, trials in milliseconds."""
+"""Find clocks that do not fit together, such as spikes in samples, or trials in milliseconds."""
 
 from collections.abc import Mapping
 
@@ -6,8 +6,8 @@ import numpy as np
 
 Extent = tuple[float, float]
 
-APART = 20.0  # times longer than all others, and a clock does not count seconds
-FAR_APART = 200.0  # times longer than the trials, whatever the others
+APART = 20.0  # a clock this many times as long as all others does not count seconds
+FAR_APART = 200.0  # nor does one this many times as long as the trials, whatever the others are
 UNITS = {
     "milliseconds": (500.0, 2000.0),
     "microseconds": (3e5, 3e6),
@@ -15,18 +15,18 @@ UNITS = {
     "numbers of samples": (4e3, 6e4),
     "numbers of frames": (20.0, 500.0),
 }
-"""By how many times a clock is then too long, from and to."""
+"""The range of the factor by which a clock in these units is too long."""
 
 
 def find_strange_clocks(extents: Mapping[str, Extent], *, trials: str) -> dict[str, str]:
-    """Return what lasts far longer than all else, or shares no time with the trials, and a likely reason.
+    """Return clocks that last far longer than all others, or miss the trials, with a likely reason.
 
     Parameters
     ----------
     extents
         First and last time of trials, spikes and series [s], by path.
     trials
-        Which of them are the trials.
+        Path of the trials among them.
     """
     known = {name: e for name, e in extents.items() if np.isfinite(e).all() and e[1] > e[0]}
     found: dict[str, str] = {}

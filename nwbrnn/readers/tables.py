@@ -1,4 +1,4 @@
-"""Names of what a file holds: modules that are not fits of ours, and columns as coordinates."""
+"""Name the columns of tables as coordinates, and list the processing modules that are not exported fits."""
 
 from collections.abc import Iterable
 
@@ -10,21 +10,21 @@ from nwbrnn.formats.fit.layout import is_module_of_fit
 def name_coordinates(
     names: Iterable[str], *, prefix: str, taken: Iterable[str] = (), always: bool = False
 ) -> dict[str, str]:
-    """Return a name in a Dataset for each column, none twice, so that no column hides another.
+    """Return a unique name in a Dataset for each column, so that no column hides another.
 
     Parameters
     ----------
     names
-        Of the columns of a table.
+        Names of the columns of a table.
     prefix
-        Put before a name that is taken, or that another column has; then a number follows.
+        Prefix for a name that is taken or that another column has; if necessary, a number follows.
     taken
-        Names that are not to be used.
+        Names that must not be used.
     always
-        Whether all names get the prefix that do not begin with it.
+        Whether every name that does not begin with the prefix gets it.
     """
     names = list(names)
-    # NetCDF keeps lists of names apart by spaces
+    # NetCDF separates names in lists by spaces
     plain = {name: "_".join(name.split()) for name in names}
     used = set(taken)
     found: dict[str, str] = {}
@@ -37,5 +37,5 @@ def name_coordinates(
 
 
 def list_modules(nwbfile: NWBFile) -> dict[str, ProcessingModule]:
-    """Return the processing modules by name, without exported fits: these are results and no data."""
+    """Return the processing modules by name, except exported fits, which are results and not data."""
     return {name: m for name, m in nwbfile.processing.items() if not is_module_of_fit(name)}

@@ -1,4 +1,4 @@
-"""What the task shows the subject, as inputs of the student, from the trial table."""
+"""Build the inputs of the network from the trial table: what the task shows the subject."""
 
 import numpy as np
 import pandas as pd
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.times import drop_unwritten, subtract
 from nwbrnn.readers.trials import get_session_times, label_column, to_radians
+from nwbrnn.schema import COSINE, SINE
 
 Array = NDArray[np.float32]
 
@@ -14,23 +15,24 @@ Array = NDArray[np.float32]
 def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     """Build the inputs of each trial.
 
-    Directions become cosine and sine, other conditions one-hot columns, from the time they are shown;
-    the go cue becomes a step.
+    From the time at which a condition is shown, directions are encoded as cosine and sine (with
+    ``second_harmonic`` also those of twice the direction), and other conditions as one-hot columns. The go
+    cue becomes a step.
 
     Parameters
     ----------
     plan
-        With the columns that are shown, and from when.
+        A plan, which names the columns that are shown, and from when.
 
     Returns
     -------
     inputs, names
-        Shape (n_trials, n_time, n_inputs), and the name of each input.
+        Inputs, shape (n_trials, n_time, n_inputs), and the name of each input.
     """
     trials, time = plan.trials.frame, plan.time
     columns, names = [], []
     for name in plan.trials.shown:
-        encoded, labels = _encode(name, trials[name], plan.trials.angles.get(name))
+        encoded, labels = _encode(name, trials[name], plan.trials.angles.get(name), plan.second_harmonic)
         columns.append(encoded)
         names += labels
     shown = np.ones((len(trials), len(time), 1), dtype=np.float32)
@@ -43,14 +45,18 @@ def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
     return np.concatenate(parts, axis=2), names
 
 
-def _encode(name: str, values: pd.Series, unit: str | None) -> tuple[Array, list[str]]:
+def _encode(
+    name: str, values: pd.Series, unit: str | None, second_harmonic: float
+) -> tuple[Array, list[str]]:
     """Return a condition column as numbers, shape (n_trials, n_columns), and their names."""
     if unit is not None:
         angle = to_radians(values, unit)
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32), [
-            f"{name}_cos",
-            f"{name}_sin",
-        ]
+        parts = [np.cos(angle), np.sin(angle)]
+        names = [name + COSINE, name + SINE]
+        if second_harmonic:
+            parts += [second_harmonic * np.cos(2 * angle), second_harmonic * np.sin(2 * angle)]
+            names += [f"{name}{COSINE}2", f"{name}{SINE}2"]
+        return np.stack(parts, axis=1).astype(np.float32), names
     labels = label_column(values, None)
     known, code = np.unique(labels, return_inverse=True)
     return np.eye(len(known), dtype=np.float32)[code], [f"{name}={k}" for k in known.tolist()]
@@ -58,7 +64,7 @@ def _encode(name: str, values: pd.Series, unit: str | None) -> tuple[Array, list
 
 def _step(plan: Plan, column: str) -> Array:
     """Return 0 before and 1 after the event of each trial, shape (n_trials, n_time, 1)."""
-    # relative to the alignment as recorded: plan.trials.times may be rounded to a grid
+    # relative to the recorded alignment, since plan.trials.times may be rounded to a grid
     chosen = plan.trials
     event, zero = (
         get_session_times(chosen.frame, name, chosen.relative) for name in (column, chosen.align_to)

@@ -14,28 +14,26 @@ Ticks = NDArray[np.int64]
 Number = TypeVar("Number", np.int64, np.float64)
 
 TICKS_PER_SECOND = 1_000_000
-"""Times are compared as whole microseconds, so that 3 * 0.05 and 0.15 are the same edge, also where a clock
-counts from 1970: its floats are 0.24 microseconds apart."""
+"""Times are compared in whole microseconds, so that 3 * 0.05 and 0.15 are the same edge. This also holds for
+a clock that counts from 1970, whose floats are 0.24 microseconds apart."""
 
-NO_TIME = 1e-30  # what is left of a time of which only the last bytes were written is smaller [s]
-MANY_ZEROS = 32  # times at 0 that are more than some spikes in a first bin; a page of 4 KiB has 512
-_FOREVER = 9e12  # what int64 holds [s]
-GAP = 1.5  # steps longer than so many sampling intervals are gaps
-STRAY = (
-    0.5  # a run with a smaller part of the samples for the time that it claims is no stretch of a recording
-)
-_MOST_RUNS = 100  # more than so many stray runs are left to the rule for clocks that run backwards
+NO_TIME = 1e-30  # a time of which only the last bytes were written is smaller than this [s]
+MANY_ZEROS = 32  # times at 0 that are too many for spikes in a first bin; a page of 4 KiB has 512
+_FOREVER = 9e12  # the longest time that int64 ticks can hold [s]
+GAP = 1.5  # steps longer than this many sampling intervals are gaps
+STRAY = 0.5  # a run with a smaller fraction of the samples that its duration needs is not part of a recording
+_MOST_RUNS = 100  # if there are more stray runs, the rule for clocks that run backwards applies
 SHIFTS = {"start": 0.5, "centre": 0.0, "end": -0.5}  # from a stamp to the middle of its sample [intervals]
 
 
 def to_ticks(seconds: NDArray[np.floating] | float) -> Ticks:
-    """Return times in whole microseconds, any shape; infinite ones as 285,000 years away."""
+    """Return times of any shape in whole microseconds; infinite times become 285,000 years."""
     finite = np.clip(np.asarray(seconds, dtype=np.float64), -_FOREVER, _FOREVER)
     return np.asarray(np.rint(finite * TICKS_PER_SECOND), dtype=np.int64)
 
 
 def subtract(times: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return times from others on [s], to the tick: the same from clocks that started at 0 or in 1970."""
+    """Return differences of times [s], to the tick; clocks that start at 0 or in 1970 give the same."""
     known = np.isfinite(times) & np.isfinite(others)
     exact = (
         to_ticks(np.where(known, times, 0.0)) - to_ticks(np.where(known, others, 0.0))
@@ -45,14 +43,14 @@ def subtract(times: NDArray[np.floating], others: NDArray[np.floating]) -> NDArr
 
 
 def merge_spans(spans: NDArray[Number], *, gap: int = 0) -> NDArray[Number]:
-    """Return disjoint, ascending spans that cover the same times; those that are a gap apart are joined.
+    """Return disjoint, ascending spans that cover the same times, joining spans a gap apart.
 
     Parameters
     ----------
     spans
         Start and stop of each, shape (n, 2).
     gap
-        How far apart they may be, in their unit.
+        Largest distance between spans to join, in their unit.
 
     Examples
     --------
@@ -67,10 +65,10 @@ def merge_spans(spans: NDArray[Number], *, gap: int = 0) -> NDArray[Number]:
 
 
 def find_unwritten(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which times are 0 because they were never written, as a page of zeros in a file.
+    """Return which times are 0 because they were never written, such as a page of zeros in a file.
 
-    That is so if all others ascend and a 0 stands behind a later time, or if 0 is there many times and more
-    than twice as often as any other time: spikes that are given in bins share times.
+    This is so if all other times ascend and a 0 follows a later time, or if 0 occurs many times and more than
+    twice as often as any other time; spikes that are given in bins share times.
     """
     zero = np.abs(stamps) < NO_TIME
     n_zeros = int(zero.sum())
@@ -85,22 +83,22 @@ def find_unwritten(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def drop_unwritten(times: NDArray[np.float64], starts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return times in session time [s], NaN for those that are 0 though their trial starts later."""
+    """Return times in session time [s], with NaN for times of 0 whose trial starts later."""
     return np.where((times == 0) & (starts > 0), np.nan, times)
 
 
 @dataclass(frozen=True)
 class RegularTimes:
-    """Samples at a fixed rate; none of their times is stored.
+    """Samples at a fixed rate, without stored times.
 
     Attributes
     ----------
     n_samples
-        Their number.
+        Number of samples.
     start, shift
-        Time stamp of the first sample, and from a stamp to the middle of its sample [s].
+        Time stamp of the first sample, and time from a stamp to the middle of its sample [s].
     rate
-        Samples per second [Hz].
+        Sampling rate [Hz].
     """
 
     n_samples: int
@@ -115,19 +113,19 @@ class RegularTimes:
 
     def get_centres(self, index: NDArray[np.int64]) -> Ticks:
         """Return the middle of samples, any shape [ticks]."""
-        # the start by itself: a sum would round once more where the clock is far from 0
+        # convert the start separately: a sum would be rounded once more if the clock is far from 0
         return to_ticks(self.start) + to_ticks(index / self.rate + self.shift)
 
     def find(self, edges: Ticks) -> NDArray[np.int64]:
         """Return how many samples have their middle before each edge, same shape."""
         ahead = (edges - to_ticks(self.start)) / TICKS_PER_SECOND
         index = np.ceil((ahead - self.shift) * self.rate).astype(np.int64)
-        index -= self.get_centres(index - 1) >= edges  # floats can be off by one sample
+        index -= self.get_centres(index - 1) >= edges  # floats may be off by one sample
         index += self.get_centres(index) < edges
         return np.clip(index, 0, self.n_samples)
 
     def find_breaks(self) -> NDArray[np.int64]:
-        """Return the first sample after each gap: none."""
+        """Return the first sample after each gap; regular samples have no gaps."""
         return np.zeros(0, dtype=np.int64)
 
     def get_rows(self, start: int, stop: int) -> slice | NDArray[np.int64]:
@@ -142,18 +140,18 @@ class RegularTimes:
 
 @dataclass(frozen=True)
 class StampedTimes:
-    """Samples with a time stamp each.
+    """Samples that each have a time stamp.
 
     Attributes
     ----------
     centres
-        Middle of each sample, never decreasing, shape (n_samples,) [ticks].
+        Middle of each sample, in ascending order, shape (n_samples,) [ticks].
     interval
         Median time between samples [s].
     rows
-        Where each sample is stored, if some were left out.
+        Stored position of each sample, if some were left out.
     note
-        What was left out, if anything.
+        What was left out; empty if nothing.
     """
 
     centres: Ticks
@@ -178,11 +176,11 @@ class StampedTimes:
 
 
 def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
-    """Read when the samples of a signal of one series were taken.
+    """Read the times at which the samples of a single-series signal were taken.
 
-    Where the clock runs backwards, the same time is claimed by two stretches of samples. All of them
-    are left out, and so are samples without a finite stamp or with one that was never written, and a few with
-    stamps that are far from those around them; equal stamps are fine.
+    If the clock runs backwards, two stretches of samples claim the same time, and all of these samples are
+    left out. So are samples whose stamp is not finite or was never written, and a few samples whose stamps
+    are far from those around them. Equal stamps are allowed.
 
     Raises
     ------
@@ -205,7 +203,7 @@ def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
     if n_samples - n_bad < min(2, n_samples):
         raise ReadError(
             f"{path}: {signal.path}: expected increasing timestamps, but no two of its {n_samples} "
-            "timestamps are; repair the file or choose another signal"
+            "timestamps increase; repair the file or choose another signal"
         )
     centres = to_ticks(stamps[good]) + to_ticks(shift)
     if not n_bad:
@@ -215,10 +213,10 @@ def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
 
 
 def find_uncontested(stamps: NDArray[np.float64], *, interval: float) -> NDArray[np.bool_]:
-    """Return the samples not later than all that follow and not earlier than all before.
+    """Return the samples that are neither later than any that follow nor earlier than any before.
 
-    Before that, runs of stamps that cannot be a second stretch of the recording are left out: they claim
-    much more time than they have samples for, such as a few zeros.
+    Runs of stamps that cannot be a second stretch of the recording are left out first: they claim much more
+    time than they have samples for. A few zeros are an example.
     """
     finite = np.isfinite(stamps) & ~find_unwritten(stamps)
     if finite.all() and (np.diff(stamps) >= 0).all():
@@ -236,7 +234,7 @@ def find_uncontested(stamps: NDArray[np.float64], *, interval: float) -> NDArray
 
 
 def _find_stray_run(stamps: NDArray[np.float64], interval: float) -> slice | None:
-    """Return a run of stamps that are too late or too early, by more than they have samples for."""
+    """Return a run of stamps that are late or early by more time than they have samples for."""
     for back in np.flatnonzero(np.diff(stamps) < 0).tolist():
         late = stamps[: back + 1] <= stamps[back + 1]
         early = stamps[back + 1 :] >= stamps[back]
@@ -250,7 +248,7 @@ def _find_stray_run(stamps: NDArray[np.float64], interval: float) -> slice | Non
 
 
 def _find_glitches(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return single stamps that are too late or too early while their neighbours are in order.
+    """Return single stamps that are too late or too early although their neighbours are in order.
 
     Examples
     --------
@@ -264,8 +262,8 @@ def _find_glitches(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
     glitch = np.zeros(len(stamps), dtype=bool)
     padded = np.concatenate([[-np.inf], stamps, [np.inf]])
     back = np.flatnonzero(stamps[1:] < stamps[:-1])  # from here to the next, the clock runs backwards
-    late = padded[back] <= stamps[back + 1]  # the one before fits the next
+    late = padded[back] <= stamps[back + 1]  # the stamp before fits the next one
     glitch[back[late]] = True
-    early = ~late & (padded[back + 3] >= stamps[back])  # the one after the next fits this one
+    early = ~late & (padded[back + 3] >= stamps[back])  # the stamp after the next fits this one
     glitch[back[early] + 1] = True
     return glitch

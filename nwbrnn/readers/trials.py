@@ -1,4 +1,4 @@
-"""The trials: the table that holds them, and the rules that find the columns that matter."""
+"""Find the trial table and recognize its columns: events, directions, conditions and relative times."""
 
 import re
 from collections import Counter
@@ -30,13 +30,13 @@ from nwbrnn.readers.vocabulary import (
 from nwbrnn.storage import read_whole
 
 _TRIALS = re.compile(r"trial|reach|movement", re.IGNORECASE)
-MAX_LABELS = 20  # labels of events that become trial columns
+MAX_LABELS = 20  # largest number of event labels that become trial columns
 
 
 def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
-    """Return the tables that could hold trials by their paths, the likeliest first.
+    """Return the tables that may hold trials, by path, with the likeliest first.
 
-    ``intervals/trials`` is; then tables with a go cue, tables named after trials, and others.
+    ``intervals/trials`` comes first, then tables with a go cue, tables named after trials, and others.
     """
     tables = {f"intervals/{name}": table for name, table in (nwbfile.intervals or {}).items()}
     if nwbfile.trials is not None:
@@ -60,15 +60,15 @@ def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
 def read_trials(
     table: TimeIntervals, events: Mapping[str, NDArray[np.float64]], *, name: str, path: str
 ) -> pd.DataFrame:
-    """Return the plain columns of a table of trials with their ids, one row for each trial, by row number.
+    """Return the ids and plain columns of a trial table, with one row per trial, by row number.
 
-    Starts and stops that were never written are NaN. Events become columns: the time of the first one in each
-    trial [s], NaN where there is none.
+    Starts and stops that were never written become NaN. Each kind of event becomes a column with the time of
+    the first such event in each trial [s], or NaN if there is none.
 
     Raises
     ------
     ReadError
-        If the table has no start and stop in each row.
+        If a row of the table has no start or stop.
     """
     columns = read_plain_columns(table)
     for needed in ("start_time", "stop_time"):
@@ -95,7 +95,7 @@ def read_trials(
 
 
 def fill_stop_times(trials: pd.DataFrame) -> NDArray[np.float64]:
-    """Return when each trial stops [s]: if that is NaN, when the next one starts; infinite for the last."""
+    """Return the stop of each trial [s]; the start of the next trial, or infinity, replaces NaN."""
     starts = trials["start_time"].to_numpy(np.float64)
     stops = trials["stop_time"].to_numpy(np.float64)
     ordered = np.append(np.unique(starts[np.isfinite(starts)]), np.inf)
@@ -104,12 +104,12 @@ def fill_stop_times(trials: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def find_events(nwbfile: NWBFile) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield every kind of event: its name and its times [s], no name twice.
+    """Yield a unique name and the times [s] of every kind of event.
 
-    Tables of ``/events`` (NWB 2.10), ``EventsTable``, ``Events`` and ``LabeledEvents`` of ndx-events,
-    ``AnnotationSeries``, the series of a ``BehavioralEvents``, and events around which spikes were
-    counted. Events with labels are a kind for each label, with the name of their table before it if another
-    table has the same label. Of a line that rises and falls, only the rises are events of its name.
+    Events come from tables in ``/events`` (NWB 2.10), ``EventsTable``, ``Events`` and ``LabeledEvents`` of
+    ndx-events, ``AnnotationSeries``, the series of a ``BehavioralEvents``, and events around which spikes
+    were counted. Each label makes a kind of event; if another table has the same label, the name of the table
+    precedes it. For a line that rises and falls, only the rises are events with its name.
     """
     found = list(_list_events(nwbfile))
     numbers = Counter(label for _, label, _ in found)
@@ -122,7 +122,7 @@ def find_events(nwbfile: NWBFile) -> Iterator[tuple[str, NDArray[np.float64]]]:
 
 
 def _list_events(nwbfile: NWBFile) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield the name of a table or series, of a kind of event in it, and the times of these [s]."""
+    """Yield the name of a table or series, the name of a kind of event in it, and its times [s]."""
     for name, table in (getattr(nwbfile, "events", None) or {}).items():
         yield from _split_table(name, table)
     places = [nwbfile.acquisition, *(module.data_interfaces for module in list_modules(nwbfile).values())]
@@ -145,7 +145,7 @@ def _list_events(nwbfile: NWBFile) -> Iterator[tuple[str, str, NDArray[np.float6
 
 
 def _split_table(name: str, table: NWBContainer) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield the kinds of events of a table: by what a column says of each, if one does."""
+    """Yield the kinds of events in a table, split by the labels in one of its columns if there are any."""
     times = np.asarray(table["timestamp"].data[:], dtype=np.float64).ravel()
     columns = {n: values for n, values in read_plain_columns(table).items() if n != "timestamp"}
     text = [values for values in columns.values() if values.dtype.kind == "U"]
@@ -161,7 +161,7 @@ def _split_table(name: str, table: NWBContainer) -> Iterator[tuple[str, str, NDA
 def _split_line(
     name: str, times: NDArray[np.float64], values: NDArray[Any]
 ) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield when a line rises above zero, and when it falls back; all times if it never does."""
+    """Yield the times at which a line rises above zero and falls back; all times if it never does."""
     if values.ndim > 1 and values.shape[1:] == (1,):
         values = values[:, 0]
     if values.ndim > 1 or len(values) != len(times) or values.dtype.kind not in "iufb":
@@ -185,7 +185,7 @@ def _decode_labels(events: NWBContainer) -> list[str] | None:
 def _split_labels(
     name: str, times: NDArray[np.floating], labels: list[str] | None
 ) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield a kind of event for each label; labels that say what a line does make its rises and its falls."""
+    """Yield a kind of event for each label; labels of a line's state are split into rises and falls."""
     stamps = np.asarray(times, dtype=np.float64).ravel()
     kinds = sorted(set(labels or ()))
     if labels is None or not 0 < len(kinds) <= MAX_LABELS:
@@ -199,7 +199,7 @@ def _split_labels(
         if rises.any() and not rises.all():
             yield name, f"{name}_falling", stamps[~rises]
         return
-    if simplify(name) in ALIGN_NAMES or len(kinds) == 1:  # the table's own name says what happened
+    if simplify(name) in ALIGN_NAMES or len(kinds) == 1:  # the name of the table says what happened
         yield name, name, stamps
         kinds = kinds if len(kinds) > 1 else []
     for kind in kinds:
@@ -208,9 +208,9 @@ def _split_labels(
 
 
 def find_angles(trials: pd.DataFrame) -> dict[str, str]:
-    """Return the columns of directions by name, with their unit: ``"degrees"`` or ``"radians"``.
+    """Return the names of columns of directions, with their unit: ``"degrees"`` or ``"radians"``.
 
-    Numbers that only count targets, such as 0 to 7 or -3 to 3, are no angles: see :func:`find_codes`.
+    Numbers that only count targets, such as 0 to 7 or -3 to 3, are not angles: see :func:`find_codes`.
     """
     named = [str(n) for n in trials if names_direction(str(n)) and trials[n].dtype.kind in "iuf"]
     units = {name: _find_angle_unit(trials[name].to_numpy(np.float64)) for name in named}
@@ -218,17 +218,17 @@ def find_angles(trials: pd.DataFrame) -> dict[str, str]:
 
 
 def find_codes(trials: pd.DataFrame) -> list[str]:
-    """Return the columns that are named as directions, but whose numbers are codes and not angles."""
+    """Return the columns that are named like directions but hold codes instead of angles."""
     named = [str(n) for n in trials if names_direction(str(n)) and trials[n].dtype.kind in "iuf"]
     angles = find_angles(trials)
     return [name for name in named if name not in angles and trials[name].nunique() > 1]
 
 
 def _find_angle_unit(values: NDArray[np.float64]) -> str | None:
-    """Return the unit of angles; ``None`` for numbers that do not span a part of a circle credibly.
+    """Return the unit of angles; ``None`` for numbers that are unlikely to be directions on a circle.
 
-    Beyond ± 2π they are degrees. Degrees next to each other, or all within 30, are no targets of a task;
-    nor are whole numbers, or all within 45 degrees, in radians.
+    Numbers beyond ± 2π are degrees. They are not targets of a task if they are consecutive degrees, or all
+    within 30 degrees; nor, as radians, if they are whole numbers or all within 45 degrees.
     """
     different = np.unique(values[np.isfinite(values)])
     if not len(different):
@@ -250,16 +250,16 @@ def to_radians(directions: pd.Series, unit: str) -> NDArray[np.float64]:
 
 
 def label_angles(directions: pd.Series, unit: str) -> NDArray[np.str_]:
-    """Return directions as labels in their unit, from 0 to below a turn, to a thousandth of a degree."""
+    """Return directions as labels in their unit, from 0 to below one turn, to a thousandth of a degree."""
     degrees = np.round(np.rad2deg(to_radians(directions, unit)), 3) % 360
     values = degrees if unit == "degrees" else np.deg2rad(degrees)
     return np.array([f"{v:.6g}" for v in values], dtype="U")
 
 
 def label_column(values: pd.Series, unit: str | None) -> NDArray[np.str_]:
-    """Return the values of a column of conditions as labels, equal where they mean the same.
+    """Return the values of a condition column as labels that are equal if the values mean the same.
 
-    Directions with their unit are equal modulo a turn, texts whatever their capitals and spaces.
+    Directions with a unit are equal modulo one turn, and texts if they differ only in capitals and spaces.
     """
     if unit is not None:
         return label_angles(values, unit)
@@ -271,7 +271,7 @@ def label_column(values: pd.Series, unit: str | None) -> NDArray[np.str_]:
 
 
 def select_rows(columns: Mapping[str, Any], selection: Mapping[str, str], n_rows: int) -> NDArray[np.bool_]:
-    """Return the rows with the values wanted of each column, or without them for a name such as ``id!``."""
+    """Return the rows with the wanted values in each column, or without them for a name such as ``id!``."""
     keep = np.ones(n_rows, dtype=bool)
     for name, wanted in selection.items():
         matches = match_values(columns[name.removesuffix("!")], wanted)
@@ -280,19 +280,19 @@ def select_rows(columns: Mapping[str, Any], selection: Mapping[str, str], n_rows
 
 
 def list_values(columns: Mapping[str, Any], names: Iterable[str]) -> dict[str, list[str]]:
-    """Return the first different values of columns, or of what ``id!`` leaves out, for a message."""
+    """Return the first distinct values of columns, or those that ``id!`` leaves out, for a message."""
     return {name: sorted(set(label_values(columns[name.removesuffix("!")]).tolist()))[:10] for name in names}
 
 
 def label_values(values: pd.Series | NDArray[Any]) -> NDArray[np.str_]:
-    """Return the values of a column as labels: 90.0 and 90 both as ``"90"``, others to six digits."""
+    """Return the values of a column as labels: 90.0 and 90 become ``"90"``, other numbers keep six digits."""
     if values.dtype.kind == "f":
         return np.array([f"{v:.0f}" if v == np.rint(v) else f"{v:g}" for v in values + 0.0], dtype="U")
     return np.array([str(v) for v in values], dtype="U")
 
 
 def match_values(values: pd.Series | NDArray[Any], wanted: str) -> NDArray[np.bool_]:
-    """Return where a column has one of some values with commas between; numbers by what they mean."""
+    """Return where a column has one of the comma-separated values; numbers match by value."""
     names = [wanted, *(part.strip() for part in wanted.split(","))]
     matches = np.isin(np.char.strip(label_values(values)), [name.strip() for name in names])
     if values.dtype.kind in "iufb":
@@ -307,14 +307,14 @@ def match_values(values: pd.Series | NDArray[Any], wanted: str) -> NDArray[np.bo
 
 
 def label_sectors(directions: pd.Series, n_sectors: int, unit: str) -> NDArray[np.str_]:
-    """Return the middle of the sector that holds each direction, in degrees, as labels."""
+    """Return, as labels, the middle of the sector that contains each direction, in degrees."""
     width = 2 * np.pi / n_sectors
     sector = np.rint(to_radians(directions, unit) / width) % n_sectors
     return np.array([f"{np.rad2deg(s * width):g}" for s in sector], dtype="U")
 
 
 def find_relative(trials: pd.DataFrame) -> frozenset[str]:
-    """Return the columns of times that count from the start of each trial; of all trials of a file."""
+    """Return the columns of times that count from the start of each trial, given all trials of a file."""
     starts = trials["start_time"].to_numpy(np.float64)
     numeric = [
         str(n) for n in trials if trials[n].dtype.kind in "iuf" and n not in ("id", "start_time", "stop_time")
@@ -325,16 +325,16 @@ def find_relative(trials: pd.DataFrame) -> frozenset[str]:
 def get_session_times(
     trials: pd.DataFrame, column: str, relative: frozenset[str] | None = None
 ) -> NDArray[np.float64]:
-    """Return the times of a column in session time [s], also where they count from the start of the trial.
+    """Return the times of a column in session time [s], even if they count from the start of the trial.
 
     Parameters
     ----------
     trials
         Some trials.
     column
-        Of times.
+        Name of a column of times.
     relative
-        What :func:`find_relative` found; by default, it is asked about these trials.
+        Columns that :func:`find_relative` found; by default, it is called with these trials.
     """
     times = trials[column].to_numpy(dtype=np.float64)
     known = find_relative(trials[["start_time", column]]) if relative is None else relative
@@ -342,10 +342,10 @@ def get_session_times(
 
 
 def is_relative(times: NDArray[np.floating], starts: NDArray[np.floating]) -> bool:
-    """Return whether times count from the start of each trial and not from that of the session.
+    """Return whether times count from the start of each trial instead of the start of the session.
 
-    True if nearly all lie before their own trial begins and, counted from there, would lie before the next
-    one begins, or if they are spread over much less of the session than the trials are.
+    They do if nearly all are earlier than the start of their own trial and, counted from there, would be
+    earlier than the start of the next, or if they span much less of the session than the trials do.
     """
     finite = np.isfinite(times) & np.isfinite(starts)
     if finite.sum() < 2:
@@ -354,7 +354,7 @@ def is_relative(times: NDArray[np.floating], starts: NDArray[np.floating]) -> bo
     before = times[finite] < starts[finite] - 1e-6
     fits = (times[finite] >= 0) & (times[finite] <= (next_starts - starts)[finite])
     fits |= (times[finite] >= 0) & bool(np.ptp(times[finite]) < 0.1 * np.ptp(starts[finite]))
-    # in a trial at the start of the session, both are the same
+    # for a trial at the start of the session, the two cannot be distinguished
     n_unlike = int((~(before & fits)).sum())
     n_finite = int(finite.sum())
     return n_unlike <= max(1, 0.1 * n_finite) and n_unlike < n_finite / 2

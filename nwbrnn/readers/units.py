@@ -1,4 +1,4 @@
-"""The units table: spike counts on time bins, and what is known of each unit."""
+"""Read the units table: spike counts in time bins, and the columns of each unit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,30 +16,30 @@ from nwbrnn.limits import fits_padded
 from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, merge_spans, to_ticks
 
-PLACES = 1000  # within a bin, that are told apart
-FEW_PLACES = 12  # hold half of the spikes that are given in bins: one in a bin, two evenly, three, ...
-SHORT = 10  # narrower bins are counted one by one: floats of seconds are too coarse for them [ticks]
-BLOCK = 1 << 18  # spikes read at once; more where one unit has more
+PLACES = 1000  # number of positions within a bin that are distinguished
+FEW_PLACES = 12  # positions that hold half of the spikes given in bins: one in a bin, two evenly, three, ...
+SHORT = 10  # narrower bins are counted one by one, since floats of seconds are too coarse [ticks]
+BLOCK = 1 << 18  # spikes to read at once; more if a single unit has more
 
 
 @dataclass(frozen=True)
 class SpikeTrains:
-    """Spike times of all units, read unit by unit when asked for.
+    """Spike times of all units, read unit by unit on request.
 
     Attributes
     ----------
     times
-        Spike times of one unit after the other, as stored [s].
+        Spike times of one unit after another, as stored [s].
     ends
-        Where each unit ends in them, shape (n_units,).
+        End of each unit in ``times``, shape (n_units,).
     observed
         Observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` if the file has none.
     name
-        File and object, for messages.
+        Names of file and object, for messages.
     fault
-        Why the index of times or intervals cannot be followed; empty if it can.
+        Why the index of times or intervals is invalid; empty if it is valid.
     unwritten
-        Units with spikes that were never written, as far as they were iterated over; these are left out.
+        Units iterated over so far that have spikes that were never written; these spikes are left out.
     """
 
     times: Any
@@ -65,7 +65,7 @@ class SpikeTrains:
             yield self._sort(train, unit)
 
     def iterate_stored(self) -> Iterator[NDArray[np.float64]]:
-        """Yield the spike times of each unit as they are stored; they are read in blocks [s]."""
+        """Yield the stored spike times of each unit, read in blocks [s]."""
         starts = np.append(0, self.ends)
         unit = 0
         while unit < len(self.ends):
@@ -76,11 +76,11 @@ class SpikeTrains:
             unit = last
 
     def read(self, unit: int) -> NDArray[np.float64]:
-        """Return the spike times of one unit as they are stored [s]."""
+        """Return the stored spike times of one unit [s]."""
         return np.asarray(self.times[self.ends[unit - 1] if unit else 0 : self.ends[unit]], dtype=np.float64)
 
     def _sort(self, train: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
-        """Return the times of a unit, ascending."""
+        """Return the times of a unit in ascending order."""
         zeros = find_unwritten(train)
         if zeros.any():
             self.unwritten.add(unit)
@@ -93,13 +93,13 @@ class SpikeTrains:
 
     @property
     def extent(self) -> tuple[float, float]:
-        """First and last spike of any unit [s]; infinite and reversed without spikes."""
+        """First and last spike of all units [s]; infinite and reversed if there are no spikes."""
         ends = [(float(train[0]), float(train[-1])) for train in self.iterate() if len(train)]
         return min((e[0] for e in ends), default=np.inf), max((e[1] for e in ends), default=-np.inf)
 
 
 def find_spike_trains(units: Units, name: str) -> SpikeTrains:
-    """Return the spike times of units, not read yet; ``name`` is that of the file and the table."""
+    """Return the spike times of units without reading them; ``name`` names the file and the table."""
     ends, fault = _read_ends(units, "spike_times", name=name)
     observed = None
     if "obs_intervals" in units.colnames:
@@ -113,7 +113,7 @@ def find_spike_trains(units: Units, name: str) -> SpikeTrains:
 
 
 def count_spikes(trains: SpikeTrains, edges: Ticks) -> NDArray[np.int32]:
-    """Count spikes in bins [edge, next edge): one on an edge belongs to the later bin.
+    """Count spikes in bins [edge, next edge); a spike on an edge belongs to the later bin.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def count_spikes(trains: SpikeTrains, edges: Ticks) -> NDArray[np.int32]:
     Returns
     -------
     ndarray
-        Shape (n_trials, n_bins, n_units). Where trials overlap a spike counts in each of them.
+        Counts, shape (n_trials, n_bins, n_units). If trials overlap, a spike counts in each of them.
 
     Raises
     ------
@@ -139,14 +139,14 @@ def count_spikes(trains: SpikeTrains, edges: Ticks) -> NDArray[np.int32]:
 
 
 def iterate_counts(trains: SpikeTrains, edges: Ticks) -> Iterator[NDArray[np.int64]]:
-    """Yield the counts of one unit after the other, shape (n_trials, n_bins), as :func:`count_spikes`."""
+    """Yield the counts of each unit in turn, shape (n_trials, n_bins), as in :func:`count_spikes`."""
     width = int(edges[0, 1] - edges[0, 0])
     if width <= SHORT or (np.diff(edges, axis=1) != width).any():
         for times in trains.iterate():
             yield np.diff(np.searchsorted(to_ticks(times), edges), axis=1)
         return
-    # one division for each spike in a trial. Only its first and last spike are searched for, a little too
-    # early and too late; a slot before and one after its bins catch what is outside, and are dropped
+    # one division for each spike in a trial. Only the first and last spike of a trial are searched for, with
+    # some margin; a slot before its bins and one after them catch spikes outside, and are dropped
     n_trials, n_slots = edges.shape[0], edges.shape[1] + 1
     bounds = edges[:, [0, -1]] / TICKS_PER_SECOND
     margin = 2 / TICKS_PER_SECOND + 4 * np.spacing(np.abs(bounds).max())
@@ -161,12 +161,12 @@ def iterate_counts(trains: SpikeTrains, edges: Ticks) -> Iterator[NDArray[np.int
 def _find_slots(
     times: NDArray[np.float64], bounds: NDArray[np.float64], shift: Ticks, width: int
 ) -> NDArray[np.int64]:
-    """Return the slot, (ticks + shift of its trial) // width, of each spike between the bounds of a trial.
+    """Return the slot, (ticks + shift of the trial) // width, of each spike between a trial's bounds.
 
     Examples
     --------
-    Two trials of two bins of 10 ticks, at 100 and 200 ticks, have the slots 0 to 3 and 4 to 7; those before
-    and after the bins, such as 0 and 3, catch what is outside.
+    Two trials with two bins of 10 ticks, at 100 and 200 ticks, have the slots 0 to 3 and 4 to 7. The slots
+    before and after the bins, such as 0 and 3, catch spikes outside.
 
     >>> times = np.array([105e-6, 119e-6, 150e-6, 200e-6])
     >>> bounds = np.array([98e-6, 122e-6, 198e-6, 222e-6])
@@ -177,7 +177,7 @@ def _find_slots(
     lengths = last - first
     index = np.repeat(last - np.cumsum(lengths), lengths)
     index += np.arange(index.size)
-    seconds = times.take(index)  # from here as to_ticks, but in place: half of the time
+    seconds = times.take(index)  # the rest does what to_ticks does, but in place, in half the time
     seconds *= TICKS_PER_SECOND
     slots = np.rint(seconds, out=seconds).astype(np.int64)
     slots += np.repeat(shift, lengths)
@@ -191,11 +191,11 @@ def find_observed(trains: SpikeTrains, edges: Ticks, *, tolerance: int) -> NDArr
     Parameters
     ----------
     trains
-        With ``observed``; without, every bin counts as observed.
+        Spike trains; if their ``observed`` is ``None``, every bin counts as observed.
     edges
         Bin edges of each trial, shape (n_trials, n_bins + 1) [ticks].
     tolerance
-        How far a bin may stick out of an interval [ticks].
+        How far a bin may extend beyond an interval [ticks].
     """
     shape = (edges.shape[0], edges.shape[1] - 1, len(trains))
     if trains.observed is None:
@@ -211,7 +211,7 @@ def find_observed(trains: SpikeTrains, edges: Ticks, *, tolerance: int) -> NDArr
 
 
 def find_inside(intervals: Ticks, edges: Ticks, *, tolerance: int) -> NDArray[np.bool_]:
-    """Return whether each bin lies in an interval, touching ones joined, shape (n_trials, n_bins)."""
+    """Return whether each bin is in an interval, joining adjacent ones, shape (n_trials, n_bins)."""
     if not len(intervals):
         return np.zeros((edges.shape[0], edges.shape[1] - 1), dtype=bool)
     starts, stops = merge_spans(intervals, gap=tolerance).T
@@ -220,7 +220,7 @@ def find_inside(intervals: Ticks, edges: Ticks, *, tolerance: int) -> NDArray[np
 
 
 def find_units(nwbfile: NWBFile) -> tuple[str, Units | None]:
-    """Return the table of units and its path: ``units``, else the first one in a processing module."""
+    """Return the units table and its path: ``units``, or else the first one in a processing module."""
     if nwbfile.units is not None:
         return "units", nwbfile.units
     for name, module in list_modules(nwbfile).items():
@@ -231,10 +231,10 @@ def find_units(nwbfile: NWBFile) -> tuple[str, Units | None]:
 
 
 def read_unit_columns(units: Units) -> dict[str, NDArray[Any]]:
-    """Return what the units table says of each unit: its id, plain columns, and where its electrode is.
+    """Return the columns of the units table: ids, plain columns, and the location of the electrode.
 
-    ``electrode_group`` and ``location`` are those of the unit's first electrode, empty without one; a column
-    of the table itself with the name ``location`` wins, that of the group is then ``group_location``.
+    ``electrode_group`` and ``location`` are those of the unit's first electrode, and empty if it has none. If
+    the table has its own column ``location``, the location of the group is ``group_location``.
     """
     columns = {"id": np.asarray(units.id[:])} | read_plain_columns(units)
     groups = _find_groups(units)
@@ -256,7 +256,7 @@ def _find_groups(units: Units) -> list[Any] | None:
     column = units["electrodes"]
     if isinstance(column, VectorIndex):
         ends, region = np.asarray(column.data[:], dtype=int), column.target
-    else:  # the index is optional: without it, each unit has one electrode
+    else:  # without the optional index, each unit has one electrode
         ends, region = np.arange(1, len(column.data) + 1), column
     if "group" not in region.table.colnames:
         return None
@@ -267,13 +267,13 @@ def _find_groups(units: Units) -> list[Any] | None:
 
 
 def lies_on_grid(times: Any, width: float) -> bool:
-    """Return whether spikes are given in bins of a width [s], by a look at some of them.
+    """Return whether spikes are given in bins of a width [s], judging by some of them.
 
-    Then they lie at few places in a bin: at its start, its middle, or evenly in it if there are several.
+    Such spikes are at few positions in a bin: at its start, in its middle, or evenly spaced if several.
     """
     some = np.asarray(times[:BLOCK], dtype=np.float64)
     some = some[np.isfinite(some)]
-    if not some.size or np.ptp(some) < 10 * width:  # all of them would be in few bins
+    if not some.size or np.ptp(some) < 10 * width:  # the spikes would be in few bins
         return False
     place = np.rint(PLACES * (some / width % 1.0)).astype(np.int64) % PLACES
     numbers = np.sort(np.bincount(place, minlength=PLACES))[::-1]
@@ -281,10 +281,10 @@ def lies_on_grid(times: Any, width: float) -> bool:
 
 
 def _read_ends(units: Units, column: str, *, name: str) -> tuple[NDArray[np.int64], str]:
-    """Return where each row of a ragged column ends, and what is wrong with that, if anything."""
+    """Return the end of each row of a ragged column, and a fault of these ends, if any."""
     index = units[column]
     if not isinstance(index, VectorIndex):
-        fault = f"{name}: {column}: expected an index of where each unit ends, but there is none"
+        fault = f"{name}: {column}: expected an index with the end of each unit, but there is none"
         return np.zeros(0, dtype=np.int64), fault
     ends = np.asarray(index.data[:], dtype=np.int64)
     n_values = len(index.target.data)

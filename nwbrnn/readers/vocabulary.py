@@ -1,4 +1,4 @@
-"""What laboratories call things: series, trial columns, events and outcomes. The rules read these tables."""
+"""The names that laboratories use for series, trial columns, events and outcomes, as tables for the rules."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from nwbrnn.limits import fits_padded
 
 ROLE_WORDS = {
-    # EMG has no NWB standard; these are the names met in the wild
+    # NWB has no standard for EMG; these names occur in public files
     "emg": r"emg|electromyo|muscle_?activ|muscles?(?![a-z]|_?(len|vel|force|tension|torque|spindle))",
     "rates": r"firing_?rate",
     "spike_counts": r"binned_?spike|spike_?count",
@@ -20,15 +20,15 @@ ROLE_WORDS = {
         r"|(?<![a-z])(pos|vel|acc)(?![a-z])"
     ),
 }
-"""Roles by regular expression on a name, first match wins."""
+"""Regular expressions on names, with their roles; the first match decides."""
 
 LABELS = ("label", "muscle", "channel_name", "location")
-"""Columns of the table of electrodes that may name channels, best first."""
+"""Columns of the electrodes table that may name channels, best first."""
 
 ROLES = ("emg", "force", "kinematics", "inputs", "rates", "spike_counts")
 
 QUANTITIES = {"velocity": r"vel", "acceleration": r"acc", "angle": r"ang", "position": r"pos"}
-"""What series of kinematics are of; those of one axis each are grouped by it."""
+"""Kinematic quantities; single-axis series of the same quantity are grouped."""
 
 GO_NAMES = (
     "gocue",
@@ -41,7 +41,7 @@ GO_NAMES = (
     "cuestart",
     "cueonset",
     "imperative",
-    "oton",  # "object turns on", as monkeys that reach and grasp are told to go
+    "oton",  # "object turns on", the go cue in a reach-to-grasp task
 )
 MOVE_NAMES = (
     "moveonset",
@@ -54,7 +54,7 @@ MOVE_NAMES = (
 )
 TARGET_NAMES = ("targeton", "targetpresentation", "targetonset", "tgton", "targetshown", "targetcue")
 ALIGN_NAMES = (*GO_NAMES, *MOVE_NAMES, *TARGET_NAMES, "start")
-"""Names of times without capitals, underscores and a final "time" (see :func:`simplify`), best first."""
+"""Names of alignment times, best first, as :func:`simplify` returns them."""
 
 CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
     ("target_dir",),
@@ -87,7 +87,7 @@ _OUTCOMES = (
     "correct", "iscorrect", "issuccess", "issuccessful", "isrewarded", "isgood", "hit",
 )  # fmt: skip
 OUTCOME_COLUMNS = dict.fromkeys(_OUTCOMES, True) | {"discardtrial": False, "isbad": False}
-"""Columns that tell of success, simplified, and whether it is success that they affirm."""
+"""Simplified names of outcome columns, and whether a true value in them means success."""
 
 SUCCESSES = (
     "r", "reward", "rewarded", "s", "success", "successful", "succeeded", "h", "hit", "c", "correct", "good",
@@ -99,16 +99,16 @@ FAILURES = (
     "earlylick", "timeout", "unrewarded", "norewarded", "notrewarded", "n", "no", "none", "false", "0", "70",
     "65", "73",
 )  # fmt: skip
-"""What such columns hold, as letters and digits without capitals; 82, 70, 65 and 73 are R, F, A and I."""
+"""Values of outcome columns as lower-case letters and digits; 82, 70, 65 and 73 are R, F, A and I."""
 
 RISES = ("rising", "rise", "up", "on", "onset", "high", "true", "1", "positive", "pos")
 FALLS = ("falling", "fall", "down", "off", "offset", "low", "false", "0", "-1", "negative", "neg")
-"""What a line of events does; only its rises are events of its name."""
+"""States of a line of events; only its rises are events with its name."""
 
 STATE_NAMES = ("value", "state", "level", "edge", "polarity", "direction", "transition", "data")
-"""Columns, simplified, of tables of events that tell what a line does."""
+"""Simplified names of columns in event tables that hold the state of a line."""
 
-_COLUMNS = re.compile(r"columns\s*=\s*\[([^\[\]]*)\]")  # stops at the next bracket: linear in the text
+_COLUMNS = re.compile(r"columns\s*=\s*\[([^\[\]]*)\]")  # stops at a bracket, so it takes linear time
 _AXIS = re.compile(r"(^|_)([xyz])(?=_|$)")
 _EYE = re.compile(ROLE_WORDS["other"], re.IGNORECASE)
 _LIMB = re.compile(r"hand|finger|cursor|joint|wrist|elbow|arm|muscle", re.IGNORECASE)
@@ -118,26 +118,26 @@ _DIRECTION = re.compile(
 
 
 def squeeze(text: str) -> str:
-    """Return a text for comparison: letters and digits without capitals."""
+    """Return a text for comparison: its letters and digits in lower case."""
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def simplify(name: str) -> str:
-    """Return a column's name for comparison: ``Go_Cue_Time`` and ``gocue`` are the same."""
+    """Return the name of a column for comparison, so that ``Go_Cue_Time`` and ``gocue`` are equal."""
     plain = squeeze(name)
     return re.sub(r"(times?|timestamps?)$", "", plain) or plain
 
 
 def find_named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the columns with one of the names, in the order of the names."""
+    """Return the columns that have one of the names, in the order of the names."""
     return [column for name in names for column in columns if simplify(column) == name]
 
 
 def find_role(names: Iterable[str]) -> str:
-    """Return the role that names suggest: of a series, its type, its container and its module, in this order.
+    """Return the role suggested by the names of a series, its type, its container and its module, in order.
 
-    A position or velocity of nothing in particular is of the eye if a name around says so, and a part of
-    the arm is a muscle of it if that is what the next name says.
+    An unspecified position or velocity belongs to the eye if a surrounding name says so. A part of the arm
+    counts as a muscle if the next name says so.
     """
     names = tuple(names)
     found = [(name, role) for name in names if (role := _match_role(name))]
@@ -156,7 +156,7 @@ def _match_role(name: str) -> str | None:
 
 
 def find_quantity(name: str) -> str:
-    """Return whether a series is of velocities, positions or what else, by its name; else nothing."""
+    """Return the quantity that the name of a series suggests, such as velocity; empty if none."""
     return next((q for q, pattern in QUANTITIES.items() if re.search(pattern, name, re.IGNORECASE)), "")
 
 
@@ -167,23 +167,24 @@ def drop_axis(name: str) -> str | None:
 
 
 def names_direction(name: str) -> bool:
-    """Return whether a column is of directions, by its name."""
+    """Return whether the name of a column suggests directions."""
     return bool(_DIRECTION.search(name))
 
 
 def name_channels(
     text: str, n_channels: int, labels: Mapping[str, Callable[[], Sequence[str]]] = MappingProxyType({})
 ) -> list[str] | None:
-    """Return names of the channels of a series; ``None`` if nothing in the file tells them apart.
+    """Return names of the channels of a series; ``None`` if nothing in the file distinguishes them.
 
     Parameters
     ----------
     text
-        Its comments and description: ``columns=[a,b]`` names the channels.
+        Comments and description of the series: ``columns=[a,b]`` names the channels.
     n_channels
-        Their number.
+        Number of channels.
     labels
-        What reads each column of the table of electrodes, by name; asked for in the order of :data:`LABELS`.
+        A function for each column of the electrodes table that reads it, by name; called in the order of
+        :data:`LABELS`.
 
     Examples
     --------

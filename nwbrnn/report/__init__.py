@@ -1,6 +1,7 @@
 """Figures and pages: tables and Datasets in, matplotlib figures and HTML out."""
 
 from nwbrnn.report.figures import (
+    plot_circuits,
     plot_differences,
     plot_rotations,
     plot_scores,
@@ -8,4 +9,11 @@ from nwbrnn.report.figures import (
 )
 from nwbrnn.report.fit_page import write_fit_report
 
-__all__ = ["plot_differences", "plot_rotations", "plot_scores", "plot_traces", "write_fit_report"]
+__all__ = [
+    "plot_circuits",
+    "plot_differences",
+    "plot_rotations",
+    "plot_scores",
+    "plot_traces",
+    "write_fit_report",
+]

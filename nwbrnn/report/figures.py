@@ -81,6 +81,47 @@ def plot_differences(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
     return figure
 
 
+def plot_circuits(cells: pd.DataFrame, statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
+    """Draw scores of every circuit, with the means over circuits and their 95 % intervals.
+
+    Parameters
+    ----------
+    cells
+        A row for each fit with its ``source``, ``sampled`` and scores, as in ``table.csv`` of a sweep.
+    statistics
+        The statistics from :func:`nwbrnn.sweep.compare_with_baseline` of the levels to draw, pooled.
+    scores
+        Scores to draw, one panel each.
+
+    Returns
+    -------
+    Figure
+        A grey line for each circuit, and a tick at the mean noise ceiling where there is one.
+    """
+    figure, axes = _create_grid(len(scores))
+    for score, ax in zip(scores, axes.ravel(), strict=False):
+        rows = statistics[(statistics["score"] == score) & np.isfinite(statistics["mean"])]
+        levels = sorted(rows["sampled"], key=lambda level: level != "0")
+        known = cells[cells["sampled"].astype(str).isin(levels)]
+        for _, circuit in known.groupby("source"):
+            places = [levels.index(str(level)) for level in circuit["sampled"]]
+            values = circuit[score].to_numpy()[np.argsort(places)]
+            ax.plot(np.sort(places), values, ".-", color=GREY, lw=0.7, ms=4, alpha=0.7, label="one circuit")
+        for _, row in rows.iterrows():
+            at, mean = levels.index(row["sampled"]), row["mean"]
+            limits = np.nan_to_num([[mean - row["mean_low"]], [row["mean_high"] - mean]])
+            label = "mean and 95 % interval"
+            ax.errorbar(at + 0.12, mean, yerr=limits, fmt="o", ms=5, capsize=3, color=COLOURS[0], label=label)
+            if np.isfinite(row["noise_ceiling"]):
+                ax.plot(at + 0.12, row["noise_ceiling"], "_", ms=14, color="black", label="noise ceiling")
+        names = ["outputs only" if n == "0" else f"{describe_level(n)} sampled" for n in levels]
+        ax.set_xticks(range(len(levels)), names, fontsize=8)
+        ax.set_xlim(-0.5, len(levels) - 0.5)
+        ax.set_title(score.replace(", ", ",\n"), fontsize=9)
+    _add_legend(figure, axes)
+    return figure
+
+
 def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: int = 3) -> Figure:
     """Draw outputs and unsampled neurons, recorded and predicted, averaged over test trials by condition.
 
@@ -158,6 +199,8 @@ def _create_grid(
 def _add_legend(figure: Figure, axes: NDArray[Any], *, note: str = "") -> None:
     """Add one legend for all panels below them."""
     handles, labels = axes.ravel()[0].get_legend_handles_labels()
+    first = dict(zip(labels[::-1], handles[::-1], strict=True))  # each label once
+    handles, labels = list(first.values())[::-1], list(first)[::-1]
     figure.legend(
         handles, labels, loc="outside lower center", ncols=min(len(labels), 4) or 1, fontsize=8,
         frameon=False, title=note or None, title_fontsize=8,

@@ -1,4 +1,4 @@
-"""Opening and making NWB files, wherever they are: the only code that knows of URLs, HDF5 and Zarr."""
+"""Open and create NWB files, wherever they are; only this package deals with URLs, HDF5 and Zarr."""
 
 from nwbrnn.storage.compare import list_differences
 from nwbrnn.storage.dandi import Asset, Dandiset, find_dandiset, list_assets, matches

@@ -1,6 +1,6 @@
-"""Answers of web servers: bounded in time and memory, and all of one state of a file.
+"""Responses of web servers: limited in time and size, and all from the same state of a file.
 
-This imports aiohttp, so it is only imported when an address is opened.
+This module imports aiohttp, so it is imported only when an address is opened.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ _PLAIN = ("", "identity")
 
 
 class Answer(aiohttp.ClientResponse):
-    """An answer that has to begin in time, to go on, and to end where the request said."""
+    """A response that must begin in time, continue, and end where the request said."""
 
     async def start(self, connection: Any) -> Any:
-        """Wait for the headers: all of them, not one byte after the other."""
+        """Wait a limited time for all headers, not for one byte after another."""
         async with asyncio.timeout(remote.READ_TIMEOUT):
             return await super().start(connection)
 
     async def read(self) -> bytes:
-        """Return the content, not unpacked, if it is not longer and not much slower than it may be."""
+        """Return the content, still packed, unless it exceeds its limit or arrives too slowly."""
         encoding = self.headers.get("Content-Encoding", "")
         if encoding not in _PLAIN:
-            raise aiohttp.ClientPayloadError(f"content packed with {describe(encoding)}, which nobody wanted")
+            raise aiohttp.ClientPayloadError(f"content packed with {describe(encoding)}, not requested")
         limit, content, begin = self._find_limit(), bytearray(), time.monotonic()
         async for part in self.content.iter_any():
             content += part
@@ -44,7 +44,7 @@ class Answer(aiohttp.ClientResponse):
         return bytes(content)
 
     def _find_limit(self) -> int:
-        """Return how many bytes the answer may have."""
+        """Return how many bytes the response may have."""
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.request_info.headers.get("Range", ""))
         if asked:
             return int(asked[2]) - int(asked[1]) + 1
@@ -61,21 +61,21 @@ class Parts:
     text
         The address, for messages.
     state
-        What the server has said of the file so far; the file must stay as it was then.
+        What the server has said about the file so far; the file must not change from this state.
     """
 
     def __init__(self, stream: Any, *, text: str, state: dict[str, str]) -> None:
         self._stream, self._text, self._state = stream, text, state
 
     def fetch(self, start: int, end: int) -> bytes:
-        """Return the bytes from start to end; fewer, if the connection ended early."""
+        """Return the bytes from start to end, or fewer if the connection ended early."""
         return sync(self._stream.loop, self._fetch, start, end)  # type: ignore[no-any-return]
 
     async def _fetch(self, start: int, end: int) -> bytes:
         stream = self._stream
         url, headers = stream.fs.encode_url(stream.url), {"Range": f"bytes={start}-{end - 1}"}
         async with stream.session.get(url, headers=headers) as answer:
-            if answer.status != 416:  # such a part is not there any more
+            if answer.status != 416:  # 416: the file no longer has such a part
                 answer.raise_for_status()
             size = self._check_range(answer, start, end)
             names = ("ETag", "Last-Modified")
@@ -84,7 +84,7 @@ class Parts:
             return await answer.read()  # type: ignore[no-any-return]
 
     def _check_range(self, answer: Any, start: int, end: int) -> str:
-        """Return the size of the file according to an answer, which has to be the part that was asked for."""
+        """Return the size of the file according to a response; refuse a response with another part."""
         size = str(self._stream.size)
         if answer.status == 200 and (start, end) == (0, self._stream.size):
             return answer.headers.get("Content-Length", size)  # type: ignore[no-any-return]
@@ -99,9 +99,10 @@ class Parts:
         return size if found[2] == "*" else found[2]
 
     def _check_state(self, found: dict[str, str]) -> None:
-        """Refuse the file if it is not as it was at the first request.
+        """Refuse the file if it has changed since the first request.
 
-        Servers of one address can differ in the time of a file, so that is only compared without an ETag.
+        Servers at the same address may give different times for a file, so times are compared only without an
+        ETag.
         """
         known = self._state or {"size": str(self._stream.size)}
         names = ["size", "ETag" if "ETag" in known.keys() & found.keys() else "Last-Modified"]

@@ -1,7 +1,7 @@
-"""How a file comes to be: whole, on the disk, valid and under its name, or not at all.
+"""Write files atomically: a file appears under its name whole, valid and on the disk, or not at all.
 
-Everything is written under a temporary name in the same folder. While its writer lives it is locked, so that
-the next writer in the folder can tell what a killed one left behind, and removes it.
+Every file is written under a temporary name in the same folder, and is locked while its writer runs. The next
+writer in the folder can therefore recognize and remove what a killed writer left behind.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from nwbrnn.storage.paths import check_name, check_output, create_temporary_name
 from nwbrnn.storage.system import exchange_names, lock_folder, lock_leftover, mark_in_use, synchronise
 
 UNCHANGED = "; nothing was changed"
-"""The end of a message on what could not be written."""
+"""The end of a message about a file that could not be written."""
 _HDF5_REASON = re.compile("error message = '([^']+)'")
 
 
 def write_json(values: Any, path: Path, *, overwrite: bool) -> None:
-    """Write values as JSON, whole or not at all; what is no Unicode in a name is written as an escape.
+    """Write values as JSON, whole or not at all; bytes in names that are not Unicode are escaped.
 
     Raises
     ------
@@ -42,34 +42,34 @@ def replace_whole(
     folder: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Path]:
-    """Provide a temporary name beside ``path``; what was written under it becomes ``path`` at the end.
+    """Provide a temporary name next to ``path``; the file written under it becomes ``path`` at the end.
 
-    If anything fails, ``path`` is as it was and nothing is left under the temporary name. The content is on
-    the disk before the name changes, and the name before this returns, so that a power failure leaves the old
-    file or the new one.
+    If anything fails, ``path`` is unchanged and nothing is left under the temporary name. The content reaches
+    the disk before the name changes, and the new name before this function returns, so that a power failure
+    leaves either the old file or the new one.
 
     Parameters
     ----------
     path
-        The file, or folder of Zarr, to make.
+        The file or Zarr folder to write.
     overwrite
         Whether it may replace an existing one.
     folder
         Whether it is a folder.
     check
-        Called immediately before the name changes, while no other export can change names in the folder; what
-        it raises prevents the change.
+        Called immediately before the name changes, while no other export can change names in the folder; an
+        error that it raises prevents the change.
 
     Raises
     ------
     OutputExistsError
-        If there is a file by then and ``overwrite`` is false.
+        If the file exists by then and ``overwrite`` is false.
     ExportError
-        If it cannot be written.
+        If the file cannot be written.
     """
     check_name(path)
     claimed = create_temporary_name(path, suffix="" if folder else path.suffix)
-    # Zarr makes its folder itself, anew if there is one: it gets a name inside of the folder with the lock
+    # Zarr creates its own folder and replaces an existing one, so it gets a name inside the locked folder
     temporary = claimed / path.name if folder else claimed
     with contextlib.ExitStack() as stack:
         try:
@@ -86,11 +86,11 @@ def replace_whole(
                 shutil.copymode(path, temporary)
             _synchronise(temporary)
             with lock_folder(path.parent):
-                # somebody may have been faster
+                # another process may have been faster
                 check_output(path, overwrite=overwrite, suffix="", folder=folder)
                 check()
                 _rename(temporary, path, folder=folder)
-        except OutputExistsError:  # an OSError too, by its second base
+        except OutputExistsError:  # also an OSError, through its second base class
             raise
         except OSError as error:
             raise ExportError(f"{path}: cannot be written: {_find_reason(error)}{UNCHANGED}") from error
@@ -98,14 +98,14 @@ def replace_whole(
 
 
 def _find_reason(error: OSError) -> str:
-    """Return what the system said; HDF5 has it somewhere in a long message."""
+    """Return the system's message, which HDF5 puts somewhere in a long one."""
     text = " ".join(str(error).split())
     said = _HDF5_REASON.search(text)
     return error.strerror or (said[1] if said else text)
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left: temporary files that no process holds a lock on."""
+    """Remove temporary files on which no process holds a lock, since their writers were killed."""
     for leftover in folder.iterdir():
         if not is_temporary(leftover):
             continue
@@ -121,7 +121,7 @@ def _remove(path: Path) -> None:
 
 
 def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
-    """Give the temporary file or folder its name; an old folder is then under the temporary one."""
+    """Give the temporary file or folder its final name; an old folder then has the temporary one."""
     if not (folder and path.exists()):
         temporary.replace(path)
         return
@@ -139,7 +139,7 @@ def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
 
 
 def _synchronise(path: Path) -> None:
-    """Have the system bring a file, or a folder with everything in it, to the disk."""
+    """Make the system write a file, or a folder with all its content, to the disk."""
     if path.is_dir():
         for inner in path.rglob("*"):
             synchronise(inner)

@@ -1,4 +1,4 @@
-"""Whether a copy of a file holds everything that the file held: compared object by object, in blocks."""
+"""Check that a copy of a file holds everything that the file held, object by object and in blocks."""
 
 from collections.abc import Collection, Iterator
 from datetime import datetime
@@ -8,28 +8,28 @@ import h5py
 import numpy as np
 
 BLOCK = 1 << 22
-"""How many values are held in memory at once."""
+"""Number of values to hold in memory at once."""
 
-# a copy has an identity of its own, the schema it was written with, and a later date of change
+# a copy has its own identity, the schema it was written with, and a later modification date
 _CHANGES = ("specifications", "identifier", "file_create_date", "general/was_generated_by")
 _ROOT_ATTRIBUTES = ("object_id", "nwb_version")
 
-# pynwb brings older schemas up to date: texts that explained a type went, types became narrower ones, single
-# texts became lists, and texts and dates that it writes again have another form
+# pynwb updates older schemas: texts that explained a type disappear, types become narrower, single texts
+# become lists, and rewritten texts and dates have another form
 _DROPPED_ATTRIBUTES = ("help",)
 _NARROWER_TYPES = {"VectorData": "TimeSeriesReferenceVectorData", "DynamicTable": "ElectrodesTable"}
 _DATES = ("session_start_time", "timestamps_reference_time")
 
 
 def list_differences(before: Any, after: Any, *, ignore: Collection[str] = ()) -> Iterator[str]:
-    """Yield what of a file is missing in a copy of it, or is different there.
+    """Yield what is missing from a copy of a file, or differs in it.
 
     Parameters
     ----------
     before, after
-        The opened roots, both of HDF5 or both of Zarr. Of Zarr only numbers and attributes are compared.
+        The open roots, both of HDF5 or both of Zarr. In Zarr, only numbers and attributes are compared.
     ignore
-        Paths that do not count, nor what is below them.
+        Paths to skip, together with everything below them.
     """
     yield from _compare_attributes("/", before, after, ignore=_ROOT_ATTRIBUTES)
     waiting = [""]
@@ -57,9 +57,9 @@ def list_differences(before: Any, after: Any, *, ignore: Collection[str] = ()) -
 
 
 def _is_same_link(before: Any, after: Any) -> bool:
-    """Return whether two links of HDF5 are of one kind and lead to the same place.
+    """Return whether two HDF5 links are of the same kind and have the same target.
 
-    A copy that only links to its source looks the same, but the data are gone with the source.
+    A copy that only links to its source looks the same, but its data are lost with the source.
     """
     if type(before) is not type(after):
         return False
@@ -75,19 +75,19 @@ def _compare_attributes(path: str, before: Any, after: Any, *, ignore: Collectio
         elif name in ("neurodata_type", "namespace") and _is_narrower(before.attrs, after.attrs):
             continue
         elif not _is_same(_name_targets(before, before.attrs[name]), _name_targets(after, after.attrs[name])):
-            yield f"{path}: attribute {name} is different"
+            yield f"{path}: attribute {name} differs"
 
 
 def _compare_arrays(path: str, before: Any, after: Any) -> Iterator[str]:
     is_compared = isinstance(before, h5py.Dataset) or before.dtype.kind in "iufb"
     if is_compared and _is_text(before) and _is_text(after):
         if not _is_same_text(path, before, after):
-            yield f"{path}: texts are different"
+            yield f"{path}: texts differ"
         return
     if before.shape != getattr(after, "shape", None) or (is_compared and before.dtype != after.dtype):
         yield f"{path}: expected {before.shape} {before.dtype}, but got {after!r}"
         return
-    if before.shape is None or not is_compared:  # references in Zarr are JSON in a copy
+    if before.shape is None or not is_compared:  # references in Zarr become JSON in a copy
         return
     rows = max(1, BLOCK // max(1, int(np.prod(before.shape[1:]))))
     blocks: list[Any] = [()] if before.shape == () else [
@@ -96,21 +96,21 @@ def _compare_arrays(path: str, before: Any, after: Any) -> Iterator[str]:
     if not all(
         _is_same(_name_targets(before, before[block]), _name_targets(after, after[block])) for block in blocks
     ):
-        yield f"{path}: values are different"
+        yield f"{path}: values differ"
 
 
 def _is_narrower(before: Any, after: Any) -> bool:
-    """Return whether the type of an object became one that the schema has had since."""
+    """Return whether an object has the narrower type that later schemas require."""
     return bool(after.get("neurodata_type") == _NARROWER_TYPES.get(before.get("neurodata_type"), ""))
 
 
 def _is_text(item: Any) -> bool:
-    """Return whether an object of HDF5 is an array of texts."""
+    """Return whether an HDF5 object is an array of texts."""
     return isinstance(item, h5py.Dataset) and h5py.check_string_dtype(item.dtype) is not None
 
 
 def _is_same_text(path: str, before: h5py.Dataset, after: h5py.Dataset) -> bool:
-    """Return whether two arrays of texts say the same, in whatever encoding; one text may become a list."""
+    """Return whether two arrays hold the same texts in any encoding; a single text may become a list."""
     if before.shape != after.shape and (before.shape, after.shape) != ((), (1,)):
         return False
     first, second = (np.ravel(item.asstr()[()]) for item in (before, after))
@@ -120,17 +120,17 @@ def _is_same_text(path: str, before: h5py.Dataset, after: h5py.Dataset) -> bool:
 
 
 def _is_same_date(before: datetime, after: datetime) -> bool:
-    """Return whether two moments are the same; one without a time zone got that of this machine."""
+    """Return whether two dates are equal; a date without a time zone is read in that of this machine."""
     if before.tzinfo is None:
         return bool(before == after.replace(tzinfo=None))
     return before == after
 
 
 def _name_targets(owner: Any, value: Any) -> Any:
-    """Return values with the names of what they refer to, in place of references."""
+    """Return values with each reference replaced by the name of its target."""
     if isinstance(value, h5py.Reference):
         return owner.file[value].name if value else ""
-    if isinstance(value, dict) and isinstance(value.get("value"), dict):  # a reference of hdmf-zarr
+    if isinstance(value, dict) and isinstance(value.get("value"), dict):  # a reference in hdmf-zarr
         return str(value["value"].get("path"))
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         return np.array([_name_targets(owner, v) for v in value.ravel().tolist()], dtype=object)

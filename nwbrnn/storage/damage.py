@@ -1,4 +1,4 @@
-"""Damages that are found before libhdf5 reads: it would read on for ever, or end the process (2.0.0)."""
+"""Find damage before libhdf5 reads it, which would take for ever or end the process (libhdf5 2.0.0)."""
 
 import math
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from nwbrnn.limits import MAX_PACKED, PACKED_EXTRA, check_declared
 
 SEARCHED = 2 << 20
-"""Bytes searched at each end of a file: quick, and where most texts are."""
+"""Bytes to search at each end of a file, where most texts are; more would take long."""
 
 _VLEN_KINDS = (0, 1)  # of values, of characters
 
@@ -48,10 +48,10 @@ def check_heaps(path: Path) -> None:
 
 
 def find_endless_heap(path: Path) -> int | None:
-    """Return where a heap of texts and references breaks off in zeros, in bytes from the start of the file.
+    """Return the position, in bytes, of a heap of texts and references that ends in zeros.
 
-    That happens where a page of the file was never written or copied. libhdf5 takes the zeros for free space
-    of no size, and never gets to its end. Only the ends of a file are searched (:data:`SEARCHED`).
+    This happens if a page of the file was never written or copied. libhdf5 takes the zeros for free space of
+    size 0 and never reaches its end. The function searches only the two ends of a file (:data:`SEARCHED`).
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -65,28 +65,28 @@ def find_endless_heap(path: Path) -> int | None:
 
 
 def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
-    """Refuse an object that is too damaged to be read.
+    """Refuse an object that is too damaged to read.
 
-    That is a type of variable length that is neither of values nor of text, here or of an attribute, since
-    reading one ends the process; and an array that its file cannot hold.
+    It refuses an object or attribute with a variable-length type that is neither of values nor of text, since
+    reading one ends the process, and an array that its file cannot hold.
 
     Parameters
     ----------
     item
         Group or dataset.
     file_size
-        Of its file [bytes].
+        Size of its file [bytes].
 
     Raises
     ------
     OSError
-        If there is one.
+        If the object is damaged in this way.
     """
     attributes = (h5py.h5a.open(item.id, index=i) for i in range(h5py.h5a.get_num_attrs(item.id)))
     owners = [*attributes, item.id] if isinstance(item, h5py.Dataset) else attributes
     for owner in owners:
         kind = owner.get_type()
-        # bytes of an encoded type: what it is, version, class, and for this class the kind in the low bits
+        # bytes of an encoded type: what it is, version, class and, for this class, its kind in the low bits
         if kind.get_class() == h5py.h5t.VLEN and kind.encode()[3] & 15 not in _VLEN_KINDS:
             raise OSError(f"{item.name} holds a type that does not exist")
     if isinstance(item, h5py.Dataset) and item.shape is not None:
@@ -98,16 +98,16 @@ def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
             file_size=file_size,
             find_stored=partial(count_stored, item),
         )
-        if item.file.driver != "fileobj":  # a server would be asked for much
+        if item.file.driver != "fileobj":  # otherwise it would take many requests to a server
             _check_lengths(item, file_size)
-        if item.compression is not None and item.file.driver != "fileobj":  # a server would be asked for much
+        if item.compression is not None and item.file.driver != "fileobj":  # not over a network
             _check_chunks(item)
 
 
 def _check_lengths(dataset: h5py.Dataset, file_size: int) -> None:
-    """Refuse a text or list that claims more than its file holds: libhdf5 takes the memory before it looks.
+    """Refuse a text or list longer than its file, since libhdf5 allocates the memory before it reads.
 
-    Only values that are stored uncompressed are looked at, as nearly all of them are.
+    The function checks only values that are stored uncompressed, as nearly all are.
     """
     kind = dataset.id.get_type()
     is_text = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
@@ -124,7 +124,7 @@ def _check_lengths(dataset: h5py.Dataset, file_size: int) -> None:
 
 
 def _list_stored(dataset: h5py.Dataset) -> list[tuple[int, int]]:
-    """Return where the values of a dataset are in its file, and how many bytes, if they are not filtered."""
+    """Return the position and size in bytes of a dataset's values in its file, unless they are filtered."""
     if dataset.is_virtual or dataset.external or dataset.id.get_create_plist().get_nfilters():
         return []
     if dataset.chunks is None:
@@ -136,18 +136,18 @@ def _list_stored(dataset: h5py.Dataset) -> list[tuple[int, int]]:
 
 
 def _check_chunks(dataset: h5py.Dataset) -> None:
-    """Refuse chunks that are larger packed than unpacked: libhdf5 unpacks whatever there is, without end."""
+    """Refuse chunks that are larger packed than unpacked, since libhdf5 unpacks them without a limit."""
     most = MAX_PACKED * math.prod(dataset.chunks) * dataset.dtype.itemsize + PACKED_EXTRA
 
     def is_too_large(chunk: h5py.h5d.StoreInfo) -> bool | None:
-        return True if chunk.size > most else None  # None goes on
+        return True if chunk.size > most else None  # None continues the iteration
 
     if dataset.id.chunk_iter(is_too_large):
         raise OSError(f"{dataset.name} has a chunk that would unpack to far more than it declares")
 
 
 def count_stored(dataset: h5py.Dataset) -> int:
-    """Return how many bytes are stored of a dataset; all that it claims, where other files hold them."""
+    """Return how many bytes of a dataset are stored; all that it claims if other files hold them."""
     if dataset.external or (dataset.is_virtual and {s.file_name for s in dataset.virtual_sources()} != {"."}):
         return int(dataset.nbytes)
     return int(dataset.file.id.get_filesize() if dataset.is_virtual else dataset.id.get_storage_size())
@@ -161,7 +161,7 @@ def _find_heaps(content: bytes) -> Iterator[int]:
 
 
 def _is_endless(content: bytes, heap: int) -> bool:
-    """Walk over the objects of a heap as libhdf5 does."""
+    """Return whether libhdf5 would walk over the objects of a heap for ever."""
     (size,) = struct.unpack_from("<Q", content.ljust(heap + 16, b"\1"), heap + 8)
     end = min(heap + size, len(content))
     place = heap + 16

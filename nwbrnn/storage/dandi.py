@@ -1,4 +1,4 @@
-"""The assets of a dandiset, in the archive or in a folder: the only code that knows DANDI's client."""
+"""Find the assets of a dandiset, in the archive or in a folder; only this module uses DANDI's client."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.store import format_error
 
 TIMEOUT = (20.0, 60.0)
-"""How long the archive may take to accept a connection, and how long it may send nothing [s]."""
+"""Longest times for the archive to accept a connection and to send nothing [s]."""
 
 _VERSION = r"draft|\d[\d.]*"
 _ASSET = re.compile(rf"dandi://(?P<dandiset>[^/@]+)/(?P<path>.+?)(@(?P<version>{_VERSION}))?")
@@ -36,13 +36,13 @@ class Asset:
     Attributes
     ----------
     path
-        In the dandiset, with forward slashes.
+        Path in the dandiset, with forward slashes.
     address
-        For :func:`nwbrnn.storage.find_source`.
+        Address for :func:`nwbrnn.storage.find_source`.
     size
-        In bytes.
+        Size [bytes].
     state
-        Another text once the asset has changed.
+        A text that changes when the asset changes.
     """
 
     path: str
@@ -53,18 +53,18 @@ class Asset:
 
 @dataclass(frozen=True)
 class Dandiset:
-    """Where a dandiset is: in a folder, or in the archive.
+    """The location of a dandiset: a folder or the archive.
 
     Attributes
     ----------
     name
-        Its number, or its folder.
+        Its number or its folder.
     folder
-        If it was downloaded.
+        Its folder, if it was downloaded.
     version
-        ``draft`` or that of a published one.
+        ``draft`` or the version of a published dandiset.
     archive
-        Address of the archive, if it was given.
+        Address of the archive, if given.
     """
 
     name: str
@@ -74,13 +74,13 @@ class Dandiset:
 
 
 def find_dandiset(text: str) -> Dandiset:
-    """Return where a dandiset is.
+    """Return the location of a dandiset.
 
     Parameters
     ----------
     text
-        A folder, ``000941``, ``dandi://000941[@version]`` or the address of its page in the archive. A folder
-        that is there comes first.
+        A folder, ``000941``, ``dandi://000941[@version]`` or the address of its page in the archive. An
+        existing folder takes precedence.
 
     Raises
     ------
@@ -105,9 +105,9 @@ def list_assets(dandiset: Dandiset, pattern: str = "**/*.nwb") -> tuple[Asset, .
     Parameters
     ----------
     dandiset
-        Where it is.
+        Location of the dandiset.
     pattern
-        As in a shell: ``*`` stays within a folder, ``**`` stands for any folders.
+        Pattern as in a shell: ``*`` matches within a folder, and ``**`` matches any folders.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def list_assets(dandiset: Dandiset, pattern: str = "**/*.nwb") -> tuple[Asset, .
 def matches(path: str, pattern: str) -> bool:
     """Return whether the path of an asset matches a pattern; see :func:`list_assets`.
 
-    A store ``x.nwb.zarr`` is also what ``x.nwb`` stands for.
+    A store ``x.nwb.zarr`` also matches ``x.nwb``.
     """
     names = (path, path.removesuffix(".zarr")) if path.endswith(".nwb.zarr") else (path,)
     return any(_match(name.split("/"), pattern.split("/")) for name in names)
@@ -136,7 +136,7 @@ def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Asset]:
-    """Yield the files and Zarr stores below a folder, but for hidden ones."""
+    """Yield the files and Zarr stores below a folder, except hidden ones."""
     for where, folders, files in os.walk(folder):
         stores = [name for name in folders if name.endswith(".zarr")]
         folders[:] = [name for name in folders if not name.startswith(".") and name not in stores]
@@ -149,14 +149,14 @@ def _walk(folder: Path) -> Iterator[Asset]:
 
 
 def _measure(path: Path) -> tuple[int, int]:
-    """Return the size of a file or store and when it was changed [ns]; zeros for a link to nothing."""
+    """Return the size of a file or store and its modification time [ns]; zeros for a broken link."""
     files = [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]
     known = [file.stat() for file in files if file.exists()]
     return sum(one.st_size for one in known), max((one.st_mtime_ns for one in known), default=0)
 
 
 def _ask(dandiset: Dandiset, pattern: str) -> Iterator[Asset]:
-    """Yield the assets that the archive lists; it is only asked for what begins like the pattern."""
+    """Yield the assets that the archive lists for the beginning of the pattern."""
     text = f"dandi://{dandiset.name}@{dandiset.version}"
     with _connect(text, archive=dandiset.archive) as client:
         remote = client.get_dandiset(dandiset.name, dandiset.version)
@@ -190,35 +190,35 @@ def resolve_asset(text: str) -> str:
         answer = client.request("HEAD", asset.base_download_url, json_resp=False, allow_redirects=False)
         location = answer.headers.get("Location", "")
         url = _check_location(location, asset.base_download_url, text=text)
-        # a signature ends after a while, and only what is embargoed needs one
+        # a signature expires, and only embargoed assets need one
         return url if "Authorization" in client.session.headers else url.partition("?")[0]
 
 
 def _check_location(location: str, asked: str, *, text: str) -> str:
-    """Return the address to which the archive leads, which may be relative to the one that was asked.
+    """Return the address to which the archive redirects, which may be relative to the requested one.
 
-    Only that of a web server may be followed: others would read files of this machine, or whatever else
-    fsspec knows, as would a chain of them (``::``).
+    Only the address of a web server may be followed. Other addresses, or a chain of them (``::``), would read
+    files of this machine or anything else that fsspec supports.
     """
     url = urljoin(asked, location)
     if not url.startswith(("http://", "https://")) or "::" in url:
         raise UnsupportedFileError(
-            f"{text}: expected that the archive leads to http:// or https://, but it leads to {url!r}; "
-            "tell those who run it"
+            f"{text}: expected the archive to redirect to http:// or https://, but it redirects to {url!r}; "
+            "report this to the operators of the archive"
         )
     return url
 
 
 @contextlib.contextmanager
 def _connect(text: str, *, archive: str | None = None) -> Iterator[Any]:
-    """Provide DANDI's client; whatever fails becomes one error about ``text``."""
+    """Provide DANDI's client; any failure becomes an error about ``text``."""
     try:
         from dandi.dandiapi import DandiAPIClient
     except ImportError as error:
         raise UnsupportedFileError(
-            f"{text}: reading from the DANDI archive needs the package dandi; pip install 'nwbrnn[dandi]'"
+            f"{text}: reading from the DANDI archive needs the package dandi; run pip install 'nwbrnn[dandi]'"
         ) from error
-    logging.getLogger("dandi").addHandler(_SILENT)  # what it would print is in the exceptions
+    logging.getLogger("dandi").addHandler(_SILENT)  # the exceptions say what it would print
     key = "DANDI_API_KEY"
     try:
         with DandiAPIClient() as client:
@@ -230,12 +230,12 @@ def _connect(text: str, *, archive: str | None = None) -> Iterator[Any]:
             yield client
     except UnsupportedFileError:
         raise
-    except Exception as error:  # of requests, of dandi
+    except Exception as error:  # from requests or dandi
         raise UnsupportedFileError(_explain(error, text=text, key=key)) from error
 
 
 def _check_archive(archive: str | None, instance: Any) -> None:
-    """Refuse the address of another archive than the client's."""
+    """Refuse the address of an archive other than the client's."""
     from dandi.utils import get_instance
 
     if archive is not None and get_instance(archive).api != instance.api:
@@ -246,15 +246,15 @@ def _check_archive(archive: str | None, instance: Any) -> None:
 
 
 def _explain(error: Exception, *, text: str, key: str) -> str:
-    """Return what a failure of the archive means."""
+    """Return a message that explains a failure of the archive."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return (
-            f"{text}: expected what may be read, but it is embargoed or private ({status}); "
-            f"set the environment variable {key} to your key of the archive"
+            f"{text}: expected a public asset, but it is embargoed or private ({status}); "
+            f"set the environment variable {key} to your key for the archive"
         )
     if "Timeout" in type(error).__name__ or "timed out" in str(error):
-        return f"{text}: expected an answer of the archive, but got none in {TIMEOUT[1]:g} s; try again later"
+        return f"{text}: expected an answer from the archive, but got none in {TIMEOUT[1]:g} s; try later"
     return (
         f"{text}: expected an asset of the DANDI archive, but {type(error).__name__}: {format_error(error)}; "
         "check the dandiset, the version and the path"

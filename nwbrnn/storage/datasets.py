@@ -1,4 +1,4 @@
-"""The one opener of what nwbrnn wrote for itself: Datasets in NetCDF or Zarr."""
+"""Open Datasets that nwbrnn saved for its own use, in NetCDF or Zarr."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from nwbrnn.storage.zarr_store import find_zarr_links, sum_files
 
 
 def open_saved(path: Path) -> xr.Dataset:
-    """Open a Dataset in NetCDF or Zarr, which must not get any of its values from elsewhere.
+    """Open a Dataset in NetCDF or Zarr, which must not take any values from other files.
 
     Raises
     ------
     UnsupportedFileError
-        If it does, or its content was not downloaded.
+        If it takes values from other files, or its content was not downloaded.
     OSError, ValueError
         If it cannot be opened.
     """
@@ -35,15 +35,15 @@ def open_saved(path: Path) -> xr.Dataset:
 
 
 def load_saved(path: Path) -> xr.Dataset:
-    """Return the same in memory, with the file closed.
+    """Load such a Dataset into memory and close the file.
 
     Raises
     ------
     UnsupportedFileError, OSError, ValueError
-        As :func:`open_saved`; also if it would unpack to far more than is stored.
+        As :func:`open_saved`; also if it would unpack to far more bytes than are stored.
     """
     with open_saved(path) as ds:
         stored = sum_files(path) if path.is_dir() else path.stat().st_size
         if not is_written(ds.nbytes, stored):
-            raise OSError(f"it would unpack to {ds.nbytes:.0e} bytes, of {stored:.0e} that are stored")
+            raise OSError(f"it would unpack to {ds.nbytes:.0e} bytes, but only {stored:.0e} are stored")
         return ds.load()

@@ -1,4 +1,4 @@
-"""The one opener of NWB files: what cannot be read is refused here, with the reason."""
+"""Open NWB files, and refuse those that cannot be read, with the reason."""
 
 import contextlib
 import warnings
@@ -37,22 +37,22 @@ def open_nwb(path: str | Path | Source, *, follow_links: bool = False) -> Iterat
     path
         A local HDF5 file or Zarr folder, or an address, as for :func:`nwbrnn.storage.find_source`.
     follow_links
-        Whether links may lead out of the file.
+        Whether links may lead to other files.
 
     Raises
     ------
     UnsupportedFileError
-        If there is no such file, or it is not NWB, NWB 1.x, truncated or otherwise damaged, if it has links
-        to other files that may not be followed, or if a package is missing that reads it.
+        If there is no such file; if it is not NWB, is NWB 1.x, or is truncated or otherwise damaged; if it
+        has links to other files that may not be followed; or if a package to read it is missing.
     ReadError
-        If data in it cannot be read later.
+        If its data cannot be read later.
     """
     with open_file(path, follow_links=follow_links) as opened:
         yield opened.nwbfile
 
 
 class Opened(NamedTuple):
-    """A file as pynwb built it, and the root group that it was built from."""
+    """A file as pynwb built it, and the root group from which it was built."""
 
     nwbfile: NWBFile
     root: Any
@@ -60,29 +60,29 @@ class Opened(NamedTuple):
 
 @contextlib.contextmanager
 def open_file(path: str | Path | Source, *, follow_links: bool = False) -> Iterator[Opened]:
-    """Open a file as :func:`open_nwb` does, for what pynwb does not show of it, too."""
+    """Open a file as :func:`open_nwb` does, with its root group for parts that pynwb does not show."""
     source = find_source(path)
     with contextlib.ExitStack() as stack:
         kept = source.opened or [stack.enter_context(_build(source, follow_links=follow_links))]
         try:
             yield kept[0]
-        except SchemaError as error:  # NaN or infinity where there must be none, mostly
+        except SchemaError as error:  # mostly NaN or infinity in places where they are not allowed
             raise ReadError(
                 f"{source.text}: expected data that make a Dataset, but got {'; '.join(error.problems)}; "
                 "choose other outputs, inputs or trials, or repair the file"
             ) from error
         except NwbrnnError:
             raise
-        except Exception as error:  # damaged files raise any kind, wherever they are touched
+        except Exception as error:  # damaged files may raise any error at any access
             raise ReadError(
-                f"{source.text}: a part of the file cannot be read, it may be damaged: "
+                f"{source.text}: a part of the file cannot be read and may be damaged: "
                 f"{type(error).__name__}: {format_error(error)}; get a fresh copy, or report this"
             ) from error
 
 
 @contextlib.contextmanager
 def keep_open(source: Source, *, follow_links: bool = False) -> Iterator[None]:
-    """Open a file once for all that is read of it meanwhile: :func:`open_nwb` then hands out what is open.
+    """Keep a file open, so that :func:`open_nwb` returns the open file instead of opening it again.
 
     Raises
     ------
@@ -99,16 +99,16 @@ def keep_open(source: Source, *, follow_links: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _build(source: Source, *, follow_links: bool) -> Iterator[Opened]:
-    """Have pynwb build a file that is opened here, and close it afterwards."""
+    """Open a file, build it with pynwb, and close it afterwards."""
     with contextlib.closing(open_store(source, follow_links=follow_links)) as store:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # remarks of pynwb on old namespaces
+                warnings.simplefilter("ignore")  # pynwb's remarks on old namespaces
                 reader = _create_io(source, store, follow_links=follow_links)
                 nwbfile = _read(store.closing.enter_context(reader), store.root)
         except NwbrnnError:
             raise
-        except Exception as error:  # hdmf raises many kinds, bare Exception among them
+        except Exception as error:  # hdmf raises errors of many types, including plain Exception
             reason = find_cause(store.root) or (
                 f"pynwb cannot build it: {_find_reason(error)}; run 'python -m pynwb.validation_cli' or "
                 "'pynwb-validate' on it to see what is wrong"
@@ -140,20 +140,20 @@ def open_store(source: Source, *, follow_links: bool = False) -> Store:
 
 @contextlib.contextmanager
 def _name_damage(source: Source) -> Iterator[None]:
-    """Turn whatever a damaged file raises into an error that names it."""
+    """Convert any error that a damaged file raises into one that names the file."""
     try:
         yield
     except NwbrnnError:
         raise
     except BlockingIOError as error:
         raise UnsupportedFileError(
-            f"{source.text}: expected a file that nobody writes to, but another program has it open for "
+            f"{source.text}: expected a file that no program writes to, but another program has it open for "
             "writing; close it there"
         ) from error
     except Exception as error:
         remedy = "if it was downloaded or copied, get a fresh copy"
         if source.is_remote:
-            remedy = "check that the server has all of it, or download the file"
+            remedy = "check that the server has the whole file, or download it"
         raise UnsupportedFileError(
             f"{source.text}: expected a whole NWB file, but it cannot be opened: {format_error(error)}; "
             f"{remedy}"
@@ -161,7 +161,7 @@ def _name_damage(source: Source) -> Iterator[None]:
 
 
 def list_members(path: Path, group: str) -> list[str]:
-    """Return the names in a group of a local HDF5 file or Zarr folder; none if it is a link or not there."""
+    """Return the names in a group of a local HDF5 file or Zarr folder; none if it is a link or missing."""
     if path.is_dir():
         folder = path / group
         return sorted(member.name for member in folder.iterdir()) if _is_inside(folder, path) else []
@@ -176,7 +176,7 @@ def _is_inside(folder: Path, store: Path) -> bool:
 
 
 def list_linked_files(path: str | Path) -> list[Path]:
-    """Return the files and stores of this machine that may be read with a file, since it links to them.
+    """Return the local files and stores that a file links to, and that are therefore read with it.
 
     Raises
     ------
@@ -197,9 +197,9 @@ def list_linked_files(path: str | Path) -> list[Path]:
 
 
 def _check_links(source: Source, links: list[tuple[str, str]], *, follow_links: bool) -> None:
-    """Refuse links to other files without permission, and those to files that are not there.
+    """Refuse links to other files without permission, and links to missing files.
 
-    Without the latter HDF5 gives zeros for a virtual dataset, and pynwb leaves out what it cannot find.
+    If a file is missing, HDF5 returns zeros for a virtual dataset, and pynwb omits what it cannot find.
     """
     if not follow_links:
         refuse_links(source.text, links, remedy=ALLOW_LINKS)
@@ -207,13 +207,13 @@ def _check_links(source: Source, links: list[tuple[str, str]], *, follow_links: 
     missing = [] if source.is_remote else [link for link in links if is_missing(link[1], folder)]
     if missing:
         raise UnsupportedFileError(
-            f"{source.text}: expected the files that it links to, but these are not there: "
+            f"{source.text}: expected the files that it links to, but these are missing: "
             f"{list_links(missing)}; put them where the links lead"
         )
 
 
 def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
-    """Open HDF5, local or from a server."""
+    """Open an HDF5 file, local or on a server."""
     if not source.is_remote:
         if not is_hdf5(Path(source.url)):
             raise UnsupportedFileError(
@@ -225,7 +225,7 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
         signature = stream.read(8)
     except NwbrnnError:
         raise
-    except Exception as error:  # of aiohttp, of botocore
+    except Exception as error:  # from aiohttp or botocore
         raise UnsupportedFileError(
             f"{source.text}: expected a file on a server that gives parts of it (range requests), "
             f"but got {find_reason(error)}; check the address, or download the file"
@@ -238,16 +238,16 @@ def _open_hdf5(source: Source, stack: contextlib.ExitStack) -> h5py.File:
 
 
 def _create_io(source: Source, store: Store, *, follow_links: bool) -> Any:
-    """Return the pynwb or hdmf-zarr reader of an opened file."""
+    """Return the pynwb or hdmf-zarr reader of an open file."""
     if source.is_zarr:
         return create_zarr_io(source, store.root, follow_links=follow_links)
-    # an export without the path would link to the source instead of copying from it
+    # without the path, an export would link to the source instead of copying from it
     options = {} if source.is_remote else {"path": source.url}
     return NWBHDF5IO(file=store.root, mode="r", **options)
 
 
 def _find_reason(error: Exception) -> str:
-    """Return what hdmf says: the object that it could not build, and why, without what is in it."""
+    """Return from hdmf's message the object that it could not build and the reason, without its contents."""
     builder, *reasons = error.args or ("",)
     if not (reasons and hasattr(builder, "path")):
         return format_error(error)
@@ -255,7 +255,7 @@ def _find_reason(error: Exception) -> str:
 
 
 def _read(reader: Any, root: Any) -> NWBFile:
-    """Return the file that pynwb builds; it does not know a version in an array of one, as some wrote it."""
+    """Return the file that pynwb builds, also if the version is an array of one text, which pynwb rejects."""
     if not isinstance(root.attrs.get("nwb_version"), np.ndarray):
         return reader.read()
     reader.read_builder().set_attribute("nwb_version", _read_version(root))
@@ -263,9 +263,9 @@ def _read(reader: Any, root: Any) -> NWBFile:
 
 
 def _read_version(root: Any) -> str | None:
-    """Return the version of NWB."""
+    """Return the NWB version of a file."""
     version = root.attrs.get("nwb_version")
-    if version is None and isinstance(root, h5py.File):  # NWB 1 has a dataset
+    if version is None and isinstance(root, h5py.File):  # NWB 1 stores it in a dataset
         version = root["nwb_version"][()] if "nwb_version" in root else None
     if version is None:
         return None
@@ -274,7 +274,7 @@ def _read_version(root: Any) -> str | None:
 
 
 def _check_version(source: Source, root: Any) -> None:
-    """Refuse what is not NWB 2."""
+    """Refuse a file that is not NWB 2."""
     version = _read_version(root)
     if version is None:
         raise UnsupportedFileError(
@@ -291,7 +291,7 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether the file begins with the HDF5 signature; unreadable files do not."""
+    """Return whether a file begins with the HDF5 signature; false if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return stream.read(8) == _SIGNATURE

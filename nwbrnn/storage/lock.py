@@ -1,4 +1,4 @@
-"""A lock on a name, for as long as something long is done for it."""
+"""Lock the name of an output or checkpoint during long work."""
 
 import contextlib
 import hashlib
@@ -13,28 +13,28 @@ from nwbrnn.storage.paths import check_name
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Keep others from the same output or checkpoint; the lock ends with the process, killed or not.
+    """Keep other processes from using the same output or checkpoint; the lock ends with the process.
 
-    It is one on a small file beside ``path``, which is removed at the end. Where there can be none, since the
-    folder is missing or read-only or its file system has no locks, nothing is kept from anything.
+    The lock is on a small file next to ``path``, which is removed at the end. If there cannot be a lock,
+    because the folder is missing or read-only or its file system has no locks, nothing is kept out.
 
     Raises
     ------
     ExportError
-        If another process holds it, or its name cannot be used.
+        If another process holds the lock, or its name cannot be used.
     """
     check_name(path)
     whole = path.resolve()
     digest = hashlib.sha256(whole.name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     lock = FileLock(whole.with_name(f".nwbrnn-{digest}.lock"))
-    if not whole.parent.is_dir():  # filelock would make it
+    if not whole.parent.is_dir():  # filelock would create it
         yield
         return
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ExportError(
-            f"{path}: expected no other process that writes there, but one is running; wait for it, or "
+            f"{path}: expected no other process that writes to it, but one is running; wait for it, or "
             "choose another output"
         ) from error
     except (OSError, NotImplementedError):
@@ -44,5 +44,5 @@ def hold(path: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            Path(lock.lock_file).unlink()  # while it is held: who waits for this file is refused
+            Path(lock.lock_file).unlink()  # while it is held, so that a process waiting for it is refused
         lock.release()

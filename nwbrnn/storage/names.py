@@ -1,4 +1,4 @@
-"""Names of files: which of them can be read and written, and told about in files of text."""
+"""Check names of files: which can be read, written and stored in text files."""
 
 import os
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from nwbrnn.text import describe, shorten
 
 MAX_NAME = 255
-"""Bytes of the name of a file or folder: ``NAME_MAX`` of ext4, XFS, APFS and NTFS, nearly."""
+"""Bytes in the name of a file or folder: about ``NAME_MAX`` of ext4, XFS, APFS and NTFS."""
 MAX_PATH = 4095
-"""Bytes of a path: ``PATH_MAX`` of Linux, without the zero at its end."""
+"""Bytes in a path: ``PATH_MAX`` of Linux, without the zero at its end."""
 
 
 def find_fault(path: str | Path) -> str:
-    """Return why a path cannot be used, whether there is such a file or not, with the remedy; else nothing.
+    """Return why a path cannot be used, with the remedy, whether or not the file exists; empty if it can.
 
     Examples
     --------
@@ -38,5 +38,5 @@ def find_fault(path: str | Path) -> str:
 
 
 def is_special(path: Path) -> bool:
-    """Return whether a path is that of a device, a pipe or a socket: reading one might never end."""
+    """Return whether a path is that of a device, a pipe or a socket, which might never end when read."""
     return path.exists() and not (path.is_file() or path.is_dir())

@@ -1,4 +1,4 @@
-"""Making NWB files, HDF5 or Zarr, and asking pynwb whether they are valid."""
+"""Create NWB files, HDF5 or Zarr, and validate them with pynwb."""
 
 import contextlib
 import io
@@ -18,17 +18,17 @@ from nwbrnn.errors import ExportError
 from nwbrnn.storage.zarr_store import create_zarr_output, register_codecs, replace_pickles, validate_zarr
 
 MAX_METADATA = 1 << 20
-"""What HDF5 writes in larger pieces are values, which it does not read again [bytes]."""
+"""Larger pieces that HDF5 writes are values, which it does not read again [bytes]."""
 
 
 @contextlib.contextmanager
 def create_nwb(path: Path, *, as_zarr: bool) -> Iterator[Any]:
-    """Provide pynwb's writer of a new file, or hdmf-zarr's of a new folder, and close it afterwards.
+    """Provide pynwb's writer of a new file, or hdmf-zarr's writer of a new folder, and close it afterwards.
 
     Raises
     ------
     ExportError
-        If a package is missing that writes it.
+        If a package to write it is missing.
     """
     if as_zarr:
         with contextlib.closing(create_zarr_output(path)) as output:
@@ -46,9 +46,9 @@ def create_nwb(path: Path, *, as_zarr: bool) -> Iterator[Any]:
 class _Stream:
     """A file for HDF5 that never fails, but keeps the error of a failed write until it is closed.
 
-    Where libhdf5 cannot write, on a full disk for example, it ends the process when closed (2.0.0). So it
-    is not told; what it writes after that is kept in memory, as far as it may read it again, and thrown away.
-    HDF5 takes no lock of its own on such a file; the temporary name has one already.
+    If libhdf5 (2.0.0) cannot write, for example on a full disk, it ends the process when it closes the file.
+    This class therefore hides the error from libhdf5. It keeps later writes in memory, as far as libhdf5 may
+    read them again, and discards them. HDF5 does not lock such a file, but its temporary name has a lock.
     """
 
     def __init__(self, path: Path, stream: io.FileIO) -> None:
@@ -58,7 +58,7 @@ class _Stream:
         self._unwritten: list[tuple[int, bytes]] = []
 
     def __repr__(self) -> str:
-        """Return the path: h5py takes it for the name of the file, and hdmf tells its links by that."""
+        """Return the path, which h5py uses as the name of the file and hdmf to recognize its links."""
         return str(self._path)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -106,26 +106,26 @@ class _Stream:
         return size
 
     def flush(self) -> None:
-        """Do nothing: nothing is buffered."""
+        """Do nothing, since nothing is buffered."""
 
 
 def list_validation_errors(path: Path, *, as_zarr: bool) -> list[str]:
-    """Return what pynwb's validator has against a file."""
+    """Return the errors that pynwb's validator finds in a file."""
     if as_zarr:
         register_codecs()
         return validate_zarr(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on namespaces that several versions of are cached
+        warnings.simplefilter("ignore")  # remarks on namespaces with several cached versions
         return [str(fault) for fault in pynwb.validate(path=str(path))]
 
 
 def list_validation_errors_elsewhere(path: Path) -> list[str]:
-    """Return what a process of its own has against a Zarr store; there no pickles can be read.
+    """Return the errors of a Zarr store, validated in a separate process that cannot read pickles.
 
     Raises
     ------
     ExportError
-        If the store cannot be read there.
+        If that process cannot read the store.
     """
     command = [sys.executable, "-P", "-c", _VALIDATE, json.dumps(sys.path), str(path)]
     asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)

@@ -1,4 +1,4 @@
-"""Which paths may be written: the one place that compares what a job writes with everything that it reads."""
+"""Decide which paths may be written, by comparing the outputs of a job with everything that it reads."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from nwbrnn.errors import ExportError, OutputExistsError, UnsupportedFileError
 from nwbrnn.storage.names import find_fault, is_special
 from nwbrnn.storage.source import Source, is_address
 
-# with the system: where locks are not shared between systems, each removes its own leftovers only
+# the system is part of the name: if systems do not share locks, each removes only its own leftovers
 _SYSTEM = hashlib.sha256(f"{sys.platform} {socket.gethostname()}".encode()).hexdigest()[:6]
 _TEMPORARY = f".nwbrnn-{_SYSTEM}-"
 _LEFTOVER = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}\.(tmp(\.\w+)?|lock)")
@@ -22,24 +22,24 @@ _STORE_FILES = (".zgroup", ".zattrs", ".zmetadata", ".zarray", "zarr.json")
 
 
 def check_apart(writes: Iterable[Path], reads: Iterable[str | Path | Source] = ()) -> None:
-    """Refuse an output that is, contains or lies in something that is read, or is another output.
+    """Refuse an output that is, contains or is inside an input, or that is the same as another output.
 
-    Files are compared as the file system knows them, so that symbolic links, hard links, and names that
-    differ only in case where the file system ignores it make no difference. A folder that is read may hold
+    Files are compared by their identity in the file system. Symbolic links, hard links and, if the file
+    system ignores case, names that differ only in case are therefore recognized. An input folder may contain
     an output unless it is a Zarr store.
 
     Parameters
     ----------
     writes
-        Every path that the job makes, replaces or removes; those derived from another name, too.
+        Every path that the job creates, replaces or removes, including those derived from another name.
     reads
         Everything that the job reads; addresses on servers are skipped.
 
     Raises
     ------
     ExportError
-        If two of them overlap, an output has a name that cannot be used, or an input that of a temporary
-        file, which is removed when it is found.
+        If two of them overlap, if the name of an output cannot be used, or if an input has the name of a
+        temporary file, which nwbrnn removes when it finds one.
 
     Examples
     --------
@@ -58,12 +58,12 @@ def check_apart(writes: Iterable[Path], reads: Iterable[str | Path | Source] = (
         check_name(path)
         name = _identify(path)
         if name in known:
-            _refuse(path, "is one of these files", known[name])
+            _refuse(path, "is one of them", known[name])
         if name in above:
             _refuse(path, "contains one of them", above[name])
         for folder in map(_identify, _list_parents(path)):
             if folder in known and is_store(known[folder]):
-                _refuse(path, "lies in one of them", known[folder])
+                _refuse(path, "is inside one of them", known[folder])
         if name in written:
             raise ExportError(
                 f"{path}: expected outputs of different names, but {written[name]} is the same file; "
@@ -79,26 +79,26 @@ def check_output(
     suffix: str | tuple[str, ...] = ".nwb",
     folder: bool = False,
 ) -> None:
-    """Refuse an output that cannot or must not be written; call it before any long work.
+    """Refuse an output that cannot or must not be written; call this before any long work.
 
     Parameters
     ----------
     path
-        The file to make.
+        The file to write.
     overwrite
         Whether it may replace an existing file.
     suffix
-        How its name has to end; one of these.
+        Allowed endings of its name.
     folder
-        Whether the output is a folder, as Zarr is; an existing one has to be Zarr to be replaced.
+        Whether the output is a folder, as Zarr is; an existing folder is replaced only if it is Zarr.
 
     Raises
     ------
     OutputExistsError
-        If there is a file and ``overwrite`` is false.
+        If the file exists and ``overwrite`` is false.
     ExportError
-        If the name ends otherwise, is that of a folder, a device or a pipe, or its folder does not exist or
-        cannot be written to.
+        If the name has another ending, or is that of a folder, a device or a pipe, or if its folder does not
+        exist or cannot be written to.
     """
     check_name(path)
     if not path.name.endswith(suffix):
@@ -116,22 +116,22 @@ def check_output(
         raise ExportError(f"{path}: expected an existing folder, but there is no {path.parent}; create it")
     if not os.access(path.parent, os.W_OK):
         raise ExportError(
-            f"{path}: expected a folder that can be written to, but {path.parent} cannot; choose another"
+            f"{path}: expected a writable folder, but {path.parent} is not writable; choose another"
         )
     if os.path.lexists(path) and not overwrite:
         raise OutputExistsError(
-            f"{path}: expected no such file yet, but it exists; "
+            f"{path}: expected a new file, but it already exists; "
             "use overwrite=True (--overwrite) to replace it"
         )
 
 
 def check_names(reads: Iterable[str | Path | Source]) -> None:
-    """Refuse inputs with names that no system takes, or that cannot be told about.
+    """Refuse inputs with names that no system accepts, or that cannot be stored as text.
 
     Raises
     ------
     UnsupportedFileError
-        If one is too long, or not UTF-8.
+        If a name is too long or not UTF-8.
     """
     for fault in map(find_fault, _list_local(reads)):
         if fault:
@@ -139,12 +139,12 @@ def check_names(reads: Iterable[str | Path | Source]) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Refuse an output with a name that no system takes, or that cannot be told about.
+    """Refuse an output with a name that no system accepts, or that cannot be stored as text.
 
     Raises
     ------
     ExportError
-        If it is too long, or not UTF-8.
+        If the name is too long or not UTF-8.
     """
     fault = find_fault(path)
     if fault:
@@ -152,21 +152,21 @@ def check_name(path: Path) -> None:
 
 
 def create_temporary_name(path: Path, *, suffix: str) -> Path:
-    """Return a new name beside a path; what a killed writer leaves under one is removed by the next writer.
+    """Return a new name next to a path; the next writer removes what a killed one leaves under it.
 
-    A name that ends in ``.old`` is never removed: it is what a file was called before.
+    A file whose name ends in ``.old`` is never removed, since it is an earlier version of a file.
     """
     ending = suffix if suffix == ".old" else f".tmp{suffix}"
     return path.with_name(f"{_TEMPORARY}{secrets.token_hex(6)}{ending}")
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a path has the name of a temporary file that a writer on this machine made."""
+    """Return whether a path has the name of a temporary file from a writer on this machine."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether a path has a name of the kind that nwbrnn gives to temporary files and locks."""
+    """Return whether a path has a name such as nwbrnn gives to temporary files and locks."""
     return path.name.startswith(".nwbrnn")
 
 
@@ -177,13 +177,13 @@ def is_store(path: Path) -> bool:
 
 def _refuse(path: Path, relation: str, read: Path) -> None:
     raise ExportError(
-        f"{path}: expected an output apart from everything that is read, but it {relation}, {read}; "
+        f"{path}: expected an output separate from all inputs, but it {relation}, {read}; "
         "choose another output"
     )
 
 
 def _list_local(reads: Iterable[str | Path | Source]) -> Iterator[Path]:
-    """Yield what is read from this machine; links that lead nowhere are refused where they are opened."""
+    """Yield the local inputs; opening them later refuses links that lead nowhere."""
     for read in reads:
         text = read.url if isinstance(read, Source) else str(read)
         if not is_address(text) and (os.path.exists(text) or not os.path.islink(text)):  # noqa: PTH110, PTH114
@@ -191,14 +191,14 @@ def _list_local(reads: Iterable[str | Path | Source]) -> Iterator[Path]:
 
 
 def _list_parents(path: Path) -> set[Path]:
-    """Return the folders a path lies in, as it is written and with its links resolved."""
+    """Return the folders that contain a path, both as written and with links resolved."""
     return {*_resolve(path).parents, *Path(os.path.abspath(path)).parents}  # noqa: PTH100
 
 
 def _identify(path: Path) -> Hashable:
-    """Return what tells a file from all others, or a name if there is no such file yet.
+    """Return a key that identifies a file, or its name if the file does not exist yet.
 
-    Names that differ only in case or in the form of accented letters count as one, as they do on some
+    Names that differ only in case or in the form of accented letters count as equal, as they do on some
     file systems.
     """
     try:
@@ -211,5 +211,5 @@ def _identify(path: Path) -> Hashable:
 def _resolve(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, a zero byte
+    except (OSError, RuntimeError, ValueError) as error:  # a cycle of links, or a zero byte
         raise ExportError(f"{str(path)!r}: expected a path, but {error}; choose another output") from error

@@ -1,4 +1,4 @@
-"""Files in parts from a server: how long is waited, what is tried again, and what an answer means."""
+"""Fetch files from a server in parts, with time limits, retries and explanations of errors."""
 
 import contextlib
 import functools
@@ -12,19 +12,19 @@ from nwbrnn.errors import ReadError
 from nwbrnn.storage.store import format_error
 
 BLOCK_SIZE = 1 << 20
-"""What is fetched at once from a server. Of the caches tried, blocks of 1 MiB needed the fewest requests."""
+"""Bytes to fetch at once from a server. Of the sizes we tried, 1 MiB needed the fewest requests."""
 MAX_BLOCKS = 64
 
 CONNECT_TIMEOUT = 20.0
 READ_TIMEOUT = 60.0
-"""How long a server may take to accept a connection, and how long it may send nothing [s]."""
+"""Longest times for a server to accept a connection and to send nothing [s]."""
 SLOWEST = 10_000
-"""What a server has to send at least, after that time [bytes/s]."""
+"""The lowest speed at which a server may send after that time [bytes/s]."""
 MAX_WHOLE, MAX_METADATA = 256 << 20, 32 << 20
-"""What is fetched at most of a file that is fetched whole: a chunk of Zarr, and a description [bytes]."""
+"""The largest size of a file that is fetched whole: a Zarr chunk, and a description [bytes]."""
 TRIES = 4
 PAUSE = 0.5
-"""Between two tries [s]; twice as long each time."""
+"""Time before the first retry [s]; it doubles each time."""
 
 _BUSY = (408, 429, 500, 502, 503, 504)
 
@@ -35,10 +35,10 @@ _lock = threading.Lock()
 
 
 class _Collector:
-    """Keeps Python's garbage collector from running while a thread waits for another one to fetch.
+    """Keep Python's garbage collector from running while a thread waits for another one to fetch.
 
-    HDF5 reads a remote file while h5py holds its global lock. The collector can run in the thread that
-    fetches, and needs that lock to free an object of h5py: both threads would then wait for ever.
+    HDF5 reads a remote file while h5py holds its global lock. If the collector runs in the thread that
+    fetches, it needs this lock to free an h5py object, and both threads wait for ever.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class _Collector:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Pause it until the last of the threads that wait goes on."""
+        """Pause the collector until the last waiting thread continues."""
         with self._lock:
             if self._n_waiting == 0:
                 self._was_enabled = gc.isenabled()
@@ -65,7 +65,7 @@ _collector = _Collector()
 
 
 def get_http_options() -> dict[str, Any]:
-    """Return options of fsspec's HTTP file system: limits for silence and length, and nothing is unpacked."""
+    """Return options of fsspec's HTTP file system: time and size limits, and no unpacking."""
     import aiohttp
 
     from nwbrnn.storage.answers import Answer
@@ -81,18 +81,17 @@ def open_blocks(
 ) -> Any:
     """Return a file of an fsspec file system as a seekable stream that keeps the blocks it fetches.
 
-    What fails on the way is tried again, :data:`TRIES` times in all: a connection that drops, a server that
-    is silent or says that it is busy. If a part cannot be had after all, reading raises ``ReadError``, which
-    begins with ``text``; so it does if a web server says that the file is not in the ``state`` any more in
-    which it was. What is constant, whatever happens to the file, need not be fetched again when it is
-    opened again: the last :data:`MAX_BLOCKS` of these blocks are kept.
+    If a connection drops or a server is silent or busy, the stream tries again, :data:`TRIES` times in all.
+    If it still cannot fetch a part, reading raises a ``ReadError`` that begins with ``text``. So it does if a
+    web server says that the file has changed from ``state``. Blocks of a file that never changes are not
+    fetched again when the file is reopened: the last :data:`MAX_BLOCKS` of them are kept.
     """
     options = {"cache_type": "blockcache", "cache_options": {"maxblocks": MAX_BLOCKS}}
     stream = retry(lambda: filesystem.open(path, "rb", block_size=BLOCK_SIZE, **options))
     cache: Any = getattr(stream, "cache", None)
     if getattr(cache, "fetcher", None) is not None:
         fetch = cache.fetcher
-        if path.startswith("http"):  # buckets compare the state themselves
+        if path.startswith("http"):  # buckets check the state themselves
             from nwbrnn.storage.answers import Parts
 
             fetch = Parts(stream, text=text, state=state).fetch
@@ -104,7 +103,7 @@ def open_blocks(
 
 
 def retry(action: Callable[[], Result]) -> Result:
-    """Do something on a server, again after what may pass."""
+    """Do something on a server, and try again after an error that may pass."""
     for number in range(TRIES):
         if number:
             time.sleep(PAUSE * 2 ** (number - 1))
@@ -117,25 +116,25 @@ def retry(action: Callable[[], Result]) -> Result:
 
 
 def find_reason(error: BaseException) -> str:
-    """Return what went wrong at first, in words: fsspec says "not found" of every failure."""
+    """Return the original cause of an error in words, since fsspec reports every failure as "not found"."""
     error = _find_first(error)
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError) or status == 404:
         return "Not Found: no such file"
     if status in (401, 403):
-        return f"{status}: the server refuses it to us, it is embargoed or private"
+        return f"{status}: the server refuses access, so the file is embargoed or private"
     if isinstance(error, TimeoutError):
-        return f"no answer within {READ_TIMEOUT:g} s, {TRIES} times"
+        return f"no response within {READ_TIMEOUT:g} s in {TRIES} tries"
     return f"{type(error).__name__}: {format_error(error)}"
 
 
 def _fetch(fetch: Callable[[int, int], bytes], size: int, text: str, start: int, end: int) -> bytes:
-    """Return a part of a file, from start to end, whole or not at all."""
+    """Return the whole part of a file from start to end, or raise an error."""
     end = min(end, size)
 
     def fetch_whole() -> bytes:
         content = fetch(start, end)
-        if len(content) != end - start:  # a connection that ended early without saying so
+        if len(content) != end - start:  # the connection ended early without an error
             raise ConnectionError(f"expected {end - start} bytes from {start} on, but got {len(content)}")
         return content
 
@@ -152,13 +151,13 @@ def _fetch(fetch: Callable[[int, int], bytes], size: int, text: str, start: int,
 
 
 def _fetch_once(fetch: Callable[[int, int], bytes], file: tuple[str, int], start: int, end: int) -> bytes:
-    """Return a part of a file, from memory if it was fetched not long ago."""
+    """Return a part of a file, from memory if it was fetched recently."""
     key = (*file, start, end)
     content = _kept.get(key)
     content = fetch(start, end) if content is None else content
     with _lock:
         _kept.pop(key, None)
-        _kept[key] = content  # the last one again
+        _kept[key] = content  # now the most recent one
         while len(_kept) > MAX_BLOCKS:
             del _kept[next(iter(_kept))]
     return content
@@ -170,14 +169,14 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _is_of_server(error: BaseException) -> bool:
-    """Return whether it is the server or the way there that failed."""
+    """Return whether the server or the connection to it failed."""
     import aiohttp
 
     return isinstance(_find_first(error), aiohttp.ClientError | TimeoutError | ConnectionError)
 
 
 def _find_first(error: BaseException) -> BaseException:
-    """Return the first cause that says something: broken answers and limits of time have one more."""
+    """Return the first informative cause; incomplete responses and timeouts have a further cause."""
     import aiohttp
 
     while error.__cause__ is not None and not isinstance(error, aiohttp.ClientPayloadError | TimeoutError):

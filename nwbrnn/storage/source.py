@@ -1,4 +1,4 @@
-"""Where a file is: a local path, a URL, or an asset of the DANDI archive."""
+"""Locate a file: a local path, a URL, or an asset of the DANDI archive."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ _POINTERS = {
     b"version https://git-lfs.github.com/spec/": ("git-lfs", "git lfs pull"),
     b"annex/objects/": ("git-annex", "git annex get (or datalad get)"),
 }
-_POINTER_SIZE = 200  # bytes in which a pointer says what it is
+_POINTER_SIZE = 200  # number of bytes in which a pointer identifies itself
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class Source:
     Attributes
     ----------
     text
-        As the user gave it, but without what may be secret: for messages, and to be stored.
+        The path or address that the user gave, without possible secrets; for messages and for storage.
     url
         A local path, or an ``http(s)://`` or ``s3://`` address, with password and signature.
     is_remote
-        Whether it has to be fetched.
+        Whether the file is on a server.
     is_zarr
         Whether it is a Zarr store and not an HDF5 file.
     state
-        What the server has said of it so far: it must not change, however often it is opened.
+        What the server has said about the file so far; it must not change between openings.
     opened
-        The file as pynwb built it, while it is kept open: see :func:`nwbrnn.storage.keep_open`.
+        The file as pynwb built it, while it is kept open; see :func:`nwbrnn.storage.keep_open`.
     """
 
     text: str
@@ -55,13 +55,13 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Name of the file, without its folder."""
+        """Name of the file without its folder."""
         return PurePosixPath(urlsplit(self.url).path).name if self.is_remote else Path(self.url).name
 
     def open_bytes(self) -> Any:
-        """Return a remote file as a seekable stream that fetches only the blocks that are needed."""
+        """Return a remote file as a seekable stream that fetches only the blocks it needs."""
         filesystem, path = self.find_filesystem()
-        is_constant = self.text.startswith("dandi:")  # an asset that changes gets another address there
+        is_constant = self.text.startswith("dandi:")  # a changed asset gets another address
         return open_blocks(filesystem, path, text=self.text, state=self.state, is_constant=is_constant)
 
     def find_filesystem(self) -> tuple[Any, str]:
@@ -79,7 +79,7 @@ class Source:
 
     @property
     def storage_options(self) -> dict[str, Any]:
-        """Options of fsspec; buckets are read without credentials where there are none."""
+        """Options of fsspec; buckets are read without credentials if there are none."""
         if not self.url.startswith("s3:"):
             return get_http_options()
         from botocore.session import get_session
@@ -87,10 +87,10 @@ class Source:
         return {"anon": get_session().get_credentials() is None}
 
     def compute_sha256(self) -> str | None:
-        """Return the SHA-256 of a local file as hexadecimal text; ``None`` for one on a server.
+        """Return the SHA-256 of a local file as hexadecimal text; ``None`` for a file on a server.
 
-        Of a Zarr store it is that of the names and contents of its files, in the order of their names. It is
-        computed again if a file is another one, or was changed, since the last time.
+        The hash of a Zarr store covers the names and contents of its files, in the order of their names. It
+        is computed again if a file was replaced or changed since the last time.
         """
         if self.is_remote:
             return None
@@ -103,7 +103,7 @@ class Source:
 
 
 def _compute_hash(files: Sequence[Path], *, folder: Path | None) -> str:
-    """Return the SHA-256 of files; of those in a folder, with their names and sizes."""
+    """Return the SHA-256 of files; for files in a folder, it covers their names and sizes too."""
     digest = hashlib.sha256()
     for file in files:
         if folder is not None:
@@ -115,30 +115,30 @@ def _compute_hash(files: Sequence[Path], *, folder: Path | None) -> str:
 
 
 def _identify(path: Path) -> tuple[int, ...]:
-    """Return what is different of another file under a name, or after a change that no program can hide."""
+    """Return numbers that differ if a file was replaced or changed, even if a program tries to hide it."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def find_source(path: str | Path | Source) -> Source:
-    """Return where a file is.
+    """Locate a file.
 
     Parameters
     ----------
     path
         A local path, ``http://``, ``https://``, ``s3://`` or ``dandi://DANDISET/path[@version]``;
-        what was found before is returned as it is.
+        a :class:`Source` is returned unchanged.
 
     Raises
     ------
     UnsupportedFileError
-        If there is no such file, it has a name that cannot be used, or there is no such asset in the archive.
+        If there is no such file, its name cannot be used, or the archive has no such asset.
     """
     if isinstance(path, Source):
         return path
     text = str(path)
     if is_address(text):
-        # pathlib makes one slash of two
+        # pathlib merges the two slashes of a scheme into one
         text = re.sub(r"^(\w+):/+", lambda scheme: f"{scheme[1].lower()}://", text)
         url = resolve_asset(text) if text.startswith("dandi:") else text
         is_zarr = _looks_like_zarr(text) or _looks_like_zarr(url)
@@ -148,7 +148,7 @@ def find_source(path: str | Path | Source) -> Source:
     for name in _ZARR_FILES if local.is_dir() else ():
         refuse_pointer(local / name)
     if not local.exists():
-        raise UnsupportedFileError(f"{text}: expected an NWB file, but there is none; check the path")
+        raise UnsupportedFileError(f"{text}: expected an NWB file, but it does not exist; check the path")
     if local.is_dir() and not any((local / name).exists() for name in _ZARR_FILES):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
@@ -157,7 +157,7 @@ def find_source(path: str | Path | Source) -> Source:
 
 
 def check_input(path: Path) -> None:
-    """Refuse a path that is not to be opened, whether there is such a file or not.
+    """Refuse a path that must not be opened, whether or not the file exists.
 
     Raises
     ------
@@ -175,20 +175,20 @@ def check_input(path: Path) -> None:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Refuse what git-lfs or git-annex put in the place of a file whose content was not downloaded.
+    """Refuse a pointer that git-lfs or git-annex left in place of a file that was not downloaded.
 
-    That is a short text, or, of git-annex, a symbolic link to where the content would be.
+    Such a pointer is a short text or, for git-annex, a symbolic link to where the content would be.
 
     Raises
     ------
     UnsupportedFileError
-        If it is one.
+        If the file is such a pointer.
     """
     start = b""
     if path.is_symlink() and not path.exists():
         start = path.readlink().as_posix().encode()
     elif path.is_file():
-        with contextlib.suppress(OSError), path.open("rb") as stream:  # who opens it says why not
+        with contextlib.suppress(OSError), path.open("rb") as stream:  # opening it later reports why
             start = stream.read(_POINTER_SIZE)
     for mark, (program, command) in _POINTERS.items():
         if mark in start:

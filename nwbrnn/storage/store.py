@@ -1,4 +1,4 @@
-"""An opened container, HDF5 or Zarr, as groups and arrays."""
+"""Groups and arrays of an open container, HDF5 or Zarr, and its links to other files."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ from nwbrnn.storage.virtual import check_sources, find_address
 
 @dataclass(frozen=True)
 class Store:
-    """The root group of an opened file, and what to close with it.
+    """The root group of an open file, and the objects to close with it.
 
     Attributes
     ----------
     root
         ``h5py.File`` or ``zarr.Group``; both are mappings of names to groups and arrays, with ``attrs``.
     closing
-        Closed with the store.
+        Objects to close with the store.
     """
 
     root: Any
@@ -38,19 +38,19 @@ class Store:
 
 
 def find_links_outside(root: h5py.Group, *, follow: bool = False) -> list[tuple[str, str]]:
-    """Return where every external link, external storage and virtual dataset of HDF5 is, and its file.
+    """Return the path and target file of each external link, external storage and virtual dataset of HDF5.
 
     Parameters
     ----------
     root
-        Of the file.
+        Root group of the file.
     follow
-        Whether the files are examined, too, that it links to.
+        Whether to examine the linked files too.
 
     Raises
     ------
     OSError
-        If something in the file is damaged, so that it must not be read.
+        If an object in the file is so damaged that it must not be read.
     """
     links: list[tuple[str, str]] = []
     virtual: list[h5py.Dataset] = []
@@ -60,18 +60,18 @@ def find_links_outside(root: h5py.Group, *, follow: bool = False) -> list[tuple[
         elif isinstance(item, h5py.Dataset):
             links += [(where, file) for file in _list_files(item)]
             virtual += [item] if item.is_virtual else []
-    if follow or not links:  # otherwise the file is refused, and a path in it may lead out of it
+    if follow or not links:  # otherwise the file is refused, and a path in it may lead to another file
         check_sources(virtual, follow=follow)
     return links
 
 
 def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset | h5py.ExternalLink]]:
-    """Return datasets and external links with their paths, after a look for damages."""
+    """Yield datasets and external links with their paths, after checking them for damage."""
     seen, waiting = set(), [root]
     while waiting:
         group = waiting.pop()
         address = find_address(group)
-        if address in seen:  # hard links can form circles
+        if address in seen:  # hard links can form cycles
             continue
         seen.add(address)
         file_size = group.file.id.get_filesize()
@@ -96,47 +96,47 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
 
 def _open_linked(group: h5py.Group, name: str) -> h5py.Group | None:
     """Return the root of the file that an external link leads to."""
-    with contextlib.suppress(KeyError, OSError):  # what is not there is found on reading
+    with contextlib.suppress(KeyError, OSError):  # reading reports a missing file
         return group[name].file["/"]
     return None
 
 
 def find_stored(array: Any) -> int:
-    """Return how many bytes are stored of an array of HDF5 or Zarr; all of it where that is not known."""
+    """Return how many bytes of an HDF5 or Zarr array are stored; its full size if that is unknown."""
     if isinstance(array, h5py.Dataset):
         return count_stored(array)
-    stored = getattr(array, "nbytes_stored", None)  # zarr 2 has a property, zarr 3 a method
+    stored = getattr(array, "nbytes_stored", None)  # a property in zarr 2, a method in zarr 3
     size = stored() if callable(stored) else stored
     return int(size) if size is not None and size >= 0 else int(getattr(array, "nbytes", 0))
 
 
 def read_whole(array: Any) -> NDArray[Any]:
-    """Return all values of the data of a series, which may be declared far larger than they are stored.
+    """Return all data of a series, unless the file declares far more than it stores.
 
     Raises
     ------
     OSError
-        If they are.
+        If it does.
     """
     size = int(np.prod(array.shape, dtype=float)) * array.dtype.itemsize if hasattr(array, "dtype") else 0
     if not is_written(size, find_stored(array), ratio=MAX_WHOLE_RATIO):
-        raise OSError(f"{array.name} would unpack to {size:.0e} bytes, of which next to nothing is stored")
+        raise OSError(f"{array.name} would unpack to {size:.0e} bytes, of which almost nothing is stored")
     return np.asarray(array[:])
 
 
 def is_missing(file: str, folder: Path) -> bool:
-    """Return whether a file that a link names is in none of the places in which HDF5 looks for it."""
+    """Return whether HDF5 would not find a linked file in any of the places where it looks."""
     return "%" not in file and not list_places(file, folder)  # %b: a series of files
 
 
 def list_places(file: str, folder: Path) -> list[Path]:
-    """Return which files there are that a link may mean: HDF5 looks for its name in several places."""
+    """Return the existing files that a link may refer to, since HDF5 looks in several places."""
     places = (folder / file, folder / Path(file).name, Path(file))
     return [place for place in places if place.exists()]
 
 
 def _list_files(dataset: h5py.Dataset) -> set[str]:
-    """Return the other files that hold the values of a dataset."""
+    """Return the other files that hold values of a dataset."""
     files = {str(name) for name, *_ in dataset.external or ()}
     if dataset.is_virtual:
         files |= {source.file_name for source in dataset.virtual_sources()} - {"."}
@@ -146,31 +146,31 @@ def _list_files(dataset: h5py.Dataset) -> set[str]:
 def refuse_links(
     text: str, links: Sequence[tuple[str, str]], *, remedy: str = "copy what it links to into it"
 ) -> None:
-    """Refuse a file that links to others.
+    """Refuse a file that links to other files.
 
     Parameters
     ----------
     text
         The file, for the message.
     links
-        Where each is and what it leads to; if there are none, the file is fine.
+        Path and target of each link; if there are none, the file is accepted.
     remedy
-        What to do.
+        What the message advises.
 
     Raises
     ------
     UnsupportedFileError
-        If there are any.
+        If there are links.
     """
     if links:
         raise UnsupportedFileError(
-            f"{text}: expected a file that stands alone, but it links to others: "
+            f"{text}: expected a file without external links, but it links to other files: "
             f"{list_links(links)}; {remedy}"
         )
 
 
 def list_links(links: Sequence[tuple[str, str]]) -> str:
-    """Return the first links, for a message."""
+    """Return the first links as text for a message."""
     return ", ".join(f"{where} -> {what}" for where, what in links[:5])
 
 
@@ -178,7 +178,7 @@ ALLOW_LINKS = "if you trust them, allow it with follow_links (--follow-links)"
 
 
 def find_cause(root: Any) -> str:
-    """Return why pynwb cannot build a file, and the remedy, where that shows in its groups; else nothing."""
+    """Return why pynwb cannot build a file, and the remedy, if its groups show it; otherwise empty."""
     waiting: list[tuple[str, Any, tuple[Any, ...]]] = [("", root, ())]
     while waiting:
         path, group, above = waiting.pop()
@@ -205,7 +205,7 @@ def find_cause(root: Any) -> str:
 
 
 def _find_uneven(path: str, group: Any, members: Mapping[str, Any]) -> str:
-    """Return which column of a table has another length than its ids, or nothing."""
+    """Return a message about a column whose length differs from that of the ids; empty if there is none."""
     if "colnames" not in group.attrs or members.get("id") is None:
         return ""
     shape = getattr(members["id"], "shape", None)
@@ -220,7 +220,7 @@ def _find_uneven(path: str, group: Any, members: Mapping[str, Any]) -> str:
 
 
 def format_error(error: BaseException | str) -> str:
-    """Return what an error of another library says, as one short line, without secrets of addresses."""
+    """Return the message of another library's error as one short line, without secrets in addresses."""
     text = strip_all_secrets(" ".join(str(error).split())) or type(error).__name__
-    # hdmf puts whole objects into its messages, and the reason behind them
+    # hdmf puts whole objects into its messages, followed by the reason
     return text if len(text) <= 300 else f"{text[:120]} ... {text[-175:]}"

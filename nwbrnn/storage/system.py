@@ -1,8 +1,9 @@
-"""What operating systems do differently when a file comes to be: locks, disks and names.
+"""Differences between operating systems in writing files: locks, synchronization and names.
 
-Locks end with the process that holds them, however it ends. POSIX systems lock files and folders themselves,
-so nothing is added to a folder, and HDF5 can read a file under a shared lock. Windows opens no folders, and
-no other handle can read what is locked; there an empty file beside is locked, and removed with the lock.
+A lock ends with the process that holds it, however the process ends. POSIX systems can lock files and folders
+themselves, so no file is added to a folder, and HDF5 can read a file under a shared lock. Windows cannot open
+folders, and no other handle can read a locked file. There, an empty file next to the target is locked, and
+removed with the lock.
 """
 
 import contextlib
@@ -24,14 +25,14 @@ except ImportError:  # on Windows
 
 _FOLDER_LOCK = ".nwbrnn.lock"
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux, linux/fcntl.h and linux/fs.h
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # on Linux, from linux/fcntl.h and linux/fs.h
 
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other exports from changing names in a folder meanwhile, where its file system has locks."""
+    """Keep other exports from changing names in a folder meanwhile, if its file system has locks."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # some network file systems have none
+        with contextlib.suppress(OSError):  # some network file systems have no locks
             if fcntl is None:
                 stack.enter_context(FileLock(folder / _FOLDER_LOCK))
             else:
@@ -41,7 +42,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mark_in_use(temporary: Path) -> Iterator[None]:
-    """Hold a lock on a temporary file or folder; HDF5, which takes its own locks, can read it meanwhile."""
+    """Hold a lock on a temporary file or folder, which HDF5 can still read with its own locks."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             if fcntl is None:
@@ -62,10 +63,10 @@ def lock_leftover(temporary: Path) -> AbstractContextManager[Any]:
 
 
 def lock_for_reading(path: Path) -> AbstractContextManager[None]:
-    """Return a lock, of the kind that HDF5 takes, with which HDF5 cannot open a file for writing.
+    """Return a lock of the kind that HDF5 takes, which keeps HDF5 from opening a file for writing.
 
-    Entering it raises a BlockingIOError if HDF5 has, another OSError where the file system has no locks.
-    On Windows nothing is locked: it refuses to replace a file that any program has open.
+    Entering it raises a BlockingIOError if HDF5 has opened the file for writing, and another OSError if the
+    file system has no locks. On Windows nothing is locked, since Windows refuses to replace an open file.
     """
     if fcntl is None:
         return contextlib.nullcontext()
@@ -73,13 +74,13 @@ def lock_for_reading(path: Path) -> AbstractContextManager[None]:
 
 
 def synchronise(path: Path) -> None:
-    """Have the system bring the content of a file, or the names in a folder, to the disk.
+    """Make the system write the content of a file, or the names in a folder, to the disk.
 
-    Windows has no such request for folders.
+    Windows cannot do this for folders.
     """
     if fcntl is None and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDONLY if fcntl else os.O_RDWR)  # Windows has to be able to write
+    descriptor = os.open(path, os.O_RDONLY if fcntl else os.O_RDWR)  # Windows needs write access
     try:
         os.fsync(descriptor)
     finally:
@@ -87,7 +88,7 @@ def synchronise(path: Path) -> None:
 
 
 def exchange_names(first: Path, second: Path) -> bool:
-    """Let two names change places in one step, if the system can; return whether it did."""
+    """Exchange two names in one step, if the system can, and return whether it did."""
     if fcntl is None:
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -113,5 +114,5 @@ def _flock(path: Path, operation: int) -> Iterator[None]:
 
 
 def _name_lock(temporary: Path) -> Path:
-    """Return the file that is locked beside a temporary file, with or without suffixes; of a lock, itself."""
+    """Return the lock file of a temporary file with or without suffixes; for a lock file, itself."""
     return temporary.with_name(f".{temporary.name.split('.')[1]}.lock")

@@ -1,4 +1,4 @@
-"""Virtual datasets that are their own source: reading one would end the process (libhdf5 2.0.0)."""
+"""Find virtual datasets that are their own source; reading one would end the process (libhdf5 2.0.0)."""
 
 import contextlib
 import os
@@ -11,25 +11,26 @@ from nwbrnn.limits import MAX_DEPTH
 from nwbrnn.storage.damage import open_hdf5
 
 Address = tuple[int, int]
-"""Number of an opened file and where in it an object is: the same under all names."""
+"""Number of an open file and position of an object in it; the same under all names of the object."""
 
 
 def check_sources(datasets: Sequence[h5py.Dataset], *, follow: bool) -> None:
     """Refuse virtual datasets that are their own source, directly or through others.
 
-    Objects are told by their address: soft links, hard links and paths with dots give one object many names.
+    Objects are compared by address, since soft links, hard links and paths with dots give one object many
+    names.
 
     Parameters
     ----------
     datasets
         The virtual datasets of a file.
     follow
-        Whether sources in other files count. Otherwise these are not opened.
+        Whether to check sources in other files; otherwise these files are not opened.
 
     Raises
     ------
     OSError
-        If there is one, if too many follow one another, or if a source is named by a pattern.
+        If there is one, if a chain of sources is too long, or if a source is named by a pattern.
     """
     checked: set[Address] = set()
     with contextlib.ExitStack() as opened:
@@ -47,7 +48,7 @@ def check_sources(datasets: Sequence[h5py.Dataset], *, follow: bool) -> None:
 
 
 def find_address(item: h5py.Group | h5py.Dataset) -> Address:
-    """Return what identifies an object, whatever name it was opened by."""
+    """Return the address of an object, which is the same whatever name it was opened by."""
     info = h5py.h5o.get_info(item.id)
     return info.fileno, info.addr
 
@@ -59,11 +60,11 @@ def _push(
     follow: bool,
     opened: contextlib.ExitStack,
 ) -> None:
-    """Go on from a dataset to its sources, unless that would never end."""
+    """Continue from a dataset to its sources, unless that would never end."""
     if find_address(dataset) in {find_address(one) for one, _ in path}:
         raise OSError(f"the virtual dataset {dataset.name} is a source of itself")
     if len(path) >= MAX_DEPTH:
-        raise OSError(f"{path[0][0].name} has more than {MAX_DEPTH} virtual datasets behind one another")
+        raise OSError(f"{path[0][0].name} has a chain of more than {MAX_DEPTH} virtual datasets")
     path.append((dataset, _list_sources(dataset, follow=follow, opened=opened)))
 
 
@@ -79,14 +80,14 @@ def _list_sources(
             raise OSError(f"the virtual dataset {dataset.name} names its sources by a pattern, {name}")
         files = [dataset.file] if file_name == "." else _open_files(dataset, file_name, opened)
         for file in files:
-            with contextlib.suppress(KeyError, OSError):  # a source that is not there reads as fill values
+            with contextlib.suppress(KeyError, OSError):  # a missing source reads as fill values
                 found = file[name]
                 if isinstance(found, h5py.Dataset):
                     yield found
 
 
 def _open_files(dataset: h5py.Dataset, file_name: str, opened: contextlib.ExitStack) -> list[h5py.File]:
-    """Open every file that libhdf5 may take a name for: of the folders where it looks, it takes the first."""
+    """Open every file that a name may refer to; libhdf5 takes the first in the folders where it looks."""
     own = Path(os.fsdecode(dataset.file.filename))
     name = Path(file_name)
     folders = dict.fromkeys((own.parent, own.resolve().parent, Path()))

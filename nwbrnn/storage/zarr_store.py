@@ -1,8 +1,8 @@
-"""Zarr stores, format 2 and 3, with the zarr and hdmf-zarr of Python 3.11 (2, 0.13) and later (3, 0.14).
+"""Zarr stores of format 2 and 3, with the zarr and hdmf-zarr of Python 3.11 (2, 0.13) and later (3, 0.14).
 
-What decides whether a store may be read is taken from its JSON files: zarr 3 cannot list every store of
-format 2. There, hdmf-zarr pickles references to objects; these are read by an unpickler that knows nothing
-else, since pickles can run any program. What is written here holds them as JSON.
+The JSON files of a store decide whether it may be read, since zarr 3 cannot list every store of format 2. In
+format 2, hdmf-zarr pickles references to objects. Since pickles can run any program, they are read by an
+unpickler that accepts references only. This module writes references as JSON.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from nwbrnn.storage.store import ALLOW_LINKS, refuse_links
 
 _FILES = (".zmetadata", ".zgroup", ".zattrs", ".zarray", "zarr.json")
 
-_Document = tuple[str, dict[str, Any]]  # the path of a JSON file, and what is in it
+_Document = tuple[str, dict[str, Any]]  # the path of a JSON file, and its content
 
 
 def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
@@ -37,8 +37,8 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
     Raises
     ------
     UnsupportedFileError
-        If hdmf-zarr is missing or too old, or the store has no metadata, or links to other stores that may
-        not be followed.
+        If hdmf-zarr is missing or too old, or if the store has no metadata or has links to other stores that
+        may not be followed.
     """
     zarr = _import_zarr(source)
     documents = _read_documents(source)
@@ -56,19 +56,19 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
     options: dict[str, Any] = {"storage_options": source.storage_options} if source.is_remote else {}
     try:
         return zarr.open_consolidated(source.url, mode="r", **options)
-    except (KeyError, ValueError, TypeError):  # not consolidated, or by zarr 2 as zarr 3 cannot parse
+    except (KeyError, ValueError, TypeError):  # not consolidated, or as zarr 3 cannot parse it
         if not zarr.__version__.startswith("2."):
             options |= {"use_consolidated": False, "zarr_format": 2 if is_format_2 else 3}
         return zarr.open_group(source.url, mode="r", **options)
 
 
 def _check_sizes(documents: list[_Document], folder: Path | None) -> None:
-    """Refuse arrays that claim more than their store can hold; what is stored on a server is not asked.
+    """Refuse arrays that claim more than their local store can hold; servers are not asked.
 
     Raises
     ------
     OSError
-        If there is one.
+        If there is such an array.
     """
     total = None if folder is None else sum_files(folder)
     for path, document in documents:
@@ -88,7 +88,7 @@ def _check_sizes(documents: list[_Document], folder: Path | None) -> None:
 
 
 def _find_itemsize(dtype: Any) -> int:
-    """Return the bytes of a value of a type in a JSON file; 8, a pointer, if NumPy does not know it."""
+    """Return the bytes per value of a type in a JSON file; 8, for a pointer, if NumPy does not know it."""
     try:
         return int(np.dtype(dtype if isinstance(dtype, str) else "O").itemsize)
     except TypeError:
@@ -101,14 +101,14 @@ def sum_files(folder: Path) -> int:
 
 
 def find_zarr_links(folder: Path) -> list[tuple[str, str]]:
-    """Return where something leads out of a local store, and to what; pickles are harmless from here on."""
-    with contextlib.suppress(ImportError):  # then there is no Zarr either
+    """Return the path and target of everything that leads out of a local store, and make pickles safe."""
+    with contextlib.suppress(ImportError):  # without numcodecs, there is no Zarr either
         register_codecs()
     return [*_find_symbolic_links(folder), *_find_links(_list_documents(folder))]
 
 
 def find_target_outside(reference: Mapping[str, Any]) -> str:
-    """Return where a link or reference of hdmf-zarr leads, if that is out of its store; otherwise nothing.
+    """Return the target of an hdmf-zarr link or reference if it is outside its store; otherwise empty.
 
     A reference names a store by ``source``, relative to its own, and the object in it by ``path``. Without
     ``source``, hdmf-zarr takes ``path`` for the store.
@@ -121,10 +121,10 @@ def find_target_outside(reference: Mapping[str, Any]) -> str:
 
 
 def create_zarr_io(source: Source, root: Any, *, follow_links: bool) -> Any:
-    """Return the hdmf-zarr reader of an opened store.
+    """Return the hdmf-zarr reader of an open store.
 
-    It resolves references to other stores only if it may: they can also lie among the values of an array,
-    which are not looked through beforehand.
+    The reader resolves references to other stores only if this is allowed. Such references may also be among
+    the values of an array, which are not searched beforehand.
     """
     import hdmf_zarr
 
@@ -133,7 +133,7 @@ def create_zarr_io(source: Source, root: Any, *, follow_links: bool) -> Any:
     is_format_2 = getattr(getattr(root, "metadata", None), "zarr_format", 2) == 2
     if is_format_2 and hasattr(hdmf_zarr, "NWBZarrV2IO"):
         reader = hdmf_zarr.NWBZarrV2IO
-        options["allow_pickle"] = True  # of references only, see above
+        options["allow_pickle"] = True  # only references can be unpickled, see above
     reading = reader(source.url, mode="r", **options)
     if not follow_links:
         reading.resolve_ref = partial(_resolve_inside, reading.resolve_ref, source.text)
@@ -141,7 +141,7 @@ def create_zarr_io(source: Source, root: Any, *, follow_links: bool) -> Any:
 
 
 def _resolve_inside(resolve: Callable[[Any], Any], text: str, reference: Any) -> Any:
-    """Return the object to which a reference leads, unless it leads out of the store."""
+    """Return the target of a reference, unless it is outside the store."""
     # JSON in an array of texts, since hdmf-zarr 0.14
     plain = reference if isinstance(reference, Mapping) else json.loads(str(reference))
     outside = find_target_outside(plain)
@@ -168,12 +168,12 @@ def create_zarr_output(path: Path) -> Any:
 
 
 def validate_zarr(path: str | Path) -> list[str]:
-    """Return what pynwb's validator has against a local store."""
+    """Return the errors that pynwb's validator finds in a local store."""
     import pynwb
     from hdmf_zarr import NWBZarrIO
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of hdmf-zarr on its use of zarr
+        warnings.simplefilter("ignore")  # from hdmf-zarr about its use of zarr
         _give_types()
         with contextlib.closing(NWBZarrIO(str(path), mode="r")) as reader:
             return [str(fault) for fault in pynwb.validate(io=reader) or ()]
@@ -181,7 +181,7 @@ def validate_zarr(path: str | Path) -> list[str]:
 
 @cache
 def _give_types() -> None:
-    """Have the validator find the types of named fields where they are rows of JSON: in the attributes."""
+    """Make the validator take the types of named fields, stored as rows of JSON, from the attributes."""
     with contextlib.suppress(ImportError):  # hdmf-zarr 0.14 has its own way
         from hdmf_zarr.zarr_utils import AbstractZarrTableDataset as Table
 
@@ -190,7 +190,7 @@ def _give_types() -> None:
 
 
 def _name_type(kind: str) -> str:
-    """Return the validator's name of a type that hdmf-zarr notes: ``object``, or one of NumPy."""
+    """Return the validator's name for a type that hdmf-zarr records: ``object`` or a NumPy type."""
     try:
         return "object" if kind == "object" else str(np.dtype(kind).name)
     except TypeError:
@@ -198,10 +198,10 @@ def _name_type(kind: str) -> str:
 
 
 def replace_pickles(folder: Path) -> None:
-    """Store as JSON what hdmf-zarr pickled in a new store of format 2: numcodecs refuses to read pickles.
+    """Convert pickles in a new store of format 2 to JSON, since numcodecs refuses to read pickles.
 
-    A row of an array with named fields becomes a list of their values, from which hdmf-zarr takes references
-    just as well.
+    A row of an array with named fields becomes a list of their values, in which hdmf-zarr can read references
+    too.
     """
     import numcodecs
     import zarr
@@ -247,7 +247,7 @@ def _import_zarr(source: Source) -> Any:
 
 @cache
 def register_codecs() -> None:
-    """Have Zarr read pickled references and bounded chunks; other pickles are left to numcodecs."""
+    """Make Zarr read pickled references and bounded chunks; numcodecs handles other pickles."""
     import numcodecs
     from numcodecs.compat import ensure_bytes, ndarray_copy
 
@@ -257,7 +257,7 @@ def register_codecs() -> None:
                 values = _ReferenceUnpickler(io.BytesIO(bytes(buf))).load()
             except pickle.UnpicklingError:
                 if not hasattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE"):
-                    raise  # this numcodecs would not refuse it
+                    raise  # this version of numcodecs would not refuse it
                 return super().decode(buf, out)
             if out is None:
                 return values
@@ -291,7 +291,7 @@ class _ReferenceUnpickler(pickle.Unpickler):
     """An unpickler of arrays of references."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what may be built, or refuse it."""
+        """Return a class that may be built, or refuse it."""
         known = name == "ZarrReference" and module in ("hdmf_zarr.utils", "hdmf_zarr.zarr_utils")
         known |= name == "_reconstruct" and module in ("numpy._core.multiarray", "numpy.core.multiarray")
         if known or (module == "numpy" and name in ("ndarray", "dtype")):
@@ -300,7 +300,7 @@ class _ReferenceUnpickler(pickle.Unpickler):
 
 
 def _read_documents(source: Source) -> list[_Document]:
-    """Return the JSON files of a store, and what is consolidated in them; from a server only the latter."""
+    """Return the JSON files of a store and the ones consolidated in them; from a server, only the latter."""
     documents: list[_Document] = []
     if source.is_remote:
         filesystem, path = source.find_filesystem()
@@ -326,7 +326,7 @@ def _list_documents(folder: Path) -> list[_Document]:
 
 
 def _list_consolidated(documents: list[_Document]) -> list[_Document]:
-    """Return what is consolidated in the JSON files of a store."""
+    """Return the files that are consolidated in the JSON files of a store."""
     consolidated = []
     for name, document in documents:
         if name == ".zmetadata":
@@ -338,7 +338,7 @@ def _list_consolidated(documents: list[_Document]) -> list[_Document]:
 
 
 def _find_symbolic_links(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield the symbolic links out of a local store, where they are and to what they lead."""
+    """Yield the path and target of each symbolic link out of a local store."""
     root = Path(os.path.realpath(folder))
     for where, folders, files in os.walk(folder):
         for path in (Path(where, name) for name in sorted(folders) + sorted(files)):
@@ -347,7 +347,7 @@ def _find_symbolic_links(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _find_links(documents: list[_Document]) -> Iterator[tuple[str, str]]:
-    """Yield hdmf-zarr's links and references to other stores, where and to what, each once."""
+    """Yield the path and target of hdmf-zarr's links and references to other stores, each once."""
     seen = set()
     for name, document in documents:
         where = f"/{name}".rsplit("/", 1)[0]
@@ -360,7 +360,7 @@ def _find_links(documents: list[_Document]) -> Iterator[tuple[str, str]]:
 
 
 def _list_references(document: Any) -> Iterator[dict[str, Any]]:
-    """Yield every mapping inside a JSON document that hdmf-zarr takes for a link or a reference."""
+    """Yield every mapping in a JSON document that hdmf-zarr would treat as a link or a reference."""
     if isinstance(document, dict):
         if {"source", "path"} <= document.keys():
             yield document

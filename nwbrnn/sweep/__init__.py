@@ -1,4 +1,4 @@
-"""Many fits: which, where they run, and what they say together."""
+"""Run many fits, on this machine or a cluster, and summarize their results."""
 
 from nwbrnn.sweep.cell import (
     get_data_path,

@@ -1,4 +1,4 @@
-"""Whether the students of a sweep agree that differ in nothing but their seed."""
+"""Measure the agreement of networks of a sweep that differ only in their seed."""
 
 from pathlib import Path
 
@@ -13,21 +13,21 @@ from nwbrnn.plot.style import COLOURS, plain
 from nwbrnn.sweep.cell import list_finished, read_cell, rebuild
 from nwbrnn.sweep.grid import Cell
 
-MIN_SEEDS, MAX_SEEDS = 3, 5  # of a setting: needed, and compared
+MIN_SEEDS, MAX_SEEDS = 3, 5  # of a setting: the minimum needed and the maximum compared
 FILE = "agreement.csv"
 COLUMNS = ("source", "sampled", "held_out", "measure", "mean", "low", "high", "seeds")
 SHARE = "determined share of W"
 
 
 def compare_seeds(folder: Path, table: xr.Dataset) -> pd.DataFrame:
-    """Compare the students of each setting pair by pair, where there are three seeds or more.
+    """Compare the networks of each setting pair by pair, if it has three seeds or more.
 
     Parameters
     ----------
     folder
-        Of the sweep.
+        Folder of the sweep.
     table
-        What :func:`nwbrnn.sweep.create_table` returned.
+        The table from :func:`nwbrnn.sweep.create_table`.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def _compare(folder: Path, cells: list[Cell]) -> list[dict[str, object]]:
 
 
 def plot_agreement(agreement: pd.DataFrame) -> Figure:
-    """Draw the agreement of seeds against the number of sampled neurons, a panel for each measure."""
+    """Draw the agreement of seeds against the number of sampled neurons, with a panel per measure."""
     names = [name for name in (*MEANINGS, SHARE) if name in set(agreement["measure"])]
     figure = Figure(figsize=(3.2 * min(len(names), 3) + 0.6, 2.6 * -(-len(names) // 3)), layout="constrained")
     axes = figure.subplots(-(-len(names) // 3), min(len(names), 3), squeeze=False).ravel()

@@ -1,4 +1,4 @@
-"""One fit of a sweep: what a worker does, wherever it is."""
+"""Run, store and read a single fit of a sweep."""
 
 import functools
 import hashlib
@@ -44,25 +44,26 @@ CELLS, DATA = "cells", "data"
 HASH = "hash"
 """Attribute of a result: see :func:`hash_result`."""
 VALUES = ("value", "known_average", "noise_ceiling", "reliability", "chance", "low", "high")
-"""What there is of each score."""
+"""Fields that are stored of each score."""
 RIVALS = ("value", "low", "high")
-"""What there is of each score and baseline; see :class:`nwbrnn.evaluation.Rival`."""
+"""Fields that are stored of each score and baseline; see :class:`nwbrnn.evaluation.Rival`."""
 
 Pair = tuple[xr.Dataset, xr.Dataset]
-"""Recorded and predicted."""
+"""A recorded and a predicted Dataset."""
 
 
 def run_cell(folder: Path, cell: Cell) -> None:
-    """Fit, evaluate and save one cell, in a file of its own; a failure is saved, too.
+    """Fit, evaluate and save one cell in its own file; a failure is saved too.
 
     Parameters
     ----------
     folder
-        Of the sweep: ``data/SOURCE.nc`` is read, ``cells/KEY.nc`` written, or ``cells/KEY.error.json``.
+        Folder of the sweep. The function reads ``data/SOURCE.nc`` and writes ``cells/KEY.nc`` or
+        ``cells/KEY.error.json``.
     cell
-        What to fit. Nothing is done if it is finished.
+        The cell to fit; if it is already finished, nothing is done.
     """
-    if find_result(folder, cell) is not None:  # by a worker that was lost after it
+    if find_result(folder, cell) is not None:  # a worker finished it and was then lost
         return
     path = get_path(folder, cell)
     started = time.perf_counter()
@@ -73,39 +74,39 @@ def run_cell(folder: Path, cell: Cell) -> None:
         saved.attrs[HASH] = hash_result(saved, cell)
         with replace_whole(path, overwrite=True) as temporary:
             write_netcdf(saved, temporary)
-    except Exception as error:  # whatever it is, the other cells go on
+    except Exception as error:  # whatever the error, the other cells continue
         write_error(folder, cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def write_error(folder: Path, cell: Cell, message: str, trace: str = "") -> None:
-    """Record that a cell failed, and how."""
+    """Record the failure of a cell and its reason."""
     about = {"message": message, "source": cell.source, "config": cell.config.model_dump(mode="json")}
     write_json(about | {"traceback": trace}, get_error_path(folder, cell), overwrite=True)
 
 
 def get_data_path(folder: Path, source: str) -> Path:
-    """Return where the Dataset of a source is."""
+    """Return the path of the Dataset of a source."""
     return folder / DATA / f"{source}.nc"
 
 
 def read_error(folder: Path, cell: Cell) -> str:
-    """Return why a cell failed; nothing if it did not."""
+    """Return why a cell failed; empty if it did not."""
     path = get_error_path(folder, cell)
     if not path.exists():
         return ""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["message"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        return f"{path}: expected why the cell failed, but it cannot be read: {format_error(error)}"
+        return f"{path}: expected the reason of the failure, but it cannot be read: {format_error(error)}"
 
 
 def get_path(folder: Path, cell: Cell) -> Path:
-    """Return where the result of a cell is, if it is finished."""
+    """Return the path of the result of a finished cell."""
     return folder / CELLS / f"{cell.key}.nc"
 
 
 def get_error_path(folder: Path, cell: Cell) -> Path:
-    """Return where the failure of a cell is recorded."""
+    """Return the path of the record of a cell's failure."""
     return folder / CELLS / f"{cell.key}.error.json"
 
 
@@ -117,9 +118,9 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     result
         The fit.
     cell
-        What it was to be.
+        The cell of the fit.
     seconds
-        What it took [s].
+        Duration of the fit [s].
 
     Returns
     -------
@@ -180,7 +181,7 @@ def _list_rivals(scores: Sequence[Score], name: str) -> NDArray[np.float64]:
 
 
 def _divide(result: FitResult) -> tuple[Pair, Pair | None]:
-    """Return recorded and predicted bins up to the end of training, and those that come later."""
+    """Return recorded and predicted bins up to the end of the trained time, and those after it."""
     pair = result.recorded, result.predicted
     end = result.config.train_until
     if end is None:
@@ -191,7 +192,7 @@ def _divide(result: FitResult) -> tuple[Pair, Pair | None]:
 
 
 def _score_later(later: Pair, whole: xr.Dataset) -> list[Score]:
-    """Score the outputs of the bins that come later than training; skill is relative to all bins."""
+    """Score the outputs of the bins after the trained time; skill is relative to all bins."""
     truth, guess = map(normalize_outputs, average_tests(*later))
     known = average_conditions(normalize_outputs(whole))
     predicted, target = (stack_samples(ds, "outputs", like=truth) for ds in (guess, truth))
@@ -201,19 +202,19 @@ def _score_later(later: Pair, whole: xr.Dataset) -> list[Score]:
 
 
 def read_kept(folder: Path, source: str) -> xr.Dataset | None:
-    """Return the Dataset of a source that a sweep keeps; nothing if there is none or it is damaged."""
+    """Return the Dataset of a source that a sweep keeps; ``None`` if there is none or it is damaged."""
     path = get_data_path(folder, source)
     if not path.exists():
         return None
     try:
         return read_dataset(path)
     except (ReadError, SchemaError) as error:
-        warnings.warn(f"{error}; it is made again from its source", stacklevel=2)
+        warnings.warn(f"{error}; it will be read again from its source", stacklevel=2)
         return None
 
 
 def _read_data(folder: Path, cell: Cell) -> xr.Dataset:
-    """Read the data of a cell, and make sure that they are."""
+    """Read the data of a cell and verify that they belong to it."""
     path = get_data_path(folder, cell.source)
     return _read(path, cell.data_hash, path.stat().st_mtime_ns)
 
@@ -223,25 +224,25 @@ def _read(path: Path, data_hash: str, _changed: int) -> xr.Dataset:
     ds = read_dataset(path)
     if hash_dataset(ds) != data_hash:
         raise ConfigError(
-            f"{path}: expected the data that this cell is of, but got others of the same name; "
+            f"{path}: expected the data of this cell, but got others with the same name; "
             "keep sweeps of different data in different folders"
         )
     return ds
 
 
 def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:
-    """Read the result of a finished cell and the settings that were asked for.
+    """Read the result of a finished cell and its requested settings.
 
     Raises
     ------
     UnsupportedFileError
-        If the file is damaged or changed, or is not the result of the cell of its name.
+        If the file is damaged or changed, or is not the result of the cell in its name.
     """
     try:
         saved = load_saved(path)
         cell = _describe_cell(saved)
         whole = saved.attrs[HASH] == hash_result(saved, cell)
-    except Exception as error:  # xarray and its backends raise many kinds
+    except Exception as error:  # xarray and its backends raise errors of many types
         raise UnsupportedFileError(
             f"{path}: expected the result of a cell, but it cannot be read: {format_error(error)}; "
             "fit it again"
@@ -253,10 +254,10 @@ def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:
 
 
 def find_result(folder: Path, cell: Cell) -> xr.Dataset | None:
-    """Return the result of a cell, or nothing if it is not finished.
+    """Return the result of a cell, or ``None`` if it is not finished.
 
-    A file that is damaged, or of another cell, is renamed to ``KEY.nc.damaged``, with a warning that names
-    it: the cell counts as not finished.
+    A file that is damaged or belongs to another cell is renamed to ``KEY.nc.damaged``, with a warning that
+    names it, and the cell counts as not finished.
     """
     path = get_path(folder, cell)
     try:
@@ -269,21 +270,21 @@ def find_result(folder: Path, cell: Cell) -> xr.Dataset | None:
 
 
 def hash_result(saved: xr.Dataset, cell: Cell) -> str:
-    """Return a hash of a result: of its cell, all its values and all its attributes but this one."""
+    """Return a hash of a result: its cell, all its values and all its other attributes."""
     attrs = {str(name): np.asarray(value).tolist() for name, value in saved.attrs.items() if name != HASH}
     text = json.dumps([cell.key, hash_dataset(saved), attrs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _describe_cell(saved: xr.Dataset) -> Cell:
-    """Return of which cell a result says that it is."""
+    """Return the cell to which a result claims to belong."""
     about = saved.attrs
     config = FitConfig.model_validate_json(about["asked"])
     return Cell(about["source"], config, int(about["resamples"]), about["data_hash"])
 
 
 def list_finished(folder: Path) -> list[Cell]:
-    """Return the cells of a sweep that are done, from what is in its folder.
+    """Return the finished cells of a sweep, from the files in its folder.
 
     Raises
     ------
@@ -299,7 +300,7 @@ def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:
     Parameters
     ----------
     folder
-        Of the sweep.
+        Folder of the sweep.
     cell
         A finished cell.
 
@@ -315,12 +316,12 @@ def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:
 
 
 def rebuild_fit(folder: Path, cell: Cell) -> FitResult:
-    """Return what :func:`nwbrnn.fit` returned in a finished cell, without fitting again.
+    """Return the result of :func:`nwbrnn.fit` in a finished cell, without fitting again.
 
     Parameters
     ----------
     folder
-        Of the sweep.
+        Folder of the sweep.
     cell
         A finished cell.
 
@@ -362,7 +363,7 @@ def read_scores(saved: xr.Dataset) -> tuple[Score, ...]:
 
 
 def _create_group(prefix: str, arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, Any]:
-    """Return arrays as variables of a Dataset, each with dimensions of its own."""
+    """Return arrays as variables of a Dataset, each with its own dimensions."""
     return {
         f"{prefix}{name}": (tuple(f"{prefix}{name}_{i}" for i in range(values.ndim)), values)
         for name, values in arrays.items()
@@ -370,6 +371,6 @@ def _create_group(prefix: str, arrays: Mapping[str, NDArray[np.floating]]) -> di
 
 
 def _get_group(saved: xr.Dataset, prefix: str) -> dict[str, NDArray[np.floating]]:
-    """Return the variables whose names begin with a prefix, without it."""
+    """Return the variables whose names begin with a prefix, with the prefix removed."""
     names = [str(name) for name in saved.data_vars if str(name).startswith(prefix)]
     return {name.removeprefix(prefix): saved[name].values for name in names}

@@ -1,4 +1,4 @@
-"""Which fits a sweep is made of."""
+"""List the fits of a sweep."""
 
 import hashlib
 import json
@@ -26,9 +26,9 @@ class Cell:
     config
         Every setting of the fit.
     resamples
-        Resampled sets of test trials for its intervals.
+        Number of resampled sets of test trials for its intervals.
     data_hash
-        Of the data, so that a cell of other data is another cell.
+        Hash of the data, so that other data make another cell.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Name of its file: readable, and different for every data and setting."""
+        """Name of its file: readable, and unique for its data and settings."""
         text = json.dumps(
             [self.config.model_dump(mode="json"), self.resamples, self.data_hash], sort_keys=True
         )
@@ -51,21 +51,21 @@ def list_cells(
 ) -> list[Cell]:
     """Return every combination of data, settings, held-out conditions and seeds, each once.
 
-    Without sampled neurons the dynamics weight means nothing: it is 0 then.
+    Without sampled neurons, the dynamics weight has no effect and is 0.
 
     Parameters
     ----------
     sources
         A Dataset and its hash by name.
     grid
-        The axes.
+        The axes of the sweep.
     base
-        Settings that all share.
+        Settings that all cells share.
 
     Raises
     ------
     ConfigError
-        If a value does not fit a setting, or there are not conditions enough to hold some out.
+        If a value does not fit a setting, or if there are too few conditions to hold some out.
     """
     cells: dict[str, Cell] = {}
     axes = [grid.sampled, *grid.vary.values()]
@@ -84,7 +84,7 @@ def list_cells(
 
 
 def hash_dataset(ds: xr.Dataset) -> str:
-    """Return a hash of all values, names and dimensions, as hexadecimal text; a file gives the same back."""
+    """Return a hash of all values, names and dimensions as hexadecimal text, which a file preserves."""
     digest = hashlib.sha256()
     for name in sorted(map(str, ds.variables)):
         values = ds[name].values
@@ -96,16 +96,16 @@ def hash_dataset(ds: xr.Dataset) -> str:
 
 
 def list_held_out(ds: xr.Dataset, mode: str, source: str) -> list[tuple[str, ...]]:
-    """Return the sets of conditions that are held out in turn; one empty set for a split by trials.
+    """Return the sets of conditions to hold out in turn, or one empty set for a split by trials.
 
-    ``between`` holds out every other condition, in the order of their numbers, or of their names.
+    ``between`` holds out every other condition, in the order of their numbers or names.
     """
     if mode == "trials":
         return [()]
     names = list(dict.fromkeys(ds["condition"].values.tolist()))
     if len(names) < 3:
         raise ConfigError(
-            f"held_out: expected at least 3 conditions in {source} to hold some out, but there are "
+            f"held_out: expected at least 3 conditions in {source} to hold some out, but got "
             f"{len(names)}; use 'trials'"
         )
     if mode == "between":
@@ -114,7 +114,7 @@ def list_held_out(ds: xr.Dataset, mode: str, source: str) -> list[tuple[str, ...
 
 
 def _order(name: str) -> tuple[bool, float, str]:
-    """Numbers first, by size, then other names."""
+    """Return a sort key that places numbers first, by size, and then other names."""
     try:
         return False, float(name), name
     except ValueError:

@@ -1,6 +1,6 @@
-"""The processes of this machine that fit cells: each hears of one cell at a time, through a pipe of its own.
+"""Run cells on processes of this machine, each of which receives one cell at a time through its own pipe.
 
-The server that forks them listens on a Unix socket in a folder that only the user can open, and on no port.
+The server that forks them listens on no port, only on a Unix socket in a folder that only the user can open.
 """
 
 import multiprocessing
@@ -21,7 +21,7 @@ from nwbrnn.sweep.cell import run_cell
 from nwbrnn.sweep.grid import Cell
 
 TRIES = 3
-"""How many processes may be killed at a cell before it counts as a failure."""
+"""Number of processes that may be killed at a cell before it counts as failed."""
 
 # One thread for each process. By default the C library returns large freed blocks to the system; a fit, which
 # needs the same ones in every epoch, then takes longer (docs/sweeps.md).
@@ -45,21 +45,21 @@ else:
 def run_locally(
     folder: Path, cells: Sequence[Cell], *, n_workers: int
 ) -> Generator[tuple[Cell, str], None, None]:
-    """Run cells on processes of this machine, and end these with the last cell or when this is closed.
+    """Run cells on processes of this machine, which end after the last cell or when this is closed.
 
     Parameters
     ----------
     folder
-        Of the sweep.
+        Folder of the sweep.
     cells
-        What to fit.
+        The cells to fit.
     n_workers
-        How many processes.
+        Number of processes.
 
     Yields
     ------
     tuple of Cell and str
-        Each cell when nobody works on it any more, and why it failed if it could not record that itself.
+        Each cell when no process works on it any more, and why it failed if it could not record that itself.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def run_locally(
 
 
 class _Worker:
-    """A process, and the cell that it is at.
+    """A process and its current cell.
 
     Parameters
     ----------
     folder
-        Of the sweep.
+        Folder of the sweep.
     cell
         The first one.
     """
@@ -115,9 +115,9 @@ class _Worker:
         self.begin(cell)
 
     def begin(self, cell: Cell) -> None:
-        """Have it run a cell."""
+        """Make the process run a cell."""
         self.cell = cell
-        with suppress(OSError):  # it was killed, which ``hear`` finds
+        with suppress(OSError):  # it was killed, which ``hear`` detects
             self.connection.send(cell)
 
     def hear(self) -> str | None:
@@ -139,7 +139,7 @@ class _Worker:
         return answer
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it is doing."""
         self.process.terminate()
         self.process.join()
         self.connection.close()
@@ -163,7 +163,7 @@ def _set_environment() -> Iterator[None]:
 @contextmanager
 def _hold_interrupts() -> Iterator[None]:
     """Keep Ctrl-C, which reaches all processes of a terminal, from one that is started meanwhile."""
-    if sys.platform == "win32":  # processes there inherit no such mask
+    if sys.platform == "win32":  # processes on Windows inherit no such mask
         yield
         return
     resource_tracker.ensure_running()  # when the first process starts it, it would let Ctrl-C through again
@@ -185,7 +185,7 @@ def _work(folder: Path, connection: Connection) -> None:
             problem = ""
             try:
                 run_cell(folder, cell)
-            except Exception as error:  # it cannot even be recorded: the disk is full
+            except Exception as error:  # it cannot even be recorded, for example on a full disk
                 problem = f"{type(error).__name__}: {error}"
             connection.send(problem)
 

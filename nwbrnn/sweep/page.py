@@ -1,4 +1,4 @@
-"""The page on a sweep."""
+"""Write the report page of a sweep."""
 
 import json
 import math
@@ -33,37 +33,37 @@ CAPTIONS = {
     "robustness": "Outputs of disturbed networks.",
     "agreement": "Agreement of networks that differ only in their seed: mean and range over pairs, and "
     "the share of the recurrent weights that the data determine.",
-    "responses": "Responses of student and teacher to kicks of the state at the go cue, compared.",
+    "responses": "Comparison of the responses of student and teacher to kicks of the state at the go cue.",
 }
 
 
 def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a page on a sweep that stands alone: one HTML file, opened by any browser.
+    """Write a report of a sweep as one self-contained HTML file for any browser.
 
     Parameters
     ----------
     folder
-        Of a sweep that was run to its end.
+        Folder of a finished sweep.
     path
-        The page to make, ``.html``.
+        The page to write, ``.html``.
     overwrite
-        Whether an existing file may be replaced.
+        Whether to replace an existing file.
 
     Raises
     ------
     MissingDataError
         If the folder has no table yet, or no cell is done.
     UnsupportedFileError
-        If the table, or what the sweep is made of, is damaged.
+        If the table or the description of the sweep is damaged.
     OutputExistsError
-        If there is a file and ``overwrite`` is false.
+        If the file exists and ``overwrite`` is false.
     ExportError
-        If it cannot be written.
+        If the page cannot be written.
     """
     folder = Path(folder)
     file = folder / "table.nc"
     if not file.exists():
-        raise MissingDataError(f"{file}: expected the table of a sweep, but there is none; run it to its end")
+        raise MissingDataError(f"{file}: expected the table of a sweep, but there is none; finish the sweep")
     check_apart([Path(path)], [file, folder / ABOUT])
     with _blame(file):
         table = load_saved(file)
@@ -83,15 +83,15 @@ def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool 
 
 @contextmanager
 def _blame(file: Path) -> Iterator[None]:
-    """Let whatever goes wrong with what a file holds be a fault of the file."""
+    """Report any error in using the content of a file as a fault of the file."""
     try:
         yield
     except NwbrnnError:
         raise
-    except Exception as error:  # xarray, its backends and pandas raise many kinds
+    except Exception as error:  # xarray, its backends and pandas raise errors of many types
         raise UnsupportedFileError(
             f"{file}: expected what nwbrnn sweep wrote, but {format_error(error)}; "
-            "give the same command again, it repeats no fit"
+            "run the same command again, which does not repeat finished fits"
         ) from error
 
 
@@ -102,7 +102,7 @@ def describe_sweep(
     *,
     agreement: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """Return everything the template shows."""
+    """Return everything that the template shows."""
     settings = list_settings(statistics)
     rows = [_describe_row(row, settings) for row in statistics.to_dict("records")]
     status = table["status"].values
@@ -122,7 +122,7 @@ def describe_sweep(
 
 
 def _judge(statistics: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return for the main scores in how many settings sampled neurons help, with certainty, and the range."""
+    """Return, for the main scores, in how many settings the interval shows a benefit, and the range."""
     verdicts = []
     treated = statistics[(statistics["sampled"] != "0") & statistics["difference"].notna()]
     for score in MAIN:
@@ -140,7 +140,7 @@ def _judge(statistics: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _describe_row(row: dict[Any, Any], settings: list[str]) -> dict[str, Any]:
-    """Return what the table says of one setting and score."""
+    """Return the table entries of one setting and score."""
     named = [f"{describe_level(str(row['sampled']))} sampled"]
     named += [f"{name} {row[name]}" for name in settings if name != "sampled"]
     paired = row["sampled"] != "0" and row["seeds"] > 0
@@ -161,7 +161,7 @@ def _label(score: str) -> str:
 
 
 def _draw(statistics: pd.DataFrame, agreement: pd.DataFrame | None) -> list[tuple[str, Any]]:
-    """Return caption and drawing of each figure of which anything is known."""
+    """Return the caption and drawing of each figure that has data."""
     figures = {name: plot_scores(statistics, scores) for name, scores in FIGURES.items()}
     if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
         figures["differences"] = plot_differences(statistics, MAIN)

@@ -1,4 +1,4 @@
-"""What a sweep leaves for people: tables and figures."""
+"""Write the tables and figures of a sweep."""
 
 from pathlib import Path
 
@@ -34,18 +34,18 @@ FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS, "
 
 
 def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> pd.DataFrame:
-    """Write ``table.nc``, ``table.csv``, ``statistics.csv`` and the figures of a sweep, over earlier ones.
+    """Write ``table.nc``, ``table.csv``, ``statistics.csv`` and the figures of a sweep, replacing old ones.
 
-    With three seeds or more also ``agreement.csv``, on how far they agree.
+    With three seeds or more, it also writes ``agreement.csv`` with the agreement of seeds.
 
     Parameters
     ----------
     table
-        What :func:`nwbrnn.sweep.run_sweep` returned.
+        The table from :func:`nwbrnn.sweep.run_sweep`.
     folder
-        Of the sweep.
+        Folder of the sweep.
     pooled
-        Whether all sources are one group; see :func:`nwbrnn.sweep.compare_with_baseline`.
+        Whether all sources form one group; see :func:`nwbrnn.sweep.compare_with_baseline`.
 
     Returns
     -------

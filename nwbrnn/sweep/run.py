@@ -53,8 +53,8 @@ def run_sweep(
 ) -> xr.Dataset:
     """Fit and evaluate every combination of files, settings, held-out conditions and seeds.
 
-    Finished cells are not repeated, so the same call goes on after an interrupt. A cell that fails, or whose
-    worker is killed again and again, is recorded; the others go on.
+    Finished cells are not repeated, so the same call continues after an interrupt. If a cell fails, or if its
+    worker is killed repeatedly, this is recorded and the other cells continue.
 
     Local workers are processes that import the main script: a script that calls this needs
     ``if __name__ == "__main__":`` around it.
@@ -64,13 +64,13 @@ def run_sweep(
     files
         NWB files; see :func:`nwbrnn.read_nwb`.
     folder
-        Where the sweep lives: ``data``, ``cells``, ``sweep.json``. Workers on other machines must see it
+        Folder of the sweep, for ``data``, ``cells`` and ``sweep.json``. Workers on other machines must see it
         under the same path.
     grid
         The axes of the sweep.
     configs
-        Settings of reading, and settings of the fit that all cells share; ``processes`` is how many cells are
-        fitted at a time on this machine.
+        Settings of reading, and settings of the fit that all cells share; ``processes`` is the number of
+        cells to fit at a time on this machine.
     scheduler
         Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; by default processes of this machine.
     progress
@@ -95,7 +95,7 @@ def run_sweep(
     names = [_name(file) for file in files]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ConfigError(f"files: expected different names, but {', '.join(twice)} come twice; rename one")
+        raise ConfigError(f"files: expected different names, but {', '.join(twice)} occur twice; rename one")
     check_apart([folder, *(get_data_path(folder, name) for name in names)], files)
     create_folder(folder, files, grid, (read_config, fit_config))
     cells = []
@@ -106,14 +106,14 @@ def run_sweep(
 
 
 def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_config: FitConfig) -> list[Cell]:
-    """Keep a Dataset in the folder of a sweep, and return the cells of the grid that it gives.
+    """Store a Dataset in the folder of a sweep, and return its cells of the grid.
 
     Parameters
     ----------
     folder
-        Of the sweep; see :func:`create_folder`.
+        Folder of the sweep; see :func:`create_folder`.
     name
-        Of the Dataset in the sweep, different from all others.
+        Unique name of the Dataset in the sweep.
     ds
         The Dataset.
     grid
@@ -146,9 +146,9 @@ def _name(file: str | Path) -> str:
 def create_folder(
     folder: Path, files: Sequence[str | Path], grid: SweepConfig, configs: tuple[ReadConfig, FitConfig]
 ) -> None:
-    """Make the folder, or go on in that of a sweep.
+    """Create the folder, or continue in that of an earlier sweep.
 
-    What the sweep is made of is written first: by that the folder is known again, whatever ends the sweep.
+    The description of the sweep is written first, so that the folder is recognized however the sweep ends.
 
     Raises
     ------
@@ -163,11 +163,11 @@ def create_folder(
         for part in (CELLS, DATA):
             (folder / part).mkdir(exist_ok=True)
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be made: {error.strerror}; choose another output") from error
+        raise ExportError(f"{folder}: cannot be created: {error.strerror}; choose another output") from error
 
 
 def _is_free(folder: Path) -> bool:
-    """Return whether there is nothing yet of anybody else, where a sweep can begin."""
+    """Return whether a folder holds nothing else, so that a sweep can begin there."""
     if not folder.exists():
         return True
     return folder.is_dir() and all(is_ours(path) for path in folder.iterdir())
@@ -176,7 +176,7 @@ def _is_free(folder: Path) -> bool:
 def write_about(
     folder: Path, files: Sequence[str | Path], grid: SweepConfig, configs: tuple[ReadConfig, FitConfig]
 ) -> None:
-    """Write what the sweep is made of."""
+    """Write the description of the sweep."""
     about = {
         "files": [strip_secrets(str(file)) for file in files],
         "grid": grid.model_dump(mode="json"),
@@ -197,19 +197,19 @@ def run_cells(
 ) -> None:
     """Run the cells that are not finished.
 
-    What a cell left in the folder counts, not what its worker still holds: that is lost with the worker. A
-    result that is damaged, or of another cell, is set aside and made again; see :func:`find_result`.
+    Only results in the folder count, since results that a worker still holds are lost with it. A result that
+    is damaged or belongs to another cell is set aside and computed again; see :func:`find_result`.
 
     Parameters
     ----------
     folder
-        Of the sweep, with the data of the cells.
+        Folder of the sweep, with the data of the cells.
     cells
-        What to fit.
+        The cells to fit.
     scheduler
         Address of a Dask scheduler; by default processes of this machine.
     n_workers
-        How many of them; by default one for each core.
+        Number of processes; by default one per core.
     progress
         Called at the beginning and after each cell.
 
@@ -244,7 +244,7 @@ def run_cells(
 def _run_on_cluster(
     scheduler: str, folder: Path, pending: Mapping[str, Cell]
 ) -> Generator[tuple[Cell, str], None, None]:
-    """Run cells on a Dask cluster; yield each when it has ended, and why it failed if that is known here."""
+    """Run cells on a Dask cluster; yield each at its end, with the reason of a failure if known here."""
     from distributed import as_completed
 
     with _connect(scheduler, folder) as client:
@@ -259,7 +259,7 @@ def _run_alone(folder: Path, cell: Cell) -> None:
     """Run a cell on a worker of a cluster."""
     import dask
 
-    # xarray would take a lock of the cluster to write a file that is nobody else's
+    # xarray would take a lock of the cluster to write a file that no other worker uses
     with dask.config.set(scheduler="synchronous"):
         run_cell(folder, cell)
 

@@ -1,4 +1,4 @@
-"""Paired statistics: each setting against the student that was trained on the outputs only."""
+"""Paired statistics: compare each setting with the network that was trained on the outputs only."""
 
 from typing import Any, NamedTuple
 
@@ -31,20 +31,20 @@ class Interval(NamedTuple):
 def compute_interval(values: Array) -> Interval:
     """Mean over seeds and conditions with a 95 % interval for other seeds and other conditions.
 
-    With x_sc = mean + seed effect + condition effect + rest, the variance of the mean is at most
-    Var_s(mean over c) / n_s + Var_c(mean over s) / n_c (that of the pigeonhole bootstrap, in closed form
-    [1]_); Student's t with the degrees of freedom of Satterthwaite 1946. With one condition it is the t
-    interval over seeds.
+    With x_sc = mean + seed effect + condition effect + residual, the variance of the mean is at most
+    Var_s(mean over c) / n_s + Var_c(mean over s) / n_c, which is the closed form of the pigeonhole bootstrap
+    [1]_. The interval uses Student's t with the degrees of freedom of Satterthwaite 1946. With one condition,
+    it is the t interval over seeds.
 
     Parameters
     ----------
     values
-        Shape (n_seeds, n_conditions); NaN for what is missing.
+        Values, shape (n_seeds, n_conditions), with NaN for missing ones.
 
     Returns
     -------
     Interval
-        NaN limits with fewer than two seeds and fewer than two conditions.
+        The interval, with NaN limits if there are fewer than two seeds and fewer than two conditions.
 
     References
     ----------
@@ -68,15 +68,15 @@ def compute_interval(values: Array) -> Interval:
 def compare_with_baseline(table: xr.Dataset, *, pooled: bool = False) -> pd.DataFrame:
     """Compare every setting with the one without sampled neurons, pair by pair.
 
-    Partners have the same data, seed, held-out condition and other settings. The R² of unsampled neurons
-    is that of the same neurons in both: those that the setting left unsampled.
+    The two cells of a pair have the same data, seed, held-out condition and other settings. The R² of
+    unsampled neurons is for the same neurons in both: those that the setting left unsampled.
 
     Parameters
     ----------
     table
-        What :func:`nwbrnn.sweep.create_table` returned.
+        The table from :func:`nwbrnn.sweep.create_table`.
     pooled
-        Whether all sources are one group, in which a source with a seed counts as a seed.
+        Whether all sources form one group, in which each source and seed counts as a seed.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def compare_with_baseline(table: xr.Dataset, *, pooled: bool = False) -> pd.Data
 
 
 def _find_partners(frame: pd.DataFrame, settings: list[str]) -> NDArray[np.intp]:
-    """Return for each cell the one of the same kind without sampled neurons, -1 if there is none."""
+    """Return, for each cell, its partner without sampled neurons, -1 if there is none."""
     same = [name for name in settings if name not in ("sampled", "dynamics_weight")]
     kinds = list(frame[["source", "held_out", "seed", *same]].itertuples(index=False, name=None))
     baselines = {kind: i for i, kind in enumerate(kinds) if frame["sampled"][i] == "0"}
@@ -171,7 +171,7 @@ def _arrange(values: Array, seeds: "pd.Series[str]", conditions: "pd.Series[str]
 
 
 def _mean(values: Array, *, axis: int) -> Array:
-    """Return the mean of what is finite, NaN of nothing."""
+    """Return the mean of the finite values, NaN if there are none."""
     finite = np.isfinite(values)
     n = finite.sum(axis=axis)
     return np.asarray(np.where(finite, values, 0).sum(axis=axis) / np.where(n > 0, n, np.nan))

@@ -1,4 +1,4 @@
-"""The results of a sweep in one table."""
+"""Collect the results of a sweep in one table."""
 
 import json
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from nwbrnn.sweep.grid import Cell
 
 
 def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:
-    """Gather finished cells.
+    """Collect the results of finished cells.
 
     Parameters
     ----------
     folder
-        Of the sweep.
+        Folder of the sweep.
     cells
-        What it is made of.
+        All cells of the sweep.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:
         if one is not None:
             columns = [names.index(name) for name in one["score"].values.tolist()]
             for name, values in (scores | rivals).items():
-                if name in one:  # not what an earlier version left
+                if name in one:  # an earlier version may lack it
                     values[i, columns] = one[name].values
             unit_r2[i, : one.sizes["unit"]] = one["unit_r2"].values
             sampled[i, : one.sizes["unit"]] = one["sampled"].values.astype(bool)
@@ -83,9 +83,9 @@ def _describe(folder: Path, cells: Sequence[Cell], found: Sequence[xr.Dataset | 
 
 
 def list_settings(configs: Sequence[FitConfig]) -> list[str]:
-    """Return the settings in which fits differ, without seed and held-out conditions; ``sampled`` always.
+    """Return ``sampled`` and the other settings in which fits differ, except seed and held-out conditions.
 
-    Those without sampled neurons are not asked for the weight of their dynamics.
+    The dynamics weight of fits without sampled neurons is ignored.
     """
     names = [name for name in FitConfig.model_fields if name not in ("seed", "held_out_conditions")]
     values = {name: {str(getattr(c, name)) for c in configs} for name in names}

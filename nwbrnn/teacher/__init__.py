@@ -1,4 +1,4 @@
-"""The simulated teacher: a circuit that makes reaching movements."""
+"""Simulate a circuit that generates reaching movements, which serves as a teacher."""
 
 from nwbrnn.teacher.mechanisms import MECHANISMS, Mechanism
 from nwbrnn.teacher.reaching import TeacherConfig

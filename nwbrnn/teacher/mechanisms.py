@@ -1,7 +1,7 @@
-"""Circuits of four mechanisms: what makes the activity that a student is to reproduce.
+"""Circuits with four mechanisms, which generate the activity that a student should reproduce.
 
-To add one, write a function that makes the weights and add a :class:`Mechanism` to ``MECHANISMS``: settings,
-command line, simulation, ``nwbrnn reproduce`` and the documentation take it from there.
+To add one, write a function that builds the weights and add a :class:`Mechanism` to ``MECHANISMS``. Settings,
+command line, simulation, ``nwbrnn reproduce`` and the documentation use this list.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ class Mechanism:
     Attributes
     ----------
     meaning
-        What it is, in a few words.
+        A short description.
     build
-        Makes the weights, shape (n_neurons, n_neurons), of a number of neurons and a seed.
+        Function from a number of neurons and a seed to the weights, shape (n_neurons, n_neurons).
     has_cell_types
         Whether neurons are excitatory or inhibitory: the first half and the second.
     """
@@ -31,17 +31,17 @@ class Mechanism:
     has_cell_types: bool = False
 
 
-ROTATION = 2 * np.pi * 1.5 * TAU  # b: the plane turns at b / (2π τ) = 1.5 Hz; ours
-DECAY = 0.6  # a: the plane decays with τ / (1 - a) = 0.5 s; ours
-N_STAGES = 8  # of a chain; ours
-FORWARD = 1.7  # weight from one stage to the next; ours
-BUMP = 2.0  # weight of the ring's first harmonic: above 1 a bump holds itself (Ben-Yishai et al. 1995)
+ROTATION = 2 * np.pi * 1.5 * TAU  # b: activity rotates at b / (2π τ) = 1.5 Hz; our choice
+DECAY = 0.6  # a: activity decays with τ / (1 - a) = 0.5 s; our choice
+N_STAGES = 8  # of a chain; our choice
+FORWARD = 1.7  # weight from one stage to the next; our choice
+BUMP = 2.0  # weight of the ring's first harmonic; above 1, a bump sustains itself (Ben-Yishai et al. 1995)
 
 
 def build_low_rank(n_neurons: int, seed: int) -> Array:
-    """Return W = M K Mᵀ of rank 2 with K = [[a, -b], [b, a]]: a plane in which activity turns and decays.
+    """Return W = M K Mᵀ of rank 2 with K = [[a, -b], [b, a]]: a plane in which activity rotates and decays.
 
-    M has orthonormal columns, random. The eigenvalues of W are a ± ib and 0.
+    M has random orthonormal columns. The eigenvalues of W are a ± ib and 0.
 
     References
     ----------
@@ -54,8 +54,8 @@ def build_low_rank(n_neurons: int, seed: int) -> Array:
 def build_feedforward(n_neurons: int, seed: int) -> Array:
     """Return W = c Σ u_{k+1} u_kᵀ over two chains of orthonormal patterns: functionally feed-forward.
 
-    Every neuron is connected with every other, but activity passes from pattern to pattern and never comes
-    back: all eigenvalues are 0, and what is transient comes from non-normality.
+    Every neuron is connected with every other, but activity passes from pattern to pattern and never returns.
+    All eigenvalues are 0, and transients are due to non-normality.
 
     References
     ----------
@@ -70,8 +70,8 @@ def build_feedforward(n_neurons: int, seed: int) -> Array:
 def build_ring(n_neurons: int, seed: int) -> Array:
     """Return W_ij = (2 J / N) cos(φ_i - φ_j) of neurons with preferred directions φ on a ring.
 
-    With J above 1 the network holds a bump of activity at any direction: a ring of fixed points. The seed
-    shuffles the neurons.
+    If J is above 1, the network sustains a bump of activity at any direction, so it has a ring of fixed
+    points. The seed shuffles the neurons.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Reaching movements: what drives the circuit, and the muscles that read it out."""
+"""Reaching movements: the inputs that drive the circuit, and the muscles that read it out."""
 
 import numpy as np
 import scipy.linalg
@@ -9,14 +9,14 @@ from nwbrnn.teacher.mechanisms import MECHANISMS
 from nwbrnn.teacher.soc import TAU, Array, Circuit, gain
 
 STATE_SCALE = 1.5  # ‖x‖ / √N at movement onset [Hz], Hennequin et al. 2014
-RAMP_TAU = 0.15  # rise of the preparatory input [s]; ours, scaled to the shorter preparation
+RAMP_TAU = 0.15  # rise of the preparatory input [s]; our choice, scaled to the shorter preparation
 FALL_TAU = 0.002  # its fall after the go cue [s], Hennequin et al. 2014
 MARGIN = 0.2  # of the leak over the spectral abscissa, for a Gramian; as for the smoothed abscissa
 NOISE_TAU = 0.05  # correlation time of the input noise [s], Hennequin et al. 2014
 
 
 class TeacherConfig(CheckedSettings):
-    """Everything that, with the package version, repeats a simulation exactly."""
+    """The settings that, with the package version, determine a simulation exactly."""
 
     teacher: str = Field("soc", description=f"mechanism of the circuit: {', '.join(MECHANISMS)}")
     n_neurons: int = Field(
@@ -49,11 +49,11 @@ def compute_directions(n_directions: int) -> Array:
 
 
 def compute_initial_states(circuit: Circuit, directions: Array) -> Array:
-    """Return the state from which each reach is released.
+    """Return the state from which each reach starts.
 
     x = cos θ v1 + sin θ v2 with the two leading eigenvectors of the observability Gramian of W - I, the
-    states that evoke the largest transients (Hennequin et al. 2014), scaled to ‖x‖ = 1.5 √N. Where W - I is
-    unstable, as in a ring, the Gramian is that of W - (α + 0.2) I, α the spectral abscissa.
+    states that evoke the largest transients (Hennequin et al. 2014), scaled to ‖x‖ = 1.5 √N. If W - I is
+    unstable, as in a ring, the Gramian is that of W - (α + 0.2) I, with α the spectral abscissa.
 
     Parameters
     ----------
@@ -79,15 +79,15 @@ def compute_initial_states(circuit: Circuit, directions: Array) -> Array:
 
 
 def compute_preparatory_drive(circuit: Circuit, states: Array) -> Array:
-    """Return the input that, ramped up exponentially, has brought the network to ``states`` by the go cue.
+    """Return the input that, ramped up exponentially, brings the network to ``states`` by the go cue.
 
-    On the ramp exp(t / τ_ramp) the linearized network follows x = h / (1 + τ/τ_ramp - W).
+    On the ramp exp(t / τ_ramp), the linearized network follows x = h / (1 + τ/τ_ramp - W).
     """
     return np.asarray((1 + TAU / RAMP_TAU) * states - gain(states) @ circuit.weights.T)
 
 
 def compute_preparation_profile(time: Array) -> Array:
-    """Return the course of the preparatory input: 1 at the go cue (time 0), any shape [1]."""
+    """Return the time course of the preparatory input, any shape [1]; 1 at the go cue (time 0)."""
     return np.where(time < 0, np.exp(time / RAMP_TAU), np.exp(-np.maximum(time, 0) / FALL_TAU))
 
 

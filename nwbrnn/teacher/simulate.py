@@ -1,4 +1,4 @@
-"""Run the teacher and return what was recorded from it as a Dataset."""
+"""Run a simulated circuit and return its activity as a Dataset."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -19,12 +19,12 @@ STEP = 0.001  # integration step [s]; halving it changes rates by less than 1e-6
 
 
 class Reaches:
-    """A circuit and the movements that its settings ask of it, to be run with noise, kicks or neither.
+    """A circuit and the movements of its settings, to run with noise, kicks or neither.
 
     Parameters
     ----------
     config
-        Directions and times.
+        Settings with directions and times.
     circuit
         The connectivity.
 
@@ -40,7 +40,7 @@ class Reaches:
     Raises
     ------
     ConfigError
-        If times are not whole numbers of bins, or bins of milliseconds.
+        If times are not whole numbers of bins, or if bins are not whole numbers of milliseconds.
     """
 
     def __init__(self, config: TeacherConfig, circuit: Circuit) -> None:
@@ -62,7 +62,7 @@ class Reaches:
 
     @cached_property
     def input_patterns(self) -> Array:
-        """What the inputs cosine and sine of the direction do to each neuron, shape (2, n_neurons) [Hz]."""
+        """Input of each neuron per unit of cosine and sine of the direction, shape (2, n_neurons) [Hz]."""
         return self.compute_drive(np.array([0.0, 90.0]))
 
     def run(
@@ -80,12 +80,13 @@ class Reaches:
         drive
             Preparatory input of each run, shape (n_runs, n_neurons) [Hz].
         noise
-            Gives what is added to the input in each integration step, shape (n_runs, n_neurons) [Hz].
+            Function for the noise to add to the input in each integration step, shape
+            (n_runs, n_neurons) [Hz].
         kicks
-            By how much the rates jump at the go cue, shape (n_runs, n_neurons) [Hz]; rates beyond the range
-            of the gain function stop near its end.
+            Jump of the rates at the go cue, shape (n_runs, n_neurons) [Hz]; rates beyond the range of the
+            gain function stop near its end.
         added
-            Added to the inputs cosine and sine of the direction, shape (n_runs, n_time, 2) [1].
+            Values to add to the inputs cosine and sine of the direction, shape (n_runs, n_time, 2) [1].
         """
         profile = reaching.compute_preparation_profile(self._fine_time)
 
@@ -113,7 +114,7 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
     config
         Mechanism, numbers of neurons, directions, trials and muscles, times, noise, seed.
     circuit
-        A circuit built before; default: built from ``config.seed``, 0.6 s for 100 neurons.
+        An existing circuit; by default, one is built from ``config.seed``, in 0.6 s for 100 neurons.
 
     Returns
     -------
@@ -133,7 +134,7 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
     mechanism = MECHANISMS[config.teacher]
     circuit = circuit or Circuit(mechanism.build(config.n_neurons, config.seed))
     reaches = Reaches(config, circuit)
-    # independent streams, so that changing e.g. the number of muscles leaves the noise as it is
+    # independent streams, so that changing, for example, the number of muscles does not change the noise
     readout_rng, noise_rng, spike_rng = np.random.default_rng(config.seed).spawn(3)
     n_neurons, n_read = len(circuit.weights), circuit.n_excitatory
     weights, offsets = reaching.create_readout(
@@ -170,7 +171,7 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
 
 
 def _check_memory(config: TeacherConfig) -> None:
-    """Refuse a simulation for which there is no room: the states of every step, and three arrays of them."""
+    """Refuse a simulation that does not fit into memory: the states of all steps and three such arrays."""
     n_runs = config.n_directions * config.n_trials
     n_steps = round((config.preparation + config.movement) / STEP)
     shortage = describe_shortage(4 * 8 * n_runs * n_steps * config.n_neurons)
@@ -182,10 +183,10 @@ def _check_memory(config: TeacherConfig) -> None:
 
 
 def _create_inputs(directions: Array, time: Array) -> Array:
-    """Return what the task shows the network, shape (n_trials, n_time, 3) [1]."""
+    """Return the task inputs of the network, shape (n_trials, n_time, 3) [1]."""
     angle = np.deg2rad(directions)
     shown = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=1)
-    # the fall after the go cue is far shorter than a bin: the input is over when the cue comes
+    # the fall after the go cue is far shorter than a bin, so the input ends at the cue
     inputs = (
         shown[:, np.newaxis]
         * np.where(time < 0, reaching.compute_preparation_profile(time), 0.0)[:, np.newaxis]

@@ -20,14 +20,14 @@ Array = NDArray[np.float64]
 TAU = 0.2  # membrane time constant [s], Hennequin et al. 2014
 BASELINE_RATE = 20.0  # r0 [Hz], Stroud et al. 2018
 MAX_RATE = 100.0  # rmax [Hz], Stroud et al. 2018
-EDGE = 0.99  # of the range of a rate; a state beyond would be too far to come back from
+EDGE = 0.99  # of the range of a rate; a state beyond would be too large to return
 DENSITY = 0.1  # p, connection probability before optimization, Hennequin et al. 2014
 RADIUS = 10.0  # rho, spectral radius before optimization, Hennequin et al. 2014
 INHIBITION = 3.0  # gamma, inhibition over excitation, Hennequin et al. 2014
 INHIBITORY_DENSITY = 0.4  # of inhibitory connections after optimization, Hennequin et al. 2014
 TARGET_ABSCISSA = 0.15  # Hennequin et al. 2014
 STEP = 10.0  # learning rate on the normalized gradient, Hennequin et al. 2014
-MOMENTUM = 0.9  # ours: reaches the target in 5 to 10 times fewer steps than plain descent
+MOMENTUM = 0.9  # our choice: reaches the target in 5 to 10 times fewer steps than plain descent
 MAX_STEPS = 4000
 
 
@@ -65,9 +65,9 @@ def gain(x: Array, *, baseline: float = BASELINE_RATE, maximum: float = MAX_RATE
 
 
 def invert_gain(rates: Array) -> Array:
-    """Return the states whose rates above baseline these are [Hz], any shape; see :func:`gain`.
+    """Return the states [Hz] that have the given rates above baseline, any shape; see :func:`gain`.
 
-    Rates at or beyond the ends of the range count as near them.
+    Rates at or beyond the ends of the range are moved inwards.
     """
     ceiling = np.where(rates < 0, BASELINE_RATE, MAX_RATE - BASELINE_RATE)
     return np.asarray(ceiling * np.arctanh(np.clip(rates / ceiling, -EDGE, EDGE)))
@@ -80,18 +80,18 @@ def compute_slope(x: Array) -> Array:
 
 
 def build_circuit(n_neurons: int = 200, *, seed: int = 0) -> Circuit:
-    """Build a random balanced network and stabilise it by tuning its inhibitory weights.
+    """Build a random balanced network and stabilize it by tuning its inhibitory weights.
 
-    Gradient descent on the smoothed spectral abscissa (Hennequin et al. 2014, supplement), with
-    momentum. After each step inhibitory weights are clipped at 0, the strongest 40 % are kept, and
-    inhibition is rescaled to 3 times excitation on average, rows E and I apart.
+    The function uses gradient descent with momentum on the smoothed spectral abscissa (Hennequin et al. 2014,
+    supplement). After each step, inhibitory weights are clipped at 0, the strongest 40 % are kept, and
+    inhibition is rescaled to 3 times excitation on average, separately for rows E and I.
 
     Parameters
     ----------
     n_neurons
         Number of neurons, even; half are excitatory.
     seed
-        Of the random connectivity. The same seed gives the same circuit on the same machine.
+        Seed of the random connectivity. The same seed gives the same circuit on the same machine.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def integrate(
     n_steps
         Number of steps.
     record_every
-        Keep every so many states.
+        Number of steps between recorded states.
 
     Returns
     -------

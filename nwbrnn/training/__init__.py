@@ -1,4 +1,4 @@
-"""Where torch begins and ends: Datasets in, weights, history and predicted Datasets out."""
+"""Train networks with torch: take Datasets, and return weights, history and predicted Datasets."""
 
 from nwbrnn.training.checkpoint import remove_checkpoint
 from nwbrnn.training.cross_validation import choose_settings

@@ -1,4 +1,4 @@
-"""The bridge from xarray to torch."""
+"""Convert Datasets of xarray to tensors of torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,22 +27,22 @@ from nwbrnn.training.virtual import add_virtual_targets
 
 @dataclass(frozen=True)
 class Batch:
-    """What the student is shown, and what its answer is compared with.
+    """The inputs of the network, and the targets with which its predictions are compared.
 
     Attributes
     ----------
     inputs
-        Shape (n_trials, n_time, n_inputs).
+        Inputs, shape (n_trials, n_time, n_inputs).
     start
-        What its initial states depend on; see :meth:`nwbrnn.models.Network.forward`.
+        Values on which the initial states depend; see :meth:`nwbrnn.models.Network.forward`.
     targets
-        Outputs and dynamics.
+        Targets of outputs and dynamics.
     mask
         True where a bin was recorded, shape (n_trials, n_time).
     outputs_known
-        True where the outputs of a trial may be learned from, shape (n_trials,).
+        True for trials whose outputs may be used for training, shape (n_trials,).
     sampled
-        Hidden rates that the recorded rates of the sampled neurons stand for, as a target of least squares,
+        Hidden rates that represent the recorded rates of the sampled neurons, as a target of least squares,
         shape (n_trials, n_time, n_sampled) [1].
     seen
         What the neurons did, if they correct the state.
@@ -70,20 +70,20 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
     split
         ``"train"`` (with ``"neurons"``, whose outputs do not count), ``"validation"`` or ``"test"``.
     config
-        The settings of the loss, ``average``, ``initial_state`` and ``precision`` are used.
+        Settings; this function uses those of the loss, ``average``, ``initial_state`` and ``precision``.
     device
-        Where the tensors are to be.
+        Device for the tensors.
 
     Returns
     -------
     Batch or None
-        In the precision of the student; ``None`` if the split has no trials.
+        The batch in the precision of the network; ``None`` if the split has no trials.
 
     Raises
     ------
     ConfigError
-        If a Poisson error is asked for and there are no spike counts, if the sampled neurons do not vary, or
-        if an importance names nothing that is there.
+        If a Poisson error is requested without spike counts, if the sampled neurons do not vary, or if an
+        importance names an unknown output or unit.
     """
     chosen = find_trained(ds) if split == "train" else ds["split"].values == split
     trials = normalize_outputs(ds.isel(trial=chosen))
@@ -98,7 +98,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
     dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
 
     def to_tensor(values: NDArray[np.generic]) -> Tensor:
-        """Return 0 for what was not recorded (NaN); time comes first in memory, as in the network."""
+        """Return a tensor with 0 in place of NaN and with time first in memory, as in the network."""
         tensor = torch.from_numpy(np.nan_to_num(values.astype(dtype))).to(device)
         return tensor if tensor.ndim < 2 else tensor.transpose(0, 1).contiguous().transpose(0, 1)
 
@@ -115,7 +115,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
 
 
 def _forget_later(trials: xr.Dataset, end: float) -> xr.Dataset:
-    """Return trials of which the bins after ``end`` [s] do not count."""
+    """Return trials with the bins after ``end`` [s] masked."""
     mask = trials["mask"].values & (trials["time"].values <= end)
     if not mask.any(axis=1).all():
         raise ConfigError(
@@ -128,7 +128,7 @@ def _forget_later(trials: xr.Dataset, end: float) -> xr.Dataset:
 def _create_targets(
     trials: xr.Dataset, split: str, config: FitConfig, to_tensor: Callable[[NDArray[np.generic]], Tensor]
 ) -> Targets:
-    """Return what the student is compared with, and how much each value of it counts."""
+    """Return the targets of the network, and the weight of each value."""
     sampled = trials.isel(unit=trials["sampled"].values)
     mask = trials["mask"].values
     dynamics = _read_dynamics(sampled, config)
@@ -166,7 +166,7 @@ def _weigh_trials(trials: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
-    """Return the spike counts or the normalized rates of the sampled neurons, trials first."""
+    """Return the spike counts or normalized rates of the sampled neurons, trials first."""
     if config.dynamics_error == "squared":
         return normalize_rates(sampled["rates"].values, sampled)
     if "spike_counts" not in sampled:
@@ -185,7 +185,7 @@ def get_count_scale(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floati
 def _get_importance(
     kind: str, factors: Mapping[str, float], names: NDArray[np.generic]
 ) -> NDArray[np.float64]:
-    """Return a factor for each channel; a single 1 if none is given."""
+    """Return a factor for each channel, or a single 1 if none are given."""
     labels = [str(name) for name in names.tolist()]
     unknown = sorted(set(factors) - set(labels))
     if unknown and labels:  # without sampled units no factor matters
@@ -200,16 +200,16 @@ def _get_importance(
 
 
 def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray[np.generic] | None:
-    """Return what the initial states of trials depend on, or ``None`` if they are all the same.
+    """Return the values on which the initial states of trials depend; ``None`` if all states are the same.
 
     Parameters
     ----------
     trials
         The trials, or averages, to start.
     ds
-        The prepared Dataset they come from: the conditions of its training trials have a state each.
+        The prepared Dataset that they come from; each condition of its training trials has its own state.
     config
-        ``initial_state`` is used.
+        Settings, of which ``initial_state`` is used.
 
     Returns
     -------

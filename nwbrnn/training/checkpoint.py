@@ -1,6 +1,6 @@
-"""Checkpoints: the state of a running fit in one safetensors file, with JSON in its header. No pickle.
+"""Checkpoints: the state of a running fit in a safetensors file with a JSON header, without pickles.
 
-Whatever happens, the name holds a whole state, the last one or the one before. A file that is not a
+Whatever happens, the file holds a complete state, either the last one or the one before. A file that is not a
 checkpoint is never replaced or removed, whatever its name.
 """
 
@@ -31,16 +31,16 @@ _REMEDY = "remove it to start again"
 
 @dataclass
 class Checkpoint:
-    """Where a fit keeps its state.
+    """The file in which a fit stores its state.
 
     Attributes
     ----------
     path
         The file.
     fingerprint
-        Of the settings and the data of the fit; see :func:`compute_fingerprint`.
+        Fingerprint of the settings and the data of the fit; see :func:`compute_fingerprint`.
     interval
-        Least time between two writes [s].
+        Minimum time between two writes [s].
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Checkpoint:
     _written: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Count from now: the first state is not worth writing."""
+        """Start the interval now, since the first state is not worth writing."""
         self._written = time.monotonic()
 
     def is_due(self) -> bool:
@@ -62,9 +62,9 @@ class Checkpoint:
         Raises
         ------
         ExportError
-            If it cannot be written, or the file is there and is no checkpoint.
+            If the file cannot be written, or exists and is not a checkpoint.
         """
-        from nwbrnn.storage.atomic import replace_whole  # with pynwb, which training does not need
+        from nwbrnn.storage.atomic import replace_whole  # this imports pynwb, which training does not need
 
         if self.path.exists():
             _check_is_checkpoint(self.path)
@@ -76,19 +76,19 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def read(self, parts: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the tensors and what was said about them, or ``None`` if there is no file.
+        """Return the tensors and the information about them, or ``None`` if there is no file.
 
         Parameters
         ----------
         parts
-            Tensors like those to be found, in groups of which all or none are there; the first group always
-            is. Losses, named ``history.NAME``, may be there, too.
+            Tensors like the expected ones, in groups that are either complete or absent; the first group is
+            required. The file may also hold losses with names ``history.NAME``.
 
         Raises
         ------
         ConfigError
-            If the file is damaged, of other settings or data, or holds tensors of other names, shapes or
-            types: compiled code would write beyond them.
+            If the file is damaged, belongs to other settings or data, or holds tensors of other names,
+            shapes or types, beyond which compiled code would write.
         """
         if not self.path.exists():
             return None
@@ -101,18 +101,18 @@ class Checkpoint:
                 f"{self.path}: expected a checkpoint, but it is damaged or another file; {_REMEDY}"
             ) from error
         if not isinstance(about, dict) or about.get("layout") != _LAYOUT:
-            raise ConfigError(f"{self.path}: the checkpoint is of another version of nwbrnn; {_REMEDY}")
+            raise ConfigError(f"{self.path}: another version of nwbrnn wrote this checkpoint; {_REMEDY}")
         self._compare(about.get("fingerprint"))
         problems = _find_problems(tensors, parts)
         if problems:
             raise ConfigError(f"{self.path}: {'; '.join(problems[:3])}; {_REMEDY}")
         if about.pop(_HASH, None) != _compute_hash(tensors, about):
-            raise ConfigError(f"{self.path}: expected a whole checkpoint, but it is damaged; {_REMEDY}")
+            raise ConfigError(f"{self.path}: expected a complete checkpoint, but it is damaged; {_REMEDY}")
         return tensors, about
 
     @contextlib.contextmanager
     def blame(self, what: str) -> Iterator[None]:
-        """Let a fault that shows when a part of the file is used be one of the file."""
+        """Report an error that occurs when a part of the file is used as a fault of the file."""
         try:
             yield
         except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -128,12 +128,12 @@ class Checkpoint:
         if differing:
             raise ConfigError(
                 f"{self.path}: expected a checkpoint of this fit, but {', '.join(differing)} differ; "
-                f"go on with the settings and data it was made with, or {_REMEDY}"
+                f"continue with the original settings and data, or {_REMEDY}"
             )
 
 
 def _compute_hash(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """Return a hash of all tensors, with their names and types, and of what is said about them."""
+    """Return a hash of all tensors, their names and types, and the information about them."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -142,7 +142,7 @@ def _compute_hash(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> st
 
 
 def _find_problems(tensors: Mapping[str, Tensor], parts: Sequence[Mapping[str, Tensor]]) -> list[str]:
-    """Return what is wrong with the names, shapes and types of tensors; see :meth:`Checkpoint.read`."""
+    """Return the faults in names, shapes and types of tensors; see :meth:`Checkpoint.read`."""
     losses = {name: tensor for name, tensor in tensors.items() if name.startswith("history.")}
     expected = {name: like for part in parts for name, like in part.items()}
     present = [part for part in parts if part is parts[0] or any(name in tensors for name in part)]
@@ -176,7 +176,7 @@ def remove_checkpoint(path: Path) -> None:
     Raises
     ------
     ExportError
-        If the file is no checkpoint, or cannot be removed.
+        If the file is not a checkpoint, or cannot be removed.
     """
     if not os.path.lexists(path):
         return
@@ -188,7 +188,7 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def _check_is_checkpoint(path: Path) -> None:
-    """Refuse a file that is no checkpoint: it belongs to somebody else."""
+    """Refuse a file that is not a checkpoint, so that it is never overwritten."""
     try:
         with safe_open(path, framework="pt") as file:
             is_checkpoint = _KEY in (file.metadata() or {})
@@ -202,7 +202,7 @@ def _check_is_checkpoint(path: Path) -> None:
 
 
 def compute_fingerprint(config: FitConfig, batches: tuple[Batch, Batch | None]) -> dict[str, str]:
-    """Return every setting that matters to a fit, and a hash of the data and of the versions."""
+    """Return every setting that affects a fit, a hash of the data, and the versions."""
     digest = hashlib.sha256()
     for batch in batches:
         if batch is not None:

@@ -1,4 +1,4 @@
-"""Settings chosen by cross-validation: how much neurons and small weights count, and when to stop."""
+"""Choose the dynamics weight, the weight penalty and the number of epochs by cross-validation."""
 
 from itertools import product
 from statistics import mean, median
@@ -19,15 +19,15 @@ N_FOLDS = 3
 
 
 class Choice(NamedTuple):
-    """What was chosen, and how well each candidate did.
+    """The chosen settings, and the errors of each candidate.
 
     Attributes
     ----------
     settings
-        ``dynamics_weight`` and ``weight_penalty``, chosen where they are ``"cv"``, and ``stop_after``.
+        ``dynamics_weight`` and ``weight_penalty``, chosen if they are ``"cv"``, and ``stop_after``.
     candidates
-        A record for each: ``dynamics_weight``, ``weight_penalty``, ``errors`` of the outputs on each
-        left-out part, ``epochs`` after which each of its students was best.
+        A record for each candidate: ``dynamics_weight``, ``weight_penalty``, ``errors`` of the outputs on
+        each left-out part, and ``epochs`` after which each of its networks was best.
     """
 
     settings: dict[str, float | int]
@@ -35,14 +35,14 @@ class Choice(NamedTuple):
 
 
 def choose_settings(ds: xr.Dataset, config: FitConfig, *, progress: Progress | None = None) -> Choice:
-    """Choose the settings with which left-out outputs are predicted best; test trials have no say.
+    """Choose the settings that predict left-out outputs best, without using the test trials.
 
-    What is not in the test split is divided into three parts, by whole conditions if conditions are held
-    out, otherwise trial by trial. With each candidate a student is trained on two parts, stops where its
-    loss on the third is lowest, and its output error is taken there. Where only the outputs of conditions
-    are held out, the students see neurons of the conditions left out, too. Neurons have no say:
-    their weight cannot be judged by its own term. The number of epochs is the median of those of the best
-    candidate.
+    The trials outside the test split are divided into three parts, by whole conditions if conditions are held
+    out, and otherwise trial by trial. For each candidate, a network is trained on two parts until its loss on
+    the third is lowest, and its output error is taken there. If only the outputs of conditions are held out,
+    the networks also see the neurons of the conditions left out. The error of the neurons is not used, since
+    their weight cannot be judged by its own term. The number of epochs is the median over the networks of the
+    best candidate.
 
     Parameters
     ----------
@@ -51,16 +51,16 @@ def choose_settings(ds: xr.Dataset, config: FitConfig, *, progress: Progress | N
     config
         Settings of the fit; ``dynamics_weight`` and ``weight_penalty`` are chosen if they are ``"cv"``.
     progress
-        Called after each student, three for each candidate, with their number and its last losses by name.
+        Called after each network, three for each candidate, with their number and its last losses by name.
 
     Raises
     ------
     ConfigError
         If there are fewer than three trials or conditions to divide.
     KeyboardInterrupt
-        If it is interrupted: a choice from some of the students would not be fair.
+        If the user interrupts, since a choice from only some of the networks would not be fair.
     """
-    weights: tuple[float, ...] = (0.0,)  # without sampled neurons it means nothing
+    weights: tuple[float, ...] = (0.0,)  # it has no effect without sampled neurons
     if ds["sampled"].any():
         weights = DYNAMICS_WEIGHTS if config.dynamics_weight == "cv" else (config.dynamics_weight,)
     penalties = WEIGHT_PENALTIES if config.weight_penalty == "cv" else (config.weight_penalty,)
@@ -87,7 +87,7 @@ def choose_settings(ds: xr.Dataset, config: FitConfig, *, progress: Progress | N
 
 
 def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.str_]]:
-    """Return the splits of the students, each with another part for validation."""
+    """Return the splits of the networks, each with another part for validation."""
     split, labels = ds["split"].values, ds["condition"].values
     whole = bool(config.held_out_conditions)
     known = np.isin(split, ("train", "validation"))
@@ -96,8 +96,7 @@ def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.str_]]:
     if len(names) < N_FOLDS:
         what = "conditions" if whole else "trials"
         raise ConfigError(
-            f"'cv' needs at least {N_FOLDS} {what} to train on, but there are {len(names)}; "
-            "give a number instead"
+            f"'cv' needs at least {N_FOLDS} {what} to train on, but got {len(names)}; give a number instead"
         )
     rng = np.random.default_rng([config.seed, 2])
     order = rng.permutation(names)
@@ -110,6 +109,6 @@ def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.str_]]:
         if whole and config.held_out == "outputs":
             trials = rng.permutation(np.flatnonzero(left_out))
             trials = trials[np.argsort(labels[trials], kind="stable")]
-            divided[trials[1::2]] = "neurons"  # of each condition every other trial
+            divided[trials[1::2]] = "neurons"  # every other trial of each condition
         splits.append(divided)
     return splits

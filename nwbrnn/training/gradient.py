@@ -1,4 +1,4 @@
-"""The gradient fit: back-propagation through time with Adam."""
+"""Fit a network by gradient descent: back-propagation through time with Adam."""
 
 import contextlib
 import math
@@ -20,13 +20,16 @@ from nwbrnn.training.batches import Batch
 from nwbrnn.training.checkpoint import Checkpoint
 
 History = dict[str, list[float]]
-"""One value per pass or epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..."""
+"""One value per pass or epoch: ``train_output``, ``train_dynamics``, ..., ``validation_output``, ..., and
+``learning_rate``, which is 0 for a pass of least squares.
+"""
 
 Batches = tuple[Batch, Batch | None]
 Progress = Callable[[int, dict[str, float]], None]
 
-WARM_UP = 50  # epochs in which the learning rate rises after least squares; with 20 the loss still jumps
-RETRY_FACTOR = 0.25  # of the learning rate, when a diverged fit starts once more
+LEARNING_RATE = "learning_rate"  # in the history
+WARM_UP = 50  # epochs over which the learning rate rises after least squares; with 20, the loss still jumps
+RETRY_FACTOR = 0.25  # factor of the learning rate if a diverged fit starts once more
 
 
 @dataclass
@@ -46,21 +49,22 @@ class _Descent:
     best_epoch: int = 0
 
     def keep_if_better(self, loss: float) -> None:
-        """Remember the present parameters if none were better."""
+        """Keep the current parameters if none were better."""
         if loss < self.best_loss or not self.best:
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
             self.best_loss, self.best_epoch = loss, self.epoch
 
     def compute_rate(self) -> float:
-        """Return the learning rate of this epoch: a cosine, after least squares with a linear rise before it.
+        """Return the learning rate of this epoch: a cosine, preceded by a linear rise after least squares.
 
-        Adam's first steps are as long whatever the gradient is, and would undo what least squares found.
+        The length of Adam's first steps does not depend on the gradient, so they would undo the result of
+        least squares.
         """
         rise = (self.epoch + 1) / (self.warm_up + 1) if self.epoch < self.warm_up else 1.0
         return rise * self.learning_rate * (1 + math.cos(math.pi * self.epoch / self.config.epochs)) / 2
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write all of it."""
+        """Write the whole state to a checkpoint."""
         tensors = _name_all("model", self.model.state_dict()) | _name_all("best", self.best)
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= _name_all(f"adam.{number}", state)
@@ -72,7 +76,7 @@ class _Descent:
         checkpoint.write(tensors, about)
 
     def read(self, checkpoint: Checkpoint) -> None:
-        """Take over what was written, if anything was.
+        """Restore the state from a checkpoint, if there is one.
 
         Raises
         ------
@@ -96,14 +100,14 @@ class _Descent:
             moments.setdefault(int(number), {})[rest] = tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.history = {name: values.tolist() for name, values in groups["history"].items()}
-        with checkpoint.blame("noise"):  # torch looks whether it is a state of a generator
+        with checkpoint.blame("noise"):  # torch checks whether it is the state of a generator
             self.noise.set_state(tensors["noise"])
         with checkpoint.blame("learning_rate, epoch, best_epoch and best_loss"):
             self.learning_rate, self.epoch = float(about["learning_rate"]), int(about["epoch"])
             self.best_loss, self.best_epoch = float.fromhex(about["best_loss"]), int(about["best_epoch"])
 
     def _list_parts(self) -> list[dict[str, Tensor]]:
-        """Return tensors like those that are written, as :meth:`Checkpoint.read` takes them."""
+        """Return tensors like those that are written, as :meth:`Checkpoint.read` expects them."""
         state = self.model.state_dict()
         moments = [
             _name_all(f"adam.{number}", {"step": torch.zeros(()), "exp_avg": one, "exp_avg_sq": one})
@@ -114,7 +118,7 @@ class _Descent:
 
 
 def _name_all(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors by name, with the name of their group before it."""
+    """Return tensors by name, prefixed with the name of their group."""
     return {f"{group}.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -127,30 +131,30 @@ def descend(
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[History, Ended, int]:
-    """Train a model by gradient descent; in the end it has the best parameters.
+    """Train a model by gradient descent, so that it ends with the best parameters.
 
-    With validation trials those of the lowest validation loss are the best, and training stops after
-    ``patience`` epochs without better ones; otherwise, and with ``stop_after``, the last are.
+    With validation trials, the best parameters are those with the lowest validation loss, and training stops
+    after ``patience`` epochs without better ones. Otherwise, and with ``stop_after``, the last are the best.
 
     Parameters
     ----------
     model
-        Where to begin, and what is trained.
+        The model to train, with its initial parameters.
     batches
         Training trials, and validation trials or ``None``.
     config
         Settings.
     history
-        Losses of what came before, to which those of the epochs are added.
+        Earlier losses, to which those of the epochs are appended.
     progress
         Called after each epoch with its number and its losses by name.
     checkpoint
-        Where to keep the state, and from where to go on if it has one.
+        Where to store the state, and from where to continue if it has one.
 
     Returns
     -------
     history, ended, epoch
-        All losses, why training ended, and after how many epochs the model had these parameters.
+        All losses, why training ended, and the number of epochs after which the model had these parameters.
 
     Raises
     ------
@@ -183,7 +187,7 @@ def _begin(model: Network, config: FitConfig, history: History, learning_rate: f
 
 
 def _draw_noise(batch: Batch, config: FitConfig, generator: torch.Generator) -> Tensor | None:
-    """Return the training noise of every trial, bin and hidden unit; nothing without noise."""
+    """Draw the training noise of every trial, bin and hidden unit; ``None`` without noise."""
     if not config.noise:
         return None
     shape = (*batch.inputs.shape[:2], config.hidden)
@@ -193,7 +197,7 @@ def _draw_noise(batch: Batch, config: FitConfig, generator: torch.Generator) -> 
 def _run(
     descent: _Descent, batches: Batches, progress: Progress | None, checkpoint: Checkpoint | None
 ) -> Ended:
-    """Run the epochs that are left."""
+    """Run the remaining epochs."""
     config = descent.config
     ended: Ended = "finished"
     with _listen_for_interrupt() as interrupt:
@@ -203,6 +207,7 @@ def _run(
                 return "patience"
             for name, value in losses.items():
                 descent.history.setdefault(name, []).append(value)
+            descent.history.setdefault(LEARNING_RATE, []).append(descent.compute_rate())
             descent.epoch += 1
             try:
                 if progress is not None:
@@ -213,7 +218,7 @@ def _run(
                 ended = "interrupted"
             if checkpoint is not None and (ended == "interrupted" or checkpoint.is_due()):
                 descent.write(checkpoint)
-    final = compare(descent.model, batches, config)  # nothing has seen the last step yet
+    final = compare(descent.model, batches, config)  # the losses after the last step are not known yet
     _check_finite(final, descent)
     if batches[1] is None or config.stop_after is not None:
         descent.best_loss = math.inf  # then the last parameters are the best
@@ -226,7 +231,7 @@ def _count_epochs(config: FitConfig) -> int:
 
 
 def _run_epoch(descent: _Descent, batches: Batches) -> dict[str, float] | None:
-    """Compare on validation trials, take a step, and return all losses before it; ``None`` to stop."""
+    """Compute validation losses, take a step, and return all losses before it; ``None`` to stop."""
     model, config = descent.model, descent.config
     batch, held = batches
     losses: dict[str, float] = {}
@@ -251,7 +256,7 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
     optimizer.zero_grad()
     if batch.seen is not None and config.observe_dropout:
         batch = replace(batch, seen=batch.seen.drop(config.observe_dropout, descent.noise))
-    terms = _compare(model, batch, penalized=True, noise=noise)
+    terms = _compare(model, batch, noise=noise)
     terms["total"].backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     if torch.isfinite(terms["total"]) and not torch.isfinite(norm):
@@ -265,14 +270,14 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
 
 
 def compare(model: Network, batches: Batches, config: FitConfig) -> dict[str, float]:
-    """Return all losses by name, with ``train_total`` and ``validation_total``.
+    """Return all losses by name, including ``train_total`` and ``validation_total``.
 
-    On training trials of a run without noise; on validation trials with the noise of training, the same each
-    time: otherwise early stopping would choose what is best without it.
+    Training losses are those of a run without noise. Validation losses include the noise of training, the
+    same each time, since early stopping would otherwise choose the best parameters without noise.
     """
     batch, held = batches
     with torch.no_grad():
-        losses = _name("train", _compare(model, batch, penalized=True))
+        losses = _name("train", _compare(model, batch))
         return losses if held is None else losses | _name("validation", _compare_held(model, held))
 
 
@@ -283,12 +288,13 @@ def _compare_held(model: Network, held: Batch) -> dict[str, Tensor]:
 
 
 def _compare(
-    model: Network, batch: Batch, *, penalized: bool, noise: Tensor | None = None
+    model: Network, batch: Batch, *, penalized: bool = True, noise: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Run the network and return its loss terms, and as ``total`` their weighted sum and the penalties.
+    """Run the network and return its loss terms, and as ``total`` their weighted sum with weight penalties.
 
-    On validation trials nothing is penalized: it would choose small weights rather than good ones. If neurons
-    correct the state, their rates are compared before they do: the network has to predict them.
+    On validation trials, weights are not penalized, since a penalty would choose small weights rather than
+    good ones. If neurons correct the state, the loss compares their rates before the correction, so that the
+    network has to predict them.
     """
     if batch.seen is None:
         outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
@@ -296,16 +302,23 @@ def _compare(
         outputs, tracked = model.track(batch.inputs, batch.seen, start=batch.start, noise=noise)
         rates = tracked.predicted
     terms, total = compute_loss_terms(Outcome(outputs, rates, batch.targets), model.config)
-    penalty = model.config.penalty_factor if penalized else 0.0
+    return terms | {"total": total + _penalize(model) if penalized else total}
+
+
+def _penalize(model: Network) -> Tensor:
+    """Return the sums of squared weights, each times the penalty of its setting."""
+    config = model.config
     squares = model.recurrent_weights.square().sum() + model.output_weights.square().sum()
-    total = total + penalty * squares
-    if penalized and model.observer_weights is not None:
-        total = total + model.config.observe_penalty * model.observer_weights.square().sum()
-    return terms | {"total": total}
+    penalty = config.penalty_factor * squares
+    if config.input_penalty:
+        penalty = penalty + config.input_penalty * model.input_weights.square().sum()
+    if model.observer_weights is not None:
+        penalty = penalty + config.observe_penalty * model.observer_weights.square().sum()
+    return penalty
 
 
 def _name(prefix: str, terms: dict[str, Tensor]) -> dict[str, float]:
-    """Return terms as numbers; together, so that a GPU is waited for once."""
+    """Convert terms to numbers, all together to wait for a GPU only once."""
     values = torch.stack([term.detach() for term in terms.values()]).tolist()
     return {f"{prefix}_{name}": value for name, value in zip(terms, values, strict=True)}
 
@@ -319,7 +332,7 @@ def _check_finite(losses: dict[str, float], descent: _Descent) -> None:
 
 @contextlib.contextmanager
 def _listen_for_interrupt() -> Iterator[threading.Event]:
-    """Let the first Ctrl-C only ask to stop, between two epochs; the second stops at once."""
+    """Make the first Ctrl-C stop training between two epochs, and the second one stop it at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked

@@ -1,14 +1,15 @@
 """The least-squares fit: recurrent and output weights from linear regression on target currents.
 
-What a unit with a known course of rates needs as its input current follows from its own equation, so that
-its weights are a linear regression (FORCE, Sussillo & Abbott 2009, Neuron, doi:10.1016/j.neuron.2009.07.018;
-here on all recurrent weights). Free hidden units get their targets from a random network driven by everything
-that is known (full-FORCE, DePasquale et al. 2018, PLoS ONE, doi:10.1371/journal.pone.0191527). All units
-share the same regressors, and hence one inverse correlation matrix P.
+If the time course of a unit's rate is known, its equation gives the input current that it needs, so a linear
+regression gives its weights (FORCE, Sussillo & Abbott 2009, Neuron, doi:10.1016/j.neuron.2009.07.018; here
+for all recurrent weights). Free hidden units get their targets from a random network driven by known signals
+(full-FORCE, DePasquale et al. 2018, PLoS ONE, doi:10.1371/journal.pone.0191527). All units share the same
+regressors, and hence one inverse correlation matrix P.
 
-First the regressors are the targets themselves (teacher-forced), which is one linear system; then they are
-the student's own rates (closed loop), and weights and P follow recursively, so that the student learns to
-correct the errors it makes. All in float64: in float32 P becomes singular after some hundred updates.
+The regressors are first the targets themselves (teacher forcing), which gives one linear system. Then they
+are the network's own rates (closed loop), and weights and P are updated recursively, so that the network
+learns to correct its own errors. All computations use float64: in float32, P becomes singular after a few
+hundred updates.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,32 +26,32 @@ Function = Callable[[Array], Array]
 
 # standard deviations of the noise on the regressors to which a ridge of n σ² corresponds; rates are about 1
 NOISE_LEVELS = (0.3, 0.1, 0.03, 0.01)
-MAX_PASSES = 4  # in closed loop; more have not helped on left-out conditions
+MAX_PASSES = 4  # in closed loop; more did not improve left-out conditions
 UPDATE_EVERY = 5  # steps between updates of weights and P in closed loop
-# scale of the inputs of the target network where neurons are sampled; with 1 the free units respond to the
-# task more than to the neurons, and the leading dimensions of the student are theirs (docs/results.md)
+# scale of the inputs of the target network if neurons are sampled; with 1, the free units respond more to the
+# task than to the neurons, and they determine the leading dimensions of the network (docs/results.md)
 INPUTS = 0.3
-DRIVE = 0.2  # standard deviation of what the known channels add to the currents of free units
+DRIVE = 0.2  # standard deviation of the contribution of known channels to the currents of free units
 
 
 @dataclass(frozen=True)
 class LinearProblem:
-    """What the student is shown and what is known of its units.
+    """The inputs of the network and the known rates of its units.
 
     Attributes
     ----------
     inputs
-        Shape (n_time, n_trials, n_inputs).
+        Inputs, shape (n_time, n_trials, n_inputs).
     sampled
         Target rates of the first hidden units, shape (n_time, n_trials, n_sampled).
     outputs
-        Shape (n_time, n_trials, n_outputs).
+        Target outputs, shape (n_time, n_trials, n_outputs).
     mask, output_mask
-        True where a bin was recorded, and where its outputs may be learned from, shape (n_time, n_trials).
+        True where a bin was recorded, and where its outputs may be used, shape (n_time, n_trials).
     alpha
-        Step over time constant of each hidden unit, shape (n_hidden,).
+        Step divided by the time constant of each hidden unit, shape (n_hidden,).
     activate, invert
-        The rate of a state and the state of a rate, element by element.
+        Functions from states to rates and from rates to states, element by element.
     """
 
     inputs: Array
@@ -70,7 +71,7 @@ class Regression:
     Attributes
     ----------
     coefficients
-        Shape (n_hidden + n_inputs + 1, n_hidden).
+        Coefficients, shape (n_hidden + n_inputs + 1, n_hidden).
     inverse
         P, shape (n_hidden + n_inputs + 1, n_hidden + n_inputs + 1).
     """
@@ -82,10 +83,10 @@ class Regression:
 def fit_least_squares(
     problem: LinearProblem, start: Mapping[str, NDArray[np.floating]], *, score: Callable[[Weights], float]
 ) -> tuple[Weights, float]:
-    """Fit a student by least squares and return the weights of the lowest score.
+    """Fit a network by least squares and return the weights with the lowest score.
 
-    Ridges of several strengths are tried; from the best of them the student goes through the data in closed
-    loop until its score, rather than its training error, gets worse: more passes overfit.
+    The function tries ridges of several strengths. From the best of them, the network passes through the data
+    in closed loop until its score, rather than its training error, gets worse, since more passes overfit.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def fit_least_squares(
         Random weights, by the names of :class:`nwbrnn.models.RateRNN`: the recurrence of the target network,
         and the initial states of free units.
     score
-        The loss of weights in a free run, if possible on data that were held out; called for each candidate.
+        A function of weights that returns their loss in a free run, if possible on held-out data.
 
     Returns
     -------
@@ -128,16 +129,16 @@ def fit_least_squares(
 def create_targets(
     problem: LinearProblem, start: Mapping[str, NDArray[np.floating]]
 ) -> tuple[Array, Array, Array]:
-    """Return the rates and the input currents that every hidden unit is to have.
+    """Return the target rates and input currents of every hidden unit.
 
-    Sampled units: the current that their equation asks for. Free units: what they do in a random network
-    whose sampled units are clamped to their targets, and which is driven by the sampled rates and outputs.
+    The current of a sampled unit follows from its equation. The targets of free units come from a random
+    network whose sampled units are clamped to their targets, and which the sampled rates and outputs drive.
 
     Returns
     -------
     rates, currents, initial
-        Shapes (n_time + 1, n_trials, n_hidden), the first those of the initial state; (n_time, n_trials,
-        n_hidden); and (n_hidden,), the initial state.
+        Rates, shape (n_time + 1, n_trials, n_hidden), beginning with those of the initial state; currents,
+        shape (n_time, n_trials, n_hidden); and the initial state, shape (n_hidden,).
     """
     n_time, n_trials, n_sampled = problem.sampled.shape
     recurrent = np.asarray(start["recurrent_weights"], dtype=np.float64)
@@ -147,7 +148,7 @@ def create_targets(
     if n_sampled:
         initial[:n_sampled] = sampled[0].mean(axis=0)
     seen = problem.output_mask.any(axis=0)
-    outputs = np.zeros_like(problem.outputs)  # what may not be learned from is 0, the mean
+    outputs = np.zeros_like(problem.outputs)  # outputs that may not be used are 0, the mean
     outputs[:, seen] = _standardize(_forward_fill(problem.outputs, problem.mask)[:, seen])
     known = np.concatenate([_standardize(_forward_fill(problem.sampled, problem.mask)), outputs], axis=2)
     rng = np.random.default_rng(n_hidden)
@@ -175,7 +176,7 @@ def create_targets(
 def solve_forced(problem: LinearProblem, rates: Array, currents: Array, *, ridge: float) -> Regression:
     """Solve for all weights at once, with the target rates as regressors.
 
-    This is where one pass of recursive least squares from P = I / ridge ends, too.
+    One pass of recursive least squares from P = I / ridge gives the same result.
     """
     counted = _find_transitions(problem.mask)
     features = _stack_features(rates[:-1], problem.inputs)[counted]
@@ -189,9 +190,9 @@ def solve_forced(problem: LinearProblem, rates: Array, currents: Array, *, ridge
 def run_closed_loop(
     problem: LinearProblem, regression: Regression, currents: Array, initial: Array
 ) -> Regression:
-    """Run the student once through the data on its own rates, with recursive least squares on the way.
+    """Run the network once through the data on its own rates, updating it by recursive least squares.
 
-    The trials run side by side; the samples of a few steps are one block, by which P is updated at once
+    All trials run in parallel. The samples of a few steps form a block, with which P is updated at once
     (Woodbury).
 
     Parameters
@@ -199,14 +200,14 @@ def run_closed_loop(
     problem, initial
         Inputs and mask; the state before the first step, shape (n_hidden,).
     regression
-        Where to begin.
+        The initial regression.
     currents
-        Targets, shape (n_time, n_trials, n_hidden).
+        Target currents, shape (n_time, n_trials, n_hidden).
 
     Returns
     -------
     Regression
-        As it is at the end.
+        The regression at the end of the pass.
     """
     n_time, n_trials, n_hidden = currents.shape
     counted = _find_transitions(problem.mask)
@@ -232,22 +233,22 @@ def run_closed_loop(
 
 
 def update_recursively(coefficients: Array, inverse: Array, features: Array, errors: Array) -> None:
-    """Take a block of samples into a regression, in place: a block of recursive least squares.
+    """Update a regression in place with a block of samples, by recursive least squares.
 
     Parameters
     ----------
     coefficients
-        Shape (n_features, n_targets).
+        Coefficients, shape (n_features, n_targets).
     inverse
-        P, shape (n_features, n_features), symmetric: only the lower triangle is read and written.
+        P, shape (n_features, n_features); since it is symmetric, only the lower triangle is read and written.
     features
-        Shape (n_samples, n_features).
+        Regressors, shape (n_samples, n_features).
     errors
-        Target minus prediction by the coefficients so far, shape (n_samples, n_targets).
+        Targets minus predictions by the current coefficients, shape (n_samples, n_targets).
     """
     if not len(features):
         return
-    # BLAS counts columns first: there every array is its own transpose, and the lower triangle the upper one
+    # BLAS is column-major: it sees the transpose of every array, and the lower triangle as the upper one
     projected = blas.dsymm(1.0, inverse.T, features.T, lower=0)
     innovation = blas.dgemm(1.0, projected, features.T, trans_a=1)
     innovation[np.diag_indices_from(innovation)] += 1.0
@@ -265,7 +266,7 @@ def _assemble(
     initial: Array,
     ridge: float,
 ) -> Weights:
-    """Return all weights, with the readout that suits the student's own rates best."""
+    """Return all weights, with the readout that fits the network's own rates best."""
     n_hidden, n_inputs = len(initial), problem.inputs.shape[2]
     coefficients = regression.coefficients
     rates = _run(problem, coefficients, initial)
@@ -286,7 +287,7 @@ def _assemble(
 
 
 def _run(problem: LinearProblem, coefficients: Array, initial: Array) -> Array:
-    """Return the rates of a student that runs freely, shape (n_time, n_trials, n_hidden)."""
+    """Return the rates of a network that runs freely, shape (n_time, n_trials, n_hidden)."""
     n_time, n_trials = problem.mask.shape
     n_hidden = len(initial)
     fixed = problem.inputs @ coefficients[n_hidden:-1] + coefficients[-1]
@@ -305,12 +306,12 @@ def _stack_features(rates: Array, inputs: Array) -> Array:
 
 
 def _find_transitions(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return for which steps both ends were recorded; the first step starts from the initial state."""
+    """Return the steps with both ends recorded; the first step starts from the initial state."""
     return np.asarray(mask & np.concatenate([np.ones_like(mask[:1]), mask[:-1]]))
 
 
 def _forward_fill(values: Array, mask: NDArray[np.bool_]) -> Array:
-    """Return values with what was not recorded replaced by the last that was, or the first."""
+    """Return values in which the last recorded value, or the first one, replaces missing ones."""
     n_time = len(mask)
     last = np.maximum.accumulate(np.where(mask, np.arange(n_time)[:, np.newaxis], -1), axis=0)
     last = np.where(last < 0, mask.argmax(axis=0), last)

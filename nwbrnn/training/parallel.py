@@ -1,4 +1,4 @@
-"""Several students at once: one process for each core, one thread for each student."""
+"""Train several networks at once, with one process per core and one thread per network."""
 
 import os
 import warnings
@@ -15,7 +15,7 @@ from nwbrnn.training.student import Trained, train
 
 
 class Task(NamedTuple):
-    """One student to train: prepared data, settings, and where its checkpoint is."""
+    """A network to train: its prepared data, its settings and the path of its checkpoint."""
 
     ds: xr.Dataset
     config: FitConfig
@@ -24,22 +24,23 @@ class Task(NamedTuple):
 
 
 def train_all(tasks: Sequence[Task], *, progress: Progress | None = None) -> dict[int, Trained]:
-    """Train students side by side.
+    """Train networks in parallel.
 
     Parameters
     ----------
     tasks
-        What to train.
+        Networks to train.
     progress
-        Called after each student that is ready with their number and its last losses by name.
+        Called after each finished network with the number of finished ones and its last losses by name.
 
     Returns
     -------
     dict
-        By number of the task. After an interrupt only those that were ready; it is raised if none was.
+        Trained networks by number of the task. After an interrupt, only those that were finished; if there
+        are none, the interrupt is raised.
     """
     n_jobs = min(len(tasks), tasks[0].config.processes or count_cores())
-    # processes that do not re-import the user's script, so that it needs no guard around its main part
+    # these processes do not import the user's script again, so it needs no guard around its main part
     parallel = joblib.Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
     ready: dict[int, Trained] = {}
     students = parallel(joblib.delayed(_train)(i, task) for i, task in enumerate(tasks))
@@ -50,7 +51,7 @@ def train_all(tasks: Sequence[Task], *, progress: Progress | None = None) -> dic
                 progress(len(ready), {name: values[-1] for name, values in trained.history.items()})
     except KeyboardInterrupt:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the others are cancelled is what was asked for
+            warnings.simplefilter("ignore")  # the user asked to cancel the others
             students.close()
         if not ready:
             raise

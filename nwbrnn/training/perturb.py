@@ -1,4 +1,4 @@
-"""What a fitted student predicts when chosen units, or the state of the population, are pushed."""
+"""Predict the effect of pushing chosen units, or the state of the population, of a fitted network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ Weights = Mapping[str, NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class Push:
-    """Units that are pushed, by how much, when and for how long.
+    """A push of some units: by how much, when and for how long.
 
     Attributes
     ----------
     units
         Weight of each unit by its id: 1 pushes it by ``size``, -0.5 the other way by half of it.
     size
-        By how much the rates change in all [Hz].
+        Total change of the rates [Hz].
     at
-        When it begins, from the alignment [s].
+        Time at which the push begins, relative to the alignment [s].
     duration
-        Over which time the change is spread evenly [s]; 0: at once, within one bin.
+        Time over which the change is spread evenly [s]; 0 applies it within one bin.
     """
 
     units: Mapping[int, float]
@@ -43,7 +43,7 @@ class Push:
     duration: float = 0.0
 
     def compute_change(self, recorded: xr.Dataset) -> Array:
-        """Return by how much the rate of each recorded unit changes, shape (n_units,) [Hz].
+        """Return the change in the rate of each recorded unit, shape (n_units,) [Hz].
 
         Raises
         ------
@@ -69,12 +69,12 @@ class Push:
         return change
 
     def find_bins(self, recorded: xr.Dataset) -> NDArray[np.intp]:
-        """Return the bins in which it happens.
+        """Return the bins in which the push takes place.
 
         Raises
         ------
         ConfigError
-            If it is not within the window.
+            If the push is not within the window.
         """
         half = recorded.attrs["bin_size"] / 2
         time = recorded["time"].values
@@ -97,11 +97,12 @@ def perturb(
     *,
     trials: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Run a fitted student whose units are pushed.
+    """Run a fitted network with some of its units pushed.
 
-    The hidden unit of a sampled neuron moves by as much as the rate of the neuron is to change. Units without
-    one (not sampled, or no dynamics loss) are pushed through the readout of rates: by the smallest change of
-    hidden rates that gives theirs. A network that observes neurons does not see them here.
+    The hidden unit of a sampled neuron changes by as much as the rate of the neuron should. Units without a
+    hidden unit (not sampled, or no dynamics loss) are pushed through the readout of rates, by the smallest
+    change of hidden rates that produces the change of their rates. A network that observes
+    neurons does not see them here.
 
     Parameters
     ----------
@@ -112,19 +113,19 @@ def perturb(
     config
         Settings of the fit.
     push
-        Which units, by how much, when.
+        The units to push, by how much and when.
     trials
-        Other trials than those of ``recorded``, if given.
+        Trials to use instead of those of ``recorded``.
 
     Returns
     -------
     xarray.Dataset
-        As :func:`nwbrnn.predict` returns, of the perturbed student.
+        The prediction of the perturbed network, as from :func:`nwbrnn.predict`.
 
     Raises
     ------
     ConfigError
-        If a unit or a time is not that of the fit.
+        If the fit has no such unit or time.
     """
     weights, config = forget_observer(weights, config)
     change = map_units(recorded, weights, config, push.compute_change(recorded))
@@ -138,26 +139,26 @@ def perturb(
 
 
 def map_units(recorded: xr.Dataset, weights: Weights, config: FitConfig, change: Array) -> Array:
-    """Return the change of hidden rates that stands for one of recorded rates.
+    """Return the change of hidden rates that corresponds to a change of recorded rates.
 
     Parameters
     ----------
     recorded, weights, config
-        Of the fit.
+        Prepared Dataset, weights and settings of the fit.
     change
-        Of each recorded unit, shape (..., n_units) [Hz].
+        Change of each recorded unit, shape (..., n_units) [Hz].
 
     Returns
     -------
     ndarray
-        Shape (..., n_hidden) [1].
+        Change of each hidden unit, shape (..., n_hidden) [1].
     """
     readout = np.asarray(weights["rate_readout"], dtype=np.float64)
     sampled = np.flatnonzero(recorded["sampled"].values & (config.dynamics_factor > 0))
     free = np.setdiff1d(np.arange(len(readout)), sampled)
     hidden = np.zeros((*change.shape[:-1], readout.shape[1]))
     moved = change[..., free].any(axis=tuple(range(change.ndim - 1)))
-    if moved.any():  # those that are not pushed may change as they like
+    if moved.any():  # units that are not pushed may change freely
         pushed = free[moved]
         hidden += change[..., pushed] @ np.linalg.pinv(readout[pushed]).T
     own = change[..., sampled] / recorded["rate_scale"].values[sampled]
@@ -166,24 +167,24 @@ def map_units(recorded: xr.Dataset, weights: Weights, config: FitConfig, change:
 
 
 def map_population(recorded: xr.Dataset, hidden: Array, components: Array) -> Array:
-    """Return the hidden rates that go with leading components of the recorded rates.
+    """Return the hidden rates that correspond to leading components of the recorded rates.
 
-    Least squares of the student's hidden rates on the components, over the condition averages of
-    all trials that are not tested.
+    They come from a least-squares regression of the network's hidden rates on the components, over the
+    condition averages of all trials outside the test split.
 
     Parameters
     ----------
     recorded
         A prepared Dataset.
     hidden
-        Of the student, shape (n_trials, n_time, n_hidden).
+        Hidden rates of the network, shape (n_trials, n_time, n_hidden).
     components
         Orthonormal axes, shape (n_units, n_components).
 
     Returns
     -------
     ndarray
-        Shape (n_components, n_hidden) [1/Hz].
+        Hidden rates per component, shape (n_components, n_hidden) [1/Hz].
     """
     known = recorded["split"].values != "test"
     student = recorded[["rates", "mask"]].assign(hidden=(("trial", "time", "hidden_unit"), hidden))
@@ -195,14 +196,14 @@ def map_population(recorded: xr.Dataset, hidden: Array, components: Array) -> Ar
 
 
 def find_components(recorded: xr.Dataset, n_components: int) -> tuple[Array, Array]:
-    """Return the leading components of the recorded rates, and the standard deviation in each.
+    """Return the leading components of the recorded rates, and the standard deviation along each.
 
-    Of the condition averages of all trials that are not tested.
+    The components are those of the condition averages of all trials outside the test split.
 
     Returns
     -------
     components, deviations
-        Shapes (n_units, n_components) and (n_components,) [Hz].
+        Axes, shape (n_units, n_components), and standard deviations, shape (n_components,) [Hz].
     """
     averages = average_conditions(recorded.isel(trial=recorded["split"].values != "test"))
     rates = averages["rates"].values[averages["mask"].values].astype(np.float64)
@@ -213,23 +214,23 @@ def find_components(recorded: xr.Dataset, n_components: int) -> tuple[Array, Arr
 def shift_states(
     hidden: Array, changes: Array, weights: Weights, config: FitConfig, *, bin_size: float
 ) -> Array:
-    """Return the shift of states that changes hidden rates by so much, where the student is at the time.
+    """Return the shift of states that changes hidden rates as given, from the network's current state.
 
     Parameters
     ----------
     hidden
-        Of the student, shape (n_trials, n_time, n_hidden) [1].
+        Hidden rates of the network, shape (n_trials, n_time, n_hidden) [1].
     changes
-        Of these, shape (n_time, n_hidden) or (n_trials, n_time, n_hidden) [1].
+        Changes of these rates, shape (n_time, n_hidden) or (n_trials, n_time, n_hidden) [1].
     weights, config
-        Of the fit.
+        Weights and settings of the fit.
     bin_size
         Width of a time bin [s].
 
     Returns
     -------
     ndarray
-        Shape (n_trials, n_time, n_hidden); 0 where nothing changes.
+        Shift, shape (n_trials, n_time, n_hidden); 0 where nothing changes.
     """
     before = find_states(weights, config, hidden, bin_size=bin_size)
     after = find_states(weights, config, hidden + changes, bin_size=bin_size)

@@ -1,4 +1,4 @@
-"""What a fitted student predicts, as a Dataset. Always on the CPU: it is one short run."""
+"""Run a fitted network and return its predictions as a Dataset, always on the CPU since the run is short."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,13 +21,13 @@ from nwbrnn.weights import check_weights, find_sizes, list_shapes
 
 Array = NDArray[np.floating]
 
-# of the student, from which unsampled neurons are predicted; through 10 of its own components even the
-# recorded activity of held-out directions has an R2 of 0.95 only, through 20 of 0.99 (docs/performance.md)
+# of the network, from which unsampled neurons are predicted; with 10 of its own components, even the recorded
+# activity of held-out directions has an R2 of only 0.95, and with 20 of 0.99 (docs/performance.md)
 N_COMPONENTS = 20
 
 N_FOLDS = 5  # of trials, for the penalty of a readout from single trials
 
-# of a repeated prediction, so much of the range of a channel; bfloat16 alone may cost a hundredth
+# of a repeated prediction, as a fraction of the range of a channel; bfloat16 alone may cost a hundredth
 TOLERANCE, ROUNDING = 0.05, 1e-4
 
 
@@ -47,7 +47,7 @@ def predict(
     shift: Array | None = None,
     fitted: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Run a fitted student on the inputs of every trial, and on its neurons if it observes them.
+    """Run a fitted network on the inputs of every trial, and on its neurons if it observes them.
 
     Parameters
     ----------
@@ -58,24 +58,24 @@ def predict(
     config
         Settings of the fit.
     shift
-        By how much the states are moved in each bin, shape (n_trials, n_time, n_hidden).
+        Shift of the states in each bin, shape (n_trials, n_time, n_hidden).
     fitted
-        The prepared Dataset of the fit, where ``ds`` has other trials.
+        The prepared Dataset of the fit, if ``ds`` has other trials.
 
     Returns
     -------
     xarray.Dataset
-        ``outputs`` in their recorded unit, ``rates`` of all units [Hz] (sampled ones straight from their
-        hidden unit, if there was a dynamics loss), ``hidden`` and the coordinates of ``ds``. A network that
-        observes neurons predicts sampled ones from earlier bins; ``hidden``, outputs and other neurons follow
-        from neurons observed in the same bin, too (``observe_read``).
+        ``outputs`` in their recorded unit, ``rates`` of all units [Hz] (sampled ones directly from their
+        hidden unit if there was a dynamics loss), ``hidden`` and the coordinates of ``ds``. A network that
+        observes neurons predicts sampled ones from earlier bins. Outputs, ``hidden`` and other neurons also
+        depend on neurons observed in the same bin (``observe_read``).
 
     Raises
     ------
     ShapeError
         If the weights do not fit the Dataset, the settings or one another.
     SchemaError
-        If the network runs away: what it predicts is not finite.
+        If the network runs away, so that its predictions are not finite.
     """
     sizes = ds.sizes["input"], find_sizes(weights)[1], ds.sizes["output"]
     fitted = ds if fitted is None else fitted
@@ -93,7 +93,7 @@ def describe_activity(
     """Return what a student did, in the units of the recording; see :func:`predict`."""
     outputs, hidden, before = activity
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
-    if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron
+    if config.dynamics_factor > 0:  # otherwise no hidden unit represents a neuron
         _link_sampled(rates, before, ds, config)
     variables = {
         "outputs": (outputs * ds["output_scale"].values).astype(outputs.dtype),
@@ -117,13 +117,13 @@ def compare_predictions(stored: xr.Dataset, repeated: xr.Dataset) -> dict[str, f
     Parameters
     ----------
     stored, repeated
-        What :func:`predict` returned, then and now.
+        The earlier and the repeated prediction from :func:`predict`.
 
     Returns
     -------
     dict
-        Largest difference of ``outputs``, ``rates`` and ``hidden``, over what it may be: :data:`TOLERANCE`
-        of the range of a channel. Rounding on another machine keeps within that.
+        Largest difference of ``outputs``, ``rates`` and ``hidden``, divided by the allowed difference, which
+        is :data:`TOLERANCE` of the range of a channel. Rounding on another machine stays within this.
     """
     mask = stored["mask"].values
     ratios = {}
@@ -135,11 +135,11 @@ def compare_predictions(stored: xr.Dataset, repeated: xr.Dataset) -> dict[str, f
 
 
 def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, Array]:
-    """Fit a linear prediction of every unit's rate from the student's leading components.
+    """Fit a linear prediction of every unit's rate from the network's leading components.
 
-    Ordinary least squares on condition averages of the trials that are not in the test split. If neurons are
-    observed, the student says something of each single trial: then ridge regression of single trials on all
-    hidden units, with the penalty that predicts trials left out best.
+    The fit uses ordinary least squares on condition averages of the trials outside the test split. If the
+    network observes neurons, it uses ridge regression of single trials on all hidden units instead, with the
+    penalty that predicts left-out trials best.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     coefficients = np.linalg.lstsq((activity - center) @ components, rates - rates.mean(axis=0))[0]
     readout = (components @ coefficients).T
     offset = rates.mean(axis=0) - readout @ center
-    # row by row in memory, as it comes back from a file: products round the same way then
+    # store rows contiguously, as when read from a file, so that products are rounded the same way
     contiguous = np.ascontiguousarray(readout, dtype=np.float32)
     return {"rate_readout": contiguous, "rate_readout_offset": offset.astype(np.float32)}
 
@@ -176,7 +176,7 @@ def _fit_single_trials(hidden: Array, known: xr.Dataset) -> dict[str, Array]:
 
 
 def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> float:
-    """Let a student run on for twice the time it was trained on, and return how far its outputs stray.
+    """Let a network run on for twice the time it was trained on, and return how far its outputs stray.
 
     Parameters
     ----------
@@ -190,8 +190,9 @@ def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     Returns
     -------
     float
-        The largest absolute output of that time, the last inputs held, over the largest output before [1].
-        About 1 or less for a network that comes to rest; infinite for one that runs away.
+        The largest absolute output of that time, with the last inputs held, divided by the largest output
+        before [1]. It is about 1 or less for a network that comes to rest, and infinite for one that runs
+        away.
     """
     n_time = ds.sizes["time"]
     steps = np.minimum(np.arange(3 * n_time), n_time - 1)
@@ -228,7 +229,7 @@ def _run(
 
 
 def _link_sampled(rates: Array, hidden: Array, ds: xr.Dataset, config: FitConfig) -> None:
-    """Overwrite the rates of sampled neurons by what their own hidden units mean [Hz]."""
+    """Replace the rates of sampled neurons by the rates that their own hidden units represent [Hz]."""
     sampled = np.flatnonzero(ds["sampled"].values)
     activity = hidden[..., : len(sampled)]
     if config.dynamics_error == "poisson":

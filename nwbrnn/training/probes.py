@@ -1,4 +1,4 @@
-"""How robust a student is: its outputs when its state or its inputs are disturbed."""
+"""Measure how robust a network is, from its outputs when its state or its inputs are disturbed."""
 
 from collections.abc import Mapping
 
@@ -22,13 +22,13 @@ KINDS = {"initial state": LEVELS, "inputs": INPUT_LEVELS, "kick": LEVELS}
 
 
 def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, float]:
-    """Disturb a student and score its outputs on the condition averages of the test trials.
+    """Disturb a network and score its outputs on the condition averages of the test trials.
 
-    Disturbances of the state are in proportion to the student's own activity, so that students of different
-    amplitude are compared fairly; those of the inputs are the same for all networks. With the level ε:
+    Disturbances of the state are proportional to the network's own activity, so that networks with different
+    amplitudes are compared fairly. Disturbances of the inputs are the same for all networks. At level ε:
 
     - *initial state*: the state after the first bin is shifted by Gaussian noise of ε times the RMS of the
-      student's states over all units, bins and conditions;
+      network's states over all units, bins and conditions;
     - *inputs*: Gaussian noise, new in every bin, is added to each input, with ε times the RMS of that input
       over all bins and conditions;
     - *kick*: as for the initial state, but in the bin after a quarter of the time from 0 (or from the start)
@@ -46,7 +46,7 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
     Returns
     -------
     dict
-        ``"output skill, disturbed KIND LEVEL"``, mean over ten repeats; see
+        ``"output skill, disturbed KIND LEVEL"``, averaged over ten repeats; see
         :func:`nwbrnn.evaluation.compute_skill`.
     """
     everything = average_conditions(normalize_outputs(recorded))

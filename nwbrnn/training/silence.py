@@ -1,4 +1,4 @@
-"""What a fitted student predicts when chosen neurons are silent."""
+"""Predict the effect of silencing chosen neurons of a fitted network."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,14 +20,14 @@ _RECEIVERS = {
     "output_weights": "output_bias",
     "rate_readout": "rate_readout_offset",
 }
-"""Weights that hidden rates go through, and what is added to their product."""
+"""Weights that act on hidden rates, each with the bias that is added to their product."""
 
 
 def silence(recorded: xr.Dataset, weights: Weights, config: FitConfig, units: Sequence[int]) -> xr.Dataset:
-    """Run a fitted student in which chosen sampled neurons do not fire, in the whole trial.
+    """Run a fitted network in which chosen sampled neurons do not fire during the whole trial.
 
-    Their hidden units keep the value that stands for 0 Hz, so no other unit and no output gets anything else
-    from them. A network that observes neurons does not see them here.
+    Their hidden units keep the value that represents 0 Hz, and other units and outputs receive only this
+    value from them. A network that observes neurons does not see them here.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def silence(recorded: xr.Dataset, weights: Weights, config: FitConfig, units: Se
     Returns
     -------
     xarray.Dataset
-        As :func:`nwbrnn.predict` returns; the rates of silent neurons are 0 Hz.
+        The prediction, as from :func:`nwbrnn.predict`; the rates of silent neurons are 0 Hz.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How one student is trained: by least squares, by gradient descent, or by one after the other."""
+"""Train one network: by least squares, by gradient descent, or by both in turn."""
 
 import contextlib
 import math
@@ -19,7 +19,7 @@ from nwbrnn.models.scan import activate
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.training.batches import Batch, create_batch
 from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_checkpoint
-from nwbrnn.training.gradient import History, Progress, compare, descend
+from nwbrnn.training.gradient import LEARNING_RATE, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
 from nwbrnn.training.observations import count_observed
 from nwbrnn.weights import KINDS
@@ -28,7 +28,7 @@ Weights = dict[str, NDArray[np.floating]]
 
 
 class Trained(NamedTuple):
-    """A trained student: weights, history, losses of these weights by name, why training ended.
+    """A trained network: its weights, history, losses of these weights by name, and why training ended.
 
     ``best_epoch`` is the number of epochs of gradient descent after which it had these weights.
     """
@@ -53,10 +53,10 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Trained:
-    """Fit a student to the training trials and return its best weights.
+    """Fit a network to the training trials and return its best weights.
 
-    With validation trials the best weights are those of the lowest validation loss, and training
-    stops after ``patience`` epochs without a better one; otherwise they are the last.
+    With validation trials, the best weights are those with the lowest validation loss, and training stops
+    after ``patience`` epochs without a better one. Otherwise, the last weights are the best.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def train(
         Called after each pass or epoch with its number and its losses by name. An interrupt, from the
         keyboard or raised by it, ends training with the best weights so far.
     checkpoint
-        File that keeps the state of training, written every few seconds.
+        File in which the state of training is stored every few seconds.
     resume
-        Whether to go on from the checkpoint, if there is one.
+        Whether to continue from the checkpoint, if there is one.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def train(
         best_epoch = 0
         resumed = keeper is not None and keeper.path.exists()
         if isinstance(model, RateRNN) and config.method != "gradient" and not _list_limits(config):
-            # on a resume, too, but silently: a retry would begin again from there
+            # also when resuming, but silently, since a retry would start again from there
             averages = batch
             if config.observes:  # a network that sees nothing yet
                 unseen = config.model_copy(update={"observe": "none", "average": True})
@@ -127,9 +127,9 @@ def train(
 def _start_by_least_squares(
     model: RateRNN, batches: tuple[Batch, Batch, Batch | None], config: FitConfig, progress: Progress | None
 ) -> History:
-    """Give the model the weights of the least-squares candidate that does best on validation trials.
+    """Set the weights of the model to the least-squares candidate with the best validation loss.
 
-    The first of the batches is the one that is solved; of all candidates the loss on the other two is taken.
+    The first of the batches is solved; the loss of each candidate is that on the other two.
     """
     batch, train, held = batches
     history: History = {}
@@ -162,6 +162,7 @@ def _start_by_least_squares(
         losses = compare(model, (train, held), config)
         for name, value in losses.items():
             history.setdefault(name, []).append(value)
+        history.setdefault(LEARNING_RATE, []).append(0.0)
         if progress is not None:
             progress(len(history["train_total"]) - 1, losses)
         return losses["train_total" if held is None else "validation_total"]
@@ -171,7 +172,7 @@ def _start_by_least_squares(
 
 
 def _check(ds: xr.Dataset, config: FitConfig) -> None:
-    """Refuse settings that the data or other settings rule out."""
+    """Refuse settings that do not fit the data or other settings."""
     n_sampled = int(ds["sampled"].sum())
     if config.hidden < n_sampled:
         raise ConfigError(
@@ -189,11 +190,11 @@ def _check(ds: xr.Dataset, config: FitConfig) -> None:
 
 
 def _estimate_memory(ds: xr.Dataset, config: FitConfig) -> int:
-    """Return about how much memory a fit needs [bytes], for its largest arrays.
+    """Estimate the memory that the largest arrays of a fit need [bytes].
 
-    The recurrent weights exist as parameter, gradient, two moments of Adam, best so far, start, and
-    transposed; least squares has three matrices of that size in double precision. The time loop keeps states,
-    rates and their gradients.
+    There are copies of the recurrent weights for the parameter, its gradient, two moments of Adam, the best
+    so far, the start and the transpose. Least squares has three matrices of this size in double precision.
+    The time loop keeps states, rates and their gradients.
     """
     single = 8 if config.precision == "float64" else 4
     n_rows = len(find_conditions(ds)) if config.trains_on_averages else ds.sizes["trial"]
@@ -210,7 +211,7 @@ def _list_limits(config: FitConfig) -> list[str]:
 
 
 def _choose_device(config: FitConfig) -> torch.device:
-    """Return the device of the settings, or say that there is none."""
+    """Return the device of the settings, or raise an error if there is none."""
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
         raise ConfigError("device: expected a GPU for 'cuda', but torch sees none; use 'auto' or 'cpu'")
@@ -219,7 +220,7 @@ def _choose_device(config: FitConfig) -> torch.device:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Use one thread: at these sizes more are slower beside any other process, and less repeatable."""
+    """Use one thread: at these sizes, more are slower next to any other process, and less reproducible."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

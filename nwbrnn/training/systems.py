@@ -1,4 +1,4 @@
-"""A student as a dynamical system at held inputs."""
+"""Describe a network as a dynamical system with constant inputs."""
 
 from collections.abc import Mapping
 
@@ -16,10 +16,11 @@ Weights = Mapping[str, NDArray[np.floating]]
 
 
 def create_system(weights: Weights, config: FitConfig, inputs: Array, *, bin_size: float) -> System:
-    """Return the equations of a student, in double precision.
+    """Return the equations of a network, in double precision.
 
-    Those of a rate network are written out in NumPy, with their analytic Jacobian. Any other network is the
-    map from one bin to the next that its class defines, with the Jacobian of automatic differentiation.
+    The equations of a rate network are implemented in NumPy, with their analytic Jacobian. Any other network
+    is treated as the map from one bin to the next that its class defines, with automatic differentiation for
+    the Jacobian.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ def create_system(weights: Weights, config: FitConfig, inputs: Array, *, bin_siz
     config
         Settings of the fit.
     inputs
-        Held, shape (n_inputs,).
+        Constant inputs, shape (n_inputs,).
     bin_size
         Width of a time bin [s].
     """
@@ -62,7 +63,7 @@ def create_gain(nonlinearity: Nonlinearity) -> Gain:
 
 
 def find_states(weights: Weights, config: FitConfig, hidden: Array, *, bin_size: float) -> Array:
-    """Return the states of hidden rates, any shape; rates at the ends of their range count as near them."""
+    """Return the states of hidden rates of any shape, moving rates at the ends of their range inwards."""
     model = NETWORKS[config.network].from_weights(weights, config, bin_size=bin_size)
     with torch.no_grad():
         states: Array = model.invert(torch.from_numpy(np.asarray(hidden, dtype=np.float64))).numpy()

@@ -1,4 +1,4 @@
-"""What a fitted student predicts for other trials than those it was fitted to."""
+"""Predict trials to which the network was not fitted."""
 
 import warnings
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ from nwbrnn.training.predict import predict
 Weights = Mapping[str, NDArray[np.floating]]
 
 KEPT = ("sampled", "observed", "rate_scale", "rate_offset", "output_scale", "output_units", "unit_id")
-"""Coordinates that describe the student's outputs and units, whatever trials it sees."""
+"""Coordinates that describe the network's outputs and units, whatever trials it sees."""
 
 
 def predict_trials(
     recorded: xr.Dataset, weights: Weights, config: FitConfig, data: xr.Dataset | ArrayLike
 ) -> xr.Dataset:
-    """Run a fitted student on the inputs of other trials, and on their neurons if it observes them.
+    """Run a fitted network on the inputs of other trials, and on their neurons if it observes them.
 
-    Where only inputs are given it observes nothing.
+    If only inputs are given, the network observes nothing.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def predict_trials(
     Returns
     -------
     xarray.Dataset
-        As :func:`nwbrnn.predict` returns.
+        The prediction, as from :func:`nwbrnn.predict`.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def predict_trials(
 
 
 def _create_trials(recorded: xr.Dataset, inputs: ArrayLike) -> xr.Dataset:
-    """Return trials of given inputs, of which no outputs and no rates are known."""
+    """Return trials with given inputs and unknown outputs and rates."""
     values = np.asarray(inputs, dtype=float)
     values = values[np.newaxis] if values.ndim == 2 else values
     names = recorded["input"].values
@@ -102,7 +102,7 @@ _SIZES = {"outputs": "output", "rates": "unit"}
 
 
 def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Dataset:
-    """Return trials with the outputs and units of a fit, whatever outputs and units they have themselves."""
+    """Return trials with the outputs and units of a fit, whatever their own outputs and units."""
     coords = {name: coord for name, coord in trials.coords.items() if coord.dims in (("trial",), ("time",))}
     described = {
         name: recorded[name] for name in ("unit", "output", "input", *KEPT) if name in recorded.coords
@@ -115,7 +115,7 @@ def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Da
     adopted = adopted.assign(inputs=trials["inputs"], mask=trials["mask"])
     for name in _SIZES:
         adopted[name].attrs = dict(recorded[name].attrs)
-    if config.initial_state == "data":  # the sampled neurons say where each trial starts
+    if config.initial_state == "data":  # the sampled neurons determine where each trial starts
         adopted["rates"] = _find_rates(trials, recorded)
     if config.observes:
         adopted = adopted.assign(_find_observed(trials, recorded))

@@ -1,4 +1,4 @@
-"""Virtual targets: directions that nobody reached to, and what would have been recorded there."""
+"""Virtual targets: predicted recordings for directions in which the subject did not reach."""
 
 from typing import Any
 
@@ -8,44 +8,41 @@ from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import fit_ridge
-from nwbrnn.schema import MASKED, TRIAL
+from nwbrnn.schema import COSINE, MASKED, SINE, TRIAL
 
 Array = NDArray[Any]
 
-# of the harmonics; leaving out one of few directions in turn chooses 1, at which the regression was worse in
-# each of eight directions left out of two recordings
+# of the harmonics; if we leave out one of few directions in turn, we would choose 1, at which the regression
+# was worse in each of eight directions left out of two recordings
 PENALTY = 0.1
-COS, SIN = "_cos", "_sin"
 
 
 def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
-    """Add directions evenly around the circle, with courses that follow from those of the known directions.
+    """Add directions evenly around the circle, with time courses predicted from the known directions.
 
-    Each bin of each channel is predicted by ridge regression on two harmonics of the direction, which
-    explains directions left out better than a network that was fitted to the others; the network then learns
-    what the regression says of them. Inputs have the strength that they have on average.
+    Each bin of each channel is predicted by ridge regression on two harmonics of the direction. This
+    regression explains directions left out better than a network fitted to the others, and the network then
+    learns its predictions. Inputs have their average strength.
 
     Parameters
     ----------
     averages
         Condition averages of the trials that are trained on, with a direction as cosine and sine inputs.
     n_targets
-        Their number; the first is in the direction of the first condition.
+        Number of directions; the first is that of the first condition.
 
     Returns
     -------
     xarray.Dataset
-        The averages, followed by those of the virtual targets.
+        The averages, followed by the virtual targets.
 
     Raises
     ------
     ConfigError
-        If no input is a direction, or there are fewer than three.
+        If no input is a direction, or if there are fewer than three directions.
     """
     names = [str(name) for name in averages["input"].values]
-    pairs = [
-        (i, names.index(n.removesuffix(COS) + SIN)) for i, n in enumerate(names) if _is_direction(n, names)
-    ]
+    pairs = _find_directions(names)
     if len(pairs) != 1:
         raise ConfigError(
             f"virtual_targets: expected one direction among the inputs, as cosine and sine, but there are "
@@ -53,8 +50,7 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
         )
     inputs = np.nan_to_num(averages["inputs"].values).astype(np.float64)
     cosine, sine = (inputs[..., column] for column in pairs[0])
-    strength = np.hypot(cosine, sine)
-    rows = np.arange(len(inputs)), strength.argmax(axis=1)
+    rows = np.arange(len(inputs)), np.hypot(cosine, sine).argmax(axis=1)
     angles = np.arctan2(sine[rows], cosine[rows])
     if len(np.unique(angles.round(6))) < 3:
         raise ConfigError(
@@ -62,8 +58,11 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
         )
     wanted = angles[0] + 2 * np.pi * np.arange(n_targets) / n_targets
     shown = np.repeat(inputs.mean(axis=0)[np.newaxis], n_targets, axis=0)
-    for column, part in zip(pairs[0], (np.cos(wanted), np.sin(wanted)), strict=True):
-        shown[..., column] = strength.mean(axis=0) * part[:, np.newaxis]
+    harmonics = [(1, pairs[0])] + [(2, pair) for pair in _find_directions(names, "2")]
+    for harmonic, pair in harmonics:
+        size = np.hypot(*(inputs[..., column] for column in pair)).mean(axis=0)
+        for column, function in zip(pair, (np.cos, np.sin), strict=True):
+            shown[..., column] = size * function(harmonic * wanted)[:, np.newaxis]
     virtual = averages.isel(trial=np.zeros(n_targets, dtype=int))
     seen = np.asarray(averages["mask"].values).all(axis=0)
     changed: dict[str, Array] = {"inputs": shown, "mask": np.stack([seen] * n_targets)}
@@ -79,7 +78,7 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     return xr.concat(
         [averages, virtual],
         dim=TRIAL,
-        data_vars="minimal",  # what no trial has, such as the connectivity of a circuit, stays as it is
+        data_vars="minimal",  # variables without trials, such as the connectivity of a circuit, stay as is
         coords="minimal",
         compat="override",
         join="override",
@@ -87,12 +86,15 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     )
 
 
-def _is_direction(name: str, names: list[str]) -> bool:
-    return name.endswith(COS) and name.removesuffix(COS) + SIN in names
+def _find_directions(names: list[str], harmonic: str = "") -> list[tuple[int, int]]:
+    """Return the columns of cosine and sine of each direction, or of twice the direction ('2')."""
+    cosine, sine = COSINE + harmonic, SINE + harmonic
+    starts = [name.removesuffix(cosine) for name in names if name.endswith(cosine)]
+    return [(names.index(n + cosine), names.index(n + sine)) for n in starts if n + sine in names]
 
 
 def _predict(values: Array, angles: Array, wanted: Array) -> Array:
-    """Return courses in other directions, shape (n_wanted, n_time, n_channels)."""
+    """Return time courses in other directions, shape (n_wanted, n_time, n_channels)."""
     flat = np.nan_to_num(values.reshape(len(values), -1))
     known, asked = (_expand(one) for one in (angles, wanted))
     ridge = fit_ridge([(known, flat)], penalties=[PENALTY])

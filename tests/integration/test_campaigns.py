@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 import warnings
+from itertools import product
 
 import h5py
 import numpy as np
@@ -113,50 +114,52 @@ def test_every_command_that_writes_is_tried():
 # ------------------------------------------------------------------ full disks
 
 
-@pytest.mark.parametrize("command", LINES)
-def test_full_disk_of_every_command(command, folder, mount, campaign, tmp_path):
-    fills = campaign("commands on a full disk", few=1, many=8)
+def test_full_disks(folder, mount, campaign, tmp_path):
+    fills = campaign("commands on a full disk", few=4, many=8 * len(LINES))
     mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", tmp_path)
-    out = tmp_path / "out"
-    for free in [0, *fills.pick(range(4096, 200_000, 4096))[1:]]:
-        filling = tmp_path / "filling"
-        with filling.open("wb") as file:
-            file.write(b"x" * (shutil.disk_usage(tmp_path).free - free))
-        ended = forked.run_cli(*create_line(command, folder, out), seconds=60)
-        assert not ended.fault, f"{free} bytes left: {ended.fault}"
-        code, _, err = ended.value
-        fills.count({0: "had enough", 1: "done in part", 2: "refused"}[code])
-        written = [path.name for path in tmp_path.iterdir() if path != filling]
-        if code == 2:
-            assert_names(err, os.strerror(28))
-            if command not in FOLDERS:  # there is an output only if the JSON that belongs to it has no space
-                assert_names(err, *written)
-        assert code or free
-        assert not list_leftovers(tmp_path)
-        filling.unlink()
-        assert_whole(tmp_path)
-        more = () if command in FOLDERS or not written else ("--overwrite",)
-        again = forked.run_cli(*create_line(command, folder, out, *more), seconds=60)
-        assert (again.fault, again.value[0]) == ("", 0), again
-        assert_whole(tmp_path)
+    for command, free in fills.pick(product(LINES, [0, *fills.rng.sample(range(4096, 200_000, 4096), 7)])):
+        fill_disk(command, free, folder, tmp_path, fills)
         for path in tmp_path.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def fill_disk(command, free, folder, disk, fills):
+    """Run a command on a disk with so many bytes left, and again when there is space."""
+    out, filling = disk / "out", disk / "filling"
+    with filling.open("wb") as file:
+        file.write(b"x" * (shutil.disk_usage(disk).free - free))
+    ended = forked.run_cli(*create_line(command, folder, out), seconds=60)
+    assert not ended.fault, f"{command}, {free} bytes left: {ended.fault}"
+    code, _, err = ended.value
+    fills.count({0: "had enough", 1: "done in part", 2: "refused"}[code])
+    written = [path.name for path in disk.iterdir() if path != filling]
+    if code == 2:
+        assert_names(err, os.strerror(28))
+        if command not in FOLDERS:  # there is an output only if the JSON that belongs to it has no space
+            assert_names(err, *written)
+    assert code or free, command
+    assert not list_leftovers(disk)
+    filling.unlink()
+    assert_whole(disk)
+    more = () if command in FOLDERS or not written else ("--overwrite",)
+    again = forked.run_cli(*create_line(command, folder, out, *more), seconds=60)
+    assert (again.fault, again.value[0]) == ("", 0), again
+    assert_whole(disk)
 
 
 # ------------------------------------------------------------------ two at once
 
 
-@pytest.mark.parametrize("command", LINES)
-def test_two_of_every_command_at_once(command, folder, campaign, tmp_path):
-    races = campaign("commands raced against each other", few=1, many=8)
-    for number in range(races.size):
-        out = tmp_path / str(number) / "out"
-        out.parent.mkdir()
+def test_two_commands_at_once(folder, campaign, tmp_path):
+    races = campaign("commands raced against each other", few=4, many=8 * len(LINES))
+    for command, number in races.pick(product(LINES, range(8))):
+        out = tmp_path / command / str(number) / "out"
+        out.parent.mkdir(parents=True)
         more = ("--overwrite",) if number % 2 and command not in FOLDERS else ()
         line = create_line(command, folder, out, *more)
         begun = [forked.begin_cli(*line, seconds=60) for _ in range(2)]
         ended = [one.finish() for one in begun]
-        assert [one.fault for one in ended] == ["", ""]
+        assert [one.fault for one in ended] == ["", ""], line
         codes = sorted(one.value[0] for one in ended)
         assert codes in ([0, 0], [0, 2]), ended
         races.count("won by both" if codes == [0, 0] else "won by one")

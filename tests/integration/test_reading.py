@@ -108,6 +108,15 @@ def test_task_inputs_are_the_shown_direction_and_a_go_step(recording, ds):
     np.testing.assert_array_equal(ds["inputs"].values[..., 2], np.tile(time > 0, (len(rows), 1)))
 
 
+def test_twice_the_direction_is_two_more_inputs(recording, ds):
+    more = nwbrnn.read_nwb(recording.path, second_harmonic=0.4)
+    assert more["input"].values.tolist()[2:] == ["target_dir_cos2", "target_dir_sin2", "go_cue"]
+    np.testing.assert_array_equal(more["inputs"].values[..., [0, 1, 4]], ds["inputs"].values)
+    cosine, sine = (ds["inputs"].values[..., i] for i in (0, 1))
+    expected = 0.4 * np.stack([cosine**2 - sine**2, 2 * sine * cosine], axis=2)
+    np.testing.assert_allclose(more["inputs"].values[..., 2:4], expected, atol=1e-6)
+
+
 def test_choices_say_what_and_why(ds):
     assert get_choice(ds, "outputs")["picked"] == "acquisition/EMG"
     assert_names(get_choice(ds, "outputs")["reason"], "name", "emg")

@@ -326,6 +326,7 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
     )
     monkeypatch.setattr(module, "FitConfig", lambda **given: FitConfig(**{"epochs": 5, "hidden": 40} | given))
     monkeypatch.setattr(module, "N_TEACHERS_QUICK", 2)
+    monkeypatch.setattr(module, "QUICK_LEVELS", module.PAIR)
     monkeypatch.setattr(module, "MECHANISMS", {name: MECHANISMS[name] for name in ("soc", "ring")})
     monkeypatch.setitem(module.FEWER_TRIALS, "train_trials", (1,))
     out = tmp_path / "claims"
@@ -340,7 +341,8 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
     gain = mean[0.25] - mean[0.0]
     assert claims[2]["evidence"][0]["value"] == pytest.approx(gain, abs=1e-6)
     assert values["unsampled neurons R2"]["seeds"] == 2
-    for name in ("traces_outputs_only", "traces_with_dynamics", "rotations_with_dynamics"):
+    drawn = [f"claim_{number}" for number in range(1, 5)]
+    for name in ("traces_outputs_only", "traces_with_dynamics", "rotations_with_dynamics", *drawn):
         assert (out / "figures" / f"{name}.png").stat().st_size > 10_000
     longer = pd.read_csv(out / "longer" / "statistics.csv")
     rows = longer[longer["sampled"] == 0].set_index("score")

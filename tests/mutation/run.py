@@ -5,10 +5,10 @@
 Mutants are drawn at random from all that :mod:`mutants` finds in ``TARGETS``. A coverage run, repeated for
 what has changed, tells which tests reach which line. For each mutant a process is forked from one that has
 imported the large libraries but not nwbrnn; it runs the tests that reach the line, the quickest first, until
-one fails. ``--seconds`` bounds how many of these tests each mutant gets, which can only lower the score;
-``--again`` then gives the survivors all of them. A mutant that no test reaches has survived. Two copies of
-the working tree in ``--work``, one for each fork, hold the mutated file, so that processes which tests start
-see the mutant too; numba compiles mutants of compiled code anew.
+one fails. ``--seconds`` bounds how long each mutant is tested, which can only lower the score; ``--again``
+then gives the survivors all of their tests. A mutant that no test reaches has survived. ``--resume`` goes on
+with a run that was ended. Two copies of the working tree in ``--work``, one for each fork, hold the mutated
+file, so that processes which tests start see the mutant too; numba compiles mutants of compiled code anew.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import collections
 import gc
 import hashlib
 import importlib
-import itertools
 import json
 import math
 import os
@@ -30,6 +29,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from mutants import Mutant, list_mutants
@@ -80,16 +80,26 @@ BROKEN = 99  # of this program, not a mutant
 
 
 class Recorder:
-    """A pytest plugin: how long each test took, with its fixtures, and which failed first."""
+    """A pytest plugin: how long each test took, with its fixtures, and which failed first.
 
-    def __init__(self) -> None:
+    It runs no further tests after so many seconds of processor time.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
         self.seconds: dict[str, float] = collections.defaultdict(float)
         self.failed: str | None = None
+        self.end = time.process_time() + most
+        self.stopped = False
 
     def pytest_runtest_logreport(self, report) -> None:  # noqa: ANN001
         self.seconds[report.nodeid] += report.duration
         if report.failed and self.failed is None:
             self.failed = report.nodeid
+
+    def pytest_runtest_teardown(self, item) -> None:  # noqa: ANN001
+        if time.process_time() > self.end and not self.failed:
+            self.stopped = True
+            item.session.shouldstop = "enough"
 
     def pytest_collectreport(self, report) -> None:  # noqa: ANN001
         if report.failed and self.failed is None:
@@ -107,6 +117,7 @@ def main() -> None:
         "--again", type=Path, help="only the survivors that this JSON file of an earlier run lists"
     )
     parser.add_argument("--seconds", type=float, default=math.inf, help="of tests for each mutant")
+    parser.add_argument("--resume", action="store_true", help="keep what an earlier run with --work found")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     slots = [options.work / f"copy{i}" for i in range(FORKS)]
@@ -122,20 +133,24 @@ def main() -> None:
             if options.only in f"{m.file}:{m.describe((ROOT / m.file).read_text())['line']}"
         ]
     if options.again:
-        names = ("file", "line", "before", "after")
-        old = {
-            tuple(r[n] for n in names)
-            for r in json.loads(options.again.read_text())
-            if r["status"] == "survived"
-        }
-        described = [(m, m.describe((ROOT / m.file).read_text())) for m in everything]
-        drawn = [m for m, about in described if tuple(about[n] for n in names) in old]
+        old = {identify(r) for r in json.loads(options.again.read_text()) if r["status"] == "survived"}
+        drawn = [m for m in everything if identify(m.describe((ROOT / m.file).read_text())) in old]
+    found = options.work / "mutants.json"
+    known = json.loads(found.read_text()) if options.resume else []
+    before = {identify(r) for r in known}
+    drawn = [m for m in drawn if identify(m.describe((ROOT / m.file).read_text())) not in before]
     print(f"{len(drawn)} of {len(everything)} mutants, seed {options.seed}, {len(seconds)} tests", flush=True)
-    waiting = [(m, bound_tests(choose_tests(m, reach, seconds), seconds, options.seconds)) for m in drawn]
-    results = run_all(waiting, slots, seconds, options.work)
-    (options.work / "mutants.json").write_text(json.dumps(results, indent=1))
-    report(results)
-    print(f"All mutants: {options.work / 'mutants.json'}")
+    waiting = [(m, choose_tests(m, reach, seconds)) for m in drawn]
+    for result in run_all(waiting, slots, seconds, options.work, most=options.seconds):
+        known.append(result)
+        found.write_text(json.dumps(known, indent=1))
+    report(known)
+    print(f"All mutants: {found}")
+
+
+def identify(result: dict) -> tuple:
+    """Return what a mutant is, the same in every run on the same code."""
+    return tuple(result[name] for name in ("file", "line", "before", "after"))
 
 
 # ------------------------------------------------------------------ which tests reach what
@@ -242,19 +257,18 @@ def choose_tests(
     return sorted(set().union(*chosen) & seconds.keys(), key=lambda test: (seconds[test], test))
 
 
-def bound_tests(tests: list[str], seconds: dict[str, float], most: float) -> list[str]:
-    """Return the first of these tests, as many as take at most so many seconds together, at least one."""
-    ends = itertools.accumulate(seconds[test] for test in tests)
-    return tests[: max(1, sum(end <= most for end in ends))]
-
-
 # ------------------------------------------------------------------ running them
 
 
 def run_all(
-    drawn: list[tuple[Mutant, list[str]]], slots: list[Path], seconds: dict[str, float], work: Path
-) -> list[dict]:
-    """Run every mutant, as many at once as there are copies."""
+    drawn: list[tuple[Mutant, list[str]]],
+    slots: list[Path],
+    seconds: dict[str, float],
+    work: Path,
+    *,
+    most: float,
+) -> Iterator[dict]:
+    """Run every mutant, as many at once as there are copies, and yield what becomes of each."""
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg"}
     sys.dont_write_bytecode = True
     for name in LIBRARIES:
@@ -270,17 +284,18 @@ def run_all(
     # first no mutant at all, which the quickest tests have to survive
     none = Mutant(drawn[0][0].file, 0, 0, "", "none", (0, 0), in_function=False)
     waiting.append((-1, none, sorted(seconds, key=seconds.__getitem__)[:100]))
-    free, running, results = list(slots), {}, {}
+    free, running, n_done = list(slots), {}, 0
     while waiting or running:
         while waiting and free:
             number, mutant, tests = waiting.pop()
             about = mutant.describe((ROOT / mutant.file).read_text()) | {"tests": len(tests)}
             if not tests:
-                results[number] = about | {"status": "survived", "by": "no test reaches it"}
+                n_done += 1
+                yield about | {"status": "survived", "by": "no test reaches it"}
                 continue
             slot = free.pop()
             limit = 60 + int(5 * sum(seconds[test] for test in tests))  # of processor time [s]
-            child = _fork(mutant, tests, slot, work, limit)
+            child = _fork(mutant, tests, slot, work, limits=(limit, most))
             running[child] = (number, mutant, about, slot, time.monotonic() + 30 * limit)
         time.sleep(0.05)
         for child, (number, mutant, about, slot, limit) in list(running.items()):
@@ -296,24 +311,23 @@ def run_all(
                     raise SystemExit((slot / "output.txt").read_text())
                 survived = ended == 0
                 by = note.read_text() if note.exists() else "timeout" if ended < 0 else "died"
-                results[number] = about | {
-                    "status": "survived" if survived else "killed",
-                    "by": "" if survived else by,
-                }
                 shutil.copy2(ROOT / mutant.file, slot / mutant.file)
                 free.append(slot)
                 del running[child]
-                place = f"{about['file']}:{about['line']}"
-                line = f"{results[number]['status']} {place} {by} ({used.ru_utime:.1f} s)"
-                print(f"{len(results)}/{len(drawn)} {line}", flush=True)
-                (work / "mutants.json").write_text(
-                    json.dumps([r for n, r in results.items() if n >= 0], indent=1)
-                )
-    return [results[number] for number in sorted(results) if number >= 0]
+                if number < 0:
+                    continue
+                n_done += 1
+                status = "survived" if survived else "killed"
+                line = f"{status} {about['file']}:{about['line']} {by} ({used.ru_utime:.1f} s)"
+                print(f"{n_done}/{len(drawn)} {line}", flush=True)
+                yield about | {"status": status, "by": "" if survived else by}
 
 
-def _fork(mutant: Mutant, tests: list[str], slot: Path, work: Path, limit: int) -> int:
-    """Start the tests of a mutant in a process of its own, and return its number."""
+def _fork(mutant: Mutant, tests: list[str], slot: Path, work: Path, *, limits: tuple[int, float]) -> int:
+    """Start the tests of a mutant in a process of its own, and return its number.
+
+    It is killed after the first number of seconds of processor time, and begins no test after the second.
+    """
     path = slot / mutant.file
     path.write_text(mutant.apply((ROOT / mutant.file).read_text()))
     os.utime(path, (0, 0))  # compiled files that Python and numba keep are of another time
@@ -324,7 +338,7 @@ def _fork(mutant: Mutant, tests: list[str], slot: Path, work: Path, limit: int) 
     code = BROKEN
     try:
         os.setsid()
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CPU, (limits[0], limits[0]))
         output = os.open(slot / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(output, stream)
@@ -337,8 +351,9 @@ def _fork(mutant: Mutant, tests: list[str], slot: Path, work: Path, limit: int) 
         sys.path[0] = str(slot)
         import pytest
 
-        recorder = Recorder()
+        recorder = Recorder(limits[1])
         code = int(pytest.main([*OPTIONS, *tests], plugins=[recorder]))
+        code = 0 if recorder.stopped else code
         if code:
             (slot / "failed.txt").write_text(recorder.failed or f"pytest ended with {code}")
     except BaseException:

@@ -1,5 +1,6 @@
 """Figures of fits: what is drawn, compared with numbers computed by hand."""
 
+import dataclasses
 import errno
 import os
 import re
@@ -140,6 +141,16 @@ def test_the_learning_curve_is_the_history(result, ax):
     ]
     with pytest.raises(ConfigError, match=names("terms", "'output'", "'dynamics'", "'outputs'")):
         nwbrnn.plot.learning_curve(result, terms=["outputs"], ax=ax)
+
+
+def test_the_learning_curve_marks_where_least_squares_ends(result, ax):
+    n_losses = len(result.history["train_total"])
+    assert min(result.history["learning_rate"]) > 0  # by gradient alone
+    rates = [0.0, 0.0] + [0.01] * (n_losses - 2)
+    run = dataclasses.replace(result.best, history={**result.history, "learning_rate": rates})
+    nwbrnn.plot.learning_curve(dataclasses.replace(result, runs=(run,)), ax=ax)
+    (switch,) = (line for line in ax.lines if line.get_linestyle() == ":")
+    assert list(switch.get_xdata()) == [2.5, 2.5]
 
 
 @pytest.fixture

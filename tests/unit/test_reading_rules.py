@@ -246,7 +246,7 @@ def test_an_alignment_of_which_no_time_is_known_is_refused():
     name, times, choice = choose_alignment(trials, ReadConfig(), **given)
     assert name == "move_onset"
     np.testing.assert_array_equal(times, [0.5, np.nan])
-    assert "1 trials" in choice.reason
+    assert "1 trial " in choice.reason
 
 
 def create_trials(starts, stops, times):

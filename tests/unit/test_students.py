@@ -298,6 +298,9 @@ def test_the_gradient_goes_on_from_least_squares_without_a_jump(monkeypatch):
         monkeypatch.setattr(gradient, "WARM_UP", warm_up)
         both = train_on(ds, **settings)
         assert both.history["train_total"][:n_passes] == squares.history["train_total"]
+        rates = both.history["learning_rate"]
+        assert [rate > 0 for rate in rates] == [False] * n_passes + [True] * (len(rates) - n_passes)
+        assert max(rates[n_passes:]) == pytest.approx(FitConfig().learning_rate, rel=0.3)
         highest.append(max(both.history["validation_total"][n_passes:]) / squares.loss)
     assert highest[0] < 4
     assert highest[1] > 3 * highest[0]

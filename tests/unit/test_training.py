@@ -118,6 +118,7 @@ def compute_error_by_hand(predicted, target):
 def test_gradient_descent_is_adam_with_a_cosine_schedule_on_the_sum_of_all_terms():
     settings = {"epochs": 6, "learning_rate": 0.02, "max_gradient_norm": 0.5, "dynamics_weight": 0.5}
     settings |= {"weight_penalty": 0.01, "rate_penalty": 0.2, "smoothness_penalty": 3.0}
+    settings |= {"input_penalty": 0.03}
     config = FitConfig(**QUICK | settings | {"precision": "float64", "validation": 0, "average": False})
     ds = prepare(create_recording(), config)
     start = RateRNN((2, 20, 3), config, bin_size=0.02).to_weights()
@@ -135,6 +136,7 @@ def test_gradient_descent_is_adam_with_a_cosine_schedule_on_the_sum_of_all_terms
         predicted, rates = run_by_hand(parameters, inputs, 0.02 / config.tau)
         squares = sum(parameters[name].square().sum() for name in ("recurrent_weights", "output_weights"))
         loss = compute_error_by_hand(predicted, outputs) + 0.01 * squares
+        loss = loss + 0.03 * parameters["input_weights"].square().sum()
         loss = loss + 0.5 * compute_error_by_hand(rates[..., :4], torch.tensor(normal, dtype=torch.float64))
         loss = loss + 0.2 * rates.square().mean() + 3.0 * rates.diff(dim=1).square().mean()
         losses.append(loss.item())

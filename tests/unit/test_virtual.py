@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
@@ -34,6 +35,20 @@ def test_directions_are_evenly_around_the_circle_from_the_first():
         np.unwrap(np.arctan2(inputs[:, 1], inputs[:, 0])), ANGLES[0] + 2 * np.pi * np.arange(5) / 5, atol=1e-6
     )
     np.testing.assert_allclose(inputs[:, 2], 1)  # the go cue
+
+
+def test_twice_a_direction_is_told_where_the_others_tell_it():
+    def tell_twice(ds):
+        angle = np.arctan2(ds["inputs"].values[..., 1], ds["inputs"].values[..., 0])
+        size = 0.4 * np.hypot(*(ds["inputs"].values[..., i] for i in (0, 1)))
+        second = np.stack([size * np.cos(2 * angle), size * np.sin(2 * angle)], axis=2)
+        more = ds["inputs"].isel(input=[0, 1]).copy(data=second)
+        more = more.assign_coords(input=["direction_cos2", "direction_sin2"])
+        return ds.drop_vars(["inputs", "input"]).assign(inputs=xr.concat([ds["inputs"], more], "input"))
+
+    known, expected = (tell_twice(average(held_out=held)) for held in ((3,), ()))
+    found = add_virtual_targets(known, N_CONDITIONS).isel(trial=slice(N_CONDITIONS - 1, None))
+    np.testing.assert_allclose(found["inputs"].values, expected["inputs"].values, atol=1e-6)
 
 
 def test_outputs_that_are_not_shown_have_no_say():

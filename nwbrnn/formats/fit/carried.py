@@ -1,4 +1,4 @@
-"""What a new file takes over from the source of a fit: session, subject, fitted units with spikes, trials."""
+"""Copy session, subject, fitted units with spikes, and trials from the source of a fit to a new file."""
 
 import uuid
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from pynwb.misc import Units
 from nwbrnn.formats.fit.encode import Rows
 from nwbrnn.formats.tables import list_single, look_up, to_plain
 
-BLOCK = 1 << 20  # spikes in memory at once
+BLOCK = 1 << 20  # number of spikes to hold in memory at once
 
 _CARRIED = (
     "session_start_time",
@@ -53,7 +53,7 @@ _SUBJECT = (
 
 
 def create_derived(original: NWBFile) -> NWBFile:
-    """Return a new file with session and subject of another one, an identity of its own, and a note on it."""
+    """Return a new file with the session and subject of another one, a new identity, and a note on it."""
     carried = {name: _detach(getattr(original, name)) for name in _CARRIED}
     subject = None
     if original.subject is not None:
@@ -78,8 +78,8 @@ def _detach(value: Any) -> Any:
 def carry_units(nwbfile: NWBFile, original: Units, rows: NDArray[np.integer], *, as_zarr: bool) -> Rows:
     """Add some units of another file: their plain columns, spike times and observation intervals.
 
-    Spike times are copied in blocks while the file is written, so the other one has to stay open until then.
-    Zarr compresses them by itself.
+    Spike times are copied in blocks while the new file is written, so the other file must stay open until
+    then. Zarr compresses them by default.
     """
     columns = [
         VectorData(name="source_row", description="row in the units table of the source", data=rows.tolist()),
@@ -99,7 +99,7 @@ def carry_units(nwbfile: NWBFile, original: Units, rows: NDArray[np.integer], *,
 
 
 def carry_trials(nwbfile: NWBFile, original: TimeIntervals, rows: NDArray[np.integer]) -> Rows:
-    """Add the table of trials of another file, whole, so that its rows keep their numbers."""
+    """Add the whole trial table of another file, so that its rows keep their numbers."""
     table = TimeIntervals(
         name=original.name,
         description=original.description,
@@ -114,7 +114,7 @@ def carry_trials(nwbfile: NWBFile, original: TimeIntervals, rows: NDArray[np.int
 
 
 def _carry_columns(table: DynamicTable, rows: Any) -> list[VectorData]:
-    """Return the columns with numbers, truths or text in each row; of an enumeration, what it stands for."""
+    """Return the columns with a number, boolean or text in each row; enumerations are decoded."""
     carried = []
     for column in list_single(table):
         values = look_up(column)[rows]
@@ -128,12 +128,12 @@ def _carry_columns(table: DynamicTable, rows: Any) -> list[VectorData]:
 def _carry_ragged(
     table: DynamicTable, name: str, rows: NDArray[np.integer], *, width: int, wrap: bool
 ) -> Sequence[VectorData]:
-    """Return a ragged column of floats with its index, for some rows."""
+    """Return some rows of a ragged column of floats, with their index."""
     index = table[name]
     ends = np.asarray(index.data[:], dtype=np.int64)
     starts = np.concatenate([[0], ends[:-1]])
     values = _Gathered(index.target.data, np.stack([starts[rows], ends[rows]], axis=1), width=width)
-    data: Any = np.zeros((0, width) if width else 0)  # an iterator of nothing cannot be written
+    data: Any = np.zeros((0, width) if width else 0)  # an empty iterator cannot be written
     if values.n_values:
         data = H5DataIO(values, compression="gzip", shuffle=True) if wrap else values
     column = VectorData(name=name, description=index.target.description, data=data)
@@ -143,7 +143,7 @@ def _carry_ragged(
 
 
 class _Gathered(GenericDataChunkIterator):  # type: ignore[misc]
-    """Stretches of an array one after the other, read in blocks while they are written."""
+    """Consecutive stretches of an array, read in blocks while they are written."""
 
     def __init__(self, data: Any, stretches: NDArray[np.int64], *, width: int) -> None:
         self._data, self._stretches, self._width = data, stretches, width

@@ -1,4 +1,4 @@
-"""The contract of a stored fit: what is believed of a file from somebody else, and what is checked first."""
+"""The contract of a stored fit: checks to make before trusting a file from another person."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ class _Dataset(BaseModel):
 
 
 class _About(BaseModel):
-    """What a fit says of itself, as JSON in ``scratch``."""
+    """The settings and provenance of a fit, stored as JSON in ``scratch``."""
 
     layout_version: StrictInt
     config: dict[str, Any]
@@ -59,7 +59,7 @@ class _Choice(BaseModel):
 
 
 class _Attributes(BaseModel):
-    """Attributes of a Dataset that the program uses; those in JSON as what they hold."""
+    """Attributes of a Dataset that nwbrnn uses, with JSON decoded."""
 
     source_file: str = ""
     source_sha256: str | None = None
@@ -74,7 +74,7 @@ _JSON = ("choices", "read_config", "source_objects", "cross_validation")
 
 
 def parse_about(text: Any, *, source: str) -> dict[str, Any]:
-    """Return what a fit says of itself.
+    """Parse the settings and provenance of a fit.
 
     Parameters
     ----------
@@ -86,41 +86,41 @@ def parse_about(text: Any, *, source: str) -> dict[str, Any]:
     Raises
     ------
     UnsupportedFileError
-        If the layout is another than this version knows.
+        If this version does not know the layout.
     ConfigError
-        If a part is missing or of another form.
+        If a part is missing or has another form.
     """
     about = json.loads(text)
     version = about.get("layout_version") if isinstance(about, dict) else None
     if isinstance(version, int) and version != LAYOUT_VERSION:
         raise UnsupportedFileError(
             f"{source}: expected a fit of layout {LAYOUT_VERSION}, but got {version}; "
-            "use the version of nwbrnn that made it, or fit again"
+            "use the version of nwbrnn that wrote it, or fit again"
         )
     parse_settings(_About, about, source=source)
     return dict(about)
 
 
 def check_attributes(attrs: Mapping[str, Any], *, source: str) -> None:
-    """Refuse attributes of a Dataset that the program could not use.
+    """Refuse attributes of a Dataset that nwbrnn cannot use.
 
     Raises
     ------
     ConfigError
-        If one has another form, or how the source was read is not among the settings that there are.
+        If an attribute has another form, or the settings of reading are unknown.
     """
     used = {name: value for name, value in attrs.items() if name in _Attributes.model_fields}
     for name in _JSON:
         if used.get(name) == "":
             del used[name]
         elif name in used:
-            with suppress(TypeError, ValueError):  # then it is refused as what it is
+            with suppress(TypeError, ValueError):  # then it is refused in its stored form
                 used[name] = json.loads(used[name])
     parse_settings(_Attributes, used, source=source)
 
 
 def list_faults(result: FitResult) -> Iterator[str]:
-    """Return what is wrong with a stored fit, whose Datasets are valid already."""
+    """Yield the faults of a stored fit whose Datasets are valid."""
     recorded, predicted, config = result.recorded, result.predicted, result.config
     more = ["observed"] if config.observes else []
     named = {"recorded": (recorded, ["rates", "split", "sampled", "rate_offset", *_SCALES, *more])}
@@ -143,7 +143,7 @@ def list_faults(result: FitResult) -> Iterator[str]:
         yield f"runs/seed: expected at least one, each once, but got {seeds}"
     for run in result.runs:
         yield from (
-            f"student of seed {run.seed}: {fault}" for fault in _find_faults_of_run(run, recorded, config)
+            f"network with seed {run.seed}: {fault}" for fault in _find_faults_of_run(run, recorded, config)
         )
 
 

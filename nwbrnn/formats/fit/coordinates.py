@@ -1,4 +1,4 @@
-"""The Dataset around its arrays: coordinates as columns of tables where people look, the rest as JSON."""
+"""Store the coordinates of a Dataset as columns of tables, where people look for them, or else as JSON."""
 
 import json
 import re
@@ -26,10 +26,10 @@ class Described:
     Attributes
     ----------
     about
-        What JSON holds: attributes, and of each variable and coordinate its type, dimensions and attributes;
-        of a coordinate also the name of its column, or its values.
+        Content of the JSON: attributes, and the type, dimensions and attributes of each variable and
+        coordinate; for a coordinate also the name of its column, or its values.
     columns
-        For the dimensions ``trial`` and ``unit``: values and description by the name of the column.
+        Values and description by name of the column, for the dimensions ``trial`` and ``unit``.
     """
 
     about: dict[str, Any]
@@ -37,19 +37,19 @@ class Described:
 
 
 def describe_dataset(ds: xr.Dataset, reserved: Mapping[str, set[str]]) -> Described:
-    """Describe a Dataset so that it can be put together again.
+    """Describe a Dataset so that it can be rebuilt.
 
     Parameters
     ----------
     ds
         A valid Dataset.
     reserved
-        Names of columns that tables have already, for the dimensions ``trial`` and ``unit``.
+        Names of columns that the tables already have, for the dimensions ``trial`` and ``unit``.
 
     Raises
     ------
     ExportError
-        If the Dataset holds what NWB or JSON cannot, or variables that are not in the contract.
+        If the Dataset holds values that NWB or JSON cannot hold, or variables that are not in the contract.
     """
     unknown = sorted({str(name) for name in ds.data_vars} - {spec.name for spec in VARIABLES})
     if unknown:
@@ -61,7 +61,7 @@ def describe_dataset(ds: xr.Dataset, reserved: Mapping[str, set[str]]) -> Descri
     coords = {}
     for name, coord in ds.coords.items():
         if not isinstance(name, str):
-            raise ExportError(f"coordinate {name!r}: expected a text as name; rename it")
+            raise ExportError(f"coordinate {name!r}: expected a text as its name; rename it")
         coords[name] = _describe_variable(name, coord)
         dim = str(coord.dims[0]) if len(coord.dims) == 1 else ""
         if dim in columns and _fits_column(coord.values):
@@ -83,7 +83,7 @@ def _describe_variable(name: str, variable: xr.DataArray) -> dict[str, Any]:
     kind = variable.dtype.kind
     if kind not in "iufbUTOmM" or variable.dtype == np.longdouble != np.dtype(np.float64):
         raise ExportError(
-            f"{name}: expected numbers, truths, times or text, but got {variable.dtype}; drop it"
+            f"{name}: expected numbers, booleans, times or text, but got {variable.dtype}; drop it"
         )
     return {
         "dtype": "text" if kind == "T" else variable.dtype.str,
@@ -93,7 +93,7 @@ def _describe_variable(name: str, variable: xr.DataArray) -> dict[str, Any]:
 
 
 def _fits_column(values: NDArray[Any]) -> bool:
-    """Return whether a table can hold values: numbers, truths or text, not NaN throughout."""
+    """Return whether a table can hold values: numbers, booleans or text that are not all NaN."""
     if values.dtype.kind in "UTO":
         return all(isinstance(v, str) and show_text(v) == v for v in values.tolist())
     return values.dtype.kind in "iub" or (values.dtype.kind == "f" and not np.isnan(values).all())
@@ -106,7 +106,7 @@ def _to_column(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _name_column(name: str, taken: set[str]) -> str:
-    """Return a name that NWB and file systems allow, and no other column has."""
+    """Return a name that NWB and file systems allow and that no other column has."""
     column = _FORBIDDEN.sub("_", name) or "column"
     while column in taken:
         column = f"source_{column}"
@@ -114,20 +114,20 @@ def _name_column(name: str, taken: set[str]) -> str:
 
 
 def _to_json(name: str, values: NDArray[Any]) -> Any:
-    """Return values as JSON has them; times as whole numbers of their unit."""
+    """Return values in a form that JSON can hold, with times as whole numbers of their unit."""
     plain = values.astype(np.int64) if values.dtype.kind in "mM" else values
     listed = plain.tolist()
     flat = plain.ravel().tolist()
     if any(v is not None and not isinstance(v, str | int | float) for v in flat):
         raise ExportError(
-            f"coordinate {name}: expected numbers, truths or text, but got {values.dtype} with other values; "
-            "drop it"
+            f"coordinate {name}: expected numbers, booleans or text, but got {values.dtype} with other "
+            "values; drop it"
         )
     return listed
 
 
 def _check_json(what: str, values: dict[Any, Any]) -> dict[str, Any]:
-    """Return attributes as JSON has them; arrays and numbers of NumPy as lists and plain numbers."""
+    """Return attributes in a form that JSON can hold, with NumPy arrays and numbers as plain ones."""
     checked = {}
     for name, value in values.items():
         try:
@@ -146,12 +146,12 @@ def _to_plain(value: Any) -> Any:
 
 
 def restore_values(name: str, values: Any, dtype: str) -> NDArray[Any]:
-    """Return values of a coordinate, from its column or from JSON, as an array of the type they had.
+    """Return values of a coordinate, from its column or from JSON, as an array of their original type.
 
     Raises
     ------
     ValueError
-        If there is no such type, or values of it would need much more memory than they do in the file.
+        If there is no such type, or if its values would need much more memory than they do in the file.
     """
     if dtype == "text":
         return np.array(values, dtype=np.dtypes.StringDType())
@@ -166,10 +166,10 @@ def restore_values(name: str, values: Any, dtype: str) -> NDArray[Any]:
 
 
 def _find_dtype(name: str, dtype: str, n_values: int) -> np.dtype[Any]:
-    """Return the type of a stored coordinate, if that can be believed."""
+    """Return the type of a stored coordinate, if it is plausible."""
     found = np.dtype(dtype)
     if found.kind not in _KINDS or (found.kind in "iuf" and found.itemsize > 8):
-        raise ValueError(f"{name}: expected a type of numbers, truths, times or text, but got {dtype!r:.40}")
+        raise ValueError(f"{name}: expected a type of number, boolean, time or text, but got {dtype!r:.40}")
     if found.itemsize * n_values > MAX_FIT_TEXT:
         raise ValueError(f"{name}: expected at most {MAX_FIT_TEXT:.0e} bytes of text, but got {dtype!r:.40}")
     return found

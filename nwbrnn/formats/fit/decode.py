@@ -1,4 +1,4 @@
-"""read_fit: what ``write_fit`` exported becomes the result it was made from."""
+"""read_fit: rebuild a fit from the file that ``write_fit`` exported."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,29 +40,29 @@ _DIMS = {spec.name: spec.dims for spec in VARIABLES}
 
 
 def read_fit(path: str | Path, name: str | None = None) -> FitResult:
-    """Read a fit back from an NWB file that :func:`nwbrnn.write_fit` made, or put it into.
+    """Read a fit back from an NWB file to which :func:`nwbrnn.write_fit` wrote it.
 
     Parameters
     ----------
     path
         An NWB file with a processing module ``nwbrnn`` or ``nwbrnn_NAME``: a path or an address.
     name
-        Of the fit, if the file holds several.
+        Name of the fit, if the file holds several.
 
     Returns
     -------
     FitResult
-        As it was written. Outputs pass through their recorded unit: float32 comes back exactly, float64 to
-        its last digit.
+        The fit as it was written. Since the file holds outputs in their recorded unit, float32 comes back
+        exactly and float64 to its last digit.
 
     Raises
     ------
     UnsupportedFileError
-        If the file is not NWB, or of another layout than this version knows.
+        If the file is not NWB, or if this version does not know its layout.
     MissingDataError
         If the file holds no fit, or a part of it is missing.
     ConfigError
-        If the file holds several and none is named.
+        If the file holds several fits and none is named.
     """
     with open_nwb(path, follow_links=False) as nwbfile:
         module = _find_module(nwbfile, name, path=path)
@@ -84,7 +84,7 @@ def list_fits(nwbfile: NWBFile) -> list[str]:
 
 
 def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
-    """Read which versions of which software made a fit.
+    """Read the versions of the software that made a fit.
 
     Parameters
     ----------
@@ -107,19 +107,19 @@ def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
 
 
 def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
-    """Return where the recording of a fit is: in the same file, at the address it came from, or beside it.
+    """Return the location of a fit's recording: in the same file, at its original address, or next to it.
 
     Parameters
     ----------
     path
         The file with the fit.
     recorded
-        Of the fit.
+        The recorded Dataset of the fit.
 
     Raises
     ------
     MissingDataError
-        If it is nowhere there.
+        If the recording is in none of these places.
     """
     attrs = recorded.attrs
     objects = set(json.loads(attrs.get("source_objects", "{}")).values())
@@ -132,14 +132,14 @@ def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
     beside = Path(path).parent / Path(text).name
     if not text or not beside.exists():
         raise MissingDataError(
-            f"{path}: expected the file that was fitted, {text or 'of unknown name'}, beside it, but it is "
+            f"{path}: expected the file that was fitted, {text or 'of unknown name'}, next to it, but it is "
             "not there; give it with source (--source)"
         )
     return str(beside)
 
 
 def _find_module(nwbfile: NWBFile, name: str | None, *, path: str | Path) -> ProcessingModule:
-    """Return the module of the fit that is meant."""
+    """Return the module of the named fit, or of the only one."""
     found = list_fits(nwbfile)
     wanted = name_module(name)
     if name is None and len(found) == 1:
@@ -158,9 +158,9 @@ def _find_module(nwbfile: NWBFile, name: str | None, *, path: str | Path) -> Pro
 
 @dataclass(frozen=True)
 class _Description:
-    """What a fit says of its Datasets: see ``describe_dataset`` of the writers.
+    """The description of a fit's Datasets, as ``describe_dataset`` created it.
 
-    ``trials`` gives the row of each trial in the Dataset and where its samples are.
+    ``trials`` holds the row of each trial in the Dataset and the position of its samples.
     """
 
     about: Mapping[str, Any]
@@ -195,13 +195,13 @@ def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> Fi
 
 
 def _read_about(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> dict[str, Any]:
-    """Return settings and provenance of a fit."""
+    """Return the settings and provenance of a fit."""
     name = name_scratch(module.name)
     return parse_about(nwbfile.scratch[name].data, source=f"{path}: scratch/{name}")
 
 
 def _forget_permission(attrs: dict[str, Any]) -> None:
-    """Take back that links out of the source may be followed: a file from somebody else cannot allow that."""
+    """Revoke the permission to follow links in the source, which a file from another person cannot give."""
     if "read_config" in attrs:
         config = json.loads(attrs["read_config"])
         if config.get("follow_links"):
@@ -209,7 +209,7 @@ def _forget_permission(attrs: dict[str, Any]) -> None:
 
 
 def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Description:
-    """Return what a fit says of its Datasets."""
+    """Return the description of a fit's Datasets."""
     table = module["trials"]
     rows = np.asarray(table["row"].data[:])
     order = np.argsort(rows)
@@ -228,7 +228,7 @@ def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Descriptio
 
 
 def _read_windows(module: ProcessingModule, table: TimeIntervals) -> list[list[TimeSeriesReference]]:
-    """Return where each trial is in the series. A Zarr store has no references to parts of series."""
+    """Return the samples of each trial in the series; a Zarr store has no references to parts of series."""
     if "timeseries" in table.colnames:
         return [table["timeseries"][i] for i in range(len(table))]
     columns = (table[name].data[:].tolist() for name in ("first_sample", "n_samples", "layer"))
@@ -243,7 +243,7 @@ def _read_windows(module: ProcessingModule, table: TimeIntervals) -> list[list[T
 
 
 def _read_coords(described: _Description) -> dict[str, xr.Variable]:
-    """Return all coordinates, of the type they had."""
+    """Return all coordinates with their original types."""
     coords = {}
     for name, about in described.about["coords"].items():
         if "column" in about:
@@ -258,7 +258,7 @@ def _read_coords(described: _Description) -> dict[str, xr.Variable]:
 def _read_arrays(
     described: _Description, coords: Mapping[str, xr.Variable], attrs: Mapping[str, Any]
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """Return every series as (n_trials, n_time, n_channels) with NaN outside the mask, and the mask."""
+    """Return every series, shape (n_trials, n_time, n_channels), with NaN outside the mask, and the mask."""
     time, align = coords["time"].values, coords["align_time"].values
     mask = np.zeros((len(align), len(time)), dtype=bool)
     arrays: dict[str, NDArray[Any]] = {}
@@ -295,7 +295,7 @@ def _build(
     *,
     dataset: str,
 ) -> xr.Dataset:
-    """Put a Dataset together from what is said of it."""
+    """Build a Dataset from its description and arrays."""
     stored = {variable: name for name, (owner, variable, _) in SERIES.items() if owner == dataset}
     variables = {}
     for name, one in about["variables"].items():
@@ -308,7 +308,7 @@ def _build(
 def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
     weights = {}
     for name, (table, column, _) in WEIGHTS.items():
-        if name in OPTIONAL and column not in module[table].colnames:
+        if name in OPTIONAL and column not in module[table].colnames:  # this network has none
             continue
         values = np.asarray(module[table][column].data[:])
         weights[name] = np.ascontiguousarray(values.T) if name in TRANSPOSED else values
@@ -316,7 +316,7 @@ def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
 
 
 def _read_runs(module: ProcessingModule, recorded: xr.Dataset) -> tuple[Run, ...]:
-    """Return the students, the best first."""
+    """Return the networks, best first."""
     best = _read_weights(module)
     table = read_plain_columns(module["runs"])
     runs = []
@@ -337,7 +337,7 @@ def _read_runs(module: ProcessingModule, recorded: xr.Dataset) -> tuple[Run, ...
 
 
 def _read_history(module: ProcessingModule, seed: int) -> dict[str, list[float]]:
-    """Return the losses of one student."""
+    """Return the losses of one network."""
     columns = {str(name): np.asarray(module["history"][name].data[:]) for name in module["history"].colnames}
     mine = columns.pop("seed") == seed
     history = {name: values[mine].tolist() for name, values in columns.items()}
@@ -345,18 +345,18 @@ def _read_history(module: ProcessingModule, seed: int) -> dict[str, list[float]]
 
 
 def _strip(values: list[float]) -> list[float]:
-    """Return values without the NaN that fill up shorter columns."""
+    """Return values without the NaN that pad shorter columns."""
     while values and np.isnan(values[-1]):
         values.pop()
     return values
 
 
 def _read_scores(module: ProcessingModule, recorded: xr.Dataset, *, seed: int, row: int) -> Scores:
-    """Return the stored scores of one student; columns left out because all were NaN come back as NaN."""
+    """Return the stored scores of one network; columns omitted because they were all NaN become NaN."""
 
     def column(table: str, name: str, n_rows: int) -> NDArray[np.float64]:
         columns = read_plain_columns(module[table])
-        earlier = name.replace("known_average", "ceiling")  # its name until the noise ceiling was told apart
+        earlier = name.replace("known_average", "ceiling")  # its name before there was a noise ceiling
         return np.asarray(columns.get(name, columns.get(earlier, np.full(n_rows, np.nan))))
 
     def of_run(table: str, name: str, n_rows: int) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""The processing module of a fit: predictions over session time, the model, the scores, and their settings.
+"""Encode a fit as a processing module: predictions over session time, model, scores and settings.
 
-``docs/nwb_export.md`` specifies every object; :mod:`nwbrnn.formats.fit.decode` reads them back. The module is
-the same in a file of its own and in a copy of the source, so that one reader serves both.
+``docs/nwb_export.md`` specifies every object, and :mod:`nwbrnn.formats.fit.decode` reads them back. The
+module is the same in a new file and in a copy of the source, so the same reader works for both.
 """
 
 import json
@@ -57,7 +57,7 @@ _VERSIONS = ("nwbrnn", "torch", "numpy", "numba", "xarray", "pynwb", "hdmf", "h5
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a table of the file that the units, or the trials, of a fit are."""
+    """The rows of a table in the file that hold the units, or the trials, of a fit."""
 
     table: DynamicTable
     rows: NDArray[np.integer]
@@ -81,20 +81,20 @@ def add_fit(
     result
         The fit.
     module_name
-        Of the module.
+        Name of the module.
     units, trials
-        What the units and trials of the fit are in this file; ``None`` if it does not hold them.
+        Rows of the units and trials of the fit in this file; ``None`` if it does not hold them.
     as_zarr
         Whether the file will be Zarr, in which a reference to a part of a series would be a pickle.
 
     Raises
     ------
     ExportError
-        If the Dataset holds what an NWB file cannot.
+        If the Dataset holds values that an NWB file cannot hold.
     """
     reserved = {TRIAL: set(dir(TimeIntervals)) | _TRIAL_COLUMNS, UNIT: set(dir(DynamicTable)) | _UNIT_COLUMNS}
     described = describe_dataset(result.recorded, reserved)
-    text = "a recurrent network fitted to this session, what it predicts, and how well"
+    text = "a recurrent network fitted to this session, its predictions and their scores"
     module = nwbfile.create_processing_module(module_name, text)
     windows = _add_series(module, result)
     module.add(_create_trials(result, described, windows, trials, as_zarr=as_zarr))
@@ -119,7 +119,7 @@ _UNIT_COLUMNS = {
 
 @dataclass(frozen=True)
 class _Window:
-    """Where a trial is in the series of one layer."""
+    """The samples of a trial in the series of one layer."""
 
     first_sample: int
     n_samples: int
@@ -128,7 +128,7 @@ class _Window:
 
 
 def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, _Window]:
-    """Add what was recorded and what is predicted, over session time; return where each trial is in it."""
+    """Add recorded and predicted series over session time, and return the samples of each trial in them."""
     recorded = result.recorded
     lag = float(recorded.attrs.get("neural_lag", 0.0))
     windows: dict[int, _Window] = {}
@@ -192,7 +192,7 @@ def _create_trials(
     for row in order.tolist():
         window = windows[row]
         parts = [TimeSeriesReference(window.first_sample, window.n_samples, one) for one in window.series]
-        # not add_interval: it would find the samples again, by times that float errors can shift
+        # not add_interval, which would search for the samples by times that rounding errors can shift
         table.add_row(
             start_time=float(starts[row] - half),
             stop_time=float(stops[row] + half),
@@ -236,12 +236,12 @@ def _iterate_windows(ds: xr.Dataset) -> list[tuple[float, NDArray[np.bool_]]]:
 
 
 def _is_unknown(values: NDArray[Any]) -> bool:
-    """Return whether values are NaN throughout."""
+    """Return whether all values are NaN."""
     return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
 def _add_model(module: ProcessingModule, result: FitResult, described: Described, units: Rows | None) -> None:
-    """Add the weights: a row for each hidden unit, output, input and recorded unit."""
+    """Add the tables of weights, with a row for each hidden unit, output, input and recorded unit."""
     recorded = result.recorded
     equation = KINDS[result.config.network].equation.format(rate=_RATES[result.config.nonlinearity])
     if result.config.observes:
@@ -269,7 +269,7 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
 
 
 def _describe_weights(result: FitResult, table: str) -> dict[str, Column]:
-    """Return the columns of weights in a table; large matrices are compressed."""
+    """Return the weight columns of a table, with large matrices compressed."""
     columns: dict[str, Column] = {}
     for name, (place, column, text) in WEIGHTS.items():
         if place == table and name in result.weights:
@@ -312,7 +312,7 @@ def _describe_units(result: FitResult, described: Described) -> dict[str, Column
 
 
 def _explain_start(result: FitResult) -> str:
-    """Return what the columns of the initial state are."""
+    """Return a description of the columns of the initial state."""
     if result.config.initial_state == "data":
         return "x before the first bin; of sampled units it follows from the first recorded rate instead"
     if result.config.initial_state == "learned":
@@ -322,43 +322,44 @@ def _explain_start(result: FitResult) -> str:
 
 
 def _find_sampled(result: FitResult) -> list[int]:
-    """Return the positions of the units that hidden units stand for, in the order of the hidden units."""
+    """Return the positions of the units that hidden units represent, in the order of the hidden units."""
     if result.config.dynamics_factor == 0:
         return []
     return list(np.flatnonzero(result.recorded["sampled"].values).tolist())
 
 
 def _add_scores(module: ProcessingModule, result: FitResult) -> None:
-    """Add the students, their overall scores and the course of their training."""
+    """Add the networks, their overall scores and their losses during training."""
     runs = result.runs
     pairs = [(run.seed, score) for run in runs for score in run.scores.summary]
     columns: dict[str, Column] = {
-        "seed": (np.array([seed for seed, _ in pairs]), "of the initial weights of the student"),
+        "seed": (np.array([seed for seed, _ in pairs]), "seed of the initial weights of the network"),
         "score": ([s.name for _, s in pairs], "R2: coefficient of determination; neurons: median over units"),
         "level": ([s.level for _, s in pairs], "what was compared, of the test trials"),
-        "value": (np.array([s.value for _, s in pairs]), "of the student"),
+        "value": (np.array([s.value for _, s in pairs]), "score of the network"),
         "known_average": (
             np.array([s.known_average for _, s in pairs]),
-            "of the average of all other trials",
+            "score of the average of all other trials",
         ),
     }
-    module.add(create_table("scores", "how well each student does on the test trials", columns))
-    module.add(create_table("runs", "a row for each student, the best first", _describe_runs(runs)))
+    module.add(create_table("scores", "scores of each network on the test trials", columns))
+    module.add(create_table("runs", "a row for each network, best first", _describe_runs(runs)))
     names = list(dict.fromkeys(name for run in runs for name in run.history))
     lengths = [max(map(len, run.history.values()), default=0) for run in runs]
     history: dict[str, Column] = {
-        "seed": (np.repeat([run.seed for run in runs], lengths), "of the initial weights of the student")
+        "seed": (np.repeat([run.seed for run in runs], lengths), "seed of the initial weights of the network")
     }
     for name in names:
         parts = [_pad(run.history.get(name, ()), n) for run, n in zip(runs, lengths, strict=True)]
-        history[name] = np.concatenate(parts), f"unweighted loss term {name}"
+        text = "0 for a pass of least squares" if name == "learning_rate" else f"unweighted loss term {name}"
+        history[name] = np.concatenate(parts), text
     module.add(create_table("history", "a row for each pass of least squares and each epoch", history))
 
 
 def _describe_runs(runs: Sequence[Run]) -> dict[str, Column]:
-    """Return the columns of the students; their weights too if there are several."""
+    """Return the columns of the networks, including their weights if there are several."""
     columns: dict[str, Column] = {
-        "seed": (np.array([run.seed for run in runs]), "of the initial weights"),
+        "seed": (np.array([run.seed for run in runs]), "seed of the initial weights"),
         "loss": (np.array([run.loss for run in runs]), "total loss on validation, or else training trials"),
         "ended": ([run.ended for run in runs], "why training ended"),
         "free_run": (
@@ -366,17 +367,17 @@ def _describe_runs(runs: Sequence[Run]) -> dict[str, Column]:
             "largest output after the trial, inputs held, over the largest output in it",
         ),
     }
-    if len(runs) > 1:  # of a single student they are in the other tables
+    if len(runs) > 1:  # the weights of a single network are in the other tables
         for name in ("output_r2", "unit_r2"):
             columns[name] = np.stack([getattr(run.scores, name) for run in runs]), "R2 on condition averages"
         for name in runs[0].weights:
             stacked = np.stack([run.weights[name] for run in runs])
-            columns[name] = compress(stacked), f"{name}, a student in each row"
+            columns[name] = compress(stacked), f"{name}, one network per row"
     return columns
 
 
 def _pad(values: Sequence[float], length: int) -> NDArray[np.float64]:
-    """Return values with NaN where an interrupt left some terms out."""
+    """Return values padded with NaN if an interrupt left some out."""
     return np.array([*values, *[np.nan] * (length - len(values))], dtype=np.float64)
 
 
@@ -385,7 +386,7 @@ def _show_all(texts: Sequence[str]) -> list[str]:
 
 
 def _describe_fit(result: FitResult, described: Described) -> dict[str, Any]:
-    """Return settings and provenance."""
+    """Return the settings and provenance of a fit."""
     predicted = result.predicted
     return {
         "layout_version": LAYOUT_VERSION,

@@ -1,4 +1,4 @@
-"""A fit goes out: into a new file beside its source, into a copy of the source, or into the source itself."""
+"""Export a fit to a new file, to a copy of its source, or into the source itself."""
 
 import json
 import os
@@ -37,24 +37,24 @@ def write_fit(
 ) -> Path:
     """Write a fit as the processing module ``nwbrnn`` of an NWB file; ``docs/nwb_export.md`` specifies it.
 
-    Whatever happens, nothing that was there is lost: files are written under a temporary name, validated,
-    and renamed. In-place, too, the source stays as it was until its successor is complete on the disk.
+    Existing data are never lost: files are written under a temporary name, validated and then renamed. Even
+    in-place, the source stays unchanged until its successor is complete on the disk.
 
     Parameters
     ----------
     result
-        From :func:`nwbrnn.fit`.
+        The fit from :func:`nwbrnn.fit`.
     source
         The NWB file that was fitted.
     path
-        The file to make, ``.nwb`` or, for Zarr, ``.zarr``; none in-place.
+        The file to write, ``.nwb`` or, for Zarr, ``.zarr``; none for in-place.
     to
-        ``new``: a file of its own, with session, subject, fitted units, trials of the source. ``copy``: all
-        of the source, and the fit. ``in-place``: the source gets the fit.
+        ``new`` writes a new file with session, subject, fitted units and trials of the source. ``copy``
+        writes all of the source and the fit. ``in-place`` adds the fit to the source.
     name
-        Of the fit, if several are to live in one file; the module is then ``nwbrnn_NAME``.
+        Name of the fit, needed if one file holds several; the module is then ``nwbrnn_NAME``.
     overwrite
-        Whether to replace an existing file, or in-place the module of this name and nothing else.
+        Whether to replace an existing file or, in-place, only the module with this name.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def write_fit(
         If the source cannot be read, has changed since the fit, is open for writing elsewhere, or would be
         overwritten; or if the file cannot be written.
     ConfigError
-        If the name cannot be one of a module, or ``path`` and ``to`` do not fit.
+        If a module cannot have this name, or if ``path`` does not fit ``to``.
     """
     try:
         found = find_source(source)
@@ -90,7 +90,7 @@ def check_fit_output(
     name: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Refuse an export that cannot succeed; call it before any long work. Return the file to make.
+    """Refuse an export that cannot succeed, before any long work, and return the file to write.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def check_fit_output(
         raise ExportError(
             f"{found.text}: expected a local file for in-place, but it is on a server; use to='copy'"
         )
-    target = Path(found.url).resolve()  # of a link, what it leads to
+    target = Path(found.url).resolve()  # for a link, its target
     check_output(target, overwrite=True, suffix="", folder=found.is_zarr)
     if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
         raise ExportError(
@@ -131,15 +131,15 @@ def check_fit_output(
 
 
 def _keep_other_fits(path: Path, module: str) -> None:
-    """Refuse to replace a file that holds fits of other names; its links are not followed."""
-    if not (path.is_dir() or is_hdf5(path)):  # no NWB file, so it holds none
+    """Refuse to replace a file that holds fits with other names, without following its links."""
+    if not (path.is_dir() or is_hdf5(path)):  # not an NWB file, so it holds no fits
         return
     try:
         modules = list_members(path, "processing")
-    except Exception as error:  # whatever a damaged file raises
+    except Exception as error:  # a damaged file may raise any error
         raise ExportError(
-            f"{path}: expected a file of which one can see what it holds, but {format_error(error)}; choose "
-            "another output"
+            f"{path}: expected a readable file, to check it for other fits, but {format_error(error)}; "
+            "choose another output"
         ) from error
     others = [found for found in modules if is_module_of_fit(found) and found != module]
     if others:
@@ -150,7 +150,7 @@ def _keep_other_fits(path: Path, module: str) -> None:
 
 
 def _keep_on_time(path: Path, module: str) -> Callable[[], None]:
-    """Return what looks for other fits when a file is about to be replaced: one may have come meanwhile."""
+    """Return a check for other fits, to run before a file is replaced, since one may have been added."""
 
     def check() -> None:
         if path.exists():
@@ -160,9 +160,9 @@ def _keep_on_time(path: Path, module: str) -> Callable[[], None]:
 
 
 def _check_source(result: FitResult, source: Source) -> None:
-    """Refuse a source that is not, or no longer, what was fitted.
+    """Refuse a source that is not, or no longer, the file that was fitted.
 
-    A file that gained or lost exported fits has another hash, but the same objects, so these are asked, too.
+    A file that gained or lost exported fits has another hash but the same objects, so these are compared too.
     """
     about = result.recorded.attrs
     known = about.get("source_sha256")
@@ -175,17 +175,17 @@ def _check_source(result: FitResult, source: Source) -> None:
     if not (has_fits and same):
         raise ExportError(
             f"{source.text}: expected the file that was fitted, but it has changed since (its SHA-256 is "
-            f"another than {known[:12]}…); fit again, or give the file as it was"
+            f"no longer {known[:12]}…); fit again, or give the original file"
         )
 
 
 def _may_follow_links(result: FitResult) -> bool:
-    """Return whether the source was read with permission to follow links out of it."""
+    """Return whether the source was read with permission to follow links to other files."""
     return bool(json.loads(result.recorded.attrs.get("read_config", "{}")).get("follow_links", False))
 
 
 def _write_new(result: FitResult, source: Source, path: Path, *, name: str | None, overwrite: bool) -> Path:
-    """Write a file with the fit and what it needs of the source."""
+    """Write a file with the fit and the parts of the source that it needs."""
     with _open_source(source, result) as original:
         nwbfile, as_zarr = create_derived(original), is_zarr_name(path)
         units, trials = _find_rows(original, result)
@@ -199,7 +199,7 @@ def _write_new(result: FitResult, source: Source, path: Path, *, name: str | Non
 
 
 def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | None, overwrite: bool) -> Path:
-    """Write the source with the fit, elsewhere or over the source itself."""
+    """Write the source with the fit to another file or over the source itself."""
     module = name_module(name)
     in_place = not source.is_remote and Path(source.url).resolve() == path
     holding = _keep_unchanged(path) if in_place else nullcontext(_keep_on_time(path, module))
@@ -207,8 +207,8 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
         if module in nwbfile.processing:
             if not overwrite:
                 raise OutputExistsError(
-                    f"{source.text}: processing/{module}: expected no such fit yet, but there is one; "
-                    "use overwrite=True (--overwrite) to replace it, or give this one a name (--as)"
+                    f"{source.text}: processing/{module}: expected a new fit, but it already exists; "
+                    "use overwrite=True (--overwrite) to replace it, or give the new one a name (--as)"
                 )
             if name_scratch(module) not in (nwbfile.scratch or {}):
                 raise ExportError(
@@ -222,7 +222,7 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
         _mark(nwbfile, is_copy=not in_place)
 
         def close_and_check() -> None:
-            nwbfile.read_io.close()  # Windows replaces no file that is open
+            nwbfile.read_io.close()  # Windows does not replace an open file
             check()
 
         replace = overwrite or in_place
@@ -232,19 +232,19 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
 
 
 def _mark(nwbfile: NWBFile, *, is_copy: bool) -> None:
-    """Say that nwbrnn was here; a copy becomes a file of its own."""
+    """Record that nwbrnn wrote the file, and give a copy its own identity."""
     before = [tuple(str(part) for part in pair) for pair in (nwbfile.was_generated_by or [])]
     mine = ("nwbrnn", version("nwbrnn"))
     nwbfile.fields["was_generated_by"] = [*(pair for pair in before if pair != mine), mine]
     if is_copy:
         nwbfile.fields["identifier"] = str(uuid.uuid4())
-        nwbfile.generate_new_id(recurse=False)  # archives refuse two files of one id
+        nwbfile.generate_new_id(recurse=False)  # archives refuse two files with one id
     nwbfile.set_modified()
 
 
 @contextmanager
 def _open_source(source: Source, result: FitResult) -> Iterator[NWBFile]:
-    """Open the source; what is wrong with it then is an error of the export."""
+    """Open the source, and raise an export error if it cannot be read."""
     try:
         with open_nwb(source, follow_links=_may_follow_links(result)) as nwbfile:
             yield nwbfile
@@ -258,16 +258,16 @@ def _open_source(source: Source, result: FitResult) -> Iterator[NWBFile]:
 def _keep_unchanged(path: Path) -> Iterator[Callable[[], None]]:
     """Keep a file from being opened for writing with HDF5, and provide a check that it is still the same.
 
-    HDF5 takes a lock for as long as it has a file open; this one is of the same kind. What somebody wrote
-    into the file in the meantime would be lost when it is replaced.
+    HDF5 holds a lock while it has a file open, and this lock is of the same kind. Without it, anything that
+    another program wrote to the file in the meantime would be lost when the file is replaced.
     """
     before = _identify(path.stat())
 
     def check() -> None:
         if _identify(path.stat()) != before:
             raise ExportError(
-                f"{path}: expected that it stays as it is during the export, but another program changed "
-                "it; nothing was written, export again"
+                f"{path}: expected no changes during the export, but another program changed "
+                "the file; nothing was written, export again"
             )
 
     with ExitStack() as stack:
@@ -275,10 +275,10 @@ def _keep_unchanged(path: Path) -> Iterator[Callable[[], None]]:
             stack.enter_context(lock_for_reading(path))
         except BlockingIOError as error:
             raise ExportError(
-                f"{path}: expected a file that nobody writes to, but another program has it open; "
+                f"{path}: expected a file that no program writes to, but another program has it open; "
                 "close it there"
             ) from error
-        except OSError:  # a file system without locks
+        except OSError:  # the file system has no locks
             pass
         yield check
 
@@ -288,9 +288,9 @@ def _identify(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _find_rows(nwbfile: NWBFile, result: FitResult) -> tuple[Rows | None, Rows | None]:
-    """Return the rows of the source's units and trials that the fit is of.
+    """Return the rows of the source's units and trials that were fitted.
 
-    A Dataset that was not read from this file, or by a version that did not note the objects, has none.
+    There are none if the Dataset was not read from this file, or by a version that did not record objects.
     """
     recorded = result.recorded
     ids = set(json.loads(recorded.attrs.get("source_objects", "{}")).values())

@@ -1,4 +1,4 @@
-"""The layout of an exported fit: names that writer and reader share. ``docs/nwb_export.md`` explains it."""
+"""The layout of an exported fit: names that writer and reader share, as ``docs/nwb_export.md`` explains."""
 
 import re
 
@@ -15,13 +15,13 @@ _EACH = f"a column for each row of {_UNITS}"
 # fmt: off
 SERIES = {
     # series in the module: Dataset, variable, description
-    "recorded_outputs": ("recorded", "outputs", "outputs that the student was compared with, clipped"),
-    "inputs": ("recorded", "inputs", "inputs of the student"),
-    "recorded_rates": ("recorded", "rates", f"rates that the student was compared with, {_EACH}"),
+    "recorded_outputs": ("recorded", "outputs", "outputs that the network was compared with, clipped"),
+    "inputs": ("recorded", "inputs", "inputs of the network"),
+    "recorded_rates": ("recorded", "rates", f"rates that the network was compared with, {_EACH}"),
     "recorded_spike_counts": ("recorded", "spike_counts", f"spikes in each bin, {_EACH}"),
-    "predicted_outputs": ("predicted", "outputs", "outputs of the student"),
-    "predicted_rates": ("predicted", "rates", f"rates predicted by the student, {_EACH}"),
-    "hidden_rates": ("predicted", "hidden", f"rates r of the student, a column for each row of {_HIDDEN}"),
+    "predicted_outputs": ("predicted", "outputs", "outputs of the network"),
+    "predicted_rates": ("predicted", "rates", f"rates predicted by the network, {_EACH}"),
+    "hidden_rates": ("predicted", "hidden", f"rates r of the network, a column for each row of {_HIDDEN}"),
 }
 WEIGHTS = {
     # weight: table, column, description
@@ -44,11 +44,11 @@ OPTIONAL = ("tau", "observer_weights")
 TRANSPOSED = ("initial_state", "output_weights")
 """Weights whose columns are the rows of their table."""
 MATRICES = {"connectivity": "recorded_units", "readout": "outputs"}
-"""Variables of a teacher, and the table that holds them in a column ``teacher_NAME``."""
+"""Variables of a simulated circuit, and the table with each in a column ``teacher_NAME``."""
 
 
 def name_module(name: str | None) -> str:
-    """Return the processing module of a fit: ``nwbrnn``, or ``nwbrnn_NAME`` for one with a name.
+    """Return the processing module of a fit: ``nwbrnn``, or ``nwbrnn_NAME`` for a named fit.
 
     Raises
     ------
@@ -66,20 +66,20 @@ def name_module(name: str | None) -> str:
 
 
 def name_series(name: str, layer: int) -> str:
-    """Return the name of a series in a layer, from 1 on: further ones only where windows overlap."""
+    """Return the name of a series in a layer, counted from 1; there are others only if windows overlap."""
     return f"{name}_{layer}" if layer > 1 else name
 
 
 def name_scratch(module: str) -> str:
-    """Return where settings and provenance of the fit in a module are, in ``scratch``."""
+    """Return the name in ``scratch`` of the settings and provenance of the fit in a module."""
     return f"{module}_fit"
 
 
 def is_module_of_fit(module: str) -> bool:
-    """Return whether a processing module is one of ours, by its name."""
+    """Return whether the name of a processing module is that of a fit."""
     return module == MODULE or module.startswith(f"{MODULE}_")
 
 
 def list_parts(module: str) -> tuple[str, str]:
-    """Return the paths of the two objects that are the fit in a module."""
+    """Return the paths of the two objects that hold the fit of a module."""
     return f"processing/{module}", f"scratch/{name_scratch(module)}"

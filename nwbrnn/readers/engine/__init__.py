@@ -1,8 +1,8 @@
-"""The engine ``nwb`` of xarray: every group of an NWB file as a Dataset, lazily.
+"""The xarray engine ``nwb``: open every group of an NWB file as a lazy Dataset.
 
-The groups and arrays of the file are looked at as they are, not through pynwb: opening is cheap, and types of
-any extension are read. ``contents`` lists them, ``groups``, ``tables`` and ``series`` make Datasets
-of them, and ``arrays`` and ``time_index`` read values when they are asked for.
+The engine reads the groups and arrays of the file directly, not through pynwb. Opening is therefore cheap,
+and types of any extension can be read. ``contents`` lists groups and arrays; ``groups``, ``tables`` and
+``series`` convert them to Datasets; ``arrays`` and ``time_index`` read values on request.
 """
 
 from nwbrnn.readers.engine.backend import NwbBackend

@@ -1,4 +1,4 @@
-"""Arrays whose values are read, or computed, when they are asked for."""
+"""Arrays whose values are read or computed on request."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,28 +13,28 @@ from nwbrnn.errors import NwbrnnError, ReadError
 from nwbrnn.storage import Source, Store, format_error, open_store
 
 TEXT = np.dtype("O", metadata={"element_type": str})
-"""Texts of any length, as xarray marks them for netCDF."""
-_SPARSE = 16  # positions this far apart on average, or farther, are read one by one
+"""Dtype of texts of any length, as xarray marks them for netCDF."""
+_SPARSE = 16  # positions at least this far apart on average are read one by one
 
 Values = npt.NDArray[Any]
 
 
 class LazyFile:
-    """A file that opens when something is read, and again after it was closed or pickled.
+    """A file that opens when it is read, and reopens after it was closed or pickled.
 
     Parameters
     ----------
     source
-        Where it is.
+        The file.
     follow_links
-        Whether links may lead out of it.
+        Whether links may lead to other files.
     """
 
     def __init__(self, source: Source, *, follow_links: bool = False) -> None:
         self.source = source
         # only one thread may use HDF5; zarr needs no lock
         lock = None if source.is_zarr else HDF5_LOCK
-        # a mode, since xarray forgets while pickling that none was given
+        # give a mode: when xarray pickles, it forgets that none was given
         self._manager: CachingFileManager[Store] = CachingFileManager(
             _open, source, mode="r", kwargs={"follow_links": follow_links}, lock=lock
         )
@@ -45,7 +45,7 @@ class LazyFile:
         Raises
         ------
         NwbrnnError
-            If it cannot be opened.
+            If the file cannot be opened.
         """
         return self._manager.acquire().root
 
@@ -55,14 +55,14 @@ class LazyFile:
         Parameters
         ----------
         path
-            Of the array in the file.
+            Path of the array in the file.
         key
-            For each dimension a slice, or, for one of them, increasing positions; ``(...,)`` for all values.
+            A slice for each dimension, or increasing positions for one of them; ``(...,)`` for all values.
 
         Raises
         ------
         ReadError
-            If they cannot be read.
+            If the values cannot be read.
         """
         try:
             if self.source.is_zarr:
@@ -72,7 +72,7 @@ class LazyFile:
                 return np.asarray(store.root[path][key])
         except NwbrnnError:
             raise
-        except Exception as error:  # h5py, zarr, their filters and servers raise many kinds
+        except Exception as error:  # h5py, zarr, their filters and servers raise errors of many types
             raise ReadError(
                 f"{self.source.text}: {path}: expected values, but they cannot be read: "
                 f"{type(error).__name__}: {format_error(error)}; if the file has not changed, it is damaged: "
@@ -85,20 +85,20 @@ class LazyFile:
 
 
 def _open(source: Source, *, mode: str, follow_links: bool) -> Store:
-    """Open a file for reading, which is the only mode."""
+    """Open a file for reading; ``mode`` has no other value."""
     return open_store(source, follow_links=follow_links)
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What makes stored numbers values with a unit: ``stored * gain + offset``.
+    """The conversion of stored numbers to values with a unit: ``stored * gain + offset``.
 
     Attributes
     ----------
     gain
         One number, shape (), or one for each position on ``axis``.
     offset
-        In the unit of the values.
+        Offset in the unit of the values.
     axis
         Dimension of the gains.
     """
@@ -117,15 +117,15 @@ class StoredArray(BackendArray):
     file
         The file.
     path
-        Of the array in it.
+        Path of the array in the file.
     shape
-        Of the array.
+        Shape of the array.
     dtype
-        Of the values handed out: ``TEXT`` decodes, and with a scaling it is float64.
+        Type of the returned values: ``TEXT`` decodes, and with a scaling it is float64.
     member
-        The part to take of compound values; empty for plain ones.
+        The field to take of compound values; empty for plain ones.
     scaling
-        Applied to what is read.
+        Scaling to apply to the values.
     """
 
     file: LazyFile
@@ -152,7 +152,7 @@ class StoredArray(BackendArray):
         if self.member:
             values = values[self.member]
         values = values[inner]
-        if self.dtype == object:  # not "is TEXT", which pickling makes a copy of
+        if self.dtype == object:  # not "is TEXT", since pickling copies TEXT
             values = decode(values)
         if self.scaling is not None:
             gain, axis = self.scaling.gain, self.scaling.axis
@@ -163,9 +163,9 @@ class StoredArray(BackendArray):
 
 
 def _split(key: Any, size: int) -> tuple[Any, Any]:
-    """Return what to read of one dimension, and what to take of that.
+    """Return what to read along one dimension, and what to keep of it.
 
-    h5py reads scattered positions one by one: dense ones are faster read as a slice.
+    h5py reads scattered positions one by one, so dense ones are faster to read as a slice.
     """
     if isinstance(key, int | np.integer):
         return slice(int(key) % size, int(key) % size + 1), slice(None)
@@ -180,7 +180,7 @@ def _split(key: Any, size: int) -> tuple[Any, Any]:
 
 
 def decode(values: Values) -> Values:
-    """Return bytes and other objects, any shape, as text."""
+    """Return bytes and other objects of any shape as text."""
     texts = np.empty(values.shape, dtype=TEXT)
     for i, value in np.ndenumerate(values):
         texts[i] = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
@@ -189,14 +189,14 @@ def decode(values: Values) -> Values:
 
 @dataclass(frozen=True, eq=False)
 class ComputedTimes(BackendArray):
-    """Times of regular samples, computed when asked for.
+    """Times of regular samples, computed on request.
 
     Attributes
     ----------
     start
-        Time of the first [s].
+        Time of the first sample [s].
     rate
-        [Hz]; NaN where the file tells no valid times.
+        Sampling rate [Hz]; NaN if the file gives no valid times.
     shape
         Number of samples.
     """

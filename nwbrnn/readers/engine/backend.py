@@ -1,4 +1,4 @@
-"""What xarray calls: paths in, Datasets out. What is in the file is found and read elsewhere."""
+"""The entry points that xarray calls. Other modules of the engine list and read the file."""
 
 import contextlib
 import dataclasses
@@ -18,9 +18,10 @@ from nwbrnn.storage import find_source, format_error
 
 
 class NwbBackend(BackendEntrypoint):
-    """Opens NWB files, with ``xr.open_dataset(path, engine="nwb", group=...)`` and ``xr.open_datatree``.
+    """Open NWB files with ``xr.open_dataset(path, engine="nwb", group=...)`` and ``xr.open_datatree``.
 
-    Files in HDF5 or Zarr; a local path, ``http://``, ``https://``, ``s3://`` or ``dandi://DANDISET/path``.
+    A file may be HDF5 or Zarr, at a local path, ``http://``, ``https://``, ``s3://`` or
+    ``dandi://DANDISET/path``.
     """
 
     description: ClassVar[str] = "NWB files in HDF5 or Zarr, local, from servers or from DANDI"
@@ -28,7 +29,7 @@ class NwbBackend(BackendEntrypoint):
     supports_groups: ClassVar[bool] = True
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Return whether a name is one of an NWB file."""
+        """Return whether a name looks like that of an NWB file."""
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         name = os.fspath(filename_or_obj).lower().rstrip("/")
@@ -53,12 +54,12 @@ class NwbBackend(BackendEntrypoint):
         group
             Path of the group, e.g. ``acquisition/EMG``; the root if not given.
         follow_links
-            Whether links may lead out of the file.
+            Whether links may lead to other files.
 
         Returns
         -------
         Dataset
-            Lazy, with units and coordinates; closing it closes the file.
+            A lazy Dataset with units and coordinates; closing it closes the file.
 
         Raises
         ------
@@ -82,12 +83,12 @@ class NwbBackend(BackendEntrypoint):
         group: str | None = None,
         follow_links: bool = False,
     ) -> dict[str, xr.Dataset]:
-        """Open every group of a file, or those below one; for the parameters see :meth:`open_dataset`.
+        """Open every group of a file, or those below one; see :meth:`open_dataset` for the parameters.
 
         Returns
         -------
         dict
-            Datasets by path, ``/`` being ``group``. They share one opened file.
+            Datasets by path, where ``/`` is ``group``. They share one opened file.
 
         Raises
         ------
@@ -115,7 +116,7 @@ class NwbBackend(BackendEntrypoint):
         group: str | None = None,
         follow_links: bool = False,
     ) -> xr.DataTree:
-        """Open a whole file, or what is below a group; for the parameters see :meth:`open_dataset`.
+        """Open a whole file, or the groups below one; see :meth:`open_dataset` for the parameters.
 
         Returns
         -------
@@ -127,7 +128,7 @@ class NwbBackend(BackendEntrypoint):
         MissingDataError
             If there is no such group.
         NwbrnnError
-            If the file cannot be read, or dimensions of a group and of one in it differ in size.
+            If the file cannot be read, or if a dimension has different sizes in a group and in one below it.
         """
         groups = self.open_groups_as_dict(
             filename_or_obj, drop_variables=drop_variables, group=group, follow_links=follow_links
@@ -147,11 +148,11 @@ class NwbBackend(BackendEntrypoint):
 
 @contextlib.contextmanager
 def _open(path: Any, follow_links: bool) -> Iterator[LazyFile]:
-    """Yield a file; close it, and raise one of our errors, if something is wrong with it."""
+    """Yield a file; if something is wrong with it, close it and raise one of our errors."""
     if not isinstance(path, str | os.PathLike):
         raise UnsupportedFileError(f"{path!r}: expected a path or an address, but got {type(path).__name__}")
     source = find_source(os.fspath(path))
-    if not source.is_remote:  # for pickles that are read in another folder
+    if not source.is_remote:  # so that a pickle works in another folder
         source = dataclasses.replace(source, url=str(Path(source.url).absolute()))
     file = LazyFile(source, follow_links=follow_links)
     try:
@@ -159,7 +160,7 @@ def _open(path: Any, follow_links: bool) -> Iterator[LazyFile]:
     except NwbrnnError:
         file.close()
         raise
-    except Exception as error:  # a damaged file raises any kind
+    except Exception as error:  # a damaged file may raise any error
         file.close()
         raise UnsupportedFileError(
             f"{source.text}: expected groups and arrays of NWB, but they cannot be read: "

@@ -1,4 +1,4 @@
-"""What is in an opened file, HDF5 or Zarr: its groups and arrays, and what they tell of themselves."""
+"""List the groups and arrays of an open file, HDF5 or Zarr, and describe them."""
 
 import difflib
 import math
@@ -23,22 +23,22 @@ Attribute = str | int | float
 
 @dataclass(frozen=True)
 class ArrayNode:
-    """An array of the file: where it is, and what it tells of itself.
+    """The description of an array in the file.
 
     Attributes
     ----------
     path
-        Where it is.
+        Path of the array.
     shape
-        Its shape; empty for scalars, in Zarr too, and for arrays without a value.
+        Its shape; empty for scalars, also in Zarr, and for arrays without a value.
     dtype
-        Of the values handed out; ``None`` if they cannot be.
+        Type of the returned values; ``None`` if they cannot be read.
     problem
-        Why they cannot be; empty if they can.
+        Why the values cannot be read; empty if they can.
     attrs
         Its attributes.
     chunks
-        In which the file stores it; ``None`` if in one piece.
+        Shape of the stored chunks; ``None`` if the file stores the array in one piece.
     """
 
     path: str
@@ -59,19 +59,19 @@ class ArrayNode:
         return self.dtype is not None and self.dtype.kind in "iuf"
 
     def get_number(self, name: str, default: float) -> float:
-        """Return an attribute that is a number; NaN, as some converters write, counts as the default."""
+        """Return a numeric attribute; the default replaces NaN, which some converters write."""
         value = self.attrs.get(name, default)
         return float(value) if isinstance(value, int | float) and not math.isnan(value) else default
 
 
 @dataclass(frozen=True)
 class GroupNode:
-    """A group of the file.
+    """The description of a group in the file.
 
     Attributes
     ----------
     path
-        Where it is.
+        Path of the group.
     attrs
         Its attributes.
     columns
@@ -81,7 +81,7 @@ class GroupNode:
     links
         Paths of other groups, by the names of the links to them.
     omitted
-        What cannot be shown, and why. Whoever reads the group adds to it.
+        What cannot be shown, and why. The functions that read the group add to it.
     """
 
     path: str
@@ -95,7 +95,7 @@ class GroupNode:
 
 @dataclass(frozen=True)
 class _Member:
-    """A name in a group: where what it names is, and, if it is a link, where it leads."""
+    """A name in a group: the path of the object and, for a link, its target."""
 
     name: str
     path: str
@@ -109,12 +109,12 @@ class Contents:
     Parameters
     ----------
     file
-        It is opened.
+        The file, which is opened.
 
     Raises
     ------
     NwbrnnError
-        If it cannot be opened.
+        If the file cannot be opened.
     """
 
     def __init__(self, file: LazyFile) -> None:
@@ -122,7 +122,7 @@ class Contents:
         self._root = file.acquire()
 
     def find_group(self, group: str | None) -> str:
-        """Return the path of a group that exists; the root if no name is given.
+        """Return the path of an existing group; the root if no name is given.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class Contents:
         near = list(dict.fromkeys(same_name + difflib.get_close_matches(wanted, known, n=5)))
         listed = ", ".join(near[:5] or sorted(k for k in known if "/" not in k and k))
         raise MissingDataError(
-            f"{self.file.source.text}: {wanted}: expected a group of the file, but there is none; "
+            f"{self.file.source.text}: {wanted}: expected a group of the file, but there is no such group; "
             f"{'did you mean' if near else 'choose below'}: {listed}"
         )
 
@@ -150,13 +150,13 @@ class Contents:
             return False
 
     def walk(self, path: str) -> Iterator[GroupNode]:
-        """Yield a group and all below, the upper ones first; none twice."""
+        """Yield a group and all groups below it, parents first and each group once."""
         seen, waiting = set(), [path]
         while waiting:
             path = waiting.pop()
             node = self._get(path)
             key = h5py.h5o.get_info(node.id).addr if isinstance(node, h5py.Group) else path
-            if key in seen:  # hard links can form circles
+            if key in seen:  # hard links can form cycles
                 continue
             seen.add(key)
             group = self.list_group(path)
@@ -169,14 +169,14 @@ class Contents:
         Raises
         ------
         ReadError
-            If one of them is damaged.
+            If a member is damaged.
         """
         node = self._get(path)
         columns = [str(self._simplify(name)) for name in node.attrs.get("colnames", ())]
         group = GroupNode(path, self._list_attrs(node), columns)
         is_hdf5 = isinstance(node, h5py.Group)
         for member in _list_hdf5(path, node) if is_hdf5 else _list_zarr(path, node):
-            if member.path == _SCHEMA:  # large, and no data
+            if member.path == _SCHEMA:  # it is large and holds no data
                 continue
             found = self._get_member(member)
             if found is None:
@@ -185,7 +185,7 @@ class Contents:
                 group.arrays[member.name] = self._describe(member.path, found)
             elif member.target:
                 group.links[member.name] = member.target
-            elif hasattr(found, "keys"):  # named types of HDF5 have none
+            elif hasattr(found, "keys"):  # named types of HDF5 have no keys
                 group.groups.append(member.name)
         return group
 
@@ -195,23 +195,23 @@ class Contents:
         Raises
         ------
         KeyError
-            If there is none.
+            If there is no such array.
         """
         return self._describe(path, self._get(path))
 
     def load(self, array: ArrayNode) -> npt.NDArray[Any]:
-        """Return the values of a small array, now.
+        """Read the values of a small array at once.
 
         Raises
         ------
         ReadError
-            If they cannot be read.
+            If the values cannot be read.
         """
         values = self.file.read(array.path, (...,))
         return decode(values) if array.is_text else values
 
     def load_scalars(self, group: GroupNode) -> dict[str, Attribute]:
-        """Return the scalars of a group, for attributes."""
+        """Return the scalars of a group, for use as attributes."""
         found = {}
         for name, array in group.arrays.items():
             if array.shape == ():
@@ -223,7 +223,7 @@ class Contents:
         return found
 
     def load_texts(self, arrays: Mapping[str, ArrayNode]) -> dict[str, str]:
-        """Return lists of texts, such as experimenters, as one text each, for attributes."""
+        """Return each list of texts, such as experimenters, as one text for use as an attribute."""
         texts = {name: a for name, a in arrays.items() if len(a.shape) == 1 and a.is_text}
         return {name: "; ".join(self.load(array)) for name, array in texts.items()}
 
@@ -231,12 +231,12 @@ class Contents:
         return self._root if path == "/" else self._root[path.lstrip("/")]
 
     def _get_member(self, member: _Member) -> Any:
-        """Return the group or array; ``None`` if a link leads nowhere, which is no damage."""
+        """Return the group or array; ``None`` if a link leads nowhere, which is not damage."""
         if member.is_outside:
             return None
         try:
             return self._get(member.path)
-        except Exception as error:  # a damaged object raises any kind
+        except Exception as error:  # a damaged object may raise any error
             if member.target:
                 return None
             raise ReadError(
@@ -251,12 +251,12 @@ class Contents:
         return ArrayNode(path, shape, dtype, problem, self._list_attrs(node), node.chunks)
 
     def _list_attrs(self, node: Any) -> dict[str, Attribute]:
-        """Return attributes as text and numbers; references as the path they lead to."""
+        """Return attributes as text and numbers, and references as the path of their target."""
         values = {name: self._simplify(node.attrs[name]) for name in node.attrs if name not in _NOT_ATTRS}
         return {name: value for name, value in values.items() if value is not None}
 
     def _simplify(self, value: Any) -> Attribute | None:
-        """Return an attribute or a scalar as text or a number; ``None`` for what is neither."""
+        """Return an attribute or a scalar as text or a number; ``None`` if it is neither."""
         if isinstance(value, h5py.Reference):
             return str(self._root[value].name) if value else None
         if isinstance(value, dict):  # a reference in Zarr, before and since hdmf-zarr 0.14
@@ -269,7 +269,7 @@ class Contents:
         if isinstance(value, list | tuple | np.ndarray):
             parts = [self._simplify(part) for part in np.asarray(value, object).ravel()]
             return parts[0] if len(parts) == 1 else "; ".join(map(str, parts))
-        if isinstance(value, bool):  # netCDF has none
+        if isinstance(value, bool):  # netCDF has no booleans
             return int(value)
         return value if isinstance(value, str | int | float) else None
 
@@ -280,7 +280,7 @@ def join(path: str, name: str) -> str:
 
 
 def _list_hdf5(path: str, group: h5py.Group) -> Iterator[_Member]:
-    """Yield what a group names."""
+    """Yield the members of an HDF5 group."""
     for name in group:
         link = group.get(name, getlink=True)
         target = "" if isinstance(link, h5py.HardLink) else str(link.path)
@@ -288,16 +288,16 @@ def _list_hdf5(path: str, group: h5py.Group) -> Iterator[_Member]:
 
 
 def _list_zarr(path: str, group: Any) -> Iterator[_Member]:
-    """Yield the same for Zarr, where hdmf-zarr keeps links in an attribute, before and since 0.14."""
+    """Yield the members of a Zarr group; hdmf-zarr keeps links in an attribute, before and since 0.14."""
     for name in group:
         yield _Member(name, join(path, name))
     for link in group.attrs.get("zarr_link", group.attrs.get("_LINKS", ())):
-        path = link.get("path") or "/"  # without one, the link is to a whole store
+        path = link.get("path") or "/"  # a link without a path leads to a whole store
         yield _Member(link["name"], path, path, bool(find_target_outside(link)))
 
 
 def _find_dtype(node: Any) -> tuple[np.dtype[Any] | None, str]:
-    """Return the type that values of an array will have, and, if there is none, why."""
+    """Return the type of an array's values, or ``None`` and the reason why they cannot be read."""
     if node.shape is None:
         return None, "empty"
     is_hdf5 = isinstance(node, h5py.Dataset)
@@ -309,13 +309,13 @@ def _find_dtype(node: Any) -> tuple[np.dtype[Any] | None, str]:
 
 
 def _has_hdf5_references(dtype: np.dtype[Any]) -> bool:
-    """Return whether values are, or contain, references."""
+    """Return whether values are references or contain them."""
     types = [dtype[name] for name in dtype.names or ()] or [dtype]
     return any(h5py.check_ref_dtype(part) is not None for part in types)
 
 
 def _has_zarr_references(node: Any) -> bool:
-    """Return the same for Zarr, where hdmf-zarr notes references in attributes."""
+    """Return whether values of a Zarr array contain references, which hdmf-zarr notes in attributes."""
     noted = node.attrs.get("zarr_dtype", node.attrs.get("_DTYPE"))
     is_noted = noted in ("object", "object_reference") or isinstance(noted, list)
     return is_noted or "_REFERENCE_FIELDS" in node.attrs

@@ -1,4 +1,4 @@
-"""The Dataset of a group: what kind of group it is, and what the file says on the whole session."""
+"""Read a group of any kind as a Dataset; the root also gets the attributes of the session."""
 
 from typing import Any
 
@@ -11,12 +11,13 @@ from nwbrnn.readers.engine.variables import create_variables, name_dims, share_c
 
 
 def read_group(contents: Contents, group: GroupNode) -> xr.Dataset:
-    """Read a group by what is in it, and not by its type, which extensions may define.
+    """Read a group according to its contents, not its type, since extensions may define types.
 
     Returns
     -------
     Dataset
-        Lazy. Attributes hold scalars and where links lead; ``omitted`` names what cannot be shown.
+        A lazy Dataset. Its attributes hold scalars and the targets of links; ``omitted`` names what cannot
+        be shown.
     """
     scalars = contents.load_scalars(group)
     if is_series(group):
@@ -35,7 +36,7 @@ def read_group(contents: Contents, group: GroupNode) -> xr.Dataset:
 
 
 def _read_session(contents: Contents) -> dict[str, Any]:
-    """Return what the file says on the session and the subject."""
+    """Return what the file says about the session and the subject."""
     found: dict[str, Any] = {}
     for path, prefix in (("/general", ""), ("/general/subject", "subject_")):
         if contents.is_group(path):
@@ -46,7 +47,7 @@ def _read_session(contents: Contents) -> dict[str, Any]:
 
 
 def _read_other(contents: Contents, group: GroupNode) -> xr.Dataset:
-    """Return a group of arrays that are not known to have anything in common."""
+    """Read a group of arrays that share no known dimensions."""
     texts = contents.load_texts(group.arrays) if group.path in {"/", "/general"} else {}
     arrays = {name: array for name, array in group.arrays.items() if array.shape and name not in texts}
     dims = {name: name_dims(name, array, f"{name}_row") for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Series: data in their unit, by time and channel."""
+"""Read a TimeSeries as data by time and channel, in their unit."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from nwbrnn.readers.engine.time_index import TimeIndex
 from nwbrnn.readers.engine.variables import create_variable, create_variables, name_dims
 from nwbrnn.readers.vocabulary import name_channels
 
-# few texts, which have a dimension of their own: a table of the samples should not get it
+# the few texts have their own dimension, so that it does not appear in a table of the samples
 _TEXTS = {"external_file", "control_description"}
 
 
@@ -32,12 +32,12 @@ def read_series(contents: Contents, group: GroupNode) -> xr.Dataset:
     Returns
     -------
     Dataset
-        ``data`` by ``time`` [s] and ``channel``, scaled as the file says, and what else comes with it.
+        ``data`` by ``time`` [s] and ``channel``, scaled as the file says, and the other arrays of the group.
 
     Raises
     ------
     ReadError
-        If there is a wrong number of channel conversions.
+        If the number of channel conversions is wrong.
     """
     data = group.arrays["data"]
     n_samples = data.shape[0]
@@ -65,22 +65,22 @@ def read_series(contents: Contents, group: GroupNode) -> xr.Dataset:
 
 
 def _is_beside_file(group: GroupNode) -> bool:
-    """Return whether the data are a video in a file of its own."""
+    """Return whether the data are a video in a separate file."""
     return "external_file" in group.arrays and not math.prod(group.arrays["data"].shape)
 
 
 def _count_stamps(group: GroupNode) -> int:
-    """Return the number of timestamps, 0 without any."""
+    """Return the number of timestamps, 0 if there are none."""
     stamps = group.arrays.get("timestamps")
     return stamps.shape[0] if stamps is not None and len(stamps.shape) == 1 else 0
 
 
 def _find_first_dim(group: GroupNode, name: str, n_samples: int) -> str:
-    """Return the first dimension of an array: that of the samples, that of the channels, or its own."""
+    """Return the first dimension of an array: the samples, the channels, or a dimension of its own."""
     size, shape = group.arrays[name].shape[0], group.arrays["data"].shape
     if name in {"electrodes", "channel_conversion"}:
         return "channel" if shape[1:2] == (size,) else f"{name}_row"
-    # "dimension" is the size of video frames; of others, as many as channels could belong to these
+    # "dimension" is the size of video frames; other arrays as long as the channels may belong to them
     is_timed = size == n_samples and name != "dimension" and (name == "control" or size not in shape[1:])
     return "time" if is_timed else f"{name}_row"
 
@@ -91,7 +91,7 @@ def _create_data(contents: Contents, group: GroupNode) -> xr.Variable:
     dims = ("time", "channel", *(f"channel_{i}" for i in range(2, len(data.shape))))[: len(data.shape)]
     scaling, note = _read_scaling(contents, group)
     variable = create_variable(contents.file, data, dims, scaling=scaling)
-    for name in ("conversion", "offset"):  # they are applied: nobody is to apply them again
+    for name in ("conversion", "offset"):  # drop them, so that nobody applies them again
         variable.attrs.pop(name, None)
     if note:
         variable.attrs["scaling"] = note
@@ -101,7 +101,7 @@ def _create_data(contents: Contents, group: GroupNode) -> xr.Variable:
 
 
 def _read_scaling(contents: Contents, group: GroupNode) -> tuple[Scaling | None, str]:
-    """Return what makes the stored numbers values in their unit, and a note that says so."""
+    """Return the scaling from stored numbers to values in their unit, and a note that describes it."""
     data, by_channel = group.arrays["data"], group.arrays.get("channel_conversion")
     if not data.is_number:
         return None, ""
@@ -118,7 +118,7 @@ def _read_scaling(contents: Contents, group: GroupNode) -> tuple[Scaling | None,
 def _load_gains(
     contents: Contents, group: GroupNode, by_channel: ArrayNode, axis: int
 ) -> npt.NDArray[np.float64]:
-    """Return the conversion of each channel, or, shape (), the one of all."""
+    """Return the conversion of each channel, or a single one of shape () for all channels."""
     data = group.arrays["data"]
     is_each = by_channel.shape == data.shape[axis : axis + 1]
     if not is_each and by_channel.shape != (1,):
@@ -131,7 +131,7 @@ def _load_gains(
 
 
 def _name_channels(contents: Contents, group: GroupNode) -> npt.NDArray[Any]:
-    """Return the names of channels as the reader has them, else the ids of their electrodes, else numbers."""
+    """Return the channel names that the reader would use, else the electrode ids, else numbers."""
     n_channels = group.arrays["data"].shape[1]
     text = f"{group.attrs.get('comments', '')} {group.attrs.get('description', '')}"
     electrodes = group.arrays.get("electrodes")
@@ -155,7 +155,7 @@ def _load_rows(contents: Contents, array: ArrayNode, rows: npt.NDArray[np.intp])
 
 
 def _create_time(contents: Contents, group: GroupNode, n_samples: int) -> tuple[xr.Variable, TimeIndex]:
-    """Return the times of samples; they are NaN, and cannot be selected, if the file is wrong."""
+    """Return the times of samples; if the file gives no valid ones, they are NaN and not selectable."""
     stamps, start = group.arrays.get("timestamps"), group.arrays.get("starting_time")
     times: StoredArray | ComputedTimes = ComputedTimes(math.nan, math.nan, (n_samples,))
     if stamps is not None and stamps.dtype is not None and stamps.is_number:

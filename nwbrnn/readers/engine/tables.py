@@ -1,4 +1,4 @@
-"""Tables: columns by row. Ragged columns stay flat, with their indexes beside them."""
+"""Read tables as columns by row. Ragged columns stay flat and keep their indexes."""
 
 from collections.abc import Container
 
@@ -27,11 +27,11 @@ def read_table(contents: Contents, group: GroupNode) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Variables in the order of the columns; the ids are the coordinate of the rows, without an index.
+        Variables in column order; the ids are the coordinate of the rows, without an index.
     """
     ids = group.arrays["id"]
     row = _ROW_NAMES.get(group.path, group.path.rsplit("/", 1)[-1])
-    if row in group.arrays:  # a column has the name
+    if row in group.arrays:  # a column already has this name
         row = "id"
     dims = {name: _find_dims(group, name, row) for name in _sort_columns(group) if _is_shown(group, name)}
     variables = create_variables(contents.file, group, dims)
@@ -48,19 +48,19 @@ def read_table(contents: Contents, group: GroupNode) -> xr.Dataset:
 
 
 def _sort_columns(group: GroupNode) -> list[str]:
-    """Return the names of arrays in the order of the columns, each column before its index."""
+    """Return the names of arrays in column order, each column before its index."""
     order = {name: i for i, name in enumerate(group.columns)}
     return sorted(group.arrays, key=lambda name: order.get(name.removesuffix("_index"), len(order)))
 
 
 def _is_shown(group: GroupNode, name: str) -> bool:
-    """Return whether an array is a column, and not the index of a column that cannot be shown."""
+    """Return whether to show an array, that is, unless it is the index of a column that cannot be shown."""
     is_lost = name.endswith("_index") and _find_flat(group, name).dtype is None
     return bool(group.arrays[name].shape) and name != "id" and not is_lost
 
 
 def _find_dims(group: GroupNode, name: str, row: str) -> tuple[str, ...]:
-    """Return dimensions; those that are flat, or of another length than the table, do not have its rows."""
+    """Return dimensions; arrays that are flat or differ in length from the table do not share its rows."""
     array = group.arrays[name]
     is_flat = f"{name}_index" in group.arrays or array.shape[0] != group.arrays["id"].shape[0]
     return name_dims(name, array, f"{name}_row" if is_flat else row)

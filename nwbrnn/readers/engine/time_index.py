@@ -1,4 +1,4 @@
-"""Selection by time, of samples whose times are not held in memory."""
+"""Select samples by time without holding their times in memory."""
 
 import copy
 import math
@@ -15,28 +15,28 @@ from xarray.indexes import Index, PandasIndex
 from nwbrnn.errors import ReadError
 from nwbrnn.readers.engine.arrays import Values
 
-_BLOCK = 4096  # samples; the first time of each block is kept, and one block is read to find a time
-_STRETCH = 256 * _BLOCK  # samples that are read at once, whole blocks
+_BLOCK = 4096  # samples; the index keeps the first time of each block and reads one block per search
+_STRETCH = 256 * _BLOCK  # samples to read at once, in whole blocks
 
 
 class TimeIndex(Index):
-    """Selects samples by their time, without holding the times in memory.
+    """Select samples by time, without holding the times in memory.
 
-    Slices include both ends, as with pandas. At the first selection by time, stamps of a file are read
-    once, to check that they increase, and one of each block is kept.
+    Slices include both ends, as in pandas. The first selection by time reads all stamps of a file once,
+    checks that they increase, and keeps one of each block.
 
     Parameters
     ----------
     times
-        Times [s] by sample, shape (n_samples,): an array, or a lazy one of xarray.
+        Time of each sample, shape (n_samples,) [s]: an array, or a lazy array of xarray.
     name
-        Of the coordinate.
+        Name of the coordinate.
     dim
         Dimension of the samples.
     label
-        File and object, for messages.
+        Names of file and object, for messages.
     is_increasing
-        Whether it is known that they increase.
+        Whether the times are known to increase.
     """
 
     def __init__(
@@ -64,18 +64,18 @@ class TimeIndex(Index):
     def create_variables(
         self, variables: Mapping[Any, xr.Variable] | None = None
     ) -> dict[Hashable, xr.Variable]:
-        """Return the coordinate, lazy."""
+        """Return the coordinate as a lazy variable."""
         old = (variables or {}).get(self.name)
         attrs, encoding = (old.attrs, old.encoding) if old is not None else ({}, {})
         data = indexing.MemoryCachedArray(self.times)  # type: ignore[no-untyped-call]
         return {self.name: xr.Variable((self.dim,), data, attrs=attrs, encoding=encoding)}
 
     def to_pandas_index(self) -> pd.Index:
-        """Return all times as an index of pandas."""
+        """Return all times as a pandas index."""
         return pd.Index(self._read(0, self.size), name=self.name)
 
     def isel(self, indexers: Mapping[Any, Any]) -> Self | None:
-        """Return the index of some samples; none for a single one."""
+        """Return the index of some samples; ``None`` for a single one."""
         key, dim = indexers[self.dim], self.dim
         if isinstance(key, xr.Variable):
             if key.ndim == 1:
@@ -91,12 +91,12 @@ class TimeIndex(Index):
         return self._replace(self.times.oindex[indexing.OuterIndexer((key,))], dim)
 
     def sel(self, labels: dict[Any, Any], method: str | None = None, tolerance: Any = None) -> IndexSelResult:
-        """Return where times [s] are, as xarray and pandas select.
+        """Return the positions of times [s], selected as in xarray and pandas.
 
         Raises
         ------
         KeyError
-            If there is no sample at a time, and no ``method`` is given.
+            If there is no sample at a time and no ``method`` is given.
         ReadError
             If the times do not increase.
         """
@@ -108,14 +108,14 @@ class TimeIndex(Index):
             stop = self.size if label.stop is None else self._search(_find_times(label.stop), "right")
             return IndexSelResult({self.dim: slice(start, max(start, stop), label.step)})
         wanted = _find_times(label)
-        if wanted.dtype == bool or not wanted.size:  # a mask, or nothing: neither needs a search
+        if wanted.dtype == bool or not wanted.size:  # neither a mask nor an empty label needs a search
             return self._to_xarray().sel(labels, method, tolerance)
-        # the rest is left to pandas, on the stretch of times that matters
+        # pandas does the rest, on the relevant stretch of times
         start = max(self._search(wanted.min(), "left") - 1, 0)
         stop = min(self._search(wanted.max(), "right") + 1, self.size)
         times = pd.Index(self._read(start, stop), name=self.name)
         positions = np.arange(start, stop)
-        if method is not None and not times.is_unique:  # pandas refuses; take one of equal times
+        if method is not None and not times.is_unique:  # pandas refuses duplicates; keep one of equal times
             positions = positions[~times.duplicated()]
             times = times.drop_duplicates()
         found = PandasIndex(times, self.dim).sel(labels, method, tolerance).dim_indexers[self.dim]
@@ -134,23 +134,23 @@ class TimeIndex(Index):
         )
 
     def join(self, other: Self, how: str = "inner") -> Self:
-        """Return the index of the times in both, or in either."""
+        """Return the index of the times in both indexes, or in either."""
         mine, theirs = self.to_pandas_index(), other.to_pandas_index()
         joined = mine.union(theirs) if how == "outer" else mine.intersection(theirs)
         return self._replace(joined.to_numpy(), self.dim)
 
     def reindex_like(self, other: Self, method: Any = None, tolerance: Any = None) -> dict[Hashable, Any]:
-        """Return where the times of another index are here, -1 if nowhere."""
+        """Return the positions here of another index's times, -1 for those not found."""
         return self._to_xarray().reindex_like(other._to_xarray(), method, tolerance)
 
     @classmethod
     def concat(cls, indexes: Sequence[Self], dim: Hashable, positions: Any = None) -> Self:
-        """Return the index of the samples of all, one after the other."""
+        """Return the index of the samples of all indexes, in order."""
         joined = PandasIndex.concat([index._to_xarray() for index in indexes], dim, positions)
         return indexes[0]._replace(joined.to_pandas_index().to_numpy(), dim)
 
     def roll(self, shifts: Mapping[Any, int]) -> Self:
-        """Return the index of samples moved round by some positions."""
+        """Return the index of samples rotated by some positions."""
         return self._replace(np.roll(self._read(0, self.size), shifts[self.dim]), self.dim)
 
     def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> Self:
@@ -172,11 +172,11 @@ class TimeIndex(Index):
         return type(self)(times, self.name, dim, label=self.label, is_increasing=is_increasing)
 
     def _to_xarray(self) -> PandasIndex:
-        """Return xarray's index of all times, for what needs them in memory."""
+        """Return xarray's index of all times, for operations that need them in memory."""
         return PandasIndex(self.to_pandas_index(), self.dim)
 
     def _read(self, start: int, stop: int) -> Values:
-        """Return a stretch of the times; past the end there are none."""
+        """Read a stretch of the times, which may end past the last one."""
         times = self.times[indexing.BasicIndexer((slice(start, min(stop, self.size)),))]
         return np.asarray(times.get_duck_array(), np.float64)
 
@@ -189,7 +189,7 @@ class TimeIndex(Index):
         return start + _count_before(self._read(start, start + _BLOCK), time, side)
 
     def _read_block_starts(self) -> Values:
-        """Return the first time of each block; refuse times that go back, for which a search is wrong."""
+        """Return the first time of each block; refuse times that decrease, since a search would fail."""
         if self.is_increasing:
             every = self.times[indexing.BasicIndexer((slice(None, None, _BLOCK),))]
             return np.asarray(every.get_duck_array(), np.float64)
@@ -216,7 +216,7 @@ def _count_before(times: Values, time: Any, side: str) -> int:
 
 
 def _find_times(label: Any) -> Values:
-    """Return times to select, as an array of numbers."""
+    """Return the times to select as an array of numbers."""
     times = np.asarray(getattr(label, "values", label))
     if times.dtype.kind not in "iufb":
         raise TypeError(f"expected times in seconds, but got {label!r}; give numbers")
@@ -224,7 +224,7 @@ def _find_times(label: Any) -> Values:
 
 
 def _move(found: Any, positions: Values) -> Any:
-    """Return positions in a stretch of times as positions in all of them, as the same kind of object."""
+    """Convert positions in a stretch to positions among all times, keeping the type of the object."""
     if isinstance(found, slice):  # equal times
         return slice(int(positions[found][0]), int(positions[found][-1]) + 1, found.step)
     if isinstance(found, xr.DataArray | xr.Variable):
@@ -236,7 +236,7 @@ def _move(found: Any, positions: Values) -> Any:
 
 
 def _identify(times: indexing.LazilyIndexedArray) -> Any:
-    """Return what says, without reading, that times are the same; ``None`` if nothing does."""
+    """Return a key that is equal for equal times and needs no reading; ``None`` if there is none."""
     identity = getattr(times.array, "identity", None)
     (key,) = times.key.tuple
     if identity is None or not isinstance(key, slice):

@@ -1,4 +1,4 @@
-"""Variables of xarray, of the arrays of a file."""
+"""Create xarray variables from the arrays of a file."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from xarray.core import indexing
 from nwbrnn.readers.engine.arrays import LazyFile, Scaling, StoredArray
 from nwbrnn.readers.engine.contents import ArrayNode, GroupNode
 
-_CONTIGUOUS_CHUNK = 1 << 26  # bytes in a chunk of what the file does not chunk
+_CONTIGUOUS_CHUNK = 1 << 26  # bytes in a chunk of an array that the file does not chunk
 
 
 def create_variable(
@@ -21,20 +21,20 @@ def create_variable(
     member: str = "",
     scaling: Scaling | None = None,
 ) -> xr.Variable:
-    """Create a lazy variable, with units as the file names them.
+    """Create a lazy variable with the units that the file gives.
 
     Parameters
     ----------
     file
-        Where the array is.
+        The file with the array.
     array
-        One whose values can be read.
+        An array whose values can be read.
     dims
         A name for each of its dimensions.
     member
-        The part to take of compound values.
+        The field to take of compound values.
     scaling
-        Applied to the values, which are float64 then.
+        Scaling to apply to the values, which become float64.
     """
     assert array.dtype is not None
     dtype = array.dtype[member] if member else array.dtype
@@ -52,9 +52,10 @@ def create_variable(
 def create_variables(
     file: LazyFile, group: GroupNode, dims: dict[str, tuple[str, ...]]
 ) -> dict[str, xr.Variable]:
-    """Create variables of those arrays of a group that have dimensions.
+    """Create variables from the arrays of a group that have dimensions.
 
-    Compound values become a variable for each part. What cannot be shown is added to ``group.omitted``.
+    Compound values become one variable per field. Arrays that cannot be shown are added to
+    ``group.omitted``.
     """
     variables = {}
     for name, its_dims in dims.items():
@@ -70,12 +71,12 @@ def create_variables(
 
 
 def name_dims(name: str, array: ArrayNode, first: str) -> tuple[str, ...]:
-    """Return names of dimensions, of which all but the first belong to this array only."""
+    """Return names of dimensions; all but the first belong to this array only."""
     return (first, *(f"{name}_dim{i}" for i in range(1, len(array.shape))))
 
 
 def share_chunks(ds: xr.Dataset) -> None:
-    """Prefer for each dimension the chunks of the largest variable: dask wants them to agree."""
+    """Use the chunks of the largest variable along each dimension, since dask needs them to agree."""
     preferred: dict[Any, int] = {}
     for variable in sorted(ds.variables.values(), key=lambda v: -v.nbytes):
         for dim, size in variable.encoding.get("preferred_chunks", {}).items():
@@ -85,6 +86,6 @@ def share_chunks(ds: xr.Dataset) -> None:
 
 
 def _split_contiguous(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
-    """Return chunks for an array that the file stores in one piece."""
+    """Return the chunks of an array that the file stores in one piece."""
     row_bytes = max(math.prod(shape[1:]) * dtype.itemsize, 1)
     return (max(_CONTIGUOUS_CHUNK // row_bytes, 1), *shape[1:])

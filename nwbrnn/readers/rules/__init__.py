@@ -1,1 +1,1 @@
-"""What is picked and why: one function for each decision, which returns a :class:`Choice` with its reason."""
+"""Rules that choose what to read: each decision has a function that returns a :class:`Choice`."""

@@ -1,7 +1,7 @@
-"""The rules that choose which objects of a file to read, each with its reason.
+"""The rules that choose which objects of a file to read, and give a reason for each choice.
 
-No data are read here: names and shapes decide. Every rule returns what it picked and a :class:`Choice`
-that says why and what else there was; what a user gave always wins.
+The rules read no data: names and shapes decide. Each rule returns its choice and a :class:`Choice` with the
+reason and the alternatives. Settings that the user gave always take precedence.
 """
 
 import re
@@ -31,7 +31,7 @@ _RAW = re.compile(r"raw|notch|_hp\b|high_?pass", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Choice:
-    """What was picked for a role, why, and what else was possible."""
+    """What a rule chose for a role, the reason, and the alternatives."""
 
     role: str
     picked: str
@@ -39,26 +39,26 @@ class Choice:
     alternatives: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for JSON."""
+        """Return the fields as plain values for JSON."""
         return asdict(self) | {"alternatives": list(self.alternatives)}
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What is read besides trials.
+    """The objects to read besides trials.
 
     Attributes
     ----------
     outputs, output_names
         Signals of the outputs, and the names of all their channels.
     inputs
-        Recorded inputs; none: built from the trial table.
+        Recorded inputs; if empty, inputs are built from the trial table.
     rates, counts
-        Series of recorded rates, or spikes counted in bins; neither: from spike times.
+        Series of recorded rates, or spikes counted in bins; if both are empty, spike times are read.
     units
-        The units to keep, as rows of the units table, or columns of rates.
+        The units to keep, as rows of the units table or columns of the rates.
     in_table
-        Whether they are those of the units table; rates that were given may be of others.
+        Whether these units are in the units table; rates that the user named may belong to others.
     """
 
     outputs: tuple[Signal, ...]
@@ -71,18 +71,18 @@ class Objects:
 
     @property
     def signals(self) -> list[Signal]:
-        """All series that are read."""
+        """All series to read."""
         counts = [self.counts] if isinstance(self.counts, Signal) else []
         return [*self.outputs, *self.inputs, *self.rates, *counts]
 
 
 def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> list[Signal]:
-    """Give signals the roles that a user mapped to them, and take these roles from all others.
+    """Give signals the roles that the user mapped to them, and remove these roles from all others.
 
     Raises
     ------
     MissingDataError
-        If a mapped signal is not there.
+        If the file has no such signal.
     """
     given = None if config.stamps == "auto" else config.stamps
     mapped = [replace(s, stamps_given=given) for s in signals]
@@ -95,7 +95,7 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> li
             if meant & taken:
                 raise ConfigError(
                     f"{path}: map: expected one role for {list_some(sorted(meant & taken))}, but got "
-                    "several; take it from one of them"
+                    "several; remove it from all but one of them"
                 )
             taken |= meant
             mapped = [
@@ -110,14 +110,14 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> li
 def choose_outputs(
     signals: Sequence[Signal], config: ReadConfig, *, unusable: Mapping[str, TimeSeries], path: str
 ) -> tuple[tuple[Signal, ...], Choice]:
-    """Choose what the student has to produce: EMG, else force, else kinematics; what is mapped comes first.
+    """Choose the outputs: EMG, else force, else kinematics; mapped signals come first.
 
     Raises
     ------
     MissingDataError
-        If the file holds none of them, or not what was asked for.
+        If the file holds none of them, or lacks a requested one.
     ReadError
-        If when they were sampled is not known.
+        If their sampling times are unknown.
     """
     if config.outputs != "auto":
         picked = _match_all(signals, config.outputs, "outputs", config.map, path=path)
@@ -151,18 +151,18 @@ def choose_neurons(
     units: tuple[str, Units | None],
     path: str,
 ) -> tuple[tuple[Signal, ...], Counts | None, Choice]:
-    """Choose recorded series of firing rates, counts in bins, or spike times (neither).
+    """Choose recorded firing rates, counts in bins, or spike times (if both are empty).
 
     Parameters
     ----------
     signals, binned
-        What the file holds.
+        The series and binned counts in the file.
     config
-        With ``rates`` and ``map``.
+        Settings, of which ``rates`` and ``map`` are used.
     units
-        The path of the table of units, and the table, if there is one.
+        The path of the units table, and the table if there is one.
     path
-        Of the file, for messages.
+        Path of the file, for messages.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def choose_neurons(
     Raises
     ------
     MissingDataError
-        If there is nothing of the kind, or not what was asked for.
+        If the file holds none of these, or lacks a requested one.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def _choose_named(
     where: str,
     path: str,
 ) -> tuple[tuple[Signal, ...], Counts | None, Choice] | None:
-    """Return the rates or counts that a user named; ``None`` if there are none."""
+    """Return the rates or counts that the user named; ``None`` if the user named none."""
     given = config.map.get("rates") or (config.rates if config.rates not in ("auto", "spikes") else None)
     if given is not None:
         named = [s for part in given.split(",") for s in _match(signals, part, "rates", path=path)]
@@ -240,7 +240,7 @@ def _choose_named(
 
 
 def count_units(rates: tuple[Signal, ...], counts: Counts | None) -> int:
-    """Return the number of units of a file without a table of them."""
+    """Return the number of units in a file without a units table."""
     if isinstance(counts, BinnedCounts):
         return int(counts.rows.max()) + 1
     return sum(signal.shape[1] for signal in (*rates, *([] if counts is None else [counts])))
@@ -249,12 +249,12 @@ def count_units(rates: tuple[Signal, ...], counts: Counts | None) -> int:
 def choose_units(
     columns: Mapping[str, NDArray[Any]], n_units: int, config: ReadConfig, *, path: str
 ) -> tuple[NDArray[np.int64], Choice]:
-    """Choose the units to keep, as rows of the units table: all, unless a column says otherwise.
+    """Choose the units to keep, as rows of the units table: all, unless the user selects by a column.
 
     Raises
     ------
     ConfigError
-        If there is no such column.
+        If the table has no such column.
     MissingDataError
         If no unit is left.
     """
@@ -287,7 +287,7 @@ def choose_units(
 def choose_inputs(
     signals: Sequence[Signal], config: ReadConfig, *, path: str
 ) -> tuple[tuple[Signal, ...], Choice]:
-    """Choose recorded task inputs, or those built from the trial table (empty)."""
+    """Choose recorded task inputs; if empty, they are built from the trial table."""
     if config.inputs not in ("auto", "task"):
         picked = _match_all(signals, config.inputs, "inputs", config.map, path=path)
         return _check_timing(picked, path=path), Choice("inputs", _name(picked), "given")
@@ -295,12 +295,12 @@ def choose_inputs(
     if recorded and config.inputs == "auto":
         reason = "task inputs recorded as a series"
         return _check_timing(recorded, path=path), Choice("inputs", _name(recorded), reason, ("task",))
-    reason = "given" if config.inputs == "task" else "no recorded task inputs, so what the trial table says"
+    reason = "given" if config.inputs == "task" else "no recorded task inputs, so built from the trial table"
     return (), Choice("inputs", "task", reason, tuple(s.path for s in recorded))
 
 
 def note_oddities(signals: Sequence[Signal]) -> list[Choice]:
-    """Return what was assumed of signals that are not as NWB has them."""
+    """Return what was assumed about signals that deviate from NWB."""
     notes = []
     for signal in signals:
         if signal.stamps != "start":
@@ -319,12 +319,12 @@ def note_oddities(signals: Sequence[Signal]) -> list[Choice]:
 def choose_channels(
     signals: Sequence[Signal], config: ReadConfig, *, path: str
 ) -> tuple[tuple[Signal, ...], list[str]]:
-    """Return the outputs with the channels to keep, and the names of these.
+    """Return the outputs with the channels to keep, and the names of these channels.
 
     Raises
     ------
     ConfigError
-        If a channel to keep is not among them.
+        If the outputs have no such channel.
     """
     columns = [column for signal in signals for column in signal.columns]
     prefixed = len(set(columns)) < len(columns)
@@ -346,7 +346,7 @@ def choose_channels(
 
 
 def _pick_names(names: Sequence[str], given: Sequence[str] | None, *, path: str) -> set[str]:
-    """Return the names to keep: those given, by name or number, or all but those given with ``!`` before."""
+    """Return the names to keep: those given by name or number, or all except those prefixed with ``!``."""
     if given is None:
         return set(names)
     numbered = {str(i): name for i, name in enumerate(names)} | {name: name for name in names}
@@ -359,7 +359,7 @@ def _pick_names(names: Sequence[str], given: Sequence[str] | None, *, path: str)
     dropped = {numbered[p] for p, one in zip(plain, given, strict=True) if p != one}
     chosen = {numbered[p] for p, one in zip(plain, given, strict=True) if p == one} or set(names)
     if not chosen - dropped:
-        raise ConfigError(f"{path}: channels: expected some to keep of {list_some(names)}, but got none")
+        raise ConfigError(f"{path}: channels: expected to keep some of {list_some(names)}, but got none")
     return chosen - dropped
 
 
@@ -371,7 +371,7 @@ def _match_all(
     *,
     path: str,
 ) -> tuple[Signal, ...]:
-    """Return the signals of several roles, paths or names; all that are mapped to a role, or its best."""
+    """Return the signals of several roles, paths or names; of a role, all mapped signals or the best one."""
     found: list[Signal] = []
     for name in (wanted,) if isinstance(wanted, str) else wanted:
         ranked = _rank(signals, name) if name in OUTPUT_ROLES else []
@@ -380,14 +380,14 @@ def _match_all(
 
 
 def _match(signals: Sequence[Signal], wanted: str, setting: str, *, path: str) -> list[Signal]:
-    """Return the signal of a path or name that a user gave, or the signals in a container of that path."""
+    """Return the signal with a path or name that the user gave, or the signals in a container there."""
     wanted = wanted.strip().strip("/")
     named = [s for s in signals if wanted == s.path] or [
         s for s in signals if wanted == s.path.rsplit("/", 1)[-1]
     ]
     if len(named) > 1:
         raise ConfigError(
-            f"{path}: {setting}: expected one series, but {wanted!r} is the name of several: "
+            f"{path}: {setting}: expected one series, but several have the name {wanted!r}: "
             f"{_name(named)}; give the path of one"
         )
     if named:
@@ -402,7 +402,7 @@ def _match(signals: Sequence[Signal], wanted: str, setting: str, *, path: str) -
 
 
 def _rank(signals: Sequence[Signal], role: str) -> list[Signal]:
-    """Return the signals of a role, best first: processed, velocities, limbs before others."""
+    """Return the signals of a role, best first: processed signals, velocities and limbs before others."""
 
     def cost(signal: Signal) -> tuple[bool, ...]:
         return (
@@ -417,12 +417,12 @@ def _rank(signals: Sequence[Signal], role: str) -> list[Signal]:
 
 
 def _check_timing(signals: tuple[Signal, ...], *, path: str) -> tuple[Signal, ...]:
-    """Refuse signals of which nobody knows when they were sampled."""
+    """Refuse signals whose sampling times are unknown."""
     for part in (part for signal in signals for part in signal.split()):
         fault = describe_fault(part.series[0])
         if fault:
             raise ReadError(
-                f"{path}: {part.path}: {fault}; write it again with time first, or choose another"
+                f"{path}: {part.path}: {fault}; write it again with time first, or choose another series"
             )
         series = part.series[0]
         starts = series.timestamps is not None or np.isfinite(series.starting_time or 0.0)

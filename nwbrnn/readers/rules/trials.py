@@ -1,4 +1,4 @@
-"""The rules that choose trials, their alignment, conditions, window and bins, each with its reason."""
+"""The rules that choose trials, their alignment and conditions, and give a reason for each choice."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -32,30 +32,30 @@ from nwbrnn.readers.vocabulary import (
     simplify,
     squeeze,
 )
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 Times = NDArray[np.float64]
 
 
 class Trials(NamedTuple):
-    """Which trials, aligned to what, of which conditions.
+    """The trials to read, with their alignment and conditions.
 
     Attributes
     ----------
     table
-        Where they are in the file.
+        Path of the table in the file.
     frame
-        The trials kept, with their plain columns.
+        The kept trials, with their plain columns.
     align_to, times
-        The column that becomes time 0 and its times, shape (n_trials,) [s].
+        The column that becomes time 0, and its times, shape (n_trials,) [s].
     stop_times
-        When each stops, or else the next one starts, shape (n_trials,) [s].
+        Time at which each trial stops, or else the next one starts, shape (n_trials,) [s].
     shown, continuous
-        Columns of the condition, and whether it is a direction of which nearly each trial has its own.
+        Columns of the condition, and whether it is a direction that differs in nearly every trial.
     session
-        First start and last stop of all trials of the file [s].
+        First start and last stop of all trials in the file [s].
     angles, relative
-        Columns of directions with their unit, and those of times since the start of the trial.
+        Columns of directions with their unit, and columns of times that count from the start of the trial.
     """
 
     table: TimeIntervals
@@ -71,12 +71,12 @@ class Trials(NamedTuple):
 
 
 def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, path: str) -> tuple[str, Choice]:
-    """Choose the table that holds the trials among those that could, the likeliest first.
+    """Choose the trial table from the possible ones, which are sorted with the likeliest first.
 
     Raises
     ------
     MissingDataError
-        If there is none, or not the one that was mapped.
+        If there is none, or if the mapped table is missing.
     """
     wanted = config.map.get("trials", "").strip("/")
     found = next((p for p in tables if wanted in (p, p.rsplit("/", 1)[-1])), None)
@@ -98,7 +98,7 @@ def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, pat
 
 
 def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tuple[pd.DataFrame, Choice]:
-    """Choose the trials to keep: those that succeeded, if a column tells."""
+    """Choose the trials to keep: the successful ones, if a column marks them."""
     columns = {str(name): trials[name] for name in trials}
     if config.where is not None:
         where, reason = config.where, "given"
@@ -121,7 +121,7 @@ def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tup
 
 
 def find_successes(trials: pd.DataFrame) -> tuple[dict[str, str], NDArray[np.bool_], dict[str, str]]:
-    """Return what columns of outcomes hold of success, which trials have it in all, and what is unknown."""
+    """Return the values that mean success by column, the trials with success in all, and unknown values."""
     where: dict[str, str] = {}
     keep = np.ones(len(trials), dtype=bool)
     unknown: dict[str, str] = {}
@@ -134,7 +134,7 @@ def find_successes(trials: pd.DataFrame) -> tuple[dict[str, str], NDArray[np.boo
             where[name] = ",".join(sorted(label.strip() for label in wanted) or ["success"])
             keep &= np.isin(labels, wanted)
         else:
-            unknown[name] = f"{name} holds {list_some(words)}, which are no outcomes that are known"
+            unknown[name] = f"{name} holds {list_some(words)}, which are not known outcomes"
     return where, keep, unknown
 
 
@@ -148,18 +148,18 @@ def choose_alignment(
     trials
         The trials to keep.
     config
-        With ``align_to`` if it was given.
+        Settings, of which ``align_to`` is used.
     counts
-        If these are :class:`BinnedCounts` around events, time 0 is these events.
+        If these are :class:`BinnedCounts` around events, the events become time 0.
     relative
         Columns of times that count from the start of the trial.
     path
-        Of the file, for messages.
+        Path of the file, for messages.
 
     Raises
     ------
     ConfigError
-        If the column given is not there, or not of times.
+        If the given column does not exist or does not hold times.
     MissingDataError
         If there is no column of times, or all are NaN.
     """
@@ -179,7 +179,7 @@ def choose_alignment(
     elif found:
         name, reason = found[0], "the first found of the known names of go cues, movement onsets and targets"
         empty = [n for n in find_named(numeric, ALIGN_NAMES) if n not in found]
-        reason += f"; {list_some(empty)} hold only NaN" if empty else ""
+        reason += f"; {list_some(empty)} {'holds' if len(empty) == 1 else 'hold'} only NaN" if empty else ""
     else:
         raise MissingDataError(
             f"{path}: intervals/trials: expected a column of times, but there are "
@@ -194,23 +194,24 @@ def choose_alignment(
     if n_missing == len(times):
         raise MissingDataError(f"{path}: intervals/trials/{name}: expected times, but all are NaN")
     if n_missing:
-        reason += f"; {n_missing} trials without one are left out"
+        reason += f"; {_describe_missing(n_missing)}"
     return name, times, Choice("align_to", name, reason, tuple(n for n in found if n != name))
 
 
 def choose_condition(
     trials: pd.DataFrame, config: ReadConfig, *, angles: Mapping[str, str], path: str
 ) -> tuple[tuple[str, ...], bool, Choice]:
-    """Choose the trial columns that name the condition; none if no known name is there.
+    """Choose the trial columns that name the condition; none if no column has a known name.
 
     Returns
     -------
     columns, continuous, choice
-        ``continuous``: whether it is a direction that takes any value, so that conditions are sectors.
+        ``continuous`` is whether the condition is a direction of any value, so that sectors serve as
+        conditions.
 
     Examples
     --------
-    The direction is the same in all trials, so that another column tells the conditions:
+    The direction is the same in all trials, so another column names the conditions:
 
     >>> trials = pd.DataFrame({"target_dir": [90.0] * 4, "condition": list("abab")})
     >>> columns, continuous, choice = choose_condition(trials, ReadConfig(), angles={}, path="x.nwb")
@@ -238,12 +239,12 @@ def choose_condition(
         reason += f"; nearly each trial has its own direction, so conditions are {config.sectors} sectors"
     n_unknown = int(trials[list(picked)].isna().any(axis=1).sum())
     if n_unknown:
-        reason += f"; {n_unknown} trials without one are left out"
+        reason += f"; {_describe_missing(n_unknown)}"
     return picked, continuous, Choice("condition", ", ".join(picked), reason, others)
 
 
 def _find_conditions(trials: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Return the columns, or pairs of them, with known names of conditions, in the order of the names."""
+    """Return the columns, or pairs of columns, with known names of conditions, in the order of the names."""
     columns = {squeeze(str(name)): str(name) for name in reversed(list(trials))}
     known = (tuple(columns.get(squeeze(name), "") for name in names) for names in CONDITION_NAMES)
     return list(dict.fromkeys(names for names in known if all(names)))
@@ -252,10 +253,10 @@ def _find_conditions(trials: pd.DataFrame) -> list[tuple[str, ...]]:
 def _rank_conditions(
     trials: pd.DataFrame, found: Sequence[tuple[str, ...]], sectors: int, angles: Mapping[str, str]
 ) -> list[tuple[str, ...]]:
-    """Return those of several values, the best first: repeated values, or directions in place of none."""
+    """Return the columns with several values, the best first: repeated values, or else directions."""
     numbers = {names: _count_values(trials, names, angles) for names in found}
     several = [names for names in found if numbers[names] > 1]
-    # repeated values first; if each trial is its own condition, at least none are mixed up
+    # repeated values come first; if each trial is its own condition, at least no conditions are merged
     ranked = sorted(several, key=lambda names: numbers[names] > max(2, len(trials) // 2))
     directions = [names for names in several if _is_continuous(trials, names, sectors, angles)]
     repeats_little = ranked and (ranked[0] in directions or numbers[ranked[0]] > len(trials) // 2)
@@ -265,7 +266,7 @@ def _rank_conditions(
 def choose_task_inputs(
     trials: pd.DataFrame, shown: Sequence[str], angles: Mapping[str, str]
 ) -> tuple[str | None, str | None, Choice]:
-    """Choose the columns that tell when the subject is shown the condition, and the go cue."""
+    """Choose the column with the time from which the condition is shown, and that of the go cue."""
     parts = [f"{name} as cosine and sine" if name in angles else f"{name} one-hot" for name in shown]
     complete = [str(n) for n in trials if trials[n].dtype.kind in "iuf" and np.isfinite(trials[n]).all()]
     shown_from = next(iter(find_named(complete, TARGET_NAMES)), None)
@@ -274,7 +275,7 @@ def choose_task_inputs(
         parts.append(f"{go} as a step")
     reason = f"the condition is shown from {shown_from} on"
     if shown_from is None:
-        reason = "no column tells when the condition is shown, so throughout the window"
+        reason = "no column tells when the condition is shown, so it is shown throughout the window"
     return shown_from, go, Choice("task inputs", ", ".join(parts) or "the alignment as a step", reason)
 
 
@@ -294,6 +295,10 @@ def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset
     )
 
 
+def _describe_missing(number: int) -> str:
+    return f"{show_count(number, 'trial')} without one {'is' if number == 1 else 'are'} left out"
+
+
 def _count_values(trials: pd.DataFrame, names: Sequence[str], angles: Mapping[str, str]) -> int:
     known = trials[list(names)].dropna()
     labels = (label_column(known[name], angles.get(name)).tolist() for name in names)
@@ -303,7 +308,7 @@ def _count_values(trials: pd.DataFrame, names: Sequence[str], angles: Mapping[st
 def _is_continuous(
     trials: pd.DataFrame, names: Sequence[str], sectors: int, angles: Mapping[str, str]
 ) -> bool:
-    """Return whether a condition is a direction of which nearly each trial has its own."""
+    """Return whether a condition is a direction that differs in nearly every trial."""
     if len(names) != 1 or names[0] not in angles:
         return False
     n_values = _count_values(trials, names, angles)

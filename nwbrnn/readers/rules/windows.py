@@ -1,4 +1,4 @@
-"""The rules that choose bins and the window around time 0, each with its reason."""
+"""The rules that choose the bins and the window around time 0, and give a reason for each choice."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.rules.trials import Trials
 from nwbrnn.readers.times import subtract
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 COARSE = 0.005  # signals sampled less often than this set the bin size [s]
-FINEST = 5e-4  # spikes that are known to this time or better are exact for any bins that are used [s]
+FINEST = 5e-4  # spike times with this resolution or better are exact enough for all bins in use [s]
 DEFAULT_BIN_SIZE = 0.02  # FALCON [s]
 DEFAULT_WINDOW = (-0.4, 1.5)  # around a go cue or movement onset [s]
-MAX_TRIAL = 5  # whole trials are cut at so many times the median: one may have been forgotten
+MAX_TRIAL = 5  # whole trials are cut at this many times the median, since the end of one may have been missed
 FINE_PART = 10  # sampling intervals longer than a tenth of a bin must divide it
 
 Times = NDArray[np.float64]
@@ -27,23 +27,23 @@ Times = NDArray[np.float64]
 def choose_bin_size(
     intervals: Mapping[str, float], config: ReadConfig, *, varying: Collection[str], path: str
 ) -> tuple[float, Choice]:
-    """Choose the width of time bins from the time between samples of everything that is read.
+    """Choose the bin width from the time between samples of everything that is read.
 
     Parameters
     ----------
     intervals
-        Time between samples by the path of the signal [s].
+        Time between samples by path of the signal [s].
     config
-        With ``bin_size`` if it was given.
+        Settings, of which ``bin_size`` is used.
     varying
-        Those of them whose steps vary, so that bins have to be two steps wide to hold a sample each.
+        Signals whose steps vary, so that bins must be two steps wide for each to hold a sample.
     path
-        Of the file, for messages.
+        Path of the file, for messages.
 
     Raises
     ------
     ConfigError
-        If the bins given are finer than the data, or no whole multiple of coarse data.
+        If the given bins are finer than the data, or are not a whole multiple of coarse data.
     """
     slowest = max(intervals, key=lambda name: intervals[name])
     if config.bin_size is None:
@@ -68,7 +68,7 @@ def choose_bin_size(
     for name, interval in intervals.items():
         finer = config.bin_size < interval * (1 - 1e-6)
         if finer or (interval > config.bin_size / FINE_PART and not _divides(interval, config.bin_size)):
-            problem = "finer than" if finer else "no whole multiple of the sampling of"
+            problem = "finer than" if finer else "not a whole multiple of the sampling of"
             raise ConfigError(
                 f"{path}: bin_size: {config.bin_size:g} s is {problem} {name}, which has a value every "
                 f"{interval:g} s; use {interval:g} s or a whole multiple of it"
@@ -83,13 +83,13 @@ class Window:
     Attributes
     ----------
     start
-        Of the first bin, relative to the alignment [s].
+        Start of the first bin, relative to the alignment [s].
     n_bins, bin_size
         Number of bins, and their width [s].
     whole
-        Whether bins outside of each trial are not to be used.
+        Whether to mask bins outside each trial.
     resolution
-        Spikes are real only to this time [s]; 0 if they are exact.
+        Resolution of the spike times [s]; 0 if they are exact.
     """
 
     start: float
@@ -112,7 +112,7 @@ def choose_window(
     Raises
     ------
     ConfigError
-        If it is shorter than two bins.
+        If the window is shorter than two bins.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def choose_window(
 def _propose_window(
     which: Trials, config: ReadConfig, *, counts: object, bin_size: float
 ) -> tuple[tuple[float, float], str, bool]:
-    """Return start and stop around the alignment [s], why, and whether only bins inside of trials count."""
+    """Return start and stop around the alignment [s], the reason, and whether to mask bins outside trials."""
     trial = config.window == "trial"
     if config.window is not None and config.window != "trial":
         return config.window, "given", False
@@ -169,14 +169,14 @@ def _propose_window(
 
 
 def find_limits(which: Trials, window: Window, *, apart: bool) -> NDArray[np.float64]:
-    """Return between which times the bins of each trial count, shape (n_trials, 2) [s]; else infinite.
+    """Return the times between which the bins of each trial count, shape (n_trials, 2) [s]; may be infinite.
 
     Parameters
     ----------
     which
         The trials.
     window
-        Around each alignment.
+        The bins around each alignment.
     apart
         Whether a window ends where that of the next trial begins.
     """
@@ -191,7 +191,7 @@ def find_limits(which: Trials, window: Window, *, apart: bool) -> NDArray[np.flo
 
 
 def note_varying(intervals: Mapping[str, float], bin_size: float) -> list[Choice]:
-    """Return a remark on series whose steps vary, for bins that are too narrow to hold a sample each."""
+    """Return a remark on series with varying steps if the bins are too narrow to hold a sample each."""
     narrow = [
         f"{name}: {interval:g} s on average"
         for name, interval in intervals.items()
@@ -202,7 +202,7 @@ def note_varying(intervals: Mapping[str, float], bin_size: float) -> list[Choice
 
 
 def note_overlap(times: Times, window: Window, limits: NDArray[np.float64]) -> list[Choice]:
-    """Return a remark on windows that share bins with the next, or end where the next begins."""
+    """Return a remark on windows that overlap the next one, or that end where it begins."""
     order = np.argsort(times, kind="stable")
     begins = np.fmax(times + window.start, limits[:, 0])[order]
     ends = np.fmin(times + window.stop, limits[:, 1])[order]
@@ -210,15 +210,19 @@ def note_overlap(times: Times, window: Window, limits: NDArray[np.float64]) -> l
     n_cut = int((subtract(begins[1:], (times + window.stop)[order][:-1]) < -1e-6).sum())
     if n_overlaps:
         reason = "held-out trials then share data with training trials; a shorter window avoids it"
-        return [Choice("overlap", f"{n_overlaps} windows overlap the next", reason)]
+        verb = "overlaps" if n_overlaps == 1 else "overlap"
+        return [Choice("overlap", f"{show_count(n_overlaps, 'window')} {verb} the next", reason)]
     if n_cut:
         reason = "no bin is in two trials; those that are also in the next are masked"
-        return [Choice("overlap", f"none; {n_cut} windows end where the next begins", reason)]
+        verb = "ends" if n_cut == 1 else "end"
+        return [
+            Choice("overlap", f"none; {show_count(n_cut, 'window')} {verb} where the next begins", reason)
+        ]
     return []
 
 
 def note_outside(which: Trials, window: Window, *, path: str) -> list[Choice]:
-    """Return a remark on windows that reach out of their trials.
+    """Return a remark on windows that extend beyond their trials.
 
     Raises
     ------
@@ -239,7 +243,7 @@ def note_outside(which: Trials, window: Window, *, path: str) -> list[Choice]:
             "choose another window or event (--window, --align-to)"
         )
     late, early = int((stop > ends + 1e-6).sum()), int((start < begins - 1e-6).sum())
-    reason = "what lies there may belong to other trials; a narrower window, or whole trials, avoids it"
+    reason = "bins there may belong to other trials; a narrower window or whole trials would avoid this"
     parts = [f"after stop_time in {late}"] * (late > 0) + [f"before start_time in {early}"] * (early > 0)
     text = f"{', '.join(parts)} of {known.sum()} trials"
     return [Choice("window reaches", text, reason)] if parts else []
