@@ -162,6 +162,16 @@ class ReadConfig(CheckedSettings):
         return self
 
 
+_WHICH = "expected 'none', 'sampled' or 'all', or ids of units, each once"
+_OBSERVER_NEEDS = {
+    "network": "only a rate network has an observer: use 'rate'",
+    "precision": "use float32 or float64",
+    "method": "only gradient descent fits an observer: use 'auto' or 'gradient'",
+    "initial_state": "'data' reads rates that are smoothed ahead: use 'learned' or 'condition'",
+    "virtual_targets": "there are no virtual single trials: use 0",
+}
+
+
 class FitConfig(CheckedSettings):
     """How to prepare the data, which network to use, and how to fit it."""
 
@@ -238,6 +248,35 @@ class FitConfig(CheckedSettings):
         0.0, ge=0, description="factor of the mean squared change of hidden rates from bin to bin"
     )
 
+    # the observer
+    observe: Literal["none", "sampled", "all"] | tuple[int, ...] = Field(
+        "none",
+        description="neurons whose spikes correct the state of the network after each bin of a single trial: "
+        "'none', 'sampled', 'all', or ids of units, which are then sampled, too; if neurons are observed, "
+        "nwbrnn trains on single trials",
+    )
+    observe_read: Literal["corrected", "prediction"] = Field(
+        "corrected",
+        description="what the outputs of a bin are read from: the state that the neurons of this bin have "
+        "corrected, or its prediction from earlier bins",
+    )
+    observe_smoothing: float = Field(
+        0.05,
+        ge=0,
+        le=10,
+        description="time constant of the causal exponential filter of observed spike counts; 0 leaves them "
+        "as they are [s]",
+    )
+    observe_penalty: float = Field(
+        1e-2, ge=0, description="factor of the sum of squared weights from observed neurons to hidden units"
+    )
+    observe_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the observed neurons that each trial loses in each epoch of training",
+    )
+
     # the fit
     method: Literal["auto", "gradient", "least_squares"] = Field(
         "auto", description="auto: least squares, then gradient descent; or only one of them"
@@ -291,7 +330,11 @@ class FitConfig(CheckedSettings):
     )
 
     # the data
-    average: bool = Field(True, description="whether to train on condition averages, not on single trials")
+    average: bool = Field(
+        True,
+        description="whether to train on condition averages, not on single trials; if neurons are observed, "
+        "always on single trials",
+    )
     test: float = Field(0.25, gt=0, lt=1, description="fraction of the trials of each condition to hold out")
     validation: float = Field(
         0.1, ge=0, lt=1, description="fraction of the trials of each condition for early stopping"
@@ -337,6 +380,16 @@ class FitConfig(CheckedSettings):
         1.0, ge=0, description="lowest mean rate of a unit [Hz]; slower units are left out"
     )
     neural_lag: float = Field(0.0, description="time by which neurons precede the outputs [s]")
+
+    @property
+    def observes(self) -> bool:
+        """Whether neurons correct the state of the network."""
+        return self.observe != "none"
+
+    @property
+    def trains_on_averages(self) -> bool:
+        """Whether the training data are condition averages."""
+        return self.average and not self.observes
 
     @property
     def dynamics_factor(self) -> float:
@@ -389,6 +442,26 @@ class FitConfig(CheckedSettings):
             raise ValueError("expected a whole number of 0 or more, or a fraction below 1")
         return value
 
+    @field_validator("observe", mode="before")
+    @classmethod
+    def _read_units(cls, value: Any) -> Any:
+        """Take one id, or several with commas, as a list."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value,)
+        if isinstance(value, str) and value not in ("none", "sampled", "all"):
+            parts = [part.strip() for part in value.split(",")]
+            if not all(part.isdecimal() for part in parts):
+                raise ValueError(_WHICH)
+            return tuple(map(int, parts))
+        return value
+
+    @field_validator("observe")
+    @classmethod
+    def _refuse_no_units(cls, value: Any) -> Any:
+        if not value or (isinstance(value, tuple) and len(set(value)) < len(value)):
+            raise ValueError(_WHICH)
+        return value
+
     @field_validator("output_importance", "unit_importance", mode="before")
     @classmethod
     def _write_names(cls, values: Any) -> Any:
@@ -420,6 +493,23 @@ class FitConfig(CheckedSettings):
                 name = "method" if self.method == "least_squares" else "precision"
                 raise ValueError(
                     f"{name}: expected a value that network 'gru' supports, but got {getattr(self, name)!r}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_observer(self) -> Self:
+        wrong = {
+            "network": self.network != "rate",
+            "precision": self.precision == "bfloat16",
+            "method": self.method == "least_squares",
+            "initial_state": self.initial_state == "data",
+            "virtual_targets": self.virtual_targets > 0,
+        }
+        for name, is_wrong in wrong.items():
+            if self.observes and is_wrong:
+                raise ValueError(
+                    f"{name}: expected a value with which neurons can be observed, but got "
+                    f"{getattr(self, name)!r}; {_OBSERVER_NEEDS[name]}, or set observe to none"
                 )
         return self
 

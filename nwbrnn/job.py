@@ -171,7 +171,7 @@ def predict_gated(stored: FitResult) -> xr.Dataset:
         A fit. The baseline has the same settings, except those that a gated recurrent network does not use.
     """
     plain = FitConfig()
-    unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank")
+    unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank", "observe")
     update: dict[str, Any] = {name: getattr(plain, name) for name in unused}
     update |= {"network": "gru", "method": "auto", "seed": stored.best.seed, "seeds": 1}
     if stored.config.precision == "bfloat16":

@@ -153,6 +153,9 @@ class FitResult:
     def predict(self, data: xr.Dataset | ArrayLike) -> xr.Dataset:
         """Return what the best network predicts for other trials, from their inputs alone.
 
+        A network that observes neurons (``observe``) predicts from those of the trials, too, if given any.
+        It warns of observed neurons that the trials lack.
+
         Parameters
         ----------
         data
@@ -181,6 +184,39 @@ class FitResult:
         from nwbrnn.training import predict_trials
 
         return predict_trials(self.recorded, self.weights, self.config, data)
+
+    def forecast(self, horizon: int = 10) -> tuple[xr.Dataset, ...]:
+        """Return what the best network predicts some bins ahead, from the neurons that it observes.
+
+        Parameters
+        ----------
+        horizon
+            Largest number of bins ahead.
+
+        Returns
+        -------
+        tuple
+            As ``predicted``, for 0, 1, ..., ``horizon`` bins ahead: each bin is predicted from what the
+            neurons did until so many bins before. The task is known ahead. With 0 the network has seen the
+            neurons of the bin itself.
+
+        Raises
+        ------
+        ConfigError
+            If the fit observes no neurons.
+
+        Examples
+        --------
+        >>> import nwbrnn
+        >>> ds = nwbrnn.read_nwb(example)
+        >>> result = nwbrnn.fit(ds, observe="sampled", sampled=3, min_rate=0, hidden=20, epochs=2)
+        >>> now, *ahead = result.forecast(3)
+        >>> len(ahead), ahead[0]["outputs"].dims
+        (3, ('trial', 'time', 'output'))
+        """
+        from nwbrnn.training import forecast
+
+        return tuple(forecast(self.recorded, self.weights, self.config, horizon=horizon))
 
     def silence(self, units: Sequence[int]) -> xr.Dataset:
         """Return what the best network predicts for all trials if chosen sampled neurons do not fire.

@@ -67,6 +67,7 @@ COORDINATES = (
         False,
     ),
     VariableSpec("sampled", (UNIT,), BOOL, "True where the dynamics loss sees the unit", False),
+    VariableSpec("observed", (UNIT,), BOOL, "True where the unit corrects the state of the network", False),
     VariableSpec("rate_scale", (UNIT,), FLOAT, "rate = rate_scale * normalized + rate_offset", False),
     VariableSpec("rate_offset", (UNIT,), FLOAT, "see rate_scale", False),
 )

@@ -37,7 +37,12 @@ READOUT = ("rate_readout", "rate_readout_offset")
 
 
 def list_shapes(
-    sizes: tuple[int, int, int], config: FitConfig, *, n_conditions: int, n_units: int | None = None
+    sizes: tuple[int, int, int],
+    config: FitConfig,
+    *,
+    n_conditions: int,
+    n_units: int | None = None,
+    n_observed: int = 0,
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each array of a network.
 
@@ -51,6 +56,8 @@ def list_shapes(
         Number of rows of the initial state if each condition has its own.
     n_units
         Number of recorded units; if not given, the arrays of :data:`READOUT` are not listed.
+    n_observed
+        Number of neurons that correct the state.
     """
     n_inputs, n_hidden, n_outputs = sizes
     rows = (n_hidden, *KINDS[config.network].gates)
@@ -65,6 +72,8 @@ def list_shapes(
     }
     if config.learn_tau:
         shapes["tau"] = (n_hidden,)
+    if n_observed:
+        shapes["observer_weights"] = (n_hidden, n_observed)
     if n_units is not None:
         shapes |= {"rate_readout": (n_units, n_hidden), "rate_readout_offset": (n_units,)}
     return shapes

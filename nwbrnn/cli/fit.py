@@ -50,6 +50,13 @@ Method = Annotated[
         help="least_squares, gradient, or auto (one after the other, the default).", metavar="METHOD"
     ),
 ]
+Observe = Annotated[
+    str | None,
+    typer.Option(
+        help="Neurons whose spikes correct the network in each single trial: none, sampled, all or unit ids.",
+        metavar="WHICH",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting of a fit, such as tau=0.05; repeatable.", metavar="NAME=VALUE"),
@@ -65,6 +72,7 @@ def fit(
     dynamics_weight: DynamicsWeight = None,
     hidden: Annotated[int | None, typer.Option(help="Number of hidden units.")] = None,
     method: Method = None,
+    observe: Observe = None,
     epochs: Annotated[int | None, typer.Option(help="Maximum number of training steps.")] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Number of networks to train in parallel and to rank.")
@@ -102,6 +110,7 @@ def fit(
     job = options.load_config(config)
     training = {
         "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "method": method,
+        "observe": observe,
         "epochs": epochs, "seeds": seeds, "seed": seed, "held_out_conditions": held_out and tuple(held_out),
     }  # fmt: skip
     fit_config = _merge_fit(job.fit, settings, training)

@@ -3,6 +3,7 @@
 from nwbrnn.evaluation.accuracy import compute_r2, compute_skill, compute_vaf, compute_weighted_r2
 from nwbrnn.evaluation.assessment import assess
 from nwbrnn.evaluation.baselines import BASELINES, Baseline, get_baseline, predict_baselines
+from nwbrnn.evaluation.horizons import FORECAST_SCORES, score_horizons
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.rivals import compare_baselines, list_rivals
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
@@ -21,6 +22,7 @@ from nwbrnn.evaluation.subspaces import (
 
 __all__ = [
     "BASELINES",
+    "FORECAST_SCORES",
     "LEVELS",
     "MAIN",
     "SCORES",
@@ -53,5 +55,6 @@ __all__ = [
     "get_spec",
     "list_rivals",
     "predict_baselines",
+    "score_horizons",
     "score_trials",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_median
@@ -27,12 +28,29 @@ def pool_parts(numerator: Array, denominator: Array) -> float:
 
 def split_spikes(pair: Comparison) -> tuple[Array, Array]:
     """Return the gain in likelihood of each trial over the mean counts of known trials, and its spikes."""
+    return _gain_bits(pair, pair.known)
+
+
+def split_cosmoothing(pair: Comparison) -> tuple[Array, Array]:
+    """Return the gain in likelihood of each trial over the mean counts of test trials, and its spikes.
+
+    This is co-smoothing as in the Neural Latents Benchmark: the network sees spikes of other neurons. There
+    is nothing if it observes none. See :func:`nwbrnn.evaluation.spikes.compute_bits_per_spike`.
+    """
+    if "observed" not in pair.trials.coords:
+        nothing = np.zeros((pair.trials.sizes["trial"], 1))
+        return nothing, nothing
+    return _gain_bits(pair, pair.trials)
+
+
+def _gain_bits(pair: Comparison, others: xr.Dataset) -> tuple[Array, Array]:
+    """Return the gain in likelihood of unsampled neurons over their mean in some trials, and their spikes."""
     unsampled = ~pair.sampled
-    if "spike_counts" not in pair.trials or not unsampled.any() or not pair.known.sizes["trial"]:
+    if "spike_counts" not in pair.trials or not unsampled.any() or not others.sizes["trial"]:
         nothing = np.zeros((pair.trials.sizes["trial"], 1))
         return nothing, nothing
     bin_size = pair.trials.attrs["bin_size"]
-    floor = stack_samples(pair.known, "spike_counts")[:, unsampled].mean(axis=0)
+    floor = stack_samples(others, "spike_counts")[:, unsampled].mean(axis=0)
     mask = pair.predicted["mask"].values[..., np.newaxis]
     rates = np.where(mask, pair.predicted["rates"].values[..., unsampled], 0)
     counts = np.where(mask, pair.trials["spike_counts"].values[..., unsampled], 0)

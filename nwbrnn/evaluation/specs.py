@@ -25,7 +25,12 @@ from nwbrnn.evaluation.comparison import Comparison, list_samples
 from nwbrnn.evaluation.noise_ceilings import limit_outputs, limit_r2, limit_skill, limit_trials
 from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
-from nwbrnn.evaluation.single_trials import pool_parts, split_errors, split_spikes
+from nwbrnn.evaluation.single_trials import (
+    pool_parts,
+    split_cosmoothing,
+    split_errors,
+    split_spikes,
+)
 from nwbrnn.evaluation.spikes import compute_psth_r2
 from nwbrnn.evaluation.subspaces import (
     Components,
@@ -251,6 +256,7 @@ def _describe_rotations() -> list[ScoreSpec]:
     ]
 
 
+COSMOOTHING = "co-smoothing bits per spike"
 SPIKES = "unsampled neurons bits per spike"
 SCORES: tuple[ScoreSpec, ...] = (
     ScoreSpec(
@@ -311,6 +317,14 @@ SCORES: tuple[ScoreSpec, ...] = (
         "gain in predicting single spikes of unsampled neurons over their mean rates in the known trials",
         needs="unsampled",
         is_main=True,
+        is_judged=True,
+    ),
+    _score_trials(
+        COSMOOTHING,
+        split_cosmoothing,
+        "gain in predicting single spikes of unsampled neurons from observed neurons of the same trial over "
+        "their mean rates in the test trials, as co-smoothing in the Neural Latents Benchmark",
+        needs="unsampled",
         is_judged=True,
     ),
     ScoreSpec(

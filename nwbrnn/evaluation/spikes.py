@@ -20,7 +20,8 @@ def compute_bits_per_spike(
     """Gain in log-likelihood over constant rates: (LL(expected) - LL(floor)) / (n_spikes ln 2).
 
     LL is the Poisson log-likelihood over all neurons. In the benchmark, a model sees spikes of other neurons
-    in the same trial, and the score is called co-smoothing. Here, a network sees only the task.
+    in the same trial, and the score is called co-smoothing. Here, a network sees them only if it observes
+    neurons.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from nwbrnn.evaluation import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.preprocessing import average_conditions, normalize_outputs, prepare_perturbed
 from nwbrnn.result import FitResult
-from nwbrnn.training import Push, perturb, predict, silence
+from nwbrnn.training import Push, forget_observer, perturb, predict, silence
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,16 @@ def list_effects(result: FitResult, cause: Push | Sequence[int]) -> list[Effect]
         If the fit has no such unit or time.
     """
     recorded, first = result.recorded, 0
+    undisturbed = result.predicted
+    if result.config.observes:  # neurons would correct what is disturbed
+        undisturbed = predict(recorded, *forget_observer(result.weights, result.config))
     if isinstance(cause, Push):
         first = cause.find_bins(recorded)[0]
         perturbed = perturb(recorded, result.weights, result.config, cause)
     else:
         perturbed = silence(recorded, result.weights, result.config, cause)
     is_test = recorded["split"].values == "test"
-    before, after = (average_conditions(ds.isel(trial=is_test)) for ds in (result.predicted, perturbed))
+    before, after = (average_conditions(ds.isel(trial=is_test)) for ds in (undisturbed, perturbed))
     counted = before["mask"].values & (np.arange(recorded.sizes["time"]) >= first)
     kinds = ["sampled" if sampled else "not sampled" for sampled in recorded["sampled"].values]
     names = [str(name) for name in recorded["output"].values]
@@ -120,7 +123,7 @@ def score_perturbed(result: FitResult, ds: xr.Dataset, push: Push) -> dict[str, 
     trials = prepare_perturbed(ds, result.recorded, result.config)
     students = (
         perturb(result.recorded, result.weights, result.config, push, trials=trials),
-        predict(trials, result.weights, result.config, fitted=result.recorded),
+        predict(trials, *forget_observer(result.weights, result.config), fitted=result.recorded),
     )
     truth = average_conditions(normalize_outputs(trials))
     mask, sampled = truth["mask"].values, result.recorded["sampled"].values

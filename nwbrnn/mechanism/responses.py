@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.mechanism.teacher import Teacher
-from nwbrnn.training import find_components, map_population, map_units, predict, shift_states
+from nwbrnn.training import (
+    find_components,
+    forget_observer,
+    map_population,
+    map_units,
+    predict,
+    shift_states,
+)
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.floating]]
@@ -64,6 +71,7 @@ def compare_responses(teacher: Teacher, weights: Weights, config: FitConfig) -> 
     recorded = teacher.recorded
     if not recorded["time"].values[0] < 0 <= recorded["time"].values[-1]:
         return {}
+    weights, config = forget_observer(weights, config)
     student = predict(recorded, weights, config)
     kicks, mapping = draw_kicks(teacher), find_components(recorded, N_COMPONENTS)[0]
     to_hidden = mapping @ map_population(recorded, student["hidden"].values, mapping)

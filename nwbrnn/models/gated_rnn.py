@@ -27,6 +27,8 @@ class GatedRNN(Network):
         Width of a time bin [s]; not used.
     n_conditions
         Number of rows of the initial state if each condition has its own.
+    n_observed
+        0, since this network has no observer.
 
     Attributes
     ----------
@@ -40,9 +42,15 @@ class GatedRNN(Network):
     """
 
     def __init__(
-        self, sizes: tuple[int, int, int], config: FitConfig, *, bin_size: float, n_conditions: int = 1
+        self,
+        sizes: tuple[int, int, int],
+        config: FitConfig,
+        *,
+        bin_size: float,
+        n_conditions: int = 1,
+        n_observed: int = 0,
     ) -> None:
-        super().__init__(sizes, config, bin_size=bin_size, n_conditions=n_conditions)
+        super().__init__(sizes, config, bin_size=bin_size, n_conditions=n_conditions, n_observed=n_observed)
         with torch.no_grad():
             self.bias[:, UPDATE] = _KEEP
 

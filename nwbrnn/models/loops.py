@@ -114,6 +114,9 @@ def _add_product(out: Any, rows: Any, matrix: Any) -> None:
 
 
 Array = NDArray[np.floating]
+Seen = tuple[Array, Array, NDArray[np.int64]]
+"""Observed rates and how much each counts, shapes (n_bins, n_trials, n_observed); their hidden units."""
+Buffers = tuple[Array, Array, Array, Array]
 
 
 def run_forward(drive: Array, transposed: Array, keep: Array, kind: int, states: Array, rates: Array) -> None:
@@ -220,6 +223,189 @@ def _run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: in
             for b in range(n_trials):
                 for i in range(n_hidden):
                     now[b, i] += keep[i] * grads[t + 1, b, i]
+
+
+def run_observed_forward(
+    drive: Array, weights: tuple[Array, Array, Array], kind: int, seen: Seen, buffers: Buffers
+) -> None:
+    """Run the network, and correct its state at the end of each bin; see :mod:`nwbrnn.models.observer`.
+
+    Parameters
+    ----------
+    drive
+        Shape (n_steps, n_trials, n_hidden), with n_steps a multiple of the number of bins.
+    weights
+        The recurrent weights, presynaptic units first, shape (n_hidden, n_hidden); what a unit keeps, shape
+        (n_hidden,); and the gains, observed neurons first, shape (n_observed, n_hidden).
+    kind
+        One of ``KINDS``.
+    seen
+        What was observed.
+    buffers
+        Are filled. The first state is the initial one.
+
+    Raises
+    ------
+    ShapeError
+        If arrays do not fit together: the compiled loop would read and write beyond them.
+    """
+    n_steps, n_trials, n_hidden = get_sizes("drive", drive)
+    n_observed = _expect_seen(seen, n_steps, n_trials, n_hidden)
+    transposed, keep, gains = weights
+    states, rates, predicted, errors = buffers
+    n_bins = len(seen[0])
+    n_kept = 1 if states.shape[:1] == (1,) else n_steps + 1
+    expect_shapes(
+        {
+            "weights": (transposed, (n_hidden, n_hidden)),
+            "keep": (keep, (n_hidden,)),
+            "gains": (gains, (n_observed, n_hidden)),
+            "states": (states, (n_kept, n_trials, n_hidden)),
+            "rates": (rates, (n_steps + 1, n_trials, n_hidden)),
+            "predicted": (predicted, (n_bins, n_trials, n_hidden)),
+            "errors": (errors, (n_bins, n_trials, n_observed)),
+        }
+    )
+    _expect_alike(drive, *weights, *seen[:2], *buffers)
+    _run_observed_forward(drive, weights, kind, seen, buffers)
+
+
+@_compile
+def _run_observed_forward(drive: Any, weights: Any, kind: int, seen: Any, buffers: Any) -> None:
+    transposed, keep, gains = weights
+    values, counted, units = seen
+    states, rates, predicted, errors = buffers
+    n_steps, n_trials, n_hidden = drive.shape
+    n_kept = states.shape[0]
+    substeps = n_steps // values.shape[0]
+    _activate(states[0], rates[0], kind)
+    for t in range(n_steps):
+        before, x, u = states[t % n_kept], states[(t + 1) % n_kept], drive[t]
+        for b in range(n_trials):
+            for i in range(n_hidden):
+                x[b, i] = keep[i] * before[b, i] + u[b, i]
+        _add_product(x, rates[t], transposed)
+        if (t + 1) % substeps == 0:
+            now = t // substeps
+            r, e = predicted[now], errors[now]
+            _activate(x, r, kind)
+            for b in range(n_trials):
+                for j in range(units.shape[0]):
+                    e[b, j] = counted[now, b, j] * (values[now, b, j] - r[b, units[j]])
+            _add_product(x, e, gains)
+        _activate(x, rates[t + 1], kind)
+
+
+def run_observed_backward(
+    grad_rates: Array,
+    grad_predicted: Array,
+    weights: tuple[Array, Array, Array],
+    kind: int,
+    seen: Seen,
+    buffers: Buffers,
+) -> None:
+    """Run the adjoint of the observed network backwards.
+
+    Parameters
+    ----------
+    grad_rates, grad_predicted
+        dL/dr of each step after the correction, shape (n_steps, n_trials, n_hidden), and of each bin before
+        it, shape (n_bins, n_trials, n_hidden).
+    weights
+        W, columns presynaptic; what a unit keeps; and the gains, observed neurons last, shape
+        (n_hidden, n_observed).
+    kind, seen
+        As for :func:`run_observed_forward`.
+    buffers
+        The rates and the predicted rates of it; then what is filled: dL/dx before the correction, shape
+        (n_steps + 1, n_trials, n_hidden), the first that of the initial state, and after it, shape
+        (n_bins, n_trials, n_hidden).
+
+    Raises
+    ------
+    ShapeError
+        As :func:`run_observed_forward`.
+    """
+    n_steps, n_trials, n_hidden = get_sizes("grad_rates", grad_rates)
+    n_observed = _expect_seen(seen, n_steps, n_trials, n_hidden)
+    matrix, keep, gains = weights
+    rates, predicted, grads, after = buffers
+    whole, in_bins = (n_steps + 1, n_trials, n_hidden), (len(seen[0]), n_trials, n_hidden)
+    expect_shapes(
+        {
+            "grad_predicted": (grad_predicted, in_bins),
+            "weights": (matrix, (n_hidden, n_hidden)),
+            "keep": (keep, (n_hidden,)),
+            "gains": (gains, (n_hidden, n_observed)),
+            "rates": (rates, whole),
+            "predicted": (predicted, in_bins),
+            "grads": (grads, whole),
+            "after": (after, in_bins),
+        }
+    )
+    _expect_alike(grad_rates, grad_predicted, *weights, *seen[:2], *buffers)
+    _run_observed_backward(grad_rates, grad_predicted, weights, kind, seen, buffers)
+
+
+@_compile
+def _subtract_observed(out: Any, values: Any, counted: Any, units: Any) -> None:
+    """Subtract what counts of (n_trials, n_observed) from the columns of observed units."""
+    for b in range(out.shape[0]):
+        for j in range(units.shape[0]):
+            out[b, units[j]] -= counted[b, j] * values[b, j]
+
+
+@_compile
+def _run_observed_backward(
+    grad_rates: Any, grad_predicted: Any, weights: Any, kind: int, seen: Any, buffers: Any
+) -> None:
+    matrix, keep, gains = weights
+    values, counted, units = seen
+    rates, predicted, grads, after = buffers
+    n_steps, n_trials, n_hidden = grad_rates.shape
+    substeps = n_steps // values.shape[0]
+    backwards = np.empty((n_trials, units.shape[0]), grads.dtype)
+    for t in range(n_steps, -1, -1):
+        now = grads[t]
+        if t > 0:
+            now[:] = grad_rates[t - 1]
+        else:
+            now[:] = 0
+        if t < n_steps:
+            _add_product(now, grads[t + 1], matrix)
+        _multiply_by_slopes(now, rates[t], kind)
+        if t < n_steps:
+            for b in range(n_trials):
+                for i in range(n_hidden):
+                    now[b, i] += keep[i] * grads[t + 1, b, i]
+        if t > 0 and t % substeps == 0:
+            bin_ = t // substeps - 1
+            after[bin_] = now
+            backwards[:] = 0
+            _add_product(backwards, after[bin_], gains)
+            now[:] = grad_predicted[bin_]
+            _subtract_observed(now, backwards, counted[bin_], units)
+            _multiply_by_slopes(now, predicted[bin_], kind)
+            now += after[bin_]
+
+
+def _expect_seen(seen: Seen, n_steps: int, n_trials: int, n_hidden: int) -> int:
+    """Refuse observations that do not fit a network; return the number of observed neurons."""
+    values, counted, units = seen
+    n_bins, _, n_observed = get_sizes("observed", values)
+    if not n_bins or n_steps % n_bins:
+        raise ShapeError(f"observed: expected a bin for each of {n_steps} steps or more, but got {n_bins}")
+    expect_shapes(
+        {
+            "observed": (values, (n_bins, n_trials, n_observed)),
+            "counted": (counted, (n_bins, n_trials, n_observed)),
+            "units": (units, (n_observed,)),
+        }
+    )
+    is_index = units.dtype == np.int64 and units.flags.c_contiguous
+    if not is_index or (units < 0).any() or (units >= n_hidden).any():
+        raise ShapeError(f"units: expected numbers of {n_hidden} hidden units, but got {units}")
+    return n_observed
 
 
 def expect_shapes(arrays: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nwbrnn.config import FitConfig
+from nwbrnn.models.observer import Observations, Tracked
 from nwbrnn.weights import KINDS, check_weights, find_sizes, list_shapes
 
 _STATE_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
@@ -31,6 +32,8 @@ class Network(nn.Module):
         Width of a time bin [s].
     n_conditions
         Number of rows of the initial state if each condition has its own.
+    n_observed
+        Number of neurons that correct the state; only a rate network has an observer.
 
     Attributes
     ----------
@@ -45,7 +48,13 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, sizes: tuple[int, int, int], config: FitConfig, *, bin_size: float, n_conditions: int = 1
+        self,
+        sizes: tuple[int, int, int],
+        config: FitConfig,
+        *,
+        bin_size: float,
+        n_conditions: int = 1,
+        n_observed: int = 0,
     ) -> None:
         super().__init__()
         n_inputs, n_hidden, n_outputs = sizes
@@ -66,6 +75,9 @@ class Network(nn.Module):
             torch.zeros((n_conditions, n_hidden) if by_condition else n_hidden)
         )
         self._create_recurrence(recurrent, generator)
+        # 0: at first a network that sees nothing
+        none = torch.zeros(n_hidden, n_observed)
+        self.observer_weights = self._create_parameter(none) if n_observed else None
 
     def _create_parameter(self, values: Tensor) -> nn.Parameter:
         """Return a parameter with the precision of the settings."""
@@ -105,6 +117,56 @@ class Network(nn.Module):
     def shift_states(self, shift: Tensor) -> Tensor:
         """Return the noise that shifts the states as given, shape (n_trials, n_time, n_hidden)."""
         raise NotImplementedError
+
+    def follow(
+        self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations, *, keep_states: bool
+    ) -> Tracked:
+        """Return the rates of a network that neurons correct, at the end of each bin, time first.
+
+        Parameters
+        ----------
+        inputs, initial, noise
+            As for :meth:`run`.
+        seen
+            What neurons did.
+        keep_states
+            Whether to return states, too.
+        """
+        raise NotImplementedError
+
+    def track(
+        self,
+        inputs: Tensor,
+        seen: Observations,
+        *,
+        start: Tensor | None = None,
+        noise: Tensor | None = None,
+        keep_states: bool = False,
+    ) -> tuple[Tensor, Tracked]:
+        """Run the network, and correct its state by what neurons did in each bin that has ended.
+
+        Parameters
+        ----------
+        inputs, start, noise
+            As for :meth:`forward`.
+        seen
+            What neurons did.
+        keep_states
+            Whether to return states, too.
+
+        Returns
+        -------
+        outputs, tracked
+            Outputs, shape (n_trials, n_time, n_outputs), from the corrected or the predicted rates
+            (``observe_read``); both rates, trials first, and states if they are kept.
+        """
+        early = None if noise is None else noise.transpose(0, 1)
+        initial = self._create_initial(start, len(inputs))
+        found = self.follow(inputs.transpose(0, 1), initial, early, seen, keep_states=keep_states)
+        read = found.rates if self.config.observe_read == "corrected" else found.predicted
+        outputs = read @ self.output_weights.T + self.output_bias
+        turned = (None if one is None else one.transpose(0, 1) for one in found)
+        return outputs.transpose(0, 1), Tracked(*turned)  # type: ignore[arg-type]
 
     def forward(
         self, inputs: Tensor, *, start: Tensor | None = None, noise: Tensor | None = None
@@ -153,6 +215,8 @@ class Network(nn.Module):
             "recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state",
         )  # fmt: skip
         tensors = {name: getattr(self, name) for name in names}
+        if self.observer_weights is not None:
+            tensors["observer_weights"] = self.observer_weights
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
 
     @classmethod
@@ -169,10 +233,12 @@ class Network(nn.Module):
             If the weights do not fit one another or the settings; see ``nwbrnn.weights.check_weights``.
         """
         sizes = find_sizes(weights)
-        shapes = list_shapes(sizes, config, n_conditions=len(np.atleast_2d(weights["initial_state"])))
+        n_observed = np.shape(weights["observer_weights"])[-1] if "observer_weights" in weights else 0
+        n_conditions = len(np.atleast_2d(weights["initial_state"]))
+        shapes = list_shapes(sizes, config, n_conditions=n_conditions, n_observed=n_observed)
         check_weights({name: weights[name] for name in shapes}, shapes)
         plain = config.model_copy(update={"rank": None, "excitatory": None, "density": 1.0})
-        model = cls(sizes, plain, bin_size=bin_size)
+        model = cls(sizes, plain, bin_size=bin_size, n_observed=n_observed)
         model.load_weights(weights)
         return model
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
+from nwbrnn.models.observer import Observations, Tracked, track
 from nwbrnn.models.scan import invert, scan
 
 
@@ -31,6 +32,8 @@ class RateRNN(Network):
         Width of a time bin [s].
     n_conditions
         Number of rows of the initial state if each condition has its own.
+    n_observed
+        Number of neurons that correct the state.
 
     Attributes
     ----------
@@ -38,6 +41,8 @@ class RateRNN(Network):
         Parameters of shapes (n_hidden, n_inputs), (n_hidden,), (n_outputs, n_hidden), (n_outputs,).
     initial_state
         Parameter of shape (n_hidden,), or (n_conditions, n_hidden).
+    observer_weights
+        Parameter K of shape (n_hidden, n_observed), or ``None``; see :meth:`follow`.
     """
 
     def __init__(
@@ -47,8 +52,9 @@ class RateRNN(Network):
         *,
         bin_size: float,
         n_conditions: int = 1,
+        n_observed: int = 0,
     ) -> None:
-        super().__init__(sizes, config, bin_size=bin_size, n_conditions=n_conditions)
+        super().__init__(sizes, config, bin_size=bin_size, n_conditions=n_conditions, n_observed=n_observed)
         self._step = bin_size / config.substeps
 
     def _create_recurrence(self, weights: Tensor, generator: torch.Generator) -> None:
@@ -102,13 +108,8 @@ class RateRNN(Network):
 
     def run(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> Tensor:
         """Return the rates; see :meth:`Network.run`."""
-        alpha = self.alpha
-        drive = inputs @ (alpha[:, None] * self.input_weights).T + alpha * self.bias
-        if noise is not None:
-            drive = drive + alpha * noise
-        substeps = self.config.substeps
-        if substeps > 1:
-            drive = drive.repeat_interleave(substeps, dim=0)
+        alpha, substeps = self.alpha, self.config.substeps
+        drive = self._drive(inputs, noise, alpha)
         weights = alpha[:, None] * self.recurrent_weights
         if self.config.precision == "bfloat16":
             drive, weights = drive.bfloat16(), weights.bfloat16()
@@ -116,6 +117,42 @@ class RateRNN(Network):
         if substeps > 1:
             rates = rates[substeps - 1 :: substeps]
         return rates.to(self.bias.dtype)
+
+    def follow(
+        self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations, *, keep_states: bool
+    ) -> Tracked:
+        """Return the rates of a network that neurons correct; see :meth:`Network.follow`.
+
+        After each bin x <- x + alpha K (y - r[observed]), with r the predicted rates, y what the neurons did
+        in this bin, and alpha the part of its way that a unit goes in a bin. K = 0 is the network of
+        :meth:`run`.
+        """
+        if self.observer_weights is None:
+            raise ValueError("expected a network that was made to observe neurons (n_observed)")
+        alpha, substeps = self.alpha, self.config.substeps
+        weights = alpha[:, None] * self.recurrent_weights
+        gains = (1 - (1 - alpha) ** substeps)[:, None] * self.observer_weights
+        found = track(
+            self._drive(inputs, noise, alpha),
+            (weights, 1 - alpha, gains),
+            initial,
+            seen,
+            nonlinearity=self.config.nonlinearity,
+            keep_states=keep_states,
+        )
+        if substeps == 1:
+            return found
+        ends = slice(substeps - 1, None, substeps)
+        states = None if found.states is None else found.states[ends]
+        return Tracked(found.rates[ends], found.predicted, states)
+
+    def _drive(self, inputs: Tensor, noise: Tensor | None, alpha: Tensor) -> Tensor:
+        """Return all that enters a unit in each step besides recurrence, time first."""
+        drive = inputs @ (alpha[:, None] * self.input_weights).T + alpha * self.bias
+        if noise is not None:
+            drive = drive + alpha * noise
+        substeps = self.config.substeps
+        return drive.repeat_interleave(substeps, dim=0) if substeps > 1 else drive
 
     def invert(self, rates: Tensor) -> Tensor:
         """Return the states of rates, any shape."""

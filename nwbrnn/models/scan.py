@@ -96,7 +96,7 @@ class _Scan(torch.autograd.Function):
         n_kept = n_time + 1 if ctx.needs_input_grad[3] else 1
         states = initial.new_empty(n_kept, n_trials, n_hidden)
         states[0] = initial
-        run = _run_compiled if _is_compiled(drive) else _run
+        run = _run_compiled if is_compiled(drive) else _run
         run(drive, weights, keep, nonlinearity, states, rates)
         ctx.save_for_backward(rates, states if n_kept > 1 else None, weights, keep)
         ctx.nonlinearity = nonlinearity
@@ -107,7 +107,7 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, grad_rates: Tensor) -> tuple[Tensor | None, ...]:
         rates, states, weights, keep = ctx.saved_tensors
         grads = keep.new_empty(rates.shape)
-        run = _run_compiled_backward if _is_compiled(rates) else _run_backward
+        run = _run_compiled_backward if is_compiled(rates) else _run_backward
         run(grad_rates, rates, weights, keep, ctx.nonlinearity, grads)
         driven = grads[1:]
         grad_weights = driven.flatten(0, 1).T.to(weights.dtype) @ rates[:-1].flatten(0, 1)
@@ -115,7 +115,8 @@ class _Scan(torch.autograd.Function):
         return driven.to(rates.dtype), grad_weights, grads[0], grad_keep, None
 
 
-def _is_compiled(values: Tensor) -> bool:
+def is_compiled(values: Tensor) -> bool:
+    """Return whether the compiled loops take such values."""
     return values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64)
 
 
@@ -171,7 +172,7 @@ def _run_backward(
     grads: Tensor,
 ) -> None:
     """Run the adjoint as :func:`nwbrnn.models.loops.run_backward` does."""
-    slopes = _compute_slopes(rates.to(keep.dtype), nonlinearity)
+    slopes = compute_slopes(rates.to(keep.dtype), nonlinearity)
     torch.mul(grad_rates[-1], slopes[-1], out=grads[-1])
     for t in range(len(rates) - 2, -1, -1):
         following = grads[t + 1]
@@ -181,7 +182,7 @@ def _run_backward(
         torch.addcmul(keep * following, recurrent, slopes[t], out=grads[t])
 
 
-def _compute_slopes(rates: Tensor, nonlinearity: Nonlinearity) -> Tensor:
+def compute_slopes(rates: Tensor, nonlinearity: Nonlinearity) -> Tensor:
     """Return dr/dx, which follows from the rates alone."""
     if nonlinearity == "softplus":
         return -torch.expm1(-rates)

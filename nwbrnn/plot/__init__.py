@@ -6,12 +6,14 @@ imports matplotlib on first use.
 """
 
 from nwbrnn.plot.fit import learning_curve, outputs, rates, spectrum, trajectories
+from nwbrnn.plot.forecast import forecast
 from nwbrnn.plot.mechanism import fixed_points
 from nwbrnn.plot.style import save
 from nwbrnn.plot.sweep import sampling_curve
 
 __all__ = [
     "fixed_points",
+    "forecast",
     "learning_curve",
     "outputs",
     "rates",

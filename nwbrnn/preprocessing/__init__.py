@@ -13,8 +13,8 @@ from nwbrnn.preprocessing.emg import (
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import normalize_rates, soft_normalize
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
-from nwbrnn.preprocessing.selection import choose_sampled, select_conditions, select_units
-from nwbrnn.preprocessing.smoothing import smooth_counts, smooth_spikes
+from nwbrnn.preprocessing.selection import choose_observed, choose_sampled, select_conditions, select_units
+from nwbrnn.preprocessing.smoothing import smooth_causally, smooth_counts, smooth_spikes
 from nwbrnn.preprocessing.splits import (
     find_conditions,
     find_trained,
@@ -30,6 +30,7 @@ __all__ = [
     "average_conditions",
     "average_tests",
     "choose_envelope",
+    "choose_observed",
     "choose_sampled",
     "clip_outputs",
     "compute_envelope",
@@ -44,6 +45,7 @@ __all__ = [
     "prepare_perturbed",
     "select_conditions",
     "select_units",
+    "smooth_causally",
     "smooth_counts",
     "smooth_spikes",
     "soft_normalize",

@@ -9,6 +9,7 @@ from nwbrnn.preprocessing.emg import clip_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.selection import (
+    choose_observed,
     choose_sampled,
     find_perturbed,
     leave_out_perturbed,
@@ -34,7 +35,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     -------
     xarray.Dataset
         A Dataset with the coordinates ``split``, ``sampled``, ``output_scale``, ``rate_scale`` and
-        ``rate_offset``.
+        ``rate_offset``, and with ``observed`` if the network observes neurons.
 
     Raises
     ------
@@ -62,6 +63,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
         ds = limit_training(ds, n_trials=config.train_trials, seed=config.seed)
     ds = select_units(ds, min_rate=config.min_rate)
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
+    ds = choose_observed(ds, observe=config.observe)
     ds = clip_outputs(ds, percentile=config.output_percentile, clip=config.output_clip)
     ds = soft_normalize(ds, centered=config.nonlinearity != "softplus")
     return blank_unrecorded(validate(ds))
@@ -92,8 +94,8 @@ def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -
         if not set(recorded[dim].values.tolist()) <= set(ds[dim].values.tolist()):
             raise ConfigError(f"{dim}: expected the same as in the fit, but got others; give its Dataset")
     ds = ds.sel(unit=recorded["unit"].values)
-    names = ("sampled", "rate_scale", "rate_offset", "output_scale")
-    ds = ds.assign_coords({name: recorded[name].variable for name in names})
+    names = ("sampled", "observed", "rate_scale", "rate_offset", "output_scale")
+    ds = ds.assign_coords({name: recorded[name].variable for name in names if name in recorded.coords})
     return blank_unrecorded(validate(ds.assign_coords(split=("trial", ["test"] * ds.sizes["trial"]))))
 
 

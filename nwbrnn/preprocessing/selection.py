@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import TRIAL, UNIT
-from nwbrnn.text import find_label
+from nwbrnn.text import find_label, list_some
 
 UNMARKED = ("", "0", "0.0", "false", "no", "none", "off", "nan", "n/a", "control")  # texts of ordinary trials
 MIN_TRIALS = 3  # a condition needs this many for its average to count like that of the others
@@ -167,3 +168,53 @@ def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], s
     # a separate random stream, so that the choice does not depend on the split of trials by the same seed
     order = np.random.default_rng([seed, 1]).permutation(n_units)
     return ds.assign_coords(sampled=(UNIT, np.isin(np.arange(n_units), order[:count])))
+
+
+def choose_observed(ds: xr.Dataset, *, observe: str | tuple[int, ...]) -> xr.Dataset:
+    """Mark the neurons that correct the state of the network; each of them is sampled, too.
+
+    An observed neuron needs a hidden unit, whose rate is its prediction.
+
+    Parameters
+    ----------
+    ds
+        A Dataset with ``sampled``.
+    observe
+        ``"none"``, ``"sampled"``, ``"all"``, or ids of units.
+
+    Returns
+    -------
+    xarray.Dataset
+        With the boolean coordinate ``observed`` (unit); the same one for ``"none"``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such unit.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset(coords={"unit": [3, 5, 8], "sampled": ("unit", [True, False, False])})
+    >>> ds = choose_observed(ds, observe=(8,))
+    >>> ds["observed"].values.tolist(), ds["sampled"].values.tolist()
+    ([False, False, True], [True, False, True])
+    """
+    if observe == "none":
+        return ds
+    sampled = ds["sampled"].values
+    if isinstance(observe, tuple):
+        ids = get_unit_ids(ds).tolist()
+        unknown = [unit for unit in observe if unit not in ids]
+        if unknown:
+            raise ConfigError(
+                f"observe: expected ids of units that are fast enough (min_rate), but got {unknown}; "
+                f"there are {list_some(ids)}"
+            )
+        observed = np.isin(ids, observe)
+    else:
+        observed = np.ones_like(sampled) if observe == "all" else sampled
+    if not observed.any():
+        raise ConfigError(
+            "observe: expected sampled neurons to observe, but there are none; sample some, or observe all"
+        )
+    return ds.assign_coords(observed=(UNIT, observed), sampled=(UNIT, sampled | observed))

@@ -41,6 +41,46 @@ def smooth_counts(
         return np.where(valid[..., np.newaxis], rates / weight, np.float32(np.nan))
 
 
+def smooth_causally(
+    counts: NDArray[np.number], *, bin_size: float, tau: float, valid: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Smooth spike counts with an exponential filter that looks back only.
+
+    Parameters
+    ----------
+    counts
+        Shape (n_trials, n_time, n_units).
+    bin_size
+        Width of a bin [s].
+    tau
+        Time constant [s]; 0 only divides by the bin size.
+    valid
+        True where a bin was recorded, shape (n_trials, n_time). The kernel is renormalized at gaps and at the
+        first bin, so that a constant rate stays what it is.
+
+    Returns
+    -------
+    ndarray
+        Rates [Hz] from each bin and those before it, NaN where not recorded, same shape as the counts.
+
+    Examples
+    --------
+    >>> counts, valid = np.array([[[1], [0], [0]]]), np.ones((1, 3), dtype=bool)
+    >>> rates = smooth_causally(counts, bin_size=0.1, tau=0.1, valid=valid)
+    >>> rates.ravel().round(2).tolist()
+    [10.0, 2.69, 0.9]
+    """
+    keep = np.float32(np.exp(-bin_size / tau) if tau else 0.0)
+    weight = valid.astype(np.float32)[..., np.newaxis]
+    rates = np.where(valid[..., np.newaxis], counts, 0).astype(np.float32) / np.float32(bin_size)
+    smoothed = np.empty_like(rates)
+    total, seen = np.zeros_like(rates[:, 0]), np.zeros_like(weight[:, 0])
+    for t in range(rates.shape[1]):
+        total, seen = keep * total + rates[:, t], keep * seen + weight[:, t]
+        smoothed[:, t] = total / np.maximum(seen, np.finfo(np.float32).tiny)
+    return np.where(valid[..., np.newaxis], smoothed, np.float32(np.nan))
+
+
 def smooth_spikes(ds: xr.Dataset, *, sigma: float = 0.05) -> xr.Dataset:
     """Set ``rates`` to the smoothed ``spike_counts``, trial by trial.
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -265,11 +265,15 @@ def _score_part(
 def _draw(result: FitResult) -> dict[str, Any]:
     """Return the figures that do not move."""
     drawn = {}
-    for name, draw, size in (
+    figures: list[tuple[str, Callable[..., Any], tuple[float, float]]] = [
         ("trajectories", plot.trajectories, (5.0, 3.4)),
         ("learning", plot.learning_curve, (5.6, 2.6)),
-        *([("spectrum", plot.spectrum, (3.4, 2.8))] if not KINDS[result.config.network].gates else []),
-    ):
+    ]
+    if result.config.observes:
+        figures.append(("forecast", plot.forecast, (5.0, 2.8)))
+    if not KINDS[result.config.network].gates:
+        figures.append(("spectrum", plot.spectrum, (3.4, 2.8)))
+    for name, draw, size in figures:
         figure = create_figure(figsize=size)
         draw(result, ax=figure.add_subplot())
         drawn[name] = render_figure(figure, name=name)

@@ -2,7 +2,9 @@
 
 from nwbrnn.training.checkpoint import remove_checkpoint
 from nwbrnn.training.cross_validation import choose_settings
+from nwbrnn.training.forecast import forecast
 from nwbrnn.training.gradient import Progress
+from nwbrnn.training.observations import forget_observer
 from nwbrnn.training.parallel import Task, count_cores, train_all
 from nwbrnn.training.perturb import Push, find_components, map_population, map_units, perturb, shift_states
 from nwbrnn.training.predict import compare_predictions, fit_rate_readout, measure_free_run, predict
@@ -25,6 +27,8 @@ __all__ = [
     "find_components",
     "find_states",
     "fit_rate_readout",
+    "forecast",
+    "forget_observer",
     "map_population",
     "map_units",
     "measure_free_run",

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
-from nwbrnn.losses import LOG_RANGE, Targets, compute_change, expect_counts, identity
+from nwbrnn.losses import Targets, compute_change, expect_counts, identity
+from nwbrnn.models import Observations
 from nwbrnn.preprocessing import (
     average_conditions,
     find_conditions,
@@ -20,6 +21,7 @@ from nwbrnn.preprocessing import (
     normalize_outputs,
     normalize_rates,
 )
+from nwbrnn.training.observations import create_observations, encode_rates
 from nwbrnn.training.virtual import add_virtual_targets
 
 
@@ -42,6 +44,8 @@ class Batch:
     sampled
         Hidden rates that represent the recorded rates of the sampled neurons, as a target of least squares,
         shape (n_trials, n_time, n_sampled) [1].
+    seen
+        What the neurons did, if they correct the state.
     """
 
     inputs: Tensor
@@ -50,10 +54,14 @@ class Batch:
     mask: NDArray[np.bool_]
     outputs_known: NDArray[np.bool_]
     sampled: NDArray[np.floating]
+    seen: Observations | None = None
 
 
 def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch.device) -> Batch | None:
     """Return the inputs and targets of one split, averaged by condition unless told otherwise.
+
+    If neurons are observed the trials stay single, and those of a condition together count as much as those
+    of any other, as in averages.
 
     Parameters
     ----------
@@ -83,7 +91,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         return None
     if config.train_until is not None:
         trials = _forget_later(trials, config.train_until)
-    if config.average:
+    if config.trains_on_averages:
         trials = average_conditions(trials)
     if config.virtual_targets and split == "train":
         trials = add_virtual_targets(trials, config.virtual_targets)
@@ -102,6 +110,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         mask=trials["mask"].values,
         outputs_known=trials["split"].values != "neurons",
         sampled=np.nan_to_num(encode_rates(trials.isel(unit=trials["sampled"].values), config)),
+        seen=create_observations(trials, config, to_tensor),
     )
 
 
@@ -139,14 +148,21 @@ def _create_targets(
     outputs = _get_importance("output", config.output_importance, trials["output"].values)
     units = _get_importance("unit", config.unit_importance, sampled["unit"].values)
     known_outputs = mask & (trials["split"].values != "neurons")[:, np.newaxis]
+    share = _weigh_trials(trials)[:, np.newaxis, np.newaxis] if config.observes else 1.0
     return Targets(
         outputs=to_tensor(trials["outputs"].values),
-        output_weight=to_tensor(known_outputs[..., np.newaxis] * outputs),
+        output_weight=to_tensor(share * known_outputs[..., np.newaxis] * outputs),
         dynamics=to_tensor(dynamics),
-        dynamics_weight=to_tensor(known[..., np.newaxis] * units),
+        dynamics_weight=to_tensor(share * known[..., np.newaxis] * units),
         read_dynamics=read,
         counts=config.dynamics_error == "poisson",
     )
+
+
+def _weigh_trials(trials: xr.Dataset) -> NDArray[np.float64]:
+    """Return how much each trial counts, 1 on average, so that all conditions count the same."""
+    _, belongs, numbers = np.unique(trials["condition"].values, return_inverse=True, return_counts=True)
+    return np.asarray(len(belongs) / len(numbers) / numbers[belongs])
 
 
 def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
@@ -208,11 +224,3 @@ def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray
         bins = np.arange(sampled.sizes["trial"]), sampled["mask"].values.argmax(axis=1)  # the first recorded
         return np.asarray(np.nan_to_num(encode_rates(sampled, config)[bins]), dtype=np.float32)
     return None
-
-
-def encode_rates(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
-    """Return the hidden rates that represent recorded rates, shape (n_trials, n_time, n_sampled) [1]."""
-    if config.dynamics_error == "squared" or config.nonlinearity == "softplus":
-        return normalize_rates(sampled["rates"].values, sampled)
-    relative = np.maximum(sampled["rates"].values / sampled["rate_offset"].values, np.exp(-LOG_RANGE))
-    return np.asarray(relative - 1 if config.nonlinearity == "soc" else np.log(relative) / LOG_RANGE)

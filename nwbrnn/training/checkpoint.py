@@ -208,7 +208,8 @@ def compute_fingerprint(config: FitConfig, batches: tuple[Batch, Batch | None]) 
         if batch is not None:
             targets = batch.targets
             parts = (batch.inputs, targets.outputs, targets.output_weight, targets.dynamics)
-            for tensor in (*parts, targets.dynamics_weight):
+            seen = () if batch.seen is None else (batch.seen.values, batch.seen.counted)
+            for tensor in (*parts, targets.dynamics_weight, *seen):
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     settings = config.model_dump(mode="json", exclude={"seeds", "device", "processes"})
     return {name: json.dumps(value) for name, value in settings.items()} | {

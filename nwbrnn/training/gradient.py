@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -254,6 +254,8 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
     optimizer.param_groups[0]["lr"] = descent.compute_rate()
     noise = _draw_noise(batch, config, descent.noise)
     optimizer.zero_grad()
+    if batch.seen is not None and config.observe_dropout:
+        batch = replace(batch, seen=batch.seen.drop(config.observe_dropout, descent.noise))
     terms = _compare(model, batch, noise=noise)
     terms["total"].backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
@@ -291,9 +293,14 @@ def _compare(
     """Run the network and return its loss terms, and as ``total`` their weighted sum with weight penalties.
 
     On validation trials, weights are not penalized, since a penalty would choose small weights rather than
-    good ones.
+    good ones. If neurons correct the state, the loss compares their rates before the correction, so that the
+    network has to predict them.
     """
-    outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
+    if batch.seen is None:
+        outputs, rates = model(batch.inputs, start=batch.start, noise=noise)
+    else:
+        outputs, tracked = model.track(batch.inputs, batch.seen, start=batch.start, noise=noise)
+        rates = tracked.predicted
     terms, total = compute_loss_terms(Outcome(outputs, rates, batch.targets), model.config)
     return terms | {"total": total + _penalize(model) if penalized else total}
 
@@ -305,6 +312,8 @@ def _penalize(model: Network) -> Tensor:
     penalty = config.penalty_factor * squares
     if config.input_penalty:
         penalty = penalty + config.input_penalty * model.input_weights.square().sum()
+    if model.observer_weights is not None:
+        penalty = penalty + config.observe_penalty * model.observer_weights.square().sum()
     return penalty
 
 

@@ -13,6 +13,7 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.text import list_some
+from nwbrnn.training.observations import forget_observer
 from nwbrnn.training.predict import predict
 from nwbrnn.training.systems import find_states
 
@@ -100,7 +101,8 @@ def perturb(
 
     The hidden unit of a sampled neuron changes by as much as the rate of the neuron should. Units without a
     hidden unit (not sampled, or no dynamics loss) are pushed through the readout of rates, by the smallest
-    change of hidden rates that produces the change of their rates.
+    change of hidden rates that produces the change of their rates. A network that observes
+    neurons does not see them here.
 
     Parameters
     ----------
@@ -125,6 +127,7 @@ def perturb(
     ConfigError
         If the fit has no such unit or time.
     """
+    weights, config = forget_observer(weights, config)
     change = map_units(recorded, weights, config, push.compute_change(recorded))
     bins = push.find_bins(recorded)
     changes = np.zeros((recorded.sizes["time"], len(change)))

@@ -1,6 +1,7 @@
 """Run a fitted network and return its predictions as a Dataset, always on the CPU since the run is short."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,13 +10,14 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset
-from nwbrnn.evaluation import compute_principal_components
+from nwbrnn.evaluation import compute_principal_components, fit_ridge
 from nwbrnn.losses import expect_counts
 from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import average_conditions, find_conditions, normalize_outputs
 from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
 from nwbrnn.threads import limit_threads
 from nwbrnn.training.batches import find_start, get_count_scale
+from nwbrnn.training.observations import count_observed, create_observations, forget_observer
 from nwbrnn.weights import check_weights, find_sizes, list_shapes
 
 Array = NDArray[np.floating]
@@ -24,8 +26,18 @@ Array = NDArray[np.floating]
 # activity of held-out directions has an R2 of only 0.95, and with 20 of 0.99 (docs/performance.md)
 N_COMPONENTS = 20
 
+N_FOLDS = 5  # of trials, for the penalty of a readout from single trials
+
 # of a repeated prediction, as a fraction of the range of a channel; bfloat16 alone may cost a hundredth
 TOLERANCE, ROUNDING = 0.05, 1e-4
+
+
+class Activity(NamedTuple):
+    """Outputs, the hidden rates from which they are read, and those before neurons correct them."""
+
+    outputs: Array
+    hidden: Array
+    before: Array
 
 
 @limit_threads()
@@ -37,7 +49,7 @@ def predict(
     shift: Array | None = None,
     fitted: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Run a fitted network on the inputs of every trial.
+    """Run a fitted network on the inputs of every trial, and on its neurons if it observes them.
 
     Parameters
     ----------
@@ -56,7 +68,9 @@ def predict(
     -------
     xarray.Dataset
         ``outputs`` in their recorded unit, ``rates`` of all units [Hz] (sampled ones directly from their
-        hidden unit if there was a dynamics loss), ``hidden`` and the coordinates of ``ds``.
+        hidden unit if there was a dynamics loss), ``hidden`` and the coordinates of ``ds``. A network that
+        observes neurons predicts sampled ones from earlier bins. Outputs, ``hidden`` and other neurons also
+        depend on neurons observed in the same bin (``observe_read``).
 
     Raises
     ------
@@ -68,11 +82,21 @@ def predict(
     sizes = ds.sizes["input"], find_sizes(weights)[1], ds.sizes["output"]
     fitted = ds if fitted is None else fitted
     n_conditions, n_units = len(find_conditions(fitted)), ds.sizes["unit"]
-    check_weights(weights, list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units))
-    outputs, hidden = _run(ds, weights, config, shift=shift, fitted=fitted)
+    n_observed = count_observed(ds, config)
+    shapes = list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units, n_observed=n_observed)
+    check_weights(weights, shapes)
+    activity = _run(ds, weights, config, shift=shift, fitted=fitted)
+    return describe_activity(ds, activity, weights, config)
+
+
+def describe_activity(
+    ds: xr.Dataset, activity: Activity, weights: Mapping[str, Array], config: FitConfig
+) -> xr.Dataset:
+    """Return what a student did, in the units of the recording; see :func:`predict`."""
+    outputs, hidden, before = activity
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
     if config.dynamics_factor > 0:  # otherwise no hidden unit represents a neuron
-        _link_sampled(rates, hidden, ds, config)
+        _link_sampled(rates, before, ds, config)
     variables = {
         "outputs": (outputs * ds["output_scale"].values).astype(outputs.dtype),
         "rates": rates,
@@ -115,15 +139,19 @@ def compare_predictions(stored: xr.Dataset, repeated: xr.Dataset) -> dict[str, f
 def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, Array]:
     """Fit a linear prediction of every unit's rate from the network's leading components.
 
-    The fit uses ordinary least squares on condition averages of the trials outside the test split.
+    The fit uses ordinary least squares on condition averages of the trials outside the test split. If the
+    network observes neurons, it uses ridge regression of single trials on all hidden units instead, with the
+    penalty that predicts left-out trials best.
 
     Returns
     -------
     dict
         ``rate_readout``, shape (n_units, n_hidden) [Hz], and ``rate_readout_offset``, shape (n_units,) [Hz].
     """
-    hidden = _run(ds, weights, config)[1]
+    hidden = _run(ds, weights, config).hidden
     known = ds["split"].values != "test"
+    if config.observes:
+        return _fit_single_trials(hidden[known], ds.isel(trial=known))
     student = ds.assign(hidden=((TRIAL, TIME, HIDDEN_UNIT), hidden)).isel(trial=known)
     averages = average_conditions(student)
     mask = averages["mask"].values
@@ -135,6 +163,18 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     # store rows contiguously, as when read from a file, so that products are rounded the same way
     contiguous = np.ascontiguousarray(readout, dtype=np.float32)
     return {"rate_readout": contiguous, "rate_readout_offset": offset.astype(np.float32)}
+
+
+def _fit_single_trials(hidden: Array, known: xr.Dataset) -> dict[str, Array]:
+    """Return the readout of rates from the hidden units of single trials; see :func:`fit_rate_readout`."""
+    mask, rates = known["mask"].values, known["rates"].values
+    parts = (np.arange(fold, len(mask), N_FOLDS) for fold in range(min(N_FOLDS, len(mask))))
+    ridge = fit_ridge(
+        (hidden[rows][mask[rows]].astype(np.float64), rates[rows][mask[rows]].astype(np.float64))
+        for rows in parts
+    )
+    readout = np.ascontiguousarray(ridge.weights.T, dtype=np.float32)
+    return {"rate_readout": readout, "rate_readout_offset": ridge.offset.astype(np.float32)}
 
 
 def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> float:
@@ -159,7 +199,7 @@ def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     n_time = ds.sizes["time"]
     steps = np.minimum(np.arange(3 * n_time), n_time - 1)
     longer = ds[["inputs", "mask", "rates"]].isel(time=steps)
-    outputs = np.abs(_run(longer, weights, config)[0])
+    outputs = np.abs(_run(longer, *forget_observer(weights, config)).outputs)
     before, after = outputs[:, :n_time].max(), outputs[:, n_time:].max()
     return float(after / before) if np.isfinite(after) and before > 0 else float("inf")
 
@@ -171,7 +211,7 @@ def _run(
     *,
     shift: Array | None = None,
     fitted: xr.Dataset | None = None,
-) -> tuple[Array, Array]:
+) -> Activity:
     """Return outputs and hidden rates of every trial; see :func:`predict`."""
     model = NETWORKS[config.network].from_weights(weights, config, bin_size=ds.attrs["bin_size"])
     dtype = weights["input_weights"].dtype
@@ -180,8 +220,14 @@ def _run(
     with torch.no_grad():
         given = None if start is None else torch.from_numpy(start)
         noise = None if shift is None else model.shift_states(torch.from_numpy(shift.astype(dtype)))
-        outputs, hidden = model(torch.from_numpy(inputs), start=given, noise=noise)
-    return outputs.numpy(), hidden.numpy()
+        seen = create_observations(ds, config, lambda v: torch.from_numpy(v.astype(dtype)))
+        if seen is None:
+            outputs, hidden = model(torch.from_numpy(inputs), start=given, noise=noise)
+            return Activity(outputs.numpy(), hidden.numpy(), hidden.numpy())
+        outputs, tracked = model.track(torch.from_numpy(inputs), seen, start=given, noise=noise)
+    before = tracked.predicted.numpy()
+    hidden = before if config.observe_read == "prediction" else tracked.rates.numpy()
+    return Activity(outputs.numpy(), hidden, before)
 
 
 def _link_sampled(rates: Array, hidden: Array, ds: xr.Dataset, config: FitConfig) -> None:

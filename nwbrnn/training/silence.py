@@ -10,7 +10,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.text import list_some
-from nwbrnn.training.batches import encode_rates
+from nwbrnn.training.observations import encode_rates, forget_observer
 from nwbrnn.training.predict import predict
 
 Weights = Mapping[str, NDArray[np.floating]]
@@ -27,7 +27,7 @@ def silence(recorded: xr.Dataset, weights: Weights, config: FitConfig, units: Se
     """Run a fitted network in which chosen sampled neurons do not fire during the whole trial.
 
     Their hidden units keep the value that represents 0 Hz, and other units and outputs receive only this
-    value from them.
+    value from them. A network that observes neurons does not see them here.
 
     Parameters
     ----------
@@ -63,6 +63,7 @@ def silence(recorded: xr.Dataset, weights: Weights, config: FitConfig, units: Se
     hidden = np.array([ids.index(unit) for unit in units])
     silent = recorded.isel(trial=[0], time=[0], unit=sampled)
     level = encode_rates(silent.assign(rates=xr.zeros_like(silent["rates"])), config)[0, 0, hidden]
+    weights, config = forget_observer(weights, config)
     changed = {name: np.array(values) for name, values in weights.items()}
     for name, added in _RECEIVERS.items():
         changed[added] += (changed[name][:, hidden] @ level).astype(changed[added].dtype)

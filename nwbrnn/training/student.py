@@ -17,10 +17,11 @@ from nwbrnn.limits import describe_shortage
 from nwbrnn.models import NETWORKS, RateRNN
 from nwbrnn.models.scan import activate
 from nwbrnn.preprocessing import find_conditions
-from nwbrnn.training.batches import create_batch
+from nwbrnn.training.batches import Batch, create_batch
 from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_checkpoint
-from nwbrnn.training.gradient import LEARNING_RATE, Batches, History, Progress, compare, descend
+from nwbrnn.training.gradient import LEARNING_RATE, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
+from nwbrnn.training.observations import count_observed
 from nwbrnn.weights import KINDS
 
 Weights = dict[str, NDArray[np.floating]]
@@ -93,7 +94,11 @@ def train(
     sizes = (ds.sizes["input"], config.hidden, ds.sizes["output"])
     with _one_thread():
         model = NETWORKS[config.network](
-            sizes, config, bin_size=ds.attrs["bin_size"], n_conditions=len(find_conditions(ds))
+            sizes,
+            config,
+            bin_size=ds.attrs["bin_size"],
+            n_conditions=len(find_conditions(ds)),
+            n_observed=count_observed(ds, config),
         ).to(device)
         batches = batch, held
         keeper = Checkpoint(checkpoint, compute_fingerprint(config, batches)) if checkpoint else None
@@ -105,7 +110,13 @@ def train(
         resumed = keeper is not None and keeper.path.exists()
         if isinstance(model, RateRNN) and config.method != "gradient" and not _list_limits(config):
             # also when resuming, but silently, since a retry would start again from there
-            history = _start_by_least_squares(model, batches, config, None if resumed else progress)
+            averages = batch
+            if config.observes:  # a network that sees nothing yet
+                unseen = config.model_copy(update={"observe": "none", "average": True})
+                averages = create_batch(ds, "train", unseen, device=device) or batch
+            history = _start_by_least_squares(
+                model, (averages, *batches), config, None if resumed else progress
+            )
         if config.method != "least_squares":
             history, ended, best_epoch = descend(
                 model, batches, config, history=history, progress=progress, checkpoint=keeper
@@ -114,10 +125,13 @@ def train(
 
 
 def _start_by_least_squares(
-    model: RateRNN, batches: Batches, config: FitConfig, progress: Progress | None
+    model: RateRNN, batches: tuple[Batch, Batch, Batch | None], config: FitConfig, progress: Progress | None
 ) -> History:
-    """Set the weights of the model to the least-squares candidate with the best validation loss."""
-    batch, held = batches
+    """Set the weights of the model to the least-squares candidate with the best validation loss.
+
+    The first of the batches is solved; the loss of each candidate is that on the other two.
+    """
+    batch, train, held = batches
     history: History = {}
     alpha = model.alpha.detach().double().cpu().numpy()
 
@@ -145,7 +159,7 @@ def _start_by_least_squares(
 
     def score(weights: Weights) -> float:
         load(weights)
-        losses = compare(model, batches, config)
+        losses = compare(model, (train, held), config)
         for name, value in losses.items():
             history.setdefault(name, []).append(value)
         history.setdefault(LEARNING_RATE, []).append(0.0)
@@ -183,10 +197,11 @@ def _estimate_memory(ds: xr.Dataset, config: FitConfig) -> int:
     The time loop keeps states, rates and their gradients.
     """
     single = 8 if config.precision == "float64" else 4
-    n_rows = len(find_conditions(ds)) if config.average else ds.sizes["trial"]
+    n_rows = len(find_conditions(ds)) if config.trains_on_averages else ds.sizes["trial"]
+    n_arrays = 7 if config.observes else 4  # an observer has predicted and corrected rates
     n_gates = math.prod(KINDS[config.network].gates)
     weights = n_gates * config.hidden**2 * (7 * single + 3 * 8 * (config.method != "gradient"))
-    return weights + 4 * n_rows * (ds.sizes["time"] * config.substeps + 1) * config.hidden * single
+    return weights + n_arrays * n_rows * (ds.sizes["time"] * config.substeps + 1) * config.hidden * single
 
 
 def _list_limits(config: FitConfig) -> list[str]:

@@ -1,6 +1,8 @@
 """Predict trials to which the network was not fitted."""
 
+import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,18 +13,22 @@ from nwbrnn.dataset import create_dataset, get_unit_ids
 from nwbrnn.errors import SchemaError
 from nwbrnn.preprocessing import smooth_spikes
 from nwbrnn.schema import validate
+from nwbrnn.text import list_some
+from nwbrnn.training.observations import forget_observer
 from nwbrnn.training.predict import predict
 
 Weights = Mapping[str, NDArray[np.floating]]
 
-KEPT = ("sampled", "rate_scale", "rate_offset", "output_scale", "output_units", "unit_id")
+KEPT = ("sampled", "observed", "rate_scale", "rate_offset", "output_scale", "output_units", "unit_id")
 """Coordinates that describe the network's outputs and units, whatever trials it sees."""
 
 
 def predict_trials(
     recorded: xr.Dataset, weights: Weights, config: FitConfig, data: xr.Dataset | ArrayLike
 ) -> xr.Dataset:
-    """Run a fitted network on the inputs of other trials.
+    """Run a fitted network on the inputs of other trials, and on their neurons if it observes them.
+
+    If only inputs are given, the network observes nothing.
 
     Parameters
     ----------
@@ -33,7 +39,8 @@ def predict_trials(
     config
         Settings of the fit.
     data
-        A Dataset with the inputs of the fit, of which it uses ``inputs``, ``mask`` and ``condition``; or an
+        A Dataset with the inputs of the fit, of which it uses ``inputs``, ``mask`` and ``condition``, and the
+        neurons of the fit if it observes them; or an
         array of inputs, shape (n_trials, n_time, n_inputs) or (n_time, n_inputs), in bins of the fit. An
         array begins at the first bin of the fit.
 
@@ -55,6 +62,7 @@ def predict_trials(
         )
     else:
         trials = _create_trials(recorded, data)
+        weights, config = forget_observer(weights, config)
     names = recorded["input"].values.tolist()
     missing = [name for name in names if name not in trials["input"].values.tolist()]
     if missing:
@@ -109,7 +117,31 @@ def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Da
         adopted[name].attrs = dict(recorded[name].attrs)
     if config.initial_state == "data":  # the sampled neurons determine where each trial starts
         adopted["rates"] = _find_rates(trials, recorded)
+    if config.observes:
+        adopted = adopted.assign(_find_observed(trials, recorded))
     return adopted
+
+
+def _find_observed(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[Any, NDArray[Any]]]:
+    """Return spike counts, or rates, of the units of a fit; NaN for those that are not there."""
+    name = "spike_counts" if "spike_counts" in recorded else "rates"
+    theirs, own = get_unit_ids(trials).tolist(), get_unit_ids(recorded).tolist()
+    observed = get_unit_ids(recorded)[recorded["observed"].values].tolist()
+    missing = [unit for unit in observed if unit not in theirs]
+    if name not in trials or len(missing) == len(observed):
+        raise SchemaError(
+            [
+                f"{name}: expected those of the neurons that the network observes, {list_some(observed)}, "
+                "but there are none; give only inputs to predict without neurons"
+            ]
+        )
+    if missing:
+        text = f"units {list_some(missing)} are not in the data; the network does not observe them"
+        warnings.warn(text, stacklevel=4)
+    values = np.full((*trials["mask"].shape, len(own)), np.nan)
+    rows = [i for i, unit in enumerate(own) if unit in theirs]
+    values[..., rows] = trials[name].values[..., [theirs.index(own[i]) for i in rows]]
+    return {name: (("trial", "time", "unit"), values)}
 
 
 def _find_rates(trials: xr.Dataset, recorded: xr.Dataset) -> xr.DataArray:

@@ -21,6 +21,7 @@ READ = {
     "lag": {"bin_size": 0.04},
     "held_out": {"bin_size": 0.04},
     "outputs_only": {"bin_size": 0.04},
+    "observer": {"bin_size": 0.04},
     "teacher": {},
 }
 FIT = {
@@ -29,6 +30,7 @@ FIT = {
     "lag": {"neural_lag": 0.08},
     "held_out": {"held_out_conditions": ("90",)},
     "outputs_only": {"dynamics_weight": 0.0},
+    "observer": {"observe": "all", "sampled": 2},
     "teacher": {"sampled": 10},
 }
 

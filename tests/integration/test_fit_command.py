@@ -47,9 +47,33 @@ def test_settings_on_the_command_line_are_those_of_a_file(recording, run_cli, tm
     )
 
 
+def test_a_network_that_observes_neurons_goes_through_all_commands(recording, run_cli, tmp_path):
+    out, again, page = (tmp_path / name for name in ("fit.nwb", "again.nwb", "page.html"))
+    settings = "observe_dropout=0.2", "min_rate=0", "stop_after=3", "method=gradient"
+    given = [part for setting in settings for part in ("--set", setting)]
+    fitted = run_cli("fit", recording.path, "-o", out, *SMALL, "--observe", "sampled", "--sampled", 3, *given)
+    assert (fitted.code, fitted.err) == (0, "")
+    stored = nwbrnn.read_fit(out)
+    assert stored.weights["observer_weights"].shape == (12, 3)
+    assert stored.weights["observer_weights"].any()
+    report = tmp_path / "scores.json"
+    assert run_cli("evaluate", out, "--json", report).code == 0
+    found = json.loads(report.read_text())
+    assert found["largest_difference"] < 1e-5
+    values = {score["name"]: score["value"] for score in found["assessment"]}
+    assert np.isfinite(values["co-smoothing bits per spike"])
+    assert run_cli("report", out, "-o", page).code == 0
+    assert 'id="forecast"' in page.read_text()
+    assert run_cli("refit", out, "-o", again, "--source", recording.path).code == 0
+    repeated = nwbrnn.read_fit(again)
+    for name, weights in stored.weights.items():
+        np.testing.assert_array_equal(repeated.weights[name], weights, err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--observe", "some"), ["command line", "observe", "'sampled'", "'some'"]),
         (("--set", "tau"), ["--set", "name=value", "'tau'"]),
         (("--set", "tau=[1"), ["--set", "YAML", "'[1'"]),
         (("--set", "taw=1"), ["command line", "taw", "tau"]),

@@ -64,6 +64,8 @@ CASES = {
     "learned tau": {"learn_tau": True, "initial_state": "condition"},
     "Dale": {"excitatory": 0.5, "density": 0.5},
     "low rank": {"rank": 3},
+    "observer": {"observe": "all", "observe_dropout": 0.3},
+    "observer after least squares": {"observe": "sampled", "method": "auto", "patience": 50},
 }
 
 

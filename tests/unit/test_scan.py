@@ -41,7 +41,7 @@ def compute_gradients(run, problem):
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
 def test_rates_and_gradients_equal_an_autograd_loop(monkeypatch, sizes, nonlinearity, compiled):
     if not compiled:
-        monkeypatch.setattr(module, "_is_compiled", lambda values: False)
+        monkeypatch.setattr(module, "is_compiled", lambda values: False)
     problem = create_problem(*sizes)
     fast = compute_gradients(lambda *args: scan(*args, nonlinearity=nonlinearity), problem)
     slow = compute_gradients(lambda *args: run_autograd_loop(*args, nonlinearity), problem)
@@ -53,7 +53,7 @@ def test_rates_and_gradients_equal_an_autograd_loop(monkeypatch, sizes, nonlinea
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
 def test_scan_passes_gradcheck(monkeypatch, nonlinearity, compiled):
     if not compiled:
-        monkeypatch.setattr(module, "_is_compiled", lambda values: False)
+        monkeypatch.setattr(module, "is_compiled", lambda values: False)
     problem = create_problem(4, 2, 3)
     assert torch.autograd.gradcheck(lambda *args: scan(*args, nonlinearity=nonlinearity), problem)
 

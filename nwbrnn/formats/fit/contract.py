@@ -122,7 +122,8 @@ def check_attributes(attrs: Mapping[str, Any], *, source: str) -> None:
 def list_faults(result: FitResult) -> Iterator[str]:
     """Yield the faults of a stored fit whose Datasets are valid."""
     recorded, predicted, config = result.recorded, result.predicted, result.config
-    named = {"recorded": (recorded, ["rates", "split", "sampled", "rate_offset", *_SCALES])}
+    more = ["observed"] if config.observes else []
+    named = {"recorded": (recorded, ["rates", "split", "sampled", "rate_offset", *_SCALES, *more])}
     named["predicted"] = predicted, ["outputs", "rates", "hidden"]
     missing = [
         f"{k} {name}" for k, (ds, names) in named.items() for name in names if name not in ds.variables
@@ -158,6 +159,8 @@ def _find_faults_of_data(recorded: xr.Dataset, config: FitConfig) -> Iterator[st
     splits = set(recorded["split"].values.tolist())
     if not {"train", "test"} <= splits:
         yield f"split: expected trials of train and test, but got {', '.join(sorted(splits))} only"
+    if config.observes and (recorded["observed"].values & ~recorded["sampled"].values).any():
+        yield "observed: expected sampled units only, but got others"
     n_sampled = int(recorded["sampled"].values.sum())
     if n_sampled > config.hidden:
         yield f"sampled: expected at most {config.hidden}, the hidden units, but got {n_sampled}"
@@ -170,8 +173,10 @@ def _find_faults_of_run(run: Run, recorded: xr.Dataset, config: FitConfig) -> It
         yield f"ended: expected one of {', '.join(get_args(Ended))}, but got {run.ended!r:.40}"
     sizes = recorded.sizes["input"], config.hidden, recorded.sizes["output"]
     n_conditions, n_units = len(find_conditions(recorded)), recorded.sizes["unit"]
+    n_observed = int(recorded["observed"].values.sum()) if config.observes else 0
+    shapes = list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units, n_observed=n_observed)
     try:
-        check_weights(run.weights, list_shapes(sizes, config, n_conditions=n_conditions, n_units=n_units))
+        check_weights(run.weights, shapes)
     except ShapeError as error:
         yield str(error)
     yield from _find_faults_of_history(run, config)

@@ -21,6 +21,7 @@ from nwbrnn.formats.fit.contract import check_attributes, list_faults, parse_abo
 from nwbrnn.formats.fit.coordinates import restore_values
 from nwbrnn.formats.fit.layout import (
     MATRICES,
+    OPTIONAL,
     SERIES,
     TRANSPOSED,
     WEIGHTS,
@@ -307,7 +308,7 @@ def _build(
 def _read_weights(module: ProcessingModule) -> dict[str, NDArray[np.floating]]:
     weights = {}
     for name, (table, column, _) in WEIGHTS.items():
-        if name == "tau" and column not in module[table].colnames:  # the time constants were not learned
+        if name in OPTIONAL and column not in module[table].colnames:  # this network has none
             continue
         values = np.asarray(module[table][column].data[:])
         weights[name] = np.ascontiguousarray(values.T) if name in TRANSPOSED else values

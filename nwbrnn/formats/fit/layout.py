@@ -31,12 +31,16 @@ WEIGHTS = {
     "bias": (_HIDDEN, "bias", "b"),
     "initial_state": (_HIDDEN, "initial_state", "x before the first bin"),
     "output_weights": (_HIDDEN, "output_weights", "matrix, one column for each output, before its scale"),
+    "observer_weights": (
+        _HIDDEN, "observer_weights", f"matrix K, one column for each observed row of {_UNITS}"),
     "tau": (_HIDDEN, "tau", "time constant that was learned [s]"),
     "output_bias": ("outputs", "bias", "c in z = output_weights r + c"),
     "rate_readout": (_UNITS, "readout", "rate [Hz] = readout r + readout_offset, other units"),
     "rate_readout_offset": (_UNITS, "readout_offset", "see readout [Hz]"),
 }
 # fmt: on
+OPTIONAL = ("tau", "observer_weights")
+"""Weights that not every network has."""
 TRANSPOSED = ("initial_state", "output_weights")
 """Weights whose columns are the rows of their table."""
 MATRICES = {"connectivity": "recorded_units", "readout": "outputs"}

@@ -1,0 +1,75 @@
+"""What a network that observes neurons sees of them: causal, and in units of hidden rates."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nwbrnn.config import FitConfig
+from nwbrnn.losses import LOG_RANGE
+from nwbrnn.models import Observations
+from nwbrnn.preprocessing import normalize_rates, smooth_causally
+
+Weights = Mapping[str, NDArray[np.floating]]
+
+
+def encode_rates(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
+    """Return the hidden rates that stand for recorded rates, shape (n_trials, n_time, n_sampled) [1]."""
+    if config.dynamics_error == "squared" or config.nonlinearity == "softplus":
+        return normalize_rates(sampled["rates"].values, sampled)
+    relative = np.maximum(sampled["rates"].values / sampled["rate_offset"].values, np.exp(-LOG_RANGE))
+    return np.asarray(relative - 1 if config.nonlinearity == "soc" else np.log(relative) / LOG_RANGE)
+
+
+def count_observed(ds: xr.Dataset, config: FitConfig) -> int:
+    """Return how many neurons correct the state of the network."""
+    return int(ds["observed"].values.sum()) if config.observes else 0
+
+
+def create_observations(
+    trials: xr.Dataset, config: FitConfig, to_tensor: Callable[[NDArray[np.generic]], Tensor]
+) -> Observations | None:
+    """Return what the network sees of the neurons of single trials; ``None`` if it sees none.
+
+    Spike counts, from this bin and earlier ones only (``observe_smoothing``). Where the data have rates only,
+    those; they are as causal as the recording has them.
+
+    Parameters
+    ----------
+    trials
+        Of a prepared Dataset.
+    config
+        Settings of the fit.
+    to_tensor
+        Makes a tensor of the precision of the network, 0 for NaN.
+    """
+    if not config.observes:
+        return None
+    observed, mask = trials["observed"].values, trials["mask"].values
+    chosen = trials[["rates", *(["spike_counts"] if "spike_counts" in trials else [])]].isel(unit=observed)
+    if "spike_counts" in chosen:
+        smoothed = smooth_causally(
+            chosen["spike_counts"].values,
+            bin_size=trials.attrs["bin_size"],
+            tau=config.observe_smoothing,
+            valid=mask,
+        )
+        chosen = chosen.assign(rates=(chosen["rates"].dims, smoothed))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = encode_rates(chosen, config)
+    counted = mask[..., np.newaxis] & np.isfinite(values)
+    units = np.flatnonzero(observed[trials["sampled"].values]).astype(np.int64)
+    tensor = to_tensor(np.where(counted, values, 0))
+    return Observations(tensor, to_tensor(counted), torch.from_numpy(units).to(tensor.device))
+
+
+def forget_observer(weights: Weights, config: FitConfig) -> tuple[Weights, FitConfig]:
+    """Return the network that sees no neurons: weights and settings of the same network without its observer.
+
+    What is disturbed in a network would else be corrected by neurons of an undisturbed recording.
+    """
+    kept = {name: values for name, values in weights.items() if name != "observer_weights"}
+    return kept, config.model_copy(update={"observe": "none"})
