@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
@@ -124,6 +124,12 @@ class RateRNN(Network):
     def shift_states(self, shift: Tensor) -> Tensor:
         """Return the noise that shifts the states as given, apart from recurrence within a bin."""
         return shift / -torch.expm1(self.config.substeps * torch.log1p(-self.alpha))
+
+    def find_parameters(self, name: str) -> list[nn.Parameter]:
+        """Return the parameters that make up one of the arrays of :meth:`to_weights`."""
+        if name == "recurrent_weights" and self.config.rank is not None:
+            return [self.left_factors, self.right_factors]
+        return super().find_parameters("log_tau" if name == "tau" else name)
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -8,25 +8,40 @@ from nwbrnn.training.perturb import Push, find_components, map_population, map_u
 from nwbrnn.training.predict import compare_predictions, fit_rate_readout, measure_free_run, predict
 from nwbrnn.training.probes import INPUT_LEVELS, probe
 from nwbrnn.training.silence import silence
-from nwbrnn.training.student import Trained, train
+from nwbrnn.training.student import Trained, Weights, train
 from nwbrnn.training.systems import create_system, find_states
 from nwbrnn.training.trials import predict_trials
+from nwbrnn.training.warm_start import (
+    Match,
+    adopt_weights,
+    check_start,
+    describe_match,
+    hash_weights,
+    match_units,
+)
 
 __all__ = [
     "INPUT_LEVELS",
+    "Match",
     "Progress",
     "Push",
     "Task",
     "Trained",
+    "Weights",
+    "adopt_weights",
+    "check_start",
     "choose_settings",
     "compare_predictions",
     "count_cores",
     "create_system",
+    "describe_match",
     "find_components",
     "find_states",
     "fit_rate_readout",
+    "hash_weights",
     "map_population",
     "map_units",
+    "match_units",
     "measure_free_run",
     "perturb",
     "predict",
