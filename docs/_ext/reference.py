@@ -41,6 +41,8 @@ RETURNED = (
     "nwbrnn.models.Network",
     "nwbrnn.models.RateRNN",
     "nwbrnn.models.GatedRNN",
+    "nwbrnn.models.FittedNetwork",
+    "nwbrnn.models.Prediction",
     "nwbrnn.readers.inspect.Inspection",
     "nwbrnn.readers.rules.objects.Choice",
     "nwbrnn.readers.doctor.Findings",

@@ -2,8 +2,9 @@
 
 from nwbrnn.models.gated_rnn import GatedRNN
 from nwbrnn.models.network import Network
+from nwbrnn.models.plain import FittedNetwork, Prediction
 from nwbrnn.models.rate_rnn import RateRNN
 
 NETWORKS: dict[str, type[Network]] = {"rate": RateRNN, "gru": GatedRNN}
 
-__all__ = ["NETWORKS", "GatedRNN", "Network", "RateRNN"]
+__all__ = ["NETWORKS", "FittedNetwork", "GatedRNN", "Network", "Prediction", "RateRNN"]

@@ -42,7 +42,11 @@ class Network(nn.Module):
         Of shapes (n_outputs, n_hidden) and (n_outputs,).
     initial_state
         Of shape (n_hidden,), or (n_conditions, n_hidden).
+    is_plain
+        Whether the time loop is to consist of ordinary torch operations: slow, but with all derivatives.
     """
+
+    is_plain = False
 
     def __init__(
         self, sizes: tuple[int, int, int], config: FitConfig, *, bin_size: float, n_conditions: int = 1

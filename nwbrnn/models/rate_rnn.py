@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
-from nwbrnn.models.scan import invert, scan
+from nwbrnn.models.scan import invert, scan, scan_plainly
 
 
 class RateRNN(Network):
@@ -112,7 +112,8 @@ class RateRNN(Network):
         weights = alpha[:, None] * self.recurrent_weights
         if self.config.precision == "bfloat16":
             drive, weights = drive.bfloat16(), weights.bfloat16()
-        rates = scan(drive, weights, initial, 1 - alpha, nonlinearity=self.config.nonlinearity)
+        loop = scan_plainly if self.is_plain else scan
+        rates = loop(drive, weights, initial, 1 - alpha, nonlinearity=self.config.nonlinearity)
         if substeps > 1:
             rates = rates[substeps - 1 :: substeps]
         return rates.to(self.bias.dtype)

@@ -3,6 +3,7 @@
 from nwbrnn.training.checkpoint import remove_checkpoint
 from nwbrnn.training.cross_validation import choose_settings
 from nwbrnn.training.gradient import Progress
+from nwbrnn.training.module import create_module
 from nwbrnn.training.parallel import Task, count_cores, train_all
 from nwbrnn.training.perturb import Push, find_components, map_population, map_units, perturb, shift_states
 from nwbrnn.training.predict import compare_predictions, fit_rate_readout, measure_free_run, predict
@@ -33,6 +34,7 @@ __all__ = [
     "choose_settings",
     "compare_predictions",
     "count_cores",
+    "create_module",
     "create_system",
     "describe_match",
     "find_components",
