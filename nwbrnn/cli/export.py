@@ -15,8 +15,8 @@ To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="new (a separate file), copy (a copy of the source, with the fit), in-place (the source), or lfads "
-        "(the data of the fit as HDF5 for lfads-torch).",
+        help="new (a separate file), copy (a copy of the source, with the fit), in-place (the source), or "
+        "lfads (the data of the fit as HDF5 for lfads-torch).",
         metavar="WHERE",
     ),
 ]

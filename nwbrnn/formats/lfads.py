@@ -54,8 +54,8 @@ def write_lfads(
     Raises
     ------
     MissingDataError
-        If the Dataset has no splits or sampled neurons, no trials for training or validation, or bins that were
-        not recorded in some trial.
+        If the Dataset has no splits or sampled neurons, or no trials for training or validation, or if some
+        trials lack bins.
     OutputExistsError
         If the file exists and ``overwrite`` is false.
     ExportError
