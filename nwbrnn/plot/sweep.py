@@ -114,7 +114,7 @@ def _add_references(ax: Axes, part: pd.DataFrame, levels: Sequence[str]) -> None
         ax.plot(range(len(levels)), values[list(levels)], line, color=GREY, lw=1, label=label)
         if not (values > bottom - margin).any():
             below = f"{label} {values.mean():.2g} ↓".replace("-", "\N{MINUS SIGN}")
-            ax.text(0.03, 0.03, below, transform=ax.transAxes, fontsize=7, color=GREY)
+            ax.text(0.97, 0.03, below, transform=ax.transAxes, ha="right", fontsize=7, color=GREY)
 
 
 def list_settings(statistics: pd.DataFrame, *, without: Sequence[str] = ()) -> list[str]:
