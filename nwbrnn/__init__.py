@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         read_fit,
         write_dataset,
         write_fit,
+        write_lfads,
         write_teacher,
     )
     from nwbrnn.job import fit, refit
@@ -62,6 +63,7 @@ _MODULES = {
     "write_dataset": "nwbrnn.formats",
     "write_fit": "nwbrnn.formats",
     "write_fit_report": "nwbrnn.report",
+    "write_lfads": "nwbrnn.formats",
     "write_teacher": "nwbrnn.formats",
 }
 
@@ -94,6 +96,7 @@ __all__ = [
     "write_dataset",
     "write_fit",
     "write_fit_report",
+    "write_lfads",
     "write_teacher",
 ]
 

@@ -1,7 +1,7 @@
 """The settings of reading and fitting: this module declares and checks names, defaults and ranges."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,10 @@ from pydantic import (
 
 Role = Literal["emg", "force", "kinematics", "inputs", "rates", "spike_counts", "trials"]
 Nonlinearity = Literal["tanh", "softplus", "soc"]
+Parameter = Literal[
+    "recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state", "tau"
+]
+"""What a network learns, by the names of its weights; ``tau`` only with ``learn_tau``."""
 
 
 def _write_number(value: object) -> object:
@@ -279,7 +283,20 @@ class FitConfig(CheckedSettings):
 
     # the fit
     method: Literal["auto", "gradient", "least_squares"] = Field(
-        "auto", description="auto: least squares, then gradient descent; or only one of them"
+        "auto",
+        description="auto: least squares, then gradient descent; or only one of them. With start_from and "
+        "freeze, auto is gradient descent alone",
+    )
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="file with an earlier fit of the same network, inputs and outputs, at whose weights "
+        "training begins",
+    )
+    freeze: tuple[Parameter, ...] = Field(
+        (),
+        description="weights that training leaves as they are: recurrent_weights, input_weights, bias, "
+        "output_weights, output_bias, initial_state, tau",
     )
     epochs: int = Field(
         600,
@@ -519,7 +536,7 @@ class FitConfig(CheckedSettings):
             raise ValueError(
                 "virtual_targets: expected the setting average to be true; there are no virtual single trials"
             )
-        if self.stop_after == 0 and self.method == "gradient":
+        if self.stop_after == 0 and self.method == "gradient" and self.start_from is None:
             raise ValueError("stop_after: expected at least 1 epoch with method 'gradient', but got 0")
         if self.rank is not None and (self.excitatory is not None or self.density < 1):
             raise ValueError("rank: cannot be combined with excitatory or density; leave out one of them")
@@ -527,6 +544,35 @@ class FitConfig(CheckedSettings):
             raise ValueError(f"rank: expected at most {self.hidden} (hidden), but got {self.rank}")
         if self.dynamics_of == "derivative" and self.dynamics_error == "poisson":
             raise ValueError("dynamics_of: expected 'rates' with a Poisson error; counts have no derivative")
+        return self
+
+    @model_validator(mode="after")
+    def _check_kept_weights(self) -> Self:
+        kept = [name for name in ("start_from", "freeze") if getattr(self, name)]
+        if kept and self.method == "least_squares":
+            raise ValueError(
+                f"method: expected 'auto' or 'gradient' with {kept[0]}, since least squares replaces all "
+                "weights"
+            )
+        learned = set(get_args(Parameter)) - (set() if self.learn_tau else {"tau"})
+        if not set(self.freeze) <= learned:
+            raise ValueError("freeze: expected no 'tau' without learn_tau, since nothing changes it then")
+        if set(self.freeze) == learned:
+            raise ValueError("freeze: expected some weights that are trained, but all of them are frozen")
+        if self.start_from is None:
+            return self
+        for name in ("excitatory", "rank", "density"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}: expected no limit of the recurrent weights with start_from, since the earlier "
+                    "weights may not keep it"
+                )
+        for name in ("dynamics_weight", "weight_penalty"):
+            if getattr(self, name) == "cv":
+                raise ValueError(
+                    f"{name}: expected a number with start_from, since the earlier network may have seen the "
+                    "trials that cross-validation leaves out"
+                )
         return self
 
 
@@ -565,7 +611,7 @@ class SweepConfig(CheckedSettings):
     @field_validator("vary")
     @classmethod
     def _check_vary(cls, values: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        own = {"sampled", "seed", "seeds", "held_out", "held_out_conditions"}
+        own = {"sampled", "seed", "seeds", "held_out", "held_out_conditions", "start_from"}
         known = set(FitConfig.model_fields) - own
         wrong = sorted(set(values) - known)
         if wrong:

@@ -4,16 +4,18 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.config_check import parse_settings
 from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
-from nwbrnn.preprocessing import prepare
+from nwbrnn.formats import read_fit
+from nwbrnn.preprocessing import add_choice, prepare
 from nwbrnn.readers import read_nwb
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage.lock import hold
@@ -22,13 +24,22 @@ from nwbrnn.training import (
     Progress,
     Task,
     Trained,
+    Weights,
+    adopt_weights,
+    check_start,
     choose_settings,
+    describe_match,
     fit_rate_readout,
+    hash_weights,
+    match_units,
     measure_free_run,
     predict,
     train,
     train_all,
 )
+
+IN_MEMORY = "a fit in memory"
+"""What stands for ``start_from`` in the settings of a fit that began at a FitResult."""
 
 
 @limit_threads()
@@ -59,7 +70,7 @@ def fit(
         Whether to continue from the checkpoint, if there is one.
     **settings
         Fields of :class:`nwbrnn.FitConfig`, such as ``sampled`` and ``dynamics_weight``; they override those
-        of ``config``.
+        of ``config``. ``start_from`` may also be a FitResult.
 
     Returns
     -------
@@ -71,17 +82,34 @@ def fit(
     SchemaError
         If the Dataset breaks the contract.
     ConfigError
-        If a setting is unknown or does not fit the data, or if the checkpoint belongs to another fit.
+        If a setting is unknown or does not fit the data, if the checkpoint belongs to another fit, or if the
+        fit of ``start_from`` does not suit.
     TrainingDivergedError
         If the loss stops being finite.
     ExportError
         If another fit is using the checkpoint, or it cannot be written.
     """
     given = (config or FitConfig()).model_dump() | settings
+    start = given["start_from"]
+    given["start_from"] = IN_MEMORY if isinstance(start, FitResult) else start and str(start)
     config = parse_settings(FitConfig, given, source="fit")
+    earlier = _read_earlier(start) if start else None
+    if earlier is not None:  # an address may hold secrets
+        config = config.model_copy(update={"start_from": strip_secrets(str(config.start_from))})
     seeds = range(config.seed, config.seed + config.seeds)
     with hold(checkpoint) if checkpoint is not None else nullcontext():
-        return _fit(ds, config, seeds, progress=progress, checkpoint=checkpoint, resume=resume)
+        saved = _Saved(checkpoint, resume)
+        return _fit(ds, config, seeds, earlier=earlier, saved=saved, progress=progress)
+
+
+class _Saved(NamedTuple):
+    """Where a fit keeps its state, and whether it goes on from there."""
+
+    checkpoint: Path | None = None
+    resume: bool = False
+
+
+_UNSAVED = _Saved()
 
 
 def _fit(
@@ -89,22 +117,33 @@ def _fit(
     config: FitConfig,
     seeds: Sequence[int],
     *,
+    earlier: FitResult | None = None,
+    saved: _Saved = _UNSAVED,
     progress: Progress | None = None,
-    checkpoint: Path | None = None,
-    resume: bool = False,
 ) -> FitResult:
     """Fit a network for each seed."""
     recorded = prepare(ds, config)
+    starts: Sequence[Weights | None] = [None] * len(seeds)
+    if earlier is not None:
+        recorded, starts = _begin_at(earlier, recorded, config, seeds)
+    checkpoint, resume = saved
     if "cv" in (config.dynamics_weight, config.weight_penalty):
         choice = choose_settings(recorded, config, progress=progress)
         config = config.model_copy(update=choice.settings)
         recorded.attrs["cross_validation"] = json.dumps(choice.candidates)
     configs = [config.model_copy(update={"seed": seed, "seeds": 1}) for seed in seeds]
     if len(configs) == 1:
-        trained = {0: train(recorded, configs[0], progress=progress, checkpoint=checkpoint, resume=resume)}
+        trained = {
+            0: train(
+                recorded, configs[0], progress=progress, checkpoint=checkpoint, resume=resume, start=starts[0]
+            )
+        }
     else:
         files = list_checkpoints(checkpoint, config) if checkpoint else [None] * len(configs)
-        tasks = [Task(recorded, c, file, resume) for c, file in zip(configs, files, strict=True)]
+        tasks = [
+            Task(recorded, c, file, resume, start)
+            for c, file, start in zip(configs, files, starts, strict=True)
+        ]
         trained = train_all(tasks, progress=progress)
     runs = [_finish(recorded, one, configs[number]) for number, one in sorted(trained.items())]
     runs.sort(key=lambda run: run.loss)
@@ -112,8 +151,47 @@ def _fit(
     return FitResult(recorded=recorded, predicted=predicted, runs=tuple(runs), config=config)
 
 
+def _read_earlier(start: FitResult | str | Path) -> FitResult:
+    """Return the fit at whose weights another begins."""
+    if isinstance(start, FitResult):
+        return start
+    if start == IN_MEMORY:
+        raise ConfigError(
+            f"start_from: expected a fit or its file, but got {IN_MEMORY!r}, which stands for a fit "
+            "that was in no file; give the fit again"
+        )
+    return read_fit(start)
+
+
+def _begin_at(
+    earlier: FitResult, recorded: xr.Dataset, config: FitConfig, seeds: Sequence[int]
+) -> tuple[xr.Dataset, list[Weights | None]]:
+    """Return the weights at which the student of each seed begins, and the Dataset that says so."""
+    name = str(config.start_from)
+    check_start(earlier.recorded, earlier.config, recorded, config, name=name)
+    by_seed = {run.seed: run.weights for run in earlier.runs}
+    missing = [seed for seed in seeds if seed not in by_seed]
+    if config.seeds > 1 and missing:
+        raise ConfigError(
+            f"seeds: expected networks of {name} to start from, but it has none of the seeds "
+            f"{', '.join(map(str, missing[:20]))}; fit it with these seeds, or fit one network (seeds "
+            "1), which starts from the best"
+        )
+    chosen = [by_seed[seed] for seed in seeds] if config.seeds > 1 else [earlier.weights]
+    match = match_units(earlier.recorded, earlier.config, recorded)
+    recorded = add_choice(recorded, describe_match(match, recorded, name=name))
+    recorded.attrs["start_weights"] = hash_weights([by_seed[run.seed] for run in earlier.runs])
+    return recorded, [adopt_weights(one, earlier.recorded, recorded, config, match) for one in chosen]
+
+
 @limit_threads()
-def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = None) -> FitResult:
+def refit(
+    stored: FitResult,
+    source: str | Path,
+    *,
+    start_from: FitResult | str | Path | None = None,
+    progress: Progress | None = None,
+) -> FitResult:
     """Repeat a fit from its source: read, prepare and train again with the stored settings.
 
     Parameters
@@ -122,6 +200,8 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
         The fit that :func:`nwbrnn.read_fit` returned.
     source
         The NWB file that was fitted, or another file with the same data.
+    start_from
+        The earlier fit at whose weights this one began, or its file; needed if it began at one.
     progress
         As for :func:`fit`.
 
@@ -135,8 +215,10 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
     ReadError
         If the source cannot be read, or its data differ from those that were fitted.
     ConfigError
-        If the fit does not record how its data were read.
+        If the fit does not record how its data were read, or began at other weights than those of
+        ``start_from``.
     """
+    earlier = _find_earlier(stored, start_from)
     about = stored.recorded.attrs
     if "read_config" not in about:
         raise ConfigError(
@@ -159,7 +241,32 @@ def refit(stored: FitResult, source: str | Path, *, progress: Progress | None = 
             "changed, or it is another file, or the Dataset was changed before it was fitted"
         )
     # the seeds of the stored networks only: after an interrupt, there are fewer than requested
-    return _fit(ds, stored.config, sorted(run.seed for run in stored.runs), progress=progress)
+    seeds = sorted(run.seed for run in stored.runs)
+    return _fit(ds, stored.config, seeds, earlier=earlier, progress=progress)
+
+
+def _find_earlier(stored: FitResult, start: FitResult | str | Path | None) -> FitResult | None:
+    """Return the fit at whose weights a stored one began, if it began at any."""
+    name = stored.config.start_from
+    if name is None and start is None:
+        return None
+    if name is None or start is None:
+        wanted = "no earlier fit, since this one began at random weights" if name is None else f"{name}"
+        raise ConfigError(
+            f"start_from: expected {wanted}, but got {'one' if name is None else 'none'}; "
+            + (
+                "leave it out"
+                if name is None
+                else "give the fit at whose weights this one began (--start-from)"
+            )
+        )
+    earlier = _read_earlier(start)
+    if hash_weights([run.weights for run in earlier.runs]) != stored.recorded.attrs.get("start_weights"):
+        raise ConfigError(
+            f"start_from: expected the fit at whose weights this one began, {name}, but the weights of "
+            "the given one are others; give the right one (--start-from)"
+        )
+    return earlier
 
 
 def predict_gated(stored: FitResult) -> xr.Dataset:
@@ -174,6 +281,7 @@ def predict_gated(stored: FitResult) -> xr.Dataset:
     unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank", "observe")
     update: dict[str, Any] = {name: getattr(plain, name) for name in unused}
     update |= {"network": "gru", "method": "auto", "seed": stored.best.seed, "seeds": 1}
+    update |= {"start_from": None, "freeze": ()}
     if stored.config.precision == "bfloat16":
         update["precision"] = plain.precision
     config = stored.config.model_copy(update=update)

@@ -15,7 +15,7 @@ from nwbrnn.text import show_count
 from nwbrnn.timeline import to_pynapple
 
 if TYPE_CHECKING:
-    from nwbrnn.models import Network
+    from nwbrnn.models import FittedNetwork, Network
 
 MAX_STABLE_RATIO = 2.0  # we warn if outputs grow to this many times their range
 
@@ -287,6 +287,29 @@ class FitResult:
 
         push = Push(units, size, at, duration)
         return perturb(self.recorded, self.weights, self.config, push)
+
+    def to_torch(self) -> "FittedNetwork":
+        """Return the best network as a torch module that predicts what ``predicted`` holds.
+
+        Returns
+        -------
+        nwbrnn.models.FittedNetwork
+            Its inputs have the shape (n_trials, n_time, n_inputs). It returns ``outputs`` in their recorded
+            unit, ``rates`` of all units of the fit [Hz] and ``hidden``. It consists of ordinary torch
+            operations, so it can be differentiated any number of times.
+
+        Examples
+        --------
+        >>> import nwbrnn, torch
+        >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+        >>> inputs = torch.tensor(result.recorded["inputs"].values)
+        >>> outputs = result.to_torch()(inputs).outputs.detach().numpy()
+        >>> bool(np.allclose(outputs, result.predicted["outputs"], rtol=1e-3, atol=1e-3))
+        True
+        """
+        from nwbrnn.training import create_module
+
+        return create_module(self.recorded, self.weights, self.config)
 
     def build_model(self) -> "Network":
         """Return the best network as a torch module; its inputs have shape (n_trials, n_time, n_inputs)."""

@@ -43,6 +43,8 @@ RETURNED = (
     "nwbrnn.models.RateRNN",
     "nwbrnn.models.Tracked",
     "nwbrnn.models.GatedRNN",
+    "nwbrnn.models.FittedNetwork",
+    "nwbrnn.models.Prediction",
     "nwbrnn.readers.inspect.Inspection",
     "nwbrnn.readers.rules.objects.Choice",
     "nwbrnn.readers.doctor.Findings",

@@ -1,5 +1,6 @@
 """``nwbrnn export``: a stored fit goes into another file, a copy of its source, or the source itself."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -8,18 +9,22 @@ import typer
 from nwbrnn.cli import options
 from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import say
+from nwbrnn.errors import ConfigError
 
 To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="new (a separate file), copy (a copy of the source, with the fit), or in-place (the source).",
+        help="new (a separate file), copy (a copy of the source, with the fit), in-place (the source), or "
+        "lfads (the data of the fit as HDF5 for lfads-torch).",
         metavar="WHERE",
     ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="The file to write, .nwb or .zarr; not used in-place."),
+    typer.Option(
+        "--output", "-o", help="The file to write: .nwb, .zarr, or .h5 for lfads; not used in-place."
+    ),
     Access.WRITE,
 ]
 As = Annotated[str | None, typer.Option("--as", help="Name of the fit in the written file.", metavar="NAME")]
@@ -36,11 +41,15 @@ def export(
         bool, typer.Option("--overwrite", help="Replace an existing file, or the fit of this name in it.")
     ] = False,
 ) -> None:
-    """Write a stored fit to a new NWB file, to a copy of the file that was fitted, or to that file itself.
+    """Write a stored fit to a new NWB file, to a copy of its source, or to the source; or its data for LFADS.
 
     nwbrnn export fit.nwb --to copy -o session_with_fit.nwb
     nwbrnn export fit.nwb --to in-place --as lambda1
+    nwbrnn export fit.nwb --to lfads -o lfads.h5
     """
+    if to == "lfads":
+        _export_lfads(file, output, name, unused={"--source": source, "--as": as_name}, overwrite=overwrite)
+        return
     from nwbrnn.formats import check_fit_output, find_fit_source, read_fit, write_fit
 
     stored = read_fit(file, name)
@@ -49,3 +58,28 @@ def export(
     check_fit_output(found, output, **wanted)  # type: ignore[arg-type]
     path = write_fit(stored, found, output, **wanted)  # type: ignore[arg-type]
     say(f"Wrote the fit into {path}.")
+
+
+def _export_lfads(
+    file: str,
+    output: Path | None,
+    name: str | None,
+    *,
+    unused: Mapping[str, str | None],
+    overwrite: bool,
+) -> None:
+    """Write the data of a stored fit for lfads-torch."""
+    from nwbrnn.formats import check_lfads_output, read_fit, write_lfads
+    from nwbrnn.storage.paths import check_apart
+
+    given = [option for option, value in unused.items() if value is not None]
+    if given:
+        raise ConfigError(
+            f"{given[0]}: expected no value with --to lfads, which does not use it; leave it out"
+        )
+    if output is None:
+        raise ConfigError("--output: expected a file that ends in .h5 with --to lfads, but got none")
+    check_apart([output], [file])
+    check_lfads_output(output, overwrite=overwrite)
+    write_lfads(read_fit(file, name).recorded, output, overwrite=overwrite)
+    say(f"Wrote the data of the fit into {output}.")

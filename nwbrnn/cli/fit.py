@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nwbrnn.cli import options
-from nwbrnn.cli.access import list_paths
+from nwbrnn.cli.access import Access, list_paths
 from nwbrnn.cli.output import (
     check_json,
     print_choices,
@@ -61,6 +61,13 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting of a fit, such as tau=0.05; repeatable.", metavar="NAME=VALUE"),
 ]
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--start-from", help="File with an earlier fit, at whose weights training begins.", metavar="FILE"
+    ),
+    Access.READ,
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a fit that was interrupted or killed.")]
 
 
@@ -78,6 +85,7 @@ def fit(
         int | None, typer.Option(help="Number of networks to train in parallel and to rank.")
     ] = None,
     settings: Set = None,
+    start_from: StartFrom = None,
     resume: Resume = False,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the split, the sampled neurons and the weights.")
@@ -112,11 +120,14 @@ def fit(
         "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "method": method,
         "observe": observe,
         "epochs": epochs, "seeds": seeds, "seed": seed, "held_out_conditions": held_out and tuple(held_out),
+        "start_from": start_from,
     }  # fmt: skip
     fit_config = _merge_fit(job.fit, settings, training)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
-    check_apart([*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config)])
+    check_apart(
+        [*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config, fit_config.start_from)]
+    )
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     source = find_source(file)
     check_fit_output(source, output, overwrite=overwrite)

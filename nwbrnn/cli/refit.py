@@ -18,12 +18,22 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Also write the new fit to this NWB file."),
     Access.WRITE,
 ]
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--start-from",
+        help="The earlier fit at whose weights this one began, if it is not next to the fit.",
+        metavar="FILE",
+    ),
+    Access.READ,
+]
 
 
 def refit(
     file: options.File,
     output: Output = None,
     source: options.SourceFile = None,
+    start_from: StartFrom = None,
     name: options.Name = None,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
@@ -32,18 +42,19 @@ def refit(
 
     nwbrnn refit fit.nwb
     """
-    from nwbrnn.formats import check_fit_output, find_fit_source, read_fit, write_fit
+    from nwbrnn.formats import check_fit_output, find_fit_source, find_start, read_fit, write_fit
     from nwbrnn.job import refit as repeat
     from nwbrnn.storage.paths import check_apart
 
     stored = read_fit(file, name)
     found = source or find_fit_source(file, stored.recorded)
-    check_apart(list_paths(output, json_path), [file, found])
+    started = start_from or find_start(file, stored.config.start_from)
+    check_apart(list_paths(output, json_path), [file, found, *list_paths(started)])
     check_json(json_path, overwrite=overwrite)
     if output is not None:
         check_fit_output(found, output, overwrite=overwrite)
     with step(f"Repeating the fit of {found}"):
-        again = repeat(stored, found)
+        again = repeat(stored, found, start_from=started)
     if output is not None:
         write_fit(again, found, output, overwrite=overwrite)
     compared = _compare(stored, again)

@@ -3,8 +3,18 @@
 from nwbrnn.models.gated_rnn import GatedRNN
 from nwbrnn.models.network import Network
 from nwbrnn.models.observer import Observations, Tracked
+from nwbrnn.models.plain import FittedNetwork, Prediction
 from nwbrnn.models.rate_rnn import RateRNN
 
 NETWORKS: dict[str, type[Network]] = {"rate": RateRNN, "gru": GatedRNN}
 
-__all__ = ["NETWORKS", "GatedRNN", "Network", "Observations", "RateRNN", "Tracked"]
+__all__ = [
+    "NETWORKS",
+    "FittedNetwork",
+    "GatedRNN",
+    "Network",
+    "Observations",
+    "Prediction",
+    "RateRNN",
+    "Tracked",
+]

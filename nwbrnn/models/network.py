@@ -1,7 +1,7 @@
 """The interface of a network that fitting, scoring, storing and plotting need."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 import numpy as np
@@ -45,7 +45,11 @@ class Network(nn.Module):
         Of shapes (n_outputs, n_hidden) and (n_outputs,).
     initial_state
         Of shape (n_hidden,), or (n_conditions, n_hidden).
+    is_plain
+        Whether the time loop is to consist of ordinary torch operations: slow, but with all derivatives.
     """
+
+    is_plain = False
 
     def __init__(
         self,
@@ -205,6 +209,16 @@ class Network(nn.Module):
             seen = self.invert(start.to(state.dtype))
             return torch.cat([seen, state[start.shape[1] :].expand(n_trials, -1)], dim=1)
         return state.expand(n_trials, -1)
+
+    def find_parameters(self, name: str) -> list[nn.Parameter]:
+        """Return the parameters that make up one of the arrays of :meth:`to_weights`."""
+        return [getattr(self, "full_weights" if name == "recurrent_weights" else name)]
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Let training leave some arrays of :meth:`to_weights` as they are."""
+        for name in names:
+            for parameter in self.find_parameters(name):
+                parameter.requires_grad_(False)
 
     def constrain(self) -> None:
         """Restore the limits of the settings on the weights, after each step of a fit."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
 from nwbrnn.models.observer import Observations, Tracked, track
-from nwbrnn.models.scan import invert, scan
+from nwbrnn.models.scan import invert, scan, scan_plainly
 
 
 class RateRNN(Network):
@@ -113,7 +113,8 @@ class RateRNN(Network):
         weights = alpha[:, None] * self.recurrent_weights
         if self.config.precision == "bfloat16":
             drive, weights = drive.bfloat16(), weights.bfloat16()
-        rates = scan(drive, weights, initial, 1 - alpha, nonlinearity=self.config.nonlinearity)
+        loop = scan_plainly if self.is_plain else scan
+        rates = loop(drive, weights, initial, 1 - alpha, nonlinearity=self.config.nonlinearity)
         if substeps > 1:
             rates = rates[substeps - 1 :: substeps]
         return rates.to(self.bias.dtype)
@@ -161,6 +162,12 @@ class RateRNN(Network):
     def shift_states(self, shift: Tensor) -> Tensor:
         """Return the noise that shifts the states as given, apart from recurrence within a bin."""
         return shift / -torch.expm1(self.config.substeps * torch.log1p(-self.alpha))
+
+    def find_parameters(self, name: str) -> list[nn.Parameter]:
+        """Return the parameters that make up one of the arrays of :meth:`to_weights`."""
+        if name == "recurrent_weights" and self.config.rank is not None:
+            return [self.left_factors, self.right_factors]
+        return super().find_parameters("log_tau" if name == "tau" else name)
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -85,6 +85,18 @@ def scan(
     return _Scan.apply(drive, weights, initial, keep, nonlinearity)  # type: ignore[no-untyped-call,no-any-return]
 
 
+def scan_plainly(
+    drive: Tensor, weights: Tensor, initial: Tensor, keep: Tensor, *, nonlinearity: Nonlinearity = "tanh"
+) -> Tensor:
+    """Return what :func:`scan` returns, by operations that autograd follows to any order."""
+    state, rate, rates = initial, activate(initial, nonlinearity), []
+    for step in drive:
+        state = keep * state + rate.to(weights.dtype) @ weights.T + step
+        rate = activate(state, nonlinearity)
+        rates.append(rate)
+    return torch.stack(rates)
+
+
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from nwbrnn.dataset import get_output_units, get_unit_ids
@@ -21,6 +23,8 @@ from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]
 
+UNITS = {"degrees": "°", "radians": " rad"}
+"""Of directions, as a label shows them."""
 TERMS = {"output": "outputs", "dynamics": "sampled neurons"}
 
 
@@ -169,12 +173,14 @@ def trajectories(
             points = path[row][mask[row]].T
             ax.plot(*points, line, color=colour, lw=1.4 if line == "-" else 1.1)
             ax.plot(*points[:, :1], "o", ms=3.5, color=colour, mfc=colour if line == "-" else "none")
+    starts = Line2D([], [], color=GREY, marker="o", ms=3.5, ls="", label="first bin")
     share = paths[0][mask].var(axis=0) / total
-    labels = [f"normalized rates, PC {k + 1} ({100 * part:.0f} %) [1]" for k, part in enumerate(share)]
-    ax.set_xlabel(labels[0], fontsize=9)
-    ax.set_ylabel(labels[1], fontsize=9)
+    names = [f"normalized rates, PC {k + 1} ({100 * part:.0f} %) [1]" for k, part in enumerate(share)]
+    ax.set_xlabel(names[0], fontsize=9)
+    ax.set_ylabel(names[1], fontsize=9)
     ax.set_aspect("equal", adjustable="datalim")
-    _add_legend(ax, truth["condition"].values[rows])
+    labels = describe_conditions(truth)
+    _add_legend(ax, [labels[row] for row in rows], [starts])
     return ax
 
 
@@ -325,12 +331,11 @@ def draw_courses(
         Standard errors of the recorded averages, shape (n_conditions, n_time, n_channels), to draw as a band.
     """
     truth, student = averages
-    time = truth["time"].values
+    time, labels = truth["time"].values, describe_conditions(truth)
     for i, row in enumerate(rows):
         colour, shown = COLOURS[i % len(COLOURS)], truth["mask"].values[row]
         solid, dashed = (ds[name].values[row, shown, channel] for ds in (truth, student))
-        label = f"condition {plain(truth['condition'].values[row])}"
-        ax.plot(time[shown], solid, color=colour, lw=1.5, label=label)
+        ax.plot(time[shown], solid, color=colour, lw=1.5, label=labels[row])
         ax.plot(time[shown], dashed, "--", color=colour, lw=1.2)
         if errors is not None:
             half = errors[row, shown, channel]
@@ -350,21 +355,36 @@ def _draw_fit(
     draw_courses(ax, averages, name, channel, rows=rows, errors=errors)
     if recorded["time"].values[0] < 0 < recorded["time"].values[-1]:
         ax.axvline(0, color=GREY, lw=0.6, zorder=0)
-    _add_legend(ax, averages[0]["condition"].values[rows])
+    labels = describe_conditions(averages[0])
+    more = [Patch(color=GREY, alpha=0.3, lw=0, label="standard error")] if np.isfinite(errors).any() else []
+    _add_legend(ax, [labels[row] for row in rows], more)
     return ax
 
 
-def _add_legend(ax: Axes, conditions: Sequence[str] | NDArray[np.str_]) -> None:
+def _add_legend(ax: Axes, conditions: Sequence[str], more: Sequence[Artist] = ()) -> None:
     """Add a legend of colours and lines."""
     handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], label=f"condition {plain(condition)}")
-        for i, condition in enumerate(conditions)
-    ]
-    handles += [
         Line2D([], [], color=GREY, ls=line, label=text)
         for line, text in (("-", "recorded"), ("--", "network"))
     ]
-    place_legend(ax, handles)
+    place_legend(ax, [*list_colours(conditions), *handles, *more])
+
+
+def list_colours(conditions: Sequence[str]) -> list[Artist]:
+    """Return what a legend shows of conditions, which have the colours in their order."""
+    return [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], label=condition)
+        for i, condition in enumerate(conditions)
+    ]
+
+
+def describe_conditions(ds: xr.Dataset) -> list[str]:
+    """Return the condition of each trial with its unit, where it is a direction, as a label."""
+    choices = json.loads(ds.attrs.get("choices", "[]"))
+    picked = [choice["picked"] for choice in choices if choice["role"] == "condition"] or ["direction"]
+    column = ds.coords.get(picked[0])
+    unit = "" if column is None else UNITS.get(str(column.attrs.get("units")), "")
+    return [f"condition {plain(label)}{unit}" for label in ds["condition"].values]
 
 
 def sort_conditions(labels: NDArray[Any]) -> NDArray[np.intp]:

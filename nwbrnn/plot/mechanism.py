@@ -1,6 +1,7 @@
 """Figures of the mechanism of a network: its fixed points and its modes there."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,9 @@ from matplotlib.lines import Line2D
 
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.evaluation.fixed_points import FixedPoint
+from nwbrnn.plot.fit import describe_conditions, list_colours, sort_conditions
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, prepare_axes
+from nwbrnn.preprocessing import average_conditions
 from nwbrnn.result import FitResult
 
 if TYPE_CHECKING:  # it imports torch, which other figures do not need
@@ -48,10 +51,17 @@ def fixed_points(result: FitResult, *, ax: Axes | None = None) -> Axes:
     from nwbrnn.mechanism import follow_student
 
     motion = follow_student(result)
-    return draw_portrait(motion, motion.find_points("movement"), ax=prepare_axes(ax, width=4.6, height=3.4))
+    tests = average_conditions(result.recorded.isel(trial=result.recorded["split"].values == "test"))
+    order = sort_conditions(tests["condition"].values)  # the colours of plot.trajectories
+    labels = describe_conditions(tests)
+    motion = replace(motion, states=motion.states[order], inputs=motion.inputs[order])
+    ax = prepare_axes(ax, width=4.6, height=3.4)
+    return draw_portrait(motion, motion.find_points("movement"), ax=ax, labels=[labels[i] for i in order])
 
 
-def draw_portrait(motion: "Motion", points: Sequence[FixedPoint], *, ax: Axes) -> Axes:
+def draw_portrait(
+    motion: "Motion", points: Sequence[FixedPoint], *, ax: Axes, labels: Sequence[str] = ()
+) -> Axes:
     """Draw trajectories of states, and points at which the network rests.
 
     Parameters
@@ -62,25 +72,27 @@ def draw_portrait(motion: "Motion", points: Sequence[FixedPoint], *, ax: Axes) -
         Fixed and slow points.
     ax
         Where to draw.
+    labels
+        Of the conditions, for the legend.
     """
     flat = motion.states.reshape(-1, motion.states.shape[-1])
     plane, mean = compute_principal_components(flat, 2)
     plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
     for i, path in enumerate((motion.states - mean) @ plane):
         ax.plot(*path.T, lw=1.1, color=COLOURS[i % len(COLOURS)])
-    for point in points:
-        style = KINDS["attracting" if point.attracts else "unstable" if point.exact else "slow"]
+    kinds = ["attracting" if point.attracts else "unstable" if point.exact else "slow" for point in points]
+    for point, kind in zip(points, kinds, strict=True):
+        style = KINDS[kind]
         at = (point.state - mean) @ plane
         ax.plot(*at, ls="", ms=6, mec="black", zorder=3, **style)  # type: ignore[arg-type]
-    place_legend(
-        ax,
-        [
-            Line2D([], [], ls="", ms=6, mec="black", label=name, **style)  # type: ignore[arg-type]
-            for name, style in KINDS.items()
-        ],
-    )
-    ax.set_xlabel("states, PC 1", fontsize=9)
-    ax.set_ylabel("states, PC 2", fontsize=9)
+    shown = [
+        Line2D([], [], ls="", ms=6, mec="black", label=f"{name} point", **style)  # type: ignore[arg-type]
+        for name, style in KINDS.items()
+        if name in kinds or not labels  # without labels one legend may serve several axes
+    ]
+    place_legend(ax, [*list_colours(labels), *shown])
+    ax.set_xlabel("hidden states, PC 1 [1]", fontsize=9)
+    ax.set_ylabel("hidden states, PC 2 [1]", fontsize=9)
     return ax
 
 

@@ -1,12 +1,13 @@
 """Colours, axes, legends and files, which all figures share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from nwbrnn.errors import ConfigError
 
@@ -59,9 +60,9 @@ def prepare_axes(ax: Axes | None, *, width: float = 4.6, height: float = 2.6) ->
     return ax
 
 
-def place_legend(ax: Axes, handles: list[Line2D] | None = None) -> None:
+def place_legend(ax: Axes, handles: Sequence[Artist] | None = None) -> None:
     """Put the legend next to the axes, where it hides nothing."""
-    given = {} if handles is None else {"handles": handles}
+    given = {} if handles is None else {"handles": list(handles)}
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, **given)
 
 

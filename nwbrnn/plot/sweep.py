@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import BASELINES, get_spec
 from nwbrnn.evaluation.specs import LOWER
-from nwbrnn.plot.style import COLOURS, GREY, plain, prepare_axes
+from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
 
 STATISTICS = {
     "score", "mean", "mean_low", "mean_high", "baseline", "difference", "low", "high", "p", "effect", "fits",
@@ -34,6 +34,7 @@ def sampling_curve(
         Name of the score.
     ax
         Where to draw; by default on a new figure. Each combination of the other settings has a line.
+        If chance is below the axes, its value stands at their lower edge.
 
     Returns
     -------
@@ -65,6 +66,7 @@ def sampling_curve(
     _add_references(ax, part, levels)
     ax.set_xlabel("sampled neurons", fontsize=9)
     ax.set_ylabel(_name_axis(score), fontsize=9)
+    place_legend(ax)
     return ax
 
 
@@ -98,18 +100,21 @@ def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str
 
 
 def _add_references(ax: Axes, part: pd.DataFrame, levels: Sequence[str]) -> None:
-    """Add noise ceiling or reliability, and chance; cut off values far below the means and the limits."""
-    shown = np.concatenate([part["mean"], part["noise_ceiling"], part["reliability"]])
+    """Add noise ceiling or reliability, and chance; cut off values below the intervals and the limits."""
+    names = ("mean", "mean_low", "mean_high", "noise_ceiling", "reliability")
+    shown = np.concatenate([part[name] for name in names])  # with whole intervals
     bottom, top = np.nanmin(shown), np.nanmax(shown)
-    half = np.nan_to_num((part["mean_high"] - part["mean"]).median())
-    margin = max(0.2 * (top - bottom), 1.3 * half) or 0.1
+    margin = 0.1 * (top - bottom) or 0.1
     ax.set_ylim(bottom - margin, top + margin)
     for name, line in (("noise_ceiling", "--"), ("reliability", "-."), ("chance", ":")):
         values = part.groupby("sampled", sort=False)[name].mean()
-        if (values > bottom - margin).any():
-            ax.plot(
-                range(len(levels)), values[list(levels)], line, color=GREY, lw=1, label=name.replace("_", " ")
-            )
+        if not np.isfinite(values).any():
+            continue
+        label = name.replace("_", " ")
+        ax.plot(range(len(levels)), values[list(levels)], line, color=GREY, lw=1, label=label)
+        if not (values > bottom - margin).any():
+            below = f"{label} {values.mean():.2g} ↓".replace("-", "\N{MINUS SIGN}")
+            ax.text(0.97, 0.03, below, transform=ax.transAxes, ha="right", fontsize=7, color=GREY)
 
 
 def list_settings(statistics: pd.DataFrame, *, without: Sequence[str] = ()) -> list[str]:

@@ -13,7 +13,13 @@ from nwbrnn.preprocessing.emg import (
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import normalize_rates, soft_normalize
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
-from nwbrnn.preprocessing.selection import choose_observed, choose_sampled, select_conditions, select_units
+from nwbrnn.preprocessing.selection import (
+    add_choice,
+    choose_observed,
+    choose_sampled,
+    select_conditions,
+    select_units,
+)
 from nwbrnn.preprocessing.smoothing import smooth_causally, smooth_counts, smooth_spikes
 from nwbrnn.preprocessing.splits import (
     find_conditions,
@@ -26,6 +32,7 @@ from nwbrnn.preprocessing.splits import (
 __all__ = [
     "ENVELOPES",
     "EnvelopeFilter",
+    "add_choice",
     "apply_neural_lag",
     "average_conditions",
     "average_tests",

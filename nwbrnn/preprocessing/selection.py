@@ -45,7 +45,7 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
         "reason": f"slower than {min_rate:g} Hz (min_rate) in the training trials",
         "alternatives": [],
     }
-    return _add_choice(ds.isel(unit=kept), note)
+    return add_choice(ds.isel(unit=kept), note)
 
 
 def select_conditions(
@@ -78,7 +78,7 @@ def select_conditions(
         "reason": f"they have fewer than {min_trials} trials, and count as much as others in averages",
         "alternatives": [],
     }
-    return _add_choice(ds.isel(trial=~np.isin(labels, rare)), note)
+    return add_choice(ds.isel(trial=~np.isin(labels, rare)), note)
 
 
 def find_perturbed(ds: xr.Dataset, column: str) -> NDArray[np.bool_]:
@@ -125,10 +125,11 @@ def leave_out_perturbed(ds: xr.Dataset, column: str) -> xr.Dataset:
         "reason": f"marked by the trial column {column} (perturbed)",
         "alternatives": [],
     }
-    return _add_choice(ds.isel(trial=~marked), note)
+    return add_choice(ds.isel(trial=~marked), note)
 
 
-def _add_choice(ds: xr.Dataset, note: dict[str, Any]) -> xr.Dataset:
+def add_choice(ds: xr.Dataset, note: dict[str, Any]) -> xr.Dataset:
+    """Return a Dataset with a choice added to ``ds.attrs["choices"]``."""
     choices = [*json.loads(ds.attrs.get("choices", "[]")), note]
     return ds.assign_attrs(choices=json.dumps(choices))
 

@@ -26,6 +26,7 @@ from nwbrnn.readers.strange_clocks import find_strange_clocks
 from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks
+from nwbrnn.readers.trials import find_angles
 from nwbrnn.schema import COORDINATES, VARIABLES
 from nwbrnn.storage import Source
 
@@ -219,8 +220,10 @@ def _create_trial_coords(plan: Plan, recorded: NDArray[np.bool_], *, taken: set[
         "align_time": plan.trials.times[recorded],
     }
     labels = name_coordinates(map(str, plan.trials.frame.columns), prefix="trial_", taken={"id", *taken})
+    angles = find_angles(plan.trials.frame)
     for name, label in labels.items():
-        coords[label] = ("trial", np.array(plan.trials.frame[name].to_numpy().tolist())[recorded])
+        values = np.array(plan.trials.frame[name].to_numpy().tolist())[recorded]
+        coords[label] = ("trial", values, {"units": angles[name]} if name in angles else {})
     return coords
 
 

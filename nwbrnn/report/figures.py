@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_rotations
-from nwbrnn.plot.fit import draw_courses, pick_evenly, sort_conditions
+from nwbrnn.plot.fit import describe_conditions, draw_courses, list_colours, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS, GREY
 from nwbrnn.plot.sweep import describe_level, list_settings, sampling_curve
 from nwbrnn.preprocessing import average_conditions, average_tests, normalize_rates
@@ -39,6 +39,7 @@ def plot_scores(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
     figure, axes = _create_grid(len(panels))
     for (title, part), ax in zip(panels, axes.ravel(), strict=False):
         sampling_curve(part, part["score"].iloc[0], ax=ax)
+        ax.get_legend().remove()  # there is one for all panels
         ax.set_title(title, fontsize=9)
         ax.set_ylabel("")  # the title says it
     _add_legend(figure, axes)
@@ -155,7 +156,7 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
 
 
 def plot_rotations(recorded: xr.Dataset, predicted: xr.Dataset) -> Figure:
-    """Draw the fastest jPCA plane of the recorded population and of the student, a line by condition."""
+    """Draw the fastest jPCA plane of the recorded population and of the network, a line by condition."""
     averages = [average_conditions(ds) for ds in (recorded, predicted)]
     normal = normalize_rates(averages[0]["rates"].values, recorded)
     moving = (recorded["time"].values > 0) & averages[0]["mask"].values.all(axis=0)
@@ -177,6 +178,9 @@ def plot_rotations(recorded: xr.Dataset, predicted: xr.Dataset) -> Figure:
         ax.set_xlabel("jPC 1")
         ax.set_ylabel("jPC 2")
         ax.set_aspect("equal", adjustable="datalim")
+    labels = describe_conditions(averages[0])
+    handles = list_colours([labels[i] for i in order])
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
 
 

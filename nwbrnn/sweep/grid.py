@@ -67,6 +67,11 @@ def list_cells(
     ConfigError
         If a value does not fit a setting, or if there are too few conditions to hold some out.
     """
+    if base.start_from is not None:
+        raise ConfigError(
+            "start_from: expected none in a sweep, whose seeds hold out other trials than the earlier fit; "
+            "leave it out"
+        )
     cells: dict[str, Cell] = {}
     axes = [grid.sampled, *grid.vary.values()]
     for source, (ds, data_hash) in sources.items():

@@ -28,7 +28,7 @@ Batches = tuple[Batch, Batch | None]
 Progress = Callable[[int, dict[str, float]], None]
 
 LEARNING_RATE = "learning_rate"  # in the history
-WARM_UP = 50  # epochs over which the learning rate rises after least squares; with 20, the loss still jumps
+WARM_UP = 50  # epochs over which the learning rate rises from good weights; with 20, the loss still jumps
 RETRY_FACTOR = 0.25  # factor of the learning rate if a diverged fit starts once more
 
 
@@ -55,10 +55,10 @@ class _Descent:
             self.best_loss, self.best_epoch = loss, self.epoch
 
     def compute_rate(self) -> float:
-        """Return the learning rate of this epoch: a cosine, preceded by a linear rise after least squares.
+        """Return the learning rate of this epoch: a cosine, preceded by a linear rise from good weights.
 
         The length of Adam's first steps does not depend on the gradient, so they would undo the result of
-        least squares.
+        least squares, or of an earlier fit.
         """
         rise = (self.epoch + 1) / (self.warm_up + 1) if self.epoch < self.warm_up else 1.0
         return rise * self.learning_rate * (1 + math.cos(math.pi * self.epoch / self.config.epochs)) / 2
@@ -111,7 +111,7 @@ class _Descent:
         state = self.model.state_dict()
         moments = [
             _name_all(f"adam.{number}", {"step": torch.zeros(()), "exp_avg": one, "exp_avg_sq": one})
-            for number, one in enumerate(self.model.parameters())
+            for number, one in enumerate(_list_trained(self.model))
         ]
         always = _name_all("model", state) | {"noise": self.noise.get_state()}
         return [always, _name_all("best", state), *moments]
@@ -180,10 +180,15 @@ def descend(
 
 
 def _begin(model: Network, config: FitConfig, history: History, learning_rate: float) -> _Descent:
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    optimizer = torch.optim.Adam(_list_trained(model), lr=learning_rate, fused=True)
     noise = torch.Generator().manual_seed(config.seed)
     warm_up = min(WARM_UP, config.epochs // 4) if history else 0
     return _Descent(model, config, optimizer, noise, deepcopy(history), learning_rate, warm_up)
+
+
+def _list_trained(model: Network) -> list[torch.nn.Parameter]:
+    """Return the parameters that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _draw_noise(batch: Batch, config: FitConfig, generator: torch.Generator) -> Tensor | None:

@@ -11,16 +11,17 @@ import xarray as xr
 
 from nwbrnn.config import FitConfig
 from nwbrnn.training.gradient import Progress
-from nwbrnn.training.student import Trained, train
+from nwbrnn.training.student import Trained, Weights, train
 
 
 class Task(NamedTuple):
-    """A network to train: its prepared data, its settings and the path of its checkpoint."""
+    """A network to train: its data, its settings, the path of its checkpoint and its first weights."""
 
     ds: xr.Dataset
     config: FitConfig
     checkpoint: Path | None = None
     resume: bool = False
+    start: Weights | None = None
 
 
 def train_all(tasks: Sequence[Task], *, progress: Progress | None = None) -> dict[int, Trained]:
@@ -64,4 +65,5 @@ def count_cores() -> int:
 
 
 def _train(number: int, task: Task) -> tuple[int, Trained]:
-    return number, train(task.ds, task.config, checkpoint=task.checkpoint, resume=task.resume)
+    ds, config, checkpoint, resume, start = task
+    return number, train(ds, config, checkpoint=checkpoint, resume=resume, start=start)

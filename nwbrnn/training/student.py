@@ -22,6 +22,7 @@ from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_c
 from nwbrnn.training.gradient import LEARNING_RATE, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
 from nwbrnn.training.observations import count_observed
+from nwbrnn.training.warm_start import hash_weights
 from nwbrnn.weights import KINDS
 
 Weights = dict[str, NDArray[np.floating]]
@@ -52,6 +53,7 @@ def train(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
+    start: Weights | None = None,
 ) -> Trained:
     """Fit a network to the training trials and return its best weights.
 
@@ -71,6 +73,8 @@ def train(
         File in which the state of training is stored every few seconds.
     resume
         Whether to continue from the checkpoint, if there is one.
+    start
+        First weights, from :func:`nwbrnn.training.warm_start.adopt_weights`; random ones if not given.
 
     Returns
     -------
@@ -101,14 +105,25 @@ def train(
             n_observed=count_observed(ds, config),
         ).to(device)
         batches = batch, held
-        keeper = Checkpoint(checkpoint, compute_fingerprint(config, batches)) if checkpoint else None
+        begin = {"the weights of start_from": hash_weights([start])} if start is not None else {}
+        if start is not None:
+            model.load_weights(start)
+        model.freeze(config.freeze)
+        fingerprint = compute_fingerprint(config, batches) | begin
+        keeper = Checkpoint(checkpoint, fingerprint) if checkpoint else None
         if keeper is not None and not resume:
             remove_checkpoint(keeper.path)
         history: History = {}
         ended: Ended = "finished"
         best_epoch = 0
         resumed = keeper is not None and keeper.path.exists()
-        if isinstance(model, RateRNN) and config.method != "gradient" and not _list_limits(config):
+        if start is not None:
+            losses = compare(model, batches, config)
+            history = {name: [value] for name, value in (losses | {LEARNING_RATE: 0.0}).items()}
+            if progress is not None and not resumed:
+                progress(0, losses)
+        elif _begins_by_least_squares(config):
+            assert isinstance(model, RateRNN)
             # also when resuming, but silently, since a retry would start again from there
             averages = batch
             if config.observes:  # a network that sees nothing yet
@@ -122,6 +137,12 @@ def train(
                 model, batches, config, history=history, progress=progress, checkpoint=keeper
             )
         return Trained(model.to_weights(), history, compare(model, batches, config), ended, best_epoch)
+
+
+def _begins_by_least_squares(config: FitConfig) -> bool:
+    """Return whether least squares finds the weights, or the first ones: only where it may replace all."""
+    kept = config.start_from is not None or config.freeze or _list_limits(config)
+    return config.network == "rate" and config.method != "gradient" and not kept
 
 
 def _start_by_least_squares(

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError
-from nwbrnn.preprocessing import compute_standard_errors
+from nwbrnn.mechanism import follow_student
+from nwbrnn.preprocessing import average_conditions, compute_standard_errors
 from tests.messages import assert_names, names
 
 mpl.use("Agg")
@@ -57,7 +58,41 @@ def test_outputs_are_condition_averages_in_the_recorded_unit(result, ax):
     assert ax.get_ylabel() == f"FCU [{result.recorded['output_units'].values[channel]}]"
     assert_names(ax.get_xlabel(), "time", "go cue", "[s]")
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert texts == ["condition 180", "condition 0", "recorded", "network"]
+    assert texts == ["condition 180°", "condition 0°", "recorded", "network", "standard error"]
+
+
+def test_conditions_have_the_unit_of_directions_only(result, ax):
+    recorded = result.recorded
+    column = recorded["target_dir"]
+    for units, unit in (({"units": "degrees"}, "°"), ({"units": "radians"}, " rad"), ({}, "")):
+        changed = recorded.assign_coords(target_dir=(column.dims, column.values, units))
+        one = nwbrnn.FitResult(changed, result.predicted, result.runs, result.config)
+        nwbrnn.plot.trajectories(one, conditions=["90"], ax=ax)
+        texts = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert texts == [f"condition 90{unit}", "recorded", "network", "first bin"]
+
+
+def test_the_legend_of_fixed_points_names_the_colours_of_the_trajectories(result):
+    drawn = [Figure().add_subplot() for _ in range(2)]
+    nwbrnn.plot.fixed_points(result, ax=drawn[0])
+    nwbrnn.plot.trajectories(result, ax=drawn[1])
+    names = [f"condition {c}°" for c in (0, 90, 180, 270)]
+    colours = []
+    for one in drawn:
+        handles = one.get_legend().legend_handles[:4]
+        assert [text.get_text() for text in one.get_legend().get_texts()][:4] == names
+        colours.append([handle.get_color() for handle in handles])
+    assert colours[0] == colours[1]
+    motion = follow_student(result)  # in the order of the test trials
+    tests = average_conditions(result.recorded.isel(trial=result.recorded["split"].values == "test"))
+    row = tests["condition"].values.tolist().index("180")
+    path = find_lines(drawn[0], "-")[2]
+    flat = motion.states.reshape(-1, motion.states.shape[-1])
+    lengths = np.linalg.norm(motion.states[row] - flat.mean(axis=0), axis=1)
+    assert (np.hypot(*path.get_data()) <= lengths + 1e-6).all()
+    plane = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)[2][:2]
+    expected = np.abs((motion.states[row] - flat.mean(axis=0)) @ plane.T)
+    np.testing.assert_allclose(np.abs(np.stack(path.get_data(), axis=1)), expected, atol=1e-4)
 
 
 def test_the_band_is_one_standard_error(result, ax):
@@ -181,7 +216,12 @@ def test_the_sampling_curve_shows_means_intervals_and_noise_ceiling(statistics, 
         np.testing.assert_allclose([bar[:, 1] for bar in bars], rows[["mean_low", "mean_high"]])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "10", "25 %"]
     assert [line.get_label() for line in ax.lines if line.get_linestyle() == "--"] == ["noise ceiling"]
-    assert ax.get_ylim()[0] > -1
+    bottom, top = ax.get_ylim()
+    assert -1 < bottom < 0.3
+    assert top > 0.9
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["noise ceiling", "chance", "a", "b"]
+    assert [text.get_text() for text in ax.texts] == ["chance \N{MINUS SIGN}3 ↓"]
     with pytest.raises(ConfigError, match=names("score", "'output R2'", "'R2'")):
         nwbrnn.plot.sampling_curve(statistics, "R2", ax=ax)
 

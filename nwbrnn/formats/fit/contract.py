@@ -68,6 +68,7 @@ class _Attributes(BaseModel):
     read_config: ReadConfig = ReadConfig()
     source_objects: dict[str, str] = {}
     cross_validation: list[dict[str, Any]] = []
+    start_weights: str = ""
 
 
 _JSON = ("choices", "read_config", "source_objects", "cross_validation")

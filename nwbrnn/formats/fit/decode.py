@@ -138,6 +138,32 @@ def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
     return str(beside)
 
 
+def find_start(path: str | Path, start_from: str | None) -> str | None:
+    """Return where the earlier fit is at whose weights a fit began: at its address, or beside the fit.
+
+    Parameters
+    ----------
+    path
+        The file with the fit.
+    start_from
+        The setting of the fit.
+
+    Raises
+    ------
+    MissingDataError
+        If it is nowhere there.
+    """
+    if start_from is None or "://" in start_from:
+        return start_from
+    beside = Path(path).parent / Path(start_from).name
+    if not beside.exists():
+        raise MissingDataError(
+            f"{path}: expected the fit at whose weights it began, {start_from}, beside it, but it is not "
+            "there; give it with start_from (--start-from)"
+        )
+    return str(beside)
+
+
 def _find_module(nwbfile: NWBFile, name: str | None, *, path: str | Path) -> ProcessingModule:
     """Return the module of the named fit, or of the only one."""
     found = list_fits(nwbfile)

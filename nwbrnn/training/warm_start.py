@@ -1,0 +1,195 @@
+"""Where training begins if not at random weights: at those of an earlier fit."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.config import FitConfig
+from nwbrnn.errors import ConfigError
+from nwbrnn.preprocessing import find_conditions
+from nwbrnn.weights import READOUT
+
+Weights = dict[str, NDArray[np.floating]]
+
+SAME = ("network", "hidden", "nonlinearity", "tau", "learn_tau", "substeps", "initial_state")
+"""Settings that say what the weights of a network mean; both fits need the same."""
+
+
+class Match(NamedTuple):
+    """Which hidden unit of the earlier fit each hidden unit begins as.
+
+    Attributes
+    ----------
+    order
+        Number of the earlier hidden unit, shape (n_hidden,).
+    kept
+        Units of the file that are sampled in both fits, and keep their hidden unit.
+    new
+        Sampled units of the file that the earlier fit did not sample, and that begin as another hidden unit.
+    """
+
+    order: NDArray[np.int_]
+    kept: tuple[int, ...]
+    new: tuple[int, ...]
+
+
+def check_start(
+    earlier: xr.Dataset, earlier_config: FitConfig, ds: xr.Dataset, config: FitConfig, *, name: str
+) -> None:
+    """Refuse an earlier fit whose weights would mean something else, or that has learned from test trials.
+
+    Parameters
+    ----------
+    earlier, earlier_config
+        The prepared Dataset and the settings of the earlier fit.
+    ds, config
+        Those of the fit that begins at its weights.
+    name
+        What the message calls the earlier fit.
+
+    Raises
+    ------
+    ConfigError
+        If a setting, the inputs, the outputs or the width of a bin differ, or test trials are among those
+        from which the earlier network learned.
+    """
+    pairs: dict[str, tuple[Any, Any]] = {n: (getattr(earlier_config, n), getattr(config, n)) for n in SAME}
+    for dim in ("input", "output"):
+        pairs[f"{dim}s"] = earlier[dim].values.tolist(), ds[dim].values.tolist()
+    bins = float(earlier.attrs["bin_size"]), float(ds.attrs["bin_size"])
+    if not np.isclose(*bins, rtol=1e-6):
+        pairs["bin_size"] = bins
+    differing = [
+        f"{n}: {_show(there)}, here {_show(here)}" for n, (there, here) in pairs.items() if there != here
+    ]
+    if differing:
+        raise ConfigError(
+            f"start_from: expected a fit of the same network, inputs and outputs, but {name} differs in "
+            f"{'; '.join(differing)}; give both fits the same, or start from another fit"
+        )
+    leaked = _find_leaked(earlier, ds)
+    if leaked:
+        raise ConfigError(
+            f"start_from: expected a network that has not seen the test trials, but {name} has learned from "
+            f"{len(leaked)} of them (trials {_show(leaked)}); use the split of that fit (seed, test, "
+            "validation, held_out_conditions), or start from another fit"
+        )
+
+
+def match_units(earlier: xr.Dataset, earlier_config: FitConfig, ds: xr.Dataset) -> Match:
+    """Return which hidden unit of an earlier fit each hidden unit begins as.
+
+    A unit of the file that both fits sample keeps its hidden unit. Other sampled units begin as free hidden
+    units of the earlier fit, as far as there are any. Hidden units of different files, and those that
+    stood for no neurons, keep their places: nothing says which of them belong together.
+
+    Parameters
+    ----------
+    earlier, earlier_config
+        The prepared Dataset and the settings of the earlier fit.
+    ds
+        The prepared Dataset of the fit that begins at its weights.
+    """
+    n_hidden = earlier_config.hidden
+    before, after = (one["unit"].values[one["sampled"].values].tolist() for one in (earlier, ds))
+    if not is_same_source(earlier, ds) or not earlier_config.dynamics_factor:
+        return Match(np.arange(n_hidden), (), tuple(after))
+    order = np.full(n_hidden, -1)
+    rows = {unit: row for row, unit in enumerate(before)}
+    for place, unit in enumerate(after):
+        order[place] = rows.get(unit, -1)
+    free = np.arange(max(len(before), len(after)), n_hidden)
+    order[free] = free  # those that are free in both stay where they are
+    spare = sorted(set(range(n_hidden)) - set(order.tolist()), key=lambda row: (row < len(before), row))
+    order[order < 0] = spare
+    kept = tuple(unit for unit in after if unit in rows)
+    return Match(order, kept, tuple(unit for unit in after if unit not in rows))
+
+
+def adopt_weights(
+    weights: Mapping[str, NDArray[np.floating]],
+    earlier: xr.Dataset,
+    ds: xr.Dataset,
+    config: FitConfig,
+    match: Match,
+) -> Weights:
+    """Return the weights of an earlier fit for the units, scales and conditions of another.
+
+    Before it is trained, the network gives the outputs of the earlier one, in the unit of the file. A
+    condition that the earlier fit did not train on begins at the mean of the initial states.
+
+    Parameters
+    ----------
+    weights
+        Of the earlier fit, by name.
+    earlier, ds
+        The prepared Datasets of both fits.
+    config
+        Settings of the fit that begins.
+    match
+        From :func:`match_units`.
+    """
+    order = match.order
+    named = {name: np.asarray(values) for name, values in weights.items() if name not in READOUT}
+    scale = earlier["output_scale"].values / ds["output_scale"].values
+    adopted = {
+        name: values[order] for name, values in named.items() if name in ("input_weights", "bias", "tau")
+    }
+    adopted["recurrent_weights"] = named["recurrent_weights"][order][..., order]
+    adopted["output_weights"] = named["output_weights"][:, order] * scale[:, np.newaxis]
+    adopted["output_bias"] = named["output_bias"] * scale
+    adopted["initial_state"] = named["initial_state"][..., order]
+    if config.initial_state == "condition":
+        rows = {condition: row for row, condition in enumerate(find_conditions(earlier))}
+        states = [*adopted["initial_state"], adopted["initial_state"].mean(axis=0)]
+        adopted["initial_state"] = np.stack([states[rows.get(c, -1)] for c in find_conditions(ds)])
+    dtype = np.float64 if config.precision == "float64" else np.float32
+    return {name: np.ascontiguousarray(values, dtype=dtype) for name, values in adopted.items()}
+
+
+def describe_match(match: Match, ds: xr.Dataset, *, name: str) -> dict[str, Any]:
+    """Return the choice that says which sampled units begin as themselves, as those of a reader."""
+    n_sampled = int(ds["sampled"].sum())
+    reason = f"{len(match.kept)} of {n_sampled} sampled units begin as their own hidden unit"
+    if match.kept:
+        reason += f": {_show(match.kept)}"
+    if match.new:
+        reason += f"; the others as free hidden units: {_show(match.new)}"
+    return {"role": "initial weights", "picked": name, "reason": reason, "alternatives": []}
+
+
+def hash_weights(networks: Sequence[Mapping[str, NDArray[np.floating]]]) -> str:
+    """Return a hash of the weights of networks, in the order of their names."""
+    digest = hashlib.sha256()
+    for weights in networks:
+        for name in sorted(set(weights) - set(READOUT)):
+            values = np.ascontiguousarray(weights[name])
+            digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+            digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def is_same_source(first: xr.Dataset, second: xr.Dataset) -> bool:
+    """Return whether two Datasets come from one file or circuit; those that do not say count as one."""
+    names = ("source_identifier", "teacher")
+    return all(first.attrs.get(name, "") == second.attrs.get(name, "") for name in names)
+
+
+def _find_leaked(earlier: xr.Dataset, ds: xr.Dataset) -> list[int]:
+    """Return the test trials from which the earlier network learned, or that told it when to stop."""
+    if not is_same_source(earlier, ds):
+        return []
+    seen = set(earlier["trial"].values[earlier["split"].values != "test"].tolist())
+    tested = ds["trial"].values[ds["split"].values == "test"].tolist()
+    return [trial for trial in tested if trial in seen]
+
+
+def _show(value: Any) -> str:
+    """Return a value, or the first ones of many."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    return ", ".join(map(str, value[:20])) + (", …" if len(value) > 20 else "") if value else "none"
