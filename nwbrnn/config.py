@@ -16,9 +16,12 @@ from pydantic import (
 Role = Literal["emg", "force", "kinematics", "inputs", "rates", "spike_counts", "trials"]
 Nonlinearity = Literal["tanh", "softplus", "soc"]
 Parameter = Literal[
-    "recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state", "tau"
-]
-"""What a network learns, by the names of its weights; ``tau`` only with ``learn_tau``."""
+    "recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state", "tau",
+    "observer_weights",
+]  # fmt: skip
+"""What a network learns, by the names of its weights; ``tau`` only with ``learn_tau``, ``observer_weights``
+only with ``observe``.
+"""
 
 
 def _write_number(value: object) -> object:
@@ -554,9 +557,11 @@ class FitConfig(CheckedSettings):
                 f"method: expected 'auto' or 'gradient' with {kept[0]}, since least squares replaces all "
                 "weights"
             )
-        learned = set(get_args(Parameter)) - (set() if self.learn_tau else {"tau"})
-        if not set(self.freeze) <= learned:
-            raise ValueError("freeze: expected no 'tau' without learn_tau, since nothing changes it then")
+        absent = {"tau": ("learn_tau", self.learn_tau), "observer_weights": ("observe", self.observes)}
+        for name, (setting, has) in absent.items():
+            if name in self.freeze and not has:
+                raise ValueError(f"freeze: expected no {name!r} without {setting}, since there are none then")
+        learned = set(get_args(Parameter)) - {name for name, (_, has) in absent.items() if not has}
         if set(self.freeze) == learned:
             raise ValueError("freeze: expected some weights that are trained, but all of them are frozen")
         if self.start_from is None:

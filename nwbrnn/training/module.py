@@ -12,12 +12,13 @@ from nwbrnn.losses import LOG_RANGE, expect_counts
 from nwbrnn.models import NETWORKS
 from nwbrnn.models.plain import FittedNetwork
 from nwbrnn.training.batches import get_count_scale
+from nwbrnn.training.observations import forget_observer
 
 
 def create_module(
     recorded: xr.Dataset, weights: Mapping[str, NDArray[np.floating]], config: FitConfig
 ) -> FittedNetwork:
-    """Return the network of a fit with the scales of its outputs and rates.
+    """Return the network of a fit with the scales of its outputs and rates, without an observer.
 
     Parameters
     ----------
@@ -33,7 +34,9 @@ def create_module(
     ShapeError
         If the weights do not fit the settings or one another.
     """
-    network = NETWORKS[config.network].from_weights(weights, config, bin_size=recorded.attrs["bin_size"])
+    network = NETWORKS[config.network].from_weights(
+        *forget_observer(weights, config), bin_size=recorded.attrs["bin_size"]
+    )
     readout, offset = (np.array(weights[name]) for name in ("rate_readout", "rate_readout_offset"))
     logarithmic = np.zeros(len(offset), dtype=bool)
     if config.dynamics_factor > 0:  # otherwise no hidden unit stands for a neuron

@@ -120,7 +120,8 @@ def adopt_weights(
     """Return the weights of an earlier fit for the units, scales and conditions of another.
 
     Before it is trained, the network gives the outputs of the earlier one, in the unit of the file. A
-    condition that the earlier fit did not train on begins at the mean of the initial states.
+    condition that the earlier fit did not train on begins at the mean of the initial states. A neuron that
+    the earlier network did not observe corrects nothing at first.
 
     Parameters
     ----------
@@ -147,8 +148,25 @@ def adopt_weights(
         rows = {condition: row for row, condition in enumerate(find_conditions(earlier))}
         states = [*adopted["initial_state"], adopted["initial_state"].mean(axis=0)]
         adopted["initial_state"] = np.stack([states[rows.get(c, -1)] for c in find_conditions(ds)])
+    if config.observes:
+        adopted["observer_weights"] = _adopt_observer(named.get("observer_weights"), earlier, ds, order)
     dtype = np.float64 if config.precision == "float64" else np.float32
     return {name: np.ascontiguousarray(values, dtype=dtype) for name, values in adopted.items()}
+
+
+def _adopt_observer(
+    weights: NDArray[np.floating] | None, earlier: xr.Dataset, ds: xr.Dataset, order: NDArray[np.int_]
+) -> NDArray[np.floating]:
+    """Return a column for each observed neuron, that of the earlier fit or 0."""
+    units = ds["unit"].values[ds["observed"].values].tolist()
+    adopted = np.zeros((len(order), len(units)))
+    if weights is None or not is_same_source(earlier, ds):
+        return adopted
+    before = earlier["unit"].values[earlier["observed"].values].tolist()
+    for column, unit in enumerate(units):
+        if unit in before:
+            adopted[:, column] = weights[order, before.index(unit)]
+    return adopted
 
 
 def describe_match(match: Match, ds: xr.Dataset, *, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import scipy.stats
+import torch
 
 import nwbrnn
 from nwbrnn.errors import ConfigError, SchemaError
@@ -488,3 +489,44 @@ def test_a_sweep_varies_it_and_rebuilds_its_fits(tmp_path):
         fit_again, expected = rebuild_fit(tmp_path, cell), nwbrnn.fit(ds, cell.config)
         assert_same_weights(fit_again.weights, expected.weights)
         np.testing.assert_array_equal(fit_again.predicted["outputs"], expected.predicted["outputs"])
+
+
+def test_an_observer_can_be_added_to_a_network_that_stays_as_it_is():
+    ds = create_recording()
+    earlier = nwbrnn.fit(ds, **SETTINGS)
+    others = ("recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state")
+    result = nwbrnn.fit(ds, **SETTINGS | {"epochs": 40}, observe="all", start_from=earlier, freeze=others)
+    # the other weights are permuted: all neurons are sampled then, which gives some another hidden unit
+    np.testing.assert_array_equal(result.weights["output_bias"], earlier.weights["output_bias"])
+    assert np.abs(result.weights["observer_weights"]).max() > 0
+    blind = predict(result.recorded, *forget_observer(result.weights, result.config))
+    np.testing.assert_allclose(blind["outputs"], earlier.predicted["outputs"], atol=1e-4)
+    with_neurons, without = (
+        nwbrnn.evaluate(result.recorded, one).get("output R2", level="single trials").value
+        for one in (result.predicted, blind)
+    )
+    assert with_neurons > without + 0.05
+
+
+def test_a_fit_that_begins_at_an_observer_keeps_it_unit_by_unit():
+    ds = create_recording()
+    earlier = nwbrnn.fit(ds, **SETTINGS, observe=(0, 3, 5))
+    again = nwbrnn.fit(
+        ds, **SETTINGS | {"epochs": 1, "learning_rate": 1e-9}, observe=(3, 7), start_from=earlier
+    )
+    hidden = [
+        one.recorded["unit"].values[one.recorded["sampled"].values].tolist() for one in (earlier, again)
+    ]
+    shared = [unit for unit in hidden[0] if unit in hidden[1]]
+    rows = [[units.index(unit) for unit in shared] for units in hidden]
+    before, after = earlier.weights["observer_weights"], again.weights["observer_weights"]
+    np.testing.assert_allclose(after[rows[1], 0], before[rows[0], 1], atol=1e-7)
+    np.testing.assert_allclose(after[:, 1], 0, atol=1e-7)
+
+
+def test_as_a_torch_module_a_network_observes_nothing():
+    result = nwbrnn.fit(create_recording(), **SETTINGS, observe="sampled")
+    inputs = torch.tensor(result.recorded["inputs"].values)
+    blind = predict(result.recorded, *forget_observer(result.weights, result.config))
+    outputs = result.to_torch()(inputs).outputs.detach().numpy()
+    np.testing.assert_allclose(outputs, blind["outputs"], atol=1e-4)
