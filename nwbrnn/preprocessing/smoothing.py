@@ -67,7 +67,7 @@ def smooth_causally(
     --------
     >>> counts, valid = np.array([[[1], [0], [0]]]), np.ones((1, 3), dtype=bool)
     >>> rates = smooth_causally(counts, bin_size=0.1, tau=0.1, valid=valid)
-    >>> rates.ravel().round(2).tolist()
+    >>> rates.ravel().astype(float).round(2).tolist()
     [10.0, 2.69, 0.9]
     """
     keep = np.float32(np.exp(-bin_size / tau) if tau else 0.0)
