@@ -146,7 +146,7 @@ def _solve(moments: Moments, penalties: Iterable[float]) -> list[Array]:
     for penalty in penalties:
         gram = moments.features.copy()
         np.fill_diagonal(gram[:-1, :-1], np.diag(gram)[:-1] + penalty * n)
-        gram[-1, -1] += 1e-9 * n  # a fold may be all there is
+        gram[-1, -1] += 1e-9 * n  # keeps a large constant feature apart from the ones
         factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
         solutions.append(np.asarray(scipy.linalg.cho_solve(factor, moments.cross)))
     return solutions

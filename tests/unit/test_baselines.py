@@ -243,6 +243,16 @@ def test_ridge_solves_its_normal_equations():
     np.testing.assert_allclose(gram @ found.weights, x.T @ y, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e4, 1e8])
+def test_a_feature_that_is_constant_changes_no_prediction(size):
+    folds = create_samples()
+    more = [(np.column_stack([x, np.full(len(x), size)]), y) for x, y in folds]
+    found, expected = fit_ridge(more), fit_ridge(folds)
+    assert found.penalty == expected.penalty
+    for (x, _), (wide, _) in zip(folds, more, strict=True):
+        np.testing.assert_allclose(found.predict(wide), expected.predict(x), rtol=1e-5, atol=1e-5)
+
+
 def test_noise_alone_gets_the_largest_penalty():
     rng = np.random.default_rng(0)
     folds = [(rng.standard_normal((20, 15)), rng.standard_normal((20, 2))) for _ in range(5)]
