@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from nwbrnn.dataset import create_dataset
-from nwbrnn.evaluation import SCORES, assess, evaluate
+from nwbrnn.evaluation import MAIN, SCORES, assess, evaluate, specs
 from nwbrnn.evaluation.assessment import (
     N_PERMUTATIONS,
     N_SPLITS,
@@ -19,8 +19,9 @@ from nwbrnn.evaluation.assessment import (
 )
 from nwbrnn.evaluation.comparison import Comparison, estimate_noise, select_tests
 from nwbrnn.evaluation.resampling import Resampler, draw
+from nwbrnn.evaluation.single_trials import pool_parts, split_errors
 from nwbrnn.evaluation.specs import LOWER as SUFFIX
-from nwbrnn.evaluation.specs import SPIKES
+from nwbrnn.evaluation.specs import SPIKES, list_available
 from nwbrnn.preprocessing import average_conditions
 from tests.messages import names
 
@@ -116,6 +117,46 @@ def test_one_sample_has_no_angles_and_no_shape():
     scores = get(assess(*pair))
     for name in ("principal angle", "Procrustes angle", "linear CKA"):
         assert np.isnan(scores[name].value), name
+
+
+def test_single_trials_count_by_their_recorded_bins():
+    trials, predicted = select_tests(*create_pair())
+    mask = np.random.default_rng(0).random(trials["mask"].shape) < 0.6
+    given = predicted.assign(mask=(predicted["mask"].dims, mask))
+    explained, total = split_errors(Comparison(trials, given), "outputs", lambda _: np.ones(3, dtype=bool))
+    target, guess = (ds["outputs"].values[mask].astype(float) for ds in (trials, predicted))
+    np.testing.assert_allclose(total.sum(axis=0), len(target) * target.var(axis=0), rtol=1e-6)
+    r2 = 1 - np.square(target - guess).mean(axis=0) / target.var(axis=0)
+    for unit in (1.0, 1e-9):
+        assert pool_parts(unit * explained, unit * total) == pytest.approx(np.median(r2), rel=1e-6)
+
+
+def test_a_single_recorded_bin_does_not_vary():
+    trials, predicted = select_tests(*create_pair())
+    mask = np.zeros(trials["mask"].shape, dtype=bool)
+    mask[3, 7] = True
+    pair = Comparison(trials, predicted.assign(mask=(predicted["mask"].dims, mask)))
+    assert not split_errors(pair, "outputs")[1].any()
+
+
+def test_a_sweep_shows_a_few_of_the_scores_first():
+    assert 0 < len(MAIN) < len(SCORES) / 2
+
+
+def test_scores_of_packages_that_are_not_installed_are_left_out(monkeypatch):
+    monkeypatch.setattr(specs, "find_spec", lambda name: object())
+    assert list_available() == SCORES
+    monkeypatch.setattr(specs, "find_spec", lambda name: None)
+    assert [spec.package for spec in SCORES if spec not in list_available()] == ["DSA", "DSA"]
+
+
+def test_one_of_the_dynamical_distances_is_given_the_inputs(monkeypatch):
+    monkeypatch.setattr(specs, "compute_dynamical_distance", lambda *activity: len(activity))
+    monkeypatch.setattr(specs, "compute_controlled_distance", lambda *given: given[2].shape)
+    pair = Comparison(*select_tests(*create_pair()))
+    found = {spec.name: spec.compute(pair) for spec in SCORES if spec.package}
+    assert found.pop("dynamical distance") == 2
+    assert list(found.values()) == [(N_CONDITIONS, N_TIME, 1)]
 
 
 def test_spikes_are_expected_of_each_neuron_by_its_own_mean():

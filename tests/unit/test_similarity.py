@@ -338,6 +338,14 @@ def test_rotations_are_told_from_surrogates_and_surrogates_are_not():
     assert 0.2 < np.mean(ranks) < 0.8
 
 
+@pytest.mark.parametrize("unit", [1e-7, 1e7])
+def test_surrogates_do_not_depend_on_the_unit_of_the_recording(unit):
+    activity = create_structured(sizes=(5, 20, 8))
+    found, scaled = (draw_surrogates(u * activity, 2, np.random.default_rng(3)) for u in (1.0, unit))
+    assert len(scaled) == 2
+    np.testing.assert_allclose(np.abs(scaled), unit * np.abs(found), rtol=1e-5, atol=1e-6 * unit)
+
+
 def test_conditions_that_do_not_differ_have_no_surrogates():
     same = np.broadcast_to(draw(0, 20, 4), (3, 20, 4))
     assert compute_surrogate_r2(same, bin_size=0.02).size == 0
