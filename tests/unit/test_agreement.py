@@ -47,6 +47,13 @@ def test_every_pair_of_seeds_is_compared(result):
     )
 
 
+def test_it_does_not_matter_which_student_comes_first(result):
+    first, second = (predict(result.recorded, run.weights, result.config) for run in result.runs[:2])
+    one_way, other_way = compare_students([first, second]), compare_students([second, first])
+    for name, values in one_way.items():
+        assert values == pytest.approx(other_way[name], rel=1e-5), name
+
+
 def test_the_mean_of_the_seeds_errs_less_than_its_parts(result):
     """The squared error is convex, so that of a mean is at most the mean of those of its parts."""
     (mean,) = predict_mean(result).values()

@@ -5,8 +5,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import nwbrnn
+from nwbrnn.evaluation.fixed_points import Gain, create_rate_system
 from nwbrnn.evaluation.specs import get_spec
 from nwbrnn.mechanism import Teacher, follow_student, follow_teacher, measure_mechanism
+from nwbrnn.mechanism.flow import Motion
 from nwbrnn.models import NETWORKS
 from nwbrnn.teacher import MECHANISMS, Circuit, Reaches, TeacherConfig, simulate_teacher
 from nwbrnn.training import create_system
@@ -173,6 +175,21 @@ def test_the_system_is_the_network_itself(settings):
     h = 1e-6
     columns = [(system.change(state + h * e) - system.change(state - h * e)) / (2 * h) for e in np.eye(7)]
     np.testing.assert_allclose(system.jacobian(state), np.stack(columns, axis=1), atol=1e-6)
+
+
+def test_modes_of_a_linear_network_are_its_eigenvalues_wherever_it_is():
+    weights = np.array([[0.5, -2.0], [2.0, 0.5]])
+    linear = Gain(lambda x: x, np.ones_like)
+    motion = Motion(
+        states=np.random.default_rng(0).standard_normal((5, 20, 2)),
+        inputs=np.zeros((5, 20, 1)),
+        time=np.arange(20) / 50,
+        create=lambda inputs: create_rate_system(weights, np.zeros(2), 0.1, linear),
+        weights=weights,
+    )
+    times, modes = motion.find_modes()
+    assert (times[0], times[-1]) == (0, 19 / 50)
+    np.testing.assert_allclose(modes, (0.5 - 1 + 2j) / 0.1)  # (λ - 1) / τ
 
 
 def test_fixed_points_are_drawn(result):

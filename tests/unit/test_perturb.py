@@ -7,6 +7,7 @@ import nwbrnn
 from nwbrnn.errors import ConfigError
 from nwbrnn.mechanism import Teacher, compare_responses, list_effects, probe_teacher, score_perturbed
 from nwbrnn.mechanism.responses import compute_response_r2, correlate
+from nwbrnn.preprocessing import prepare_perturbed
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
 from nwbrnn.training import Push, find_components, map_population, map_units, perturb, predict
 from tests.messages import names
@@ -160,6 +161,11 @@ def test_perturbed_trials_are_left_out_and_predicted(ds):
     for name, (with_push, without) in scores.items():
         assert with_push > 0.999, name
         assert with_push > without, name
+    trials = prepare_perturbed(whole, fitted.recorded, fitted.config)
+    unpushed = predict(trials, fitted.weights, fitted.config, fitted=fitted.recorded)
+    truth, guess = ((ds["outputs"] / fitted.recorded["output_scale"]).values for ds in (trials, unpushed))
+    total = np.square(truth - truth.mean(axis=(0, 1))).sum()
+    assert scores["outputs"][1] == pytest.approx(1 - np.square(truth - guess).sum() / total, rel=1e-4)
 
 
 def test_columns_that_mark_nothing_are_refused(ds):
@@ -210,6 +216,14 @@ def test_noisy_inputs_hurt_the_teacher_the_more_the_noisier(result):
     assert scores[0.0] > scores[0.5] > scores[2.0]
 
 
+def test_without_noise_a_teacher_predicts_its_own_muscles_whatever_their_offset(result):
+    teacher = Teacher.find(result.recorded)
+    conditions = result.recorded["condition"].values.tolist()
+    muscles = teacher.read(teacher.run(conditions)) + 7
+    own = result.recorded.assign(outputs=(result.recorded["outputs"].dims, muscles))
+    assert probe_teacher(Teacher.find(own), (0.0,))[0.0] == pytest.approx(1, abs=1e-6)
+
+
 def test_students_respond_to_kicks_of_the_state_but_not_of_single_neurons(result):
     teacher = Teacher.find(result.recorded)
     scores = compare_responses(teacher, result.weights, result.config)
@@ -233,6 +247,10 @@ def test_a_teacher_of_which_a_part_is_missing_is_not_known(ds, result):
     assert Teacher.find(result.recorded.isel(unit=slice(1, None))) is None
     assert Teacher.find(result.recorded.drop_vars("readout")) is None
     assert Teacher.find(result.recorded.assign_attrs(teacher="{}{")) is None
+    later = result.recorded.assign_coords(
+        time=result.recorded["time"] + result.recorded.attrs["bin_size"] / 2
+    )
+    assert Teacher.find(later) is None
     renamed = result.recorded.assign_coords(condition=("trial", ["up"] * ds.sizes["trial"]))
     assert Teacher.find(renamed) is None
 
