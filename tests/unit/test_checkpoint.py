@@ -163,6 +163,29 @@ def test_a_checkpoint_in_which_one_bit_has_changed_is_refused(tmp_path, name):
         run(path, resume=True)
 
 
+LOSSES = {"history.train_total": torch.ones(3).double(), "history.train_rate": torch.zeros(3).double()}
+
+
+def test_a_checkpoint_in_which_a_name_has_changed_is_refused(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "fit.checkpoint", {"settings": "same"})
+    checkpoint.write(LOSSES, {"epoch": 3})
+    assert set(checkpoint.read([{}])[0]) == set(LOSSES)
+    with safe_open(checkpoint.path, framework="pt") as file:
+        header, whole = file.metadata(), {name: file.get_tensor(name) for name in LOSSES}
+    whole["history.train_rates"] = whole.pop("history.train_rate")  # their order stays
+    save_file(whole, checkpoint.path, header)
+    with pytest.raises(ConfigError, match=names(checkpoint.path, "damaged")):
+        checkpoint.read([{}])
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path / "fit.checkpoint", {"settings": "same"})
+    checkpoint.write(LOSSES, {"epoch": 3})
+    monkeypatch.setattr(checkpoints, "_LAYOUT", checkpoints._LAYOUT + 1)
+    with pytest.raises(ConfigError, match=names(checkpoint.path, "version")):
+        checkpoint.read([{}])
+
+
 SHAPES = {
     "shorter": lambda t: t[:-1] if t.ndim else t.reshape(1),
     "longer": lambda t: torch.cat([t.reshape(-1), t.reshape(-1)]),

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nwbrnn.training.least_squares import (
+    INPUTS,
     LinearProblem,
     Regression,
     create_targets,
@@ -238,6 +241,26 @@ def test_passes_stop_when_the_score_gets_worse_and_the_best_is_kept():
     assert len(seen) == 6
     assert found == 0.5
     assert best is seen[4]
+
+
+def test_passes_stop_when_the_score_stays_as_it_is():
+    scores = iter([3.0, 1.0, 2.0, 4.0, 1.0])
+    _, found = fit_least_squares(
+        create_problem(create_start(12), n_sampled=6), create_start(12, seed=5), score=lambda w: next(scores)
+    )
+    assert found == 1.0
+    assert next(scores, None) is None
+
+
+@pytest.mark.parametrize(("n_sampled", "scale"), [(0, 1.0), (4, INPUTS)])
+def test_free_units_get_their_inputs_in_full_unless_neurons_are_sampled(n_sampled, scale):
+    """Without outputs and bias, the first step from rest tells it: the sampled neurons rest then, too."""
+    start = create_start(12) | {"initial_state": np.zeros(12), "bias": np.zeros(12)}
+    problem = create_problem(start, n_sampled=n_sampled)
+    problem = replace(problem, outputs=np.zeros_like(problem.outputs), sampled=np.zeros_like(problem.sampled))
+    currents = create_targets(problem, start)[1][0]
+    expected = scale * problem.inputs[0] @ start["input_weights"].T
+    np.testing.assert_allclose(currents[:, n_sampled:], expected[:, n_sampled:], atol=1e-12)
 
 
 def test_nothing_finite_leaves_the_start():

@@ -151,6 +151,7 @@ def test_sparse_weights_stay_where_they_are():
     model.full_weights.data += 1
     model.constrain()
     np.testing.assert_array_equal(model.to_weights()["recurrent_weights"] != 0, exists)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}  # as a fit stores it
 
 
 def test_low_rank_weights_have_that_rank():

@@ -9,7 +9,7 @@ from nwbrnn.errors import ConfigError, TrainingDivergedError
 from nwbrnn.job import fit
 from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import average_conditions, prepare
-from nwbrnn.training import fit_rate_readout, predict, train
+from nwbrnn.training import compare_predictions, fit_rate_readout, predict, train
 from nwbrnn.training.batches import create_batch
 from tests.messages import names
 
@@ -297,6 +297,39 @@ def test_without_validation_training_runs_to_the_end():
 def test_training_refuses_more_sampled_neurons_than_hidden_units():
     with pytest.raises(ConfigError, match=names("hidden", "at least 4", "got 3")):
         train_quickly(hidden=3)
+
+
+def test_each_condition_learns_its_own_initial_state():
+    states = train_quickly(initial_state="condition")[0]["initial_state"]
+    assert len(states) >= N_DIRECTIONS
+    assert len(np.unique(states[:N_DIRECTIONS], axis=0)) == N_DIRECTIONS
+
+
+def test_least_squares_takes_no_epochs():
+    config = FitConfig(**QUICK | {"method": "least_squares"})
+    assert train(prepare(create_recording(), config), config).best_epoch == 0
+
+
+def test_training_refuses_more_hidden_units_than_memory():
+    with pytest.raises(ConfigError, match=names("hidden", "3000000", "GB")):
+        train_quickly(unchecked={"hidden": 3_000_000})
+
+
+def test_the_distance_of_two_predictions_is_that_of_the_worst_bin_of_any_channel():
+    """Half of the range of one channel in one bin is ten times what is allowed, a twentieth."""
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((4, 30, 3)) for name in ("outputs", "rates", "inputs", "hidden")}
+    stored = create_dataset(arrays, {"condition": list("abab")}, bin_size=0.02)
+    stored = stored.assign_coords(output_scale=("output", [1.0, 2.0, 3.0]))
+    repeated = stored.copy(deep=True)
+    for name in ("outputs", "hidden"):
+        repeated[name].values[2, 7, 1] += 0.5 * np.ptp(stored[name].values[..., 1])
+    ratios = compare_predictions(stored, repeated)
+    assert ratios == {
+        "outputs": pytest.approx(10, rel=0.02),
+        "rates": 0,
+        "hidden": pytest.approx(10, rel=0.02),
+    }
 
 
 def test_progress_is_called_after_every_epoch():
