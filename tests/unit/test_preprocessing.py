@@ -125,6 +125,8 @@ def test_split_conditions_tests_whole_conditions():
     assert set(ds["split"].values[~held]) == {"train", "validation"}
     counts = [(ds["split"].values[ds["condition"].values == c] == "validation").sum() for c in "ac"]
     assert counts == [2, 2]  # of ten each
+    usual = split_conditions(create_recording(n_trials=30), held_out=["b"])
+    assert (usual["split"].values == "validation").sum() == 2  # a tenth, one of ten of each condition
     no_validation = split_conditions(create_recording(), held_out=["a", "b"], validation=0)
     assert (no_validation["split"].values[no_validation["condition"].values == "c"] == "train").all()
 
@@ -311,6 +313,12 @@ def test_envelope_refuses_slow_or_short_signals():
         compute_envelope(np.zeros((99, 1)), sampling_rate=1000)
 
 
+def test_a_little_more_than_twice_the_high_pass_is_fast_enough():
+    """At 101 Hz nearly nothing lies between a high-pass of 50 Hz and half the sampling rate."""
+    emg = np.random.default_rng(0).standard_normal((1010, 1))
+    assert compute_envelope(emg, sampling_rate=101).mean() < 0.1 * emg.std()
+
+
 def test_extract_envelope_works_trial_by_trial():
     emg, _ = create_modulated_noise()
     trials = emg.reshape(10, 1000, 1)
@@ -396,6 +404,8 @@ def test_no_lag_changes_nothing():
 
 def test_lag_refuses_the_whole_window_and_a_second_lag():
     ds = create_recording()
+    assert apply_neural_lag(ds, lag=0.08).sizes["time"] == 2
+    assert apply_neural_lag(ds, lag=-0.08).sizes["time"] == 2
     with pytest.raises(ConfigError, match=names("neural_lag", "0.08 s", "0.1 s", "0.09 s")):
         apply_neural_lag(ds, lag=0.09)
     with pytest.raises(ConfigError, match=names("neural_lag", "0.02 s")):
