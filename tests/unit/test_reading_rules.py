@@ -10,18 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynwb import NWBFile, TimeSeries
+from pynwb.behavior import BehavioralTimeSeries
 from pynwb.misc import AnnotationSeries
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import MissingDataError
-from nwbrnn.readers.discovery import Signal
-from nwbrnn.readers.rules.objects import Choice
+from nwbrnn.readers.discovery import Signal, find_signals
+from nwbrnn.readers.neurons import _find_between
+from nwbrnn.readers.plan import Plan
+from nwbrnn.readers.rules.objects import Choice, choose_outputs
 from nwbrnn.readers.rules.trials import choose_alignment, choose_condition
-from nwbrnn.readers.rules.windows import Window, choose_window, note_outside
-from nwbrnn.readers.series import _plan_blocks
+from nwbrnn.readers.rules.windows import Window, choose_window, find_limits, note_outside
+from nwbrnn.readers.series import _plan_blocks, read_binned
 from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_ticks
-from nwbrnn.readers.trials import find_angles, find_events, is_relative, read_trials
+from nwbrnn.readers.trials import _split_line, find_angles, find_events, is_relative, read_trials
 from nwbrnn.readers.units import SpikeTrains, count_spikes, find_inside, find_observed
+from nwbrnn.readers.vocabulary import drop_axis
+from tests.messages import assert_names, names
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -62,6 +67,7 @@ def test_a_gap_is_longer_than_one_and_a_half_intervals():
         ([0, 1, 2, 9, 4, 5], [3]),  # too late
         ([0, 1, 2, 0.5, 4, 5], [3]),  # too early
         ([0, 1, 2, 3, np.nan, 5], [4]),
+        ([0, 1, 2, 90, 91, 92, 3, 4, 5, 6, 7], [3, 4, 5]),  # three that claim a minute and a half
         ([0, 1, 2, 3, 1.2, 2.2, 3.2, 4], [2, 3, 4, 5]),  # the clock was set back: two claim the time
         ([0, 1, 1, 2], []),
     ],
@@ -78,16 +84,40 @@ def test_the_interval_of_stamps_is_exact_or_that_of_three_digits(rate):
     assert Signal("acquisition/x", "other", (series,), ("x",)).interval == pytest.approx(1 / rate, rel=5e-4)
 
 
+def test_regular_samples_reach_from_the_first_to_the_last():
+    series = TimeSeries(name="x", data=np.zeros(11), unit="V", rate=10.0)
+    assert Signal("acquisition/x", "other", (series,), ("x",)).extent == (0.0, 1.0)
+
+
+def test_what_is_noted_of_one_series_is_noted_of_its_signal():
+    stamps = np.arange(40) / 10
+    damaged = stamps.copy()
+    damaged[7] = 90.0
+    series = [
+        TimeSeries(name=label, data=np.arange(40.0), unit="V", timestamps=times)
+        for label, times in (("a", stamps), ("b", damaged), ("c", stamps))
+    ]
+    edges = to_ticks(np.array([[0.0, 1.0, 2.0]]))
+    alone, together = (
+        read_binned(
+            Signal("x", "inputs", tuple(s), tuple(str(one.name) for one in s)), edges, path="file"
+        ).note
+        for s in (series[1:2], series)
+    )
+    assert alone
+    assert together == alone
+
+
 def test_a_column_is_named_for_each_channel_or_not_at_all():
     from nwbrnn.readers.discovery import _from_series
 
-    for comments, names in (
+    for comments, columns in (
         ("columns=[a, b, c]", ("a", "b", "c")),
         ("columns=[a, b]", ("x_0", "x_1", "x_2")),
         ("columns=[a, b, a]", ("x_0", "x_1", "x_2")),
     ):
         series = TimeSeries(name="x", data=np.zeros((9, 3)), unit="V", rate=1.0, comments=comments)
-        assert next(iter(_from_series("acquisition/x", series, ()))).columns == names
+        assert next(iter(_from_series("acquisition/x", series, ()))).columns == columns
 
 
 # ------------------------------------------------------------------ blocks
@@ -164,6 +194,70 @@ def test_spikes_are_counted_as_by_a_histogram_unit_by_unit(width):
     assert find_observed(spikes, edges, tolerance=0).shape == (3, 30, 5)
 
 
+def test_bins_that_only_touch_invalid_times_are_valid():
+    plan = SimpleNamespace(invalid=np.array([[0.2, 0.4], [0.55, 0.56]]))
+    edges = to_ticks(np.arange(8)[np.newaxis] / 10)
+    assert Plan.find_valid(plan, edges).tolist() == [[True, True, False, False, True, False, True]]
+
+
+def test_bins_count_between_the_first_and_the_last_sign_of_a_recording():
+    plan = SimpleNamespace(trials=SimpleNamespace(session=(0.2, np.nan)))
+    edges = to_ticks(np.arange(8)[np.newaxis] / 10)
+    found = _find_between(plan, (0.3, 0.5), edges)[..., 0]
+    assert found.tolist() == [[False, False, True, True, True, False, False]]
+
+
+# ------------------------------------------------------------------ series that belong together
+
+
+def find_by_path(series, *, container=None):
+    nwbfile = create_file()
+    for one in series:
+        if container is None:
+            nwbfile.add_acquisition(one)
+        else:
+            container.add_timeseries(one)
+    if container is not None:
+        nwbfile.add_acquisition(container)
+    return {
+        signal.path: (signal.role, len(signal.series), signal.columns) for signal in find_signals(nwbfile)
+    }
+
+
+def create_channels(*names, shape=(20,)):
+    return [TimeSeries(name=name, data=np.zeros(shape), unit="m", rate=10.0) for name in names]
+
+
+def test_axes_of_one_name_are_one_signal():
+    found = find_by_path(create_channels("hand_vel_x", "hand_vel_y", "cursor_vel_x"))
+    (path,) = (path for path, (_, n, _) in found.items() if n == 2)
+    assert found[path][0] == "kinematics"
+    assert len(found) == 2
+    held = BehavioralTimeSeries(name="tracking")
+    found = find_by_path(
+        create_channels("hand_x", "hand_y", "finger_x", "finger_y", "finger_z"), container=held
+    )
+    assert sorted(n for _, n, _ in found.values()) == [2, 3]
+    assert (drop_axis("x_vel"), drop_axis("hand_vel_y"), drop_axis("speed")) == ("vel", "hand_vel", None)
+
+
+def test_series_of_several_channels_stay_apart():
+    found = find_by_path(create_channels("EMG_left", "EMG_right", shape=(20, 2)))
+    assert [(role, n, len(columns)) for role, n, columns in found.values()] == [("emg", 1, 2)] * 2
+
+
+def test_the_order_of_the_file_decides_between_two_signals_and_is_named():
+    signals = [
+        Signal(f"acquisition/{name}", "emg", (series,), (name,))
+        for name, series in zip("ab", create_channels("a", "b"), strict=True)
+    ]
+    (first,), choice = choose_outputs(signals, ReadConfig(), unusable={}, path="file")
+    assert first.path == "acquisition/a"
+    assert choice.alternatives == ("acquisition/b",)
+    assert_names(choice.reason, "emg", "file")
+    assert "file" not in choose_outputs(signals[:1], ReadConfig(), unusable={}, path="file")[1].reason
+
+
 # ------------------------------------------------------------------ trials
 
 
@@ -187,6 +281,13 @@ def test_events_with_several_labels_are_a_kind_for_each_and_with_one_keep_their_
     add_events(nwbfile, "rewards", ["juice"] * 3, [1.0, 2.0, 3.0])
     found = {name: times.tolist() for name, times in find_events(nwbfile)}
     assert found == {"go": [1.0, 3.0], "stop": [2.0], "rewards": [1.0, 2.0, 3.0]}
+
+
+def test_a_line_rises_and_falls():
+    times = np.arange(6.0)
+    rises, falls = _split_line("cue", times, np.array([0, 5, 5, 0, 0, 5]))
+    assert (rises[:2], rises[2].tolist()) == (("cue", "cue"), [1.0, 5.0])
+    assert (falls[:2], falls[2].tolist()) == (("cue", "cue_falling"), [3.0])
 
 
 def test_events_become_columns_of_the_trials_that_hold_them():
@@ -233,6 +334,19 @@ def test_a_condition_has_several_values_and_repeats_them():
     )
 
 
+def test_directions_that_repeat_little_give_way_to_values_that_repeat():
+    angles = np.linspace(0, 6, 40)
+    trials = pd.DataFrame({"target_dir": angles, "condition": ["a", "b"] * 20, "start_time": range(40)})
+    given = {"angles": {"target_dir": "radians"}, "path": "file"}
+    columns, continuous, _ = choose_condition(trials, ReadConfig(), **given)
+    assert (columns, continuous) == (("condition",), False)
+    columns, continuous, _ = choose_condition(trials.drop(columns="condition"), ReadConfig(), **given)
+    assert (columns, continuous) == (("target_dir",), True)
+    twice = trials.assign(target_dir=np.repeat(angles[::2], 2)).drop(columns="condition")
+    columns, continuous, _ = choose_condition(twice, ReadConfig(), **given)
+    assert (columns, continuous) == (("target_dir",), False)
+
+
 BINS = Choice("bin_size", "0.02 s", "for the test")
 
 
@@ -243,6 +357,8 @@ def test_an_alignment_of_which_no_time_is_known_is_refused():
     given = {"counts": None, "relative": frozenset(), "path": "file"}
     with pytest.raises(MissingDataError, match=r"file: intervals/trials/go_cue_time: .* NaN"):
         choose_alignment(trials, ReadConfig(align_to="go_cue_time"), **given)
+    with pytest.raises(MissingDataError, match=names("file", "start_time, go_cue_time", "--align-to")):
+        choose_alignment(np.nan * trials.drop(columns="move_onset"), ReadConfig(), **given)
     name, times, choice = choose_alignment(trials, ReadConfig(), **given)
     assert name == "move_onset"
     np.testing.assert_array_equal(times, [0.5, np.nan])
@@ -272,3 +388,13 @@ def test_windows_that_leave_their_trials_are_counted_without_trials_that_end_bef
     assert "stop_time in 1" in found.picked
     assert "start_time in 3" in found.picked
     assert "of 3 trials" in found.picked
+    assert note_outside(which, Window(0.0, 50, 0.02), path="file") == []
+    (early,) = note_outside(which, Window(-0.5, 50, 0.02), path="file")
+    assert "stop_time" not in early.picked
+
+
+def test_a_window_ends_where_the_next_begins_whatever_the_order_of_the_trials():
+    which = create_trials([0, 20, 10, 10], [5, 25, 15, 15], [1, 21, 11, 11])
+    limits = find_limits(which, Window(-0.5, 900, 0.02), apart=True)
+    np.testing.assert_array_equal(limits[:, 1], [10.5, np.inf, 20.5, 20.5])
+    np.testing.assert_array_equal(limits[:, 0], -np.inf)
