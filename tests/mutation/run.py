@@ -79,6 +79,13 @@ FORKS = 2
 BROKEN = 99  # of this program, not a mutant
 
 
+def pytest_collection_modifyitems(items: list) -> None:
+    """Measure tests that are marked ``no_cover``, too: each of them may find a mutant."""
+    for item in items:
+        for node in item.listchain():
+            node.own_markers[:] = [mark for mark in node.own_markers if mark.name != "no_cover"]
+
+
 class Recorder:
     """A pytest plugin: how long each test took, with its fixtures, and which failed first.
 
@@ -213,6 +220,10 @@ def _cover(slot: Path, work: Path, files: list[str]) -> dict:
         "-q",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "run",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
         "-n",
         str(FORKS),
         "--dist",
