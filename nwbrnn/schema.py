@@ -56,7 +56,7 @@ COORDINATES = (
     VariableSpec(INPUT, (INPUT,), TEXT, "name of the task input"),
     VariableSpec("condition", (TRIAL,), TEXT, "label of the trial's condition"),
     VariableSpec("align_time", (TRIAL,), FLOAT, "session time of time = 0", units="s"),
-    VariableSpec("split", (TRIAL,), TEXT, "train, neurons, validation or test", False),
+    VariableSpec("split", (TRIAL,), TEXT, "train, dynamics_only, validation or test", False),
     VariableSpec("n_trials", (TRIAL,), "iu", "trials averaged into this one", False),
     VariableSpec("output_units", (OUTPUT,), TEXT, "unit of each output", False),
     VariableSpec(
@@ -75,8 +75,10 @@ COORDINATES = (
 COSINE, SINE = "_cos", "_sin"
 """Endings of the two inputs that tell a direction. Those of twice the direction have a 2 after them."""
 
-SPLITS = ("train", "neurons", "validation", "test")
-"""``neurons`` marks trials whose rates, but not outputs, are trained on."""
+SPLITS = ("train", "dynamics_only", "validation", "test")
+"""``dynamics_only`` marks trials whose rates, but not outputs, are trained on."""
+SPLIT_TYPE = f"<U{max(map(len, SPLITS))}"
+"""NumPy's type of text that is wide enough for every split; a narrower array would cut off longer names."""
 
 
 def validate(ds: xr.Dataset) -> xr.Dataset:

@@ -189,7 +189,7 @@ def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
 def select_known(recorded: xr.Dataset) -> xr.Dataset:
     """Return the trials outside the test split, with NaN for outputs that the network does not see."""
     known = recorded.isel(trial=recorded["split"].values != "test")
-    hidden = (known["split"].values == "neurons")[:, np.newaxis, np.newaxis]
+    hidden = (known["split"].values == "dynamics_only")[:, np.newaxis, np.newaxis]
     outputs = np.where(hidden, np.nan, known["outputs"].values)
     return known.assign(outputs=(known["outputs"].dims, outputs, known["outputs"].attrs))
 

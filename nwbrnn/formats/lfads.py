@@ -15,7 +15,7 @@ from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.paths import check_output
 
 SUFFIXES = (".h5", ".hdf5")
-PREFIXES = {"train": ("train", "neurons"), "valid": ("validation",), "test": ("test",)}
+PREFIXES = {"train": ("train", "dynamics_only"), "valid": ("validation",), "test": ("test",)}
 """The splits of a fit by the prefix of their keys."""
 
 
@@ -104,7 +104,7 @@ def _list_arrays(recorded: xr.Dataset, *, inputs: bool) -> Mapping[str, Any]:
         trials = ds.isel(trial=chosen)
         counts = neural.values[chosen].astype(np.float32)
         outputs = trials["outputs"].values.astype(np.float32)
-        outputs[trials["split"].values == "neurons"] = np.nan
+        outputs[trials["split"].values == "dynamics_only"] = np.nan
         arrays[f"{prefix}_encod_data"] = counts[..., : sampled.sum()]
         arrays[f"{prefix}_recon_data"] = counts
         arrays[f"{prefix}_behavior"] = outputs

@@ -197,7 +197,7 @@ def _predict_all(result: FitResult) -> list[xr.Dataset]:
 
 def find_determined_share(recorded: xr.Dataset, predicted: xr.Dataset, weights: Array) -> tuple[float, int]:
     """Return :func:`compute_determined_share` of a network, on the trials that it was trained on."""
-    trained = predicted.isel(trial=np.isin(recorded["split"].values, ("train", "neurons")))
+    trained = predicted.isel(trial=np.isin(recorded["split"].values, ("train", "dynamics_only")))
     return compute_determined_share(weights, trained["hidden"].values[trained["mask"].values])
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
-from nwbrnn.schema import TRIAL
+from nwbrnn.schema import SPLIT_TYPE, TRIAL
 from nwbrnn.text import find_label, sort_labels
 
 
@@ -37,7 +37,7 @@ def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1,
     """
     rng = np.random.default_rng(seed)
     labels = ds["condition"].values
-    split = np.full(len(labels), "train", dtype="<U10")
+    split = np.full(len(labels), "train", dtype=SPLIT_TYPE)
     for condition in dict.fromkeys(labels.tolist()):
         trials = rng.permutation(np.flatnonzero(labels == condition))
         n_test = min(round(test * len(trials)), len(trials) - 1)
@@ -92,12 +92,12 @@ def split_conditions(
             f"but got {', '.join(held_out)}; name those to test (--held-out-condition)"
         )
     left_out = np.isin(labels, [str(label) for label in found])
-    split = split_trials(ds, test=0.0, validation=validation, seed=seed)["split"].values.astype("<U10")
+    split = split_trials(ds, test=0.0, validation=validation, seed=seed)["split"].values
     if test is None:
         split[left_out] = "test"
     else:
         seen = split_trials(ds.isel(trial=left_out), test=test, validation=0.0, seed=seed)["split"].values
-        split[left_out] = np.where(seen == "test", "test", "neurons")
+        split[left_out] = np.where(seen == "test", "test", "dynamics_only")
     return ds.assign_coords(split=(TRIAL, split))
 
 
@@ -123,7 +123,7 @@ def limit_training(ds: xr.Dataset, *, n_trials: int, seed: int = 0) -> xr.Datase
 
 def find_trained(ds: xr.Dataset) -> NDArray[np.bool_]:
     """Return which trials are trained on, even if only on their neurons, shape (n_trials,)."""
-    return np.isin(ds["split"].values, ("train", "neurons"))
+    return np.isin(ds["split"].values, ("train", "dynamics_only"))
 
 
 def find_conditions(ds: xr.Dataset) -> list[str]:

@@ -240,7 +240,11 @@ def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
             {
                 "name": str(label),
                 "n_test": int(truth["n_trials"].values[i]),
-                "trained": "yes" if "train" in kinds else "neurons only" if "neurons" in kinds else "no",
+                "trained": "yes"
+                if "train" in kinds
+                else "neurons only"
+                if "dynamics_only" in kinds
+                else "no",
                 "outputs": _score_part(pair, everything, "outputs"),
                 "neurons": _score_part(pair, everything, "rates", channels=unsampled),
             }

@@ -68,7 +68,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
     ds
         A prepared Dataset, with coordinates ``split``, ``sampled``, ``rate_scale`` and ``rate_offset``.
     split
-        ``"train"`` (with ``"neurons"``, whose outputs do not count), ``"validation"`` or ``"test"``.
+        ``"train"`` (with ``"dynamics_only"``, whose outputs do not count), ``"validation"`` or ``"test"``.
     config
         Settings; this function uses those of the loss, ``average``, ``initial_state`` and ``precision``.
     device
@@ -108,7 +108,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         start=None if start is None else torch.from_numpy(start).to(device),
         targets=_create_targets(trials, split, config, to_tensor),
         mask=trials["mask"].values,
-        outputs_known=trials["split"].values != "neurons",
+        outputs_known=trials["split"].values != "dynamics_only",
         sampled=np.nan_to_num(encode_rates(trials.isel(unit=trials["sampled"].values), config)),
         seen=create_observations(trials, config, to_tensor),
     )
@@ -147,7 +147,7 @@ def _create_targets(
         read = partial(expect_counts, scale=scale, nonlinearity=config.nonlinearity)
     outputs = _get_importance("output", config.output_importance, trials["output"].values)
     units = _get_importance("unit", config.unit_importance, sampled["unit"].values)
-    known_outputs = mask & (trials["split"].values != "neurons")[:, np.newaxis]
+    known_outputs = mask & (trials["split"].values != "dynamics_only")[:, np.newaxis]
     share = _weigh_trials(trials)[:, np.newaxis, np.newaxis] if config.observes else 1.0
     return Targets(
         outputs=to_tensor(trials["outputs"].values),

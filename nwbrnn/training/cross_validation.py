@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
+from nwbrnn.schema import SPLIT_TYPE
 from nwbrnn.training.gradient import Progress
 from nwbrnn.training.parallel import Task, train_all
 
@@ -88,7 +89,7 @@ def choose_settings(ds: xr.Dataset, config: FitConfig, *, progress: Progress | N
 
 def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.str_]]:
     """Return the splits of the networks, each with another part for validation."""
-    split, labels = ds["split"].values, ds["condition"].values
+    split, labels = ds["split"].values.astype(SPLIT_TYPE), ds["condition"].values
     whole = bool(config.held_out_conditions)
     known = np.isin(split, ("train", "validation"))
     groups = labels if whole else np.arange(len(labels))
@@ -109,6 +110,6 @@ def _divide(ds: xr.Dataset, config: FitConfig) -> list[NDArray[np.str_]]:
         if whole and config.held_out == "outputs":
             trials = rng.permutation(np.flatnonzero(left_out))
             trials = trials[np.argsort(labels[trials], kind="stable")]
-            divided[trials[1::2]] = "neurons"  # every other trial of each condition
+            divided[trials[1::2]] = "dynamics_only"  # every other trial of each condition
         splits.append(divided)
     return splits

@@ -66,7 +66,7 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     virtual = averages.isel(trial=np.zeros(n_targets, dtype=int))
     seen = np.asarray(averages["mask"].values).all(axis=0)
     changed: dict[str, Array] = {"inputs": shown, "mask": np.stack([seen] * n_targets)}
-    rows_shown = np.flatnonzero(averages["split"].values != "neurons")
+    rows_shown = np.flatnonzero(averages["split"].values != "dynamics_only")
     for name in (name for name in MASKED if name in averages and name != "inputs"):
         chosen = rows_shown if name == "outputs" else np.arange(len(angles))
         changed[name] = _predict(averages[name].values[chosen], angles[chosen], wanted)

@@ -9,6 +9,7 @@ from nwbrnn.evaluation.baselines import AVERAGE, GATED, _fill, run_untrained
 from nwbrnn.evaluation.ridge import PENALTIES, fit_ridge
 from nwbrnn.evaluation.scores import Rival, Score
 from nwbrnn.job import fit, predict_gated
+from nwbrnn.schema import SPLIT_TYPE
 
 N_CONDITIONS, N_TRIALS, N_TIME, N_UNITS, N_OUTPUTS = 8, 10, 24, 12, 3
 ANGLES = np.arange(N_CONDITIONS) * 2 * np.pi / N_CONDITIONS
@@ -111,10 +112,10 @@ def test_reduced_rank_regression_does_not_see_unsampled_neurons():
 
 def test_outputs_that_the_student_is_not_shown_are_not_used():
     recorded = create_recorded()
-    split = recorded["split"].values.astype("<U10")
-    split[(recorded["condition"].values == "2") & (split == "train")] = "neurons"
+    split = recorded["split"].values.astype(SPLIT_TYPE)
+    split[(recorded["condition"].values == "2") & (split == "train")] = "dynamics_only"
     recorded = recorded.assign_coords(split=("trial", split))
-    changed = scramble(recorded, ("outputs",), np.flatnonzero(split == "neurons"))
+    changed = scramble(recorded, ("outputs",), np.flatnonzero(split == "dynamics_only"))
     before, after = (predict_baselines(ds, n_hidden=20) for ds in (recorded, changed))
     for name in before:
         assert before[name].identical(after[name]), name

@@ -42,11 +42,11 @@ def test_held_out_outputs_have_no_influence_but_their_neurons_have(method):
     held = ds["condition"].values == "1"
     config = FitConfig(**QUICK | OUTPUTS | method)
     split = prepare(ds, config)["split"].values
-    assert set(split[held]) == {"neurons", "test"}
+    assert set(split[held]) == {"dynamics_only", "test"}
     assert (split[held] == "test").sum() == 3
     before = train_on(ds, **OUTPUTS, **method)
     assert_equal_weights(before, train_on(change(ds, "outputs", held), **OUTPUTS, **method))
-    assert differ(before, train_on(change(ds, "rates", split == "neurons", 50.0), **OUTPUTS, **method))
+    assert differ(before, train_on(change(ds, "rates", split == "dynamics_only", 50.0), **OUTPUTS, **method))
     assert_equal_weights(before, train_on(change(ds, "rates", held & (split == "test")), **OUTPUTS, **method))
 
 

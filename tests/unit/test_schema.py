@@ -76,7 +76,7 @@ FAULTS = {
     "no units left": (lambda ds: ds.isel(unit=[]), ("'unit'", "empty")),
     "unknown split": (
         lambda ds: ds.assign_coords(split=("trial", ["train", "test", "exam", "train"])),
-        ("'split'", "'train', 'neurons', 'validation', 'test'", "['exam']"),
+        ("'split'", "'train', 'dynamics_only', 'validation', 'test'", "['exam']"),
     ),
 }
 

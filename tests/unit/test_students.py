@@ -126,9 +126,9 @@ def test_only_outputs_of_left_out_conditions_are_unknown_if_that_is_tested(monke
         inner = task.ds["split"].values
         left_out = set(labels[inner == "validation"])
         assert left_out
-        assert left_out == set(labels[inner == "neurons"]) - {"3"}
+        assert left_out == set(labels[inner == "dynamics_only"]) - {"3"}
         for label in left_out:  # half of the trials each
-            numbers = [(inner[labels == label] == name).sum() for name in ("validation", "neurons")]
+            numbers = [(inner[labels == label] == name).sum() for name in ("validation", "dynamics_only")]
             assert abs(numbers[0] - numbers[1]) <= 1
         assert not left_out & set(labels[inner == "train"])
         np.testing.assert_array_equal(inner[labels == "3"], split[labels == "3"])

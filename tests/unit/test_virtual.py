@@ -55,7 +55,7 @@ def test_outputs_that_are_not_shown_have_no_say():
     known = average()
     hidden = known.copy(deep=True)
     hidden["outputs"].values[2] = 1e3
-    split = np.where(np.arange(N_CONDITIONS) == 2, "neurons", "train")
+    split = np.where(np.arange(N_CONDITIONS) == 2, "dynamics_only", "train")
     first, second = (
         add_virtual_targets(ds.assign_coords(split=("trial", split)), 6)["outputs"].values[N_CONDITIONS:]
         for ds in (known, hidden)
