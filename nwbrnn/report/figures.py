@@ -205,8 +205,9 @@ def _add_legend(figure: Figure, axes: NDArray[Any], *, note: str = "") -> None:
     handles, labels = axes.ravel()[0].get_legend_handles_labels()
     first = dict(zip(labels[::-1], handles[::-1], strict=True))  # each label once
     handles, labels = list(first.values())[::-1], list(first)[::-1]
+    n_columns = 4 if axes.shape[1] > 1 else 2  # as many as fit below the panels
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(len(labels), 4) or 1, fontsize=8,
+        handles, labels, loc="outside lower center", ncols=min(len(labels), n_columns) or 1, fontsize=8,
         frameon=False, title=note or None, title_fontsize=8,
     )  # fmt: skip
 
