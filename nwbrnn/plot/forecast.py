@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nwbrnn.evaluation import score_horizons
-from nwbrnn.plot.style import COLOURS, prepare_axes
+from nwbrnn.plot.style import COLOURS, GREY, prepare_axes
 from nwbrnn.result import FitResult
 from nwbrnn.training import forget_observer, predict
 
@@ -54,6 +54,7 @@ def forecast(result: FitResult, *, horizon: int = 10, ax: Axes | None = None) ->
         if np.isfinite(scores[name]).any():
             ax.plot(ahead, scores[name], "o-", color=colour, ms=3, lw=1.2, label=label)
             ax.axhline(floor[name][0], color=colour, ls="--", lw=1.0)
+    ax.plot([], [], "--", color=GREY, lw=1.0, label="without neurons")
     ax.set_xlabel("time ahead [ms]")
     ax.set_ylabel("R² of single trials")
     ax.legend(frameon=False, fontsize=8)

@@ -21,6 +21,7 @@ import yaml
 from markdown_it import MarkdownIt
 from typer.main import get_command
 
+import nwbrnn.plot
 from nwbrnn.cli import options
 from nwbrnn.cli.main import app
 from nwbrnn.config import FitConfig, JobConfig, SweepConfig
@@ -125,6 +126,11 @@ def test_the_vocabulary_is_that_of_the_rules(monkeypatch):
     assert [name for name in vocabulary.OUTCOME_COLUMNS if name in rows["outcome"]] == rows["outcome"]
     assert {f"role `{role}`" for role in vocabulary.ROLE_WORDS} <= rows.keys()
     assert rows["condition"] == [" + ".join(names) for names in vocabulary.CONDITION_NAMES]
+
+
+def test_the_gallery_shows_every_figure():
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    assert [name for name in nwbrnn.plot.__all__ if f"plot.{name}(" not in page] == []
 
 
 def test_installation_names_the_version_of_torch_that_is_tested():
