@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
+import scipy  # loads its parts on first use
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]

@@ -4,7 +4,7 @@ Pei et al. 2021, NeurIPS Datasets and Benchmarks, arXiv:2109.04463.
 """
 
 import numpy as np
-import scipy.special
+import scipy  # loads its parts on first use
 from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_mean, compute_r2

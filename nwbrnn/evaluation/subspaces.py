@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
+import scipy  # loads its parts on first use
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.signal
+import scipy  # loads its parts on first use
 import xarray as xr
 from numpy.typing import NDArray
 

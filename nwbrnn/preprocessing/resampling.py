@@ -1,8 +1,7 @@
 """Filter samples before they are averaged in wider bins."""
 
 import numpy as np
-import scipy.ndimage
-import scipy.signal
+import scipy  # loads its parts on first use
 from numpy.typing import NDArray
 
 CUTOFF = 0.8  # of the highest frequency that the bins can hold; the usual choice in decimation

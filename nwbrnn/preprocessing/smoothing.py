@@ -1,9 +1,9 @@
 """Smooth spike counts to firing rates."""
 
 import numpy as np
+import scipy  # loads its parts on first use
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 TRUNCATE = 4.0  # the Gaussian is cut off at this many standard deviations
 
@@ -34,7 +34,7 @@ def smooth_counts(
     rates = np.where(valid[..., np.newaxis], counts, 0).astype(np.float32) / np.float32(bin_size)
     if TRUNCATE * sigma >= bin_size / 2:  # otherwise the kernel is a single bin
         rates, weight = (
-            gaussian_filter1d(values, sigma / bin_size, axis=1, mode="constant", truncate=TRUNCATE)
+            scipy.ndimage.gaussian_filter1d(values, sigma / bin_size, axis=1, mode="constant", truncate=TRUNCATE)
             for values in (rates, weight)
         )
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy  # loads its parts on first use
 import xarray as xr
 from numpy.typing import NDArray
 

@@ -1,7 +1,7 @@
 """Reaching movements: the inputs that drive the circuit, and the muscles that read it out."""
 
 import numpy as np
-import scipy.linalg
+import scipy  # loads its parts on first use
 from pydantic import Field, field_validator
 
 from nwbrnn.config import MAX_SEED, CheckedSettings
