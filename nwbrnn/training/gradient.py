@@ -16,6 +16,7 @@ from nwbrnn.config import Ended, FitConfig
 from nwbrnn.errors import TrainingDivergedError
 from nwbrnn.losses import Outcome, compute_loss_terms
 from nwbrnn.models import Network
+from nwbrnn.training.adam import Adam
 from nwbrnn.training.batches import Batch
 from nwbrnn.training.checkpoint import Checkpoint
 
@@ -38,7 +39,7 @@ class _Descent:
 
     model: Network
     config: FitConfig
-    optimizer: torch.optim.Optimizer
+    optimizer: Adam
     noise: torch.Generator
     history: History
     learning_rate: float
@@ -66,7 +67,7 @@ class _Descent:
     def write(self, checkpoint: Checkpoint) -> None:
         """Write the whole state to a checkpoint."""
         tensors = _name_all("model", self.model.state_dict()) | _name_all("best", self.best)
-        for number, state in self.optimizer.state_dict()["state"].items():
+        for number, state in self.optimizer.moments.items():
             tensors |= _name_all(f"adam.{number}", state)
         for name, values in self.history.items():
             tensors[f"history.{name}"] = torch.tensor(values, dtype=torch.float64)
@@ -97,8 +98,8 @@ class _Descent:
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in groups["adam"].items():
             number, _, rest = name.partition(".")
-            moments.setdefault(int(number), {})[rest] = tensor
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+            moments.setdefault(int(number), {})[rest] = tensor.to(self.model.bias.device)
+        self.optimizer.moments = moments
         self.history = {name: values.tolist() for name, values in groups["history"].items()}
         with checkpoint.blame("noise"):  # torch checks whether it is the state of a generator
             self.noise.set_state(tensors["noise"])
@@ -180,7 +181,7 @@ def descend(
 
 
 def _begin(model: Network, config: FitConfig, history: History, learning_rate: float) -> _Descent:
-    optimizer = torch.optim.Adam(_list_trained(model), lr=learning_rate, fused=True)
+    optimizer = Adam(_list_trained(model))
     noise = torch.Generator().manual_seed(config.seed)
     warm_up = min(WARM_UP, config.epochs // 4) if history else 0
     return _Descent(model, config, optimizer, noise, deepcopy(history), learning_rate, warm_up)
@@ -256,9 +257,8 @@ def _run_epoch(descent: _Descent, batches: Batches) -> dict[str, float] | None:
 def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
     """Take one step and return the loss terms before it."""
     model, config, optimizer = descent.model, descent.config, descent.optimizer
-    optimizer.param_groups[0]["lr"] = descent.compute_rate()
     noise = _draw_noise(batch, config, descent.noise)
-    optimizer.zero_grad()
+    optimizer.forget_gradients()
     if batch.seen is not None and config.observe_dropout:
         batch = replace(batch, seen=batch.seen.drop(config.observe_dropout, descent.noise))
     terms = _compare(model, batch, noise=noise)
@@ -269,7 +269,7 @@ def _step(descent: _Descent, batch: Batch) -> dict[str, Tensor]:
             n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
         ]
         raise TrainingDivergedError(descent.epoch, f"gradient of {broken[0] if broken else 'all weights'}")
-    optimizer.step()
+    optimizer.step(descent.compute_rate())
     model.constrain()
     return terms
 

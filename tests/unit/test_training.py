@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from nwbrnn.job import fit
 from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import average_conditions, prepare
 from nwbrnn.training import compare_predictions, fit_rate_readout, predict, train
+from nwbrnn.training.adam import Adam
 from nwbrnn.training.batches import create_batch
 from tests.messages import names
 
@@ -407,3 +411,37 @@ def test_divergence_of_the_last_step_is_reported():
 def test_more_sampled_neurons_than_hidden_units_are_refused():
     with pytest.raises(ConfigError, match=names("hidden", "at least", "got 2")):
         train_quickly(hidden=2)
+
+
+def test_adam_takes_the_steps_of_torch():
+    shapes = (30, 30), (30,), (7,)
+    generator = torch.Generator().manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    theirs = [torch.nn.Parameter(one.detach().clone()) for one in ours]
+    adam, reference = Adam(ours), torch.optim.Adam(theirs)
+    for number in range(20):
+        adam.forget_gradients()
+        reference.zero_grad()
+        used = len(shapes) - (number < 3)  # the last one gets no gradient at first
+        for one, other in zip(ours[:used], theirs[:used], strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        reference.param_groups[0]["lr"] = rate = 0.1 / (number + 1)
+        adam.step(rate)
+        reference.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+    assert adam.moments[2]["step"] == 17
+
+
+@pytest.mark.slow
+def test_a_fit_does_not_import_the_compiler_of_torch():
+    code = """
+import sys
+from tests.unit.test_training import QUICK, create_recording
+from nwbrnn.job import fit
+fit(create_recording(), **QUICK)
+print("torch" in sys.modules, "torch._dynamo" in sys.modules)
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == ["True", "False"]
