@@ -5,6 +5,7 @@ A command is the function ``NAME`` in ``nwbrnn/cli/NAME.py``, imported when it i
 """
 
 import _thread
+import gc
 import importlib
 import inspect
 import os
@@ -65,6 +66,8 @@ Exit codes: 0 done, 1 partly done, 2 bad input, 70 bug in nwbrnn, 130 Ctrl-C"""
 
 METAVARS = {int: "NUMBER", float: "NUMBER", Path: "FILE"}
 """What the help calls a value of a type, if the parameter does not name it; text is always named."""
+
+COLLECTION = 100_000  # new objects before Python looks for cycles, instead of 700: imports only create objects
 
 IN_PART, BAD_INPUT, BUG, INTERRUPTED = 1, 2, 70, 130
 
@@ -206,6 +209,7 @@ def _set_verbosity(
 def main() -> None:
     """Run the command line; docs/cli.md lists the exit codes."""
     sys.unraisablehook = _interrupt_again
+    gc.set_threshold(COLLECTION)
     try:
         app(prog_name="nwbrnn")
     except NwbrnnError as error:
