@@ -67,7 +67,7 @@ Exit codes: 0 done, 1 partly done, 2 bad input, 70 bug in nwbrnn, 130 Ctrl-C"""
 METAVARS = {int: "NUMBER", float: "NUMBER", Path: "FILE"}
 """What the help calls a value of a type, if the parameter does not name it; text is always named."""
 
-COLLECTION = 100_000  # new objects before Python looks for cycles, instead of 700: imports only create objects
+COLLECTION = 100_000  # new objects before Python looks for cycles, not 700: imports leave no garbage
 
 IN_PART, BAD_INPUT, BUG, INTERRUPTED = 1, 2, 70, 130
 

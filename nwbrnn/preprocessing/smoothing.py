@@ -34,7 +34,9 @@ def smooth_counts(
     rates = np.where(valid[..., np.newaxis], counts, 0).astype(np.float32) / np.float32(bin_size)
     if TRUNCATE * sigma >= bin_size / 2:  # otherwise the kernel is a single bin
         rates, weight = (
-            scipy.ndimage.gaussian_filter1d(values, sigma / bin_size, axis=1, mode="constant", truncate=TRUNCATE)
+            scipy.ndimage.gaussian_filter1d(
+                values, sigma / bin_size, axis=1, mode="constant", truncate=TRUNCATE
+            )
             for values in (rates, weight)
         )
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,7 +1,7 @@
 """Adam, on the fused kernel of torch.
 
-``torch.optim.Adam`` calls the same kernel, but the first optimizer of a process imports torch's compiler, which
-takes about as long as a short fit.
+``torch.optim.Adam`` calls the same kernel, but the first optimizer of a process imports torch's compiler,
+which takes about as long as a short fit.
 """
 
 from collections.abc import Iterable
@@ -45,8 +45,8 @@ class Adam:
         for i, one, _ in moved:
             if i not in self.moments:
                 step = torch.zeros((), dtype=torch.float32, device=one.device)
-                means = {name: torch.zeros_like(one) for name in ("exp_avg", "exp_avg_sq")}
-                self.moments[i] = {"step": step, **means}
+                zeros = {name: torch.zeros_like(one) for name in ("exp_avg", "exp_avg_sq")}
+                self.moments[i] = {"step": step} | zeros
         steps, means, squares = (
             [self.moments[i][name] for i, _, _ in moved] for name in ("step", "exp_avg", "exp_avg_sq")
         )

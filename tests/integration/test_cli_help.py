@@ -116,7 +116,15 @@ def test_inspect_imports_nothing_that_it_does_not_use(recording):
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     modules = set(finished.stdout.splitlines()[-1].split())
     assert {"pynwb", "nwbrnn.readers.inspect"} <= modules
-    unused = ("torch", "numba", "matplotlib", "scipy.signal", "scipy.optimize", "scipy.stats", "scipy.ndimage")
+    unused = (
+        "torch",
+        "numba",
+        "matplotlib",
+        "scipy.signal",
+        "scipy.optimize",
+        "scipy.stats",
+        "scipy.ndimage",
+    )
     assert not modules & set(unused)
 
 
