@@ -11,7 +11,7 @@ import xarray as xr
 
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
 from nwbrnn.formats import read_fit

@@ -10,6 +10,6 @@ def config() -> None:
     nwbrnn fit session.nwb -o fit.nwb --config fit.yaml
     """
     from nwbrnn.cli.output import print_text
-    from nwbrnn.config_file import format_config
+    from nwbrnn.config.file import format_config
 
     print_text(format_config())

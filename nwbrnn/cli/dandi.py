@@ -12,7 +12,7 @@ from nwbrnn.cli.doctor import print_findings
 from nwbrnn.cli.fit import Sampled, Set
 from nwbrnn.cli.output import KNOWN, print_table, say, say_interrupted
 from nwbrnn.cli.sweep import Scheduler, show_cells
-from nwbrnn.config_check import change_settings
+from nwbrnn.config.check import change_settings
 from nwbrnn.errors import ConfigError
 from nwbrnn.text import show_count
 

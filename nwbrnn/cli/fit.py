@@ -25,7 +25,7 @@ from nwbrnn.cli.output import (
     write_json,
 )
 from nwbrnn.config import FitConfig
-from nwbrnn.config_check import change_settings
+from nwbrnn.config.check import change_settings
 from nwbrnn.errors import OutputExistsError
 from nwbrnn.text import show_count
 

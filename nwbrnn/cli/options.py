@@ -148,7 +148,7 @@ def describe_command() -> str:
 def load_config(path: Path | None) -> "JobConfig":
     """Return the settings of a file, or the defaults."""
     from nwbrnn.config import JobConfig
-    from nwbrnn.config_file import read_config
+    from nwbrnn.config.file import read_config
 
     return JobConfig() if path is None else read_config(path)
 
@@ -163,7 +163,7 @@ def choose_reading(file: str, config: "ReadConfig", read: Read, *outputs: Any) -
 
 def merge_read(config: "ReadConfig", read: Read) -> "ReadConfig":
     """Return reading settings with the options of reading that were given on the command line."""
-    from nwbrnn.config_check import change_settings
+    from nwbrnn.config.check import change_settings
 
     given = {name: value for name, value in read.items() if value is not None and value is not False}
     if given.pop("whole_trials", False):
@@ -199,7 +199,7 @@ def parse_value(text: str, option: str) -> Any:
     """Return a value as in a ``fit.yaml``."""
     import yaml
 
-    from nwbrnn.config_file import parse_yaml
+    from nwbrnn.config.file import parse_yaml
 
     try:
         return parse_yaml(text)[0]

@@ -114,7 +114,7 @@ def _score(result: "FitResult", push: "Push", file: str, source: str | None) -> 
     import json
 
     from nwbrnn.config import ReadConfig
-    from nwbrnn.config_check import parse_settings
+    from nwbrnn.config.check import parse_settings
     from nwbrnn.formats import find_fit_source
     from nwbrnn.mechanism import score_perturbed
     from nwbrnn.readers import read_nwb

@@ -8,7 +8,7 @@ import typer
 from nwbrnn.cli import options
 from nwbrnn.cli.access import Access
 from nwbrnn.cli.output import say, step
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ConfigError
 from nwbrnn.text import show_count
 

@@ -22,7 +22,7 @@ from nwbrnn.cli.output import (
     write_json,
 )
 from nwbrnn.config import FitConfig, SweepConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ import numpy as np
 from pynwb import NWBFile
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config_check import change_settings
+from nwbrnn.config.check import change_settings
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.html_repr import format_table, format_text
 from nwbrnn.readers.plan import plan_reading

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config_check import change_settings
+from nwbrnn.config.check import change_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.formats.teacher import attach_circuit

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from nwbrnn.config import FitConfig, SweepConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ConfigError
 
 

@@ -7,8 +7,8 @@ import yaml
 from pydantic import BaseModel
 
 from nwbrnn.config import FitConfig, JobConfig, ReadConfig, SweepConfig
-from nwbrnn.config_check import parse_settings
-from nwbrnn.config_file import MAX_BYTES, MAX_VALUES, format_config, read_config
+from nwbrnn.config.check import parse_settings
+from nwbrnn.config.file import MAX_BYTES, MAX_VALUES, format_config, read_config
 from nwbrnn.errors import ConfigError
 from nwbrnn.teacher import TeacherConfig
 from nwbrnn.text import MAX_SHOWN

@@ -25,7 +25,7 @@ import nwbrnn.plot
 from nwbrnn.cli import options
 from nwbrnn.cli.main import app
 from nwbrnn.config import FitConfig, JobConfig, SweepConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.readers import vocabulary
 
 ROOT = Path(__file__).parents[2]

@@ -196,7 +196,7 @@ def test_empty_lists_are_refused(recording, settings):
 def test_settings_of_yaml_may_be_numbers(recording, tmp_path):
     path = tmp_path / "fit.yaml"
     path.write_text("read:\n  where: {target_dir: [0, 90], result: R}\nfit:\n")
-    from nwbrnn.config_file import read_config
+    from nwbrnn.config.file import read_config
 
     config = read_config(path).read
     assert config.where == {"target_dir": "0,90", "result": "R"}

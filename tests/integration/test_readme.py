@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
-from nwbrnn.config_file import read_config
+from nwbrnn.config.file import read_config
 from nwbrnn.errors import ConfigError
 from nwbrnn.teacher import Circuit, TeacherConfig, simulate_teacher
 

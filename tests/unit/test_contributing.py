@@ -39,7 +39,7 @@ ADDED = {
             '    LossTerm("absolute", "absolute_weight", _compare_absolutely),\n',
         ),
     ],
-    "nwbrnn/config.py": [
+    "nwbrnn/config/groups.py": [
         (
             "    smoothness_penalty: float",
             "    absolute_weight: float = Field(0.0, ge=0, description='a test')\n",

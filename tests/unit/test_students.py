@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nwbrnn.config import FitConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ConfigError
 from nwbrnn.job import fit
 from nwbrnn.preprocessing import prepare

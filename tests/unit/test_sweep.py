@@ -10,7 +10,7 @@ import scipy.stats
 import xarray as xr
 
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileError
 from nwbrnn.evaluation import BASELINES, assess
 from nwbrnn.formats import read_dataset, write_dataset

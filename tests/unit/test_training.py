@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nwbrnn.config import FitConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, TrainingDivergedError
 from nwbrnn.job import fit

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, StrictInt
 
 from nwbrnn.config import Ended, FitConfig, ReadConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ShapeError, UnsupportedFileError
 from nwbrnn.evaluation import LEVELS
 from nwbrnn.formats.fit.layout import LAYOUT_VERSION

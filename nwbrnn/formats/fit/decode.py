@@ -14,7 +14,7 @@ from pynwb.base import TimeSeriesReference
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import FitConfig
-from nwbrnn.config_check import parse_settings
+from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.evaluation import Score, Scores
 from nwbrnn.formats.fit.contract import check_attributes, list_faults, parse_about

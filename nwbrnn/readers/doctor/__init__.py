@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config_check import change_settings
+from nwbrnn.config.check import change_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
 from nwbrnn.readers.doctor.finding import Finding, Findings, run_checks

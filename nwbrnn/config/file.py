@@ -9,8 +9,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from nwbrnn.config import JobConfig
-from nwbrnn.config_check import MAX_FAULTS, Place, describe_faults
+from nwbrnn.config import GROUPS, JobConfig
+from nwbrnn.config.check import MAX_FAULTS, Place, describe_faults
 from nwbrnn.errors import ConfigError
 from nwbrnn.text import shorten
 
@@ -137,8 +137,15 @@ def format_config() -> str:
     parts = [_HEAD]
     for section, field in JobConfig.model_fields.items():
         parts.append(f"\n{section}:\n")
-        parts += [_format_setting(*item) for item in type(field.default).model_fields.items()]
+        for name, setting in type(field.default).model_fields.items():
+            parts += [_format_heading(name) if section == "fit" else "", _format_setting(name, setting)]
     return "".join(parts)
+
+
+def _format_heading(name: str) -> str:
+    """Return a heading above the first setting of a group; nothing above the others."""
+    first = {next(iter(group.model_fields)): group for group in GROUPS}
+    return f"\n  # ---- {(first[name].__doc__ or '').rstrip('.')} ----\n" if name in first else ""
 
 
 def _format_setting(name: str, field: FieldInfo) -> str:

@@ -1,0 +1,67 @@
+"""The settings of a sweep, and the sections of a ``fit.yaml``."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from nwbrnn.config.base import CheckedSettings
+from nwbrnn.config.fit import FitConfig
+from nwbrnn.config.reading import ReadConfig
+
+
+class SweepConfig(CheckedSettings):
+    """The grid of a sweep: every combination is one cell."""
+
+    sampled: tuple[int | float | str, ...] = Field(
+        (0, 5, 10, 20, 50, "100%"),
+        min_length=1,
+        description="numbers of sampled neurons, each as in FitConfig.sampled",
+    )
+    seeds: int = Field(
+        10, ge=1, le=1000, description="number of networks for each combination, with seeds from 0 on"
+    )
+    held_out: Literal["trials", "condition", "outputs", "between"] = Field(
+        "trials",
+        description="what to hold out: trials of each condition; each condition in turn, all of it or only "
+        "its outputs; or every other condition at once",
+    )
+    vary: dict[str, tuple[Any, ...]] = Field({}, description="other settings of a fit -> their values")
+    resamples: int = Field(
+        25,
+        ge=0,
+        le=100_000,
+        description="number of resampled sets of test trials for the interval of a score",
+    )
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _list_values(cls, values: Any) -> Any:
+        """Convert a single value to a list of one."""
+        if not isinstance(values, dict):
+            return values
+        return {k: tuple(v) if isinstance(v, list | tuple) else (v,) for k, v in values.items()}
+
+    @field_validator("vary")
+    @classmethod
+    def _check_vary(cls, values: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        own = {"sampled", "seed", "seeds", "held_out", "held_out_conditions", "start_from"}
+        known = set(FitConfig.model_fields) - own
+        wrong = sorted(set(values) - known)
+        if wrong:
+            raise ValueError(
+                f"expected settings of a fit other than {', '.join(sorted(own))}, but got {', '.join(wrong)}"
+            )
+        return values
+
+
+class JobConfig(CheckedSettings):
+    """The sections of a ``fit.yaml``."""
+
+    read: ReadConfig = ReadConfig()
+    fit: FitConfig = FitConfig()
+
+    @field_validator("read", "fit", mode="before")
+    @classmethod
+    def _allow_nothing(cls, value: Any) -> Any:
+        """Use the defaults for a section without settings."""
+        return {} if value is None else value
