@@ -1,17 +1,16 @@
 """The data of a fit in the HDF5 layout of lfads-torch, so that LFADS sees the same trials and neurons."""
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import xarray as xr
 
 from nwbrnn.errors import ExportError, MissingDataError
 from nwbrnn.storage.atomic import replace_whole
+from nwbrnn.storage.output import pack_hdf5
 from nwbrnn.storage.paths import check_output
 
 SUFFIXES = (".h5", ".hdf5")
@@ -68,12 +67,9 @@ def write_lfads(
     """
     path = Path(path)
     check_lfads_output(path, overwrite=overwrite)
-    content = io.BytesIO()  # made in memory first: on a full disk, HDF5 can end the process
-    with h5py.File(content, "w") as file:
-        for name, values in _list_arrays(recorded, inputs=inputs).items():
-            file.create_dataset(name, data=values)
+    content = pack_hdf5(_list_arrays(recorded, inputs=inputs))
     with replace_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(content.getvalue())
+        temporary.write_bytes(content)
 
 
 def check_lfads_output(path: Path, *, overwrite: bool) -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,15 @@ def create_nwb(path: Path, *, as_zarr: bool) -> Iterator[Any]:
             yield output
         if stream.error is not None:
             raise stream.error
+
+
+def pack_hdf5(arrays: Mapping[str, Any]) -> bytes:
+    """Return an HDF5 file with some arrays, made in memory: on a full disk, HDF5 can end the process."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values)
+    return content.getvalue()
 
 
 class _Stream:

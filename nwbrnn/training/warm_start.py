@@ -100,7 +100,7 @@ def match_units(earlier: xr.Dataset, earlier_config: FitConfig, ds: xr.Dataset) 
         return Match(np.arange(n_hidden), (), tuple(after))
     order = np.full(n_hidden, -1)
     rows = {unit: row for row, unit in enumerate(before)}
-    for place, unit in enumerate(after):
+    for place, unit in enumerate(after[:n_hidden]):  # training refuses more sampled than hidden units
         order[place] = rows.get(unit, -1)
     free = np.arange(max(len(before), len(after)), n_hidden)
     order[free] = free  # those that are free in both stay where they are

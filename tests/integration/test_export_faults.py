@@ -139,7 +139,7 @@ def test_read_only_folder(folder, mount, to):
     subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
     stored, path = nwbrnn.read_fit(folder / "fit.nwb"), None if to == "in-place" else folder / "out.nwb"
     before = list_names(folder)
-    with pytest.raises(ExportError, match=names(path or folder / "session.nwb", "written")):
+    with pytest.raises(ExportError, match=names(path or folder / "session.nwb", "writable")):
         nwbrnn.write_fit(stored, folder / "session.nwb", path, to=to)
     assert list_names(folder) == before
 

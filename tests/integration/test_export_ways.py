@@ -135,7 +135,7 @@ def test_what_a_copy_lacks_is_found(folder):
         "acquisition/EMG/data: values": lambda f: f["acquisition/EMG/data"].__setitem__((3, 1), 9.0),
         "units/spike_times: values": lambda f: f["units/spike_times"].__setitem__(-1, 9.0),
         "intervals/trials/result: texts": lambda f: f["intervals/trials/result"].__setitem__(0, "X"),
-        "acquisition/EMG: attribute description is d": lambda f: f["acquisition/EMG"].attrs.modify(
+        "acquisition/EMG: attribute description d": lambda f: f["acquisition/EMG"].attrs.modify(
             "description", "x"
         ),
         "acquisition/EMG: attribute comments is m": lambda f: f["acquisition/EMG"].attrs.pop("comments"),
@@ -144,7 +144,7 @@ def test_what_a_copy_lacks_is_found(folder):
             (), "2020-05-17T09:30:01+00:00"
         ),
         "general/experimenter: texts": lambda f: f["general/experimenter"].__setitem__(0, "Doe, John"),
-        "units: attribute neurodata_type is d": lambda f: f["units"].attrs.modify(
+        "units: attribute neurodata_type d": lambda f: f["units"].attrs.modify(
             "neurodata_type", "ElectrodesTable"
         ),
     }

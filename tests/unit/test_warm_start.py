@@ -273,3 +273,8 @@ def test_an_output_is_kept_apart_from_the_earlier_fit(ds, earlier, run_cli, tmp_
         assert finished.code == 2
         assert str(path) in finished.err
     assert path.read_bytes() == before
+
+
+def test_more_sampled_units_than_hidden_ones_are_refused_as_in_any_fit(ds, earlier):
+    with pytest.raises(ConfigError, match=names("hidden", 40, 30)):
+        nwbrnn.fit(ds, **SETTINGS | {"sampled": "all"}, start_from=earlier)
