@@ -181,7 +181,7 @@ RUN = [
     and len(split_command(text)) > 1
     and not any(word in text for word in ("--config", "--resume", "--units", "dandi://"))  # need other files
 ]
-SMALL = ("--overwrite", "--epochs", "2", "--hidden", "30", "--method", "gradient", "--seeds", "1")
+SMALL = ("--overwrite", "--epochs", "2", "--hidden", "80", "--method", "gradient", "--seeds", "1")
 
 
 @pytest.mark.slow
