@@ -281,7 +281,7 @@ def predict_gated(stored: FitResult) -> xr.Dataset:
     unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank", "observe")
     update: dict[str, Any] = {name: getattr(plain, name) for name in unused}
     update |= {"network": "gru", "method": "auto", "seed": stored.best.seed, "seeds": 1}
-    update |= {"start_from": None, "freeze": ()}
+    update |= {"start_from": None, "freeze": (), "stop_after": None}
     if stored.config.precision == "bfloat16":
         update["precision"] = plain.precision
     config = stored.config.model_copy(update=update)

@@ -291,6 +291,9 @@ class FitResult:
     def to_torch(self) -> "FittedNetwork":
         """Return the best network as a torch module that predicts what ``predicted`` holds.
 
+        It observes no neurons. Where each condition has its own initial state, a trial without ``start``
+        begins at the mean of these states.
+
         Returns
         -------
         nwbrnn.models.FittedNetwork

@@ -251,8 +251,9 @@ def _show_progress(config: FitConfig) -> Iterator[Callable[[int, dict[str, float
     if not shows_progress():
         yield None
         return
-    several = config.seeds > 1 or config.dynamics_weight == "cv"
-    total = None if config.dynamics_weight == "cv" else config.seeds if several else config.epochs
+    chooses = "cv" in (config.dynamics_weight, config.weight_penalty)
+    several = config.seeds > 1 or chooses
+    total = None if chooses else config.seeds if several else config.epochs
     columns = BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
     with Progress("Networks" if several else "Fitting", *columns, console=stderr) as progress:
         task = progress.add_task("", total=total)

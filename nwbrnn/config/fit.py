@@ -43,6 +43,18 @@ class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, 
         """Whether the training data are condition averages."""
         return self.average and not self.observes
 
+    @property
+    def recurrent_limits(self) -> list[str]:
+        """The settings that limit recurrent weights, which least squares cannot keep."""
+        limits = [name for name in ("excitatory", "rank") if getattr(self, name) is not None]
+        return limits + ["density"] * (self.density < 1)
+
+    @property
+    def begins_by_least_squares(self) -> bool:
+        """Whether least squares finds the weights, or the first ones; otherwise only epochs change them."""
+        kept = self.start_from is not None or self.freeze or self.recurrent_limits
+        return self.network == "rate" and self.method != "gradient" and not kept
+
     @model_validator(mode="after")
     def _check_network(self) -> Self:
         plain = type(self).model_fields
@@ -81,8 +93,11 @@ class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, 
             raise ValueError(
                 "virtual_targets: expected the setting average to be true; there are no virtual single trials"
             )
-        if self.stop_after == 0 and self.method == "gradient" and self.start_from is None:
-            raise ValueError("stop_after: expected at least 1 epoch with method 'gradient', but got 0")
+        if self.stop_after == 0 and self.start_from is None and not self.begins_by_least_squares:
+            raise ValueError(
+                "stop_after: expected at least 1 epoch, since only gradient descent finds the weights "
+                "(method 'gradient', network 'gru', freeze, or a limit of the recurrent weights), but got 0"
+            )
         if self.rank is not None and (self.excitatory is not None or self.density < 1):
             raise ValueError("rank: cannot be combined with excitatory or density; leave out one of them")
         if self.rank is not None and self.rank > self.hidden:
@@ -99,6 +114,10 @@ class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, 
                 f"method: expected 'auto' or 'gradient' with {kept[0]}, since least squares replaces all "
                 "weights"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_frozen(self) -> Self:
         absent = {"tau": ("learn_tau", self.learn_tau), "observer_weights": ("observe", self.observes)}
         for name, (setting, has) in absent.items():
             if name in self.freeze and not has:
@@ -106,6 +125,14 @@ class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, 
         learned = set(get_args(Parameter)) - {name for name, (_, has) in absent.items() if not has}
         if set(self.freeze) == learned:
             raise ValueError("freeze: expected some weights that are trained, but all of them are frozen")
+        if "observer_weights" in self.freeze and self.start_from is None:
+            raise ValueError(
+                "freeze: expected no 'observer_weights' without start_from, since they would stay 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
         if self.start_from is None:
             return self
         for name in ("excitatory", "rank", "density"):

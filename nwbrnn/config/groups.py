@@ -227,7 +227,7 @@ class TrainingSettings(CheckedSettings):
     freeze: tuple[Parameter, ...] = Field(
         (),
         description="weights that training leaves as they are: recurrent_weights, input_weights, bias, "
-        "output_weights, output_bias, initial_state, tau",
+        "output_weights, output_bias, initial_state, tau, observer_weights",
     )
     epochs: int = Field(
         600,

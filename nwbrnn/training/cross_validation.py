@@ -81,7 +81,7 @@ def choose_settings(ds: xr.Dataset, config: FitConfig, *, progress: Progress | N
         epochs = [student.best_epoch for student in students]
         records.append(candidate | {"errors": errors, "epochs": epochs})
     best = min(range(len(records)), key=lambda i: mean(records[i]["errors"]))
-    least = 1 if config.method == "gradient" or config.freeze else 0
+    least = 0 if config.begins_by_least_squares else 1
     return Choice(
         candidates[best] | {"stop_after": max(least, int(median(records[best]["epochs"])))}, records
     )

@@ -122,7 +122,7 @@ def train(
             history = {name: [value] for name, value in (losses | {LEARNING_RATE: 0.0}).items()}
             if progress is not None and not resumed:
                 progress(0, losses)
-        elif _begins_by_least_squares(config):
+        elif config.begins_by_least_squares:
             assert isinstance(model, RateRNN)
             # also when resuming, but silently, since a retry would start again from there
             averages = batch
@@ -137,12 +137,6 @@ def train(
                 model, batches, config, history=history, progress=progress, checkpoint=keeper
             )
         return Trained(model.to_weights(), history, compare(model, batches, config), ended, best_epoch)
-
-
-def _begins_by_least_squares(config: FitConfig) -> bool:
-    """Return whether least squares finds the weights, or the first ones: only where it may replace all."""
-    kept = config.start_from is not None or config.freeze or _list_limits(config)
-    return config.network == "rate" and config.method != "gradient" and not kept
 
 
 def _start_by_least_squares(
@@ -202,7 +196,7 @@ def _check(ds: xr.Dataset, config: FitConfig) -> None:
     shortage = describe_shortage(_estimate_memory(ds, config))
     if shortage:
         raise ConfigError(f"hidden: {config.hidden} hidden units need {shortage}; use fewer")
-    limits = _list_limits(config)
+    limits = config.recurrent_limits
     if config.method == "least_squares" and limits:
         raise ConfigError(
             f"method: least squares cannot limit recurrent weights, but {' and '.join(limits)} is set; "
@@ -223,12 +217,6 @@ def _estimate_memory(ds: xr.Dataset, config: FitConfig) -> int:
     n_gates = math.prod(KINDS[config.network].gates)
     weights = n_gates * config.hidden**2 * (7 * single + 3 * 8 * (config.method != "gradient"))
     return weights + n_arrays * n_rows * (ds.sizes["time"] * config.substeps + 1) * config.hidden * single
-
-
-def _list_limits(config: FitConfig) -> list[str]:
-    """Return the settings that limit recurrent weights."""
-    limits = [name for name in ("excitatory", "rank") if getattr(config, name) is not None]
-    return limits + ["density"] * (config.density < 1)
 
 
 def _choose_device(config: FitConfig) -> torch.device:

@@ -135,6 +135,9 @@ def _find_observed(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[
                 "but there are none; give only inputs to predict without neurons"
             ]
         )
+    if trials.attrs.get("source_identifier", "") != recorded.attrs.get("source_identifier", ""):
+        text = "the data come from another file; units with the ids of the fit are taken for the same neurons"
+        warnings.warn(text, stacklevel=4)
     if missing:
         text = f"units {list_some(missing)} are not in the data; the network does not observe them"
         warnings.warn(text, stacklevel=4)

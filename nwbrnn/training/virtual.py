@@ -52,9 +52,12 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     cosine, sine = (inputs[..., column] for column in pairs[0])
     rows = np.arange(len(inputs)), np.hypot(cosine, sine).argmax(axis=1)
     angles = np.arctan2(sine[rows], cosine[rows])
-    if len(np.unique(angles.round(6))) < 3:
+    rows_shown = np.flatnonzero(averages["split"].values != "dynamics_only")
+    n_shown = len(np.unique(angles[rows_shown].round(6)))
+    if n_shown < 3:
         raise ConfigError(
-            f"virtual_targets: expected 3 directions to train on, but got {len(angles)}; leave it at 0"
+            f"virtual_targets: expected 3 directions whose outputs are trained on, but got {n_shown}; "
+            "leave it at 0"
         )
     wanted = angles[0] + 2 * np.pi * np.arange(n_targets) / n_targets
     shown = np.repeat(inputs.mean(axis=0)[np.newaxis], n_targets, axis=0)
@@ -66,7 +69,6 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     virtual = averages.isel(trial=np.zeros(n_targets, dtype=int))
     seen = np.asarray(averages["mask"].values).all(axis=0)
     changed: dict[str, Array] = {"inputs": shown, "mask": np.stack([seen] * n_targets)}
-    rows_shown = np.flatnonzero(averages["split"].values != "dynamics_only")
     for name in (name for name in MASKED if name in averages and name != "inputs"):
         chosen = rows_shown if name == "outputs" else np.arange(len(angles))
         changed[name] = _predict(averages[name].values[chosen], angles[chosen], wanted)

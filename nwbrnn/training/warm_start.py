@@ -198,7 +198,10 @@ def is_same_source(first: xr.Dataset, second: xr.Dataset) -> bool:
 
 
 def _find_leaked(earlier: xr.Dataset, ds: xr.Dataset) -> list[int]:
-    """Return the test trials from which the earlier network learned, or that told it when to stop."""
+    """Return the test trials from which the earlier network learned, or that told it when to stop.
+
+    What a fit before the earlier one learned from is not known here (docs/howto/fitted_network.md).
+    """
     if not is_same_source(earlier, ds):
         return []
     seen = set(earlier["trial"].values[earlier["split"].values != "test"].tolist())

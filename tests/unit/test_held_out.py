@@ -128,3 +128,6 @@ def test_stop_after_takes_the_last_weights_of_so_many_epochs():
     assert train_on(ds, stop_after=0, method="auto").best_epoch == 0
     with pytest.raises(ValueError, match="stop_after"):
         train_on(ds, stop_after=0, method="gradient")
+    for settings in ({"network": "gru"}, {"freeze": ("bias",)}, {"excitatory": 0.8}, {"rank": 2}):
+        with pytest.raises(ValueError, match=names("stop_after", 0)):  # nothing would be trained
+            FitConfig(stop_after=0, **settings)

@@ -530,3 +530,23 @@ def test_as_a_torch_module_a_network_observes_nothing():
     blind = predict(result.recorded, *forget_observer(result.weights, result.config))
     outputs = result.to_torch()(inputs).outputs.detach().numpy()
     np.testing.assert_allclose(outputs, blind["outputs"], atol=1e-4)
+
+
+def test_a_stored_fit_whose_observer_is_not_as_it_says_is_refused(result):
+    recorded = result.recorded
+    nobody = recorded.assign_coords(observed=("unit", np.zeros(recorded.sizes["unit"], dtype=bool)))
+    weights = {name: values for name, values in result.weights.items() if name != "observer_weights"}
+    run = dataclasses.replace(result.best, weights=weights)
+    blind = dataclasses.replace(result, recorded=nobody, runs=(run,))
+    assert any(fault.startswith("observed: ") for fault in list_faults(blind))
+    stray = dataclasses.replace(result, config=result.config.model_copy(update={"observe": "none"}))
+    assert any("observer_weights" in fault for fault in list_faults(stray))
+
+
+def test_neurons_of_another_file_are_taken_by_their_ids_with_a_warning(result):
+    ds = create_recording()
+    other = ds.assign_attrs(source_identifier="another")
+    with pytest.warns(UserWarning, match=names("another file")):
+        result.predict(other)
+    with pytest.raises(ValueError, match=names("freeze", "observer_weights", "start_from")):
+        nwbrnn.FitConfig(observe="all", freeze=("observer_weights",))

@@ -63,6 +63,13 @@ def test_outputs_that_are_not_shown_have_no_say():
     np.testing.assert_array_equal(first, second)
 
 
+def test_directions_without_outputs_do_not_count():
+    known = average()
+    split = np.where(np.arange(N_CONDITIONS) < 2, "train", "dynamics_only")
+    with pytest.raises(ConfigError, match=names("virtual_targets", 3, 2)):
+        add_virtual_targets(known.assign_coords(split=("trial", split)), 4)
+
+
 def test_without_directions_there_are_no_virtual_targets():
     known = average()
     other = known.assign_coords(input=("input", ["a", "b", "c"]))

@@ -160,6 +160,8 @@ def _find_faults_of_data(recorded: xr.Dataset, config: FitConfig) -> Iterator[st
     splits = set(recorded["split"].values.tolist())
     if not {"train", "test"} <= splits:
         yield f"split: expected trials of train and test, but got {', '.join(sorted(splits))} only"
+    if config.observes and not recorded["observed"].values.any():
+        yield "observed: expected some units, since the network observes neurons, but got none"
     if config.observes and (recorded["observed"].values & ~recorded["sampled"].values).any():
         yield "observed: expected sampled units only, but got others"
     n_sampled = int(recorded["sampled"].values.sum())
@@ -180,6 +182,8 @@ def _find_faults_of_run(run: Run, recorded: xr.Dataset, config: FitConfig) -> It
         check_weights(run.weights, shapes)
     except ShapeError as error:
         yield str(error)
+    for name in sorted(set(run.weights) - set(shapes)):
+        yield f"{name}: expected no such weights with these settings"
     yield from _find_faults_of_history(run, config)
     known = {score.name for score in run.scores.summary if score.level == LEVELS[0]}
     absent = [name for name in _SCORES if name not in known]
