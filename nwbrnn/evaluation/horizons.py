@@ -9,7 +9,7 @@ from nwbrnn.evaluation.specs import SPIKES, get_spec
 from nwbrnn.preprocessing import normalize_outputs
 
 FORECAST_SCORES = ("single-trial output R2", "single-trial unsampled neurons R2", SPIKES)
-"""Of single trials, where alone neurons say more than the task."""
+"""Scores of single trials, since only there can neurons tell more than the task."""
 
 
 def score_horizons(recorded: xr.Dataset, forecasts: Iterable[xr.Dataset]) -> dict[str, list[float]]:

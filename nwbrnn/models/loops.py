@@ -208,21 +208,28 @@ def run_backward(
 
 
 @_compile
-def _run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int, grads: Any) -> None:
+def _step_back(t: int, grad_rates: Any, rates: Any, recurrence: Any, kind: int, grads: Any) -> None:
+    """Fill dL/dx of a step, from dL/dr of it and dL/dx of the next one."""
+    weights, keep = recurrence
     n_time, n_trials, n_hidden = grad_rates.shape
-    for t in range(n_time, -1, -1):
-        now = grads[t]
-        if t > 0:
-            now[:] = grad_rates[t - 1]
-        else:
-            now[:] = 0
-        if t < n_time:
-            _add_product(now, grads[t + 1], weights)
-        _multiply_by_slopes(now, rates[t], kind)
-        if t < n_time:
-            for b in range(n_trials):
-                for i in range(n_hidden):
-                    now[b, i] += keep[i] * grads[t + 1, b, i]
+    now = grads[t]
+    if t > 0:
+        now[:] = grad_rates[t - 1]
+    else:
+        now[:] = 0
+    if t < n_time:
+        _add_product(now, grads[t + 1], weights)
+    _multiply_by_slopes(now, rates[t], kind)
+    if t < n_time:
+        for b in range(n_trials):
+            for i in range(n_hidden):
+                now[b, i] += keep[i] * grads[t + 1, b, i]
+
+
+@_compile
+def _run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int, grads: Any) -> None:
+    for t in range(len(grad_rates), -1, -1):
+        _step_back(t, grad_rates, rates, (weights, keep), kind, grads)
 
 
 def run_observed_forward(
@@ -349,7 +356,7 @@ def run_observed_backward(
 
 @_compile
 def _subtract_observed(out: Any, values: Any, counted: Any, units: Any) -> None:
-    """Subtract what counts of (n_trials, n_observed) from the columns of observed units."""
+    """Subtract weighted values, shape (n_trials, n_observed), from the columns of observed units."""
     for b in range(out.shape[0]):
         for j in range(units.shape[0]):
             out[b, units[j]] -= counted[b, j] * values[b, j]
@@ -362,24 +369,13 @@ def _run_observed_backward(
     matrix, keep, gains = weights
     values, counted, units = seen
     rates, predicted, grads, after = buffers
-    n_steps, n_trials, n_hidden = grad_rates.shape
+    n_steps, n_trials = grad_rates.shape[:2]
     substeps = n_steps // values.shape[0]
     backwards = np.empty((n_trials, units.shape[0]), grads.dtype)
     for t in range(n_steps, -1, -1):
-        now = grads[t]
-        if t > 0:
-            now[:] = grad_rates[t - 1]
-        else:
-            now[:] = 0
-        if t < n_steps:
-            _add_product(now, grads[t + 1], matrix)
-        _multiply_by_slopes(now, rates[t], kind)
-        if t < n_steps:
-            for b in range(n_trials):
-                for i in range(n_hidden):
-                    now[b, i] += keep[i] * grads[t + 1, b, i]
+        _step_back(t, grad_rates, rates, (matrix, keep), kind, grads)
         if t > 0 and t % substeps == 0:
-            bin_ = t // substeps - 1
+            bin_, now = t // substeps - 1, grads[t]
             after[bin_] = now
             backwards[:] = 0
             _add_product(backwards, after[bin_], gains)

@@ -46,7 +46,7 @@ class Network(nn.Module):
     initial_state
         Of shape (n_hidden,), or (n_conditions, n_hidden).
     is_plain
-        Whether the time loop is to consist of ordinary torch operations: slow, but with all derivatives.
+        Whether the time loop consists of ordinary torch operations, which are slow but have all derivatives.
     """
 
     is_plain = False
@@ -79,7 +79,7 @@ class Network(nn.Module):
             torch.zeros((n_conditions, n_hidden) if by_condition else n_hidden)
         )
         self._create_recurrence(recurrent, generator)
-        # 0: at first a network that sees nothing
+        # 0, so that training begins with a network that observes nothing
         none = torch.zeros(n_hidden, n_observed)
         self.observer_weights = self._create_parameter(none) if n_observed else None
 

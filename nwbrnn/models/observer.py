@@ -18,7 +18,7 @@ from nwbrnn.models.scan import activate, compute_slopes, is_compiled
 
 @dataclass(frozen=True)
 class Observations:
-    """What neurons did in each bin, as the network sees it.
+    """The activity of the observed neurons in each bin, as the network uses it.
 
     Attributes
     ----------

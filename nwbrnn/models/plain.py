@@ -1,4 +1,4 @@
-"""A fitted network with its scales, in ordinary torch operations: what people take elsewhere."""
+"""A fitted network with its scales, in ordinary torch operations, to use without nwbrnn."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from nwbrnn.models.network import Network
 
 
 class Prediction(NamedTuple):
-    """What a network predicts.
+    """Predictions of a network.
 
     Attributes
     ----------

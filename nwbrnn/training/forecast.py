@@ -20,7 +20,7 @@ Weights = Mapping[str, NDArray[np.floating]]
 def forecast(
     recorded: xr.Dataset, weights: Weights, config: FitConfig, *, horizon: int = 10
 ) -> Iterator[xr.Dataset]:
-    """Predict each bin from what the neurons did until some bins before it.
+    """Predict each bin from the neurons observed up to some bins before it.
 
     The task is known ahead: a forecast uses the inputs of all bins, also those that nobody has observed yet.
     Where a trial begins later than so many bins before, the network has observed nothing.

@@ -1,4 +1,4 @@
-"""What a network that observes neurons sees of them: causal, and in units of hidden rates."""
+"""The observed neurons as a network uses them: causal, and in units of hidden rates."""
 
 from collections.abc import Callable, Mapping
 
@@ -32,7 +32,7 @@ def count_observed(ds: xr.Dataset, config: FitConfig) -> int:
 def create_observations(
     trials: xr.Dataset, config: FitConfig, to_tensor: Callable[[NDArray[np.generic]], Tensor]
 ) -> Observations | None:
-    """Return what the network sees of the neurons of single trials; ``None`` if it sees none.
+    """Return the observed neurons of single trials, or ``None`` if the network observes none.
 
     Spike counts, from this bin and earlier ones only (``observe_smoothing``). Where the data have rates only,
     those; they are as causal as the recording has them.
@@ -67,7 +67,7 @@ def create_observations(
 
 
 def forget_observer(weights: Weights, config: FitConfig) -> tuple[Weights, FitConfig]:
-    """Return the network that sees no neurons: weights and settings of the same network without its observer.
+    """Return the weights and settings of the same network without its observer.
 
     What is disturbed in a network would else be corrected by neurons of an undisturbed recording.
     """

@@ -16,6 +16,7 @@ from nwbrnn.schema import validate
 from nwbrnn.text import list_some
 from nwbrnn.training.observations import forget_observer
 from nwbrnn.training.predict import predict
+from nwbrnn.training.warm_start import is_same_source
 
 Weights = Mapping[str, NDArray[np.floating]]
 
@@ -115,6 +116,9 @@ def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Da
     adopted = adopted.assign(inputs=trials["inputs"], mask=trials["mask"])
     for name in _SIZES:
         adopted[name].attrs = dict(recorded[name].attrs)
+    if (config.initial_state == "data" or config.observes) and not is_same_source(trials, recorded):
+        text = "the data come from another file; units with the ids of the fit are taken for the same neurons"
+        warnings.warn(text, stacklevel=4)
     if config.initial_state == "data":  # the sampled neurons determine where each trial starts
         adopted["rates"] = _find_rates(trials, recorded)
     if config.observes:
@@ -135,9 +139,6 @@ def _find_observed(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[
                 "but there are none; give only inputs to predict without neurons"
             ]
         )
-    if trials.attrs.get("source_identifier", "") != recorded.attrs.get("source_identifier", ""):
-        text = "the data come from another file; units with the ids of the fit are taken for the same neurons"
-        warnings.warn(text, stacklevel=4)
     if missing:
         text = f"units {list_some(missing)} are not in the data; the network does not observe them"
         warnings.warn(text, stacklevel=4)

@@ -1,4 +1,4 @@
-"""Where training begins if not at random weights: at those of an earlier fit."""
+"""Begin training at the weights of an earlier fit."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from nwbrnn.weights import READOUT
 Weights = dict[str, NDArray[np.floating]]
 
 SAME = ("network", "hidden", "nonlinearity", "tau", "learn_tau", "substeps", "initial_state")
-"""Settings that say what the weights of a network mean; both fits need the same."""
+"""Settings that determine the meaning of the weights; both fits need the same values."""
 
 
 class Match(NamedTuple):
@@ -170,7 +170,7 @@ def _adopt_observer(
 
 
 def describe_match(match: Match, ds: xr.Dataset, *, name: str) -> dict[str, Any]:
-    """Return the choice that says which sampled units begin as themselves, as those of a reader."""
+    """Describe, as a choice, which sampled units keep their own hidden unit."""
     n_sampled = int(ds["sampled"].sum())
     reason = f"{len(match.kept)} of {n_sampled} sampled units begin as their own hidden unit"
     if match.kept:

@@ -548,5 +548,8 @@ def test_neurons_of_another_file_are_taken_by_their_ids_with_a_warning(result):
     other = ds.assign_attrs(source_identifier="another")
     with pytest.warns(UserWarning, match=names("another file")):
         result.predict(other)
+    beginning = nwbrnn.fit(ds, **SETTINGS, initial_state="data")
+    with pytest.warns(UserWarning, match=names("another file")):
+        beginning.predict(other)
     with pytest.raises(ValueError, match=names("freeze", "observer_weights", "start_from")):
         nwbrnn.FitConfig(observe="all", freeze=("observer_weights",))
