@@ -61,8 +61,8 @@ class Baseline:
     predict
         Function from the known trials and the shown test data to predictions for the test trials.
     sees
-        Test data that the baseline sees in addition to the task; a network sees only the task. A baseline
-        that sees neurons is a decoder.
+        Test data that the baseline sees in addition to the task; a network sees only the task, unless it
+        observes neurons. A baseline that sees neurons is a decoder.
     """
 
     name: str
