@@ -107,9 +107,10 @@ def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tup
         keep = select_rows(columns, where, len(trials))
     else:
         where, keep, unknown = find_successes(trials)
-        reason = "no column tells which trials succeeded"
+        reason = "no column marks successful trials"
         if where:
-            reason = f"what {' and '.join(where)} say of which trials succeeded"
+            marks = "column {} marks" if len(where) == 1 else "columns {} mark"
+            reason = f"{marks.format(' and '.join(map(repr, where)))} successful trials"
         reason = "; ".join([reason, *unknown.values()])
     if not keep.any():
         raise MissingDataError(
