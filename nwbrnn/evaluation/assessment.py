@@ -12,9 +12,10 @@ from nwbrnn.evaluation.accuracy import compute_mean
 from nwbrnn.evaluation.baselines import AVERAGE, predict_baselines
 from nwbrnn.evaluation.comparison import Comparison, expect_average, find_groups, select_tests
 from nwbrnn.evaluation.resampling import Draws, Resampler, draw, resample_parts
+from nwbrnn.evaluation.score_spec import ScoreSpec
 from nwbrnn.evaluation.scores import Assessment, Rival, Score
 from nwbrnn.evaluation.single_trials import pool_parts
-from nwbrnn.evaluation.specs import ScoreSpec, list_available
+from nwbrnn.evaluation.specs import list_available
 from nwbrnn.preprocessing import average_conditions, normalize_outputs
 from nwbrnn.threads import limit_threads
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_median, compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.comparison import Comparison, average_known, select_known, select_tests
-from nwbrnn.evaluation.specs import AVERAGES, LEVELS, SCORES
+from nwbrnn.evaluation.score_spec import AVERAGES, LEVELS
+from nwbrnn.evaluation.specs import SCORES
 from nwbrnn.html_repr import format_number, format_table
 from nwbrnn.preprocessing import normalize_outputs
 from nwbrnn.text import show_count

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import BASELINES, get_spec
-from nwbrnn.evaluation.specs import LOWER
+from nwbrnn.evaluation.score_spec import LOWER
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
 
 STATISTICS = {

@@ -12,7 +12,7 @@ import xarray as xr
 
 from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
 from nwbrnn.evaluation import BASELINES, MAIN, get_spec
-from nwbrnn.evaluation.specs import LOWER
+from nwbrnn.evaluation.score_spec import LOWER
 from nwbrnn.plot.sweep import describe_level, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page

@@ -19,8 +19,8 @@ from nwbrnn.evaluation.assessment import (
 )
 from nwbrnn.evaluation.comparison import Comparison, estimate_noise, select_tests
 from nwbrnn.evaluation.resampling import Resampler, draw
+from nwbrnn.evaluation.score_spec import LOWER as SUFFIX
 from nwbrnn.evaluation.single_trials import pool_parts, split_errors
-from nwbrnn.evaluation.specs import LOWER as SUFFIX
 from nwbrnn.evaluation.specs import SPIKES, list_available
 from nwbrnn.preprocessing import average_conditions
 from tests.messages import names
