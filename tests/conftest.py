@@ -143,20 +143,19 @@ def _make_data(rng, *, emg_rate, raw):
     direction = np.array([0.0, 90.0, 180.0, 270.0])[np.arange(N_TRIALS) % 4]
     result = np.where(np.arange(N_TRIALS) % 8 == 7, "F", "R")
 
-    def bump(time, preferred, width):
-        angle = np.deg2rad(direction - preferred)
-        shape = np.exp(-0.5 * ((time[:, np.newaxis] - go - 0.5) / width) ** 2)
-        return shape @ (1 + np.cos(angle))
+    def bumps(time, preferred, width):
+        """Return activity around each movement, shape (n_preferred, n_samples)."""
+        tuning = 1 + np.cos(np.deg2rad(direction - preferred[:, np.newaxis]))
+        return tuning @ np.exp(-0.5 * ((time - go[:, np.newaxis] - 0.5) / width) ** 2)
 
     n_samples = round(DURATION * emg_rate)
     emg_start = np.arange(n_samples) / emg_rate
-    emg = np.stack([0.2 + bump(emg_start, p, 0.2) for p in (0.0, 120.0, 240.0)], axis=1)
+    emg = 0.2 + bumps(emg_start, np.array([0.0, 120.0, 240.0]), 0.2).T
     noise = rng.standard_normal(emg.shape)
     emg = emg * noise if raw else emg + 0.05 * np.abs(noise)
     fine = (np.arange(round(DURATION * 1000)) + 0.5) / 1000
     spikes = []
-    for unit in range(N_UNITS):
-        rate = 8.0 + 15.0 * bump(fine, 30.0 * unit, 0.25)
+    for rate in 8.0 + 15.0 * bumps(fine, 30.0 * np.arange(N_UNITS), 0.25):
         k = np.flatnonzero(rng.random(fine.size) < rate / 1000)
         spikes.append(k / 1000 + rng.uniform(1e-5, 9e-4, k.size))
     return emg, emg_start, spikes, start, stop, target_on, go, direction, result

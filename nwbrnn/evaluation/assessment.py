@@ -93,9 +93,9 @@ def assess(
     pair = Comparison(tests, student, whole=whole)
     specs = list_available()
     values = {spec.name: spec.compute(pair) for spec in specs}  # before the pair is copied
-    shuffled = [Comparison(tests, other, whole=(recorded, None)) for other in _permute(tests, predicted, rng)]
+    shuffled = [pair.with_prediction(other) for other in _permute(tests, predicted, rng)]
     halves = [pair.replace(*half) for half in _split(tests, pair.truth, rng)]
-    beside = _predict_rivals(whole, tests, others or {})
+    beside = _predict_rivals(whole, pair, others or {})
     draws = draw(tests, n_resamples, rng)
     errors, apart = _resample(specs, pair, beside, draws)
     more, farther = _resample_trials(specs, pair, beside, draws)
@@ -123,15 +123,15 @@ def assess(
 
 
 def _predict_rivals(
-    whole: tuple[xr.Dataset, xr.Dataset], tests: xr.Dataset, others: Mapping[str, xr.Dataset]
+    whole: tuple[xr.Dataset, xr.Dataset], pair: Comparison, others: Mapping[str, xr.Dataset]
 ) -> dict[str, Comparison]:
     """Return the test trials paired with the predictions of each baseline and each other model."""
     recorded, predicted = whole
     baselines = predict_baselines(recorded, n_hidden=predicted.sizes.get("hidden_unit", 0))
-    found = {name: Comparison(tests, one, whole=(recorded, None)) for name, one in baselines.items()}
+    found = {name: pair.with_prediction(one) for name, one in baselines.items()}
     for name, one in others.items():
         other = normalize_outputs(one)
-        found[name] = Comparison(tests, select_tests(recorded, other)[1], whole=(recorded, other))
+        found[name] = pair.with_prediction(select_tests(recorded, other)[1], other)
     return found
 
 

@@ -20,6 +20,8 @@ _OF_ALL_TRIALS = ("reference", "known", "known_student", "noise", "sampled")
 """Properties that do not depend on which averages are compared."""
 _OF_GUESS = ("hidden_components", "student_rotations")
 """Properties that do not depend on the recorded data."""
+_OF_RECORDED = ("reference", "known", "noise", "sampled", "recorded_rotations", "surrogate_r2")
+"""Properties that do not depend on the predictions."""
 
 
 class Comparison:
@@ -51,19 +53,30 @@ class Comparison:
         averaged: bool = True,
         whole: tuple[xr.Dataset, xr.Dataset | None] | None = None,
     ) -> None:
-        self.trials, self.predicted = trials, predicted
+        self.trials, self.predicted, self.averaged = trials, predicted, averaged
         self.truth, self.guess = (average_conditions(ds) if averaged else ds for ds in (trials, predicted))
         self.whole = (trials, predicted) if whole is None else whole
 
     def replace(self, truth: xr.Dataset, guess: xr.Dataset) -> "Comparison":
         """Return the same comparison of other condition averages, such as those of resampled trials."""
+        other = self._copy((*_OF_ALL_TRIALS, *(_OF_GUESS if guess is self.guess else ())))
+        other.truth, other.guess = truth, guess
+        return other
+
+    def with_prediction(self, predicted: xr.Dataset, everywhere: xr.Dataset | None = None) -> "Comparison":
+        """Return the same trials paired with another prediction, and with that for all trials, if any."""
+        other = self._copy(_OF_RECORDED)
+        other.predicted, other.whole = predicted, (self.whole[0], everywhere)
+        other.guess = average_conditions(predicted) if self.averaged else predicted
+        return other
+
+    def _copy(self, kept: tuple[str, ...]) -> "Comparison":
+        """Return a copy with only some of the properties that were computed."""
         _ = self.reference  # computed once, for all copies
         other = copy(self)
-        kept = (*_OF_ALL_TRIALS, *(_OF_GUESS if guess is self.guess else ()))
         for name, member in vars(Comparison).items():
             if isinstance(member, cached_property) and name not in kept:
                 vars(other).pop(name, None)
-        other.truth, other.guess = truth, guess
         return other
 
     def tells(self, what: str) -> bool:

@@ -1,7 +1,6 @@
 """Averages over the trials of a condition."""
 
 from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -30,19 +29,24 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     belongs = labels[first][:, np.newaxis] == labels  # (n_conditions, n_trials)
     mask = ds["mask"].values
     n_recorded = np.einsum("ct,tb->cb", belongs.astype(float), mask.astype(float))
-    averages: dict[Hashable, tuple[tuple[Hashable, ...], NDArray[np.generic], dict[Any, Any]]] = {}
-    for name, variable in ds.data_vars.items():
+    averages: dict[Hashable, xr.Variable] = {}
+    for name, variable in ds.data_vars.variables.items():
         if variable.dims[:2] == (TRIAL, TIME) and name != "mask":
             recorded = np.where(mask[..., np.newaxis], variable.values, 0).astype(np.float64)
             sums = np.tensordot(belongs.astype(np.float64), recorded, axes=1)
             with np.errstate(invalid="ignore"):
                 mean = sums / n_recorded[..., np.newaxis]  # 0 / 0 is NaN: never recorded
             dtype = variable.dtype if variable.dtype.kind == "f" else np.float32
-            averages[name] = (variable.dims, mean.astype(dtype), variable.attrs)
-    averages["mask"] = (ds["mask"].dims, n_recorded > 0, ds["mask"].attrs)
-    kept = ds.drop_vars(list(averages)).isel(trial=first)
-    # at once: each single assignment to a Dataset aligns all of it
-    return kept.assign(averages).assign_coords(n_trials=(TRIAL, belongs.sum(axis=1)))
+            averages[name] = xr.Variable(variable.dims, mean.astype(dtype), variable.attrs)
+    averages["mask"] = xr.Variable((TRIAL, TIME), n_recorded > 0, ds["mask"].attrs)
+    # made at once: each change of a Dataset copies and aligns all of it
+    kept = {
+        name: variable.isel({TRIAL: first}, missing_dims="ignore")
+        for name, variable in ds.variables.items()
+        if name not in averages
+    }
+    coords = {name: kept.pop(name) for name in ds.coords}
+    return xr.Dataset(kept | averages, coords | {"n_trials": (TRIAL, belongs.sum(axis=1))}, ds.attrs)
 
 
 def average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
