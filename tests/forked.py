@@ -1,6 +1,7 @@
 """Runs a case in a forked copy of this process: it may hang, crash or leak, and starts warm."""
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -32,10 +33,12 @@ class Ended:
 
 
 def preload():
-    """Import what the command line imports when it is called, so that forked copies need not."""
-    from nwbrnn.cli import main
-
-    return main
+    """Import what commands import when they are called, so that forked copies need not."""
+    for name in ("cli.main", "dandiset", "report", "reproduce"):
+        importlib.import_module(f"nwbrnn.{name}")
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("DSA")  # and all of scikit-learn
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def run_cli(*arguments, seconds=SECONDS):
 
 
 def _run_cli(arguments):
-    main = preload()
+    from nwbrnn.cli import main
+
     out, err, sys.argv = io.StringIO(), io.StringIO(), ["nwbrnn", *arguments]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

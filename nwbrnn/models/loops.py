@@ -208,15 +208,31 @@ def run_backward(
 
 
 @_compile
+def _copy(values: Any, out: Any) -> None:
+    """Copy (n_trials, n_hidden); an assignment to a slice would take seconds to compile."""
+    for b in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            out[b, i] = values[b, i]
+
+
+@_compile
+def _clear(out: Any) -> None:
+    """Set (n_trials, n) to zero."""
+    for b in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            out[b, i] = 0
+
+
+@_compile
 def _step_back(t: int, grad_rates: Any, rates: Any, recurrence: Any, kind: int, grads: Any) -> None:
     """Fill dL/dx of a step, from dL/dr of it and dL/dx of the next one."""
     weights, keep = recurrence
     n_time, n_trials, n_hidden = grad_rates.shape
     now = grads[t]
     if t > 0:
-        now[:] = grad_rates[t - 1]
+        _copy(grad_rates[t - 1], now)
     else:
-        now[:] = 0
+        _clear(now)
     if t < n_time:
         _add_product(now, grads[t + 1], weights)
     _multiply_by_slopes(now, rates[t], kind)
@@ -376,13 +392,15 @@ def _run_observed_backward(
         _step_back(t, grad_rates, rates, (matrix, keep), kind, grads)
         if t > 0 and t % substeps == 0:
             bin_, now = t // substeps - 1, grads[t]
-            after[bin_] = now
-            backwards[:] = 0
+            _copy(now, after[bin_])
+            _clear(backwards)
             _add_product(backwards, after[bin_], gains)
-            now[:] = grad_predicted[bin_]
+            _copy(grad_predicted[bin_], now)
             _subtract_observed(now, backwards, counted[bin_], units)
             _multiply_by_slopes(now, predicted[bin_], kind)
-            now += after[bin_]
+            for b in range(n_trials):
+                for i in range(now.shape[1]):
+                    now[b, i] += after[bin_, b, i]
 
 
 def _expect_seen(seen: Seen, n_steps: int, n_trials: int, n_hidden: int) -> int:
