@@ -20,7 +20,7 @@ from nwbrnn.cli.reproduce import print_claims
 from nwbrnn.config import FitConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.reproduce import Claim, Evidence, judge
-from nwbrnn.sweep import run_sweep
+from nwbrnn.sweep import results, run_sweep
 from nwbrnn.teacher import MECHANISMS, TeacherConfig
 from tests.messages import assert_names, names
 
@@ -35,7 +35,9 @@ def list_cells(folder):
 
 
 @pytest.mark.usefixtures("in_process")
-def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run_cli, tmp_path):
+def test_the_command_makes_tables_and_figures_and_repeats_nothing(
+    recording, run_cli, tmp_path, monkeypatch
+):
     out = tmp_path / "sweep"
     command = ("sweep", recording.path, "-o", out, *GRID, *SMALL, "--set", "tau=0.08")
     finished = run_cli(*command)
@@ -55,6 +57,7 @@ def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run
     about = json.loads((out / "sweep.json").read_text())
     assert about["fit"]["tau"] == 0.08
     assert about["grid"]["held_out"] == "between"
+    monkeypatch.setattr(results, "FIGURES", {})
     again = run_cli(*command, "--json", "-")
     assert (again.code, again.err) == (0, "")
     told = json.loads(again.out)
@@ -318,7 +321,7 @@ def test_claims_are_judged_by_their_intervals(capsys):
 @pytest.mark.usefixtures("in_process")
 def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monkeypatch):
     """Two small circuits of two kinds: whether claims hold is not judged here, but that all is there."""
-    config = TeacherConfig(n_neurons=40, n_directions=4, n_trials=4)
+    config = TeacherConfig(n_neurons=40, n_directions=4, n_trials=4, preparation=0.2, movement=0.5)
     monkeypatch.setattr(
         module,
         "TeacherConfig",
@@ -329,6 +332,7 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
     monkeypatch.setattr(module, "QUICK_LEVELS", module.PAIR)
     monkeypatch.setattr(module, "MECHANISMS", {name: MECHANISMS[name] for name in ("soc", "ring")})
     monkeypatch.setitem(module.FEWER_TRIALS, "train_trials", (1,))
+    monkeypatch.setattr(results, "FIGURES", {})  # of its sweeps, which are those of any sweep
     out = tmp_path / "claims"
     finished = run_cli("reproduce", "--quick", "-o", out)
     assert (finished.code, finished.err) == (0, "")

@@ -211,7 +211,7 @@ def test_intervals_are_1_96_standard_deviations_of_the_score_wide_on_each_side()
     for seed in range(4):
         recorded, student = create_pair(noise=noise, n_test=n_test, counts=False, noise_seed=seed)
         student = student.assign(outputs=shrunk * student["outputs"])
-        score = get(assess(recorded, student, n_resamples=30))["output R2"]
+        score = get(assess(recorded, student, n_resamples=15))["output R2"]
         halves.append((score.high - score.low) / 2)
         covered += score.low <= expected.mean() <= score.high
     assert np.mean(halves) == pytest.approx(1.96 * expected.std(), rel=0.25)
@@ -225,10 +225,10 @@ def test_intervals_are_as_wide_as_scores_vary_where_residuals_are_noise():
     values, halves = {name: [] for name in names}, {name: [] for name in names}
     covered = 0
     specs = [spec for spec in SCORES if spec.name in names]
-    for seed in range(60):
+    for seed in range(40):
         recorded, student = create_pair(n_test=6, counts=False, noise_seed=seed)
         pair = Comparison(*select_tests(recorded, student), whole=(recorded, student))
-        draws = draw(pair.trials, 25, np.random.default_rng(seed))
+        draws = draw(pair.trials, 15, np.random.default_rng(seed))
         errors = _resample(specs, pair, {}, draws)[0] | _resample_trials(specs, pair, {}, draws)[0]
         for spec in specs:
             values[spec.name].append(spec.compute(pair))
@@ -238,7 +238,7 @@ def test_intervals_are_as_wide_as_scores_vary_where_residuals_are_noise():
         assert 0.75 < ratio < 1.4, (name, ratio)
         apart = np.abs(np.array(values[name]) - np.mean(values[name]))
         covered += (apart < halves[name]).sum()
-    assert 0.9 < covered / (60 * len(names)) <= 0.99
+    assert 0.9 < covered / (40 * len(names)) <= 0.99
 
 
 def test_intervals_shrink_with_noise():
