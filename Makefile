@@ -9,8 +9,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # one process of tests for each core, with one thread each
 export OMP_NUM_THREADS := 1
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
-# some packages hold templates that are no Python
-COMPILE := $(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true
+# all but what nobody imports here; some packages hold templates that are no Python
+COMPILE := $(BIN)/python -W ignore -m compileall -qq -j 0 -x '/tests/|/sympy/' $(VENV)/lib || true
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .PHONY: demo test test-fast test-long check unit docs release-check benchmark mutants clean
@@ -71,22 +71,24 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/export.py
 
-# nwbrnn without extras, for `make demo`; pip shows what it downloads
-$(CORE): pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nwbrnn needs Python 3.11 or newer: make PYTHON=python3.11")'
-	@echo "Installing nwbrnn and the packages that it needs into $(VENV). This takes some minutes, most of them for PyTorch."
 	$(PYTHON) -m venv $(VENV)
+
+# nwbrnn without extras, for `make demo`; pip shows what it downloads
+$(CORE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing nwbrnn and the packages that it needs into $(VENV). This takes some minutes, most of them for PyTorch."
 	$(INSTALL) -c constraints.txt -e .
 	$(COMPILE)
 	touch $(CORE)
 
 # everything for development
-$(READY): $(CORE) tests/zarr3.txt
-	@echo "Installing what the tests, the checks and the documentation need into $(VENV). This takes some minutes."
+$(READY): pyproject.toml constraints.txt tests/zarr3.txt | $(BIN)/python
+	@echo "Installing nwbrnn, and what its tests, checks and documentation need, into $(VENV). This takes some minutes."
 	$(INSTALL) --quiet -c constraints.txt -e '.[dev]'
 	$(INSTALL) --quiet --no-deps --target $(VENV)/zarr3 -r tests/zarr3.txt
 	$(COMPILE)
-	touch $(READY)
+	touch $(CORE) $(READY)
 
 clean:
 	rm -rf $(VENV) demo docs/_build docs/generated .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

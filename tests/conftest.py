@@ -31,7 +31,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without ``--long``, leave out what is for it alone, and all but the first part of each campaign."""
+    """Say where coverage is measured, and what runs with ``--long`` only: see CONTRIBUTING.
+
+    Without it, the tests marked ``long`` are skipped, and all but the first part of each campaign.
+    """
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("cover"):
+            item.add_marker("no_cover")
     if config.getoption("long"):
         return
     for item in items:
@@ -51,6 +57,19 @@ def pytest_sessionstart(session):
     controller = getattr(session.config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
     if controller is not None and hasattr(session.config, "workerinput"):
         controller.cov.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    """Pause coverage for the fixtures of a test as pytest-cov does for the test itself."""
+    controller = getattr(item.config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
+    if controller is None or not item.get_closest_marker("no_cover"):
+        return (yield)
+    controller.pause()
+    try:
+        return (yield)
+    finally:
+        controller.resume()
 
 
 def _get_part(item):

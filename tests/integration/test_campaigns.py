@@ -25,7 +25,7 @@ from nwbrnn.config import FitConfig, ReadConfig
 from tests import forked
 from tests.messages import assert_names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover, pytest.mark.usefixtures("in_process")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
 QUICK = ("--set", "hidden=8", "--set", "epochs=2", "--set", "min_rate=0", "--set", "processes=1")
 FIT = (*QUICK, "--sampled", "3")

@@ -19,7 +19,7 @@ from nwbrnn.storage import find_source, remote
 from nwbrnn.sweep.cell import run_cell
 from tests.messages import assert_names, names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 SMALL = (
     "--set",

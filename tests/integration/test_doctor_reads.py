@@ -12,7 +12,7 @@ import nwbrnn
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.readers.doctor import diagnose
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 
 def find_arrays(file, wanted):

@@ -154,7 +154,6 @@ PYTHON_PAGES = sorted(
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
 def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
     """Blocks of a page run one after the other, where example_data, a session.nwb and a dandiset are."""
@@ -185,7 +184,6 @@ SMALL = ("--overwrite", "--epochs", "2", "--hidden", "80", "--method", "gradient
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover
 def test_commands_of_the_pages_do_what_they_say(run_cli, tmp_path, monkeypatch):
     """In one folder, as a reader would, on small networks; the sweeps have tests of their own."""
     (tmp_path / "example_data").symlink_to(EXAMPLE.parent)
@@ -208,7 +206,6 @@ echo "Submitted batch job $!"
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.no_cover
 def test_script_for_slurm_makes_a_sweep(tmp_path):
     """With an `sbatch` that starts the job at once, here: its workers are real, only the queue is not."""
     pytest.importorskip("dask_jobqueue")

@@ -18,7 +18,7 @@ from nwbrnn.errors import ExportError
 from nwbrnn.storage import output
 from tests.messages import assert_names, names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 WAYS = ("new", "copy", "in-place")
 

@@ -14,7 +14,7 @@ import nwbrnn
 from nwbrnn.errors import ExportError
 from nwbrnn.storage import open_nwb
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 READ = {"bin_size": 0.1}
 QUICK = {"epochs": 1, "hidden": 8, "sampled": 3, "min_rate": 0}

@@ -22,7 +22,7 @@ from nwbrnn.formats.fit.layout import list_parts
 from nwbrnn.storage import atomic, create_nwb, list_differences, open_nwb
 from tests.messages import assert_names, names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 READ = {"bin_size": 0.1}
 

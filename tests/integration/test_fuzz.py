@@ -22,7 +22,7 @@ from exporting import hash_file
 from tests import forked, layouts
 from tests.messages import assert_names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 BASE = "base.nwb"
 N_FLIPPED, N_ERASED, N_TRUNCATED, N_STRUCTURAL, N_ATTRIBUTES = 150, 40, 50, 140, 110

@@ -11,7 +11,7 @@ from nwbrnn.errors import ReadError
 from nwbrnn.storage import find_source, open_nwb, remote
 from tests.messages import assert_names, names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 MEBIBYTE = 1 << 20
 RECEIVED = 50 * MEBIBYTE  # much of it waits in the buffers of sockets

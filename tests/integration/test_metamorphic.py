@@ -11,7 +11,7 @@ from pynwb.behavior import BehavioralTimeSeries
 
 import nwbrnn
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 N, DURATION, RATE = 24, 60.0, 100.0
 RNG = np.random.default_rng(5)

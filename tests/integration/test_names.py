@@ -16,7 +16,7 @@ from nwbrnn.storage import find_source, open_saved
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.names import MAX_NAME, find_fault
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 LATIN = os.fsdecode(b"sub-\xe9.nwb")
 ODD = {

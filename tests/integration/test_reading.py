@@ -9,6 +9,8 @@ import scipy.signal
 import nwbrnn
 from tests.messages import assert_names
 
+pytestmark = pytest.mark.no_cover
+
 WINDOW = (-0.4, 1.5)
 
 

@@ -12,7 +12,7 @@ from nwbrnn.readers.session import open_session
 from nwbrnn.readers.units import count_spikes
 from tests.messages import assert_names, names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 BIN = 0.05
 SESSIONS = ("spike_20120829.nwb", "jango_20141203.nwb")

@@ -22,7 +22,7 @@ from nwbrnn.storage.store import find_links_outside
 from nwbrnn.text import MAX_SHOWN
 from tests.messages import names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 WINDOW = (-0.2, 0.4)
 

@@ -24,7 +24,7 @@ from nwbrnn.sweep import results, run_sweep
 from nwbrnn.teacher import MECHANISMS, TeacherConfig
 from tests.messages import assert_names, names
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 SMALL = ("--set", "hidden=30", "--set", "epochs=5", "--set", "min_rate=0", "--resamples", "0")
 GRID = ("--sampled", "0,3", "--seeds", "2", "--held-out", "between")

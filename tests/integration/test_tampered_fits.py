@@ -257,7 +257,6 @@ def tamper(path, rng):
     return f"{place} = {value!r}"
 
 
-@pytest.mark.no_cover
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", range(4))
 def test_any_change_ends_in_an_error_of_ours_or_a_valid_result(part, fitted, campaign, tmp_path):

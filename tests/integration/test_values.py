@@ -20,6 +20,8 @@ from nwbrnn.readers.times import RegularTimes, to_ticks
 from nwbrnn.storage import open_nwb
 from tests.messages import assert_names, names
 
+pytestmark = pytest.mark.no_cover
+
 DURATION = 14.0
 START = 1.0 + 2.0 * np.arange(6)
 STOP = START + 1.8

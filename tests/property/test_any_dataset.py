@@ -12,7 +12,7 @@ from nwbrnn.evaluation import Score, Scores
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import SPLITS
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 HIDDEN = 3
 

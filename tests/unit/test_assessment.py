@@ -25,6 +25,8 @@ from nwbrnn.evaluation.specs import SPIKES, list_available
 from nwbrnn.preprocessing import average_conditions
 from tests.messages import names
 
+pytestmark = pytest.mark.no_cover
+
 N_CONDITIONS, N_TRIALS, N_TIME, N_UNITS = 6, 12, 30, 8
 NOISE = 0.8
 HIGHER = (

@@ -6,6 +6,8 @@ import pytest
 from nwbrnn.job import fit
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
 
+pytestmark = pytest.mark.no_cover
+
 TEACHER = {"n_neurons": 60, "n_directions": 8, "n_trials": 4, "preparation": 0.3, "movement": 0.5}
 SEEDS = range(4)
 

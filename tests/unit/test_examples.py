@@ -8,6 +8,8 @@ import pytest
 
 import nwbrnn
 
+pytestmark = pytest.mark.no_cover
+
 PACKAGE = Path(nwbrnn.__file__).parent
 MODULES = [
     ".".join(("nwbrnn", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")

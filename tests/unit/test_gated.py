@@ -109,6 +109,7 @@ def test_a_fit_reproduces_outputs_and_sampled_neurons():
 
 
 @pytest.mark.slow
+@pytest.mark.cover
 def test_a_fit_comes_back_from_a_file_with_its_equation(result, recording, tmp_path):
     path = nwbrnn.write_fit(result, recording.path, tmp_path / "fit.nwb")
     stored = nwbrnn.read_fit(path)
@@ -126,6 +127,7 @@ def test_a_fit_comes_back_from_a_file_with_its_equation(result, recording, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.cover
 def test_a_page_shows_it_without_a_spectrum(result, tmp_path):
     write_fit_report(result, tmp_path / "page.html", n_resamples=2)
     page = (tmp_path / "page.html").read_text("utf-8")

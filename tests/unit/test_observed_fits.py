@@ -477,6 +477,7 @@ def test_a_stored_fit_whose_observer_does_not_fit_is_refused(result):
 
 
 @pytest.mark.slow
+@pytest.mark.cover
 def test_a_sweep_varies_it_and_rebuilds_its_fits(tmp_path):
     ds = create_recording()
     grid = nwbrnn.SweepConfig(sampled=(3,), seeds=1, vary={"observe": ("none", "sampled")}, resamples=0)

@@ -38,7 +38,7 @@ from nwbrnn.sweep.page import write_sweep_report
 from tests.messages import assert_names, names
 from tests.unit.test_training import QUICK, create_recording
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cover]
 
 BASE = FitConfig(**QUICK | {"epochs": 3})
 
