@@ -24,7 +24,8 @@ def create_dataset(
     ----------
     variables
         Arrays by the names of :data:`nwbrnn.schema.VARIABLES`, e.g. ``outputs`` of shape
-        (n_trials, n_time, n_outputs). ``mask`` defaults to all True.
+        (n_trials, n_time, n_outputs). ``mask`` defaults to all True. NaN in ``outputs``, ``rates`` and
+        ``spike_counts`` says that an output or unit was not observed in this bin of this trial.
     coords
         Arrays by the names of :data:`nwbrnn.schema.COORDINATES`; any other name needs a pair
         ``(dimension, values)``. ``trial``, ``unit``, ``output`` and ``input`` default to numbered
@@ -47,6 +48,17 @@ def create_dataset(
         If the Dataset would break the contract.
     ValueError
         If arrays disagree about the length of a dimension.
+
+    Examples
+    --------
+    The second unit was lost after the first of two trials:
+
+    >>> counts = np.ones((2, 3, 2))
+    >>> counts[1, :, 1] = np.nan
+    >>> arrays = {"outputs": np.zeros((2, 3, 1)), "inputs": np.zeros((2, 3, 1)), "spike_counts": counts}
+    >>> ds = create_dataset(arrays, {}, bin_size=0.1)
+    >>> find_observed(ds, "spike_counts").sum(axis=(0, 1)).tolist()  # bins in which each unit was observed
+    [6, 3]
     """
     variables = dict(variables)
     if "mask" not in variables and "outputs" in variables:
@@ -73,6 +85,30 @@ def blank_unrecorded(ds: xr.Dataset) -> xr.Dataset:
     names = [name for name in MASKED if name in ds]
     blanked = {name: _blank(ds[name].values, ds["mask"].values) for name in names}
     return ds.assign({name: ds[name].variable.copy(data=values) for name, values in blanked.items()})
+
+
+def find_observed(ds: xr.Dataset, name: str) -> NDArray[np.bool_]:
+    """Return where the values of a variable were observed: inside the mask and not NaN.
+
+    Parameters
+    ----------
+    ds
+        Any valid Dataset.
+    name
+        ``"outputs"``, ``"rates"`` or ``"spike_counts"``, or any other variable of trials and time.
+
+    Returns
+    -------
+    ndarray
+        Shape (n_trials, n_time, n_channels). If every channel was observed in all bins of the mask, this is
+        the mask itself, shape (n_trials, n_time, 1).
+    """
+    mask, values = ds["mask"].values[..., np.newaxis], ds[name].values
+    if values.dtype.kind != "f":
+        return np.asarray(mask)
+    seen = ~np.isnan(values)
+    seen &= mask
+    return seen if (seen != mask).any() else np.asarray(mask)
 
 
 def get_output_units(ds: xr.Dataset) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwbrnn.errors import SchemaError
 
@@ -43,10 +44,18 @@ VARIABLES = (
     VariableSpec("connectivity", (UNIT, "presynaptic"), FLOAT, "weights of a simulated circuit", False),
     VariableSpec("readout", (OUTPUT, UNIT), FLOAT, "from rates to muscles of a simulated circuit", False),
 )
-"""``outputs``, ``inputs`` and ``rates`` are NaN exactly in the bins without a recording."""
+"""Outside the mask, nothing was recorded: numbers with decimals are NaN, and whole numbers are 0. Inside it,
+NaN in one of :data:`PARTIAL` says that this unit or output was not observed in this bin of this trial.
+"""
 
 MASKED = tuple(spec.name for spec in VARIABLES if spec.dims[:2] == (TRIAL, TIME) and spec.kinds != BOOL)
 """Variables whose values have no meaning outside the mask."""
+
+PARTIAL = ("outputs", "rates", "spike_counts")
+"""Variables that may be NaN inside the mask. Spike counts are whole numbers if all units were observed in
+every bin, and else floating-point numbers. ``rates`` and ``spike_counts`` lack the same values. A prediction of
+a network, which has ``hidden``, lacks none.
+"""
 
 COORDINATES = (
     VariableSpec(TRIAL, (TRIAL,), "iu", "row of the source's trial table"),
@@ -98,7 +107,8 @@ def validate(ds: xr.Dataset) -> xr.Dataset:
     ------
     SchemaError
         If a variable or coordinate is missing, has other dimensions, an unsuitable type or no unit;
-        if time bins are not regular; or if a value inside the mask is not finite.
+        if time bins are not regular; if a value inside the mask is infinite, or NaN outside of
+        :data:`PARTIAL`; or if rates and spike counts were not observed in the same bins.
     """
     problems = find_problems(ds)
     if problems:
@@ -150,9 +160,10 @@ def _check_time(ds: xr.Dataset) -> list[str]:
 
 
 def _check_values(ds: xr.Dataset) -> list[str]:
-    """Check that values are finite inside the mask and that counts are not negative."""
+    """Check that values inside the mask are finite, or NaN where they may be, and counts not negative."""
     problems = []
     mask = ds["mask"].values
+    partial = () if "hidden" in ds else PARTIAL
     if not mask.any(axis=1).all():
         empty = ds["trial"].values[~mask.any(axis=1)][:10].tolist()
         problems.append(f"'mask': expected at least one recorded bin in every trial, but {empty} have none")
@@ -163,16 +174,33 @@ def _check_values(ds: xr.Dataset) -> list[str]:
             is_float = values.dtype.kind == "f"
             limit = min(LARGEST, float(np.finfo(values.dtype).max)) if is_float else LARGEST
             usable = (values <= limit) & (values >= -limit)
+            if name in partial and is_float and not usable.all():
+                usable |= np.isnan(values)
             n_bad = int((~usable & mask[..., np.newaxis]).sum())
             if n_bad:
+                fault = "infinite" if name in partial else "not finite"
                 problems.append(
-                    f"{name!r}: {n_bad} values inside the mask are not finite, or beyond {LARGEST:g}"
+                    f"{name!r}: {n_bad} values inside the mask are {fault}, or beyond {LARGEST:g}"
                 )
     # rates may be negative: relative to a baseline in a simulation, or predicted linearly
     if "spike_counts" in ds and ((ds["spike_counts"].values < 0) & mask[..., np.newaxis]).any():
-        smallest = ds["spike_counts"].values[mask].min()
+        smallest = np.nanmin(ds["spike_counts"].values[mask])
         problems.append(f"'spike_counts': expected counts of 0 or more, but got {smallest}")
-    return problems
+    return problems + _check_observed(ds, mask)
+
+
+def _check_observed(ds: xr.Dataset, mask: NDArray[np.bool_]) -> list[str]:
+    """Check that rates and spike counts lack the same values inside the mask."""
+    if "rates" not in ds or "spike_counts" not in ds:
+        return []
+    rates, counts = (np.isnan(ds[name].values) for name in ("rates", "spike_counts"))
+    n_other = int(((rates != counts) & mask[..., np.newaxis]).sum())
+    if not n_other:
+        return []
+    return [
+        f"'rates': expected NaN exactly where 'spike_counts' are, but {n_other} values inside the mask are "
+        "only in one of them; set both to NaN where a unit was not observed"
+    ]
 
 
 def _check_labels(ds: xr.Dataset) -> list[str]:

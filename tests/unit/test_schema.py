@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nwbrnn.dataset import create_dataset, get_unit_ids
+from nwbrnn.dataset import create_dataset, find_observed, get_unit_ids
 from nwbrnn.errors import SchemaError
 from nwbrnn.schema import find_problems, validate
 from tests.messages import names
@@ -48,12 +48,20 @@ FAULTS = {
         ("'time'", "'s'", "'ms'"),
     ),
     "NaN inside the mask": (
-        lambda ds: set_value(ds, "outputs", (1, 2), np.nan),
-        ("'outputs'", 2, "mask", "finite"),
+        lambda ds: set_value(ds, "inputs", (1, 2), np.nan),
+        ("'inputs'", 1, "mask", "finite"),
+    ),
+    "infinite output": (
+        lambda ds: set_value(ds, "outputs", (1, 2), -np.inf),
+        ("'outputs'", 2, "mask", "infinite"),
+    ),
+    "a rate without its count": (
+        lambda ds: set_value(ds, "rates", (1, 2), np.nan),
+        ("'rates'", "'spike_counts'", "NaN", 3),
     ),
     "infinite rate": (
         lambda ds: set_value(ds, "rates", (0, 0, 0), np.inf),
-        ("'rates'", 1, "mask", "finite"),
+        ("'rates'", 1, "mask", "infinite"),
     ),
     "negative count": (
         lambda ds: set_value(ds, "spike_counts", (0, 0, 0), -1),
@@ -94,6 +102,53 @@ def test_nan_outside_the_mask_is_allowed():
     assert find_problems(ds) == []
 
 
+def test_a_unit_and_an_output_may_be_observed_in_part_of_the_bins():
+    ds = create_valid()
+    outputs, rates, counts = (ds[name].values.astype(float) for name in ("outputs", "rates", "spike_counts"))
+    outputs[2, :, 1] = np.nan
+    for values in (rates, counts):
+        values[1:3, :, 0] = np.nan
+        values[0, 4:, 2] = np.nan
+    mask = np.ones((4, 6), dtype=bool)
+    mask[1, :3] = mask[3, 0] = False
+    ds = create_valid(outputs=outputs, rates=rates, spike_counts=counts, mask=mask)
+    assert ds["spike_counts"].dtype.kind == "f"
+    assert find_observed(ds, "outputs").sum(axis=(0, 1)).tolist() == [20, 14]
+    for name in ("rates", "spike_counts"):
+        assert find_observed(ds, name).sum(axis=(0, 1)).tolist() == [11, 20, 18]
+        assert np.array_equal(find_observed(ds, name), np.isfinite(ds[name].values))
+
+
+def test_a_prediction_lacks_nothing():
+    ds = create_valid().drop_vars("spike_counts")
+    hidden = (("trial", "time", "hidden_unit"), np.zeros((4, 6, 5)), {"units": "1"})
+    predicted = set_value(ds.assign(hidden=hidden), "rates", (0, 1, 2), np.nan)
+    assert find_problems(predicted.drop_vars("hidden")) == []
+    with pytest.raises(SchemaError, match=names("'rates'", 1, "mask", "not finite")):
+        validate(predicted)
+
+
+def test_whole_numbers_stay_where_every_unit_was_observed():
+    mask = np.ones((4, 6), dtype=bool)
+    mask[0, 0] = False
+    ds = create_valid(mask=mask)
+    assert ds["spike_counts"].dtype.kind == "i"
+    assert not ds["spike_counts"].values[0, 0].any()
+    for name in ("rates", "spike_counts"):
+        np.testing.assert_array_equal(find_observed(ds, name), mask[..., np.newaxis])
+
+
+def test_a_unit_may_be_observed_in_no_bin():
+    rates = create_valid()["rates"].values.copy()
+    rates[..., 1] = np.nan
+    arrays = {"outputs": np.zeros((4, 6, 2)), "inputs": np.zeros((4, 6, 1)), "rates": rates}
+    assert find_observed(create_dataset(arrays, {}, bin_size=0.02), "rates").any(axis=(0, 1)).tolist() == [
+        True,
+        False,
+        True,
+    ]
+
+
 @pytest.mark.parametrize(("break_dataset", "message"), FAULTS.values(), ids=FAULTS.keys())
 def test_each_fault_is_named(break_dataset, message):
     with pytest.raises(SchemaError, match=names(*message)) as caught:
@@ -113,7 +168,7 @@ def test_all_faults_are_reported_at_once():
 
 
 def test_faults_of_values_are_reported_together():
-    ds = set_value(set_value(create_valid(), "outputs", (0, 0, 0), np.nan), "spike_counts", (0, 0, 0), -1)
+    ds = set_value(set_value(create_valid(), "outputs", (0, 0, 0), np.inf), "spike_counts", (0, 0, 0), -1)
     problems = find_problems(ds.isel(unit=[0, 0, 1]))
     assert len(problems) == 3
 
