@@ -35,7 +35,8 @@ def create_problem(n_hidden: int) -> tuple[LinearProblem, np.ndarray, np.ndarray
         sampled=np.empty((N_TIME, N_CONDITIONS, 0)),
         outputs=np.empty((N_TIME, N_CONDITIONS, 0)),
         mask=np.ones((N_TIME, N_CONDITIONS), dtype=bool),
-        output_mask=np.ones((N_TIME, N_CONDITIONS), dtype=bool),
+        sampled_mask=np.ones((N_TIME, N_CONDITIONS, 1), dtype=bool),
+        output_mask=np.ones((N_TIME, N_CONDITIONS, 1), dtype=bool),
         alpha=np.full(n_hidden, ALPHA),
         activate=np.tanh,
         invert=np.arctanh,
@@ -96,7 +97,7 @@ def create_runs(n_hidden: int) -> dict[str, Run | None]:
     """Return the pass by each method."""
     job = create_problem(n_hidden)
     n_features = n_hidden + N_INPUTS + 1
-    start = Regression(np.zeros((n_features, n_hidden)), np.eye(n_features) / RIDGE)
+    start = Regression(np.zeros((n_features, n_hidden)), (np.eye(n_features) / RIDGE,))
     return {
         "nwbrnn": lambda: run_closed_loop(job[0], start, job[1], job[2]),
         "textbook NumPy": lambda: run_textbook(*job),

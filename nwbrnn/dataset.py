@@ -111,6 +111,34 @@ def find_observed(ds: xr.Dataset, name: str) -> NDArray[np.bool_]:
     return seen if (seen != mask).any() else np.asarray(mask)
 
 
+def group_channels(seen: NDArray[np.bool_]) -> list[tuple[slice | NDArray[np.intp], NDArray[np.bool_]]]:
+    """Return the channels that were observed in the same samples, each group with these samples.
+
+    Parameters
+    ----------
+    seen
+        Where each channel was observed, shape (..., n_channels); with shape (..., 1), all channels are one
+        group. See :func:`find_observed`.
+
+    Returns
+    -------
+    list
+        The channels of each group, and where they were observed, shape (...,); groups in order of their first
+        channel.
+
+    Examples
+    --------
+    >>> seen = np.array([[True, True, True], [True, False, True]])
+    >>> [(channels.tolist(), where.tolist()) for channels, where in group_channels(seen)]
+    [([0, 2], [True, True]), ([1], [True, False])]
+    """
+    if seen.shape[-1] == 1:
+        return [(slice(None), seen[..., 0])]
+    packed = np.packbits(seen.reshape(-1, seen.shape[-1]), axis=0).T
+    _, first, group = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    return [(np.flatnonzero(group.ravel() == group.ravel()[i]), seen[..., i]) for i in np.sort(first)]
+
+
 def get_output_units(ds: xr.Dataset) -> list[str]:
     """Return the unit of each output."""
     if "output_units" not in ds.coords:

@@ -53,8 +53,8 @@ MASKED = tuple(spec.name for spec in VARIABLES if spec.dims[:2] == (TRIAL, TIME)
 
 PARTIAL = ("outputs", "rates", "spike_counts")
 """Variables that may be NaN inside the mask. Spike counts are whole numbers if all units were observed in
-every bin, and else floating-point numbers. ``rates`` and ``spike_counts`` lack the same values. A prediction of
-a network, which has ``hidden``, lacks none.
+every bin, and else floating-point numbers. ``rates`` and ``spike_counts`` lack the same values. A prediction
+of a network, which has ``hidden``, lacks none.
 """
 
 COORDINATES = (

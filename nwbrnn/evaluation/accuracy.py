@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from nwbrnn.preprocessing import average_rows
+
 Array = NDArray[np.floating]
 
 
@@ -12,7 +14,7 @@ def compute_r2(predicted: Array, target: Array) -> Array:
     Parameters
     ----------
     predicted, target
-        Shape (n_samples, n_channels); every sample counts.
+        Shape (n_samples, n_channels); every sample counts, except where one of them is NaN.
 
     Returns
     -------
@@ -29,7 +31,7 @@ def compute_weighted_r2(predicted: Array, target: Array) -> float:
     Parameters
     ----------
     predicted, target
-        Shape (n_samples, n_channels); every sample counts.
+        Shape (n_samples, n_channels); every sample counts, except where one of them is NaN.
 
     Returns
     -------
@@ -51,9 +53,10 @@ def compute_skill(predicted: Array, target: Array, reference: Array) -> float:
     Parameters
     ----------
     predicted, target
-        Shape (n_samples, n_channels); every sample counts.
+        Shape (n_samples, n_channels); every sample counts, except where one of them is NaN. Each channel has
+        the mean error of its own samples.
     reference
-        Shape (n_reference_samples, n_channels).
+        Shape (n_reference_samples, n_channels); NaN does not count.
 
     Returns
     -------
@@ -61,8 +64,11 @@ def compute_skill(predicted: Array, target: Array, reference: Array) -> float:
         NaN if the reference does not vary or there is no sample.
     """
     residual, _ = _compute_sums(predicted, target)
-    total = np.square(reference - reference.mean(axis=0)).sum() / max(len(reference), 1)
-    return float(1 - residual.sum() / len(target) / total) if total > 0 and len(target) else float("nan")
+    n = (~(np.isnan(predicted) | np.isnan(target))).sum(axis=0)
+    reference = reference if n.all() else reference[:, n > 0]
+    squares = np.square(reference - average_rows(reference))
+    total = average_rows(squares).sum() if np.isnan(squares).any() else squares.sum() / max(len(reference), 1)
+    return 1 - pool_means(residual, n) / float(total) if total > 0 else float("nan")
 
 
 def compute_vaf(predicted: Array, target: Array) -> float:
@@ -73,7 +79,7 @@ def compute_vaf(predicted: Array, target: Array) -> float:
     Parameters
     ----------
     predicted, target
-        Shape (n_samples, n_channels); every sample counts.
+        Shape (n_samples, n_channels); every sample counts, except where one of them is NaN.
 
     Returns
     -------
@@ -84,13 +90,14 @@ def compute_vaf(predicted: Array, target: Array) -> float:
     ----------
     .. [1] Kearney & Hunter 1990, Critical Reviews in Biomedical Engineering 18:55.
     """
-    _, residual = _compute_sums(target, target - predicted)
-    _, total = _compute_sums(target, target)
+    difference = target - predicted
+    _, residual = _compute_sums(target, difference)
+    _, total = _compute_sums(difference, target)
     return float(1 - residual.sum() / total.sum()) if total.sum() > 0 else float("nan")
 
 
 def _compute_sums(predicted: Array, target: Array) -> tuple[Array, Array]:
-    """Return residual and total sums of squares by column."""
+    """Return residual and total sums of squares by column, over the rows in which neither is NaN."""
     if predicted.shape != target.shape or target.ndim != 2:
         raise ValueError(
             f"expected two arrays of shape (n_samples, n_channels), "
@@ -100,8 +107,28 @@ def _compute_sums(predicted: Array, target: Array) -> tuple[Array, Array]:
         empty = np.zeros(target.shape[1])
         return empty, empty
     target = target.astype(np.float64)
+    missing = np.isnan(target) | np.isnan(predicted)
+    if missing.any():
+        target = np.where(missing, np.nan, target)
+        squares = np.square(target - predicted), np.square(target - average_rows(target))
+        return np.nansum(squares[0], axis=0), np.nansum(squares[1], axis=0)
     residual = np.square(target - predicted).sum(axis=0)
     return residual, np.square(target - target.mean(axis=0)).sum(axis=0)
+
+
+def pool_means(sums: Array, counts: NDArray[np.integer]) -> float:
+    """Return the sum over channels of the means that sums and numbers of samples give; NaN without samples.
+
+    Examples
+    --------
+    >>> pool_means(np.array([6.0, 4.0, 0.0]), np.array([3, 4, 0]))
+    3.0
+    """
+    if not counts.any():
+        return float("nan")
+    sums, counts = sums[counts > 0], counts[counts > 0]
+    most = counts.max()
+    return float((sums * (most / counts)).sum() / most)  # exactly sums.sum() / n where all counts are n
 
 
 def compute_median(values: Array) -> float:

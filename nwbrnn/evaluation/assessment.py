@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.dataset import find_observed
 from nwbrnn.evaluation.accuracy import compute_mean
 from nwbrnn.evaluation.baselines import AVERAGE, predict_baselines
 from nwbrnn.evaluation.comparison import Comparison, expect_average, find_groups, select_tests
@@ -246,7 +247,8 @@ def _split(
     """
     groups = find_groups(tests)
     mask = tests["mask"].values.astype(np.float64)
-    rates = np.where(tests["mask"].values[..., np.newaxis], tests["rates"].values, 0).astype(np.float64)
+    observed = find_observed(tests, "rates")
+    rates = np.where(observed, tests["rates"].values, 0).astype(np.float64)
     like = averages[["rates", "mask"]]
     pairs = []
     for _ in range(N_SPLITS if any(len(rows) > 1 for rows in groups) else 0):
@@ -256,7 +258,9 @@ def _split(
             chosen[0, row, order[: len(order) // 2]] = 1
             chosen[1, row, order[len(order) // 2 :]] = 1
         n = chosen @ mask
-        means = np.tensordot(chosen, rates, axes=1) / np.maximum(n, 1)[..., np.newaxis]
+        n_units = np.tensordot(chosen, observed.astype(np.float64), axes=1)
+        means = np.tensordot(chosen, rates, axes=1) / np.maximum(n_units, 1)
+        means = np.where((n_units > 0) | (n == 0)[..., np.newaxis], means, np.nan)
         seen = (like["mask"].dims, (n > 0).all(axis=0))
         first, second = (like.assign(rates=(like["rates"].dims, values), mask=seen) for values in means)
         pairs.append((first, second))

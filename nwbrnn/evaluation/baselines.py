@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nwbrnn.evaluation.comparison import average_known, select_known
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.subspaces import compute_principal_components
+from nwbrnn.preprocessing import average_rows
 from nwbrnn.schema import COSINE, HIDDEN_UNIT, SINE
 
 Array = NDArray[np.floating]
@@ -183,13 +184,17 @@ def _find_variables(ds: xr.Dataset, known: xr.Dataset) -> Array:
 
 
 def _fill(known: xr.Dataset, name: str) -> tuple[NDArray[np.bool_], Array]:
-    """Return which trials have a variable, and its values, with averages over trials for missing bins."""
-    values = np.where(known["mask"].values[..., np.newaxis], known[name].values, np.nan).astype(np.float64)
+    """Return which trials have a variable, and its values, with averages over trials for missing bins.
+
+    A unit or output that was not observed in a recorded bin stays NaN, and the regression leaves it out.
+    """
+    mask = known["mask"].values[..., np.newaxis]
+    values = np.where(mask, known[name].values, np.nan).astype(np.float64)
     has = np.isfinite(values).any(axis=(1, 2))
-    values = values[has]
+    values, mask = values[has], mask[has]
     seen = np.isfinite(values)
     mean = np.where(seen, values, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-    return np.asarray(has), np.where(seen, values, mean)
+    return np.asarray(has), np.where(seen | mask, values, mean)
 
 
 def _list_folds(known: xr.Dataset, shown: xr.Dataset) -> list[NDArray[np.intp]]:
@@ -238,7 +243,7 @@ def _decode(trials: Trials, *, neurons: Mapping[str, Array], outputs: Array) -> 
     known, shown = trials.known, trials.shown
     scale = known["rate_scale"].values
     rates = {
-        key: np.nan_to_num((ds["rates"].values - neurons[key]) / scale)
+        key: np.nan_to_num((_impute(ds, known) - neurons[key]) / scale)
         for key, ds in (("known", known), ("shown", shown))
     }
     if len(scale) > MAX_SEEN:
@@ -246,7 +251,7 @@ def _decode(trials: Trials, *, neurons: Mapping[str, Array], outputs: Array) -> 
         rates = {key: values @ axes for key, values in rates.items()}
     step = max(1, round(LAG / known.attrs["bin_size"]))
     target = known["outputs"].values - outputs
-    counted = known["mask"].values & np.isfinite(target).all(axis=2)
+    counted = known["mask"].values & np.isfinite(target).any(axis=2)
 
     def list_samples() -> Iterator[tuple[Array, Array]]:
         for rows in _list_folds(known, shown):
@@ -256,6 +261,15 @@ def _decode(trials: Trials, *, neurons: Mapping[str, Array], outputs: Array) -> 
 
     ridge = fit_ridge(list_samples())
     return np.stack([ridge.predict(_lag(one[np.newaxis], step)[0]) for one in rates["shown"]])
+
+
+def _impute(ds: xr.Dataset, known: xr.Dataset) -> Array:
+    """Return the rates of all neurons, with its mean in the known trials for each that was not observed."""
+    rates = ds["rates"].values
+    lacks = ds["mask"].values[..., np.newaxis] & np.isnan(rates)
+    if not lacks.any():
+        return np.asarray(rates)
+    return np.where(lacks, average_rows(known["rates"].values[known["mask"].values]), rates)
 
 
 def _lag(rates: Array, step: int) -> Array:
@@ -270,13 +284,13 @@ def _use_sampled(trials: Trials) -> Predicted:
     sampled = known["sampled"].values
     rates = np.full(shown["rates"].shape, np.nan)
     if sampled.any() and not sampled.all():
-        values, mask = known["rates"].values, known["mask"].values
+        seen, values, mask = _impute(known, known), known["rates"].values, known["mask"].values
         folds = [
-            (values[rows][mask[rows]][:, sampled], values[rows][mask[rows]][:, ~sampled])
+            (seen[rows][mask[rows]][:, sampled], values[rows][mask[rows]][:, ~sampled])
             for rows in _list_folds(known, shown)
         ]
         ridge = fit_ridge(folds, max_rank=MAX_RANK)
-        rates[..., ~sampled] = ridge.predict(np.nan_to_num(shown["rates"].values[..., sampled]))
+        rates[..., ~sampled] = ridge.predict(np.nan_to_num(_impute(shown, known)[..., sampled]))
     return {"rates": rates}
 
 
@@ -289,7 +303,7 @@ def _use_untrained(trials: Trials) -> Predicted:
     rows = np.split(which.ravel(), [len(inputs[0])])
     found: dict[str, Array] = {}
     for name in ("outputs", "rates"):
-        counted = known["mask"].values & np.isfinite(known[name].values).all(axis=2)
+        counted = known["mask"].values & np.isfinite(known[name].values).any(axis=2)
         samples = [
             (hidden[rows[0][part]][counted[part]], known[name].values[part][counted[part]])
             for part in _list_folds(known, shown)

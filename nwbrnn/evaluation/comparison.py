@@ -7,10 +7,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.dataset import find_observed
 from nwbrnn.evaluation.accuracy import compute_r2
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations, compute_surrogate_r2
 from nwbrnn.evaluation.subspaces import Components, decompose
-from nwbrnn.preprocessing import average_conditions, normalize_rates
+from nwbrnn.preprocessing import average_conditions, match_observed, normalize_rates
 
 Array = NDArray[np.floating]
 Pair = tuple[Array, Array]
@@ -31,8 +32,8 @@ class Comparison:
     ----------
     trials, predicted
         The recorded trials and the predictions for them, of the same sizes. Only the bins inside the mask
-        of ``predicted`` count. If a prediction has no hidden units, such as the average of other trials, its
-        rates replace them.
+        of ``predicted`` count, and of these, for each unit and output, only those in which it was observed.
+        If a prediction has no hidden units, such as the average of other trials, its rates replace them.
     averaged
         Whether to compare condition averages instead of single trials.
     whole
@@ -53,6 +54,7 @@ class Comparison:
         averaged: bool = True,
         whole: tuple[xr.Dataset, xr.Dataset | None] | None = None,
     ) -> None:
+        predicted = match_observed(predicted, trials)
         self.trials, self.predicted, self.averaged = trials, predicted, averaged
         self.truth, self.guess = (average_conditions(ds) if averaged else ds for ds in (trials, predicted))
         self.whole = (trials, predicted) if whole is None else whole
@@ -89,8 +91,10 @@ class Comparison:
         if what in ("outputs", "hidden"):
             return what in self.guess and bool(np.isfinite(self.guess[what].values).any())
         known = np.isfinite(self.guess["rates"].values).any(axis=(0, 1))
+        tested = ~np.isnan(self.truth["rates"].values).all(axis=(0, 1))
         chosen = {"rates": slice(None), "sampled": self.sampled, "unsampled": ~self.sampled}[what]
-        return bool(known[chosen].all() and known[chosen].size)
+        known = known[chosen][tested[chosen]]
+        return bool(known.all() and known.size)
 
     @cached_property
     def reference(self) -> Array:
@@ -139,8 +143,13 @@ class Comparison:
         return np.asarray(self.trials["sampled"].values)
 
     @cached_property
+    def complete_units(self) -> NDArray[np.bool_]:
+        """Which units were observed, and predicted, in every compared bin; only these form a population."""
+        return np.asarray(np.all([~np.isnan(rates).any(axis=0) for rates in self.rates], axis=0))
+
+    @cached_property
     def normalized_rates(self) -> Pair:
-        """Predicted and recorded rates, soft-normalized, shapes (n_samples, n_units)."""
+        """Predicted and recorded rates, soft-normalized, of the complete units, (n_samples, n_complete)."""
         predicted, recorded = (self._normalize(rates) for rates in self.rates)
         return predicted, recorded
 
@@ -153,9 +162,10 @@ class Comparison:
 
     @cached_property
     def populations(self) -> tuple[Components, Components] | None:
-        """Principal components of the hidden units and of the rates; ``None`` for a single sample."""
+        """Principal components of the hidden units and of the rates; ``None`` for one sample or no unit."""
         recorded = self.normalized_rates[1]
-        return (self.hidden_components, decompose(recorded)) if len(recorded) > 1 else None
+        enough = len(recorded) > 1 and recorded.shape[1] > 0
+        return (self.hidden_components, decompose(recorded)) if enough else None
 
     @cached_property
     def recorded_rotations(self) -> Rotations:
@@ -178,7 +188,9 @@ class Comparison:
         return stack_samples(self.guess, name), stack_samples(self.truth, name, like=self.guess)
 
     def _normalize(self, rates: Array) -> Array:
-        return normalize_rates(rates, self.truth)
+        """Return the soft-normalized rates of the complete units."""
+        normalized, complete = normalize_rates(rates, self.truth), self.complete_units
+        return normalized if complete.all() else normalized[..., complete]
 
     def _rotate(self, activity: Array) -> Rotations:
         complete = self.truth["mask"].values.all(axis=0)
@@ -210,15 +222,9 @@ def select_known(recorded: xr.Dataset) -> xr.Dataset:
 def average_known(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """Return, for every trial of ``truth``, the average of the known trials of its condition.
 
-    Outputs are NaN where no known trial of the condition has any.
+    Outputs and rates are NaN where no known trial of the condition has any.
     """
-    expected = expect_average(average_conditions(known), truth)
-    has = np.isfinite(known["outputs"].values).any(axis=(1, 2))
-    if has.all() or not has.any():
-        return expected
-    told = expect_average(average_conditions(known.isel(trial=has)), truth)
-    outputs = np.where(told["mask"].values[..., np.newaxis], told["outputs"].values, np.nan)
-    return expected.assign(outputs=(expected["outputs"].dims, outputs))
+    return expect_average(average_conditions(known), truth)
 
 
 def list_samples(first: xr.Dataset, second: xr.Dataset, names: tuple[str, str]) -> list[Pair]:
@@ -266,7 +272,7 @@ def estimate_noise(whole: xr.Dataset, trials: xr.Dataset, name: str) -> Array:
         on the true course, so that a single test trial is enough. If a condition has only one trial, s² is
         the mean of the other conditions.
     trials
-        The trials that are averaged; n of them recorded a bin.
+        The trials that are averaged; in n of them, a unit or output was observed in this bin.
     name
         A variable of shape (n_trials, n_time, n_channels).
 
@@ -279,17 +285,25 @@ def estimate_noise(whole: xr.Dataset, trials: xr.Dataset, name: str) -> Array:
     """
     groups = find_groups(trials)
     conditions = [trials["condition"].values[rows[0]] for rows in groups]
-    mask, belonging = whole["mask"].values, whole["condition"].values
-    values = np.where(mask[..., np.newaxis], whole[name].values, 0).astype(np.float64)
+    seen_whole, belonging = find_observed(whole, name), whole["condition"].values
+    values = np.where(seen_whole, whole[name].values, 0).astype(np.float64)
     variances = []
     for condition in conditions:
         rows = belonging == condition
-        n = mask[rows].sum(axis=0)[:, np.newaxis]
+        n = seen_whole[rows].sum(axis=0)
         mean = values[rows].sum(axis=0) / np.maximum(n, 1)
-        squares = np.where(mask[rows][..., np.newaxis], np.square(values[rows] - mean), 0).sum(axis=0)
+        squares = np.where(seen_whole[rows], np.square(values[rows] - mean), 0).sum(axis=0)
         variances.append(squares / np.where(n > 1, n - 1, np.nan))
     variance = np.stack(variances)
     seen = np.isfinite(variance)
     others = np.where(seen, variance, 0).sum(axis=0) / np.where(seen.any(axis=0), seen.sum(axis=0), np.nan)
-    n_tested = np.stack([trials["mask"].values[rows].sum(axis=0) for rows in groups])
-    return np.asarray(np.where(seen, variance, others) / np.maximum(n_tested, 1)[..., np.newaxis])
+    return np.asarray(np.where(seen, variance, others) / np.maximum(count_observed(trials, name), 1))
+
+
+def count_observed(trials: xr.Dataset, name: str) -> NDArray[np.intp]:
+    """Return in how many trials of each condition each bin was observed, as :func:`estimate_noise`.
+
+    Shape (n_conditions, n_time, n_channels), or (n_conditions, n_time, 1) if it is the same for all.
+    """
+    seen = find_observed(trials, name)
+    return np.stack([seen[rows].sum(axis=0) for rows in find_groups(trials)])

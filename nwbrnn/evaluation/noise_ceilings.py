@@ -5,9 +5,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.accuracy import compute_median
-from nwbrnn.evaluation.comparison import Comparison, estimate_noise, find_groups
+from nwbrnn.evaluation.accuracy import compute_median, pool_means
+from nwbrnn.evaluation.comparison import Comparison, count_observed, estimate_noise
 from nwbrnn.evaluation.single_trials import Select, split_errors
+from nwbrnn.preprocessing import average_rows
 
 Array = NDArray[np.floating]
 
@@ -16,7 +17,8 @@ def _sum_noise(pair: Comparison, name: str) -> tuple[Array, Array]:
     """Return noise and total sum of squares of the test averages by channel; their ratio limits R²."""
     mask = pair.truth["mask"].values
     target = pair.truth[name].values[mask].astype(np.float64)
-    return pair.noise[name][mask].sum(axis=0), np.square(target - target.mean(axis=0)).sum(axis=0)
+    noise = np.where(np.isnan(target), 0, pair.noise[name][mask])
+    return noise.sum(axis=0), np.nansum(np.square(target - average_rows(target)), axis=0)
 
 
 def limit_r2(pair: Comparison, name: str) -> Array:
@@ -33,8 +35,11 @@ def limit_outputs(pair: Comparison) -> float:
 
 def limit_skill(pair: Comparison) -> float:
     """Return the noise ceiling of skill, relative to the variance over all conditions."""
-    noise = _sum_noise(pair, "outputs")[0].sum() / max(int(pair.truth["mask"].values.sum()), 1)
-    variance = pair.reference.var(axis=0, dtype=np.float64).sum()
+    n = (~np.isnan(pair.outputs[1])).sum(axis=0)
+    noise = pool_means(_sum_noise(pair, "outputs")[0], n)
+    reference = pair.reference if n.all() else pair.reference[:, n > 0]
+    measure = np.nanvar if np.isnan(reference).any() else np.var
+    variance = measure(reference, axis=0, dtype=np.float64).sum()
     return float(1 - noise / variance) if variance > 0 else math.nan
 
 
@@ -48,9 +53,7 @@ def limit_trials(pair: Comparison, name: str, select: Select | None = None) -> f
     total = split_errors(pair, name, select)[1].sum(axis=0)
     noise = estimate_noise(pair.trials, pair.trials, name)
     noise = pair.noise[name] if np.isnan(noise).all() else noise
-    mask = pair.trials["mask"].values
-    n_tested = np.stack([mask[rows].sum(axis=0) for rows in find_groups(pair.trials)])
-    sums = np.nansum(noise * np.square(n_tested)[..., np.newaxis], axis=(0, 1))
+    sums = np.nansum(noise * np.square(count_observed(pair.trials, name)), axis=(0, 1))
     sums = sums.sum(keepdims=True) if select is None else sums[select(pair)]
     if np.isnan(noise).all():
         return math.nan

@@ -150,9 +150,9 @@ class Resampler:
     def _shrink(self, name: str) -> Array:
         """Return the averages with their differences to the prediction shrunk by the noise in them."""
         pair = self.pair
-        mask = pair.guess["mask"].values[..., np.newaxis]
         guess = pair.guess[name].values.astype(np.float64)
         residual = pair.truth[name].values - guess
+        mask = pair.guess["mask"].values[..., np.newaxis] & ~np.isnan(pair.truth[name].values)
         difference = pair.trials[name].values - pair.predicted[name].values
         trials = pair.trials[[name, "mask"]].assign({name: (pair.trials[name].dims, difference)})
         noise = np.where(mask, estimate_noise(trials, trials, name), 0).sum(axis=(0, 1))

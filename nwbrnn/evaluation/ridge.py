@@ -1,11 +1,13 @@
 """Ridge regression of many targets at once, with a penalty chosen by cross-validation within the samples."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy  # loads its parts on first use
 from numpy.typing import NDArray
+
+from nwbrnn.dataset import group_channels
 
 Array = NDArray[np.floating]
 
@@ -31,7 +33,7 @@ class Ridge(NamedTuple):
     offset
         Shape (n_targets,).
     penalty
-        The chosen one of :data:`PENALTIES`.
+        The chosen one of :data:`PENALTIES`; of targets that were observed in different samples, the largest.
     """
 
     weights: Array
@@ -59,7 +61,9 @@ def fit_ridge(
     ----------
     folds
         Features, shape (n_samples, n_features), and targets, shape (n_samples, n_targets), of samples that
-        belong together, such as trials. With a single fold, the largest penalty is used.
+        belong together, such as trials. With a single fold, the largest penalty is used. Targets may be NaN:
+        those that were observed in the same samples are fitted together to these, and the offset of targets
+        without any sample is NaN.
     max_rank
         Maximum rank of the weights; full if not given.
     penalties
@@ -78,7 +82,23 @@ def fit_ridge(
     >>> ridge.weights.ravel().round(3).tolist(), ridge.offset.round(3).tolist()
     ([1.0, 0.5, -2.0], [4.0])
     """
-    moments = [_measure(x, y) for x, y in folds]
+    measured = [_measure(x, y) for x, y in folds]
+    if all(len(parts) == 1 for parts in measured):
+        return _fit_together([parts[0][1] for parts in measured], max_rank=max_rank, penalties=penalties)
+    found = []
+    for targets, moments in _group_moments(measured):
+        known = [one for one in moments if one.features[-1, -1] > 0]
+        if known:
+            found.append((targets, _fit_together(known, max_rank=max_rank, penalties=penalties)))
+    n_features, n_targets = len(measured[0][0][1].features) - 1, sum(len(t) for t, _ in measured[0])
+    weights, offset = np.zeros((n_features, n_targets)), np.full(n_targets, np.nan)
+    for targets, ridge in found:
+        weights[:, targets], offset[targets] = ridge.weights, ridge.offset
+    return Ridge(weights, offset, max((ridge.penalty for _, ridge in found), default=penalties[-1]))
+
+
+def _fit_together(moments: list[Moments], *, max_rank: int | None, penalties: Sequence[float]) -> Ridge:
+    """Fit targets that were observed in the same samples; see :func:`fit_ridge`."""
     whole = _add(moments)
     n, sums = whole.features[-1, -1], whole.features[-1]
     scales = (
@@ -118,10 +138,39 @@ def _subtract(whole: Moments, part: Moments) -> Moments:
     return Moments(*(a - b for a, b in zip(whole, part, strict=True)))
 
 
-def _measure(features: Array, targets: Array) -> Moments:
+def _measure(features: Array, targets: Array) -> list[tuple[NDArray[np.intp], Moments]]:
+    """Return the moments of each group of targets that were observed in the same samples."""
     x = np.concatenate([features, np.ones((len(features), 1))], axis=1, dtype=np.float64)
     y = targets.astype(np.float64)
-    return Moments(x.T @ x, x.T @ y, np.square(y).sum(axis=0))
+    every = np.arange(y.shape[1])
+    seen = ~np.isnan(y)
+    if seen.all():
+        return [(every, Moments(x.T @ x, x.T @ y, np.square(y).sum(axis=0)))]
+    parts = []
+    for columns, rows in group_channels(seen):
+        some, few = x[rows], y[rows][:, columns]
+        parts.append((every[columns], Moments(some.T @ some, some.T @ few, np.square(few).sum(axis=0))))
+    return parts
+
+
+def _group_moments(
+    measured: Sequence[Sequence[tuple[NDArray[np.intp], Moments]]],
+) -> Iterator[tuple[NDArray[np.intp], list[Moments]]]:
+    """Yield the targets that are in one group in every fold, with their moments in each fold."""
+    n_targets = sum(len(targets) for targets, _ in measured[0])
+    labels = np.empty((len(measured), n_targets), dtype=np.intp)
+    place = np.empty_like(labels)  # of a target within its group
+    for fold, parts in enumerate(measured):
+        for number, (targets, _) in enumerate(parts):
+            labels[fold, targets], place[fold, targets] = number, np.arange(len(targets))
+    groups, belongs = np.unique(labels, axis=1, return_inverse=True)
+    for number, group in enumerate(groups.T):
+        targets = np.flatnonzero(belongs.ravel() == number)
+        moments = []
+        for parts, part, columns in zip(measured, group, place[:, targets], strict=True):
+            of_part = parts[part][1]
+            moments.append(Moments(of_part.features, of_part.cross[:, columns], of_part.targets[columns]))
+        yield targets, moments
 
 
 def _find_scale(squares: Array, mean: Array) -> Array:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.evaluation.comparison import Comparison, stack_samples
 from nwbrnn.evaluation.spikes import compare_likelihoods, expect_spikes
+from nwbrnn.preprocessing import average_rows
 
 Array = NDArray[np.floating]
 Select = Callable[[Comparison], NDArray[np.bool_]]
@@ -50,10 +51,12 @@ def _gain_bits(pair: Comparison, others: xr.Dataset) -> tuple[Array, Array]:
         nothing = np.zeros((pair.trials.sizes["trial"], 1))
         return nothing, nothing
     bin_size = pair.trials.attrs["bin_size"]
-    floor = stack_samples(others, "spike_counts")[:, unsampled].mean(axis=0)
-    mask = pair.predicted["mask"].values[..., np.newaxis]
-    rates = np.where(mask, pair.predicted["rates"].values[..., unsampled], 0)
-    counts = np.where(mask, pair.trials["spike_counts"].values[..., unsampled], 0)
+    floor = average_rows(stack_samples(others, "spike_counts")[:, unsampled])
+    counts = pair.trials["spike_counts"].values[..., unsampled]
+    mask = pair.predicted["mask"].values[..., np.newaxis] & ~np.isnan(counts) & ~np.isnan(floor)
+    rates, counts = (
+        np.where(mask, values, 0) for values in (pair.predicted["rates"].values[..., unsampled], counts)
+    )
     expected = expect_spikes(rates, floor / bin_size, bin_size=bin_size)
     gain = np.where(mask, compare_likelihoods(expected, counts, floor), 0).sum(axis=(1, 2))
     return gain[:, np.newaxis], np.log(2) * counts.sum(axis=(1, 2), dtype=float)[:, np.newaxis]
@@ -61,10 +64,10 @@ def _gain_bits(pair: Comparison, others: xr.Dataset) -> tuple[Array, Array]:
 
 def split_errors(pair: Comparison, name: str, select: Select | None = None) -> tuple[Array, Array]:
     """Return what each trial adds to the explained and to the total sum of squares of each channel."""
-    mask = pair.predicted["mask"].values[..., np.newaxis]
     chosen = slice(None) if select is None else select(pair)
     target = pair.trials[name].values[..., chosen].astype(np.float64)
     predicted = pair.predicted[name].values[..., chosen]
+    mask = pair.predicted["mask"].values[..., np.newaxis] & ~np.isnan(target) & ~np.isnan(predicted)
     n = np.maximum(mask.sum(axis=(0, 1)), 1)
     mean = np.where(mask, target, 0).sum(axis=(0, 1)) / n
     total, residual = (

@@ -20,7 +20,7 @@ from nwbrnn.evaluation.accuracy import (
     compute_vaf,
     compute_weighted_r2,
 )
-from nwbrnn.evaluation.comparison import Comparison, list_samples
+from nwbrnn.evaluation.comparison import Comparison, list_samples, stack_samples
 from nwbrnn.evaluation.noise_ceilings import limit_outputs, limit_r2, limit_skill, limit_trials
 from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.score_spec import Compute, Parts, ScoreSpec
@@ -53,7 +53,7 @@ def _score_trials(name: str, parts: Parts, meaning: str, **about: Any) -> ScoreS
 
 def _compute_angle(pair: Comparison) -> float:
     rates = pair.normalized_rates
-    return float(np.mean(compute_principal_angles(*rates))) if len(rates[0]) > 1 else math.nan
+    return float(np.mean(compute_principal_angles(*rates))) if min(rates[0].shape) > 1 else math.nan
 
 
 def _correlate(first: Components, second: Components) -> float:
@@ -105,6 +105,11 @@ def _map(source: Literal["recorded", "predicted"]) -> Compute:
     def compute(pair: Comparison) -> float:
         known, student = (average_conditions(ds) for ds in (pair.known, pair.known_student))
         sources = (known, pair.truth) if source == "recorded" else (student, pair.guess)
+        complete = np.all([~np.isnan(stack_samples(ds, "rates")).any(axis=0) for ds in sources], axis=0)
+        if not complete.any():
+            return math.nan
+        if not complete.all():
+            sources = sources[0].isel(unit=complete), sources[1].isel(unit=complete)
         sides = [
             dict(
                 zip(
@@ -132,6 +137,7 @@ def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
         ds[name].values[:, complete]
         for ds, name in ((pair.truth, "rates"), (pair.guess, "hidden"), (pair.truth, "inputs"))
     )
+    recorded = recorded if pair.complete_units.all() else recorded[..., pair.complete_units]
     if controlled:
         return compute_controlled_distance(recorded, student, np.nan_to_num(inputs))
     return compute_dynamical_distance(recorded, student)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.evaluation.accuracy import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.ridge import fit_ridge
+from nwbrnn.preprocessing import average_rows
 
 Array = NDArray[np.floating]
 Samples = tuple[Array, Array]
@@ -33,7 +34,7 @@ def compute_few_shot_r2(
     Parameters
     ----------
     trials
-        Hidden units and rates of each known trial.
+        Hidden units and rates of each known trial; NaN where a neuron was not observed.
     conditions
         Condition of each known trial.
     test
@@ -65,7 +66,7 @@ def compute_few_shot_r2(
     for _ in range(N_DRAWS):
         drawn = [trials[rng.choice(group)] for group in groups]
         scores.append(compute_r2(fit_ridge(_group(drawn)).predict(test[0]), test[1]))
-    return np.asarray(np.mean(scores, axis=0))
+    return average_rows(np.array(scores))
 
 
 def compute_mapped_r2(known: dict[str, Samples], test: dict[str, Samples]) -> float:

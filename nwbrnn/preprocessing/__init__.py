@@ -1,6 +1,12 @@
 """Prepare recordings for a fit. Functions take and return Datasets, and use NumPy and SciPy only."""
 
-from nwbrnn.preprocessing.averaging import average_conditions, average_tests, compute_standard_errors
+from nwbrnn.preprocessing.averaging import (
+    average_conditions,
+    average_rows,
+    average_tests,
+    compute_standard_errors,
+    match_observed,
+)
 from nwbrnn.preprocessing.emg import (
     ENVELOPES,
     EnvelopeFilter,
@@ -35,6 +41,7 @@ __all__ = [
     "add_choice",
     "apply_neural_lag",
     "average_conditions",
+    "average_rows",
     "average_tests",
     "choose_envelope",
     "choose_observed",
@@ -46,6 +53,7 @@ __all__ = [
     "find_conditions",
     "find_trained",
     "limit_training",
+    "match_observed",
     "normalize_outputs",
     "normalize_rates",
     "prepare",

@@ -6,11 +6,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.dataset import find_observed
 from nwbrnn.schema import TIME, TRIAL
 
 
 def average_conditions(ds: xr.Dataset) -> xr.Dataset:
-    """Average the trials of each condition, bin by bin, over the recorded bins.
+    """Average the trials of each condition, bin by bin, over those in which a unit or output was observed.
 
     Parameters
     ----------
@@ -21,8 +22,9 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     -------
     xarray.Dataset
         One ``trial`` for each condition, in order of first appearance, with ``n_trials``. A bin counts as
-        recorded if it was recorded in any of the trials; spike counts become fractions. Trial coordinates
-        other than the condition keep the value of the condition's first trial.
+        recorded if it was recorded in any of the trials. A unit or output that was observed in none of them
+        is NaN. Spike counts become fractions. Trial coordinates other than the condition keep the value of
+        the condition's first trial.
     """
     labels = ds["condition"].values
     first = np.sort(np.unique(labels, return_index=True)[1])
@@ -32,10 +34,14 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     averages: dict[Hashable, xr.Variable] = {}
     for name, variable in ds.data_vars.variables.items():
         if variable.dims[:2] == (TRIAL, TIME) and name != "mask":
-            recorded = np.where(mask[..., np.newaxis], variable.values, 0).astype(np.float64)
-            sums = np.tensordot(belongs.astype(np.float64), recorded, axes=1)
+            seen = find_observed(ds, str(name))
+            values = np.where(seen, variable.values, 0).astype(np.float64)
+            sums = np.tensordot(belongs.astype(np.float64), values, axes=1)
+            n = n_recorded[..., np.newaxis]
+            if (seen != mask[..., np.newaxis]).any():
+                n = np.tensordot(belongs.astype(np.float64), seen.astype(np.float64), axes=1)
             with np.errstate(invalid="ignore"):
-                mean = sums / n_recorded[..., np.newaxis]  # 0 / 0 is NaN: never recorded
+                mean = sums / n  # 0 / 0 is NaN: never observed
             dtype = variable.dtype if variable.dtype.kind == "f" else np.float32
             averages[name] = xr.Variable(variable.dims, mean.astype(dtype), variable.attrs)
     averages["mask"] = xr.Variable((TRIAL, TIME), n_recorded > 0, ds["mask"].attrs)
@@ -47,6 +53,34 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     }
     coords = {name: kept.pop(name) for name in ds.coords}
     return xr.Dataset(kept | averages, coords | {"n_trials": (TRIAL, belongs.sum(axis=1))}, ds.attrs)
+
+
+def average_rows(values: NDArray[np.number]) -> NDArray[np.floating]:
+    """Return the mean of each column over the rows that are not NaN; NaN if there are none.
+
+    Examples
+    --------
+    >>> average_rows(np.array([[1.0, 2.0], [3.0, np.nan]])).tolist()
+    [2.0, 2.0]
+    """
+    missing = np.isnan(values)
+    if not missing.any():
+        return np.asarray(values.mean(axis=0))
+    n = (~missing).sum(axis=0)
+    return np.asarray(np.where(missing, 0, values).sum(axis=0) / np.where(n > 0, n, np.nan))
+
+
+def match_observed(predicted: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:
+    """Return a prediction with NaN where the recording of the same trials lacks a unit or output.
+
+    Averages of both are then averages of the same trials.
+    """
+    changed = {}
+    for name in ("outputs", "rates"):
+        lacks = recorded["mask"].values[..., np.newaxis] & ~find_observed(recorded, name)
+        if lacks.any():
+            changed[name] = predicted[name].copy(data=np.where(lacks, np.nan, predicted[name].values))
+    return predicted.assign(changed) if changed else predicted
 
 
 def average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
@@ -62,10 +96,12 @@ def average_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> tuple[xr.Datas
     Returns
     -------
     recorded, predicted
-        The averages; see :func:`average_conditions`.
+        The averages; see :func:`average_conditions`. Where a trial lacks a unit or output, the average of the
+        prediction leaves out this trial, too.
     """
     is_test = recorded["split"].values == "test"
-    return average_conditions(recorded.isel(trial=is_test)), average_conditions(predicted.isel(trial=is_test))
+    tests = recorded.isel(trial=is_test)
+    return average_conditions(tests), average_conditions(match_observed(predicted.isel(trial=is_test), tests))
 
 
 def compute_standard_errors(ds: xr.Dataset, name: str) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.dataset import find_observed
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import OUTPUT
 
@@ -119,8 +120,9 @@ def extract_envelope(ds: xr.Dataset, filters: EnvelopeFilter = ENVELOPES["miller
     ConfigError
         If bins are too long for the high-pass, or some bins were not recorded.
     """
-    if not ds["mask"].values.all():
-        n_missing = int((~ds["mask"].values).sum())
+    seen = find_observed(ds, "outputs").all(axis=2)
+    if not seen.all():
+        n_missing = int((~seen).sum())
         raise ConfigError(
             f"mask: expected recordings without gaps, since filters need them, but {n_missing} of "
             f"{ds['mask'].size} bins were not recorded; choose trials without gaps"
@@ -150,17 +152,24 @@ def clip_outputs(ds: xr.Dataset, *, percentile: float, clip: float) -> xr.Datase
     Raises
     ------
     ConfigError
-        If an output is 0 throughout the training trials.
+        If an output is 0, or not observed, throughout the training trials.
     """
     train = (ds["split"].values == "train")[:, np.newaxis] & ds["mask"].values
-    scale = np.percentile(np.abs(ds["outputs"].values[train]), percentile, axis=0)
+    values = ds["outputs"].values[train]
+    unseen = ds[OUTPUT].values[np.isnan(values).all(axis=0)]
+    if unseen.size:
+        raise ConfigError(
+            f"outputs: expected values in some training trials, but {', '.join(unseen)} was not observed in "
+            "any; leave it out with the outputs setting, or train on other trials"
+        )
+    scale = np.nanpercentile(np.abs(values), percentile, axis=0)
     dead = ds[OUTPUT].values[~(scale > 0)]
     if dead.size:
         raise ConfigError(
             f"outputs: expected values other than 0 to scale by, but nearly all training bins of "
             f"{', '.join(dead)} are 0; leave these out with the outputs setting"
         )
-    if not np.ptp(ds["outputs"].values[train], axis=0).any():
+    if not (np.nanmax(values, axis=0) - np.nanmin(values, axis=0)).any():
         raise ConfigError(
             f"outputs: {', '.join(ds[OUTPUT].values)} are constant in the training trials, "
             "so there is nothing to learn; choose other outputs"

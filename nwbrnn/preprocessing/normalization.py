@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.preprocessing.averaging import average_conditions
+from nwbrnn.preprocessing.averaging import average_conditions, average_rows
 from nwbrnn.schema import UNIT
 
 SOFT_CONSTANT = 5.0  # [Hz], Churchland et al. 2012, Nature, doi:10.1038/nature11129
@@ -16,7 +16,8 @@ def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT, centered:
     Parameters
     ----------
     ds
-        A Dataset with ``rates`` and ``split``.
+        A Dataset with ``rates`` and ``split``, and with units that were observed in the training trials; see
+        :func:`~nwbrnn.preprocessing.select_units`.
     constant
         Constant to add to the range, so that slow units are not amplified [Hz].
     centered
@@ -32,8 +33,8 @@ def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT, centered:
     averages = average_conditions(ds.isel(trial=ds["split"].values == "train"))
     rates = averages["rates"].values[averages["mask"].values].astype(np.float64)
     return ds.assign_coords(
-        rate_offset=(UNIT, rates.mean(axis=0) * centered),
-        rate_scale=(UNIT, np.ptp(rates, axis=0) + constant),
+        rate_offset=(UNIT, average_rows(rates) * centered),
+        rate_scale=(UNIT, np.nanmax(rates, axis=0) - np.nanmin(rates, axis=0) + constant),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
+from nwbrnn.preprocessing.averaging import average_rows
 from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.text import find_label, list_some
 
@@ -20,7 +21,8 @@ MIN_TRIALS = 3  # a condition needs this many for its average to count like that
 def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     """Drop units slower than ``min_rate`` [Hz] in the training trials, or in all trials without a split.
 
-    ``ds.attrs["choices"]`` records how many units are left out.
+    A unit that lacks some bins has the mean rate of those in which it was observed; a unit that was observed
+    in none is dropped. ``ds.attrs["choices"]`` records how many units are left out for each reason.
 
     Raises
     ------
@@ -30,22 +32,29 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     counted = ds["mask"].values
     if "split" in ds.coords:
         counted = counted & (ds["split"].values == "train")[:, np.newaxis]
-    mean = ds["rates"].values[counted].mean(axis=0)
-    if not (mean >= min_rate).any():
+    mean = average_rows(ds["rates"].values[counted])
+    kept, observed = mean >= min_rate, ~np.isnan(mean)
+    if not observed.any():
+        raise ConfigError(
+            f"rates: expected units that were observed in the training trials, but none of {len(mean)} was; "
+            "choose other units or trials"
+        )
+    if not kept.any():
         raise ConfigError(
             f"min_rate: expected some units of at least {min_rate:g} Hz, "
-            f"but the fastest of {len(mean)} has {mean.max():.3g} Hz; lower min_rate"
+            f"but the fastest of {len(mean)} has {mean[observed].max():.3g} Hz; lower min_rate"
         )
-    kept = mean >= min_rate
-    if kept.all():
-        return ds
-    note = {
-        "role": "units left out",
-        "picked": f"{(~kept).sum()} of {len(kept)}",
-        "reason": f"slower than {min_rate:g} Hz (min_rate) in the training trials",
-        "alternatives": [],
+    reasons = {
+        f"slower than {min_rate:g} Hz (min_rate) in the training trials": observed & ~kept,
+        "not observed in the training trials": ~observed,
     }
-    return add_choice(ds.isel(unit=kept), note)
+    chosen = ds if kept.all() else ds.isel(unit=kept)
+    for reason, left_out in reasons.items():
+        if left_out.any():
+            number = f"{left_out.sum()} of {len(kept)}"
+            note = {"role": "units left out", "picked": number, "reason": reason, "alternatives": []}
+            chosen = add_choice(chosen, note)
+    return chosen
 
 
 def select_conditions(

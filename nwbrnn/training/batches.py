@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwbrnn.config import FitConfig
+from nwbrnn.dataset import find_observed
 from nwbrnn.errors import ConfigError
 from nwbrnn.losses import Targets, compute_change, expect_counts, identity
 from nwbrnn.models import Observations
@@ -39,11 +40,13 @@ class Batch:
         Targets of outputs and dynamics.
     mask
         True where a bin was recorded, shape (n_trials, n_time).
-    outputs_known
-        True for trials whose outputs may be used for training, shape (n_trials,).
+    outputs_seen
+        True where outputs may be used for training, shape (n_trials, n_time, n_outputs) or (..., 1).
     sampled
         Hidden rates that represent the recorded rates of the sampled neurons, as a target of least squares,
         shape (n_trials, n_time, n_sampled) [1].
+    sampled_seen
+        True where the sampled neurons were observed, shape (n_trials, n_time, n_sampled) or (..., 1).
     seen
         What the neurons did, if they correct the state.
     """
@@ -52,8 +55,9 @@ class Batch:
     start: Tensor | None
     targets: Targets
     mask: NDArray[np.bool_]
-    outputs_known: NDArray[np.bool_]
+    outputs_seen: NDArray[np.bool_]
     sampled: NDArray[np.floating]
+    sampled_seen: NDArray[np.bool_]
     seen: Observations | None = None
 
 
@@ -103,13 +107,15 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         return tensor if tensor.ndim < 2 else tensor.transpose(0, 1).contiguous().transpose(0, 1)
 
     start = find_start(trials, ds, config)
+    sampled = trials.isel(unit=trials["sampled"].values)
     return Batch(
         inputs=to_tensor(trials["inputs"].values),
         start=None if start is None else torch.from_numpy(start).to(device),
         targets=_create_targets(trials, split, config, to_tensor),
         mask=trials["mask"].values,
-        outputs_known=trials["split"].values != "dynamics_only",
-        sampled=np.nan_to_num(encode_rates(trials.isel(unit=trials["sampled"].values), config)),
+        outputs_seen=_find_outputs(trials),
+        sampled=np.nan_to_num(encode_rates(sampled, config)),
+        sampled_seen=find_observed(sampled, "rates"),
         seen=create_observations(trials, config, to_tensor),
     )
 
@@ -130,33 +136,36 @@ def _create_targets(
 ) -> Targets:
     """Return the targets of the network, and the weight of each value."""
     sampled = trials.isel(unit=trials["sampled"].values)
-    mask = trials["mask"].values
-    dynamics = _read_dynamics(sampled, config)
-    values = dynamics[mask]
-    if values.shape[1] and not np.ptp(values, axis=0).any():
+    dynamics, known = _read_dynamics(sampled, config)
+    highest, lowest = (np.where(known, dynamics, limit) for limit in (-np.inf, np.inf))
+    if len(sampled["unit"]) and not (highest.max(axis=(0, 1)) > lowest.min(axis=(0, 1))).any():
         raise ConfigError(
-            f"sampled: the {values.shape[1]} sampled neurons do not vary in the {split} trials; "
+            f"sampled: the {sampled.sizes['unit']} sampled neurons do not vary in the {split} trials; "
             "sample more neurons, others with another seed, or none (--sampled 0)"
         )
     read = identity
-    known = mask
     if config.dynamics_of == "derivative":
-        dynamics, known, read = np.diff(dynamics, axis=1), mask[:, 1:] & mask[:, :-1], compute_change
+        dynamics, known, read = np.diff(dynamics, axis=1), known[:, 1:] & known[:, :-1], compute_change
     if config.dynamics_error == "poisson":
         scale = to_tensor(get_count_scale(sampled, config) * trials.attrs["bin_size"])
         read = partial(expect_counts, scale=scale, nonlinearity=config.nonlinearity)
     outputs = _get_importance("output", config.output_importance, trials["output"].values)
     units = _get_importance("unit", config.unit_importance, sampled["unit"].values)
-    known_outputs = mask & (trials["split"].values != "dynamics_only")[:, np.newaxis]
     share = _weigh_trials(trials)[:, np.newaxis, np.newaxis] if config.observes else 1.0
     return Targets(
         outputs=to_tensor(trials["outputs"].values),
-        output_weight=to_tensor(share * known_outputs[..., np.newaxis] * outputs),
+        output_weight=to_tensor(share * _find_outputs(trials) * outputs),
         dynamics=to_tensor(dynamics),
-        dynamics_weight=to_tensor(share * known[..., np.newaxis] * units),
+        dynamics_weight=to_tensor(share * known * units),
         read_dynamics=read,
         counts=config.dynamics_error == "poisson",
     )
+
+
+def _find_outputs(trials: xr.Dataset) -> NDArray[np.bool_]:
+    """Return where outputs were observed and may be used for training."""
+    shown = trials["split"].values != "dynamics_only"
+    return np.asarray(find_observed(trials, "outputs") & shown[:, np.newaxis, np.newaxis])
 
 
 def _weigh_trials(trials: xr.Dataset) -> NDArray[np.float64]:
@@ -165,15 +174,16 @@ def _weigh_trials(trials: xr.Dataset) -> NDArray[np.float64]:
     return np.asarray(len(belongs) / len(numbers) / numbers[belongs])
 
 
-def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
-    """Return the spike counts or normalized rates of the sampled neurons, trials first."""
+def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Return spike counts or normalized rates of the sampled neurons, and where they were observed."""
     if config.dynamics_error == "squared":
-        return normalize_rates(sampled["rates"].values, sampled)
+        return normalize_rates(sampled["rates"].values, sampled), find_observed(sampled, "rates")
     if "spike_counts" not in sampled:
         raise ConfigError(
             "dynamics_error: 'poisson' needs spike counts, but the data have rates only; use 'squared'"
         )
-    return np.asarray(sampled["spike_counts"].values, dtype=np.float64)
+    counts = np.asarray(sampled["spike_counts"].values, dtype=np.float64)
+    return counts, find_observed(sampled, "spike_counts")
 
 
 def get_count_scale(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:

@@ -20,6 +20,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
+from nwbrnn.dataset import group_channels
+
 Array = NDArray[np.float64]
 Weights = dict[str, NDArray[np.floating]]
 Function = Callable[[Array], Array]
@@ -46,8 +48,13 @@ class LinearProblem:
         Target rates of the first hidden units, shape (n_time, n_trials, n_sampled).
     outputs
         Target outputs, shape (n_time, n_trials, n_outputs).
-    mask, output_mask
-        True where a bin was recorded, and where its outputs may be used, shape (n_time, n_trials).
+    mask
+        True where a bin was recorded, shape (n_time, n_trials).
+    sampled_mask, output_mask
+        True where sampled neurons were observed, and where outputs may be used, shape
+        (n_time, n_trials, n_channels), or (n_time, n_trials, 1) if it is the same for all. A target without
+        weight in a bin takes no part in the regression; as a regressor, the last value replaces it, or in
+        trials without any, the mean of the others.
     alpha
         Step divided by the time constant of each hidden unit, shape (n_hidden,).
     activate, invert
@@ -58,6 +65,7 @@ class LinearProblem:
     sampled: Array
     outputs: Array
     mask: NDArray[np.bool_]
+    sampled_mask: NDArray[np.bool_]
     output_mask: NDArray[np.bool_]
     alpha: Array
     activate: Function
@@ -66,18 +74,19 @@ class LinearProblem:
 
 @dataclass(frozen=True)
 class Regression:
-    """The recurrent regression: coefficients of [rates, inputs, 1] and their inverse correlation matrix.
+    """The recurrent regression: coefficients of [rates, inputs, 1] and their inverse correlation matrices.
 
     Attributes
     ----------
     coefficients
         Coefficients, shape (n_hidden + n_inputs + 1, n_hidden).
-    inverse
-        P, shape (n_hidden + n_inputs + 1, n_hidden + n_inputs + 1).
+    inverses
+        P of each group of units that were observed in the same bins, shape
+        (n_hidden + n_inputs + 1, n_hidden + n_inputs + 1); a single one if no sampled neuron lacks any.
     """
 
     coefficients: Array
-    inverse: Array
+    inverses: tuple[Array, ...]
 
 
 def fit_least_squares(
@@ -143,14 +152,12 @@ def create_targets(
     n_time, n_trials, n_sampled = problem.sampled.shape
     recurrent = np.asarray(start["recurrent_weights"], dtype=np.float64)
     n_hidden = len(recurrent)
-    sampled = problem.invert(_forward_fill(problem.sampled, problem.mask))
+    targets = _forward_fill(problem.sampled, problem.sampled_mask)
+    sampled = problem.invert(targets)
     initial = np.array(start["initial_state"], dtype=np.float64)
     if n_sampled:
         initial[:n_sampled] = sampled[0].mean(axis=0)
-    seen = problem.output_mask.any(axis=0)
-    outputs = np.zeros_like(problem.outputs)  # outputs that may not be used are 0, the mean
-    outputs[:, seen] = _standardize(_forward_fill(problem.outputs, problem.mask)[:, seen])
-    known = np.concatenate([_standardize(_forward_fill(problem.sampled, problem.mask)), outputs], axis=2)
+    known = np.concatenate([_standardize(targets), _standardize_outputs(problem)], axis=2)
     rng = np.random.default_rng(n_hidden)
     drive = DRIVE * rng.standard_normal((known.shape[2], n_hidden)) / np.sqrt(known.shape[2])
     scale = INPUTS if n_sampled else 1.0
@@ -176,15 +183,21 @@ def create_targets(
 def solve_forced(problem: LinearProblem, rates: Array, currents: Array, *, ridge: float) -> Regression:
     """Solve for all weights at once, with the target rates as regressors.
 
-    One pass of recursive least squares from P = I / ridge gives the same result.
+    One pass of recursive least squares from P = I / ridge gives the same result. The ridge of neurons that
+    were observed in part of the bins is smaller in proportion.
     """
-    counted = _find_transitions(problem.mask)
-    features = _stack_features(rates[:-1], problem.inputs)[counted]
-    gram = features.T @ features
-    gram[np.diag_indices_from(gram)] += ridge
-    factor = scipy.linalg.cho_factor(gram, lower=True)
-    coefficients = scipy.linalg.cho_solve(factor, features.T @ currents[counted])
-    return Regression(coefficients, scipy.linalg.cho_solve(factor, np.eye(len(gram))))
+    whole = _stack_features(rates[:-1], problem.inputs)
+    coefficients = np.empty((whole.shape[2], rates.shape[2]), order="F")
+    inverses = []
+    for units, seen in _group_units(problem):
+        counted = _find_transitions(seen)
+        features = whole[counted]
+        gram = features.T @ features
+        gram[np.diag_indices_from(gram)] += ridge * (max(seen.sum(), 1) / max(problem.mask.sum(), 1))
+        factor = scipy.linalg.cho_factor(gram, lower=True)
+        coefficients[:, units] = scipy.linalg.cho_solve(factor, features.T @ currents[counted][:, units])
+        inverses.append(scipy.linalg.cho_solve(factor, np.eye(len(gram))))
+    return Regression(coefficients, tuple(inverses))
 
 
 def run_closed_loop(
@@ -210,8 +223,9 @@ def run_closed_loop(
         The regression at the end of the pass.
     """
     n_time, n_trials, n_hidden = currents.shape
-    counted = _find_transitions(problem.mask)
-    coefficients, inverse = regression.coefficients.copy(), regression.inverse.copy()
+    groups = [(units, _find_transitions(seen)) for units, seen in _group_units(problem)]
+    coefficients = regression.coefficients.copy()
+    inverses = [inverse.copy() for inverse in regression.inverses]
     state = np.broadcast_to(initial, (n_trials, n_hidden)).copy()
     change = np.empty_like(state)
     features = np.ones((UPDATE_EVERY, n_trials, len(coefficients)))
@@ -226,10 +240,15 @@ def run_closed_loop(
             np.subtract(current, state, out=change)
             change *= problem.alpha
             state += change
-        block = counted[steps]
-        errors = (currents[steps] - given[:n_steps])[block]
-        update_recursively(coefficients, inverse, features[:n_steps][block], errors)
-    return Regression(coefficients, np.tril(inverse) + np.tril(inverse, -1).T)
+        for (units, counted), inverse in zip(groups, inverses, strict=True):
+            block = counted[steps]
+            errors = (currents[steps] - given[:n_steps])[block][:, units]
+            # the coefficients themselves if there is one group, and else a copy
+            part = np.ascontiguousarray(coefficients[:, units])
+            update_recursively(part, inverse, features[:n_steps][block], errors)
+            if len(groups) > 1:
+                coefficients[:, units] = part
+    return Regression(coefficients, tuple(np.tril(one) + np.tril(one, -1).T for one in inverses))
 
 
 def update_recursively(coefficients: Array, inverse: Array, features: Array, errors: Array) -> None:
@@ -270,11 +289,14 @@ def _assemble(
     n_hidden, n_inputs = len(initial), problem.inputs.shape[2]
     coefficients = regression.coefficients
     rates = _run(problem, coefficients, initial)
-    counted = problem.output_mask
-    features = _stack_features(rates, problem.inputs[..., :0])[counted]
-    gram = features.T @ features
-    gram[np.diag_indices_from(gram)] += ridge
-    readout = scipy.linalg.solve(gram, features.T @ problem.outputs[counted], assume_a="pos")
+    whole = _stack_features(rates, problem.inputs[..., :0])
+    readout = np.empty((n_hidden + 1, problem.outputs.shape[2]), order="F")
+    for channels, counted in group_channels(problem.output_mask):
+        features = whole[counted]
+        gram = features.T @ features
+        gram[np.diag_indices_from(gram)] += ridge
+        target = features.T @ problem.outputs[counted][:, channels]
+        readout[:, channels] = scipy.linalg.solve(gram, target, assume_a="pos")
     weights = {
         "recurrent_weights": coefficients[:n_hidden].T,
         "input_weights": coefficients[n_hidden : n_hidden + n_inputs].T,
@@ -310,12 +332,44 @@ def _find_transitions(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(mask & np.concatenate([np.ones_like(mask[:1]), mask[:-1]]))
 
 
+def _group_units(problem: LinearProblem) -> list[tuple[slice | NDArray[np.intp], NDArray[np.bool_]]]:
+    """Return the hidden units that have targets in the same bins, and these bins; free units have all."""
+    mask, seen = problem.mask[..., np.newaxis], problem.sampled_mask
+    if (seen == mask).all():
+        return group_channels(mask)
+    n_sampled = problem.sampled.shape[2]
+    shapes = [(*problem.mask.shape, n) for n in (n_sampled, len(problem.alpha) - n_sampled)]
+    parts = [np.broadcast_to(one, shape) for one, shape in zip((seen, mask), shapes, strict=True)]
+    return group_channels(np.concatenate(parts, axis=2))
+
+
 def _forward_fill(values: Array, mask: NDArray[np.bool_]) -> Array:
-    """Return values in which the last recorded value, or the first one, replaces missing ones."""
-    n_time = len(mask)
-    last = np.maximum.accumulate(np.where(mask, np.arange(n_time)[:, np.newaxis], -1), axis=0)
+    """Return values in which the last observed value, or the first one, replaces missing ones.
+
+    In trials without any, it is the mean of the other trials.
+    """
+    steps = np.arange(len(mask))[:, np.newaxis, np.newaxis]
+    last = np.maximum.accumulate(np.where(mask, steps, -1), axis=0)
     last = np.where(last < 0, mask.argmax(axis=0), last)
-    return np.take_along_axis(values, last[..., np.newaxis], axis=0)
+    filled = np.take_along_axis(values, last, axis=0)
+    seen = mask.any(axis=0)
+    if seen.all():
+        return filled
+    mean = np.where(seen, filled, 0).sum(axis=1, keepdims=True) / np.maximum(seen.sum(axis=0), 1)
+    return np.where(seen, filled, mean)
+
+
+def _standardize_outputs(problem: LinearProblem) -> Array:
+    """Return standardized outputs; those of trials whose outputs may not be used are 0, the mean."""
+    filled = _forward_fill(problem.outputs, problem.output_mask)
+    standardized = np.zeros_like(filled)
+    for channels, counted in group_channels(problem.output_mask):
+        seen = counted.any(axis=0)
+        if seen.any():
+            part = standardized[..., channels]
+            part[:, seen] = _standardize(filled[..., channels][:, seen])
+            standardized[..., channels] = part
+    return standardized
 
 
 def _standardize(values: Array) -> Array:

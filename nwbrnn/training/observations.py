@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwbrnn.config import FitConfig
+from nwbrnn.dataset import find_observed
 from nwbrnn.losses import LOG_RANGE
 from nwbrnn.models import Observations
 from nwbrnn.preprocessing import normalize_rates, smooth_causally
@@ -35,7 +36,7 @@ def create_observations(
     """Return the observed neurons of single trials, or ``None`` if the network observes none.
 
     Spike counts, from this bin and earlier ones only (``observe_smoothing``). Where the data have rates only,
-    those; they are as causal as the recording has them.
+    those; they are as causal as the recording has them. A neuron corrects nothing in bins that lack it.
 
     Parameters
     ----------
@@ -49,13 +50,15 @@ def create_observations(
     if not config.observes:
         return None
     observed, mask = trials["observed"].values, trials["mask"].values
-    chosen = trials[["rates", *(["spike_counts"] if "spike_counts" in trials else [])]].isel(unit=observed)
+    chosen = trials[["rates", "mask", *(["spike_counts"] if "spike_counts" in trials else [])]].isel(
+        unit=observed
+    )
     if "spike_counts" in chosen:
         smoothed = smooth_causally(
             chosen["spike_counts"].values,
             bin_size=trials.attrs["bin_size"],
             tau=config.observe_smoothing,
-            valid=mask,
+            valid=find_observed(chosen, "spike_counts"),
         )
         chosen = chosen.assign(rates=(chosen["rates"].dims, smoothed))
     with np.errstate(invalid="ignore", divide="ignore"):

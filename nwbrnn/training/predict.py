@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
-from nwbrnn.dataset import create_dataset
+from nwbrnn.dataset import create_dataset, group_channels
 from nwbrnn.evaluation import compute_principal_components, fit_ridge
 from nwbrnn.losses import expect_counts
 from nwbrnn.models import NETWORKS
@@ -141,7 +141,7 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
 
     The fit uses ordinary least squares on condition averages of the trials outside the test split. If the
     network observes neurons, it uses ridge regression of single trials on all hidden units instead, with the
-    penalty that predicts left-out trials best.
+    penalty that predicts left-out trials best. For each unit, only bins in which it was observed count.
 
     Returns
     -------
@@ -156,13 +156,18 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     averages = average_conditions(student)
     mask = averages["mask"].values
     activity, rates = (averages[name].values[mask].astype(np.float64) for name in ("hidden", "rates"))
-    components, center = compute_principal_components(activity, N_COMPONENTS)
-    coefficients = np.linalg.lstsq((activity - center) @ components, rates - rates.mean(axis=0))[0]
-    readout = (components @ coefficients).T
-    offset = rates.mean(axis=0) - readout @ center
+    components, _ = compute_principal_components(activity, N_COMPONENTS)
     # store rows contiguously, as when read from a file, so that products are rounded the same way
-    contiguous = np.ascontiguousarray(readout, dtype=np.float32)
-    return {"rate_readout": contiguous, "rate_readout_offset": offset.astype(np.float32)}
+    readout = np.empty((rates.shape[1], activity.shape[1]), dtype=np.float32)
+    offset = np.empty(rates.shape[1], dtype=np.float32)
+    seen = ~np.isnan(rates)
+    for units, rows in group_channels(seen[:, :1] if seen.all() else seen):
+        target, source = rates[rows][:, units], activity[rows]
+        center, mean = source.mean(axis=0), target.mean(axis=0)
+        coefficients = np.linalg.lstsq((source - center) @ components, target - mean)[0]
+        weights_of_units = (components @ coefficients).T
+        readout[units], offset[units] = weights_of_units, mean - weights_of_units @ center
+    return {"rate_readout": readout, "rate_readout_offset": offset}
 
 
 def _fit_single_trials(hidden: Array, known: xr.Dataset) -> dict[str, Array]:

@@ -71,7 +71,8 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     changed: dict[str, Array] = {"inputs": shown, "mask": np.stack([seen] * n_targets)}
     for name in (name for name in MASKED if name in averages and name != "inputs"):
         chosen = rows_shown if name == "outputs" else np.arange(len(angles))
-        changed[name] = _predict(averages[name].values[chosen], angles[chosen], wanted)
+        known = np.where(averages["mask"].values[..., np.newaxis], averages[name].values, 0)[chosen]
+        changed[name] = _predict(known, angles[chosen], wanted)
     if "spike_counts" in changed:
         changed["spike_counts"] = np.maximum(changed["spike_counts"], 0)
     virtual = virtual.assign({name: (averages[name].dims, values) for name, values in changed.items()})
@@ -96,8 +97,11 @@ def _find_directions(names: list[str], harmonic: str = "") -> list[tuple[int, in
 
 
 def _predict(values: Array, angles: Array, wanted: Array) -> Array:
-    """Return time courses in other directions, shape (n_wanted, n_time, n_channels)."""
-    flat = np.nan_to_num(values.reshape(len(values), -1))
+    """Return time courses in other directions, shape (n_wanted, n_time, n_channels).
+
+    Each value is that of the directions in which it was observed, and NaN if there are none.
+    """
+    flat = values.reshape(len(values), -1)
     known, asked = (_expand(one) for one in (angles, wanted))
     ridge = fit_ridge([(known, flat)], penalties=[PENALTY])
     return ridge.predict(asked).reshape(len(wanted), *values.shape[1:])

@@ -41,12 +41,14 @@ def run_student(weights, inputs):
 def create_problem(teacher, *, n_sampled, n_time=40, n_trials=6, mask=None, seed=1):
     inputs = np.random.default_rng(seed).standard_normal((n_time, n_trials, 2))
     rates, outputs = run_student(teacher, inputs)
+    mask = np.ones((n_time, n_trials), dtype=bool) if mask is None else mask
     return LinearProblem(
         inputs=inputs,
         sampled=rates[..., :n_sampled],
         outputs=outputs,
-        mask=np.ones((n_time, n_trials), dtype=bool) if mask is None else mask,
-        output_mask=np.ones((n_time, n_trials), dtype=bool) if mask is None else mask,
+        mask=mask,
+        sampled_mask=mask[..., np.newaxis],
+        output_mask=mask[..., np.newaxis],
         alpha=np.full(len(teacher["bias"]), ALPHA),
         activate=np.tanh,
         invert=np.arctanh,
@@ -84,7 +86,7 @@ def test_forced_solution_is_that_of_ridge_regression(mask):
         regression.coefficients, solve_ridge(features, targets, 0.7), rtol=1e-7, atol=1e-9
     )
     inverse = np.linalg.inv(features.T @ features + 0.7 * np.eye(features.shape[1]))
-    np.testing.assert_allclose(regression.inverse, inverse, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(regression.inverses[0], inverse, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("block", [1, 7, 60])
@@ -173,7 +175,8 @@ def test_padding_changes_nothing():
         pad(short.sampled),
         pad(short.outputs),
         mask,
-        mask,
+        mask[..., np.newaxis],
+        mask[..., np.newaxis],
         short.alpha,
         np.tanh,
         np.arctanh,
@@ -220,7 +223,7 @@ def test_closed_loop_stays_stable_for_many_passes_at_400_units_in_float32():
     regression = solve_forced(problem, rates, currents, ridge=0.1)
     for _ in range(5):
         regression = run_closed_loop(problem, regression, currents, initial)
-    inverse = regression.inverse
+    (inverse,) = regression.inverses
     assert np.isfinite(regression.coefficients).all()
     np.testing.assert_allclose(inverse, inverse.T, atol=1e-9 * np.abs(inverse).max())
     assert np.linalg.eigvalsh(inverse).min() > 0
@@ -276,4 +279,4 @@ def test_an_empty_block_changes_nothing():
     coefficients, inverse = np.ones((3, 2)), np.eye(3)
     update_recursively(coefficients, inverse, np.empty((0, 3)), np.empty((0, 2)))
     np.testing.assert_array_equal(coefficients, 1)
-    np.testing.assert_array_equal(Regression(coefficients, inverse).inverse, np.eye(3))
+    np.testing.assert_array_equal(Regression(coefficients, (inverse,)).inverses[0], np.eye(3))
