@@ -22,7 +22,6 @@ from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.units import count_spikes, find_observed, iterate_counts
 from nwbrnn.text import list_some
 
-MIN_OBSERVED = 0.5  # units observed in a smaller fraction of the bins are left out
 SMOOTHED = 16  # number of units to smooth at once
 
 Mask = NDArray[np.bool_]
@@ -30,7 +29,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Part:
-    """Some variables and coordinates of the Dataset, and the bins in which they were recorded."""
+    """Some variables and coordinates of the Dataset, and the bins in which any of them was recorded."""
 
     values: dict[str, NDArray[Any]]
     coords: dict[str, Any]
@@ -40,12 +39,22 @@ class Part:
     """First and last spike [s], if the reader had to search for them."""
 
 
-def read_neurons(session: Session, plan: Plan, config: ReadConfig) -> Part:
-    """Read, for the units to keep, recorded rates, or spike counts and the rates smoothed from them."""
+def read_neurons(session: Session, plan: Plan, config: ReadConfig, *, used: Mask) -> Part:
+    """Read, for the units to keep, recorded rates, or spike counts and the rates smoothed from them.
+
+    Parameters
+    ----------
+    session, plan, config
+        The open file, and what to read from it.
+    used
+        The bins in which outputs and inputs were recorded, shape (n_trials, n_bins). A unit that was observed
+        in none of them is left out; one that was observed in some is NaN in the others.
+    """
     if plan.objects.rates:
         part = _read_rates(session, plan, nan=config.nan)
     else:
-        part = _read_spikes(session, plan, config)
+        part = _read_spikes(session, plan, config, used)
+    part = _mark_unobserved(part, used)
     kept = part.coords["unit"]
     columns = session.unit_columns if plan.objects.in_table else {}
     labels = name_coordinates(columns, prefix="unit_", always=True)
@@ -68,10 +77,12 @@ def _read_rates(session: Session, plan: Plan, *, nan: str) -> Part:
                 f"{trains.name}: expected spike times, but some of units {damaged[:20]} were never written "
                 f"and are 0; get a fresh copy, or leave out these units (--units 'row!={damaged[0]}')"
             )
-    return Part(values, {"unit": plan.objects.units}, np.all([part.covered for part in binned], axis=0))
+    # series of other probes can have gaps of their own
+    covered = np.asarray(np.isfinite(values["rates"]).any(axis=2))
+    return Part(values, {"unit": plan.objects.units}, covered)
 
 
-def _read_spikes(session: Session, plan: Plan, config: ReadConfig) -> Part:
+def _read_spikes(session: Session, plan: Plan, config: ReadConfig, used: Mask) -> Part:
     """Read spike counts, and smooth them to rates, a few units at a time."""
     # read bins on both sides of the window, so that smoothing includes the spikes before and after it
     n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.window.bin_size))
@@ -79,9 +90,12 @@ def _read_spikes(session: Session, plan: Plan, config: ReadConfig) -> Part:
     inside = slice(n_pad, n_pad + plan.window.n_bins)
     counted, rows, observed, extent, unwritten = _open_counts(session, plan, edges)
     wanted = np.isin(rows, plan.objects.units)
-    kept, choices = _choose_observed(observed[:, inside], wanted, path=session.path)
-    valid = plan.find_valid(edges)
-    covered = valid & np.asarray(observed[..., kept if observed.shape[2] > 1 else [0]].all(axis=2))
+    kept, choices = _choose_observed(observed[:, inside] & used[..., np.newaxis], wanted, path=session.path)
+    mine = observed[..., kept if observed.shape[2] > 1 else [0]]
+    seen = np.asarray(plan.find_valid(edges)[..., np.newaxis] & mine)
+    covered = np.asarray(seen.any(axis=2))
+    if (seen == covered[..., np.newaxis]).all():  # all units were observed in the same bins
+        seen = covered[..., np.newaxis]
     counts = np.empty((len(kept), len(edges), plan.window.n_bins), dtype=np.int32)
     rates = np.empty(counts.shape, dtype=np.float32)
     done, block, chosen = 0, [], set(kept.tolist())
@@ -90,10 +104,11 @@ def _read_spikes(session: Session, plan: Plan, config: ReadConfig) -> Part:
             block.append(one)
         if len(block) == SMOOTHED or (block and done + len(block) == len(kept)):
             padded = np.stack(block, axis=2)
-            smoothed = smooth_counts(
-                padded, bin_size=plan.window.bin_size, sigma=config.smoothing, valid=covered
-            )
             here = slice(done, done + len(block))
+            valid = seen if seen.shape[2] == 1 else seen[..., here]
+            smoothed = smooth_counts(
+                padded, bin_size=plan.window.bin_size, sigma=config.smoothing, valid=valid
+            )
             counts[here] = padded[:, inside].transpose(2, 0, 1)
             rates[here] = smoothed[:, inside].transpose(2, 0, 1)
             done, block = here.stop, []
@@ -102,6 +117,20 @@ def _read_spikes(session: Session, plan: Plan, config: ReadConfig) -> Part:
         counts, rates, kept = counts[whole], rates[whole], kept[whole]
     values = {"spike_counts": counts.transpose(1, 2, 0), "rates": rates.transpose(1, 2, 0)}
     return Part(values, {"unit": rows[kept]}, covered[:, inside], choices + left_out, extent)
+
+
+def _mark_unobserved(part: Part, used: Mask) -> Part:
+    """Return neurons with NaN for the counts of units that were not observed in some of the used bins."""
+    lacks = np.isnan(part.values["rates"]) & (used & part.covered)[..., np.newaxis]
+    if not lacks.any():
+        return part
+    text = f"{int(lacks.any(axis=(0, 1)).sum())} of {lacks.shape[2]}"
+    reason = "not observed in some of the bins that others were; their rates and counts are NaN there"
+    choices = (*part.choices, Choice("units observed in part", text, reason))
+    if "spike_counts" not in part.values:
+        return replace(part, choices=choices)
+    counts = np.where(lacks, np.float32(np.nan), part.values["spike_counts"].astype(np.float32))
+    return replace(part, values=part.values | {"spike_counts": counts}, choices=choices)
 
 
 def _open_counts(
@@ -167,16 +196,15 @@ def _choose_written(
 def _choose_observed(
     observed: Mask, wanted: Mask, *, path: str
 ) -> tuple[NDArray[np.int64], tuple[Choice, ...]]:
-    """Return those units to keep that were observed in enough bins."""
-    part = np.broadcast_to(observed.mean(axis=(0, 1)), wanted.shape)
-    kept = np.flatnonzero(wanted & (part >= MIN_OBSERVED))
+    """Return those units to keep that were observed in any of the used bins."""
+    kept = np.flatnonzero(wanted & np.broadcast_to(observed.any(axis=(0, 1)), wanted.shape))
     if not kept.size:
         raise MissingDataError(
-            f"{path}: units: expected units observed during the trials, but none was in "
-            "half of their bins; choose another align_to or window"
+            f"{path}: units: expected units observed during the trials, but none was in any bin in which "
+            "outputs were recorded; choose another align_to or window"
         )
     if kept.size == wanted.sum():
         return kept, ()
     text = f"{wanted.sum() - kept.size} of {wanted.sum()}"
-    reason = f"observed in less than {MIN_OBSERVED:.0%} of the bins"
+    reason = "observed in none of the bins in which outputs were recorded"
     return kept, (Choice("units left out", text, reason),)

@@ -80,10 +80,10 @@ def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset
     path = session.path
     _check_memory(plan, path=path)
     outputs = _read_outputs(plan, config, path=path)
-    neurons = read_neurons(session, plan, config)
     inputs = _read_inputs(plan, config, path=path)
-    mask = outputs.covered & neurons.covered & inputs.covered & _find_inside(plan)
-    mask &= plan.find_valid(plan.compute_edges())
+    used = outputs.covered & inputs.covered & _find_inside(plan) & plan.find_valid(plan.compute_edges())
+    neurons = read_neurons(session, plan, config, used=used)
+    mask = used & neurons.covered
     recorded = np.asarray(mask.any(axis=1))
     if not recorded.any():
         raise MissingDataError(

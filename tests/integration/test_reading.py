@@ -195,15 +195,37 @@ def test_times_counted_from_the_start_of_the_trial(make_recording, ds):
     assert_names(get_choice(other, "align_to")["reason"], "start_time")
 
 
-def test_units_observed_for_a_short_time_are_left_out(make_recording):
-    rec = make_recording(obs_intervals=lambda unit: [[0.0, 20.0 if unit in (0, 5) else 100.0]])
+def test_units_are_used_where_they_were_observed(make_recording):
+    stops = {0: 20.0, 5: 47.3, 7: -1.0}  # two units are lost in the middle, one was never observed
+    rec = make_recording(obs_intervals=lambda unit: [[-2.0, stops.get(unit, 100.0)]])
     ds = nwbrnn.read_nwb(rec.path)
-    kept = [u for u in range(12) if u not in (0, 5)]
+    kept = [u for u in range(12) if u != 7]
     assert ds["unit"].values.tolist() == kept
-    edges = get_edges(rec.go[rec.rewarded])
-    np.testing.assert_array_equal(ds["spike_counts"], get_counts([rec.spikes[u] for u in kept], edges))
-    assert get_choice(ds, "units left out")["picked"] == "2 of 12"
     assert ds["mask"].values.all()
+    edges = get_edges(rec.go[rec.rewarded])
+    counts = get_counts([rec.spikes[u] for u in kept], edges).astype(float)
+    for column, unit in enumerate(kept):
+        counts[edges[:, 1:] > stops.get(unit, 100.0) + 1e-9, column] = np.nan
+    n_observed = np.isfinite(counts).sum(axis=(0, 1))
+    assert 0 < n_observed[0] < n_observed[5] < n_observed[1] == counts[..., 1].size
+    np.testing.assert_array_equal(ds["spike_counts"], counts)
+    np.testing.assert_array_equal(np.isnan(ds["rates"]), np.isnan(counts))
+    assert get_choice(ds, "units left out")["picked"] == "1 of 12"
+    assert get_choice(ds, "units observed in part")["picked"] == "2 of 11"
+
+
+def test_units_with_their_own_intervals_read_as_with_those_of_all(make_recording):
+    alone = nwbrnn.read_nwb(make_recording(obs_intervals=lambda unit: [[-2.0, 47.3]]).path)
+    rec = make_recording(obs_intervals=lambda unit: [[-2.0, 100.0 if unit == 3 else 47.3]])
+    ds = nwbrnn.read_nwb(rec.path)
+    assert ds["mask"].values.all()
+    assert ds.sizes["trial"] > alone.sizes["trial"]
+    ds = ds.sel(trial=alone["trial"].values)
+    seen = alone["mask"].values
+    for name in ("spike_counts", "rates"):
+        np.testing.assert_array_equal(ds[name].values[seen][:, :3], alone[name].values[seen][:, :3])
+    assert np.isnan(ds["rates"].values[~seen][:, :3]).all()
+    assert np.isfinite(ds["rates"].values[..., 3]).all()
 
 
 def test_bins_outside_all_observation_are_not_recorded(make_recording):

@@ -591,16 +591,15 @@ def test_late_units_count_as_recorded_unless_the_file_says_otherwise(path):
     write(path, create_series("EMG", values, **outputs), spikes=spikes, units=observed)
     ds = nwbrnn.read_nwb(path, window=WINDOW)
     # the second is seen in less than half of the bins, the third in most of them
-    assert ds["unit"].values.tolist() == [0, 2]
-    assert get_choices(ds, "units left out")[0]["picked"] == "1 of 3"
-    recorded = get_edges()[:, :-1] >= 4.0 - 2e-4
-    some = recorded.any(axis=1)
-    assert 0 < recorded.sum() < recorded.size
-    np.testing.assert_array_equal(ds["trial"], np.flatnonzero(some))
-    np.testing.assert_array_equal(ds["mask"], recorded[some])
-    np.testing.assert_array_equal(
-        ds["spike_counts"].values[recorded[some]], counts[some][..., [0, 2]][recorded[some]]
-    )
+    assert ds["unit"].values.tolist() == [0, 1, 2]
+    assert get_choices(ds, "units observed in part")[0]["picked"] == "2 of 3"
+    assert ds["mask"].values.all()
+    expected = counts.astype(float)
+    for unit, start in ((1, 8.0), (2, 4.0)):
+        lacks = get_edges()[:, :-1] < start - 2e-4
+        assert 0 < lacks.sum() < lacks.size
+        expected[lacks, unit] = np.nan
+    np.testing.assert_array_equal(ds["spike_counts"], expected)
 
 
 def test_units_never_observed_are_refused(path):
