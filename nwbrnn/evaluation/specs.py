@@ -20,7 +20,7 @@ from nwbrnn.evaluation.accuracy import (
     compute_vaf,
     compute_weighted_r2,
 )
-from nwbrnn.evaluation.comparison import Comparison, list_samples, stack_samples
+from nwbrnn.evaluation.comparison import Comparison, list_samples
 from nwbrnn.evaluation.noise_ceilings import limit_outputs, limit_r2, limit_skill, limit_trials
 from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.score_spec import Compute, Parts, ScoreSpec
@@ -41,7 +41,7 @@ from nwbrnn.evaluation.subspaces import (
     compute_svcca,
 )
 from nwbrnn.evaluation.superfluous import compute_few_shot_r2, compute_mapped_r2
-from nwbrnn.preprocessing import average_conditions
+from nwbrnn.preprocessing import average_conditions, find_complete_units
 
 # ------------------------------------------------------------------ how they are computed
 
@@ -105,7 +105,7 @@ def _map(source: Literal["recorded", "predicted"]) -> Compute:
     def compute(pair: Comparison) -> float:
         known, student = (average_conditions(ds) for ds in (pair.known, pair.known_student))
         sources = (known, pair.truth) if source == "recorded" else (student, pair.guess)
-        complete = np.all([~np.isnan(stack_samples(ds, "rates")).any(axis=0) for ds in sources], axis=0)
+        complete = find_complete_units(sources[0]) & find_complete_units(sources[1])
         if not complete.any():
             return math.nan
         if not complete.all():

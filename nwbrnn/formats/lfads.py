@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from nwbrnn.dataset import find_observed, get_unit_ids
 from nwbrnn.errors import ExportError, MissingDataError
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.output import pack_hdf5
 from nwbrnn.storage.paths import check_output
+from nwbrnn.text import list_some
 
 SUFFIXES = (".h5", ".hdf5")
 PREFIXES = {"train": ("train", "dynamics_only"), "valid": ("validation",), "test": ("test",)}
@@ -148,4 +150,11 @@ def _check(recorded: xr.Dataset) -> None:
             f"mask: expected every bin of every trial, but {len(trials)} trials lack some (trials "
             f"{', '.join(map(str, trials[:20]))}); read a window that all trials have "
             "(window), or other trials (where)"
+        )
+    name = "spike_counts" if "spike_counts" in recorded else "rates"
+    partial = ~np.broadcast_to(find_observed(recorded, name), recorded[name].shape).all(axis=(0, 1))
+    if partial.any():
+        raise MissingDataError(
+            f"{name}: expected units that were observed in every bin, but {int(partial.sum())} were not "
+            f"(units {list_some(get_unit_ids(recorded)[partial].tolist())}); leave them out (units)"
         )

@@ -18,7 +18,7 @@ from nwbrnn.errors import ExportError, MissingDataError
 from nwbrnn.formats.nwb_file import write_nwbfile
 from nwbrnn.formats.series import create_series
 from nwbrnn.formats.tables import compress, create_table
-from nwbrnn.schema import TRIAL, UNIT, validate
+from nwbrnn.schema import PARTIAL, TRIAL, UNIT, validate
 from nwbrnn.storage import open_nwb, read_whole
 from nwbrnn.timeline import Layer, lay_out
 
@@ -85,6 +85,12 @@ def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
 
 def _check_columns(ds: xr.Dataset, path: str | Path) -> None:
     """Refuse values and names that an NWB table cannot hold."""
+    partial = [name for name in PARTIAL if name in ds and np.isnan(ds[name].values[ds["mask"].values]).any()]
+    if partial:
+        raise ExportError(
+            f"{path}: {', '.join(partial)}: expected a simulation of all units and outputs, but some are NaN "
+            "inside the mask; leave them out"
+        )
     if "spike_counts" in ds:
         counts = ds["spike_counts"].values[ds["mask"].values]
         if not np.array_equal(counts, np.rint(counts)):

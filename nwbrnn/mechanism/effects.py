@@ -10,7 +10,7 @@ import xarray as xr
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.accuracy import compute_median
-from nwbrnn.preprocessing import average_conditions, normalize_outputs, prepare_perturbed
+from nwbrnn.preprocessing import average_conditions, match_observed, normalize_outputs, prepare_perturbed
 from nwbrnn.result import FitResult
 from nwbrnn.training import Push, forget_observer, perturb, predict, silence
 
@@ -125,10 +125,12 @@ def score_perturbed(result: FitResult, ds: xr.Dataset, push: Push) -> dict[str, 
         perturb(result.recorded, result.weights, result.config, push, trials=trials),
         predict(trials, *forget_observer(result.weights, result.config), fitted=result.recorded),
     )
-    truth = average_conditions(normalize_outputs(trials))
+    trials = normalize_outputs(trials)
+    truth = average_conditions(trials)
     mask, sampled = truth["mask"].values, result.recorded["sampled"].values
     found: dict[str, list[float]] = {"outputs": [], "sampled neurons": [], "unsampled neurons": []}
-    for student in map(average_conditions, map(normalize_outputs, students)):
+    for predicted in map(normalize_outputs, students):
+        student = average_conditions(match_observed(predicted, trials))
         found["outputs"].append(
             compute_weighted_r2(student["outputs"].values[mask], truth["outputs"].values[mask])
         )

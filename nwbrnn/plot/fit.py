@@ -16,7 +16,7 @@ from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
-from nwbrnn.preprocessing import average_tests, compute_standard_errors, normalize_rates
+from nwbrnn.preprocessing import average_tests, compute_standard_errors, find_complete_units, normalize_rates
 from nwbrnn.result import FitResult
 from nwbrnn.text import find_label, sort_labels
 from nwbrnn.weights import KINDS
@@ -145,7 +145,7 @@ def trajectories(
     Returns
     -------
     matplotlib.axes.Axes
-        What was drawn on.
+        What was drawn on. Units that were not observed in all bins of the averages are left out.
 
     Raises
     ------
@@ -160,8 +160,11 @@ def trajectories(
     """
     truth, student = average_tests(result.recorded, result.predicted)
     ax = prepare_axes(ax, width=4.6, height=3.4)
-    mask = truth["mask"].values
-    normal = [normalize_rates(ds["rates"].values, truth) for ds in (truth, student)]
+    mask, complete = truth["mask"].values, find_complete_units(truth)
+    if not complete.any():
+        ax.text(0.5, 0.5, "no unit was observed in every condition", ha="center", transform=ax.transAxes)
+        return ax
+    normal = [normalize_rates(ds["rates"].values, truth)[..., complete] for ds in (truth, student)]
     axes, mean = compute_principal_components(normal[0][mask], 2)
     axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # one neuron has one dimension
     total = normal[0][mask].var(axis=0).sum()

@@ -5,6 +5,7 @@ from nwbrnn.preprocessing.averaging import (
     average_rows,
     average_tests,
     compute_standard_errors,
+    find_complete_units,
     match_observed,
 )
 from nwbrnn.preprocessing.emg import (
@@ -50,6 +51,7 @@ __all__ = [
     "compute_envelope",
     "compute_standard_errors",
     "extract_envelope",
+    "find_complete_units",
     "find_conditions",
     "find_trained",
     "limit_training",

@@ -70,6 +70,11 @@ def average_rows(values: NDArray[np.number]) -> NDArray[np.floating]:
     return np.asarray(np.where(missing, 0, values).sum(axis=0) / np.where(n > 0, n, np.nan))
 
 
+def find_complete_units(ds: xr.Dataset) -> NDArray[np.bool_]:
+    """Return which units were observed in every bin of the mask, shape (n_units,)."""
+    return np.asarray(~np.isnan(ds["rates"].values[ds["mask"].values]).any(axis=0))
+
+
 def match_observed(predicted: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:
     """Return a prediction with NaN where the recording of the same trials lacks a unit or output.
 

@@ -15,7 +15,7 @@ from nwbrnn.evaluation import compute_rotations
 from nwbrnn.plot.fit import describe_conditions, draw_courses, list_colours, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS, GREY
 from nwbrnn.plot.sweep import describe_level, list_settings, sampling_curve
-from nwbrnn.preprocessing import average_conditions, average_tests, normalize_rates
+from nwbrnn.preprocessing import average_conditions, average_tests, find_complete_units, normalize_rates
 
 
 def plot_scores(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
@@ -158,7 +158,7 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
 def plot_rotations(recorded: xr.Dataset, predicted: xr.Dataset) -> Figure:
     """Draw the fastest jPCA plane of the recorded population and of the network, a line by condition."""
     averages = [average_conditions(ds) for ds in (recorded, predicted)]
-    normal = normalize_rates(averages[0]["rates"].values, recorded)
+    normal = normalize_rates(averages[0]["rates"].values, recorded)[..., find_complete_units(averages[0])]
     moving = (recorded["time"].values > 0) & averages[0]["mask"].values.all(axis=0)
     figure, axes = _create_grid(2, width=3.6, height=3.6)
     order = sort_conditions(averages[0]["condition"].values)  # the colours of plot.trajectories

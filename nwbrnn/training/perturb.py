@@ -11,7 +11,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
-from nwbrnn.preprocessing import average_conditions
+from nwbrnn.preprocessing import average_conditions, average_rows, find_complete_units
 from nwbrnn.text import list_some
 from nwbrnn.training.observations import forget_observer
 from nwbrnn.training.predict import predict
@@ -191,14 +191,15 @@ def map_population(recorded: xr.Dataset, hidden: Array, components: Array) -> Ar
     averages = average_conditions(student.isel(trial=known))
     mask = averages["mask"].values
     rates, units = (averages[name].values[mask].astype(np.float64) for name in ("rates", "hidden"))
-    states = (rates - rates.mean(axis=0)) @ components
+    states = np.nan_to_num(rates - average_rows(rates)) @ components  # 0 for units that lack a condition
     return np.asarray(np.linalg.lstsq(states, units - units.mean(axis=0))[0])
 
 
 def find_components(recorded: xr.Dataset, n_components: int) -> tuple[Array, Array]:
     """Return the leading components of the recorded rates, and the standard deviation along each.
 
-    The components are those of the condition averages of all trials outside the test split.
+    The components are those of the condition averages of all trials outside the test split, of the units
+    that were observed in all of them.
 
     Returns
     -------
@@ -207,8 +208,12 @@ def find_components(recorded: xr.Dataset, n_components: int) -> tuple[Array, Arr
     """
     averages = average_conditions(recorded.isel(trial=recorded["split"].values != "test"))
     rates = averages["rates"].values[averages["mask"].values].astype(np.float64)
+    complete = find_complete_units(averages)
+    rates = rates if complete.all() else rates[:, complete]
     components, mean = compute_principal_components(rates, n_components)
-    return np.asarray(components), np.asarray(((rates - mean) @ components).std(axis=0))
+    axes = np.zeros((len(complete), components.shape[1]))
+    axes[complete] = components
+    return axes, np.asarray(((rates - mean) @ components).std(axis=0))
 
 
 def shift_states(
