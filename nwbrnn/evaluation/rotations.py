@@ -60,7 +60,8 @@ def compute_rotations(activity: Array, *, bin_size: float, n_components: int = 6
     .. [1] Churchland, Cunningham et al. 2012, Nature, doi:10.1038/nature11129.
     """
     n_conditions, n_time, n_channels = activity.shape
-    centered = (activity - activity.mean(axis=0)).reshape(-1, n_channels).astype(np.float64)
+    centered = (activity - activity.mean(axis=0)).reshape(n_conditions * n_time, n_channels)
+    centered = centered.astype(np.float64)
     components = np.linalg.svd(centered, full_matrices=False)
     tolerance = max(centered.shape) * np.finfo(np.float64).eps * np.linalg.norm(activity)
     rank = int((tolerance < components.S).sum())
@@ -145,7 +146,7 @@ def draw_surrogates(activity: Array, n_surrogates: int, rng: np.random.Generator
     .. [1] Elsayed & Cunningham 2017, Nature Neuroscience, doi:10.1038/nn.4617.
     """
     centred = (activity - activity.mean(axis=0)).astype(np.float64)
-    flat = centred.reshape(-1, activity.shape[2])
+    flat = centred.reshape(activity.shape[0] * activity.shape[1], activity.shape[2])
     left, singular, _ = np.linalg.svd(flat, full_matrices=False)
     rank = int((singular > 1e-9 * float(np.linalg.norm(activity))).sum())
     if not rank or activity.shape[1] < 2:

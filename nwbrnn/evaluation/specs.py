@@ -137,6 +137,8 @@ def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
         ds[name].values[:, complete]
         for ds, name in ((pair.truth, "rates"), (pair.guess, "hidden"), (pair.truth, "inputs"))
     )
+    if not pair.complete_units.any():
+        return math.nan
     recorded = recorded if pair.complete_units.all() else recorded[..., pair.complete_units]
     if controlled:
         return compute_controlled_distance(recorded, student, np.nan_to_num(inputs))

@@ -22,6 +22,7 @@ READ = {
     "held_out": {"bin_size": 0.04},
     "outputs_only": {"bin_size": 0.04},
     "observer": {"bin_size": 0.04},
+    "partial": {"bin_size": 0.04},
     "teacher": {},
 }
 FIT = {
@@ -31,6 +32,7 @@ FIT = {
     "held_out": {"held_out_conditions": ("90",)},
     "outputs_only": {"dynamics_weight": 0.0},
     "observer": {"observe": "all", "sampled": 2},
+    "partial": {"observe": "all", "sampled": 4, "min_rate": 0},
     "teacher": {"sampled": 10},
 }
 
@@ -51,12 +53,14 @@ class Stored:
 
 
 @pytest.fixture(scope="module")
-def make_stored(recording, teacher, tmp_path_factory):
+def make_stored(recording, teacher, make_recording, tmp_path_factory):
     made = {}
+    lost = make_recording(obs_intervals=lambda unit: [[-2.0, 50.0 if unit < 3 else 100.0]])
+    sources = {"teacher": teacher.path, "partial": lost.path}
 
     def make(kind):
         if kind not in made:
-            source = teacher.path if kind == "teacher" else recording.path
+            source = sources.get(kind, recording.path)
             made[kind] = Stored(kind, source, tmp_path_factory.mktemp(kind))
         return made[kind]
 
@@ -218,6 +222,19 @@ def test_overlapping_trials_go_into_layers(make_stored):
         assert "predicted_outputs_2" in module.data_interfaces
         for name in ("predicted_outputs", "predicted_outputs_2"):
             assert (np.diff(module[name].timestamps[:]) > 0).all()
+
+
+def test_units_that_were_lost_are_written_and_read_as_such(make_stored):
+    stored = make_stored("partial")
+    counts = stored.again.recorded["spike_counts"].values
+    lacks = np.isnan(counts).any(axis=(0, 1))
+    assert lacks[:3].all()
+    assert not lacks[3:].any()
+    with pynwb.NWBHDF5IO(str(stored.path), "r") as io:
+        series = io.read().processing["nwbrnn"]["recorded_spike_counts"]
+        assert np.isnan(series.data[:]).sum() == np.isnan(counts).sum() > 0
+    nwbrnn.write_fit_report(stored.again, stored.path.parent / "report.html")
+    (stored.path.parent / "report.html").unlink()
 
 
 def test_conditions_held_out_have_no_known_average(make_stored):
