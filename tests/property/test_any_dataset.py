@@ -69,6 +69,13 @@ def datasets(draw):
     variables["rates"] = fill(unit, draw(FLOATS))
     if draw(st.booleans()):
         variables["spike_counts"] = fill(unit, draw(COUNTS))
+    if draw(st.booleans()):  # some units and outputs were not observed everywhere
+        seen = rng.random((trial, time, unit)) < 0.7
+        variables["outputs"][rng.random((trial, time, output)) < 0.3] = np.nan
+        variables["rates"][~seen] = np.nan
+        if "spike_counts" in variables:
+            counts = variables["spike_counts"].astype(draw(FLOATS))
+            variables["spike_counts"] = np.where(seen, counts, counts.dtype.type(np.nan))
     if draw(st.booleans()):
         variables["connectivity"] = rng.random((unit, 4))
         variables["readout"] = rng.random((output, unit)).astype(np.float32)

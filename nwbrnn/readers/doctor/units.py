@@ -91,7 +91,7 @@ def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
             f"{view.path}/obs_intervals",
             f"there are spikes outside the observation intervals: {int(view.outside.sum())} of "
             f"{view.n_spikes}, in {show_count(int((view.outside > 0).sum()), 'unit')}, first in unit {unit}",
-            "correct obs_intervals, because nwbrnn masks the bins outside them",
+            "correct obs_intervals, because nwbrnn does not use a unit outside them",
         )
 
 
