@@ -11,7 +11,7 @@ from nwbrnn.dataset import find_observed
 from nwbrnn.evaluation.accuracy import compute_r2
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations, compute_surrogate_r2
 from nwbrnn.evaluation.subspaces import Components, decompose
-from nwbrnn.preprocessing import average_conditions, match_observed, normalize_rates
+from nwbrnn.preprocessing import average_conditions, find_complete_units, match_observed, normalize_rates
 
 Array = NDArray[np.floating]
 Pair = tuple[Array, Array]
@@ -68,8 +68,8 @@ class Comparison:
     def with_prediction(self, predicted: xr.Dataset, everywhere: xr.Dataset | None = None) -> "Comparison":
         """Return the same trials paired with another prediction, and with that for all trials, if any."""
         other = self._copy(_OF_RECORDED)
-        other.predicted, other.whole = predicted, (self.whole[0], everywhere)
-        other.guess = average_conditions(predicted) if self.averaged else predicted
+        other.predicted, other.whole = match_observed(predicted, self.trials), (self.whole[0], everywhere)
+        other.guess = average_conditions(other.predicted) if self.averaged else other.predicted
         return other
 
     def _copy(self, kept: tuple[str, ...]) -> "Comparison":
@@ -144,14 +144,18 @@ class Comparison:
 
     @cached_property
     def complete_units(self) -> NDArray[np.bool_]:
-        """Which units were observed, and predicted, in every compared bin; only these form a population."""
-        return np.asarray(np.all([~np.isnan(rates).any(axis=0) for rates in self.rates], axis=0))
+        """Which units were observed in every bin of the compared data; only these form a population."""
+        return find_complete_units(self.truth)
 
     @cached_property
     def normalized_rates(self) -> Pair:
-        """Predicted and recorded rates, soft-normalized, of the complete units, (n_samples, n_complete)."""
-        predicted, recorded = (self._normalize(rates) for rates in self.rates)
-        return predicted, recorded
+        """Predicted and recorded rates, soft-normalized, of the units that lack none of these samples.
+
+        Shapes (n_samples, n_complete).
+        """
+        complete = np.all([~np.isnan(rates).any(axis=0) for rates in self.rates], axis=0)
+        predicted, recorded = (normalize_rates(rates, self.truth) for rates in self.rates)
+        return (predicted, recorded) if complete.all() else (predicted[:, complete], recorded[:, complete])
 
     @cached_property
     def hidden_components(self) -> Components:
@@ -170,13 +174,13 @@ class Comparison:
     @cached_property
     def recorded_rotations(self) -> Rotations:
         """Rotations of the recorded population."""
-        return self._rotate(self._normalize(self.truth["rates"].values))
+        return self._rotate(self.recorded_population)
 
     @cached_property
     def surrogate_r2(self) -> Array:
         """R² of pure rotation of surrogates of the recorded population, shape (n_surrogates,)."""
         complete = self.truth["mask"].values.all(axis=0)
-        activity = self._normalize(self.truth["rates"].values)[:, complete]
+        activity = self.recorded_population[:, complete]
         return compute_surrogate_r2(activity, bin_size=self.truth.attrs["bin_size"])
 
     @cached_property
@@ -187,9 +191,10 @@ class Comparison:
     def _stack(self, name: str) -> Pair:
         return stack_samples(self.guess, name), stack_samples(self.truth, name, like=self.guess)
 
-    def _normalize(self, rates: Array) -> Array:
-        """Return the soft-normalized rates of the complete units."""
-        normalized, complete = normalize_rates(rates, self.truth), self.complete_units
+    @cached_property
+    def recorded_population(self) -> Array:
+        """Soft-normalized recorded rates of the complete units, shape (n_trials, n_time, n_complete)."""
+        normalized, complete = normalize_rates(self.truth["rates"].values, self.truth), self.complete_units
         return normalized if complete.all() else normalized[..., complete]
 
     def _rotate(self, activity: Array) -> Rotations:

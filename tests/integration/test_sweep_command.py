@@ -35,9 +35,7 @@ def list_cells(folder):
 
 
 @pytest.mark.usefixtures("in_process")
-def test_the_command_makes_tables_and_figures_and_repeats_nothing(
-    recording, run_cli, tmp_path, monkeypatch
-):
+def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run_cli, tmp_path, monkeypatch):
     out = tmp_path / "sweep"
     command = ("sweep", recording.path, "-o", out, *GRID, *SMALL, "--set", "tau=0.08")
     finished = run_cli(*command)
