@@ -82,13 +82,14 @@ def export_nwbfile(
     def export(io: Any) -> None:
         io.export(src_io=nwbfile.read_io, nwbfile=nwbfile, write_args=options)
 
-    known = [] if source.is_remote else list_validation_errors(Path(source.url), as_zarr=source.is_zarr)
+    def find_known() -> list[str]:
+        return [] if source.is_remote else list_validation_errors(Path(source.url), as_zarr=source.is_zarr)
 
     def verify(temporary: Path) -> None:
         if not source.is_remote and source.is_zarr == is_zarr_name(path):
             _verify_copy(source, temporary, path=path, ignored=added)
 
-    _write(path, export, overwrite=overwrite, known=known, verify=verify, check=check)
+    _write(path, export, overwrite=overwrite, find_known=find_known, verify=verify, check=check)
 
 
 def _verify_copy(source: Source, copy: Path, *, path: Path, ignored: Collection[str]) -> None:
@@ -117,11 +118,11 @@ def _write(
     write: Callable[[Any], None],
     *,
     overwrite: bool,
-    known: Sequence[str] = (),
+    find_known: Callable[[], Sequence[str]] = list,
     verify: Callable[[Path], None] = lambda _: None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write with pynwb, and refuse a result with faults that the source does not have."""
+    """Write with pynwb, and refuse a result with faults that the source, validated if needed, does not have."""
     as_zarr = is_zarr_name(path)
     check_output(path, overwrite=overwrite, suffix=SUFFIXES, folder=as_zarr)
     with replace_whole(path, overwrite=overwrite, folder=as_zarr, check=check) as temporary:
@@ -143,6 +144,7 @@ def _write(
             if as_zarr
             else list_validation_errors(temporary, as_zarr=False)
         )
+        known = find_known() if found else ()
         faults = [fault for fault in found if fault not in known]
         if faults:
             raise ExportError(f"{path}: the file would not be valid NWB: {faults[0]}; please report this")

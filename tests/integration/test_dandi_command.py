@@ -75,7 +75,7 @@ def without_emg(make_recording):
 @pytest.fixture(scope="module")
 def large(make_recording):
     """Return a file of several blocks."""
-    return make_recording(emg_rate=5000.0).path
+    return make_recording(emg_rate=2000.0).path
 
 
 # ------------------------------------------------------------------ a folder

@@ -268,13 +268,13 @@ def test_the_second_of_two_fits_with_the_same_output_is_refused_at_its_start(rec
     link.symlink_to(tmp_path)
     with held(output):
         for path in (output, link / "fit.nwb"):
-            refused = run_cli("fit", recording.path, "-o", path, "--overwrite", "--epochs", "1")
+            refused = run_cli("fit", recording.path, "-o", path, "--overwrite", *SMALL)
             assert refused.code == 2
             assert_names(refused.err, path)
             assert refused.out == ""  # nothing had been read yet
-        assert run_cli("fit", recording.path, "-o", tmp_path / "x.nwb", "--epochs", "1").code == 0
+        assert run_cli("fit", recording.path, "-o", tmp_path / "x.nwb", *SMALL).code == 0
     # the lock was that of the process, which was killed
-    assert run_cli("fit", recording.path, "-o", output, "--epochs", "1").code == 0
+    assert run_cli("fit", recording.path, "-o", output, *SMALL).code == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere", "fit.nwb", "x.nwb"]
 
 

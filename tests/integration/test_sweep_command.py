@@ -159,21 +159,21 @@ def test_a_killed_worker_costs_only_its_cell(recording, cluster, tmp_path):
     killed = []
 
     def progress(done, failed, total):
-        if done == 2 and not killed:
+        if done == 1 and not killed:
             victim.send_signal(signal.SIGKILL)
             killed.append(total)
 
     table = run_sweep(
         [recording.path],
         tmp_path / "sweep",
-        SweepConfig(sampled=(0,), seeds=2, held_out="condition", resamples=0),
+        SweepConfig(sampled=(0,), seeds=1, held_out="condition", resamples=0),
         configs=(module.ReadConfig(), FitConfig(hidden=30, epochs=20, min_rate=0)),
         scheduler=address,
         progress=progress,
     )
-    assert killed == [8]
+    assert killed == [4]
     assert victim.wait(600) == -signal.SIGKILL
-    assert table["status"].values.tolist() == ["done"] * 8
+    assert table["status"].values.tolist() == ["done"] * 4
     assert np.isfinite(table["value"].sel(score="output skill")).all()
 
 
