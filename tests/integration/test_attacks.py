@@ -14,7 +14,7 @@ from nwbrnn.readers.times import to_ticks
 from nwbrnn.storage import open_nwb
 from tests.messages import assert_names, names
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cover]
 
 QUICK = ("--epochs", "2", "--hidden", "20")
 

@@ -31,6 +31,7 @@ def small_run():
     }
 
 
+@pytest.mark.cover
 @pytest.mark.slow
 def test_fit_then_evaluate(recording, run_cli, tmp_path):
     out, report = tmp_path / "fit.nwb", tmp_path / "fit.json"
@@ -92,6 +93,7 @@ def test_where_all_keeps_every_trial(recording, run_cli):
     assert picked["trials"] == "all (40 of 40)"
 
 
+@pytest.mark.cover
 @pytest.mark.slow
 def test_configuration_file_and_options_over_it(recording, run_cli, tmp_path):
     config = tmp_path / "fit.yaml"
@@ -130,6 +132,7 @@ def test_inspect_prints_and_writes(recording, make_recording, run_cli, tmp_path)
     assert_names(finished.out, "outputs", "--outputs", "--map")
 
 
+@pytest.mark.cover
 def test_simulate_and_repeat(run_cli, tmp_path):
     first, second, other = (tmp_path / f"{name}.nwb" for name in ("first", "second", "other"))
     options = ["--neurons", 60, "--directions", 3, "--trials", 2, "--preparation", 0.1, "--movement", 0.2]

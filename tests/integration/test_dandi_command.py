@@ -145,6 +145,7 @@ def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_c
     assert rewritten == ["sub-T_ses-1_desc-nwbrnn_behavior+ecephys.nwb"]
 
 
+@pytest.mark.cover
 def test_listing_and_checking_write_nothing(folder, run_cli):
     before = list_files(folder)
     listed = run_cli("dandi", folder, "--list", "--path", "sub-[TV]/*.nwb")
@@ -156,6 +157,7 @@ def test_listing_and_checking_write_nothing(folder, run_cli):
     assert list_files(folder) == before
 
 
+@pytest.mark.cover
 def test_a_check_lists_what_was_found_and_where(recording, run_cli, tmp_path):
     for subject in ("A", "B"):
         path = tmp_path / "000124" / f"sub-{subject}" / f"sub-{subject}_ses-1.nwb"
@@ -173,6 +175,7 @@ def test_a_check_lists_what_was_found_and_where(recording, run_cli, tmp_path):
     assert_names(rows, "--where")
 
 
+@pytest.mark.cover
 def test_a_check_is_not_repeated_by_the_fit(folder, run_cli, tmp_path, monkeypatch, in_process):
     only = ("--path", "sub-T/*.nwb", "-o", tmp_path / "fits")
     checked = run_cli("dandi", folder, "--check", *only)
@@ -208,6 +211,7 @@ def test_an_asset_whose_fit_fails_does_not_stop_the_others(
     assert not list(tmp_path.glob("*.nwb"))
 
 
+@pytest.mark.cover
 def test_another_dandiset_or_folder_is_refused(folder, tmp_path, run_cli):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mother.txt").write_text("Dear")

@@ -104,6 +104,7 @@ def test_fit_comes_back_the_same_from_zarr(fitted_zarr, tmp_path, to, name):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted({"session.zarr", path.name})
 
 
+@pytest.mark.cover
 def test_copy_of_hdf5_as_zarr(folder):
     pytest.importorskip("hdmf_zarr")
     path = nwbrnn.write_fit(read(folder), folder / "session.nwb", folder / "out.zarr", to="copy")
@@ -129,6 +130,7 @@ def test_everything_else_stays_as_it_was(folder, to):
     assert nwbrnn.diagnose(out) == nwbrnn.diagnose(before)
 
 
+@pytest.mark.cover
 def test_what_a_copy_lacks_is_found(folder):
     """The comparison before a file is replaced sees a value, an attribute or an object that is gone."""
     changes = {
@@ -216,6 +218,7 @@ def test_file_with_other_fits_is_not_replaced(folder):
     assert nwbrnn.read_fit(out).config.dynamics_weight == 0
 
 
+@pytest.mark.cover
 def test_only_fits_are_replaced(folder):
     """A module of somebody else that happens to have such a name stays, and so do other fits in a copy."""
     source, stored = folder / "session.nwb", read(folder)
@@ -294,6 +297,7 @@ def test_old_folder_is_kept_until_the_new_one_has_its_name(tmp_path, monkeypatch
     assert (path / ".zgroup").read_text() == "new"
 
 
+@pytest.mark.cover
 def test_wrong_calls_are_refused(folder):
     source, stored = folder / "session.nwb", read(folder)
     with pytest.raises(ConfigError, match=names("to", "new, copy, in-place", "'elsewhere'")):
@@ -323,6 +327,7 @@ def test_permissions_stay(folder):
     assert (folder / "session.nwb").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.cover
 @pytest.mark.parametrize("to", ["new", "copy"])
 def test_rows_link_to_the_tables_of_the_recording(folder, to):
     source = folder / "session.nwb"

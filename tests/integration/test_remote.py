@@ -23,7 +23,7 @@ from nwbrnn.readers.discovery import find_signals
 from nwbrnn.storage import open_nwb
 from tests.messages import assert_names, names
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cover]
 
 MEBIBYTE = 1 << 20
 ORIGIN = ("source_file", "source_sha256")
@@ -296,7 +296,7 @@ def fitted(recording, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize("command", [name for group in main.COMMANDS.values() for name in group])
 @pytest.mark.usefixtures("in_process")

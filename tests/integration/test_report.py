@@ -144,6 +144,7 @@ def test_what_is_drawn_is_what_was_recorded_and_predicted(stored, text):
     assert {one["group"] for one in data["rates"]} == {"sampled", "not sampled"}
 
 
+@pytest.mark.cover
 def test_more_neurons_than_a_page_has_room_for_are_thinned_out(stored, tmp_path, monkeypatch):
     result = stored[0]
     one = 3 * result.recorded.sizes["time"] * 4  # recorded, student and error in four conditions
@@ -255,6 +256,7 @@ def sweep(recording, tmp_path_factory):
     return folder, write_results(create_table(folder, cells), folder)
 
 
+@pytest.mark.cover
 def test_a_sweep_becomes_a_page(sweep, run_cli, tmp_path):
     made, statistics = sweep
     folder = tmp_path / "sweep"

@@ -34,6 +34,7 @@ def list_cells(folder):
     return {path.name: path.stat().st_mtime_ns for path in (folder / "cells").glob("*.nc")}
 
 
+@pytest.mark.cover
 @pytest.mark.usefixtures("in_process")
 def test_the_command_makes_tables_and_figures_and_repeats_nothing(recording, run_cli, tmp_path, monkeypatch):
     out = tmp_path / "sweep"

@@ -278,6 +278,7 @@ def test_states_are_written_only_when_they_are_due(tmp_path, monkeypatch):
     assert [checkpoint.is_due() for _ in range(3)] == [False, False, True]
 
 
+@pytest.mark.cover
 def test_divergence_is_retried_once_if_asked():
     with pytest.raises(
         TrainingDivergedError, match=names("epoch 1", "input_weights", "learning_rate", "max_gradient_norm")
@@ -378,6 +379,7 @@ def test_a_retry_after_a_resume_starts_where_a_retry_without_one_starts(tmp_path
     assert_same(*found)
 
 
+@pytest.mark.cover
 def test_what_a_killed_write_left_is_removed(tmp_path):
     path = tmp_path / "fit.checkpoint"
     create_temporary_name(path, suffix=".checkpoint").write_bytes(b"half")

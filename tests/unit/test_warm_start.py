@@ -231,6 +231,7 @@ def test_a_frozen_recurrence_is_that_of_the_earlier_fit(ds, earlier):
     np.testing.assert_array_equal(*(one["outputs"] for one in baselines))
 
 
+@pytest.mark.cover
 @pytest.mark.slow
 def test_the_command_stores_where_it_began_and_refit_repeats_it(ds, run_cli, tmp_path):
     source, first, second = (tmp_path / name for name in ("teacher.nwb", "first.nwb", "second.nwb"))
