@@ -31,13 +31,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Say where coverage is measured, and what runs with ``--long`` only: see CONTRIBUTING.
+    """Say where coverage is measured, what runs first, and what runs with ``--long`` only: see CONTRIBUTING.
 
     Without it, the tests marked ``long`` are skipped, and all but the first part of each campaign.
     """
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("cover"):
             item.add_marker("no_cover")
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
     if config.getoption("long"):
         return
     for item in items:

@@ -99,6 +99,7 @@ def folder(recording, other, without_emg, tmp_path):
     return root
 
 
+@pytest.mark.first
 def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_cli, tmp_path, request):
     out = tmp_path / "fits"
     command = ("dandi", folder, "-o", out, *SMALL, "--seeds", "2")
@@ -258,6 +259,7 @@ def find_download(server, name):
     return path
 
 
+@pytest.mark.first
 def test_an_archive_in_which_much_goes_wrong(archive, run_cli, tmp_path):
     archive.faults |= {
         get_path("dropped"): Fault("drop", start=1 << 20),

@@ -121,6 +121,7 @@ def test_a_refusal_is_reported_beside_what_biases(damage, recording):
     assert found >= {("trials_overlap", "intervals/trials"), ("refused", "/")}
 
 
+@pytest.mark.slow
 def test_settings_that_the_file_does_not_fit_are_reported(recording):
     for settings in (
         {"align_to": "no_such_time"},

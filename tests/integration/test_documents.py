@@ -183,6 +183,7 @@ RUN = [
 SMALL = ("--overwrite", "--epochs", "2", "--hidden", "80", "--method", "gradient", "--seeds", "1")
 
 
+@pytest.mark.first
 @pytest.mark.slow
 def test_commands_of_the_pages_do_what_they_say(run_cli, tmp_path, monkeypatch):
     """In one folder, as a reader would, on small networks; the sweeps have tests of their own."""

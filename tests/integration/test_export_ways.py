@@ -408,6 +408,7 @@ def test_refit_refuses_other_data(folder, run_cli, make_recording):
     assert_names(done.err, folder / "fit.nwb", "session.nwb", "--source")
 
 
+@pytest.mark.first
 def test_export_command(folder, run_cli):
     assert run_cli("export", folder / "fit.nwb", "--to", "copy", "-o", folder / "copy.nwb").code == 0
     assert run_cli("export", folder / "fit.nwb", "--to", "in-place", "--as", "a").code == 0

@@ -231,6 +231,8 @@ def test_counts_are_added_up_in_wider_bins(tmp_path):
     np.testing.assert_array_equal(ds["spike_counts"], layouts.count(expected.spikes, edges))
 
 
+@pytest.mark.slow
+@pytest.mark.cover
 @pytest.mark.parametrize("name", ["session", "aligned"])
 def test_binned_spikes_are_added_up_in_wider_bins(binned_spikes, name):
     expected = layouts.expect_binned_spikes(name)
@@ -240,6 +242,8 @@ def test_binned_spikes_are_added_up_in_wider_bins(binned_spikes, name):
     np.testing.assert_array_equal(ds["spike_counts"], layouts.count(expected.spikes, edges))
 
 
+@pytest.mark.slow
+@pytest.mark.cover
 @pytest.mark.slow
 def test_bins_without_counts_around_an_event_are_masked(binned_spikes):
     expected = layouts.expect_binned_spikes("aligned")

@@ -155,6 +155,7 @@ def cluster(tmp_path):
         process.wait()
 
 
+@pytest.mark.first
 def test_a_killed_worker_costs_only_its_cell(recording, cluster, tmp_path):
     address, (_, victim, _) = cluster
     killed = []
@@ -317,6 +318,7 @@ def test_claims_are_judged_by_their_intervals(capsys):
     assert "0.970, +0.070 (+0.050 to +0.090)" in shown
 
 
+@pytest.mark.first
 @pytest.mark.usefixtures("in_process")
 def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monkeypatch):
     """Two small circuits of two kinds: whether claims hold is not judged here, but that all is there."""

@@ -550,6 +550,7 @@ def test_contiguous_windows_conserve_spikes(tmp_path_factory, milliseconds, n_bi
     assert ds["spike_counts"].values.sum(axis=(0, 1)).tolist() == inside
 
 
+@pytest.mark.slow
 @MANY
 @given(
     n_samples=st.integers(1, 300),

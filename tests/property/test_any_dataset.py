@@ -158,7 +158,7 @@ def check_round_trip(recorded, recording, path):
 
 def test_dataset_comes_back_identical(campaign, recording, tmp_path):
     """The same Datasets each time; another ``--campaign-seed`` makes others. Failures are shrunk."""
-    round_trips = campaign("random Datasets exported", few=8, many=200)
+    round_trips = campaign("random Datasets exported", few=5, many=200)
 
     @seed(round_trips.rng.getrandbits(32))
     @settings(max_examples=round_trips.size, deadline=None, database=None)

@@ -11,15 +11,19 @@ import nwbrnn
 pytestmark = pytest.mark.no_cover
 
 PACKAGE = Path(nwbrnn.__file__).parent
-MODULES = [
-    ".".join(("nwbrnn", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+TEXTS = {
+    ".".join(("nwbrnn", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): text
     for path in sorted(PACKAGE.rglob("*.py"))
-    if ">>> " in path.read_text("utf-8")
+    if ">>> " in (text := path.read_text("utf-8"))
+}
+MODULES = [
+    pytest.param(name, marks=pytest.mark.slow if "= nwbrnn.fit(" in text else ())
+    for name, text in TEXTS.items()
 ]
 
 
 def test_there_are_examples():
-    assert {"nwbrnn.text", "nwbrnn.readers.plan", "nwbrnn.storage.names"} <= set(MODULES)
+    assert {"nwbrnn.text", "nwbrnn.readers.plan", "nwbrnn.storage.names"} <= set(TEXTS)
 
 
 @pytest.mark.parametrize("name", MODULES)

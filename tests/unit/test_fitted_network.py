@@ -133,6 +133,8 @@ def test_effects_of_silence_are_listed_as_those_of_a_push(result):
     assert effects[str(unit)].kind == "sampled"
 
 
+@pytest.mark.slow
+@pytest.mark.cover
 def test_the_command_silences_neurons(ds, result, run_cli, tmp_path):
     path = tmp_path / "fit.nwb"
     nwbrnn.write_teacher(ds, tmp_path / "teacher.nwb")

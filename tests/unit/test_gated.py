@@ -100,6 +100,7 @@ def result(recording):
     return nwbrnn.fit(nwbrnn.read_nwb(recording.path, bin_size=0.1), **SMALL)
 
 
+@pytest.mark.slow
 def test_a_fit_reproduces_outputs_and_sampled_neurons():
     result = nwbrnn.fit(create_recording(), **SMALL | {"epochs": 150, "hidden": 20})
     scores = {s.name: s.value for s in result.scores.summary if s.level == "condition averages"}

@@ -113,6 +113,8 @@ def test_what_the_layout_cannot_hold_is_refused_by_name(ds, result, tmp_path):
         nwbrnn.write_lfads(recorded, path)
 
 
+@pytest.mark.slow
+@pytest.mark.cover
 def test_the_command_writes_what_the_function_writes(ds, result, run_cli, tmp_path):
     source, fit = tmp_path / "teacher.nwb", tmp_path / "fit.nwb"
     nwbrnn.write_teacher(ds, source)

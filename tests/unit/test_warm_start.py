@@ -88,6 +88,8 @@ def test_other_scales_of_outputs_leave_the_outputs_as_they_were(ds, earlier):
     np.testing.assert_allclose(other.predicted["outputs"], earlier.predicted["outputs"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.cover
 def test_units_of_another_circuit_are_not_matched(earlier):
     other = simulate_teacher(TeacherConfig(**TEACHER, seed=1))
     begun = nwbrnn.fit(other, **SETTINGS, seed=1, start_from=earlier, **UNTRAINED)
@@ -264,6 +266,8 @@ def test_the_command_stores_where_it_began_and_refit_repeats_it(ds, run_cli, tmp
         find_start(second, str(first))
 
 
+@pytest.mark.slow
+@pytest.mark.cover
 def test_an_output_is_kept_apart_from_the_earlier_fit(ds, earlier, run_cli, tmp_path):
     source, path = tmp_path / "teacher.nwb", tmp_path / "fit.nwb"
     nwbrnn.write_teacher(ds, source)
