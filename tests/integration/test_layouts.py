@@ -244,7 +244,6 @@ def test_binned_spikes_are_added_up_in_wider_bins(binned_spikes, name):
 
 @pytest.mark.slow
 @pytest.mark.cover
-@pytest.mark.slow
 def test_bins_without_counts_around_an_event_are_masked(binned_spikes):
     expected = layouts.expect_binned_spikes("aligned")
     ds = nwbrnn.read_nwb(binned_spikes / "aligned.nwb", window=(-0.4, 0.8))

@@ -101,7 +101,10 @@ def test_the_longest_names_are_read_and_written(recording, tmp_path, run_cli):
     assert run_cli("inspect", source, "--json", tmp_path / ("c" * MAX_NAME)).code == 0
     assert run_cli("read", source, "-o", tmp_path / ("d" * (MAX_NAME - 3) + ".nc")).code == 0
     shorter = output.with_name("b" * 200 + ".nwb")
-    assert run_cli("fit", source, "-o", shorter, "--epochs", "1", "--hidden", "12", "--bin-size", "0.1").code == 0
+    assert (
+        run_cli("fit", source, "-o", shorter, "--epochs", "1", "--hidden", "12", "--bin-size", "0.1").code
+        == 0
+    )
     assert run_cli("report", shorter, "-o", tmp_path / ("e" * (MAX_NAME - 5) + ".html")).code == 0
     assert run_cli("export", shorter, "-o", output).code == 0
 
