@@ -122,7 +122,7 @@ def _write(
     verify: Callable[[Path], None] = lambda _: None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write with pynwb, and refuse a result with faults that the source, validated if needed, does not have."""
+    """Write with pynwb, and refuse a result with faults that the source does not have."""
     as_zarr = is_zarr_name(path)
     check_output(path, overwrite=overwrite, suffix=SUFFIXES, folder=as_zarr)
     with replace_whole(path, overwrite=overwrite, folder=as_zarr, check=check) as temporary:
