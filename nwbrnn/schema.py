@@ -107,8 +107,8 @@ def validate(ds: xr.Dataset) -> xr.Dataset:
     ------
     SchemaError
         If a variable or coordinate is missing, has other dimensions, an unsuitable type or no unit;
-        if time bins are not regular; if a value inside the mask is infinite, or NaN outside of
-        :data:`PARTIAL`; or if rates and spike counts were not observed in the same bins.
+        if time bins are not regular; if a value inside the mask is infinite, or is NaN and not one of
+        outputs, rates and spike counts; or if rates and spike counts were not observed in the same bins.
     """
     problems = find_problems(ds)
     if problems:

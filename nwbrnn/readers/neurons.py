@@ -126,7 +126,7 @@ def _mark_unobserved(part: Part, used: Mask) -> Part:
         return part
     text = f"{int(lacks.any(axis=(0, 1)).sum())} of {lacks.shape[2]}"
     reason = "not observed in some of the bins that others were; their rates and counts are NaN there"
-    choices = (*part.choices, Choice("units observed in part", text, reason))
+    choices = (*part.choices, Choice("incomplete units", text, reason))
     if "spike_counts" not in part.values:
         return replace(part, choices=choices)
     counts = np.where(lacks, np.float32(np.nan), part.values["spike_counts"].astype(np.float32))

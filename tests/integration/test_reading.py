@@ -211,7 +211,7 @@ def test_units_are_used_where_they_were_observed(make_recording):
     np.testing.assert_array_equal(ds["spike_counts"], counts)
     np.testing.assert_array_equal(np.isnan(ds["rates"]), np.isnan(counts))
     assert get_choice(ds, "units left out")["picked"] == "1 of 12"
-    assert get_choice(ds, "units observed in part")["picked"] == "2 of 11"
+    assert get_choice(ds, "incomplete units")["picked"] == "2 of 11"
 
 
 def test_units_with_their_own_intervals_read_as_with_those_of_all(make_recording):

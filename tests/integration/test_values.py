@@ -593,7 +593,7 @@ def test_late_units_count_as_recorded_unless_the_file_says_otherwise(path):
     ds = nwbrnn.read_nwb(path, window=WINDOW)
     # the second is seen in less than half of the bins, the third in most of them
     assert ds["unit"].values.tolist() == [0, 1, 2]
-    assert get_choices(ds, "units observed in part")[0]["picked"] == "2 of 3"
+    assert get_choices(ds, "incomplete units")[0]["picked"] == "2 of 3"
     assert ds["mask"].values.all()
     expected = counts.astype(float)
     for unit, start in ((1, 8.0), (2, 4.0)):
