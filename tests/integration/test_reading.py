@@ -214,6 +214,7 @@ def test_units_are_used_where_they_were_observed(make_recording):
     assert get_choice(ds, "incomplete units")["picked"] == "2 of 11"
 
 
+@pytest.mark.slow
 def test_units_with_their_own_intervals_read_as_with_those_of_all(make_recording):
     alone = nwbrnn.read_nwb(make_recording(obs_intervals=lambda unit: [[-2.0, 47.3]]).path)
     rec = make_recording(obs_intervals=lambda unit: [[-2.0, 100.0 if unit == 3 else 47.3]])

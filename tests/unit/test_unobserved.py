@@ -130,7 +130,7 @@ def test_scales_are_those_of_the_observed_bins(partial):
 def test_an_output_that_was_never_observed_is_refused():
     ds = lose(create_recording(), {1: ALL}, name="outputs")
     with pytest.raises(ConfigError, match=names("outputs", "output_1", "observed")):
-        nwbrnn.fit(ds, **SETTINGS)
+        prepare(ds, FitConfig(**SETTINGS))
 
 
 # ------------------------------------------------------------------ training
@@ -357,6 +357,7 @@ def predict_something(ds, *, seed=0):
     return ds.drop_vars("spike_counts").assign(noisy | {"hidden": hidden})
 
 
+@pytest.mark.slow
 def test_scores_of_a_unit_are_those_of_the_trials_in_which_it_was_observed():
     config = FitConfig(**SETTINGS | {"sampled": 1, "seed": 3})
     whole = prepare(create_recording(), config)
