@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -16,6 +16,7 @@ from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
 from nwbrnn.formats import read_fit
 from nwbrnn.preprocessing import add_choice, prepare
+from nwbrnn.progress import show_training
 from nwbrnn.readers import read_nwb
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage.lock import hold
@@ -47,7 +48,7 @@ def fit(
     ds: xr.Dataset,
     config: FitConfig | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Progress | Literal[False] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     **settings: Any,
@@ -62,7 +63,8 @@ def fit(
         The settings of the fit; the defaults if not given.
     progress
         Called after each epoch, or with several seeds after each network, with its number and its losses by
-        name. Ctrl-C, or a KeyboardInterrupt that it raises, ends training with the best weights so far.
+        name. Ctrl-C, or a KeyboardInterrupt that it raises, ends training with the best weights so far. By
+        default, a notebook shows the errors on a line that changes; ``False`` shows nothing.
     checkpoint
         File in which to store the state of training; with several seeds, each has a file of its own next to
         it.
@@ -88,6 +90,14 @@ def fit(
         If the loss stops being finite.
     ExportError
         If another fit is using the checkpoint, or it cannot be written.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> ds = nwbrnn.read_nwb(example)
+    >>> result = nwbrnn.fit(ds, sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> int(result.recorded["sampled"].sum())
+    3
     """
     given = (config or FitConfig()).model_dump() | settings
     start = given["start_from"]
@@ -97,9 +107,16 @@ def fit(
     if earlier is not None:  # an address may hold secrets
         config = config.model_copy(update={"start_from": strip_secrets(str(config.start_from))})
     seeds = range(config.seed, config.seed + config.seeds)
-    with hold(checkpoint) if checkpoint is not None else nullcontext():
+    with hold(checkpoint) if checkpoint is not None else nullcontext(), _report(progress, config) as report:
         saved = _Saved(checkpoint, resume)
-        return _fit(ds, config, seeds, earlier=earlier, saved=saved, progress=progress)
+        return _fit(ds, config, seeds, earlier=earlier, saved=saved, progress=report)
+
+
+def _report(
+    given: Progress | Literal[False] | None, config: FitConfig
+) -> AbstractContextManager[Progress | None]:
+    """Return what to tell how far a fit is: what was given, or a line of a notebook."""
+    return show_training(*config.counted) if given is None else nullcontext(given or None)
 
 
 class _Saved(NamedTuple):
@@ -190,7 +207,7 @@ def refit(
     source: str | Path,
     *,
     start_from: FitResult | str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Literal[False] | None = None,
 ) -> FitResult:
     """Repeat a fit from its source: read, prepare and train again with the stored settings.
 
@@ -217,6 +234,14 @@ def refit(
     ConfigError
         If the fit does not record how its data were read, or began at other weights than those of
         ``start_from``.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> again = nwbrnn.refit(result, example)
+    >>> bool((again.weights["bias"] == result.weights["bias"]).all())
+    True
     """
     earlier = _find_earlier(stored, start_from)
     about = stored.recorded.attrs
@@ -242,7 +267,8 @@ def refit(
         )
     # the seeds of the stored networks only: after an interrupt, there are fewer than requested
     seeds = sorted(run.seed for run in stored.runs)
-    return _fit(ds, stored.config, seeds, earlier=earlier, progress=progress)
+    with _report(progress, stored.config) as report:
+        return _fit(ds, stored.config, seeds, earlier=earlier, progress=report)
 
 
 def _find_earlier(stored: FitResult, start: FitResult | str | Path | None) -> FitResult | None:

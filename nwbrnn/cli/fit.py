@@ -27,6 +27,7 @@ from nwbrnn.cli.output import (
 from nwbrnn.config import FitConfig
 from nwbrnn.config.check import change_settings
 from nwbrnn.errors import OutputExistsError
+from nwbrnn.progress import describe_losses
 from nwbrnn.text import show_count
 
 if TYPE_CHECKING:
@@ -35,25 +36,28 @@ if TYPE_CHECKING:
     from nwbrnn.result import FitResult
 
 Sampled = Annotated[
-    str | None, typer.Option(help="Neurons to sample: 20, 0.25, 25% or all.", metavar="NUMBER|%|all")
+    str | None,
+    typer.Option(help="Neurons to sample: 20, 0.25, 25% or all. Default: 0.25.", metavar="NUMBER|%|all"),
 ]
 DynamicsWeight = Annotated[
     str | None,
     typer.Option(
-        help="Weight of the dynamics loss; 0 trains on the outputs only, cv tries several weights.",
+        help="Weight of the dynamics loss; 0 trains on the outputs only, cv tries several weights. "
+        "Default: 1.",
         metavar="NUMBER|cv",
     ),
 ]
 Method = Annotated[
     str | None,
     typer.Option(
-        help="least_squares, gradient, or auto (one after the other, the default).", metavar="METHOD"
+        help="least_squares, gradient, or auto (one after the other). Default: auto.", metavar="METHOD"
     ),
 ]
 Observe = Annotated[
     str | None,
     typer.Option(
-        help="Neurons whose spikes correct the network in each single trial: none, sampled, all or unit ids.",
+        help="Neurons whose spikes correct the network in each single trial: none, sampled, all or unit ids. "
+        "Default: none.",
         metavar="WHICH",
     ),
 ]
@@ -77,18 +81,20 @@ def fit(
     output: options.Output,
     sampled: Sampled = None,
     dynamics_weight: DynamicsWeight = None,
-    hidden: Annotated[int | None, typer.Option(help="Number of hidden units.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Number of hidden units. Default: 200.")] = None,
     method: Method = None,
     observe: Observe = None,
-    epochs: Annotated[int | None, typer.Option(help="Maximum number of training steps.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Maximum number of training steps. Default: 600.")
+    ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Number of networks to train in parallel and to rank.")
+        int | None, typer.Option(help="Number of networks to train in parallel and to rank. Default: 1.")
     ] = None,
     settings: Set = None,
     start_from: StartFrom = None,
     resume: Resume = False,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the split, the sampled neurons and the weights.")
+        int | None, typer.Option(help="Seed of the split, the sampled neurons and the weights. Default: 0.")
     ] = None,
     held_out: Annotated[
         list[str] | None,
@@ -251,27 +257,14 @@ def _show_progress(config: FitConfig) -> Iterator[Callable[[int, dict[str, float
     if not shows_progress():
         yield None
         return
-    chooses = "cv" in (config.dynamics_weight, config.weight_penalty)
-    several = config.seeds > 1 or chooses
-    total = None if chooses else config.seeds if several else config.epochs
+    counted, total = config.counted
+    several = counted == "network"
     columns = BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
     with Progress("Networks" if several else "Fitting", *columns, console=stderr) as progress:
         task = progress.add_task("", total=total)
 
         def report(number: int, losses: dict[str, float]) -> None:
-            shown = _describe_losses(losses)
+            shown = describe_losses(losses)
             progress.update(task, completed=number if several else number + 1, description=shown)
 
         yield report
-
-
-def _describe_losses(losses: dict[str, float]) -> str:
-    """Return the error of outputs and neurons, and in brackets that on validation trials."""
-    parts = []
-    for name in ("output", "dynamics"):
-        if f"train_{name}" in losses:
-            held = losses.get(f"validation_{name}")
-            parts.append(
-                f"{name} {losses[f'train_{name}']:.4f}" + (f" ({held:.4f})" if held is not None else "")
-            )
-    return "  ".join(parts)

@@ -39,8 +39,13 @@ class _Results(Console):
         stop_writing()
 
 
-console = _Results(width=None if os.isatty(1) else UNLIMITED, highlight=False)
-stderr = Console(stderr=True, highlight=False)
+def _is_forced(stream: int) -> bool | None:
+    """Return False for a stream that is no terminal; Jupyter asks for colours and bars by FORCE_COLOR."""
+    return None if os.isatty(stream) else False
+
+
+console = _Results(width=None if os.isatty(1) else UNLIMITED, highlight=False, force_terminal=_is_forced(1))
+stderr = Console(stderr=True, highlight=False, force_terminal=_is_forced(2))
 steps = Console(stderr=True, highlight=False, soft_wrap=True, quiet=True)
 
 

@@ -38,7 +38,7 @@ Folder = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Folder of the sweep; an existing one is continued.",
+        help="Folder of the sweep; nwbrnn continues an existing one.",
         show_default=False,
         metavar="FOLDER",
     ),
@@ -47,14 +47,14 @@ Folder = Annotated[
 SampledList = Annotated[
     str | None,
     typer.Option(
-        help="Numbers of sampled neurons, such as 0,5,20,25%,100%; 0 is the baseline.", metavar="NUMBERS"
+        help="Numbers of sampled neurons; 0 is the baseline. Default: 0,5,10,20,50,100%.", metavar="NUMBERS"
     ),
 ]
 HeldOut = Annotated[
     str | None,
     typer.Option(
         help="What to hold out: trials; condition (each condition in turn); outputs (of each condition in "
-        "turn, while its neurons are trained on); between (every other condition).",
+        "turn, while its neurons are trained on); between (every other condition). Default: trials.",
         metavar="KIND",
     ),
 ]
@@ -78,7 +78,9 @@ def sweep(
     files: Files,
     output: Folder,
     sampled: SampledList = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of networks for each combination.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of networks for each combination. Default: 10.")
+    ] = None,
     held_out: HeldOut = None,
     vary: Vary = None,
     settings: Annotated[
@@ -88,7 +90,7 @@ def sweep(
         ),
     ] = None,
     resamples: Annotated[
-        int | None, typer.Option(help="Number of resampled test sets for the intervals.")
+        int | None, typer.Option(help="Number of resampled test sets for the intervals. Default: 25.")
     ] = None,
     scheduler: Scheduler = None,
     config: options.ConfigPath = None,

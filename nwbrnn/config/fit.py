@@ -35,7 +35,13 @@ _OBSERVER_NEEDS = {
 class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, NetworkSettings):
     """How to prepare the data, which network to use, and how to fit it.
 
-    It has the settings of all ``GROUPS``, and the rules that concern several of them.
+    Its settings come in groups: network, loss, observer, training and data.
+
+    Examples
+    --------
+    >>> config = FitConfig(sampled="25%", tau=0.05)
+    >>> config.sampled, config.hidden
+    (0.25, 200)
     """
 
     @property
@@ -48,6 +54,13 @@ class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, 
         """The settings that limit recurrent weights, which least squares cannot keep."""
         limits = [name for name in ("excitatory", "rank") if getattr(self, name) is not None]
         return limits + ["density"] * (self.density < 1)
+
+    @property
+    def counted(self) -> tuple[str, int | None]:
+        """What the progress of a fit counts, epochs or networks, and the largest number if it is known."""
+        if "cv" in (self.dynamics_weight, self.weight_penalty):
+            return "network", None
+        return ("network", self.seeds) if self.seeds > 1 else ("epoch", self.epochs)
 
     @property
     def begins_by_least_squares(self) -> bool:

@@ -69,7 +69,7 @@ def run_cell(folder: Path, cell: Cell) -> None:
     started = time.perf_counter()
     try:
         ds = _read_data(folder, cell)
-        result = fit(ds, cell.config)
+        result = fit(ds, cell.config, progress=False)
         saved = summarize(result, cell, seconds=time.perf_counter() - started)
         saved.attrs[HASH] = hash_result(saved, cell)
         with replace_whole(path, overwrite=True) as temporary:

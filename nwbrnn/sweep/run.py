@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.formats import write_dataset
+from nwbrnn.progress import show_cells
 from nwbrnn.readers import read_nwb
 from nwbrnn.storage.atomic import write_json
 from nwbrnn.storage.paths import check_apart, is_ours
@@ -74,7 +75,8 @@ def run_sweep(
     scheduler
         Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; by default processes of this machine.
     progress
-        Called at the beginning and after each cell.
+        Called at the beginning and after each cell. By default, a notebook shows the numbers on a line that
+        changes.
 
     Returns
     -------
@@ -89,6 +91,12 @@ def run_sweep(
         If settings do not fit the data, two files have the same name, or the scheduler cannot be used.
     ExportError
         If the folder cannot be written, or holds something else.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> grid = nwbrnn.SweepConfig(sampled=(0, 5), seeds=2)
+    >>> table = nwbrnn.run_sweep(["session.nwb"], "sweep", grid)  # doctest: +SKIP
     """
     folder, grid = Path(folder).resolve(), grid or SweepConfig()
     read_config, fit_config = configs or (ReadConfig(), FitConfig())
@@ -101,7 +109,9 @@ def run_sweep(
     cells = []
     for name, file in zip(names, files, strict=True):
         cells += add_data(folder, name, read_nwb(file, read_config), grid, fit_config)
-    run_cells(folder, cells, scheduler=scheduler, n_workers=fit_config.processes, progress=progress)
+    n_workers = fit_config.processes
+    with show_cells() if progress is None else nullcontext(progress) as report:
+        run_cells(folder, cells, scheduler=scheduler, n_workers=n_workers, progress=report)
     return create_table(folder, cells)
 
 
@@ -163,7 +173,9 @@ def create_folder(
         for part in (CELLS, DATA):
             (folder / part).mkdir(exist_ok=True)
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be created: {error.strerror}; choose another output") from error
+        raise ExportError(
+            f"{folder}: could not create this folder: {error.strerror}; choose another output"
+        ) from error
 
 
 def _is_free(folder: Path) -> bool:

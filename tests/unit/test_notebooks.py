@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
+from nwbrnn.config import FitConfig
 from nwbrnn.models import RateRNN
 from nwbrnn.readers.doctor import Finding
 from tests.messages import assert_names
@@ -97,7 +98,7 @@ def test_text_of_a_network(result):
     network = result.build_model()
     assert isinstance(network, RateRNN)
     n_parameters = 10 * 10 + 10 * 1 + 10 + 2 * 10 + 2 + 10
-    sizes = ("1 inputs", "10 tanh units", "2 outputs", "tau 0.1 s", f"{n_parameters} parameters")
+    sizes = ("1 input", "10 tanh units", "2 outputs", "tau 0.1 s", f"{n_parameters} parameters")
     assert_names(repr(network), "RateRNN", *sizes)
 
 
@@ -187,3 +188,54 @@ def test_a_dataset_indexes_and_plots_with_labels(teacher, monkeypatch):
     assert (ds.sel(trial=ds["condition"] == condition)["condition"] == condition).all()
     assert ds["rates"].sel(time=slice(0, 0.1))["time"].size == 10
     assert ds.groupby("condition").mean()["rates"].sizes["condition"] == 4
+
+
+def run_notebook(cells, folder):
+    """Return the outputs of each cell."""
+    nbformat = pytest.importorskip("nbformat", reason="the packages of notebooks are not installed")
+    nbclient = pytest.importorskip("nbclient", reason="the packages of notebooks are not installed")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    resources = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(book, timeout=120, kernel_name="python3", resources=resources).execute()
+    return [cell.outputs for cell in book.cells]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the client, about its event loop
+def test_a_fit_in_a_notebook_shows_how_far_it_is(teacher, tmp_path):
+    cells = [
+        f"import nwbrnn; ds = nwbrnn.read_nwb({str(teacher.path)!r}); small = dict(hidden=10, sampled=3)",
+        "one = nwbrnn.fit(ds, epochs=3, stop_after=3, **small)",
+        "two = nwbrnn.fit(ds, seeds=2, processes=1, epochs=2, **small)",
+        "none = nwbrnn.fit(ds, epochs=2, progress=False, **small)",
+        "own = nwbrnn.fit(ds, epochs=2, progress=lambda *_: print('own'), **small)",
+        "print(len(one.history['train_total']), one.history['train_output'][-1])",
+    ]
+    read, one, two, none, own, known = run_notebook(cells, tmp_path)
+    assert read == none == []
+    n_epochs, error = known[0]["text"].split()
+    (line,) = one  # which changed until it showed the last epoch
+    assert line["output_type"] == "display_data"
+    assert_names(line["data"]["text/plain"], n_epochs, f"outputs {float(error):.4f}", "neurons")
+    (line,) = two
+    assert_names(line["data"]["text/plain"], "2 of 2 networks", "outputs", "neurons")
+    assert {output["output_type"] for output in own} == {"stream"}  # what the caller prints, and no line
+    assert set("".join(output["text"] for output in own).split()) == {"own"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "counted"),
+    [
+        ({"epochs": 7}, ("epoch", 7)),
+        ({"seeds": 3}, ("network", 3)),
+        ({"seeds": 3, "dynamics_weight": "cv"}, ("network", None)),
+        ({"weight_penalty": "cv"}, ("network", None)),
+    ],
+)
+def test_what_progress_counts(settings, counted):
+    assert FitConfig(**settings).counted == counted
+
+
+def test_outside_of_a_notebook_nothing_is_shown(result, capsys):
+    nwbrnn.fit(result.recorded.drop_vars(["split", "sampled"]), hidden=5, epochs=1, sampled=2)
+    assert capsys.readouterr() == ("", "")
