@@ -33,7 +33,7 @@ Folder = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Folder for the fits and the summary; an existing one is continued.",
+        help="Folder for the fits and the summary; nwbrnn continues an existing one.",
         metavar="FOLDER",
     ),
     Access.WRITE,

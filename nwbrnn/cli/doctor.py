@@ -37,10 +37,9 @@ def doctor(
     values = {"file": strip_secrets(file), "biases": biases, "findings": plain}
     write_json(values, json_path, overwrite=overwrite)
     print_findings([(one["object"], one) for one in plain], "object")
-    if not plain:
-        say("nwbrnn found nothing that would bias a fit.")
     if biases:
         raise typer.Exit(1)
+    say("nwbrnn found nothing that would bias a fit.")
 
 
 def print_findings(findings: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> None:

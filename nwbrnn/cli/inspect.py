@@ -1,17 +1,23 @@
 """``nwbrnn inspect``: what is in a file, and what would be read."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_choices, print_table, say, step, write_json
 
+if TYPE_CHECKING:
+    from nwbrnn.readers.inspect import Inspection
+
 
 @options.takes_reading
 def inspect(
     file: options.File,
+    only_choices: Annotated[
+        bool, typer.Option("--choices", help="Print only what a fit would read, and why.")
+    ] = False,
     read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
@@ -21,7 +27,7 @@ def inspect(
 
     The exit code is 2 if a fit would read nothing.
 
-    nwbrnn inspect session.nwb
+    nwbrnn inspect session.nwb --choices
     """
     from nwbrnn.readers import inspect_nwb
 
@@ -30,6 +36,17 @@ def inspect(
     with step(f"Inspecting {file}"):
         found = inspect_nwb(file, settings)
     write_json(found.to_dict(), json_path, overwrite=overwrite)
+    if not only_choices:
+        _print_contents(found)
+    if found.problem is None:
+        print_choices(choice.to_dict() for choice in found.choices)
+    else:
+        say(f"A fit would read nothing: {found.problem}")
+        raise typer.Exit(2)
+
+
+def _print_contents(found: "Inspection") -> None:
+    """Print what the file holds."""
     print_table("Session", ("what", "value"), found.identity.items())
     rows = [
         (s["path"], s["role"], f"{s['samples']} x {len(s['channels'])}", _interval(s), s["unit"],
@@ -40,11 +57,6 @@ def inspect(
     print_table("Units", ("what", "value"), [(k, _join(v)) for k, v in found.units.items()])
     trials = [(t["name"], t["different"], t["missing"], ", ".join(t["examples"])) for t in found.trials]
     print_table("Trial columns", ("column", "different values", "missing", "examples"), trials)
-    if found.problem is None:
-        print_choices(choice.to_dict() for choice in found.choices)
-    else:
-        say(f"A fit would read nothing: {found.problem}")
-        raise typer.Exit(2)
 
 
 def _interval(signal: Mapping[str, Any]) -> str:

@@ -53,44 +53,97 @@ READING = {
         _SOME, "--map", "Object with a role: emg=processing/behavior/emg; repeatable.", metavar="ROLE=PATH"
     ),
     "outputs": _read(
-        _SOME, "--outputs", "Outputs: emg, force, kinematics or a path; repeatable.", metavar="SIGNAL"
+        _SOME,
+        "--outputs",
+        "Outputs: emg, force, kinematics or a path; repeatable. Default: by rule.",
+        metavar="SIGNAL",
     ),
-    "channels": _read(_ONE, "--channels", "Outputs to keep, such as FCR,FCU.", metavar="NAME,NAME"),
+    "channels": _read(
+        _ONE, "--channels", "Outputs to keep, such as FCR,FCU. Default: all.", metavar="NAME,NAME"
+    ),
     "inputs": _read(
-        _SOME, "--inputs", "Inputs: task (from the trial table) or a path; repeatable.", metavar="SIGNAL"
+        _SOME,
+        "--inputs",
+        "Inputs: task (from the trial table) or a path; repeatable. Default: by rule.",
+        metavar="SIGNAL",
     ),
-    "rates": _read(_ONE, "--rates", "Rates: spikes, or the path of a series.", metavar="SIGNAL"),
+    "rates": _read(
+        _ONE, "--rates", "Rates: spikes, or the path of a series. Default: by rule.", metavar="SIGNAL"
+    ),
     "units": _read(
-        _SOME, "--units", "Units to keep, such as location=M1; repeatable.", metavar="COLUMN=VALUE"
+        _SOME,
+        "--units",
+        "Units to keep, such as location=M1; repeatable. Default: all.",
+        metavar="COLUMN=VALUE",
     ),
-    "align_to": _read(_ONE, "--align-to", "Trial column with the time that becomes 0.", metavar="COLUMN"),
+    "align_to": _read(
+        _ONE, "--align-to", "Trial column with the time that becomes 0. Default: by rule.", metavar="COLUMN"
+    ),
     "window": _read(
         tuple[float, float] | None,
         "--window",
-        "Start and stop relative to time 0, in s.",
+        "Start and stop relative to time 0, in s. Default: by rule.",
         metavar="START STOP",
     ),
     "whole_trials": _read(bool | None, "--whole-trials", "Read each trial from its start to its stop."),
-    "bin_size": _read(float | None, "--bin-size", "Width of a time bin, in s."),
+    "bin_size": _read(float | None, "--bin-size", "Width of a time bin, in s. Default: by rule."),
     "condition": _read(
-        _SOME, "--condition", "Trial column that names the condition; repeatable.", metavar="COLUMN"
+        _SOME,
+        "--condition",
+        "Trial column that names the condition; repeatable. Default: by rule.",
+        metavar="COLUMN",
+    ),
+    "sectors": _read(
+        int | None,
+        "--sectors",
+        "Number of conditions for directions that differ from trial to trial. Default: 8.",
+    ),
+    "second_harmonic": _read(
+        float | None,
+        "--second-harmonic",
+        "Size of two more inputs: cosine and sine of twice a direction. Default: 0.",
     ),
     "where": _read(
-        _SOME, "--where", "Trials to keep: all, or for example result=R; repeatable.", metavar="COLUMN=VALUE"
+        _SOME,
+        "--where",
+        "Trials to keep: all, or for example result=R; repeatable. Default: by rule.",
+        metavar="COLUMN=VALUE",
     ),
-    "smoothing": _read(float | None, "--smoothing", "SD of the Gaussian that turns counts into rates, in s."),
-    "emg": _read(_ONE, "--emg", "Kind of EMG: raw or envelope.", metavar="KIND"),
-    "emg_filter": _read(_ONE, "--emg-filter", "Filters for raw EMG: miller or falcon.", metavar="NAME"),
+    "smoothing": _read(
+        float | None, "--smoothing", "SD of the Gaussian that turns counts into rates, in s. Default: 0.05."
+    ),
+    "emg": _read(_ONE, "--emg", "Kind of EMG: raw or envelope. Default: by rule.", metavar="KIND"),
+    "emg_filter": _read(
+        _ONE, "--emg-filter", "Filters for raw EMG: miller or falcon. Default: miller.", metavar="NAME"
+    ),
     "emg_notch": _read(
         list[float] | None,
         "--emg-notch",
-        "Frequency to cut out of raw EMG, in Hz; repeatable.",
+        "Frequency to cut out of raw EMG, in Hz; repeatable. Default: by --emg-filter.",
         metavar="NUMBER",
     ),
-    "stamps": _read(
-        _ONE, "--stamps", "What time stamps mark: start, centre or end of a sample.", metavar="KIND"
+    "emg_high_pass": _read(
+        float | None,
+        "--emg-high-pass",
+        "Corner frequency of the high-pass for raw EMG, in Hz. Default: by --emg-filter.",
     ),
-    "nan": _read(_ONE, "--nan", "What to do with NaN: raise an error, or mask its bins.", metavar="ACTION"),
+    "emg_low_pass": _read(
+        float | None,
+        "--emg-low-pass",
+        "Corner frequency of the low-pass for raw EMG, in Hz. Default: by --emg-filter.",
+    ),
+    "stamps": _read(
+        _ONE,
+        "--stamps",
+        "What time stamps mark: start, centre or end of a sample. Default: by rule.",
+        metavar="KIND",
+    ),
+    "nan": _read(
+        _ONE,
+        "--nan",
+        "What to do with NaN: raise an error, or mask its bins. Default: raise.",
+        metavar="ACTION",
+    ),
     "follow_links": _read(bool | None, "--follow-links", "Allow links that lead out of the file."),
 }
 """The options of reading, by name: those of ``ReadConfig``, and ``whole_trials``."""

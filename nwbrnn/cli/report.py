@@ -24,7 +24,9 @@ Source = Annotated[
 ]
 Page = Annotated[
     Path,
-    typer.Option("--output", "-o", help="The HTML page to write, .html.", show_default=False),
+    typer.Option(
+        "--output", "-o", help="The HTML page to write; its name ends in .html.", show_default=False
+    ),
     Access.WRITE,
 ]
 

@@ -127,6 +127,11 @@ def test_inspect_prints_and_writes(recording, make_recording, run_cli, tmp_path)
     for text in ("acquisition/EMG", "FCR, FCU, ECR", "go_cue_time", "result = R (35 of 40)", "20 ms"):
         assert text in finished.out
     assert json.loads(report.read_text())["units"]["number"] == 12
+    short = run_cli("inspect", recording.path, "--choices")
+    assert (short.code, short.err) == (0, "")
+    assert finished.out.endswith(short.out)  # the last of the tables
+    assert "go_cue_time" in short.out
+    assert "identifier" not in short.out
     finished = run_cli("inspect", make_recording(layout="none").path)
     assert finished.code == 2
     assert_names(finished.out, "outputs", "--outputs", "--map")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
 from nwbrnn.cli import main as module
 from nwbrnn.cli import output
@@ -146,6 +147,42 @@ def test_each_command_has_an_example_that_its_options_allow(name, run_cli):
     assert max(map(len, finished.out.splitlines())) <= 80
 
 
+def test_every_setting_of_reading_is_an_option():
+    from nwbrnn.cli.options import READING
+    from nwbrnn.config import ReadConfig
+
+    assert set(READING) - {"whole_trials"} == set(ReadConfig.model_fields)
+
+
+BY_RULE = {"channels": "all", "units": "all"} | dict.fromkeys(
+    ("emg_notch", "emg_high_pass", "emg_low_pass"), "by --emg-filter"
+)
+FLAGS = {"map", "vary", "freeze", "start_from", "follow_links", "held_out_conditions"}  # given or not
+
+
+@pytest.mark.parametrize(
+    ("command", "model"), [("inspect", "ReadConfig"), ("fit", "FitConfig"), ("sweep", "SweepConfig")]
+)
+def test_help_gives_the_default_of_each_option(command, model):
+    from nwbrnn import config
+
+    fields = getattr(config, model).model_fields
+    shown = {param.name: param for param in get_command(module.app).get_command(None, command).params}
+    common = (shown.keys() & fields.keys()) - FLAGS
+    if command == "fit":
+        common -= {"held_out"}  # names conditions there
+    assert len(common) > 3
+    for name in common:
+        default = fields[name].default
+        text = ",".join(map(str, default)) if isinstance(default, tuple) else f"{default}"
+        expected = BY_RULE.get(
+            name, "by rule" if default is None or text == "auto" else text.removesuffix(".0")
+        )
+        if (command, name) == ("fit", "method"):
+            expected = "auto"
+        assert shown[name].help.endswith(f" Default: {expected}."), name
+
+
 def test_version_is_that_of_the_package(run_cli):
     from importlib.metadata import version
 
@@ -204,6 +241,7 @@ def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
     assert all(line == line.rstrip() for line in finished.out.splitlines())
     narrow = run("inspect", recording.path, env={"COLUMNS": "40"})
     assert narrow == (0, finished.out, "")
+    assert run("inspect", recording.path, env={"FORCE_COLOR": "1"}) == (0, finished.out, "")  # as in Jupyter
 
 
 @pytest.mark.slow
