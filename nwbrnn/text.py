@@ -72,6 +72,17 @@ def list_some(items: Iterable[object], *, limit: int = 12) -> str:
     return (", ".join(texts[:limit]) + more) or "none"
 
 
+def join_words(words: Sequence[str], last: str = " and ") -> str:
+    """Return words as a list in a sentence: with commas, and another link before the last.
+
+    Examples
+    --------
+    >>> join_words(["one", "two", "three"]), join_words(["one"])
+    ('one, two and three', 'one')
+    """
+    return last.join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def show_count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun, in the singular for one; ``plural`` defaults to the noun with an s.
 

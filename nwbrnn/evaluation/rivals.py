@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from nwbrnn.evaluation.baselines import BASELINES, SEED_MEAN, get_baseline
 from nwbrnn.evaluation.scores import Rival, Score
 from nwbrnn.evaluation.specs import get_spec
+from nwbrnn.text import join_words
 
 
 def compare_baselines(assessment: Sequence[Score]) -> list[str]:
@@ -23,7 +24,7 @@ def compare_baselines(assessment: Sequence[Score]) -> list[str]:
         kinds: dict[str, list[str]] = {"beats": [], "cannot be distinguished from": [], "is beaten by": []}
         for rival in known:
             kinds[_name_outcome(rival, get_spec(score.name).better)].append(_describe_rival(rival))
-        parts = [f"{verb} {_join(rivals)}" for verb, rivals in kinds.items() if rivals]
+        parts = [f"{verb} {join_words(rivals)}" for verb, rivals in kinds.items() if rivals]
         if parts:
             sentences.append(f"{score.name}: the network {'; it '.join(parts)}.")
     return sentences
@@ -48,9 +49,5 @@ def _describe_rival(rival: Rival) -> str:
     """Return the name of a baseline with the interval of the difference."""
     baseline = get_baseline(rival.name)
     kind = "decoding, " if baseline is not None and baseline.decodes else ""
-    return f"{rival.name} ({kind}{rival.low:+.3f} to {rival.high:+.3f})"
-
-
-def _join(names: Sequence[str]) -> str:
-    """Return names as an English list."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    article = "" if rival.name.startswith(("ridge", "reduced-rank")) else "the "
+    return f"{article}{rival.name} ({kind}{rival.low:+.3f} to {rival.high:+.3f})"

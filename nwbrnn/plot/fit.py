@@ -383,11 +383,18 @@ def list_colours(conditions: Sequence[str]) -> list[Artist]:
 
 def describe_conditions(ds: xr.Dataset) -> list[str]:
     """Return the condition of each trial with its unit, where it is a direction, as a label."""
+    return [f"condition {plain(label)}" for label in label_conditions(ds)]
+
+
+def label_conditions(ds: xr.Dataset) -> list[str]:
+    """Return the condition of each trial, with its unit if it is a direction."""
     choices = json.loads(ds.attrs.get("choices", "[]"))
     picked = [choice["picked"] for choice in choices if choice["role"] == "condition"] or ["direction"]
     column = ds.coords.get(picked[0])
     unit = "" if column is None else UNITS.get(str(column.attrs.get("units")), "")
-    return [f"condition {plain(label)}{unit}" for label in ds["condition"].values]
+    labels = [str(label) for label in ds["condition"].values]
+    numbers = [label.lstrip("-").replace(".", "", 1).isdigit() for label in labels]
+    return [f"{label}{unit}" if known else label for label, known in zip(labels, numbers, strict=True)]
 
 
 def sort_conditions(labels: NDArray[Any]) -> NDArray[np.intp]:

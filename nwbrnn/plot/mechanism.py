@@ -1,10 +1,11 @@
 """Figures of the mechanism of a network: its fixed points and its modes there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -50,19 +51,32 @@ def fixed_points(result: FitResult, *, ax: Axes | None = None) -> Axes:
     """
     from nwbrnn.mechanism import follow_student
 
-    motion = follow_student(result)
+    motion, labels = sort_motion(follow_student(result), result)
+    points = motion.find_points("movement")
+    ax = draw_portrait(motion, points, ax=prepare_axes(ax, width=4.6, height=3.4))
+    place_legend(ax, [*list_colours(labels), *list_kinds(points)])
+    return ax
+
+
+def sort_motion(motion: "Motion", result: FitResult) -> tuple["Motion", list[str]]:
+    """Return a motion with its conditions in the order of ``plot.trajectories``, and their labels.
+
+    Parameters
+    ----------
+    motion
+        Trajectories in the conditions of the test trials of the fit.
+    result
+        A fit.
+    """
     tests = average_conditions(result.recorded.isel(trial=result.recorded["split"].values == "test"))
-    order = sort_conditions(tests["condition"].values)  # the colours of plot.trajectories
+    order = sort_conditions(tests["condition"].values)
     labels = describe_conditions(tests)
-    motion = replace(motion, states=motion.states[order], inputs=motion.inputs[order])
-    ax = prepare_axes(ax, width=4.6, height=3.4)
-    return draw_portrait(motion, motion.find_points("movement"), ax=ax, labels=[labels[i] for i in order])
+    states, inputs = motion.states[order], motion.inputs[order]
+    return replace(motion, states=states, inputs=inputs), [labels[i] for i in order]
 
 
-def draw_portrait(
-    motion: "Motion", points: Sequence[FixedPoint], *, ax: Axes, labels: Sequence[str] = ()
-) -> Axes:
-    """Draw trajectories of states, and points at which the network rests.
+def draw_portrait(motion: "Motion", points: Sequence[FixedPoint], *, ax: Axes) -> Axes:
+    """Draw trajectories of states, and points at which the network rests, without a legend.
 
     Parameters
     ----------
@@ -72,28 +86,33 @@ def draw_portrait(
         Fixed and slow points.
     ax
         Where to draw.
-    labels
-        Of the conditions, for the legend.
     """
     flat = motion.states.reshape(-1, motion.states.shape[-1])
     plane, mean = compute_principal_components(flat, 2)
     plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
     for i, path in enumerate((motion.states - mean) @ plane):
         ax.plot(*path.T, lw=1.1, color=COLOURS[i % len(COLOURS)])
-    kinds = ["attracting" if point.attracts else "unstable" if point.exact else "slow" for point in points]
-    for point, kind in zip(points, kinds, strict=True):
-        style = KINDS[kind]
+    for point in points:
+        style = KINDS[_name_kind(point)]
         at = (point.state - mean) @ plane
         ax.plot(*at, ls="", ms=6, mec="black", zorder=3, **style)  # type: ignore[arg-type]
-    shown = [
-        Line2D([], [], ls="", ms=6, mec="black", label=f"{name} point", **style)  # type: ignore[arg-type]
-        for name, style in KINDS.items()
-        if name in kinds or not labels  # without labels one legend may serve several axes
-    ]
-    place_legend(ax, [*list_colours(labels), *shown])
     ax.set_xlabel("hidden states, PC 1 [1]", fontsize=9)
     ax.set_ylabel("hidden states, PC 2 [1]", fontsize=9)
     return ax
+
+
+def list_kinds(points: Iterable[FixedPoint]) -> list[Artist]:
+    """Return what a legend shows of fixed and slow points: the kinds that occur."""
+    found = {_name_kind(point) for point in points}
+    return [
+        Line2D([], [], ls="", ms=6, mec="black", label=f"{name} point", **style)  # type: ignore[arg-type]
+        for name, style in KINDS.items()
+        if name in found
+    ]
+
+
+def _name_kind(point: FixedPoint) -> str:
+    return "attracting" if point.attracts else "unstable" if point.exact else "slow"
 
 
 def draw_modes(points: Mapping[str, Sequence[FixedPoint]], *, ax: Axes) -> Axes:

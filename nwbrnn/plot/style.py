@@ -36,6 +36,13 @@ def save(figure: Figure | Axes, path: str | Path) -> None:
         If it cannot be written.
     ConfigError
         If the axes were removed from their figure.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> figure, ax = plt.subplots()
+    >>> save(figure, "figure.svg")
+    >>> plt.close(figure)
     """
     from nwbrnn.storage.atomic import replace_whole  # it imports pynwb, which drawing does not need
 

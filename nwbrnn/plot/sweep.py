@@ -45,6 +45,12 @@ def sampling_curve(
     ------
     ConfigError
         If there is no such score.
+
+    Examples
+    --------
+    >>> import nwbrnn, pandas as pd
+    >>> statistics = pd.read_csv("sweep/statistics.csv")  # doctest: +SKIP
+    >>> ax = nwbrnn.plot.sampling_curve(statistics, "unsampled neurons R2")  # doctest: +SKIP
     """
     part = statistics[statistics["score"] == score]
     part = part.assign(sampled=part["sampled"].map(_name_level))

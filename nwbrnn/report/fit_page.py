@@ -17,7 +17,7 @@ from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import Score, assess, compare_baselines, compute_skill, get_spec, list_rivals
 from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.mechanism import predict_mean
-from nwbrnn.plot.fit import describe_time, pick_evenly, sort_conditions
+from nwbrnn.plot.fit import describe_time, label_conditions, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS
 from nwbrnn.preprocessing import (
     average_conditions,
@@ -83,6 +83,14 @@ def write_fit_report(
         If there is a file and ``overwrite`` is false.
     ExportError
         If it cannot be written.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> sentence = nwbrnn.write_fit_report(result, "report.html", n_resamples=0, overwrite=True)
+    >>> sentence.startswith("On held-out trials, the network reproduces the outputs")
+    True
     """
     assessment = assess(
         result.recorded, result.predicted, n_resamples=n_resamples, others=predict_mean(result)
@@ -105,6 +113,7 @@ def describe_fit(
         np.asarray(result.weights["recurrent_weights"]),
         bool(KINDS[result.config.network].gates),
     )
+    matrix, limit = render_matrix(weights[:, -1] if is_gated else weights)
     by_name = {score.name: score for score in assessment}
     mechanism, portrait = describe_mechanism(result, push)
     return {
@@ -140,7 +149,8 @@ def describe_fit(
         "runs": result.runs,
         "figures": _draw(result) | {"mechanism": portrait},
         "mechanism": mechanism,
-        "matrix": render_matrix(weights[:, -1] if is_gated else weights),
+        "matrix": matrix,
+        "largest_weight": limit,
         "is_gated": is_gated,
         "n_sampled": int(recorded["sampled"].values.sum()),
         "choices": _list_choices(attrs),
@@ -164,6 +174,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
     recorded = result.recorded
     truth, student = average_tests(recorded, result.predicted)
     order = sort_conditions(truth["condition"].values)
+    labels = label_conditions(truth)
     tests = recorded.isel(trial=recorded["split"].values == "test")
     output_units, scores, ids = get_output_units(recorded), result.scores, get_unit_ids(recorded)
     sampled = recorded["sampled"].values
@@ -192,7 +203,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
     return {
         "time": round_values(truth["time"].values),
         "timeLabel": describe_time(recorded),
-        "conditions": [str(label) for label in truth["condition"].values[order]],
+        "conditions": [labels[i] for i in order],
         **kinds,
     }
 
@@ -231,6 +242,7 @@ def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
     everything = average_conditions(recorded)
     split, labels = recorded["split"].values, recorded["condition"].values
     unsampled = ~recorded["sampled"].values
+    shown = label_conditions(truth)
     rows = []
     for i in sort_conditions(truth["condition"].values):
         label = truth["condition"].values[i]
@@ -238,7 +250,7 @@ def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
         pair = [ds.isel(trial=[i]) for ds in (student, truth)]
         rows.append(
             {
-                "name": str(label),
+                "name": shown[i],
                 "n_test": int(truth["n_trials"].values[i]),
                 "trained": "yes"
                 if "train" in kinds

@@ -139,8 +139,11 @@ def render_figure(figure: Figure, *, name: str) -> Markup:
     return Markup(text.replace("#000000", "currentColor"))
 
 
-def render_matrix(values: NDArray[np.floating]) -> str:
-    """Return a square matrix as the address of an image, blue below 0, red above, white 0."""
+def render_matrix(values: NDArray[np.floating]) -> tuple[str, float]:
+    """Return a square matrix as the address of an image, and the value of its deepest red.
+
+    Positive values are red, 0 is white, and negative values are blue.
+    """
     step = math.ceil(len(values) / MAX_PIXELS)
     if step > 1:
         kept = len(values) // step * step
@@ -150,7 +153,7 @@ def render_matrix(values: NDArray[np.floating]) -> str:
     imsave(
         buffer, values, vmin=-limit, vmax=limit, cmap="RdBu_r", format="png", metadata={"Software": "nwbrnn"}
     )
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(), limit
 
 
 def show_number(value: float | None, digits: int = 2) -> str:

@@ -1,6 +1,7 @@
 """The part of a page on how a network works: fixed points, responses, and what the data leave open."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ from nwbrnn.mechanism import (
     list_effects,
 )
 from nwbrnn.mechanism.agreement import MEANINGS
-from nwbrnn.plot.mechanism import draw_modes, draw_portrait, find_motions
+from nwbrnn.plot.fit import list_colours
+from nwbrnn.plot.mechanism import draw_modes, draw_portrait, find_motions, list_kinds, sort_motion
 from nwbrnn.plot.style import prepare_axes
 from nwbrnn.report.html import create_figure, render_figure
 from nwbrnn.result import FitResult
 from nwbrnn.training import Push
 
 N_EFFECTS = 20  # outputs and units that change most, on a page
+COUNTS = ("slow modes", "attracting points")  # measures that are whole numbers
 
 
 def describe_mechanism(result: FitResult, push: Push | None) -> tuple[dict[str, Any], Any]:
@@ -57,16 +60,22 @@ def describe_mechanism(result: FitResult, push: Push | None) -> tuple[dict[str, 
             for name, pairs in compare_runs(result).items()
         ],
     }
-    return values, render_figure(_draw(motions, points), name="mechanism")
+    return values, render_figure(_draw(result, motions, points), name="mechanism")
 
 
 def _list_measures(
     motions: Mapping[str, Motion], points: Mapping[str, list[FixedPoint]]
-) -> list[tuple[str, str, float, float | None]]:
-    """Return name, meaning, and the values of student and teacher."""
+) -> list[tuple[str, str, int, float, float | None]]:
+    """Return name, meaning, number of digits, and the values of student and teacher."""
     found = {who: motion.measure(points[who]) for who, motion in motions.items()}
     return [
-        (name, get_spec(name).description, value, found.get("teacher", {}).get(name))
+        (
+            name,
+            get_spec(name).description,
+            0 if name in COUNTS else 2,
+            value,
+            found.get("teacher", {}).get(name),
+        )
         for name, value in found["student"].items()
     ]
 
@@ -78,16 +87,18 @@ def _name(push: Push) -> str:
     return f"{units} at {push.at:g} s{lasting}"
 
 
-def _draw(motions: Mapping[str, Motion], points: Mapping[str, list[FixedPoint]]) -> Figure:
-    """Draw the states of student and teacher, and the modes of both."""
-    figure = create_figure(figsize=(3.9 * (len(motions) + 1), 2.8))
+def _draw(result: FitResult, motions: Mapping[str, Motion], points: Mapping[str, list[FixedPoint]]) -> Figure:
+    """Draw the states of student and teacher, and the modes of both, with one legend below them."""
+    figure = create_figure(figsize=(3.9 * (len(motions) + 1), 3.5))
     axes = np.atleast_1d(figure.subplots(1, len(motions) + 1))
     titles = {name: name if len(motions) > 1 else "network" for name in motions}
+    labels: list[str] = []
     for ax, (name, motion) in zip(axes, motions.items(), strict=False):
-        draw_portrait(motion, points[name], ax=prepare_axes(ax))
+        ordered, labels = sort_motion(motion, result)
+        draw_portrait(ordered, points[name], ax=prepare_axes(ax))
         ax.set_title(titles[name], fontsize=9)
-        if ax is not axes[len(motions) - 1]:
-            ax.get_legend().remove()
     draw_modes({titles[name]: found for name, found in points.items()}, ax=prepare_axes(axes[-1]))
     axes[-1].set_title("modes at rest", fontsize=9)
+    handles = [*list_colours(labels), *list_kinds(chain.from_iterable(points.values()))]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(axes), fontsize=8, frameon=False)
     return figure

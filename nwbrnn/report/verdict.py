@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from nwbrnn.evaluation import Score
 from nwbrnn.result import FitResult
+from nwbrnn.text import join_words
 
 # Shares of the noise ceiling and what they are called; ours
 GRADES = ((0.95, "as well as the noise of the trials allows"), (0.8, "well"), (0.5, "in part"))
@@ -64,11 +66,15 @@ def summarize(judgements: Sequence[Judgement]) -> str:
     >>> score = Score("output R2", "condition averages", 0.9)
     >>> summarize([Judgement("outputs", "well", score), Judgement("neurons", None, score)])
     'On held-out trials, the network reproduces the outputs well.'
+    >>> summarize([Judgement(what, "well", score) for what in ("outputs", "neurons")])
+    'On held-out trials, the network reproduces the outputs and the neurons well.'
     """
-    parts = [f"the {one.what} {one.grade}" for one in judgements if one.grade]
-    if not parts:
+    graded = [one for one in judgements if one.grade]
+    groups = [(grade, list(same)) for grade, same in groupby(graded, key=lambda one: one.grade)]
+    if not groups:
         return "The held-out trials do not allow a verdict on the network."
-    return f"On held-out trials, the network reproduces {'; '.join(parts)}."
+    parts = [f"{join_words([f'the {one.what}' for one in same])} {grade}" for grade, same in groups]
+    return f"On held-out trials, the network reproduces {join_words(parts, ', and ')}."
 
 
 def grade(score: Score) -> str | None:

@@ -133,7 +133,7 @@ def test_what_is_drawn_is_what_was_recorded_and_predicted(stored, text):
     assert [one["name"] for one in data["outputs"]] == list(HOSTILE)
     assert len(data["rates"]) == recorded.sizes["unit"]
     assert data["conditions"].index(HOSTILE[0]) >= 0
-    condition = data["conditions"].index("180")
+    condition = data["conditions"].index("180°")
     chosen = (recorded["split"].values == "test") & (recorded["condition"].values == "180")
     for name, kind in (("recorded", recorded), ("student", result.predicted)):
         expected = kind["outputs"].values[chosen, :, 1].mean(axis=0)
@@ -217,7 +217,8 @@ def test_a_large_matrix_becomes_a_small_image():
 
     from matplotlib.image import imread
 
-    address = render_matrix(np.eye(1001))
+    address, limit = render_matrix(np.eye(1001))
+    assert limit == 1 / 3  # the mean of three by three values
     pixels = imread(io.BytesIO(base64.b64decode(address.partition(",")[2])))
     assert pixels.shape[:2] == (333, 333)
     assert pixels[5, 5, 0] > pixels[5, 5, 2]  # red on the diagonal
