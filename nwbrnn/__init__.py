@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nwbrnn import plot as plot
     from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
-    from nwbrnn.dataset import create_dataset
+    from nwbrnn.dataset import create_dataset, list_choices
     from nwbrnn.errors import NwbrnnError
     from nwbrnn.evaluation import Scores, assess, evaluate
     from nwbrnn.formats import (
@@ -49,6 +49,7 @@ _MODULES = {
     "evaluate": "nwbrnn.evaluation",
     "fit": "nwbrnn.job",
     "inspect_nwb": "nwbrnn.readers",
+    "list_choices": "nwbrnn.dataset",
     "predict": "nwbrnn.training",
     "read_circuit": "nwbrnn.formats",
     "read_dataset": "nwbrnn.formats",
@@ -82,6 +83,7 @@ __all__ = [
     "evaluate",
     "fit",
     "inspect_nwb",
+    "list_choices",
     "predict",
     "read_circuit",
     "read_dataset",

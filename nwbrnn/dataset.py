@@ -1,9 +1,11 @@
-"""Build the Dataset, here and nowhere else, and read its names and units."""
+"""Build the Dataset, here and nowhere else, and read its names, units and choices."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
@@ -187,3 +189,28 @@ def _complete_coords(ds: xr.Dataset, coords: Mapping[str, Any]) -> dict[str, Any
         else:
             complete[name] = value
     return complete
+
+
+def list_choices(ds: xr.Dataset) -> pd.DataFrame:
+    """Return what nwbrnn picked when it read and prepared a Dataset, and why: a row for each choice.
+
+    Parameters
+    ----------
+    ds
+        The Dataset from :func:`nwbrnn.read_nwb`, or ``recorded`` of a fit.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``picked``, ``reason`` and ``alternatives``, by ``role``; empty for other Datasets.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> list_choices(nwbrnn.read_nwb(example)).loc["outputs", "picked"]
+    'acquisition/EMG'
+    """
+    columns = ["role", "picked", "reason", "alternatives"]
+    choices = pd.DataFrame(json.loads(ds.attrs.get("choices", "[]")), columns=columns)
+    choices["alternatives"] = choices["alternatives"].map(", ".join)
+    return choices.set_index("role")

@@ -25,6 +25,15 @@ class NwbrnnError(Exception):
     ----------
     *lines
         The lines of the message; anything in their addresses that may be secret is removed.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> try:
+    ...     nwbrnn.read_nwb(example, outputs="nothing")
+    ... except nwbrnn.NwbrnnError as error:
+    ...     print(type(error).__name__)
+    MissingDataError
     """
 
     def __init__(self, *lines: object) -> None:

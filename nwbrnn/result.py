@@ -70,7 +70,7 @@ class Run:
         parts = [
             f"seed {self.seed}",
             f"loss {self.loss:.4g}",
-            f"{self.ended} after {n_epochs} passes and epochs",
+            f"{self.ended} after {show_count(n_epochs, 'pass or epoch', 'passes and epochs')}",
             *(f"{s.name} {s}" for s in scores),
         ]
         return f"Run({', '.join(parts)})"
@@ -90,6 +90,13 @@ class FitResult:
         One network for each seed, the best (lowest ``loss``) first.
     config
         The settings.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> print(repr(result).splitlines()[0])
+    FitResult: 35 trials (7 test), 12 units (3 sampled), 3 outputs, 3 inputs, 95 bins of 0.02 s
     """
 
     recorded: xr.Dataset
@@ -105,9 +112,10 @@ class FitResult:
         sizes[1] += f" ({int(ds['sampled'].values.sum())} sampled)"
         best = "only" if len(self.runs) == 1 else f"best of {len(self.runs)}"
         kind = config.nonlinearity if config.network == "rate" else config.network
-        network = f"{config.hidden} {kind} units by {config.method}"
+        network = f"{show_count(config.hidden, f'{kind} unit')} by {config.method}"
+        sizes.append(f"{show_count(ds.sizes['time'], 'bin')} of {ds.attrs['bin_size']:g} s")
         return (
-            f"FitResult: {', '.join(sizes)}, {ds.sizes['time']} bins of {ds.attrs['bin_size']:g} s\n"
+            f"FitResult: {', '.join(sizes)}\n"
             f"{network}, dynamics weight {config.dynamics_weight}\n"
             f"{best}: {self.best!r}\n"
             f"{self.scores!r}"

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.errors import SchemaError
+from nwbrnn.text import show_count
 
 TRIAL, TIME, UNIT, OUTPUT, INPUT = "trial", "time", "unit", "output", "input"
 HIDDEN_UNIT = "hidden_unit"  # xarray turns a variable with the name of a dimension into a coordinate
@@ -109,6 +110,13 @@ def validate(ds: xr.Dataset) -> xr.Dataset:
         If a variable or coordinate is missing, has other dimensions, an unsuitable type or no unit;
         if time bins are not regular; if a value inside the mask is infinite, or is NaN and not one of
         outputs, rates and spike counts; or if rates and spike counts were not observed in the same bins.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> ds = nwbrnn.read_nwb(example)
+    >>> validate(ds) is ds
+    True
     """
     problems = find_problems(ds)
     if problems:
@@ -180,7 +188,8 @@ def _check_values(ds: xr.Dataset) -> list[str]:
             if n_bad:
                 fault = "infinite" if name in partial else "not finite"
                 problems.append(
-                    f"{name!r}: {n_bad} values inside the mask are {fault}, or beyond {LARGEST:g}"
+                    f"{name!r}: {show_count(n_bad, 'value')} inside the mask "
+                    f"{'is' if n_bad == 1 else 'are'} {fault}, or beyond {LARGEST:g}"
                 )
     # rates may be negative: relative to a baseline in a simulation, or predicted linearly
     if "spike_counts" in ds and ((ds["spike_counts"].values < 0) & mask[..., np.newaxis]).any():

@@ -89,6 +89,12 @@ def to_pynapple(ds: xr.Dataset, predicted: xr.Dataset | None = None) -> dict[str
     ------
     ExportError
         If pynapple is not installed.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> nwbrnn.to_pynapple(nwbrnn.read_nwb(example))["outputs"].shape[1]
+    3
     """
     try:
         import pynapple

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from nwbrnn.config import GROUPS, JobConfig
 from nwbrnn.config.check import MAX_FAULTS, Place, describe_faults
 from nwbrnn.errors import ConfigError
-from nwbrnn.text import shorten
+from nwbrnn.text import shorten, show_count
 
 _HEAD = """\
 # Settings of nwbrnn: nwbrnn fit session.nwb -o fit.nwb --config fit.yaml
@@ -47,7 +47,7 @@ def _list_faults(path: Path, faults: list[tuple[int, str]]) -> list[str]:
     """Return a line for each fault in file order, then the number of those beyond :data:`MAX_FAULTS`."""
     lines = [f"{path}:{line}: {shorten(text)}" for line, text in sorted(faults)]
     more = len(lines) - MAX_FAULTS
-    return lines if more <= 0 else [*lines[:MAX_FAULTS], f"{path}: and {more} more faults"]
+    return lines if more <= 0 else [*lines[:MAX_FAULTS], f"{path}: and {show_count(more, 'more fault')}"]
 
 
 def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:

@@ -10,7 +10,13 @@ from nwbrnn.config.reading import ReadConfig
 
 
 class SweepConfig(CheckedSettings):
-    """The grid of a sweep: every combination is one cell."""
+    """The grid of a sweep: every combination is one cell.
+
+    Examples
+    --------
+    >>> SweepConfig(sampled=(0, 20), held_out="condition").seeds
+    10
+    """
 
     sampled: tuple[int | float | str, ...] = Field(
         (0, 5, 10, 20, 50, "100%"),

@@ -8,7 +8,13 @@ from nwbrnn.config.base import CheckedSettings, Role
 
 
 class ReadConfig(CheckedSettings):
-    """What to read from an NWB file; for ``None`` and ``"auto"``, a rule decides and reports its choice."""
+    """What to read from an NWB file; for ``None`` and ``"auto"``, a rule decides and reports its choice.
+
+    Examples
+    --------
+    >>> ReadConfig(align_to="go_cue_time", window=(-0.2, 0.5)).bin_size is None
+    True
+    """
 
     map: dict[Role, str] = Field(
         {},

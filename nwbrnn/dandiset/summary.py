@@ -179,7 +179,9 @@ def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be created: {error.strerror}; choose another output") from error
+        raise ExportError(
+            f"{folder}: could not create this folder: {error.strerror}; choose another output"
+        ) from error
     values = {"dandiset": dandiset, "assets": [asdict(row) for row in rows]}
     write_json(values, folder / SUMMARY, overwrite=True)
     with (

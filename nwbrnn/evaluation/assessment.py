@@ -86,6 +86,14 @@ def assess(
     ----------
     .. [1] Sahani & Linden 2003, Advances in Neural Information Processing Systems 15, "How linear are
        auditory cortical responses?": signal power from the variance over trials.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> scores = nwbrnn.assess(result.recorded, result.predicted)
+    >>> scores.get("output R2").known_average == result.scores.get("output R2").known_average
+    True
     """
     whole = normalize_outputs(recorded), normalize_outputs(predicted)
     recorded, predicted = whole

@@ -157,6 +157,13 @@ class Scores:
         R² of each output on condition averages, shape (n_outputs,).
     unit_r2, unit_known_average
         R² of each unit on condition averages, shape (n_units,).
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> result.scores.to_dataframe().columns.tolist()
+    ['value', 'known_average']
     """
 
     summary: tuple[Score, ...]
@@ -248,6 +255,14 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     ------
     ValueError
         If there are no test trials.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> scores = nwbrnn.evaluate(result.recorded, result.predicted)
+    >>> scores.get("output R2") == result.scores.get("output R2")
+    True
     """
     recorded, predicted = normalize_outputs(recorded), normalize_outputs(predicted)
     truth, student = select_tests(recorded, predicted)

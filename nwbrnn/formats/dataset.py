@@ -38,6 +38,11 @@ def write_dataset(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
         If the file exists and ``overwrite`` is false.
     ExportError
         If the name has another ending, the file cannot be written, or zarr 3 is missing.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> nwbrnn.write_dataset(nwbrnn.read_nwb(example), "session.nc", overwrite=True)
     """
     path = Path(path)
     check_dataset_output(path, overwrite=overwrite)
@@ -98,6 +103,14 @@ def read_dataset(path: str | Path) -> xr.Dataset:
         If the file cannot be read.
     SchemaError
         If the Dataset in it breaks the contract.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> ds = nwbrnn.read_nwb(example)
+    >>> nwbrnn.write_dataset(ds, "session.nc", overwrite=True)
+    >>> nwbrnn.read_dataset("session.nc").identical(ds)
+    True
     """
     path = Path(path)
     refuse_pointer(path)

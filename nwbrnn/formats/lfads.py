@@ -13,7 +13,7 @@ from nwbrnn.errors import ExportError, MissingDataError
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.output import pack_hdf5
 from nwbrnn.storage.paths import check_output
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 SUFFIXES = (".h5", ".hdf5")
 PREFIXES = {"train": ("train", "dynamics_only"), "valid": ("validation",), "test": ("test",)}
@@ -66,6 +66,12 @@ def write_lfads(
     ----------
     .. [1] Sedler & Pandarinath 2023, arXiv:2309.01230; lfads_torch/datamodules.py of
        https://github.com/arsedler9/lfads-torch.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> nwbrnn.write_lfads(result.recorded, "lfads.h5", overwrite=True)
     """
     path = Path(path)
     check_lfads_output(path, overwrite=overwrite)
@@ -147,9 +153,9 @@ def _check(recorded: xr.Dataset) -> None:
     if not mask.all():
         trials = recorded["trial"].values[~mask.all(axis=1)].tolist()
         raise MissingDataError(
-            f"mask: expected every bin of every trial, but {len(trials)} trials lack some (trials "
-            f"{', '.join(map(str, trials[:20]))}); read a window that all trials have "
-            "(window), or other trials (where)"
+            "mask: expected every bin of every trial, but some bins are missing in "
+            f"{show_count(len(trials), 'trial')} ({', '.join(map(str, trials[:20]))}); read a window "
+            "that all trials have (window), or other trials (where)"
         )
     name = "spike_counts" if "spike_counts" in recorded else "rates"
     partial = ~np.broadcast_to(find_observed(recorded, name), recorded[name].shape).all(axis=(0, 1))

@@ -50,6 +50,14 @@ def write_teacher(ds: xr.Dataset, path: str | Path, *, overwrite: bool = False) 
         If the file exists and ``overwrite`` is false.
     ExportError
         If trials overlap in session time, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> ds = nwbrnn.simulate_teacher(nwbrnn.TeacherConfig(n_neurons=60, n_directions=3, n_trials=2))
+    >>> nwbrnn.write_teacher(ds, "teacher.nwb", overwrite=True)
+    >>> nwbrnn.read_nwb("teacher.nwb").sizes["unit"]
+    60
     """
     validate(ds)
     _check_columns(ds, path)
@@ -252,6 +260,15 @@ def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]
     ------
     MissingDataError
         If the file holds no circuit or no configuration.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> ds = nwbrnn.simulate_teacher(nwbrnn.TeacherConfig(n_neurons=60, n_directions=3, n_trials=2))
+    >>> nwbrnn.write_teacher(ds, "teacher.nwb", overwrite=True)
+    >>> weights, settings = nwbrnn.read_circuit("teacher.nwb")
+    >>> weights.shape, settings["n_directions"]
+    ((60, 60), 3)
     """
     path = Path(path)
     with open_nwb(path) as nwbfile:

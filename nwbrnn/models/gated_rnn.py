@@ -5,6 +5,7 @@ from torch import Tensor
 
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
+from nwbrnn.text import show_count
 
 RESET, UPDATE, CANDIDATE = range(3)
 _KEEP = 1.0  # initial bias of the update gate, so that states persist (Jozefowicz et al. 2015, ICML 37:2342)
@@ -59,8 +60,8 @@ class GatedRNN(Network):
         n_hidden, _, n_inputs = self.input_weights.shape
         n_parameters = sum(parameter.numel() for parameter in self.parameters())
         return (
-            f"GatedRNN({n_inputs} inputs -> {n_hidden} gated units -> {len(self.output_bias)} outputs, "
-            f"{n_parameters:,} parameters)"
+            f"GatedRNN({show_count(n_inputs, 'input')} -> {show_count(n_hidden, 'gated unit')} -> "
+            f"{show_count(len(self.output_bias), 'output')}, {n_parameters:,} parameters)"
         )
 
     def run(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
 from nwbrnn.models.observer import Observations, Tracked, track
 from nwbrnn.models.scan import invert, scan, scan_plainly
+from nwbrnn.text import show_count
 
 
 class RateRNN(Network):
@@ -87,9 +88,10 @@ class RateRNN(Network):
         n_hidden, n_inputs = self.input_weights.shape
         tau = "learned time constants" if self.log_tau is not None else f"tau {self.config.tau:g} s"
         n_parameters = sum(parameter.numel() for parameter in self.parameters())
+        units = show_count(n_hidden, f"{self.config.nonlinearity} unit")
         return (
-            f"RateRNN({n_inputs} inputs -> {n_hidden} {self.config.nonlinearity} units -> "
-            f"{len(self.output_bias)} outputs, {tau}, {n_parameters:,} parameters)"
+            f"RateRNN({show_count(n_inputs, 'input')} -> {units} -> "
+            f"{show_count(len(self.output_bias), 'output')}, {tau}, {n_parameters:,} parameters)"
         )
 
     @property

@@ -11,6 +11,7 @@ from nwbrnn.config import ReadConfig
 from nwbrnn.dataset import find_observed
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import OUTPUT
+from nwbrnn.text import show_count
 
 Array = NDArray[np.floating]
 
@@ -97,7 +98,8 @@ def compute_envelope(
     if len(emg) < sampling_rate / low_pass:
         raise ConfigError(
             f"emg: expected at least {1 / low_pass:g} s of signal for emg_low_pass {low_pass:g} Hz, but got "
-            f"{len(emg)} samples at {sampling_rate:g} Hz; use longer trials or a higher emg_low_pass"
+            f"{show_count(len(emg), 'sample')} at {sampling_rate:g} Hz; use longer trials or a higher "
+            "emg_low_pass"
         )
     notches = [f for f in filters.notch if f < sampling_rate / 2]
     for frequency in notches:
@@ -124,8 +126,9 @@ def extract_envelope(ds: xr.Dataset, filters: EnvelopeFilter = ENVELOPES["miller
     if not seen.all():
         n_missing = int((~seen).sum())
         raise ConfigError(
-            f"mask: expected recordings without gaps, since filters need them, but {n_missing} of "
-            f"{ds['mask'].size} bins were not recorded; choose trials without gaps"
+            "mask: expected recordings without gaps, since filters need them, but "
+            f"{n_missing} of {show_count(ds['mask'].size, 'bin')} were not recorded; choose trials without "
+            "gaps"
         )
     rate = 1 / ds.attrs["bin_size"]
     trials = [compute_envelope(trial, sampling_rate=rate, filters=filters) for trial in ds["outputs"].values]

@@ -70,7 +70,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
 
 
 def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Dataset:
-    """Prepare the perturbed trials that a fit left out as the fit would, with all in the test split.
+    """Prepare the perturbed trials that a fit left out, as the fit would, and test on all of them.
 
     Parameters
     ----------

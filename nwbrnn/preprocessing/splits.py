@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import SPLIT_TYPE, TRIAL
-from nwbrnn.text import find_label, sort_labels
+from nwbrnn.text import find_label, show_count, sort_labels
 
 
 def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1, seed: int = 0) -> xr.Dataset:
@@ -46,9 +46,10 @@ def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1,
         split[trials[:n_test]] = "test"
         split[trials[n_test : n_test + n_validation]] = "validation"
     if test > 0 and not (split == "test").any():
+        sizes = [show_count(len(labels), "trial"), show_count(len(set(labels.tolist())), "condition")]
         raise ConfigError(
             f"test: {test:g} of the trials of each condition is less than one trial everywhere "
-            f"({len(labels)} trials, {len(set(labels.tolist()))} conditions); use more trials of each "
+            f"({', '.join(sizes)}); use more trials of each "
             "condition, a coarser one (--condition), or hold out conditions instead (--held-out-condition)"
         )
     return ds.assign_coords(split=(TRIAL, split))

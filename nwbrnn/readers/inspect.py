@@ -90,6 +90,13 @@ def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **s
         If the file is not a readable NWB 2 file.
     ConfigError
         If a setting is unknown.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> found = nwbrnn.inspect_nwb(example)
+    >>> [choice.picked for choice in found.choices if choice.role == "outputs"]
+    ['acquisition/EMG']
     """
     config = change_settings(config or ReadConfig(), settings, source="inspect_nwb")
     with open_session(path, follow_links=config.follow_links) as session:

@@ -67,6 +67,13 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
         If data are damaged or hold NaN.
     ConfigError
         If a setting is unknown or does not fit the file.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> ds = nwbrnn.read_nwb(example, window=(-0.1, 0.3), bin_size=0.02)
+    >>> ds["outputs"].dims, ds.sizes["time"]
+    (('trial', 'time', 'output'), 20)
     """
     config = change_settings(config or ReadConfig(), settings, source="read_nwb")
     with open_session(path, follow_links=config.follow_links) as session:

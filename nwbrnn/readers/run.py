@@ -49,6 +49,16 @@ def read_run(path: str | Path) -> xr.Dataset:
         If an array has an unknown name or shape, or the arrays break the contract.
     SchemaError
         If the Dataset in a ``.nc`` breaks the contract.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> rng = np.random.default_rng(0)
+    >>> inputs, rates, outputs = (rng.random((4, 20, n)) for n in (2, 5, 3))
+    >>> condition = ["left", "left", "right", "right"]
+    >>> np.savez("run.npz", inputs=inputs, rates=rates, outputs=outputs, condition=condition, bin_size=0.01)
+    >>> nwbrnn.read_run("run.npz").sizes["unit"]
+    5
     """
     path = Path(path)
     refuse_pointer(path)

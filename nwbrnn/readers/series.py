@@ -13,6 +13,7 @@ from nwbrnn.preprocessing import EnvelopeFilter, compute_envelope
 from nwbrnn.preprocessing.resampling import SETTLED, suppress_aliases
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.times import TICKS_PER_SECOND, RegularTimes, StampedTimes, Ticks, merge_spans, read_times
+from nwbrnn.text import show_count
 
 Array = NDArray[np.float64]
 Filter = Callable[[Array], Array]
@@ -147,8 +148,9 @@ def _refuse_nan(
     if spoiled.any() and nan == "raise":
         channels = columns[spoiled.any(axis=(0, 1))]
         raise ReadError(
-            f"{path}: {signal.path}: {int(spoiled.sum())} bins of {', '.join(channels)} hold NaN; "
-            "use nan='mask' (--nan mask) to leave out these bins, or choose other outputs"
+            f"{path}: {signal.path}: NaN in {show_count(int(spoiled.sum()), 'bin')} of "
+            f"{', '.join(channels)}; use nan='mask' (--nan mask) to leave out these bins, "
+            "or choose other outputs"
         )
 
 

@@ -60,7 +60,7 @@ def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
 def read_trials(
     table: TimeIntervals, events: Mapping[str, NDArray[np.float64]], *, name: str, path: str
 ) -> pd.DataFrame:
-    """Return the ids and plain columns of a trial table, with one row per trial, by row number.
+    """Return the ids and plain columns of a trial table: a row per trial, indexed by row number.
 
     Starts and stops that were never written become NaN. Each kind of event becomes a column with the time of
     the first such event in each trial [s], or NaN if there is none.

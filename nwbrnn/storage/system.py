@@ -30,7 +30,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # on Linux, from linux/fcntl.h and linux/
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other exports from changing names in a folder meanwhile, if its file system has locks."""
+    """Keep other exports from renaming files in a folder meanwhile, if its file system has locks."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # some network file systems have no locks
             if fcntl is None:

@@ -16,7 +16,13 @@ NOISE_TAU = 0.05  # correlation time of the input noise [s], Hennequin et al. 20
 
 
 class TeacherConfig(CheckedSettings):
-    """The settings that, with the package version, determine a simulation exactly."""
+    """The settings that, with the package version, determine a simulation exactly.
+
+    Examples
+    --------
+    >>> TeacherConfig(n_neurons=60, n_directions=4).n_trials
+    5
+    """
 
     teacher: str = Field("soc", description=f"mechanism of the circuit: {', '.join(MECHANISMS)}")
     n_neurons: int = Field(

@@ -130,6 +130,12 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
     ConfigError
         If times are not whole numbers of bins, or bins of milliseconds, if no circuit can be built, or if
         the simulation needs more memory than there is.
+
+    Examples
+    --------
+    >>> ds = simulate_teacher(TeacherConfig(n_neurons=60, n_directions=3, n_trials=2))
+    >>> ds.sizes["trial"], ds.sizes["unit"]
+    (6, 60)
     """
     config = config or TeacherConfig()
     _check_memory(config)

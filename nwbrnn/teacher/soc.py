@@ -104,6 +104,12 @@ def build_circuit(n_neurons: int = 200, *, seed: int = 0) -> Circuit:
     ------
     ConfigError
         If ``n_neurons`` is odd or so small that the target abscissa of 0.15 is not reached.
+
+    Examples
+    --------
+    >>> circuit = build_circuit(60, seed=1)
+    >>> circuit.weights.shape
+    (60, 60)
     """
     if n_neurons < 2 or n_neurons % 2:
         raise ConfigError(

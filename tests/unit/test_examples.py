@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,16 @@ def test_there_are_examples():
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples(name, recording):
+def test_examples(name, recording, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     failed, tried = doctest.testmod(
         importlib.import_module(name), extraglobs={"example": str(recording.path)}
     )
     assert tried
     assert not failed
+
+
+def test_every_public_name_has_an_example():
+    things = [getattr(nwbrnn, name) for name in nwbrnn.__all__ if name != "predict"]
+    things += [getattr(nwbrnn.plot, name) for name in nwbrnn.plot.__all__]
+    assert [thing.__name__ for thing in things if ">>> " not in inspect.getdoc(thing)] == []

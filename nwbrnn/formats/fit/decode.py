@@ -63,6 +63,14 @@ def read_fit(path: str | Path, name: str | None = None) -> FitResult:
         If the file holds no fit, or a part of it is missing.
     ConfigError
         If the file holds several fits and none is named.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> path = nwbrnn.write_fit(result, example, "fit.nwb", overwrite=True)
+    >>> nwbrnn.read_fit("fit.nwb").config == result.config
+    True
     """
     with open_nwb(path, follow_links=False) as nwbfile:
         module = _find_module(nwbfile, name, path=path)

@@ -70,6 +70,12 @@ def write_fit(
         overwritten; or if the file cannot be written.
     ConfigError
         If a module cannot have this name, or if ``path`` does not fit ``to``.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
+    >>> path = nwbrnn.write_fit(result, example, "fit.nwb", overwrite=True)
     """
     try:
         found = find_source(source)

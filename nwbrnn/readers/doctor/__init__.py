@@ -55,6 +55,12 @@ def diagnose(path: str | Path | Source, config: ReadConfig | None = None, **sett
         If data in it cannot be read.
     ConfigError
         If a setting is unknown.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> [finding.rule for finding in nwbrnn.diagnose(example) if finding.biases]
+    []
     """
     config = change_settings(config or ReadConfig(), settings, source="diagnose")
     with open_session(path, follow_links=config.follow_links) as session:

@@ -15,6 +15,7 @@ from nwbrnn.readers.engine.contents import ArrayNode, Contents, GroupNode
 from nwbrnn.readers.engine.time_index import TimeIndex
 from nwbrnn.readers.engine.variables import create_variable, create_variables, name_dims
 from nwbrnn.readers.vocabulary import name_channels
+from nwbrnn.text import show_count
 
 # the few texts have their own dimension, so that it does not appear in a table of the samples
 _TEXTS = {"external_file", "control_description"}
@@ -162,7 +163,7 @@ def _create_time(contents: Contents, group: GroupNode, n_samples: int) -> tuple[
         if stamps.shape == (n_samples,):
             times = StoredArray(contents.file, stamps.path, stamps.shape, stamps.dtype)
         else:
-            group.omitted.append(f"time ({stamps.shape} timestamps for {n_samples} samples)")
+            group.omitted.append(f"time ({stamps.shape} timestamps for {show_count(n_samples, 'sample')})")
     elif start is not None and start.is_number:
         rate = start.get_number("rate", math.nan)
         if 0 < rate < math.inf:

@@ -6,6 +6,7 @@ import xarray as xr
 
 from nwbrnn.readers.engine.contents import ArrayNode, Contents, GroupNode
 from nwbrnn.readers.engine.variables import create_variable, create_variables, name_dims
+from nwbrnn.text import show_count
 
 _ROW_NAMES = {
     "/intervals/trials": "trial",
@@ -38,7 +39,9 @@ def read_table(contents: Contents, group: GroupNode) -> xr.Dataset:
     for name, variable in variables.items():
         if name in dims and f"{name}_index" not in group.arrays and dims[name][0] != row:
             n_values, n_rows = group.arrays[name].shape[0], ids.shape[0]
-            variable.attrs["problem"] = f"{n_values} values for {n_rows} rows of the table"
+            variable.attrs["problem"] = (
+                f"{show_count(n_values, 'value')} for {show_count(n_rows, 'row')} of the table"
+            )
         if name in _IN_SECONDS and variable.dtype.kind == "f":
             variable.attrs.setdefault("units", "s")
         if _is_index(name, variables):

@@ -19,7 +19,7 @@ from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.trials import list_values, select_rows
-from nwbrnn.text import list_some
+from nwbrnn.text import list_some, show_count
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
 Counts = Signal | BinnedCounts
@@ -229,7 +229,8 @@ def _choose_named(
         n_columns = sum(len(signal.columns) for signal in picked)
         reason = "given"
         if n_units and n_columns != n_units:
-            reason += f"; it has {n_columns} columns, so the {n_units} rows of {where} are other units"
+            columns = show_count(n_columns, "column")
+            reason += f"; it has {columns}, so the {show_count(n_units, 'row')} of {where} are other units"
         return _check_timing(picked, path=path), None, Choice("rates", _name(picked), reason)
     wanted = config.map.get("spike_counts", "").strip("/")
     if not wanted:

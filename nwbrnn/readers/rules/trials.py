@@ -94,7 +94,7 @@ def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, pat
     if not found and name != "intervals/trials":
         reason = "there is no table of trials; the likeliest by its name and columns"
     others = tuple(other for other in tables if other != name)
-    return name, Choice("trial table", f"{name} ({len(tables[name])} rows)", reason, others)
+    return name, Choice("trial table", f"{name} ({show_count(len(tables[name]), 'row')})", reason, others)
 
 
 def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tuple[pd.DataFrame, Choice]:
@@ -233,7 +233,8 @@ def choose_condition(
             return (), False, Choice("condition", "none", reason)
         picked = ranked[0]
         n_values = _count_values(trials, picked, angles)
-        reason = f"the first found of the known names; {n_values} values in {len(trials)} trials"
+        values, rows = show_count(n_values, "value"), show_count(len(trials), "trial")
+        reason = f"the first found of the known names; {values} in {rows}"
         others = tuple(" + ".join(names) for names in found if names != picked)
     continuous = _is_continuous(trials, picked, config.sectors, angles)
     if continuous:
