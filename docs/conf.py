@@ -1,4 +1,8 @@
-"""How the documentation is built: `make docs`. No network is used, neither here nor by the pages."""
+"""How the documentation is built: `make docs`.
+
+Neither the build nor the pages use a network, unless NWBRNN_DOCS_ONLINE is set: then the tutorial on public
+data reads from the archive.
+"""
 
 import os
 import sys
@@ -8,6 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
+import notebooks  # noqa: E402
 import offline  # noqa: E402
 import reference  # noqa: E402
 
@@ -17,7 +22,7 @@ copyright = "The nwbrnn developers, BSD-3-Clause"  # noqa: A001
 version = release = find_version("nwbrnn")
 
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "generated/notebooks"]
 suppress_warnings = ["config.cache"]  # numpydoc's checks are a set, which is not stored between builds
 nitpicky = True
 # other projects' pages cannot be linked without a network
@@ -65,6 +70,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"nwbrnn {version}"
 html_static_path = ["_static"]
 html_css_files = ["nwbrnn.css"]
+html_js_files = ["nwbrnn.js"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -77,8 +83,10 @@ html_theme_options = {
 html_sidebars = {"index": []}
 
 reference.write_pages(HERE / "generated")
+notebooks.write_notebooks(HERE, HERE / "generated" / "notebooks")
 
 
 def setup(app):
-    """Refuse pages that would load something from elsewhere."""
+    """Offer notebooks, and refuse pages that would load something from elsewhere."""
+    app.connect("source-read", notebooks.add_link)
     app.connect("build-finished", offline.check_pages)

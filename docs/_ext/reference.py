@@ -15,6 +15,7 @@ from typer.main import get_command
 import nwbrnn
 from nwbrnn.cli.main import ABOUT, app
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.config.base import MAX_NUMBER
 from nwbrnn.evaluation import BASELINES, SCORES
 from nwbrnn.evaluation.specs import MEASURED
 from nwbrnn.readers import vocabulary
@@ -54,6 +55,19 @@ RETURNED = (
     "nwbrnn.sweep.create_table",
     "nwbrnn.sweep.compare_with_baseline",
     "nwbrnn.training.Push",
+)
+# not imported from nwbrnn, but what pages show how to use
+SHOWN = (
+    "nwbrnn.preprocessing.compute_envelope",
+    "nwbrnn.preprocessing.EnvelopeFilter",
+    "nwbrnn.evaluation.score_horizons",
+    "nwbrnn.sweep.list_finished",
+    "nwbrnn.sweep.rebuild",
+    "nwbrnn.dandiset.select_assets",
+    "nwbrnn.dandiset.Journal",
+    "nwbrnn.dandiset.Settings",
+    "nwbrnn.dandiset.check_assets",
+    "nwbrnn.dandiset.fit_assets",
 )
 SETTINGS = {
     "read": (ReadConfig, "Section `read` of a `fit.yaml`, and keywords of {py:func}`nwbrnn.read_nwb`."),
@@ -112,7 +126,7 @@ def write_pages(folder: Path) -> None:
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
     for path in folder.rglob("*.*"):
-        if path.relative_to(folder).as_posix() not in pages:
+        if path.relative_to(folder).as_posix() not in pages and path.suffix != ".ipynb":
             path.unlink()
 
 
@@ -127,9 +141,14 @@ def _write_api() -> dict[str, str]:
         title = next((title for title, parts in SECTIONS.items() if part in parts), "More")
         full = f"nwbrnn.{name}"
         sections[title] += [f"{full}.{m}" for m in thing.__all__] if inspect.ismodule(thing) else [full]
+    sections["Filters, forecasts, cells of a sweep, dandisets"] = list(SHOWN)
     sections["What these functions give and take"] = list(RETURNED)
     lines = _title("Python")
-    lines += ["Everything a user needs is imported from ``nwbrnn``; the rest may change without notice.", ""]
+    lines += [
+        "Most users need only what ``import nwbrnn`` gives, and ``nwbrnn.plot``. Other names may change "
+        "without notice. In the examples, ``example`` is the path of an NWB file.",
+        "",
+    ]
     for title, names in sections.items():
         if names:
             lines += [title, "-" * len(title), "", ".. autosummary::", "   :nosignatures:", ""]
@@ -255,7 +274,7 @@ def _describe_type(field: FieldInfo) -> str:
     limits = []
     for limit in field.metadata:
         for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
-            if hasattr(limit, name):
+            if hasattr(limit, name) and getattr(limit, name) < MAX_NUMBER:
                 limits.append(f"{sign} {getattr(limit, name):g}")
     kind = ", ".join(_name_types(field.annotation))
     return _protect(", ".join([kind, *limits]))
@@ -297,8 +316,11 @@ def _describe_default(field: FieldInfo) -> str:
 
 
 def _protect(text: str) -> str:
-    """Return text that is one cell of a table."""
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    """Return text that is one cell of a table; what stands between backticks is shown as it is."""
+    parts = re.sub(r"\s+", " ", text).replace("|", "\\|").split("`")
+    return "`".join(
+        part if i % 2 else part.replace("<", "&lt;").replace("*", "\\*") for i, part in enumerate(parts)
+    )
 
 
 def _describe_commands() -> str:

@@ -235,3 +235,84 @@ def test_script_for_slurm_makes_a_sweep(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "sweep" / "cells").glob("*.nc"))) == 2
     assert (tmp_path / "sweep" / "statistics.csv").exists()
+
+
+@pytest.fixture
+def extensions(monkeypatch):
+    """The modules with which the documentation is built."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    pytest.importorskip("myst_nb", reason="the packages of the documentation are not installed")
+    return importlib.import_module
+
+
+def test_pages_that_run_are_notebooks_too(extensions, tmp_path):
+    """Text and code are those of the page, without what only the build needs; links lead into the clone."""
+    nbformat = pytest.importorskip("nbformat")
+    notebooks = extensions("notebooks")
+    notebooks.write_notebooks(ROOT / "docs", tmp_path)
+    begin = "---\nfile_format: mystnb"
+    pages = {p.stem: p.read_text() for p in PAGES if p.read_text().startswith(begin)}
+    assert {path.stem for path in tmp_path.iterdir()} == pages.keys() >= {"tutorial", "own_file", "gallery"}
+    for name, text in pages.items():
+        book = nbformat.read(tmp_path / f"{name}.ipynb", as_version=4)
+        nbformat.validate(book)
+        code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+        assert len(code) == text.count("```{code-cell}") - text.count("remove-cell")
+        assert all(cell in text and "tutorial_setup" not in cell for cell in code)
+        prose = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+        assert re.findall(r"^#+ .*", prose, re.MULTILINE)[0] in text
+        linked = re.findall(r"\]\((?!https?:)([^)#]+)", prose)
+        assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the client, about its event loop
+def test_a_downloaded_notebook_runs_in_a_clone(extensions, tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient")
+    book = extensions("notebooks").convert((ROOT / "docs" / "own_file.md").read_text())
+    (tmp_path / "example_data").symlink_to(ROOT / "example_data")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(book, timeout=300, kernel_name="python3", resources=resources).execute()
+    shown = "\n".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", []))
+    assert "Wrote fit.nwb" in shown
+    assert (tmp_path / "fit.nwb").exists()
+
+
+def test_stored_output_is_that_of_the_commands_of_the_page(extensions):
+    """The output says of which recording it is, and there is one for each command of the page."""
+    store = extensions("store_output")
+    names = [re.search(r"\bnwbrnn ([a-z]+)", cell)[1] for cell in store.list_cells()]
+    folder = store.HERE / "stored_output"
+    assert {path.stem for path in folder.iterdir()} == set(names)
+    assert len(names) == len(set(names))
+    for name in names:
+        assert "spike_20120829.nwb" in (folder / f"{name}.txt").read_text().splitlines()[1]
+
+
+@pytest.mark.slow
+def test_stored_output_is_not_out_of_date(extensions, monkeypatch, tmp_path):
+    recording = Path(os.environ.get("NWBRNN_TEST_DATA", "")) / "data" / "spike_20120829.nwb"
+    if not recording.exists():
+        pytest.skip("the recording is not there; set NWBRNN_TEST_DATA")
+    store = extensions("store_output")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / recording.name).symlink_to(recording)
+    cells = {name: cell for cell in store.list_cells() for name in ("inspect", "doctor") if name in cell}
+    for name, cell in cells.items():
+        assert store.run(cell, recording, tmp_path) == (
+            name, (store.HERE / "stored_output" / f"{name}.txt").read_text()
+        )  # fmt: skip
+
+
+def test_the_reference_describes_every_name_that_pages_import(extensions):
+    described = {name.removesuffix(".rst") for name in extensions("reference")._write_api()}
+    text = "\n".join(block.text for block in BLOCKS if block.language == "python")
+    imported = {
+        f"{module}.{name.strip()}"
+        for module, names in re.findall(r"from (nwbrnn[.\w]*) import ([\w, ]+)", text)
+        for name in names.split(",")
+    }
+    assert len(imported) > 5
+    same = {"nwbrnn.sweep.run_sweep"}  # also nwbrnn.run_sweep
+    assert {f"api/{name}" for name in imported - same} <= described
