@@ -29,6 +29,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(numpy|np|xarray|xr|pandas|pd|torch|pathlib|collections|typing|matplotlib|pydantic)\..*"),
     ("py:.*", r"(Path|Array|NDArray|ArrayLike|Self|optional|Figure|Axes)"),
+    ("py:class", r"nwbrnn\.dandiset\.summary\.(Selection|Row)"),  # described as nwbrnn.dandiset.Row
     ("py:class", r"nwbrnn\.storage\.source\.Source"),  # what an address becomes; not public
 ]
 

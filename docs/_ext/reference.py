@@ -65,6 +65,8 @@ SHOWN = (
     "nwbrnn.sweep.rebuild",
     "nwbrnn.dandiset.select_assets",
     "nwbrnn.dandiset.Journal",
+    "nwbrnn.dandiset.Selection",
+    "nwbrnn.dandiset.Row",
     "nwbrnn.dandiset.Settings",
     "nwbrnn.dandiset.check_assets",
     "nwbrnn.dandiset.fit_assets",

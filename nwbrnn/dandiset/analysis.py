@@ -87,6 +87,11 @@ def select_assets(dandiset: str, pattern: str = "**/*.nwb", *, without: Path | N
     without
         A folder to leave out, since the output folder may be inside a downloaded dandiset.
 
+    Returns
+    -------
+    nwbrnn.dandiset.Selection
+        The assets, in the order of their paths.
+
     Raises
     ------
     UnsupportedFileError
@@ -114,7 +119,8 @@ def check_assets(
     read
         Settings of reading.
     begin
-        Called with the name of the stage; see :data:`Begin`.
+        Called with the name of the stage; it returns a function that takes the numbers of finished, failed and
+        all assets.
 
     Returns
     -------
@@ -168,7 +174,8 @@ def fit_assets(
     scheduler
         Address of a Dask scheduler; by default processes of this machine.
     begin
-        Called with the name of each stage; see :data:`Begin`.
+        Called with the name of each stage; it returns a function that takes the numbers of finished, failed and
+        all assets.
 
     Returns
     -------

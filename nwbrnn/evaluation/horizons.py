@@ -26,7 +26,7 @@ def score_horizons(recorded: xr.Dataset, forecasts: Iterable[xr.Dataset]) -> dic
     Returns
     -------
     dict
-        A value for each horizon by the names of :data:`FORECAST_SCORES`, as :func:`nwbrnn.assess` computes
+        A value for each horizon by the names of ``FORECAST_SCORES``, as :func:`nwbrnn.assess` computes
         them; NaN where something cannot be had.
 
     Raises

@@ -286,10 +286,20 @@ def _describe_cell(saved: xr.Dataset) -> Cell:
 def list_finished(folder: Path) -> list[Cell]:
     """Return the finished cells of a sweep, from the files in its folder.
 
+    Parameters
+    ----------
+    folder
+        Folder of the sweep.
+
+    Returns
+    -------
+    list[nwbrnn.sweep.Cell]
+        The cells in the order of their files.
+
     Raises
     ------
     UnsupportedFileError
-        As :func:`read_cell`.
+        If a file is not the result of a cell, or is damaged.
     """
     return [_describe_cell(read_cell(path)[0]) for path in sorted((folder / CELLS).glob("*.nc"))]
 
@@ -303,6 +313,13 @@ def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:
         Folder of the sweep.
     cell
         A finished cell.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``recorded`` of :class:`nwbrnn.FitResult`.
+    xarray.Dataset
+        ``predicted``.
 
     Raises
     ------
