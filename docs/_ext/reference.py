@@ -201,13 +201,18 @@ def _describe_settings() -> str:
     text += "[Reading](../reading.md), [Training](../training.md) and [Evaluation](../evaluation.md).\n"
     for title, (model, where) in SETTINGS.items():
         text += (
-            f"\n## {title}\n\n{{py:class}}`nwbrnn.{model.__name__}`: {inspect.getdoc(model)}\n\n{where}\n\n"
+            f"\n## {title}\n\n{{py:class}}`nwbrnn.{model.__name__}`: {_describe_model(model)}\n\n{where}\n\n"
         )
         text += "| setting | values | default | meaning |\n|---|---|---|---|\n"
         for name, field in model.model_fields.items():
             meaning = _protect(field.description or "")
             text += f"| `{name}` | {_describe_type(field)} | {_describe_default(field)} | {meaning} |\n"
     return text
+
+
+def _describe_model(model: type) -> str:
+    """Return what a class of settings is, without its example."""
+    return (inspect.getdoc(model) or "").split("\n\nExamples\n")[0]
 
 
 def _describe_dataset() -> str:

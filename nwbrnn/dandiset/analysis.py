@@ -119,8 +119,8 @@ def check_assets(
     read
         Settings of reading.
     begin
-        Called with the name of the stage; it returns a function that takes the numbers of finished, failed and
-        all assets.
+        Called with the name of the stage; it returns a function that takes the numbers of finished,
+        failed and all assets.
 
     Returns
     -------
@@ -174,8 +174,8 @@ def fit_assets(
     scheduler
         Address of a Dask scheduler; by default processes of this machine.
     begin
-        Called with the name of each stage; it returns a function that takes the numbers of finished, failed and
-        all assets.
+        Called with the name of each stage; it returns a function that takes the numbers of finished,
+        failed and all assets.
 
     Returns
     -------
