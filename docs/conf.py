@@ -30,7 +30,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(numpy|np|xarray|xr|pandas|pd|torch|pathlib|collections|typing|matplotlib|pydantic)\..*"),
     ("py:.*", r"(Path|Array|NDArray|ArrayLike|Self|optional|Figure|Axes)"),
     ("py:class", r"nwbrnn\.dandiset\.summary\.(Selection|Row)"),  # described as nwbrnn.dandiset.Row
-    ("py:class", r"nwbrnn\.storage\.source\.Source"),  # what an address becomes; not public
+    ("py:class", r"nwbrnn\.storage\.(source\.Source|dandi\.Asset)"),  # what an address becomes; not public
 ]
 
 myst_enable_extensions = ["colon_fence", "attrs_inline"]
