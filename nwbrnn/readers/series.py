@@ -148,9 +148,9 @@ def _refuse_nan(
     if spoiled.any() and nan == "raise":
         channels = columns[spoiled.any(axis=(0, 1))]
         raise ReadError(
-            f"{path}: {signal.path}: NaN in {show_count(int(spoiled.sum()), 'bin')} of "
-            f"{', '.join(channels)}; use nan='mask' (--nan mask) to leave out these bins, "
-            "or choose other outputs"
+            f"{path}: {signal.path}: NaN in {', '.join(channels)} "
+            f"({show_count(int(spoiled.sum()), 'bin')} in all); use nan='mask' (--nan mask) to leave out these "
+            "bins, or choose other outputs"
         )
 
 

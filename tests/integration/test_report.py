@@ -392,7 +392,7 @@ def test_another_output_and_one_condition_can_be_chosen(browser, page):
     assert len(after) == len(before) == 4
     assert all(first != second for first, second in zip(before, after, strict=True))
     assert caption.text.startswith(other.text.partition(" · ")[0])
-    Select(root.find_element("css selector", "select.condition")).select_by_visible_text("180")
+    Select(root.find_element("css selector", "select.condition")).select_by_visible_text("180°")
     assert len(read_paths(browser, "outputs")) == 1
     next_button = root.find_element("css selector", "button.next")
     chosen = channel.first_selected_option.text
