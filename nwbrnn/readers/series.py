@@ -149,8 +149,8 @@ def _refuse_nan(
         channels = columns[spoiled.any(axis=(0, 1))]
         raise ReadError(
             f"{path}: {signal.path}: NaN in {', '.join(channels)} "
-            f"({show_count(int(spoiled.sum()), 'bin')} in all); use nan='mask' (--nan mask) to leave out these "
-            "bins, or choose other outputs"
+            f"({show_count(int(spoiled.sum()), 'bin')} in all); use nan='mask' (--nan mask) to leave out "
+            "these bins, or choose other outputs"
         )
 
 
