@@ -169,6 +169,18 @@ def test_source_of_an_older_schema(folder, to):
             np.testing.assert_array_equal(first[name][:], second[name][:])
 
 
+@pytest.mark.parametrize("to", ["copy", "in-place"])
+def test_faults_that_the_source_has_may_stay(folder, to):
+    source = folder / "session.nwb"
+    with h5py.File(source, "r+") as file:
+        del file["acquisition/EMG/data"].attrs["unit"]
+    (fault,) = pynwb.validate(path=str(source))
+    result = fit(source)
+    out = nwbrnn.write_fit(result, source, None if to == "in-place" else folder / "out.nwb", to=to)
+    assert [str(one) for one in pynwb.validate(path=str(out))] == [str(fault)]
+    assert nwbrnn.read_fit(out).predicted.identical(result.predicted)
+
+
 def test_attributes_that_pynwb_does_not_know_are_no_schema(folder):
     """They would be lost, so the copy is refused, and names them."""
     with h5py.File(folder / "session.nwb", "r+") as file:

@@ -16,7 +16,7 @@ from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.doctor import diagnose
 from tests.messages import assert_names
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 N = 24
 DURATION = 50.0
