@@ -269,7 +269,7 @@ def _split(
         n_units = np.tensordot(chosen, observed.astype(np.float64), axes=1)
         means = np.tensordot(chosen, rates, axes=1) / np.maximum(n_units, 1)
         means = np.where((n_units > 0) | (n == 0)[..., np.newaxis], means, np.nan)
-        seen = (like["mask"].dims, (n > 0).all(axis=0))
-        first, second = (like.assign(rates=(like["rates"].dims, values), mask=seen) for values in means)
+        seen = (n > 0).all(axis=0)
+        first, second = (like.copy(data={"rates": values, "mask": seen}) for values in means)
         pairs.append((first, second))
     return pairs

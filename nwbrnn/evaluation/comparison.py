@@ -19,7 +19,7 @@ Pair = tuple[Array, Array]
 
 _OF_ALL_TRIALS = ("reference", "known", "known_student", "noise", "sampled")
 """Properties that do not depend on which averages are compared."""
-_OF_GUESS = ("hidden_components", "student_rotations")
+_OF_GUESS = ("hidden_components", "rate_components", "student_rotations")
 """Properties that do not depend on the recorded data."""
 _OF_RECORDED = ("reference", "known", "noise", "sampled", "recorded_rotations", "surrogate_r2")
 """Properties that do not depend on the predictions."""
@@ -158,18 +158,22 @@ class Comparison:
         return (predicted, recorded) if complete.all() else (predicted[:, complete], recorded[:, complete])
 
     @cached_property
+    def rate_components(self) -> Components:
+        """Principal components of the predicted rates."""
+        return decompose(self.normalized_rates[0])
+
+    @cached_property
     def hidden_components(self) -> Components:
         """Principal components of the hidden units."""
-        return decompose(
-            stack_samples(self.guess, "hidden") if "hidden" in self.guess else self.normalized_rates[0]
+        return (
+            decompose(stack_samples(self.guess, "hidden")) if "hidden" in self.guess else self.rate_components
         )
 
     @cached_property
-    def populations(self) -> tuple[Components, Components] | None:
-        """Principal components of the hidden units and of the rates; ``None`` for one sample or no unit."""
+    def recorded_components(self) -> Components | None:
+        """Principal components of the recorded rates; ``None`` for one sample or no unit."""
         recorded = self.normalized_rates[1]
-        enough = len(recorded) > 1 and recorded.shape[1] > 0
-        return (self.hidden_components, decompose(recorded)) if enough else None
+        return decompose(recorded) if len(recorded) > 1 and recorded.shape[1] > 0 else None
 
     @cached_property
     def recorded_rotations(self) -> Rotations:
@@ -241,8 +245,8 @@ def list_samples(first: xr.Dataset, second: xr.Dataset, names: tuple[str, str]) 
 
 def stack_samples(ds: xr.Dataset, name: str, *, like: xr.Dataset | None = None) -> Array:
     """Return a variable as samples by channels, for the bins inside the mask (of ``like``)."""
-    mask = (ds if like is None else like)["mask"].values
-    return np.asarray(ds[name].values[mask])
+    mask = (ds if like is None else like).variables["mask"].values  # much faster than ds["mask"]
+    return np.asarray(ds.variables[name].values[mask])
 
 
 def select_tests(recorded: xr.Dataset, predicted: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:

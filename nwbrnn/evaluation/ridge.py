@@ -196,8 +196,10 @@ def _solve(moments: Moments, penalties: Iterable[float]) -> list[Array]:
         gram = moments.features.copy()
         np.fill_diagonal(gram[:-1, :-1], np.diag(gram)[:-1] + penalty * n)
         gram[-1, -1] += 1e-9 * n  # keeps a large constant feature apart from the ones
-        factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
-        solutions.append(np.asarray(scipy.linalg.cho_solve(factor, moments.cross)))
+        _, solution, info = scipy.linalg.lapack.dposv(gram.T, moments.cross, lower=True, overwrite_a=True)
+        if info:
+            raise np.linalg.LinAlgError(f"the sums of products are not finite or not positive ({info})")
+        solutions.append(solution)
     return solutions
 
 

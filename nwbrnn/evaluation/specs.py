@@ -52,8 +52,10 @@ def _score_trials(name: str, parts: Parts, meaning: str, **about: Any) -> ScoreS
 
 
 def _compute_angle(pair: Comparison) -> float:
-    rates = pair.normalized_rates
-    return float(np.mean(compute_principal_angles(*rates))) if min(rates[0].shape) > 1 else math.nan
+    recorded = pair.recorded_components
+    if recorded is None or len(recorded.axes) < 2:
+        return math.nan
+    return float(np.mean(compute_principal_angles(pair.rate_components, recorded)))
 
 
 def _correlate(first: Components, second: Components) -> float:
@@ -66,7 +68,8 @@ def _compare_populations(
     """Return a score of how similar the hidden units and the recorded rates are, whatever their axes."""
 
     def compute(pair: Comparison) -> float:
-        return math.nan if pair.populations is None else compare(*pair.populations)
+        recorded = pair.recorded_components
+        return math.nan if recorded is None else compare(pair.hidden_components, recorded)
 
     return ScoreSpec(name, compute, meaning, needs="rates", has_reliability=True, **about)
 

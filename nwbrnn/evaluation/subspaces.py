@@ -38,10 +38,13 @@ class Components(NamedTuple):
         Orthonormal columns, shape (n_samples, rank).
     singular
         Singular values in descending order, shape (rank,).
+    axes
+        Orthonormal columns, shape (n_channels, rank).
     """
 
     scores: Array
     singular: Array
+    axes: Array
 
     @property
     def states(self) -> Array:
@@ -60,8 +63,8 @@ def decompose(activity: Array) -> Components:
     activity
         Shape (n_samples, n_channels).
     """
-    left, singular, _ = _factor(activity - activity.mean(axis=0))
-    return Components(left, singular)
+    left, singular, axes = _factor(activity - activity.mean(axis=0))
+    return Components(left, singular, axes.T)
 
 
 def compute_canonical_correlations(
@@ -110,7 +113,7 @@ def compute_svcca(first: Array | Components, second: Array | Components, *, vari
     .. [1] Raghu et al. 2017, Advances in Neural Information Processing Systems 30.
     """
     kept = []
-    for scores, singular in (_get_components(first), _get_components(second)):
+    for scores, singular, _ in (_get_components(first), _get_components(second)):
         if not singular.size:
             return float("nan")
         powers = np.cumsum(singular**2)
@@ -119,13 +122,16 @@ def compute_svcca(first: Array | Components, second: Array | Components, *, vari
     return float(_correlate(*kept).mean())
 
 
-def compute_principal_angles(first: Array, second: Array, *, n_components: int = 10) -> Array:
+def compute_principal_angles(
+    first: Array | Components, second: Array | Components, *, n_components: int = 10
+) -> Array:
     """Angles between the leading subspaces of two activities of the same channels, in ascending order.
 
     Parameters
     ----------
     first, second
-        Shapes (n_samples, n_channels), of the same channels; the numbers of samples may differ.
+        Shapes (n_samples, n_channels), of the same channels; the numbers of samples may differ. Or what
+        :func:`decompose` returned.
     n_components
         Dimension of the subspaces, less if an activity has fewer.
 
@@ -139,7 +145,7 @@ def compute_principal_angles(first: Array, second: Array, *, n_components: int =
     .. [1] Björck & Golub 1973, Mathematics of Computation, doi:10.2307/2005662; for populations
        Gallego et al. 2018, Nature Communications, doi:10.1038/s41467-018-06560-z.
     """
-    bases = [compute_principal_components(activity, n_components)[0] for activity in (first, second)]
+    bases = [_get_components(one).axes[:, :n_components] for one in (first, second)]
     return np.rad2deg(scipy.linalg.subspace_angles(*bases)[::-1])
 
 

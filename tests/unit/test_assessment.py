@@ -392,3 +392,44 @@ def test_true_courses_are_estimated_between_average_and_prediction(missing):
     assert (share > 0.3).all()
     assert (share < 0.98).all()
     np.testing.assert_allclose(centre[seen], (guess + share * (truth - guess))[seen], rtol=1e-5, atol=1e-6)
+
+
+def test_another_model_is_judged_as_if_it_were_compared_alone():
+    recorded, student = create_pair()
+    other = student.assign(outputs=0.9 * student["outputs"], rates=student["rates"] + 1)
+    tests, predicted = select_tests(recorded, student)
+    pair = Comparison(tests, predicted, whole=(recorded, student))
+    specs = [spec for spec in list_available() if not spec.package]
+    for spec in specs:
+        spec.compute(pair)  # fills what later comparisons may share
+    for whole in (None, other):
+        judged = pair.with_prediction(select_tests(recorded, other)[1], whole)
+        alone = Comparison(tests, select_tests(recorded, other)[1], whole=(recorded, whole))
+        for spec in (spec for spec in specs if judged.tells(spec.needs)):
+            assert alone.tells(spec.needs)
+            assert spec.compute(judged) == pytest.approx(spec.compute(alone), abs=1e-12, nan_ok=True), (
+                spec.name
+            )
+
+
+@pytest.mark.parametrize("varies", [False, True])
+def test_resampled_averages_score_as_datasets_of_the_same_values_do(varies):
+    """Resampling leaves out what no score reads, and what does not change."""
+    rng = np.random.default_rng(0)
+    recorded, student = create_pair()
+    if varies:
+        student = student.assign(outputs=student["outputs"] + rng.standard_normal(student["outputs"].shape))
+    pair = Comparison(*select_tests(recorded, student), whole=(recorded, student))
+    drawn = Resampler(pair, draw(pair.trials, 2, rng)).redraw(1, -1)
+    assert not np.allclose(drawn.truth["outputs"], pair.truth["outputs"])
+    assert np.allclose(drawn.guess["outputs"], pair.guess["outputs"]) != varies
+    alone = Comparison(pair.trials, pair.predicted, whole=(recorded, student))
+    names = ("outputs", "rates")
+    alone.truth = pair.truth.assign(
+        {name: (pair.truth[name].dims, drawn.truth[name].values) for name in names}
+    )
+    alone.guess = pair.guess.assign(
+        {name: (pair.guess[name].dims, drawn.guess[name].values) for name in names}
+    )
+    for spec in (spec for spec in list_available() if spec.is_resampled and spec.parts is None):
+        assert spec.compute(drawn) == pytest.approx(spec.compute(alone), abs=1e-12, nan_ok=True), spec.name

@@ -63,9 +63,9 @@ def test_a_population_is_reduced_to_the_components_that_hold_its_variance():
     scales = np.array([3.0, 2.0, 1.0, 0.01])
     activity = np.linalg.qr(draw(0, 200, 4) - draw(0, 200, 4).mean(axis=0))[0] * scales
     mixed = activity @ rotate(1, 4) + 5
-    scores, singular = decompose(np.hstack([mixed, mixed[:, :1]]))
+    scores, singular, _ = decompose(np.hstack([mixed, mixed[:, :1]]))
     assert scores.shape == (200, 4)  # a copy of a channel adds no dimension
-    scores, singular = decompose(mixed)
+    scores, singular, _ = decompose(mixed)
     np.testing.assert_allclose(singular, scales, rtol=0.01)
     np.testing.assert_allclose(scores.T @ scores, np.eye(4), atol=1e-10)
     for variance, n_kept in ((0.5, 1), (0.9, 2), (0.999, 3), (1.0, 4)):
