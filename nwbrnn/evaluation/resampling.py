@@ -193,8 +193,8 @@ def _select_scored(averages: xr.Dataset) -> xr.Dataset:
 
 def _exchange(averages: xr.Dataset, changed: Mapping[str, Array]) -> xr.Dataset:
     """Return averages with other values, much faster than by ``assign``, which aligns all variables."""
-    own = {name: averages.variables[name].data for name in averages.data_vars}
-    return averages.copy(data=own | changed)
+    own = {str(name): averages.variables[name].data for name in averages.data_vars}
+    return averages.copy(data=own | dict(changed))
 
 
 def _find_residuals(
