@@ -1,6 +1,6 @@
 """``nwbrnn evaluate``: predict and score again from a stored fit."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -9,15 +9,21 @@ from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_assessment, say, step, write_json
 from nwbrnn.errors import ReadError, SchemaError
 
-N_RESAMPLES = 25  # of the test trials, for intervals
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from nwbrnn.evaluation.scores import Assessment
+    from nwbrnn.result import FitResult
+
+Gru = Annotated[
+    bool, typer.Option("--gru", help="Also fit a gated recurrent unit to the same trials, as a baseline.")
+]
 
 
 def evaluate(
     file: options.File,
     name: options.Name = None,
-    gru: Annotated[
-        bool, typer.Option("--gru", help="Also fit a gated recurrent unit to the same trials, as a baseline.")
-    ] = False,
+    gru: Gru = False,
     json_path: options.JsonPath = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -28,12 +34,9 @@ def evaluate(
 
     nwbrnn evaluate fit.nwb
     """
-    from nwbrnn.evaluation import assess, compare_baselines
+    from nwbrnn.evaluation import compare_baselines
     from nwbrnn.evaluation import evaluate as score
-    from nwbrnn.evaluation.baselines import GATED
     from nwbrnn.formats import read_fit
-    from nwbrnn.job import predict_gated
-    from nwbrnn.mechanism import predict_mean
     from nwbrnn.preprocessing import normalize_outputs
     from nwbrnn.training import compare_predictions, predict
 
@@ -57,8 +60,7 @@ def evaluate(
     difference = np.abs(again - then)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
     with step("Scoring"):
-        others = predict_mean(stored) | ({GATED: predict_gated(stored)} if gru else {})
-        everything = assess(stored.recorded, predicted, n_resamples=N_RESAMPLES, others=others)
+        everything = assess_beside_all(stored, predicted, gru=gru)
     values: dict[str, Any] = {
         "scores": scores,
         "assessment": [one.to_dict() for one in everything],
@@ -71,3 +73,15 @@ def evaluate(
         for sentence in values["verdict"]:
             say(sentence)
         say(f"The stored and the repeated predictions differ by at most {difference:.1e} (scaled outputs).")
+
+
+def assess_beside_all(result: "FitResult", predicted: "xr.Dataset", *, gru: bool) -> "Assessment":
+    """Return all scores of a fit, with those of the mean of its seeds and of a gated recurrent unit."""
+    from nwbrnn.evaluation import assess
+    from nwbrnn.evaluation.assessment import N_RESAMPLES
+    from nwbrnn.evaluation.baselines import GATED
+    from nwbrnn.job import predict_gated
+    from nwbrnn.mechanism import predict_mean
+
+    others = predict_mean(result) | ({GATED: predict_gated(result)} if gru else {})
+    return assess(result.recorded, predicted, n_resamples=N_RESAMPLES, others=others)

@@ -8,7 +8,7 @@ import typer
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.cli import options
 from nwbrnn.cli.access import Access
-from nwbrnn.cli.evaluate import N_RESAMPLES
+from nwbrnn.cli.evaluate import Gru, assess_beside_all
 from nwbrnn.cli.output import say, step
 from nwbrnn.cli.perturb import At, Duration, Size, Unit, parse_push
 
@@ -38,6 +38,7 @@ def report(
     size: Size = 10.0,
     at: At = 0.0,
     duration: Duration = 0.0,
+    gru: Gru = False,
     name: options.Name = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -55,14 +56,16 @@ def report(
             write_sweep_report(source, output, overwrite=overwrite)
     else:
         push = parse_push(unit, size=size, at=at, duration=duration)
-        verdict = _report_fit(source, output, name=name, push=push, overwrite=overwrite)
+        verdict = _report_fit(source, output, name=name, gru=gru, push=push, overwrite=overwrite)
     size = output.stat().st_size / 1e6
     if verdict:
         say(verdict)
     say(f"Wrote {output} ({size:.1f} MB). Open it in a browser.")
 
 
-def _report_fit(source: Path, output: Path, *, name: str | None, push: "Push | None", overwrite: bool) -> str:
+def _report_fit(
+    source: Path, output: Path, *, name: str | None, gru: bool, push: "Push | None", overwrite: bool
+) -> str:
     """Write the page of a fit, and return its verdict."""
     from nwbrnn.formats import read_fit, read_versions
     from nwbrnn.report import write_fit_report
@@ -73,6 +76,7 @@ def _report_fit(source: Path, output: Path, *, name: str | None, push: "Push | N
     shown = Path(strip_secrets(str(source))).name
     about = {"fit file": shown, "fitted with": ", ".join(versions) or "unknown"}
     with step("Computing all scores and their intervals, and drawing"):
+        assessment = assess_beside_all(result, result.predicted, gru=gru)
         return write_fit_report(
-            result, output, about=about, n_resamples=N_RESAMPLES, push=push, overwrite=overwrite
+            result, output, about=about, assessment=assessment, push=push, overwrite=overwrite
         )

@@ -24,6 +24,7 @@ Array = NDArray[np.floating]
 Errors = dict[str, float]
 """Half the width of the interval of each score."""
 
+N_RESAMPLES = 25  # of the test trials for intervals, in commands and reports
 N_SPLITS = 20  # random halves of the test trials for a reliability
 N_PERMUTATIONS = 5  # of conditions, for chance
 

@@ -15,6 +15,7 @@ from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import Score, assess, compare_baselines, compute_skill, get_spec, list_rivals
+from nwbrnn.evaluation.assessment import N_RESAMPLES
 from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.mechanism import predict_mean
 from nwbrnn.plot.fit import describe_time, label_conditions, pick_evenly, sort_conditions
@@ -51,7 +52,7 @@ def write_fit_report(
     path: str | Path,
     *,
     about: Mapping[str, str] | None = None,
-    n_resamples: int = 25,
+    assessment: Sequence[Score] | None = None,
     push: Push | None = None,
     overwrite: bool = False,
 ) -> str:
@@ -65,8 +66,8 @@ def write_fit_report(
         The page to make, ``.html``.
     about
         More of where the fit comes from, such as its file, for the last section.
-    n_resamples
-        Of the test trials, for intervals.
+    assessment
+        Scores of the fit, from :func:`nwbrnn.assess`; if not given, they are computed with 25 resamples.
     push
         Units to push, whose effects the page lists.
     overwrite
@@ -92,9 +93,10 @@ def write_fit_report(
     >>> sentence.startswith("On held-out trials, the network reproduces the outputs")
     True
     """
-    assessment = assess(
-        result.recorded, result.predicted, n_resamples=n_resamples, others=predict_mean(result)
-    )
+    if assessment is None:
+        assessment = assess(
+            result.recorded, result.predicted, n_resamples=N_RESAMPLES, others=predict_mean(result)
+        )
     courses = collect_courses(result)
     values = describe_fit(result, assessment, about=about or {}, push=push)
     values |= {"n_drawn": len(courses["rates"])}
@@ -103,7 +105,7 @@ def write_fit_report(
 
 
 def describe_fit(
-    result: FitResult, assessment: tuple[Score, ...], *, about: Mapping[str, str], push: Push | None = None
+    result: FitResult, assessment: Sequence[Score], *, about: Mapping[str, str], push: Push | None = None
 ) -> dict[str, Any]:
     """Return everything the template shows."""
     recorded = result.recorded

@@ -16,6 +16,7 @@ import pytest
 import nwbrnn
 from nwbrnn.config import FitConfig, SweepConfig
 from nwbrnn.evaluation import Score
+from nwbrnn.evaluation.baselines import GATED
 from nwbrnn.report import fit_page
 from nwbrnn.report.html import embed_json, render_matrix, round_values
 from nwbrnn.report.verdict import CHANCE, GRADES, grade
@@ -83,10 +84,12 @@ def read_data(text):
 @pytest.mark.slow
 def test_the_command_ends_with_the_verdict_and_the_page(stored, run_cli, tmp_path):
     page = tmp_path / "page.html"
-    finished = run_cli("report", stored[1], "-o", page)
+    finished = run_cli("report", stored[1], "-o", page, "--gru")
     assert finished.code == 0
     verdict, where = finished.out.splitlines()
-    (shown,) = re.findall('<p class="verdict">(.*?)</p>', page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    assert GATED in text
+    (shown,) = re.findall('<p class="verdict">(.*?)</p>', text)
     assert shown == verdict
     assert_names(where, page)
 
@@ -149,7 +152,8 @@ def test_more_neurons_than_a_page_has_room_for_are_thinned_out(stored, tmp_path,
     result = stored[0]
     one = 3 * result.recorded.sizes["time"] * 4  # recorded, student and error in four conditions
     monkeypatch.setattr(fit_page, "MAX_NUMBERS", 5 * one)
-    fit_page.write_fit_report(result, tmp_path / "report.html", n_resamples=0)
+    scores = nwbrnn.assess(result.recorded, result.predicted)
+    fit_page.write_fit_report(result, tmp_path / "report.html", assessment=scores)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     drawn = [one["r2"] for one in read_data(text)["rates"]]
     assert len(drawn) == 5

@@ -283,8 +283,8 @@ def use(path):
         stored = nwbrnn.read_fit(path)
         predicted = predict(stored.recorded, stored.weights, stored.config)
         nwbrnn.evaluate(stored.recorded, predicted)
-        nwbrnn.assess(stored.recorded, stored.predicted)
-        write_fit_report(stored, path.with_name("page.html"), n_resamples=0, overwrite=True)
+        scores = nwbrnn.assess(stored.recorded, stored.predicted)
+        write_fit_report(stored, path.with_name("page.html"), assessment=scores, overwrite=True)
         nwbrnn.write_fit(stored, path.with_name("session.nwb"), out, overwrite=True)
         nwbrnn.read_fit(out)
     except Exception as error:

@@ -40,8 +40,9 @@ def use_loss_and_variable(session, folder):
 
 def use_score(session, folder):
     result = nwbrnn.fit(nwbrnn.read_nwb(session, bin_size=0.1), **FIT)
-    (found,) = [s for s in nwbrnn.assess(result.recorded, result.predicted, n_resamples=2) if s.name == "gap"]
-    write_fit_report(result, folder / "page.html", n_resamples=2)
+    scores = nwbrnn.assess(result.recorded, result.predicted, n_resamples=2)
+    (found,) = [score for score in scores if score.name == "gap"]
+    write_fit_report(result, folder / "page.html", assessment=scores)
     page = (folder / "page.html").read_text("utf-8")
     gap = get_spec("gap, later than trained")
     return {

@@ -130,7 +130,8 @@ def test_a_fit_comes_back_from_a_file_with_its_equation(result, recording, tmp_p
 @pytest.mark.slow
 @pytest.mark.cover
 def test_a_page_shows_it_without_a_spectrum(result, tmp_path):
-    write_fit_report(result, tmp_path / "page.html", n_resamples=2)
+    scores = nwbrnn.assess(result.recorded, result.predicted, n_resamples=2)
+    write_fit_report(result, tmp_path / "page.html", assessment=scores)
     page = (tmp_path / "page.html").read_text("utf-8")
     assert 'id="network"' in page
     assert "Eigenvalues" not in page
