@@ -1,7 +1,7 @@
 """One training step, and its time loop alone, against peers and the floor; all in one run, in turn.
 
-The job: 600 steps, 200 target neurons (as many hidden units stand for them) and 8 outputs, full batch,
-float32, one thread; 10 conditions, and 64. A step is forward, loss, backward, clipping and Adam. Peers: the
+The job: 200 target neurons (as many hidden units stand for them) and 8 outputs, full batch, float32, one
+thread; 600 steps of 10 conditions, and 200 steps of as many trials as single trials make. A step is forward, loss, backward, clipping and Adam. Peers: the
 loop as one would write it for torch's autograd, and jax.lax.scan with value_and_grad, compiled (skipped where
 jax is not installed). The floor is the matrix products of the same step and nothing else, by the faster of
 NumPy and torch.
@@ -24,8 +24,12 @@ from nwbrnn.losses import Outcome, Targets, compute_loss_terms, identity
 from nwbrnn.models import rate_rnn
 from nwbrnn.models.scan import scan
 
-N_TIME, N_TARGETS, N_OUTPUTS, N_INPUTS, ALPHA = 600, 200, 8, 3, 0.1
+N_TARGETS, N_OUTPUTS, N_INPUTS, ALPHA = 200, 8, 3, 0.1
+SIZES = ((200, 10, 600), (400, 10, 600), (200, 64, 200), (200, 150, 200), (400, 64, 200), (400, 150, 200))
+"""Hidden units, conditions or trials, and time steps."""
 LEARNING_RATE = 1e-3
+
+Size = tuple[int, int, int]
 
 
 def autograd_scan(
@@ -41,18 +45,19 @@ def autograd_scan(
     return torch.stack(rates)
 
 
-def create_step(n_hidden: int, n_conditions: int, loop: Callable[..., Tensor]) -> Run:
+def create_step(size: Size, loop: Callable[..., Tensor]) -> Run:
     """Return a training step of our model with a given time loop."""
+    n_hidden, n_conditions, n_time = size
     generator = torch.Generator().manual_seed(0)
     config = FitConfig(hidden=n_hidden, tau=0.1)
     model = rate_rnn.RateRNN((N_INPUTS, n_hidden, N_OUTPUTS), config, bin_size=0.01)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
 
     def random(n_channels: int) -> Tensor:  # time first in memory, as nwbrnn.training makes its batches
-        return torch.randn(N_TIME, n_conditions, n_channels, generator=generator).transpose(0, 1)
+        return torch.randn(n_time, n_conditions, n_channels, generator=generator).transpose(0, 1)
 
     inputs = random(N_INPUTS)
-    weight = torch.ones(N_TIME, n_conditions, 1).transpose(0, 1)
+    weight = torch.ones(n_time, n_conditions, 1).transpose(0, 1)
     targets = Targets(random(N_OUTPUTS), weight, random(N_TARGETS), weight, identity)
 
     def step() -> None:
@@ -66,23 +71,25 @@ def create_step(n_hidden: int, n_conditions: int, loop: Callable[..., Tensor]) -
     return step
 
 
-def create_loop(n_hidden: int, n_conditions: int, loop: Callable[..., Tensor]) -> Run:
+def create_loop(size: Size, loop: Callable[..., Tensor]) -> Run:
     """Return forward and backward of the time loop alone."""
-    drive, seen = (torch.randn(N_TIME, n_conditions, n_hidden) for _ in range(2))
+    n_hidden, n_conditions, n_time = size
+    drive, seen = (torch.randn(n_time, n_conditions, n_hidden) for _ in range(2))
     weights = ALPHA * torch.randn(n_hidden, n_hidden) / n_hidden**0.5
     initial, keep = torch.zeros(n_conditions, n_hidden), torch.full((n_hidden,), 1 - ALPHA)
     given = [drive.mul_(ALPHA).requires_grad_(), weights.requires_grad_()]
     return lambda: torch.autograd.grad(loop(*given, initial, keep), given, seen)
 
 
-def create_floor(n_hidden: int, n_conditions: int, library: str, *, whole: bool) -> Run:
+def create_floor(size: Size, library: str, *, whole: bool) -> Run:
     """Return the matrix products of the time loop, or of the whole step, into buffers made before."""
+    n_hidden, n_conditions, n_time = size
     rng = np.random.default_rng(0)
 
     def random(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(np.float32)
 
-    weights, rates = random(n_hidden, n_hidden), random(N_TIME, n_conditions, n_hidden)
+    weights, rates = random(n_hidden, n_hidden), random(n_time, n_conditions, n_hidden)
     flat = rates.reshape(-1, n_hidden)
     products = [(rate, weights) for rate in rates] * 2 + [(flat.T, flat)]
     if whole:
@@ -98,13 +105,14 @@ def create_floor(n_hidden: int, n_conditions: int, library: str, *, whole: bool)
     return lambda: [torch.mm(a, b, out=out) for a, b, out in tensors]
 
 
-def create_jax(n_hidden: int, n_conditions: int, *, whole: bool) -> Run | None:
+def create_jax(size: Size, *, whole: bool) -> Run | None:
     """Return a compiled training step, or the time loop alone, or ``None`` without jax."""
     try:
         import jax
         import jax.numpy as jnp
     except ImportError:
         return None
+    n_hidden, n_conditions, n_time = size
     rng = np.random.default_rng(0)
 
     def random(*shape: int) -> "jax.Array":
@@ -118,12 +126,12 @@ def create_jax(n_hidden: int, n_conditions: int, *, whole: bool) -> Run | None:
         return jax.lax.scan(step, jnp.zeros((n_conditions, n_hidden)), drive)[1]
 
     if not whole:
-        drive, weights = ALPHA * random(N_TIME, n_conditions, n_hidden), random(n_hidden, n_hidden)
-        weights, seen = ALPHA * weights / n_hidden**0.5, random(N_TIME, n_conditions, n_hidden)
+        drive, weights = ALPHA * random(n_time, n_conditions, n_hidden), random(n_hidden, n_hidden)
+        weights, seen = ALPHA * weights / n_hidden**0.5, random(n_time, n_conditions, n_hidden)
         grad = jax.jit(jax.value_and_grad(lambda d, w: (run_loop(d, w) * seen).sum(), argnums=(0, 1)))
         return lambda: jax.block_until_ready(grad(drive, weights))
-    inputs = random(N_TIME, n_conditions, N_INPUTS)
-    outputs, dynamics = random(N_TIME, n_conditions, N_OUTPUTS), random(N_TIME, n_conditions, N_TARGETS)
+    inputs = random(n_time, n_conditions, N_INPUTS)
+    outputs, dynamics = random(n_time, n_conditions, N_OUTPUTS), random(n_time, n_conditions, N_TARGETS)
     shapes = {"w": (n_hidden, n_hidden), "i": (n_hidden, N_INPUTS), "b": (n_hidden,)}
     shapes |= {"o": (N_OUTPUTS, n_hidden), "c": (N_OUTPUTS,)}
     parameters = {name: random(*shape) / n_hidden**0.5 for name, shape in shapes.items()}
@@ -165,19 +173,19 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     print_versions("torch", "numpy", "numba")
-    for n_hidden, n_conditions in ((200, 10), (400, 10), (400, 64)):
-        size = (n_hidden, n_conditions)
+    for size in SIZES:
+        n_hidden, n_conditions, n_time = size
         n_rounds = args.rounds if n_conditions == 10 else max(args.rounds // 3, 2)
         for whole, title in ((False, "time loop, forward and backward"), (True, "training step")):
             create = create_step if whole else create_loop
             runs = {
-                "nwbrnn": create(*size, scan),
-                "autograd": create(*size, autograd_scan),
-                "jax": create_jax(*size, whole=whole),
-                "floor, NumPy": create_floor(*size, "numpy", whole=whole),
-                "floor, torch": create_floor(*size, "torch", whole=whole),
+                "nwbrnn": create(size, scan),
+                "autograd": create(size, autograd_scan),
+                "jax": create_jax(size, whole=whole),
+                "floor, NumPy": create_floor(size, "numpy", whole=whole),
+                "floor, torch": create_floor(size, "torch", whole=whole),
             }
-            measure(f"{title}, {n_hidden} hidden units, {n_conditions} conditions", runs, n_rounds)
+            measure(f"{title}, {n_hidden} hidden units, {n_conditions} conditions, {n_time} steps", runs, n_rounds)
     rate_rnn.scan = scan
 
 

@@ -1,4 +1,4 @@
-"""Paired timings on one thread of one core. Import it first: NumPy, torch and jax read what it sets."""
+"""Paired timings on one thread of one core, in CPU seconds. Import it first: NumPy, torch and jax read what it sets."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ def print_versions(*names: str) -> None:
 
 
 def measure(title: str, runs: dict[str, Run | None], n_rounds: int) -> None:
-    """Print the median time of each run, and the median of its ratio to ours round by round.
+    """Print the median CPU time of each run, and the median of its ratio to ours round by round.
 
     Runs that are ``None`` are left out, and of those whose name begins with "floor" all but the fastest.
     """
@@ -31,9 +31,9 @@ def measure(title: str, runs: dict[str, Run | None], n_rounds: int) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in present}
     for _ in range(n_rounds + 2):  # the first two rounds warm up
         for name, run in present.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     warm = {name: values[2:] for name, values in seconds.items()}
     floors = sorted((n for n in warm if n.startswith("floor")), key=lambda name: median(warm[name]))
     print(title)

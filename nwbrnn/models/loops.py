@@ -14,6 +14,8 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ShapeError
+from nwbrnn.models.products import WIDEST
+from nwbrnn.models.products import multiply as _multiply
 
 TANH, SOFTPLUS, SOC = 0, 1, 2
 KINDS = {"tanh": TANH, "softplus": SOFTPLUS, "soc": SOC}
@@ -53,64 +55,41 @@ def _choose_tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @_compile
-def _activate(states: Any, rates: Any, kind: int) -> None:
+def _activate(x: Any, r: Any, kind: int) -> None:
+    """Write the rates of the states of one trial, both (n_hidden,)."""
+    four = x.dtype.type(4)
+    if kind == TANH:
+        for i in range(x.shape[0]):
+            r[i] = _tanh(x[i])
+    elif kind == SOC:
+        for i in range(x.shape[0]):
+            r[i] = _tanh(x[i]) if x[i] < 0 else four * _tanh(x[i] / four)
+    else:
+        for i in range(x.shape[0]):
+            r[i] = max(x[i], 0) + math.log1p(math.exp(-abs(x[i])))
+
+
+@_compile
+def _activate_all(states: Any, rates: Any, kind: int) -> None:
     """Write the rates of states, both (n_trials, n_hidden)."""
-    four = states.dtype.type(4)
     for b in range(states.shape[0]):
-        x, r = states[b], rates[b]
-        if kind == TANH:
-            for i in range(x.shape[0]):
-                r[i] = _tanh(x[i])
-        elif kind == SOC:
-            for i in range(x.shape[0]):
-                r[i] = _tanh(x[i]) if x[i] < 0 else four * _tanh(x[i] / four)
-        else:
-            for i in range(x.shape[0]):
-                r[i] = max(x[i], 0) + math.log1p(math.exp(-abs(x[i])))
+        _activate(states[b], rates[b], kind)
 
 
 @_compile
-def _multiply_by_slopes(values: Any, rates: Any, kind: int) -> None:
-    """Multiply (n_trials, n_hidden) in place by dr/dx, which follows from the rates alone."""
-    one, quarter = values.dtype.type(1), values.dtype.type(0.25)
-    for b in range(values.shape[0]):
-        h, r = values[b], rates[b]
-        if kind == TANH:
-            for i in range(h.shape[0]):
-                h[i] *= one - r[i] * r[i]
-        elif kind == SOC:
-            for i in range(h.shape[0]):
-                s = r[i] if r[i] < 0 else quarter * r[i]
-                h[i] *= one - s * s
-        else:
-            for i in range(h.shape[0]):
-                h[i] *= -math.expm1(-r[i])
-
-
-@_compile
-def _add_product(out: Any, rows: Any, matrix: Any) -> None:
-    """Add rows @ matrix to out, shapes (n_trials, n), (n_trials, m) and (m, n)."""
-    n_trials, n = out.shape
-    m = matrix.shape[0]
-    for j in range(0, m - m % 4, 4):  # four rows of the matrix at a time, for few stores per product
-        w0, w1, w2, w3 = matrix[j], matrix[j + 1], matrix[j + 2], matrix[j + 3]
-        for b in range(0, n_trials - n_trials % 2, 2):  # and two trials for each load
-            x, y = out[b], out[b + 1]
-            p0, p1, p2, p3 = rows[b, j], rows[b, j + 1], rows[b, j + 2], rows[b, j + 3]
-            q0, q1, q2, q3 = rows[b + 1, j], rows[b + 1, j + 1], rows[b + 1, j + 2], rows[b + 1, j + 3]
-            for i in range(n):
-                x[i] += p0 * w0[i] + p1 * w1[i] + p2 * w2[i] + p3 * w3[i]
-                y[i] += q0 * w0[i] + q1 * w1[i] + q2 * w2[i] + q3 * w3[i]
-        if n_trials % 2:
-            x = out[n_trials - 1]
-            p0, p1 = rows[n_trials - 1, j], rows[n_trials - 1, j + 1]
-            p2, p3 = rows[n_trials - 1, j + 2], rows[n_trials - 1, j + 3]
-            for i in range(n):
-                x[i] += p0 * w0[i] + p1 * w1[i] + p2 * w2[i] + p3 * w3[i]
-    for j in range(m - m % 4, m):
-        for b in range(n_trials):
-            for i in range(n):
-                out[b, i] += rows[b, j] * matrix[j, i]
+def _multiply_by_slopes(h: Any, r: Any, kind: int) -> None:
+    """Multiply (n_hidden,) in place by dr/dx, which follows from the rates alone."""
+    one, quarter = h.dtype.type(1), h.dtype.type(0.25)
+    if kind == TANH:
+        for i in range(h.shape[0]):
+            h[i] *= one - r[i] * r[i]
+    elif kind == SOC:
+        for i in range(h.shape[0]):
+            s = r[i] if r[i] < 0 else quarter * r[i]
+            h[i] *= one - s * s
+    else:
+        for i in range(h.shape[0]):
+            h[i] *= -math.expm1(-r[i])
 
 
 Array = NDArray[np.floating]
@@ -158,17 +137,25 @@ def run_forward(drive: Array, transposed: Array, keep: Array, kind: int, states:
 
 
 @_compile
-def _run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, rates: Any) -> None:
-    n_time, n_trials, n_hidden = drive.shape
+def _step(t: int, drive: Any, recurrence: Any, states: Any, rates: Any, product: Any) -> None:
+    """Write the state after a step, from the rates and the state before it."""
+    transposed, keep = recurrence
     n_kept = states.shape[0]
-    _activate(states[0], rates[0], kind)
-    for t in range(n_time):
-        before, x, u = states[t % n_kept], states[(t + 1) % n_kept], drive[t]
-        for b in range(n_trials):
-            for i in range(n_hidden):
-                x[b, i] = keep[i] * before[b, i] + u[b, i]
-        _add_product(x, rates[t], transposed)
-        _activate(x, rates[t + 1], kind)
+    before, now = states[t % n_kept], states[(t + 1) % n_kept]
+    _multiply(rates[t], transposed, product)
+    for b in range(drive.shape[1]):
+        old, x, u, p = before[b], now[b], drive[t, b], product[b]
+        for i in range(x.shape[0]):
+            x[i] = keep[i] * old[i] + u[i] + p[i]
+
+
+@_compile
+def _run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, rates: Any) -> None:
+    product = np.empty(drive.shape[1:], drive.dtype)
+    _activate_all(states[0], rates[0], kind)
+    for t in range(drive.shape[0]):
+        _step(t, drive, (transposed, keep), states, rates, product)
+        _activate_all(states[(t + 1) % states.shape[0]], rates[t + 1], kind)
 
 
 def run_backward(
@@ -208,44 +195,35 @@ def run_backward(
 
 
 @_compile
-def _copy(values: Any, out: Any) -> None:
-    """Copy (n_trials, n_hidden); an assignment to a slice would take seconds to compile."""
-    for b in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            out[b, i] = values[b, i]
-
-
-@_compile
-def _clear(out: Any) -> None:
-    """Set (n_trials, n) to zero."""
-    for b in range(out.shape[0]):
-        for i in range(out.shape[1]):
-            out[b, i] = 0
-
-
-@_compile
-def _step_back(t: int, grad_rates: Any, rates: Any, recurrence: Any, kind: int, grads: Any) -> None:
+def _step_back(t: int, grad_rates: Any, rates: Any, recurrence: Any, kind: int, buffers: Any) -> None:
     """Fill dL/dx of a step, from dL/dr of it and dL/dx of the next one."""
     weights, keep = recurrence
+    grads, product = buffers
     n_time, n_trials, n_hidden = grad_rates.shape
-    now = grads[t]
-    if t > 0:
-        _copy(grad_rates[t - 1], now)
+    if t < n_time:
+        _multiply(grads[t + 1], weights, product)
     else:
-        _clear(now)
-    if t < n_time:
-        _add_product(now, grads[t + 1], weights)
-    _multiply_by_slopes(now, rates[t], kind)
-    if t < n_time:
-        for b in range(n_trials):
+        product[:] = 0
+    for b in range(n_trials):
+        now, p = grads[t, b], product[b]
+        if t > 0:
+            given = grad_rates[t - 1, b]
             for i in range(n_hidden):
-                now[b, i] += keep[i] * grads[t + 1, b, i]
+                now[i] = given[i] + p[i]
+        else:
+            now[:] = p
+        _multiply_by_slopes(now, rates[t, b], kind)
+        if t < n_time:
+            following = grads[t + 1, b]
+            for i in range(n_hidden):
+                now[i] += keep[i] * following[i]
 
 
 @_compile
 def _run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int, grads: Any) -> None:
+    product = np.empty(grad_rates.shape[1:], grads.dtype)
     for t in range(len(grad_rates), -1, -1):
-        _step_back(t, grad_rates, rates, (weights, keep), kind, grads)
+        _step_back(t, grad_rates, rates, (weights, keep), kind, (grads, product))
 
 
 def run_observed_forward(
@@ -299,24 +277,24 @@ def _run_observed_forward(drive: Any, weights: Any, kind: int, seen: Any, buffer
     values, counted, units = seen
     states, rates, predicted, errors = buffers
     n_steps, n_trials, n_hidden = drive.shape
-    n_kept = states.shape[0]
     substeps = n_steps // values.shape[0]
-    _activate(states[0], rates[0], kind)
+    product = np.empty((n_trials, n_hidden), drive.dtype)
+    _activate_all(states[0], rates[0], kind)
     for t in range(n_steps):
-        before, x, u = states[t % n_kept], states[(t + 1) % n_kept], drive[t]
-        for b in range(n_trials):
-            for i in range(n_hidden):
-                x[b, i] = keep[i] * before[b, i] + u[b, i]
-        _add_product(x, rates[t], transposed)
+        _step(t, drive, (transposed, keep), states, rates, product)
+        x = states[(t + 1) % states.shape[0]]
         if (t + 1) % substeps == 0:
             now = t // substeps
             r, e = predicted[now], errors[now]
-            _activate(x, r, kind)
+            _activate_all(x, r, kind)
             for b in range(n_trials):
                 for j in range(units.shape[0]):
                     e[b, j] = counted[now, b, j] * (values[now, b, j] - r[b, units[j]])
-            _add_product(x, e, gains)
-        _activate(x, rates[t + 1], kind)
+            _multiply(e, gains, product)
+            for b in range(n_trials):
+                for i in range(n_hidden):
+                    x[b, i] += product[b, i]
+        _activate_all(x, rates[t + 1], kind)
 
 
 def run_observed_backward(
@@ -385,22 +363,28 @@ def _run_observed_backward(
     matrix, keep, gains = weights
     values, counted, units = seen
     rates, predicted, grads, after = buffers
-    n_steps, n_trials = grad_rates.shape[:2]
+    n_steps, n_trials, n_hidden = grad_rates.shape
     substeps = n_steps // values.shape[0]
-    backwards = np.empty((n_trials, units.shape[0]), grads.dtype)
+    product = np.empty((n_trials, n_hidden), grads.dtype)
+    # 0 in further columns, since few are multiplied slowly
+    n_observed = units.shape[0]
+    wide = np.zeros((n_hidden, max(n_observed, WIDEST)), grads.dtype)
+    wide[:, :n_observed] = gains
+    backwards = np.empty((n_trials, wide.shape[1]), grads.dtype)
     for t in range(n_steps, -1, -1):
-        _step_back(t, grad_rates, rates, (matrix, keep), kind, grads)
+        _step_back(t, grad_rates, rates, (matrix, keep), kind, (grads, product))
         if t > 0 and t % substeps == 0:
             bin_, now = t // substeps - 1, grads[t]
-            _copy(now, after[bin_])
-            _clear(backwards)
-            _add_product(backwards, after[bin_], gains)
-            _copy(grad_predicted[bin_], now)
-            _subtract_observed(now, backwards, counted[bin_], units)
-            _multiply_by_slopes(now, predicted[bin_], kind)
+            after[bin_] = now
+            _multiply(after[bin_], wide, backwards)
             for b in range(n_trials):
-                for i in range(now.shape[1]):
-                    now[b, i] += after[bin_, b, i]
+                row = product[b]
+                row[:] = grad_predicted[bin_, b]
+                for j in range(n_observed):
+                    row[units[j]] -= counted[bin_, b, j] * backwards[b, j]
+                _multiply_by_slopes(row, predicted[bin_, b], kind)
+                for i in range(n_hidden):
+                    now[b, i] += row[i]
 
 
 def _expect_seen(seen: Seen, n_steps: int, n_trials: int, n_hidden: int) -> int:

@@ -1,0 +1,106 @@
+"""The product of a few rows and a matrix that stays in the processor's cache, as a numba function.
+
+Libraries pack both matrices before they multiply, which takes longer than the product of a few trials. Here,
+vector registers hold the sums of a few rows and columns until they are complete, and nothing is packed.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+# bytes of a row of sums: two vector registers of AVX-512, or of half its size, since others have fewer or
+# smaller registers, and those that do not fit would be moved to memory and back in each step
+_ROW = 128 if get_host_cpu_features().get("avx512f") else 64
+WIDEST = _ROW // 4  # columns of a tile in float32; a product with fewer columns is slow
+
+
+def _create_tile(n_rows: int) -> Any:
+    """Return a numba function that computes ``n_rows`` rows and a few columns of a product."""
+
+    @intrinsic  # type: ignore[misc,unused-ignore]
+    def compute_tile(_: Any, rows: Any, matrix: Any, out: Any, b: Any, i: Any) -> Any:
+        signature = types.void(rows, matrix, out, types.intp, types.intp)
+        return signature, functools.partial(_build_tile, n_rows)
+
+    return compute_tile
+
+
+def _build_tile(n_rows: int, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Write the instructions for out[b : b + n_rows, i : i + width] = rows[b : b + n_rows] @ matrix[:, i : ...].
+
+    Rows beyond the last are the last one again, so that no tile is smaller than the others.
+    """
+    rows, matrix, out = (
+        make_array(kind)(context, builder, value)
+        for kind, value in zip(signature.args[:3], args[:3], strict=True)
+    )
+    b, i = args[3:]
+    n_summed, n_columns = cgutils.unpack_tuple(builder, matrix.shape, 2)
+    last = builder.sub(cgutils.unpack_tuple(builder, rows.shape, 2)[0], b.type(1))
+    chosen = []
+    for row in (builder.add(b, b.type(row)) for row in range(n_rows)):
+        chosen.append(builder.select(builder.icmp_signed("<", row, last), row, last))
+    bits = signature.args[0].dtype.bitwidth
+    width = 8 * _ROW // bits
+    vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), width)
+    multiply_add = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{width}f{bits}"
+    )
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+
+    def locate(array: Any, row: Any, column: Any, n: Any) -> Any:
+        return builder.gep(array.data, [builder.add(builder.mul(row, n), column)])
+
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * width)) for _ in chosen]
+    for total in sums:  # again, since the variable is set only once in a function
+        builder.store(ir.Constant(vector, [0.0] * width), total)
+    with cgutils.for_range(builder, n_summed) as loop:
+        place = builder.bitcast(locate(matrix, loop.index, i, n_columns), vector.as_pointer())
+        weights = builder.load(place, align=bits // 8)
+        for row, total in zip(chosen, sums, strict=True):
+            value = builder.load(locate(rows, row, loop.index, n_summed))
+            spread = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+            spread = builder.shuffle_vector(spread, spread, everywhere)
+            builder.store(builder.call(multiply_add, [spread, weights, builder.load(total)]), total)
+    for row, total in zip(chosen, sums, strict=True):
+        place = builder.bitcast(locate(out, row, i, n_columns), vector.as_pointer())
+        builder.store(builder.load(total), place, align=bits // 8)
+    return context.get_dummy_value()
+
+
+_tile_of_2, _tile_of_4, _tile_of_5 = _create_tile(2), _create_tile(4), _create_tile(5)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+def multiply(rows: Any, matrix: Any, out: Any) -> None:
+    """Write rows @ matrix to out, shapes (n_rows, m), (m, n) and (n_rows, n), all contiguous.
+
+    Each value is the same sum in the same order, however many rows there are.
+    """
+    n_rows, n = out.shape
+    width = _ROW // out.itemsize
+    if n < width:
+        out[:] = 0
+        for b in range(n_rows):
+            for j in range(matrix.shape[0]):
+                for i in range(n):
+                    out[b, i] += rows[b, j] * matrix[j, i]
+        return
+    waste_of_4, waste_of_5 = -n_rows % 4, -n_rows % 5
+    for first in range(0, n, width):
+        i = min(first, n - width)  # the last columns overlap with others, which are computed twice
+        if n_rows <= 2:
+            _tile_of_2(rows, matrix, out, 0, i)
+        elif waste_of_4 < waste_of_5:
+            for b in range(0, n_rows, 4):
+                _tile_of_4(rows, matrix, out, b, i)
+        else:
+            for b in range(0, n_rows, 5):
+                _tile_of_5(rows, matrix, out, b, i)
