@@ -22,7 +22,7 @@ from torch import Tensor
 from nwbrnn.config import FitConfig
 from nwbrnn.losses import Outcome, Targets, compute_loss_terms, identity
 from nwbrnn.models import rate_rnn
-from nwbrnn.models.scan import scan
+from nwbrnn.models.scan import scan, scan_and_read
 
 N_TARGETS, N_OUTPUTS, N_INPUTS, ALPHA = 200, 8, 3, 0.1
 SIZES = ((200, 10, 600), (400, 10, 600), (200, 64, 200), (200, 150, 200), (400, 64, 200), (400, 150, 200))
@@ -60,8 +60,14 @@ def create_step(size: Size, loop: Callable[..., Tensor]) -> Run:
     weight = torch.ones(n_time, n_conditions, 1).transpose(0, 1)
     targets = Targets(random(N_OUTPUTS), weight, random(N_TARGETS), weight, identity)
 
+    def read(*given: Tensor, nonlinearity: str) -> tuple[Tensor, Tensor]:
+        rates = loop(*given[:-1], nonlinearity=nonlinearity)
+        return rates @ given[-1].T, rates
+
+    run = scan_and_read if loop is scan else read
+
     def step() -> None:
-        rate_rnn.scan = loop  # the only difference
+        rate_rnn.scan_and_read = run  # the only difference
         optimizer.zero_grad()
         outputs, rates = model(inputs)
         compute_loss_terms(Outcome(outputs, rates, targets), config)[1].backward()
@@ -186,7 +192,7 @@ def main() -> None:
                 "floor, torch": create_floor(size, "torch", whole=whole),
             }
             measure(f"{title}, {n_hidden} hidden units, {n_conditions} conditions, {n_time} steps", runs, n_rounds)
-    rate_rnn.scan = scan
+    rate_rnn.scan_and_read = scan_and_read
 
 
 if __name__ == "__main__":

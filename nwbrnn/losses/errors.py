@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -61,7 +62,7 @@ class _WeightedSquares(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        difference = predicted - target
+        difference = torch.sub(predicted, target, out=_allocate_like(predicted))
         root = None if bool((weight == 1).all()) else weight.sqrt()
         if root is not None:
             difference.mul_(root)
@@ -73,8 +74,18 @@ class _WeightedSquares(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         difference, root = ctx.saved_tensors
-        grad = difference * (2 * gradient)
+        grad = torch.mul(difference, 2 * gradient, out=_allocate_like(difference))
         return grad if root is None else grad.mul_(root), None, None
+
+
+def _allocate_like(tensor: Tensor) -> Tensor:
+    """Return a tensor of any values in the same layout.
+
+    NumPy asks the system for large pages, which take less time to begin to use than those of torch.
+    """
+    if tensor.device.type != "cpu" or tensor.dtype == torch.bfloat16:
+        return torch.empty_like(tensor)
+    return torch.from_numpy(np.empty_like(tensor.detach().numpy()))
 
 
 def poisson_error(

@@ -159,19 +159,20 @@ def _run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any,
 
 
 def run_backward(
-    grad_rates: Array, rates: Array, weights: Array, keep: Array, kind: int, grads: Array
+    given: tuple[Array, Array], rates: Array, weights: tuple[Array, Array, Array], kind: int, grads: Array
 ) -> None:
-    """Run the adjoint of the network backwards.
+    """Run the adjoint of the network and of its readout backwards.
 
     Parameters
     ----------
-    grad_rates
-        dL/dr of each step, shape (n_time, n_trials, n_hidden).
+    given
+        dL/dr of each step apart from the readout, shape (n_time, n_trials, n_hidden), and dL/dz of each
+        output, shape (n_time, n_trials, n_outputs).
     rates
         Rates from :func:`run_forward`.
     weights
-        W, with presynaptic columns.
-    keep, kind
+        W, columns presynaptic; what a unit keeps; and the readout, shape (n_outputs, n_hidden).
+    kind
         As for :func:`run_forward`.
     grads
         Filled with dL/dx, shape (n_time + 1, n_trials, n_hidden), beginning with that of the initial state.
@@ -181,49 +182,58 @@ def run_backward(
     ShapeError
         As :func:`run_forward`.
     """
+    grad_rates, grad_outputs = given
+    matrix, keep, readout = weights
     n_time, n_trials, n_hidden = get_sizes("grad_rates", grad_rates)
+    n_outputs = get_sizes("grad_outputs", grad_outputs)[2]
     expect_shapes(
         {
+            "grad_outputs": (grad_outputs, (n_time, n_trials, n_outputs)),
             "rates": (rates, (n_time + 1, n_trials, n_hidden)),
-            "weights": (weights, (n_hidden, n_hidden)),
+            "weights": (matrix, (n_hidden, n_hidden)),
             "keep": (keep, (n_hidden,)),
+            "readout": (readout, (n_outputs, n_hidden)),
             "grads": (grads, (n_time + 1, n_trials, n_hidden)),
         }
     )
-    _expect_alike(grad_rates, rates, weights, keep, grads)
-    _run_backward(grad_rates, rates, weights, keep, kind, grads)
+    _expect_alike(grad_rates, grad_outputs, rates, matrix, keep, readout, grads)
+    _run_backward(grad_rates, grad_outputs, rates, weights, kind, grads)
 
 
 @_compile
-def _step_back(t: int, grad_rates: Any, rates: Any, recurrence: Any, kind: int, buffers: Any) -> None:
-    """Fill dL/dx of a step, from dL/dr of it and dL/dx of the next one."""
+def _step_back(t: int, given: Any, rates: Any, recurrence: Any, kind: int, buffers: Any) -> None:
+    """Fill dL/dx of a step, from the two parts of dL/dr of it, (n_trials, n_hidden), and dL/dx of the next."""
     weights, keep = recurrence
     grads, product = buffers
-    n_time, n_trials, n_hidden = grad_rates.shape
-    if t < n_time:
-        _multiply(grads[t + 1], weights, product)
-    else:
+    n_steps, n_trials, n_hidden = grads.shape
+    is_last = t == n_steps - 1
+    if is_last:
         product[:] = 0
+    else:
+        _multiply(grads[t + 1], weights, product)
     for b in range(n_trials):
-        now, p = grads[t, b], product[b]
-        if t > 0:
-            given = grad_rates[t - 1, b]
-            for i in range(n_hidden):
-                now[i] = given[i] + p[i]
-        else:
-            now[:] = p
+        now, first, second, p = grads[t, b], given[0][b], given[1][b], product[b]
+        for i in range(n_hidden):
+            now[i] = first[i] + second[i] + p[i]
         _multiply_by_slopes(now, rates[t, b], kind)
-        if t < n_time:
+        if not is_last:
             following = grads[t + 1, b]
             for i in range(n_hidden):
                 now[i] += keep[i] * following[i]
 
 
 @_compile
-def _run_backward(grad_rates: Any, rates: Any, weights: Any, keep: Any, kind: int, grads: Any) -> None:
-    product = np.empty(grad_rates.shape[1:], grads.dtype)
+def _run_backward(
+    grad_rates: Any, grad_outputs: Any, rates: Any, weights: Any, kind: int, grads: Any
+) -> None:
+    matrix, keep, readout = weights
+    product, read = np.empty(grads.shape[1:], grads.dtype), np.zeros(grads.shape[1:], grads.dtype)
+    nothing = np.zeros(grads.shape[1:], grads.dtype)
     for t in range(len(grad_rates), -1, -1):
-        _step_back(t, grad_rates, rates, (weights, keep), kind, (grads, product))
+        if t > 0 and readout.shape[0] > 0:
+            _multiply(grad_outputs[t - 1], readout, read)
+        given = (grad_rates[t - 1], read) if t > 0 else (nothing, nothing)
+        _step_back(t, given, rates, (matrix, keep), kind, (grads, product))
 
 
 def run_observed_forward(
@@ -365,14 +375,15 @@ def _run_observed_backward(
     rates, predicted, grads, after = buffers
     n_steps, n_trials, n_hidden = grad_rates.shape
     substeps = n_steps // values.shape[0]
-    product = np.empty((n_trials, n_hidden), grads.dtype)
+    product, nothing = np.empty((n_trials, n_hidden), grads.dtype), np.zeros((n_trials, n_hidden), grads.dtype)
     # 0 in further columns, since few are multiplied slowly
     n_observed = units.shape[0]
     wide = np.zeros((n_hidden, max(n_observed, WIDEST)), grads.dtype)
     wide[:, :n_observed] = gains
     backwards = np.empty((n_trials, wide.shape[1]), grads.dtype)
     for t in range(n_steps, -1, -1):
-        _step_back(t, grad_rates, rates, (matrix, keep), kind, (grads, product))
+        given = (grad_rates[t - 1] if t > 0 else nothing, nothing)
+        _step_back(t, given, rates, (matrix, keep), kind, (grads, product))
         if t > 0 and t % substeps == 0:
             bin_, now = t // substeps - 1, grads[t]
             after[bin_] = now

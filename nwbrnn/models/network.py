@@ -195,9 +195,16 @@ class Network(nn.Module):
         """
         # time is first in memory throughout, and trials are first only in shape, so nothing is copied
         early = None if noise is None else noise.transpose(0, 1)
-        rates = self.run(inputs.transpose(0, 1), self._create_initial(start, len(inputs)), early)
-        outputs = rates @ self.output_weights.T + self.output_bias
-        return outputs.transpose(0, 1), rates.transpose(0, 1)
+        initial = self._create_initial(start, len(inputs))
+        outputs, rates = self._run_and_read(inputs.transpose(0, 1), initial, early)
+        return (outputs + self.output_bias).transpose(0, 1), rates.transpose(0, 1)
+
+    def _run_and_read(
+        self, inputs: Tensor, initial: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return outputs, without their bias, and rates, both time first; see :meth:`run`."""
+        rates = self.run(inputs, initial, noise)
+        return rates @ self.output_weights.T, rates
 
     def _create_initial(self, start: Tensor | None, n_trials: int) -> Tensor:
         """Return the state of each trial before its first bin, shape (n_trials, n_hidden)."""

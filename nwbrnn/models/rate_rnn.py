@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
 from nwbrnn.models.observer import Observations, Tracked, track
-from nwbrnn.models.scan import invert, scan, scan_plainly
+from nwbrnn.models.scan import invert, scan, scan_and_read, scan_plainly
 from nwbrnn.text import show_count
 
 
@@ -110,16 +110,33 @@ class RateRNN(Network):
 
     def run(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> Tensor:
         """Return the rates; see :meth:`Network.run`."""
-        alpha, substeps = self.alpha, self.config.substeps
+        substeps = self.config.substeps
+        given = self._prepare(inputs, initial, noise)
+        loop = scan_plainly if self.is_plain else scan
+        rates = loop(*given, nonlinearity=self.config.nonlinearity)
+        if substeps > 1:
+            rates = rates[substeps - 1 :: substeps]
+        return rates.to(self.bias.dtype)
+
+    def _run_and_read(
+        self, inputs: Tensor, initial: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return outputs, without their bias, and rates; both from one loop if each step ends a bin."""
+        if self.is_plain or self.config.substeps > 1 or self.config.precision == "bfloat16":
+            return super()._run_and_read(inputs, initial, noise)
+        given = self._prepare(inputs, initial, noise)
+        return scan_and_read(*given, self.output_weights, nonlinearity=self.config.nonlinearity)
+
+    def _prepare(
+        self, inputs: Tensor, initial: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the first arguments of :func:`nwbrnn.models.scan.scan`."""
+        alpha = self.alpha
         drive = self._drive(inputs, noise, alpha)
         weights = alpha[:, None] * self.recurrent_weights
         if self.config.precision == "bfloat16":
             drive, weights = drive.bfloat16(), weights.bfloat16()
-        loop = scan_plainly if self.is_plain else scan
-        rates = loop(drive, weights, initial, 1 - alpha, nonlinearity=self.config.nonlinearity)
-        if substeps > 1:
-            rates = rates[substeps - 1 :: substeps]
-        return rates.to(self.bias.dtype)
+        return drive, weights, initial, 1 - alpha
 
     def follow(
         self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations, *, keep_states: bool
@@ -151,7 +168,13 @@ class RateRNN(Network):
 
     def _drive(self, inputs: Tensor, noise: Tensor | None, alpha: Tensor) -> Tensor:
         """Return all that enters a unit in each step besides recurrence, time first."""
-        drive = inputs @ (alpha[:, None] * self.input_weights).T + alpha * self.bias
+        # the bias is the weight of an input of 1; more such inputs, of weight 0, since with fewer than four
+        # columns the product of the gradient takes three times as long
+        n_more = max(4 - inputs.shape[2], 1)
+        given = torch.cat([inputs, inputs.new_ones(*inputs.shape[:2], n_more)], dim=2)
+        rows = (alpha[:, None] * self.input_weights).T, (alpha * self.bias)[None]
+        weights = torch.cat([*rows, rows[1].new_zeros(n_more - 1, len(alpha))])
+        drive = (given.flatten(0, 1) @ weights).unflatten(0, inputs.shape[:2])
         if noise is not None:
             drive = drive + alpha * noise
         substeps = self.config.substeps

@@ -8,6 +8,7 @@ bfloat16, they are torch operations.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -74,15 +75,51 @@ def scan(
     ShapeError
         If the shapes do not fit together, or if the types differ on a CPU.
     """
+    nothing = weights.new_empty(0, drive.shape[-1] if drive.ndim else 0)
+    return scan_and_read(drive, weights, initial, keep, nothing, nonlinearity=nonlinearity)[1]
+
+
+def scan_and_read(  # noqa: PLR0913  # each tensor has a gradient of its own
+    drive: Tensor,
+    weights: Tensor,
+    initial: Tensor,
+    keep: Tensor,
+    readout: Tensor,
+    *,
+    nonlinearity: Nonlinearity = "tanh",
+) -> tuple[Tensor, Tensor]:
+    """Return what a linear readout makes of the rates of :func:`scan`, and these rates.
+
+    The loop adds up the gradients that reach a rate directly and through the readout, so that neither is
+    written to memory a second time.
+
+    Parameters
+    ----------
+    drive, weights, initial, keep, nonlinearity
+        As for :func:`scan`.
+    readout
+        Shape (n_outputs, n_hidden).
+
+    Returns
+    -------
+    outputs, rates
+        Shapes (n_time, n_trials, n_outputs) and (n_time, n_trials, n_hidden), differentiable once.
+
+    Raises
+    ------
+    ShapeError
+        As :func:`scan`.
+    """
     _, n_trials, n_hidden = loops.get_sizes("drive", drive)
     loops.expect_shapes(
         {
             "weights": (weights, (n_hidden, n_hidden)),
             "initial": (initial, (n_trials, n_hidden)),
             "keep": (keep, (n_hidden,)),
+            "readout": (readout, (len(readout), n_hidden)),
         }
     )
-    return _Scan.apply(drive, weights, initial, keep, nonlinearity)  # type: ignore[no-untyped-call,no-any-return]
+    return _Scan.apply(drive, weights, initial, keep, readout, nonlinearity)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def scan_plainly(
@@ -99,32 +136,49 @@ def scan_plainly(
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, drive: Tensor, weights: Tensor, initial: Tensor, keep: Tensor, nonlinearity: Nonlinearity
-    ) -> Tensor:
+    def forward(  # noqa: PLR0913, PLR0917  # each tensor with a gradient is an argument of its own
+        ctx: Any,
+        drive: Tensor,
+        weights: Tensor,
+        initial: Tensor,
+        keep: Tensor,
+        readout: Tensor,
+        nonlinearity: Nonlinearity,
+    ) -> tuple[Tensor, Tensor]:
         n_time, n_trials, n_hidden = drive.shape
-        rates = drive.new_empty(n_time + 1, n_trials, n_hidden)
+        rates = allocate(drive, n_time + 1, n_trials, n_hidden)
         # states are needed later only for the gradient of ``keep``
         n_kept = n_time + 1 if ctx.needs_input_grad[3] else 1
         states = initial.new_empty(n_kept, n_trials, n_hidden)
         states[0] = initial
         run = _run_compiled if is_compiled(drive) else _run
         run(drive, weights, keep, nonlinearity, states, rates)
-        ctx.save_for_backward(rates, states if n_kept > 1 else None, weights, keep)
+        ctx.save_for_backward(rates, states if n_kept > 1 else None, weights, keep, readout)
         ctx.nonlinearity = nonlinearity
-        return rates[1:]
+        return rates[1:] @ readout.T, rates[1:]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_rates: Tensor) -> tuple[Tensor | None, ...]:
-        rates, states, weights, keep = ctx.saved_tensors
-        grads = keep.new_empty(rates.shape)
+    def backward(ctx: Any, grad_outputs: Tensor, grad_rates: Tensor) -> tuple[Tensor | None, ...]:
+        rates, states, weights, keep, readout = ctx.saved_tensors
+        grads = allocate(keep, *rates.shape)
         run = _run_compiled_backward if is_compiled(rates) else _run_backward
-        run(grad_rates, rates, weights, keep, ctx.nonlinearity, grads)
+        run((grad_rates, grad_outputs), rates, (weights, keep, readout), ctx.nonlinearity, grads)
         driven = grads[1:]
         grad_weights = driven.flatten(0, 1).T.to(weights.dtype) @ rates[:-1].flatten(0, 1)
+        grad_readout = grad_outputs.flatten(0, 1).T @ rates[1:].flatten(0, 1)
         grad_keep = (driven * states[:-1]).sum(dim=(0, 1)) if states is not None else None
-        return driven.to(rates.dtype), grad_weights, grads[0], grad_keep, None
+        return driven.to(rates.dtype), grad_weights, grads[0], grad_keep, grad_readout, None
+
+
+def allocate(like: Tensor, *shape: int) -> Tensor:
+    """Return a tensor of any values, with the type and device of another.
+
+    NumPy asks the system for large pages, which take less time to begin to use than those of torch.
+    """
+    if not is_compiled(like):
+        return like.new_empty(shape)
+    return torch.from_numpy(np.empty(shape, np.float32 if like.dtype == torch.float32 else np.float64))
 
 
 def is_compiled(values: Tensor) -> bool:
@@ -145,15 +199,15 @@ def _run_compiled(
 
 
 def _run_compiled_backward(
-    grad_rates: Tensor,
+    given: tuple[Tensor, Tensor],
     rates: Tensor,
-    weights: Tensor,
-    keep: Tensor,
+    weights: tuple[Tensor, Tensor, Tensor],
     nonlinearity: Nonlinearity,
     grads: Tensor,
 ) -> None:
-    given, seen, matrix, kept = (t.detach().contiguous().numpy() for t in (grad_rates, rates, weights, keep))
-    loops.run_backward(given, seen, matrix, kept, loops.KINDS[nonlinearity], grads.numpy())
+    errors = tuple(tensor.contiguous().numpy() for tensor in given)
+    matrices = tuple(tensor.detach().contiguous().numpy() for tensor in weights)
+    loops.run_backward(errors, rates.numpy(), matrices, loops.KINDS[nonlinearity], grads.numpy())
 
 
 def _run(
@@ -176,19 +230,20 @@ def _run(
 
 
 def _run_backward(
-    grad_rates: Tensor,
+    given: tuple[Tensor, Tensor],
     rates: Tensor,
-    weights: Tensor,
-    keep: Tensor,
+    weights: tuple[Tensor, Tensor, Tensor],
     nonlinearity: Nonlinearity,
     grads: Tensor,
 ) -> None:
     """Run the adjoint as :func:`nwbrnn.models.loops.run_backward` does."""
+    matrix, keep, readout = weights
+    grad_rates = given[0] + given[1] @ readout
     slopes = compute_slopes(rates.to(keep.dtype), nonlinearity)
     torch.mul(grad_rates[-1], slopes[-1], out=grads[-1])
     for t in range(len(rates) - 2, -1, -1):
         following = grads[t + 1]
-        recurrent = (following.to(weights.dtype) @ weights).to(keep.dtype)
+        recurrent = (following.to(matrix.dtype) @ matrix).to(keep.dtype)
         if t > 0:
             recurrent.add_(grad_rates[t - 1])
         torch.addcmul(keep * following, recurrent, slopes[t], out=grads[t])

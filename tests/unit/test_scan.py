@@ -170,25 +170,20 @@ def test_scan_refuses_types_that_differ(which):
 
 def create_arrays(function):
     generator = np.random.default_rng(0)
-    shapes = {"drive": (4, 3, 5), "rates": (5, 3, 5), "states": (1, 3, 5), "square": (5, 5), "keep": (5,)}
-    given = {name: generator.normal(size=shape) for name, shape in shapes.items()}
+    shapes = {
+        "drive": (4, 3, 5), "rates": (5, 3, 5), "states": (1, 3, 5), "square": (5, 5), "keep": (5,),
+        "outputs": (4, 3, 2), "readout": (2, 5),
+    }  # fmt: skip
     if function is loops.run_forward:
-        names = {
-            "drive": "drive",
-            "transposed": "square",
-            "keep": "keep",
-            "states": "states",
-            "rates": "rates",
-        }
+        kinds = [["drive"], ["square"], ["keep"], ["kind"], ["states"], ["rates"]]
     else:
-        names = {
-            "grad_rates": "drive",
-            "rates": "rates",
-            "weights": "square",
-            "keep": "keep",
-            "grads": "rates",
-        }
-    return {name: given[kind].copy() for name, kind in names.items()} | {"kind": loops.TANH}
+        kinds = [["drive", "outputs"], ["rates"], ["square", "keep", "readout"], ["kind"], ["rates"]]
+    draw = lambda kind: loops.TANH if kind == "kind" else generator.normal(size=shapes[kind])  # noqa: E731
+    return [[draw(kind) for kind in group] for group in kinds]
+
+
+def call(function, groups):
+    function(*[group[0] if len(group) == 1 else tuple(group) for group in groups])
 
 
 DAMAGES = {
@@ -205,11 +200,14 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("function", [loops.run_forward, loops.run_backward])
 def test_nothing_that_does_not_fit_reaches_a_compiled_loop(function, damage):
-    whole = create_arrays(function)
-    function(**whole)
-    for name in set(whole) - {"kind"}:
-        with pytest.raises(ShapeError):
-            function(**whole | {name: damage(whole[name])})
+    call(function, create_arrays(function))
+    for i, group in enumerate(create_arrays(function)):
+        for j, value in enumerate(group):
+            if isinstance(value, np.ndarray):
+                groups = create_arrays(function)
+                groups[i][j] = damage(groups[i][j])
+                with pytest.raises(ShapeError):
+                    call(function, groups)
 
 
 def test_every_compiled_function_is_behind_a_check():
