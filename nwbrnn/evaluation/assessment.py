@@ -16,7 +16,7 @@ from nwbrnn.evaluation.resampling import Draws, Resampler, draw, resample_parts
 from nwbrnn.evaluation.score_spec import ScoreSpec
 from nwbrnn.evaluation.scores import Assessment, Rival, Score
 from nwbrnn.evaluation.single_trials import pool_parts
-from nwbrnn.evaluation.specs import list_available
+from nwbrnn.evaluation.specs import SCORES
 from nwbrnn.preprocessing import average_conditions, normalize_outputs
 from nwbrnn.threads import limit_threads
 
@@ -55,7 +55,7 @@ def assess(
     - Rivals: the same score of each of ``nwbrnn.evaluation.BASELINES``, and for some scores the difference
       to the network, with its interval.
 
-    The dynamical distance, which is slow to compute, has only a value, and requires dsa-metric.
+    The dynamical distance has only a value.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def assess(
     tests, student = select_tests(recorded, predicted)
     rng = np.random.default_rng(seed)
     pair = Comparison(tests, student, whole=whole)
-    specs = list_available()
+    specs = SCORES
     values = {spec.name: spec.compute(pair) for spec in specs}  # before the pair is copied
     shuffled = [pair.with_prediction(other) for other in _permute(tests, predicted, rng)]
     halves = [pair.replace(*half) for half in _split(tests, pair.truth, rng)]

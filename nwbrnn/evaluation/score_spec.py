@@ -56,8 +56,6 @@ class ScoreSpec:
         Whether it is one of the few by which sentences compare the network with the baselines.
     is_resampled
         Whether it has an interval; otherwise it is slow or has only a value.
-    package
-        Package that the score needs; such a score is slow and has only a value.
     """
 
     name: str
@@ -74,7 +72,6 @@ class ScoreSpec:
     is_main: bool = False
     is_judged: bool = False
     is_resampled: bool = True
-    package: str = ""
 
     @property
     def level(self) -> str:

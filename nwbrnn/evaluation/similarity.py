@@ -1,13 +1,10 @@
-"""Measure the similarity of the dynamics of two populations with the dsa-metric package."""
+"""Measure the similarity of the dynamics of two populations by the modes of linear models of them."""
 
 import math
-import warnings
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation.subspaces import compute_principal_components
 
 Array = NDArray[np.floating]
@@ -19,8 +16,9 @@ def compute_dynamical_distance(
     """Dynamical similarity analysis: distance between linear models of two delay-embedded populations.
 
     Each population is projected on its leading components, scaled to unit variance and fitted with a linear
-    map between its delay-embedded states; the distance is the Wasserstein distance between the
-    eigenvalues of the two maps, so coordinates do not matter.
+    map between its delay-embedded states. Coordinates do not matter, since the distance only compares the
+    eigenvalues of the two maps: it is the mean squared distance between pairs of them, in the pairing with
+    the smallest. dsa-metric computes the same, in float32.
 
     Parameters
     ----------
@@ -36,21 +34,14 @@ def compute_dynamical_distance(
     float
         0 for the same dynamics; NaN where a population is constant, or there are too few bins.
 
-    Raises
-    ------
-    ConfigError
-        If dsa-metric is not installed.
-
     References
     ----------
     .. [1] Ostrow et al. 2023, Advances in Neural Information Processing Systems 36, arXiv:2306.10168.
     """
-    package = _import_package()
     states, n_kept = _reduce_both(first, second, n_components)
     if not _has_dynamics(states[0], n_delays=n_delays, n_features=n_kept * n_delays):
         return math.nan
-    analysis = package.DSA(*states, n_delays=n_delays, rank=n_kept, score_method="wasserstein")
-    return float(np.squeeze(analysis.fit_score()))
+    return _compare_modes([_fit_delayed(one, n_delays=n_delays, rank=n_kept) for one in states])
 
 
 def compute_controlled_distance(
@@ -60,7 +51,8 @@ def compute_controlled_distance(
 
     This is :func:`compute_dynamical_distance` with a term for the inputs in each linear model,
     x ← A x + B u. Activity that the inputs cause in both populations then does not count as similar dynamics,
-    since only the eigenvalues of the two A are compared.
+    since only the eigenvalues of the two A are compared. As in dsa-metric, the conditions follow one another
+    in a single series.
 
     Parameters
     ----------
@@ -76,46 +68,46 @@ def compute_controlled_distance(
     float
         0 for the same dynamics; NaN where a population is constant, or there are too few bins.
 
-    Raises
-    ------
-    ConfigError
-        If dsa-metric is not installed.
-
     References
     ----------
     .. [1] Ostrow et al. 2023, Advances in Neural Information Processing Systems 36, arXiv:2306.10168; with
        inputs as in Proctor, Brunton & Kutz 2016, doi:10.1137/15M1013857 (DMDc).
     """
-    package = _import_package()
     states, n_kept = _reduce_both(first, second, n_components)
     n_features = n_kept and n_kept + inputs.shape[2]
     if not _has_dynamics(states[0], n_delays=1, n_features=n_features):
         return math.nan
     given = np.asarray(inputs, dtype=np.float64)
-    with warnings.catch_warnings():
-        # the operators of the inputs are fitted but, as intended here, not compared
-        warnings.simplefilter("ignore", UserWarning)
-        analysis = package.InputDSA(
-            states[0],
-            given,
-            states[1],
-            given,
-            dmd_class=package.DMDc,
-            dmd_config={"n_delays": 1},
-            simdist_config={"score_method": "wasserstein"},
-        )
-    return float(np.squeeze(analysis.fit_score()))
+    return _compare_modes([_fit_driven(one, given) for one in states])
 
 
-def _import_package() -> Any:
-    """Return dsa-metric, or raise an error that says how to install it."""
-    try:
-        import DSA
-    except ImportError as error:
-        raise ConfigError(
-            "dynamical similarity needs the package dsa-metric; run pip install 'nwbrnn[dsa]'"
-        ) from error
-    return DSA
+def _fit_delayed(states: Array, *, n_delays: int, rank: int) -> Array:
+    """Return the map from one delay-embedded state to the next, in the leading ``rank`` components.
+
+    It is the transpose of that of HAVOK, Brunton et al. 2017, doi:10.1038/s41467-017-00030-8.
+    """
+    n_vectors = states.shape[1] - n_delays + 1
+    delayed = np.concatenate([states[:, d : d + n_vectors] for d in range(n_delays)], axis=2)
+    left = np.linalg.svd(delayed.reshape(-1, delayed.shape[2]), full_matrices=False)[0][:, :rank]
+    vectors = left.reshape(len(states), n_vectors, -1)
+    before, after = (part.reshape(-1, left.shape[1]) for part in (vectors[:, :-1], vectors[:, 1:]))
+    return np.asarray(np.linalg.lstsq(before, after, rcond=None)[0])
+
+
+def _fit_driven(states: Array, inputs: Array) -> Array:
+    """Return A of x ← A x + B u, transposed."""
+    x, u = (values.reshape(-1, values.shape[2]) for values in (states, inputs))
+    found = np.linalg.lstsq(np.hstack([x[:-1], u[:-1]]), x[1:], rcond=None)[0]
+    return np.asarray(found[: x.shape[1]])
+
+
+def _compare_modes(maps: list[Array]) -> float:
+    """Return the mean squared distance between the eigenvalues of two maps, in the best pairing."""
+    from scipy.optimize import linear_sum_assignment
+
+    first, second = (np.linalg.eigvals(one) for one in maps)
+    distances = np.abs(first[:, np.newaxis] - second) ** 2
+    return float(distances[linear_sum_assignment(distances)].mean())
 
 
 def _has_dynamics(states: Array, *, n_delays: int, n_features: int) -> bool:

@@ -7,7 +7,6 @@ reports, sweeps and the documentation use this list.
 import math
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -339,7 +338,6 @@ SCORES: tuple[ScoreSpec, ...] = (
         "distance between linear models of the two dynamics; 0: the same",
         better="lower",
         needs="hidden",
-        package="DSA",
         has_chance=False,
         is_resampled=False,
     ),
@@ -350,7 +348,6 @@ SCORES: tuple[ScoreSpec, ...] = (
         better="lower",
         needs="hidden",
         is_resampled=False,
-        package="DSA",
         has_chance=False,
     ),
 )
@@ -395,11 +392,6 @@ MEASURED: tuple[ScoreSpec, ...] = tuple(
     )
 )
 """Scores of the network itself rather than its predictions; :mod:`nwbrnn.mechanism` computes them."""
-
-
-def list_available() -> tuple[ScoreSpec, ...]:
-    """Return the scores whose packages are installed."""
-    return tuple(spec for spec in SCORES if not spec.package or find_spec(spec.package) is not None)
 
 
 def get_spec(name: str) -> ScoreSpec:

@@ -1,7 +1,6 @@
 """Measure how far networks with different seeds agree, and what share of their weights the data determine."""
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from itertools import combinations
 
 import numpy as np
@@ -48,8 +47,8 @@ def compare_students(predictions: Sequence[xr.Dataset]) -> dict[str, list[float]
     Returns
     -------
     dict
-        A value for each pair, by the names of :data:`MEANINGS`; the dynamical distance only if dsa-metric is
-        installed. Measures that are not symmetric are averaged over both directions.
+        A value for each pair, by the names of :data:`MEANINGS`. Measures that are not symmetric are averaged
+        over both directions.
 
     References
     ----------
@@ -73,19 +72,17 @@ def _compare(first: xr.Dataset, second: xr.Dataset) -> dict[str, float]:
     hidden = [ds["hidden"].values for ds in (first, second)]
     flat = [values[mask].astype(np.float64) for values in hidden]
     complete = mask.all(axis=0)
-    found = {
+    return {
         "predicted outputs, R2": _average_ways(compute_weighted_r2, *outputs),
         "predicted unsampled neurons, R2": _average_ways(_compute_median_r2, *(r[mask] for r in rates)),
         "hidden activity, Procrustes angle": compute_procrustes_distance(*flat),
         "hidden units, cross-decoded R2": _average_ways(
             lambda a, b: decode(a, b, trained=np.arange(len(mask)) % 2 == 0, mask=mask), *hidden
         ),
-    }
-    if find_spec("DSA") is not None:
-        found["hidden activity, dynamical distance"] = compute_dynamical_distance(
+        "hidden activity, dynamical distance": compute_dynamical_distance(
             *(values[:, complete] for values in hidden)
-        )
-    return found
+        ),
+    }
 
 
 def _find_common(first: xr.Dataset, second: xr.Dataset) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from nwbrnn.config import Nonlinearity
 from nwbrnn.models import loops
-from nwbrnn.models.scan import activate, compute_slopes, is_compiled
+from nwbrnn.models.scan import activate, allocate, compute_slopes, is_compiled
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,12 @@ class _Track(torch.autograd.Function):
         keep_states: bool,  # noqa: FBT001
     ) -> tuple[Tensor, Tensor, Tensor]:
         n_bins, n_trials, n_observed = seen.values.shape
-        rates = drive.new_empty(len(drive) + 1, *drive.shape[1:])
+        rates = allocate(drive, len(drive) + 1, *drive.shape[1:])
         # states are needed again only for the gradient of what a unit keeps of them
-        states = rates.new_empty(
-            len(rates) if keep_states or ctx.needs_input_grad[2] else 1, *drive.shape[1:]
-        )
+        n_kept = len(rates) if keep_states or ctx.needs_input_grad[2] else 1
+        states = allocate(drive, n_kept, *drive.shape[1:])
         states[0] = initial
-        predicted = drive.new_empty(n_bins, *drive.shape[1:])
+        predicted = allocate(drive, n_bins, *drive.shape[1:])
         errors = drive.new_empty(n_bins, n_trials, n_observed)
         run = _run_compiled if is_compiled(drive) else _run
         run(drive, (weights, keep, gains), nonlinearity, seen, (states, rates, predicted, errors))
@@ -147,7 +146,7 @@ class _Track(torch.autograd.Function):
         ctx: Any, grad_rates: Tensor, grad_predicted: Tensor, _: Tensor
     ) -> tuple[Tensor | None, ...]:
         rates, predicted, errors, states, weights, keep, gains = ctx.saved_tensors
-        grads, after = torch.empty_like(rates), torch.empty_like(predicted)
+        grads, after = allocate(rates, *rates.shape), allocate(rates, *predicted.shape)
         run = _run_compiled_backward if is_compiled(rates) else _run_backward
         given = (grad_rates, grad_predicted), (weights, keep, gains)
         run(*given, ctx.nonlinearity, ctx.seen, (rates, predicted, grads, after))

@@ -1,14 +1,12 @@
 """Measures of similarity, against analytic cases and other implementations."""
 
-import sys
-from types import SimpleNamespace
+import warnings
 
 import numpy as np
 import pytest
 import scipy.spatial
 import scipy.stats
 
-from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import (
     compute_bits_per_spike,
     compute_canonical_correlations,
@@ -24,6 +22,7 @@ from nwbrnn.evaluation import (
     compute_vaf,
     compute_weighted_r2,
 )
+from nwbrnn.evaluation import similarity
 from nwbrnn.evaluation.rotations import _add_modes, _fit_modes, compute_surrogate_r2, draw_surrogates
 from nwbrnn.evaluation.spikes import expect_spikes
 from nwbrnn.evaluation.subspaces import decompose
@@ -200,36 +199,39 @@ def test_psth_r2_is_the_mean_over_neurons_that_vary():
     assert np.isnan(compute_psth_r2(target[:, 2:], target[:, 2:]))
 
 
-def test_dynamical_distance_needs_its_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "DSA", None)
-    with pytest.raises(ConfigError, match=names("dsa-metric", "pip install 'nwbrnn[dsa]'")):
-        compute_dynamical_distance(draw(0, 2, 30, 5), draw(1, 2, 30, 5))
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(8, 100, 40, 60), (1, 80, 12, 5), (3, 60, 20, 20)], ids=str)
+def test_dynamical_distances_are_those_of_their_package(sizes):
+    package = pytest.importorskip("DSA", reason="dsa-metric is not installed")
+    n_conditions, n_time, *n_channels = sizes
+    inputs = draw(2, n_conditions, n_time, 2)
+    pair = [np.cumsum(draw(i, n_conditions, n_time, n), axis=1) for i, n in enumerate(n_channels)]
+    states, n_kept = similarity._reduce_both(*pair, 10)
+    plain = package.DSA(*states, n_delays=5, rank=n_kept, score_method="wasserstein").fit_score()
+    assert compute_dynamical_distance(*pair) == pytest.approx(np.squeeze(plain), rel=0.01)
+    how = {"dmd_config": {"n_delays": 1}, "simdist_config": {"score_method": "wasserstein"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = package.InputDSA(states[0], inputs, states[1], inputs, dmd_class=package.DMDc, **how)
+        expected = np.squeeze(given.fit_score())
+    assert compute_controlled_distance(*pair, inputs) == pytest.approx(expected, rel=0.01)
 
 
-def test_dynamical_distance_is_asked_of_components_of_the_same_number_and_total_variance(monkeypatch):
-    """DSA itself is an option; here only what it is given, and that its answer is returned."""
-    given = {}
-
-    def pretend(*states, **how):
-        given.update(how, states=states)
-        return SimpleNamespace(fit_score=lambda: np.array([[0.25]]))
-
-    monkeypatch.setitem(sys.modules, "DSA", SimpleNamespace(DSA=pretend))
-    first, second = 3 + draw(0, 2, 30, 5), 7 * draw(1, 2, 30, 4)
-    assert compute_dynamical_distance(first, second, n_components=6, n_delays=3) == 0.25
-    assert (given["n_delays"], given["rank"]) == (3, 4)
-    for activity, states in zip((first, second), given["states"], strict=True):
+def test_dynamics_are_compared_in_components_of_the_same_number_and_total_variance():
+    pair = 3 + draw(0, 2, 30, 5), 7 * draw(1, 2, 30, 4)
+    found, n_kept = similarity._reduce_both(*pair, 6)
+    assert n_kept == 4
+    for activity, states in zip(pair, found, strict=True):
         assert states.shape == (2, 30, 4)
         assert states.std() == pytest.approx(1)
         centred = (activity - activity.mean(axis=(0, 1))).reshape(60, -1)
         singular = np.linalg.svd(centred, compute_uv=False)[:4]
-        found = np.linalg.svd(states.reshape(60, 4), compute_uv=False)
-        np.testing.assert_allclose(found / found[0], singular / singular[0])
+        reduced = np.linalg.svd(states.reshape(60, 4), compute_uv=False)
+        np.testing.assert_allclose(reduced / reduced[0], singular / singular[0])
 
 
-def test_a_population_that_does_not_vary_has_no_dynamics(monkeypatch):
+def test_a_population_that_does_not_vary_has_no_dynamics():
     """As the hidden units of an untrained network without inputs."""
-    monkeypatch.setitem(sys.modules, "DSA", SimpleNamespace())
     constant, other = np.ones((2, 30, 5)), draw(1, 2, 30, 5)
     assert np.isnan(compute_dynamical_distance(other, constant))
     assert np.isnan(compute_controlled_distance(constant, other, draw(2, 2, 30, 1)))
@@ -238,7 +240,6 @@ def test_a_population_that_does_not_vary_has_no_dynamics(monkeypatch):
 @pytest.mark.parametrize("n_time", [1, 2, 5, 6, 20, 60])
 @pytest.mark.parametrize("n_conditions", [1, 3])
 def test_short_recordings_have_a_distance_or_none(n_conditions, n_time):
-    pytest.importorskip("DSA", reason="dsa-metric is not installed")
     first, second = draw(0, n_conditions, n_time, 12), draw(1, n_conditions, n_time, 4)
     plain = compute_dynamical_distance(first, second)
     assert np.isfinite(plain) == (n_time > 5 and n_conditions * (n_time - 4) >= 4 * 5)
@@ -247,7 +248,6 @@ def test_short_recordings_have_a_distance_or_none(n_conditions, n_time):
 
 
 def test_dynamical_distance_sees_frequencies_and_not_coordinates():
-    pytest.importorskip("DSA", reason="dsa-metric is not installed")
     slow = create_rotation([2.0, 1.0])
     turned, fast = slow @ rotate(7, 12), create_rotation([6.0, 3.0])
     near, far = (
@@ -258,7 +258,6 @@ def test_dynamical_distance_sees_frequencies_and_not_coordinates():
 
 def test_inputs_are_no_dynamics():
     """Populations whose linear dynamics are the same but for their axes and their inputs' weights."""
-    pytest.importorskip("DSA", reason="dsa-metric is not installed")
     rng = np.random.default_rng(0)
 
     def turn(radius, angle):
