@@ -47,11 +47,12 @@ def report(
     nwbrnn report fit.nwb -o report.html
     """
     from nwbrnn.storage.paths import check_output
-    from nwbrnn.sweep.page import write_sweep_report
 
     check_output(output, overwrite=overwrite, suffix=".html")
     verdict = ""
     if (source / "sweep.json").exists():
+        from nwbrnn.sweep.page import write_sweep_report
+
         with step("Drawing"):
             write_sweep_report(source, output, overwrite=overwrite)
     else:
