@@ -21,18 +21,18 @@ _ROW = 128 if get_host_cpu_features().get("avx512f") else 64
 WIDEST = _ROW // 4  # columns of a tile in float32; a product with fewer columns is slow
 
 
-def _create_tile(n_rows: int) -> Any:
-    """Return a numba function that computes ``n_rows`` rows and a few columns of a product."""
+def _create_tile(n_rows: int, row: int = _ROW) -> Any:
+    """Return a numba function that computes ``n_rows`` rows and a few columns, of ``row`` bytes, of a product."""
 
     @intrinsic  # type: ignore[misc,unused-ignore]
     def compute_tile(_: Any, rows: Any, matrix: Any, out: Any, b: Any, i: Any) -> Any:
         signature = types.void(rows, matrix, out, types.intp, types.intp)
-        return signature, functools.partial(_build_tile, n_rows)
+        return signature, functools.partial(_build_tile, n_rows, row)
 
     return compute_tile
 
 
-def _build_tile(n_rows: int, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+def _build_tile(n_rows: int, row_size: int, context: Any, builder: Any, signature: Any, args: Any) -> Any:
     """Write the instructions for out[b : b + n_rows, i : i + width] = rows[b : b + n_rows] @ matrix[:, i : ...].
 
     Rows beyond the last are the last one again, so that no tile is smaller than the others.
@@ -48,7 +48,7 @@ def _build_tile(n_rows: int, context: Any, builder: Any, signature: Any, args: A
     for row in (builder.add(b, b.type(row)) for row in range(n_rows)):
         chosen.append(builder.select(builder.icmp_signed("<", row, last), row, last))
     bits = signature.args[0].dtype.bitwidth
-    width = 8 * _ROW // bits
+    width = 8 * row_size // bits
     vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), width)
     multiply_add = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{width}f{bits}"
@@ -76,9 +76,35 @@ def _build_tile(n_rows: int, context: Any, builder: Any, signature: Any, args: A
 
 
 _tile_of_2, _tile_of_4, _tile_of_5 = _create_tile(2), _create_tile(4), _create_tile(5)
+_half_of_2, _half_of_4, _half_of_5 = (_create_tile(n, _ROW // 2) for n in (2, 4, 5))
+
+_compile = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@_compile
+def _fill_columns(rows: Any, matrix: Any, out: Any, i: int, is_half: bool) -> None:
+    """Compute all rows of the columns of a tile, or of half a tile, that begin at a column."""
+    n_rows = rows.shape[0]
+    if n_rows <= 2:
+        if is_half:
+            _half_of_2(rows, matrix, out, 0, i)
+        else:
+            _tile_of_2(rows, matrix, out, 0, i)
+    elif -n_rows % 4 < -n_rows % 5:  # tiles of four rows compute fewer rows twice
+        for b in range(0, n_rows, 4):
+            if is_half:
+                _half_of_4(rows, matrix, out, b, i)
+            else:
+                _tile_of_4(rows, matrix, out, b, i)
+    else:
+        for b in range(0, n_rows, 5):
+            if is_half:
+                _half_of_5(rows, matrix, out, b, i)
+            else:
+                _tile_of_5(rows, matrix, out, b, i)
+
+
+@_compile
 def multiply(rows: Any, matrix: Any, out: Any) -> None:
     """Write rows @ matrix to out, shapes (n_rows, m), (m, n) and (n_rows, n), all contiguous.
 
@@ -93,14 +119,8 @@ def multiply(rows: Any, matrix: Any, out: Any) -> None:
                 for i in range(n):
                     out[b, i] += rows[b, j] * matrix[j, i]
         return
-    waste_of_4, waste_of_5 = -n_rows % 4, -n_rows % 5
-    for first in range(0, n, width):
-        i = min(first, n - width)  # the last columns overlap with others, which are computed twice
-        if n_rows <= 2:
-            _tile_of_2(rows, matrix, out, 0, i)
-        elif waste_of_4 < waste_of_5:
-            for b in range(0, n_rows, 4):
-                _tile_of_4(rows, matrix, out, b, i)
-        else:
-            for b in range(0, n_rows, 5):
-                _tile_of_5(rows, matrix, out, b, i)
+    for i in range(0, n - n % width, width):
+        _fill_columns(rows, matrix, out, i, False)
+    if n % width:  # the last columns overlap with others, which are computed twice
+        is_half = n % width <= width // 2
+        _fill_columns(rows, matrix, out, n - (width // 2 if is_half else width), is_half)
