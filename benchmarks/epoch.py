@@ -1,10 +1,10 @@
 """One training step, and its time loop alone, against peers and the floor; all in one run, in turn.
 
 The job: 200 target neurons (as many hidden units stand for them) and 8 outputs, full batch, float32, one
-thread; 600 steps of 10 conditions, and 200 steps of as many trials as single trials make. A step is forward, loss, backward, clipping and Adam. Peers: the
-loop as one would write it for torch's autograd, and jax.lax.scan with value_and_grad, compiled (skipped where
-jax is not installed). The floor is the matrix products of the same step and nothing else, by the faster of
-NumPy and torch.
+thread; 600 steps of 10 conditions, and 200 steps of as many rows as single trials make. A step is forward,
+loss, backward, clipping and Adam. Peers: the loop as one would write it for torch's autograd, and
+jax.lax.scan with value_and_grad, compiled (skipped where jax is not installed). The floor is the matrix
+products of the same step and nothing else, by the faster of NumPy and torch.
 
     OMP_NUM_THREADS=1 python benchmarks/epoch.py
 """
@@ -191,7 +191,9 @@ def main() -> None:
                 "floor, NumPy": create_floor(size, "numpy", whole=whole),
                 "floor, torch": create_floor(size, "torch", whole=whole),
             }
-            measure(f"{title}, {n_hidden} hidden units, {n_conditions} conditions, {n_time} steps", runs, n_rounds)
+            measure(
+                f"{title}, {n_hidden} hidden units, {n_conditions} conditions, {n_time} steps", runs, n_rounds
+            )
     rate_rnn.scan_and_read = scan_and_read
 
 

@@ -1,4 +1,7 @@
-"""Paired timings on one thread of one core, in CPU seconds. Import it first: NumPy, torch and jax read what it sets."""
+"""Paired timings on one thread of one core, in CPU seconds.
+
+Import it first: NumPy, torch and jax read what it sets.
+"""
 
 import os
 import platform

@@ -4,69 +4,25 @@ At these sizes, a library spends as much time on calls and packing as on arithme
 the processor's cache between steps, and element-wise operations become vector instructions.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ShapeError
-from nwbrnn.models.products import WIDEST
+from nwbrnn.models.activations import KINDS, TANH
+from nwbrnn.models.activations import activate as _activate
+from nwbrnn.models.activations import multiply_by_slopes as _multiply_by_slopes
+from nwbrnn.models.products import WIDEST, compile_function
 from nwbrnn.models.products import multiply as _multiply
 
-TANH, SOFTPLUS, SOC = 0, 1, 2
-KINDS = {"tanh": TANH, "softplus": SOFTPLUS, "soc": SOC}
+__all__ = [
+    "KINDS", "TANH", "expect_shapes", "get_sizes", "run_backward", "run_forward", "run_observed_backward",
+    "run_observed_forward",
+]  # fmt: skip
 
-# allow any order of float operations, but keep NaN, by which the caller recognizes divergence
-_compile = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
-
-
-def _tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Stand in for the function that is chosen when a loop is compiled."""
-    return math.tanh(x)
-
-
-@overload(_tanh, jit_options={"fastmath": {"contract", "reassoc", "nsz", "arcp"}})
-def _choose_tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Use the exact function in float64, and in float32 a rational one that becomes vector instructions."""
-    if x != types.float32:
-        return lambda x: math.tanh(x)  # noqa: PLW0108
-
-    def rational(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        # coefficients of the Eigen library, Eigen/src/Core/MathFunctionsImpl.h; within 3e-7 of tanh
-        f = types.float32
-        c = min(max(x, f(-7.90531110763549805)), f(7.90531110763549805))
-        s = c * c
-        p = f(-2.76076847742355e-16) * s + f(2.00018790482477e-13)
-        p = p * s + f(-8.60467152213735e-11)
-        p = p * s + f(5.12229709037114e-08)
-        p = p * s + f(1.48572235717979e-05)
-        p = p * s + f(6.37261928875436e-04)
-        p = p * s + f(4.89352455891786e-03)
-        q = f(1.19825839466702e-06) * s + f(1.18534705686654e-04)
-        q = q * s + f(2.26843463243900e-03)
-        q = q * s + f(4.89352518554385e-03)
-        return c * p / q
-
-    return rational
-
-
-@_compile
-def _activate(x: Any, r: Any, kind: int) -> None:
-    """Write the rates of the states of one trial, both (n_hidden,)."""
-    four = x.dtype.type(4)
-    if kind == TANH:
-        for i in range(x.shape[0]):
-            r[i] = _tanh(x[i])
-    elif kind == SOC:
-        for i in range(x.shape[0]):
-            r[i] = _tanh(x[i]) if x[i] < 0 else four * _tanh(x[i] / four)
-    else:
-        for i in range(x.shape[0]):
-            r[i] = max(x[i], 0) + math.log1p(math.exp(-abs(x[i])))
+_compile = compile_function
 
 
 @_compile
@@ -74,22 +30,6 @@ def _activate_all(states: Any, rates: Any, kind: int) -> None:
     """Write the rates of states, both (n_trials, n_hidden)."""
     for b in range(states.shape[0]):
         _activate(states[b], rates[b], kind)
-
-
-@_compile
-def _multiply_by_slopes(h: Any, r: Any, kind: int) -> None:
-    """Multiply (n_hidden,) in place by dr/dx, which follows from the rates alone."""
-    one, quarter = h.dtype.type(1), h.dtype.type(0.25)
-    if kind == TANH:
-        for i in range(h.shape[0]):
-            h[i] *= one - r[i] * r[i]
-    elif kind == SOC:
-        for i in range(h.shape[0]):
-            s = r[i] if r[i] < 0 else quarter * r[i]
-            h[i] *= one - s * s
-    else:
-        for i in range(h.shape[0]):
-            h[i] *= -math.expm1(-r[i])
 
 
 Array = NDArray[np.floating]
@@ -134,6 +74,14 @@ def run_forward(drive: Array, transposed: Array, keep: Array, kind: int, states:
     )
     _expect_alike(drive, transposed, keep, states, rates)
     _run_forward(drive, transposed, keep, kind, states, rates)
+
+
+@_compile
+def _copy(values: Any, out: Any) -> None:
+    """Copy (n_rows, n); an assignment to a slice would take seconds to compile."""
+    for b in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            out[b, i] = values[b, i]
 
 
 @_compile
@@ -202,19 +150,20 @@ def run_backward(
 
 @_compile
 def _step_back(t: int, given: Any, rates: Any, recurrence: Any, kind: int, buffers: Any) -> None:
-    """Fill dL/dx of a step, from the two parts of dL/dr of it, (n_trials, n_hidden), and dL/dx of the next."""
+    """Fill dL/dx of a step, from two parts of dL/dr of it, (n_trials, n_hidden), and dL/dx of the next."""
     weights, keep = recurrence
     grads, product = buffers
     n_steps, n_trials, n_hidden = grads.shape
     is_last = t == n_steps - 1
-    if is_last:
-        product[:] = 0
-    else:
+    if not is_last:
         _multiply(grads[t + 1], weights, product)
     for b in range(n_trials):
         now, first, second, p = grads[t, b], given[0][b], given[1][b], product[b]
         for i in range(n_hidden):
-            now[i] = first[i] + second[i] + p[i]
+            now[i] = first[i] + second[i]
+        if not is_last:
+            for i in range(n_hidden):
+                now[i] += p[i]
         _multiply_by_slopes(now, rates[t, b], kind)
         if not is_last:
             following = grads[t + 1, b]
@@ -375,22 +324,23 @@ def _run_observed_backward(
     rates, predicted, grads, after = buffers
     n_steps, n_trials, n_hidden = grad_rates.shape
     substeps = n_steps // values.shape[0]
-    product, nothing = np.empty((n_trials, n_hidden), grads.dtype), np.zeros((n_trials, n_hidden), grads.dtype)
+    product, nothing = np.empty(grads.shape[1:], grads.dtype), np.zeros(grads.shape[1:], grads.dtype)
     # 0 in further columns, since few are multiplied slowly
     n_observed = units.shape[0]
     wide = np.zeros((n_hidden, max(n_observed, WIDEST)), grads.dtype)
-    wide[:, :n_observed] = gains
+    _copy(gains, wide)
     backwards = np.empty((n_trials, wide.shape[1]), grads.dtype)
     for t in range(n_steps, -1, -1):
         given = (grad_rates[t - 1] if t > 0 else nothing, nothing)
         _step_back(t, given, rates, (matrix, keep), kind, (grads, product))
         if t > 0 and t % substeps == 0:
             bin_, now = t // substeps - 1, grads[t]
-            after[bin_] = now
+            _copy(now, after[bin_])
             _multiply(after[bin_], wide, backwards)
             for b in range(n_trials):
-                row = product[b]
-                row[:] = grad_predicted[bin_, b]
+                row, given_row = product[b], grad_predicted[bin_, b]
+                for i in range(n_hidden):
+                    row[i] = given_row[i]
                 for j in range(n_observed):
                     row[units[j]] -= counted[bin_, b, j] * backwards[b, j]
                 _multiply_by_slopes(row, predicted[bin_, b], kind)

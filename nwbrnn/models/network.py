@@ -199,9 +199,7 @@ class Network(nn.Module):
         outputs, rates = self._run_and_read(inputs.transpose(0, 1), initial, early)
         return (outputs + self.output_bias).transpose(0, 1), rates.transpose(0, 1)
 
-    def _run_and_read(
-        self, inputs: Tensor, initial: Tensor, noise: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _run_and_read(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return outputs, without their bias, and rates, both time first; see :meth:`run`."""
         rates = self.run(inputs, initial, noise)
         return rates @ self.output_weights.T, rates

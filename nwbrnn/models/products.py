@@ -7,13 +7,16 @@ vector registers hold the sums of a few rows and columns until they are complete
 import functools
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
+
+# allow any order of float operations, but keep NaN, by which the caller recognizes divergence
+FLOAT_OPERATIONS = {"contract", "reassoc", "nsz", "arcp"}
+compile_function = njit(cache=True, nogil=True, error_model="numpy", fastmath=FLOAT_OPERATIONS)
 
 # bytes of a row of sums: two vector registers of AVX-512, or of half its size, since others have fewer or
 # smaller registers, and those that do not fit would be moved to memory and back in each step
@@ -22,7 +25,7 @@ WIDEST = _ROW // 4  # columns of a tile in float32; a product with fewer columns
 
 
 def _create_tile(n_rows: int, row: int = _ROW) -> Any:
-    """Return a numba function that computes ``n_rows`` rows and a few columns, of ``row`` bytes, of a product."""
+    """Return a numba function for ``n_rows`` rows and a few columns, of ``row`` bytes, of a product."""
 
     @intrinsic  # type: ignore[misc,unused-ignore]
     def compute_tile(_: Any, rows: Any, matrix: Any, out: Any, b: Any, i: Any) -> Any:
@@ -33,7 +36,7 @@ def _create_tile(n_rows: int, row: int = _ROW) -> Any:
 
 
 def _build_tile(n_rows: int, row_size: int, context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Write the instructions for out[b : b + n_rows, i : i + width] = rows[b : b + n_rows] @ matrix[:, i : ...].
+    """Write the instructions for out[b:b + n_rows, i:i + n] = rows[b:b + n_rows] @ matrix[:, i:i + n].
 
     Rows beyond the last are the last one again, so that no tile is smaller than the others.
     """
@@ -44,9 +47,8 @@ def _build_tile(n_rows: int, row_size: int, context: Any, builder: Any, signatur
     b, i = args[3:]
     n_summed, n_columns = cgutils.unpack_tuple(builder, matrix.shape, 2)
     last = builder.sub(cgutils.unpack_tuple(builder, rows.shape, 2)[0], b.type(1))
-    chosen = []
-    for row in (builder.add(b, b.type(row)) for row in range(n_rows)):
-        chosen.append(builder.select(builder.icmp_signed("<", row, last), row, last))
+    wanted = [builder.add(b, b.type(row)) for row in range(n_rows)]
+    chosen = [builder.select(builder.icmp_signed("<", row, last), row, last) for row in wanted]
     bits = signature.args[0].dtype.bitwidth
     width = 8 * row_size // bits
     vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), width)
@@ -78,10 +80,8 @@ def _build_tile(n_rows: int, row_size: int, context: Any, builder: Any, signatur
 _tile_of_2, _tile_of_4, _tile_of_5 = _create_tile(2), _create_tile(4), _create_tile(5)
 _half_of_2, _half_of_4, _half_of_5 = (_create_tile(n, _ROW // 2) for n in (2, 4, 5))
 
-_compile = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
-
-@_compile
+@compile_function
 def _fill_columns(rows: Any, matrix: Any, out: Any, i: int, is_half: bool) -> None:
     """Compute all rows of the columns of a tile, or of half a tile, that begin at a column."""
     n_rows = rows.shape[0]
@@ -104,7 +104,7 @@ def _fill_columns(rows: Any, matrix: Any, out: Any, i: int, is_half: bool) -> No
                 _tile_of_5(rows, matrix, out, b, i)
 
 
-@_compile
+@compile_function
 def multiply(rows: Any, matrix: Any, out: Any) -> None:
     """Write rows @ matrix to out, shapes (n_rows, m), (m, n) and (n_rows, n), all contiguous.
 
@@ -113,8 +113,9 @@ def multiply(rows: Any, matrix: Any, out: Any) -> None:
     n_rows, n = out.shape
     width = _ROW // out.itemsize
     if n < width:
-        out[:] = 0
         for b in range(n_rows):
+            for i in range(n):
+                out[b, i] = 0
             for j in range(matrix.shape[0]):
                 for i in range(n):
                     out[b, i] += rows[b, j] * matrix[j, i]

@@ -118,9 +118,7 @@ class RateRNN(Network):
             rates = rates[substeps - 1 :: substeps]
         return rates.to(self.bias.dtype)
 
-    def _run_and_read(
-        self, inputs: Tensor, initial: Tensor, noise: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _run_and_read(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return outputs, without their bias, and rates; both from one loop if each step ends a bin."""
         if self.is_plain or self.config.substeps > 1 or self.config.precision == "bfloat16":
             return super()._run_and_read(inputs, initial, noise)
@@ -174,7 +172,7 @@ class RateRNN(Network):
         given = torch.cat([inputs, inputs.new_ones(*inputs.shape[:2], n_more)], dim=2)
         rows = (alpha[:, None] * self.input_weights).T, (alpha * self.bias)[None]
         weights = torch.cat([*rows, rows[1].new_zeros(n_more - 1, len(alpha))])
-        drive = (given.flatten(0, 1) @ weights).unflatten(0, inputs.shape[:2])
+        drive = (given.flatten(0, 1) @ weights).reshape(*inputs.shape[:2], -1)
         if noise is not None:
             drive = drive + alpha * noise
         substeps = self.config.substeps

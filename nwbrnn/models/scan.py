@@ -205,9 +205,9 @@ def _run_compiled_backward(
     nonlinearity: Nonlinearity,
     grads: Tensor,
 ) -> None:
-    errors = tuple(tensor.contiguous().numpy() for tensor in given)
-    matrices = tuple(tensor.detach().contiguous().numpy() for tensor in weights)
-    loops.run_backward(errors, rates.numpy(), matrices, loops.KINDS[nonlinearity], grads.numpy())
+    kind = loops.KINDS[nonlinearity]
+    first, second, matrix, keep, readout = (t.detach().contiguous().numpy() for t in (*given, *weights))
+    loops.run_backward((first, second), rates.numpy(), (matrix, keep, readout), kind, grads.numpy())
 
 
 def _run(

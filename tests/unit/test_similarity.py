@@ -21,8 +21,8 @@ from nwbrnn.evaluation import (
     compute_svcca,
     compute_vaf,
     compute_weighted_r2,
+    similarity,
 )
-from nwbrnn.evaluation import similarity
 from nwbrnn.evaluation.rotations import _add_modes, _fit_modes, compute_surrogate_r2, draw_surrogates
 from nwbrnn.evaluation.spikes import expect_spikes
 from nwbrnn.evaluation.subspaces import decompose
