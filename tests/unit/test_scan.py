@@ -6,9 +6,10 @@ from numba.core.dispatcher import Dispatcher
 from nwbrnn.errors import ShapeError
 from nwbrnn.models import loops
 from nwbrnn.models import scan as module
-from nwbrnn.models.scan import activate, scan
+from nwbrnn.models.products import multiply
+from nwbrnn.models.scan import activate, scan, scan_and_read
 
-SIZES = [(1, 1, 1), (7, 3, 5), (4, 2, 4), (3, 7, 13), (5, 10, 40), (2, 64, 9)]
+SIZES = [(1, 1, 1), (7, 3, 5), (4, 2, 4), (3, 7, 13), (5, 10, 40), (2, 64, 9), (3, 8, 50)]
 NONLINEARITIES = ["tanh", "softplus", "soc"]
 
 
@@ -47,6 +48,46 @@ def test_rates_and_gradients_equal_an_autograd_loop(monkeypatch, sizes, nonlinea
     slow = compute_gradients(lambda *args: run_autograd_loop(*args, nonlinearity), problem)
     for got, expected in zip(fast, slow, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("sizes", [(7, 3, 5, 2), (3, 8, 50, 1), (4, 2, 4, 9)], ids=str)
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+def test_outputs_and_rates_pass_on_their_gradients_together(monkeypatch, sizes, compiled):
+    if not compiled:
+        monkeypatch.setattr(module, "is_compiled", lambda values: False)
+    *sizes, n_outputs = sizes
+    problem = create_problem(*sizes)
+    generator = torch.Generator().manual_seed(5)
+    readout = torch.randn(n_outputs, sizes[-1], generator=generator, dtype=torch.float64).requires_grad_()
+
+    def read_apart(*given):
+        rates = run_autograd_loop(*given[:-1])
+        return rates @ given[-1].T, rates
+
+    found = []
+    for run in (scan_and_read, read_apart):
+        outputs, rates = run(*problem, readout)
+        loss = outputs.square().sum() + (rates * rates.detach().cos()).sum()
+        found.append([outputs, rates, *torch.autograd.grad(loss, [*problem, readout])])
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "shape", [(3, 5), (40, 16), (7, 32), (20, 33), (64, 48), (9, 49), (200, 70)], ids=str
+)
+def test_a_product_does_not_depend_on_how_many_rows_there_are(dtype, shape):
+    rng = np.random.default_rng(0)
+    rows, matrix = rng.normal(size=(23, shape[0])).astype(dtype), rng.normal(size=shape).astype(dtype)
+    whole = np.full((23, shape[1]), np.nan, dtype)
+    multiply(rows, matrix, whole)
+    np.testing.assert_allclose(whole, rows.astype(float) @ matrix, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+    for n_rows in (1, 2, 3, 4, 5, 6, 8, 10, 16):
+        around = np.full((n_rows + 2, shape[1]), np.nan, dtype)
+        multiply(rows[:n_rows], matrix, around[1:-1])
+        np.testing.assert_array_equal(around[1:-1], whole[:n_rows])
+        assert np.isnan(around[[0, -1]]).all()
 
 
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
