@@ -60,7 +60,9 @@ LONG = (
     "interrupt_from_the_keyboard",
 )
 LONG += ("dataset_comes_back_identical", "needs_no_torch", "imported_only_with_plot")
-COMPILED = {"nwbrnn/models/loops.py": "nwbrnn/models/scan.py"}  # coverage sees only who calls compiled code
+COMPILED = {  # coverage sees only who calls compiled code
+    f"nwbrnn/models/{name}.py": "nwbrnn/models/scan.py" for name in ("activations", "loops", "products")
+}
 LIBRARIES = (
     "pytest", "hypothesis", "torch", "torch._dynamo", "numba", "numba.core.typing", "pynwb", "hdmf", "h5py",
     "xarray", "pandas", "scipy.signal", "scipy.stats", "scipy.linalg", "scipy.optimize", "joblib", "pydantic",
