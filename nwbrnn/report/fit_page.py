@@ -29,6 +29,7 @@ from nwbrnn.preprocessing import (
 from nwbrnn.report.figures import plot_rotations
 from nwbrnn.report.html import create_figure, render_figure, render_matrix, round_values, write_page
 from nwbrnn.report.mechanism import describe_mechanism
+from nwbrnn.report.trials import collect_trials
 from nwbrnn.report.verdict import judge, list_cautions, summarize
 from nwbrnn.result import FitResult
 from nwbrnn.threads import limit_threads
@@ -98,8 +99,10 @@ def write_fit_report(
             result.recorded, result.predicted, n_resamples=N_RESAMPLES, others=predict_mean(result)
         )
     courses = collect_courses(result)
+    if result.config.observes:
+        courses |= collect_trials(result)
     values = describe_fit(result, assessment, about=about or {}, push=push)
-    values |= {"n_drawn": len(courses["rates"])}
+    values |= {"n_drawn": len(courses["rates"]), "n_trials_drawn": len(courses.get("trials", ()))}
     write_page("fit.html", values, Path(path), data=courses, overwrite=overwrite)
     return str(values["summary"])
 

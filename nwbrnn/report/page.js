@@ -108,6 +108,47 @@
     create(svg, "path", { class: "student", d: trace(data.time, channel.student[condition], x, y) });
   }
 
+  function drawTrial(parent, channel, trial) {
+    const width = panelWidth(parent);
+    const { svg, x, y, top, bottom } = createAxes(parent, {
+      width, height: 0.72 * width, yRange: findRange([...channel.recorded, channel.student[trial], channel.blind[trial]]),
+      xRange: [data.time[0], data.time[data.time.length - 1]], title: `${channel.name} [${channel.unit}]`,
+      label: `${channel.name}, trial ${data.trials[trial].name}: recorded, and network with and without neurons`,
+    });
+    if (data.time[0] < 0 && data.time[data.time.length - 1] > 0) {
+      create(svg, "path", { class: "event", d: `M${x(0)} ${top}V${bottom}` });
+    }
+    for (const name of ["recorded", "blind", "student"]) {
+      create(svg, "path", { class: name, d: trace(data.time, channel[name][trial], x, y) });
+    }
+  }
+
+  function startTrials(root) {
+    const select = root.querySelector("select.trial");
+    select.append(...data.trials.map((trial, i) => new Option(trial.name, i)));
+
+    function draw() {
+      const chosen = Number(select.value);
+      const trial = data.trials[chosen];
+      root.querySelector(".caption").textContent = `Trial ${trial.name} · skill of the outputs ${show(trial.student)}, ` +
+        `without neurons ${show(trial.blind)} · ${data.timeLabel}`;
+      for (const panels of root.querySelectorAll(".panels")) {
+        panels.replaceChildren();
+        for (const channel of data[panels.dataset.kind]) drawTrial(panels, channel, chosen);
+      }
+    }
+
+    function step(by) {
+      select.value = (Number(select.value) + by + data.trials.length) % data.trials.length;
+      draw();
+    }
+
+    select.addEventListener("change", draw);
+    root.querySelector(".previous").addEventListener("click", () => step(-1));
+    root.querySelector(".next").addEventListener("click", () => step(1));
+    return { draw, select };
+  }
+
   // What the grid of the style sheet gives each panel [pixels].
   function panelWidth(parent) {
     const columns = getComputedStyle(parent).gridTemplateColumns.split(" ");
@@ -198,7 +239,8 @@
 
   function start() {
     const browsers = new Map();
-    for (const root of document.querySelectorAll(".browser")) browsers.set(root.dataset.kind, startBrowser(root));
+    for (const root of document.querySelectorAll(".browser[data-kind]")) browsers.set(root.dataset.kind, startBrowser(root));
+    for (const root of document.querySelectorAll(".trials")) browsers.set("trials", startTrials(root));
     const overview = document.querySelector(".overview");
     const neurons = browsers.get("rates");
     const mark = () => { if (overview && neurons) drawOverview(overview, neurons); };

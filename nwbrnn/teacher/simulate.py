@@ -149,7 +149,7 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
         reaches.run(reaches.drive)[..., :n_read], config.n_muscles, readout_rng
     )
     reach = np.tile(np.arange(config.n_directions), config.n_trials)
-    noise = _create_noise(config.noise, (len(reach), n_neurons), noise_rng)
+    noise = create_noise(config.noise, (len(reach), n_neurons), noise_rng)
     rates = reaches.run(reaches.drive[reach], noise=noise)
     muscles = rates[..., :n_read] @ weights.T + offsets
     firing = (rates + BASELINE_RATE).astype(np.float32)
@@ -158,7 +158,7 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
         "rates": firing,
         "spike_counts": spike_rng.poisson(firing * config.bin_size),
         "outputs": muscles.astype(np.float32),
-        "inputs": _create_inputs(directions, reaches.time),
+        "inputs": create_inputs(directions, reaches.time),
         "connectivity": circuit.weights,
         "readout": np.pad(weights, ((0, 0), (0, n_neurons - n_read))),
     }
@@ -190,7 +190,7 @@ def _check_memory(config: TeacherConfig) -> None:
         )
 
 
-def _create_inputs(directions: Array, time: Array) -> Array:
+def create_inputs(directions: Array, time: Array) -> Array:
     """Return the task inputs of the network, shape (n_trials, n_time, 3) [1]."""
     angle = np.deg2rad(directions)
     shown = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=1)
@@ -203,7 +203,7 @@ def _create_inputs(directions: Array, time: Array) -> Array:
     return np.asarray(inputs, dtype=np.float32)
 
 
-def _create_noise(sd: float, shape: tuple[int, int], rng: np.random.Generator) -> Callable[[], Array]:
+def create_noise(sd: float, shape: tuple[int, int], rng: np.random.Generator) -> Callable[[], Array]:
     """Return a source of Ornstein-Uhlenbeck noise with stationary standard deviation ``sd``."""
     keep = np.exp(-STEP / reaching.NOISE_TAU)
     state = sd * rng.standard_normal(shape)
