@@ -67,15 +67,13 @@ def run_filter(model: Kalman, inputs: Array, seen: Array) -> tuple[Array, Array,
         projected = error @ weighted
         means[:, t] = predicted[:, t] + projected @ after[t]
         squares = (error**2 / model.R).sum() - ((projected @ after[t]) * projected).sum()
-        determinant = (
-            np.linalg.slogdet(before[t])[1] - np.linalg.slogdet(after[t])[1] + np.log(model.R).sum()
-        )
+        determinant = np.linalg.slogdet(before[t])[1] - np.linalg.slogdet(after[t])[1] + np.log(model.R).sum()
         log_likelihood -= 0.5 * (squares + n_trials * (determinant + n_channels * np.log(2 * np.pi)))
     return means, predicted, after, before, float(log_likelihood)
 
 
 def smooth(model: Kalman, inputs: Array, seen: Array) -> tuple[Array, Array, Array, float]:
-    """Return smoothed means, covariances, covariances with the bin before (n_time - 1), and log likelihood."""
+    """Return smoothed means, covariances, those with the bin before (n_time - 1), and log likelihood."""
     means, predicted, after, before, log_likelihood = run_filter(model, inputs, seen)
     smoothed, spreads = means.copy(), after.copy()
     between = np.empty((len(after) - 1, *after.shape[1:]))
@@ -88,7 +86,7 @@ def smooth(model: Kalman, inputs: Array, seen: Array) -> tuple[Array, Array, Arr
 
 
 def begin(inputs: Array, seen: Array, n: int, *, width: float = 2.0) -> Kalman:
-    """Return first parameters: components of smoothed channels, and their regression on the bin before."""
+    """Return first parameters: components of smoothed channels, regressed on the bin before."""
     variance = seen.reshape(-1, seen.shape[-1]).var(axis=0)
     smoothed = gaussian_filter1d(seen, width, axis=1, mode="nearest")
     flat = smoothed.reshape(-1, seen.shape[-1])
@@ -182,9 +180,9 @@ def keep_channels(model: Kalman, chosen: NDArray[np.bool_]) -> Kalman:
     return replace(model, C=model.C[chosen], d=model.d[chosen], R=model.R[chosen])
 
 
-def _invert(matrix: Array) -> Array:
+def _invert(matrix: NDArray[np.floating]) -> Array:
     return _symmetrize(np.linalg.inv(matrix))
 
 
-def _symmetrize(matrix: Array) -> Array:
-    return (matrix + matrix.T) / 2
+def _symmetrize(matrix: NDArray[np.floating]) -> Array:
+    return np.asarray((matrix + matrix.T) / 2, dtype=np.float64)

@@ -18,6 +18,7 @@ import functools
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -25,14 +26,16 @@ import xarray as xr
 import nwbrnn
 from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import compute_skill
-from nwbrnn.evaluation.baselines import Trials, get_baseline
+from nwbrnn.evaluation.baselines import BASELINES, Trials
 from nwbrnn.evaluation.comparison import select_known, stack_samples
 from nwbrnn.preprocessing import normalize_outputs, prepare
 
 Scores = Iterator[tuple[str, float]]
 
 COLUMNS = ("file", "target", "seed", "model", "skill")
-TASK, WIENER = get_baseline("ridge on the task"), get_baseline("Wiener filter")
+TASK, WIENER = (
+    next(one for one in BASELINES if one.name == name) for name in ("ridge on the task", "Wiener filter")
+)
 BOTH = "ridge on the task + Wiener filter"
 
 
@@ -88,7 +91,7 @@ def run(path: Path, label: str, seed: int, networks: dict[str, dict], done: set[
 
 
 @functools.cache
-def load(path: Path, reading: tuple[tuple[str, object], ...] = ()) -> xr.Dataset:
+def load(path: Path, reading: tuple[tuple[str, Any], ...] = ()) -> xr.Dataset:
     """Return a file as it is read with some settings, once."""
     return nwbrnn.read_nwb(path, **dict(reading))
 
@@ -121,7 +124,7 @@ def summarize(table: Path) -> None:
         means = []
         for file_name in files:
             values = [float(r["skill"]) for r in rows if (r["file"], r["model"]) == (file_name, model)]
-            means.append(np.mean(values) if values else np.nan)
+            means.append(float(np.mean(values)) if values else np.nan)
         print(model.ljust(width), *(f"{value:7.3f}" for value in means), f"  mean {np.mean(means):.3f}")
 
 

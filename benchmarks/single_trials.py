@@ -1,7 +1,7 @@
 """How near the state of a network that observes neurons is to the true state of the circuit, trial by trial.
 
-Stability-optimized circuits reach in 8 directions. Trials of a direction differ: its preparatory input varies,
-and every neuron gets noise. Only Poisson spikes of half of the neurons are observed, and the true rates are
+Stability-optimized circuits reach in 8 directions. Trials of a direction differ: its preparatory input
+varies, and every neuron gets noise. Only Poisson spikes of half of the neurons are observed, and the true rates are
 compared with those that are estimated from them: by the network with and without the observer, by Kalman
 filters (``kalman.py``) that were fitted to the same trials, and by the true average of the condition.
 
@@ -14,6 +14,7 @@ Circuits that are in the table already are not simulated again.
 import argparse
 import csv
 from pathlib import Path
+from typing import Any
 
 import kalman
 import numpy as np
@@ -34,12 +35,12 @@ Array = NDArray[np.float64]
 N_NEURONS, N_TRIALS, BIN = 100, 20, 0.05
 # Of the movements: rates have a standard deviation of 9 Hz instead of 1.5 Hz, about a mean of 20 Hz
 SCALE = 8.0
-# Of the preparatory input, relative to its size, and of the input noise [Hz]. A decoder that is fitted to the true
-# rates then explains 0.2 of the deviations from the average of a condition (circuit 0), about as much as the
-# condition average + Wiener filter explains of those of the muscles of six recordings (docs/results.md)
+# Of the preparatory input, relative to its size, and of the input noise [Hz]. A decoder that is fitted to the
+# true rates then explains 0.2 of the deviations from the average of a condition (circuit 0), about as much as
+# the condition average + Wiener filter explains of those of the muscles of six recordings (docs/results.md)
 JITTER, NOISE = 0.3, 2.0
 DIMENSIONS = (20, N_NEURONS)  # of the Kalman filter
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "network, task only": {},
     "network, observer": {"observe": "sampled"},
     "network, observer, Poisson": {"observe": "sampled", "dynamics_error": "poisson"},
@@ -137,7 +138,7 @@ class Judge:
 
 
 def fit_kalman(recorded: xr.Dataset, judge: Judge, *, with_outputs: bool) -> dict[int, dict[str, float]]:
-    """Return the scores of a filter of each dimension, fitted to training trials until validation gets worse."""
+    """Return the scores of a filter of each dimension, fitted until validation trials become less likely."""
     inputs = recorded["inputs"].values.astype(float)
     counts = recorded["spike_counts"].values[..., judge.sampled].astype(float)
     outputs = recorded["outputs"].values.astype(float)

@@ -23,10 +23,9 @@ GROUPS: tuple[type[CheckedSettings], ...] = (
 """The groups of settings, in the order of ``fit.yaml``."""
 
 _OBSERVER_NEEDS = {
-    "network": "only a rate network has an observer: use 'rate'",
     "precision": "use float32 or float64",
     "method": "only gradient descent fits an observer: use 'auto' or 'gradient'",
-    "initial_state": "'data' reads rates that are smoothed ahead: use 'learned' or 'condition'",
+    "initial_state": "neurons correct the state from the first bin on: use 'learned' or 'condition'",
     "virtual_targets": "there are no virtual single trials: use 0",
 }
 
@@ -86,7 +85,6 @@ class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, 
     @model_validator(mode="after")
     def _check_observer(self) -> Self:
         wrong = {
-            "network": self.network != "rate",
             "precision": self.precision == "bfloat16",
             "method": self.method == "least_squares",
             "initial_state": self.initial_state == "data",

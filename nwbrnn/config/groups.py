@@ -44,8 +44,8 @@ class NetworkSettings(CheckedSettings):
     )
     initial_state: Literal["learned", "condition", "data"] = Field(
         "learned",
-        description="one state for all conditions; one for each; or sampled units start from their first "
-        "rates",
+        description="one state for all conditions; one for each; or sampled units start from what their "
+        "neurons do in the first bin, for recorded rates or simulations (for spikes, use observe)",
     )
     noise: float = Field(0.0, ge=0, description="standard deviation of the noise during training")
 

@@ -1,10 +1,13 @@
 """A gated recurrent network with a linear readout, whose equations do not model a circuit."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
+from nwbrnn.models.observer import Observations, Tracked
 from nwbrnn.text import show_count
 
 RESET, UPDATE, CANDIDATE = range(3)
@@ -29,13 +32,15 @@ class GatedRNN(Network):
     n_conditions
         Number of rows of the initial state if each condition has its own.
     n_observed
-        0, since this network has no observer.
+        Number of neurons that correct the state.
 
     Attributes
     ----------
     full_weights, input_weights, bias
         Parameters of shapes (n_hidden, 3, n_hidden), (n_hidden, 3, n_inputs) and (n_hidden, 3): reset gate,
         update gate, candidate.
+    observer_weights
+        Parameter K of shape (n_hidden, n_observed), or ``None``; see :meth:`follow`.
 
     References
     ----------
@@ -66,19 +71,46 @@ class GatedRNN(Network):
 
     def run(self, inputs: Tensor, initial: Tensor, noise: Tensor | None) -> Tensor:
         """Return the rates; see :meth:`Network.run`."""
+        step, state, rates = self._prepare(inputs, noise), initial, []
+        for t in range(len(inputs)):
+            state = step(state, t)
+            rates.append(state)
+        return torch.stack(rates)
+
+    def follow(
+        self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations, *, keep_states: bool
+    ) -> Tracked:
+        """Return the rates of a network that neurons correct; see :meth:`Network.follow`.
+
+        After each bin h <- h + K (y - h[observed]). K = 0 is the network of :meth:`run`.
+        """
+        if self.observer_weights is None:
+            raise ValueError("expected a network that was made to observe neurons (n_observed)")
+        step, state = self._prepare(inputs, noise), initial
+        rates, predicted = [], []
+        for t in range(len(inputs)):
+            before = step(state, t)
+            errors = seen.counted[:, t] * (seen.values[:, t] - before[:, seen.units])
+            state = before + errors @ self.observer_weights.T
+            predicted.append(before)
+            rates.append(state)
+        found = torch.stack(rates)
+        return Tracked(found, torch.stack(predicted), found.detach() if keep_states else None)
+
+    def _prepare(self, inputs: Tensor, noise: Tensor | None) -> Callable[[Tensor, int], Tensor]:
+        """Return the function from a state and the number of a bin to the state at its end."""
         drives = [inputs @ self.input_weights[:, gate].T + self.bias[:, gate] for gate in range(3)]
         recurrent = [self.recurrent_weights[:, gate].T for gate in range(3)]
-        state, rates = initial, []
-        for t in range(len(inputs)):
+
+        def step(state: Tensor, t: int) -> Tensor:
             reset, update = (
                 torch.sigmoid(drives[gate][t] + state @ recurrent[gate]) for gate in (RESET, UPDATE)
             )
             candidate = torch.tanh(drives[CANDIDATE][t] + reset * (state @ recurrent[CANDIDATE]))
-            state = update * state + (1 - update) * candidate
-            if noise is not None:
-                state = state + noise[t]
-            rates.append(state)
-        return torch.stack(rates)
+            after = update * state + (1 - update) * candidate
+            return after if noise is None else after + noise[t]
+
+        return step
 
     def advance(self, states: Tensor, inputs: Tensor) -> Tensor:
         """Return the states one bin later, which equal the rates even at the ends of their range."""

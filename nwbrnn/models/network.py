@@ -33,7 +33,7 @@ class Network(nn.Module):
     n_conditions
         Number of rows of the initial state if each condition has its own.
     n_observed
-        Number of neurons that correct the state; only a rate network has an observer.
+        Number of neurons that correct the state.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Single trials for the page on a fit: what was recorded, and what the network says of it with and without neurons."""
+"""Single trials for the page on a fit: recorded, and predicted with and without neurons."""
 
 from typing import Any
 
@@ -74,10 +74,8 @@ def _score_outputs(recorded: xr.Dataset, predicted: xr.Dataset, rows: NDArray[np
     mask = recorded["mask"].values
     tests = recorded["split"].values == "test"
     reference = truth["outputs"].values[tests][mask[tests]]
-    return [
-        compute_skill(*(ds["outputs"].values[row, mask[row]] for ds in (student, truth)), reference)
-        for row in rows
-    ]
+    values, target = student["outputs"].values, truth["outputs"].values
+    return [compute_skill(values[row, mask[row]], target[row, mask[row]], reference) for row in rows]
 
 
 def _collect(

@@ -22,7 +22,7 @@ from nwbrnn.preprocessing import (
     normalize_outputs,
     normalize_rates,
 )
-from nwbrnn.training.observations import create_observations, encode_rates
+from nwbrnn.training.observations import create_observations, encode_causally, encode_rates
 from nwbrnn.training.virtual import add_virtual_targets
 
 
@@ -232,5 +232,5 @@ def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray
     if config.initial_state == "data":
         sampled = trials.isel(unit=trials["sampled"].values)
         bins = np.arange(sampled.sizes["trial"]), sampled["mask"].values.argmax(axis=1)  # the first recorded
-        return np.asarray(np.nan_to_num(encode_rates(sampled, config)[bins]), dtype=np.float32)
+        return np.asarray(np.nan_to_num(encode_causally(sampled, config)[bins]), dtype=np.float32)
     return None

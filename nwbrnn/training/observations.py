@@ -25,6 +25,24 @@ def encode_rates(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]
     return np.asarray(relative - 1 if config.nonlinearity == "soc" else np.log(relative) / LOG_RANGE)
 
 
+def encode_causally(neurons: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
+    """Return the hidden rates that stand for spikes of each bin and earlier ones; NaN where not recorded.
+
+    Where the data have rates only, those; they are as causal as the recording has them.
+    """
+    chosen = neurons
+    if "spike_counts" in neurons:
+        smoothed = smooth_causally(
+            neurons["spike_counts"].values,
+            bin_size=neurons.attrs["bin_size"],
+            tau=config.observe_smoothing,
+            valid=find_observed(neurons, "spike_counts"),
+        )
+        chosen = neurons.assign(rates=(neurons["rates"].dims, smoothed))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return encode_rates(chosen, config)
+
+
 def count_observed(ds: xr.Dataset, config: FitConfig) -> int:
     """Return how many neurons correct the state of the network."""
     return int(ds["observed"].values.sum()) if config.observes else 0
@@ -35,8 +53,8 @@ def create_observations(
 ) -> Observations | None:
     """Return the observed neurons of single trials, or ``None`` if the network observes none.
 
-    Spike counts, from this bin and earlier ones only (``observe_smoothing``). Where the data have rates only,
-    those; they are as causal as the recording has them. A neuron corrects nothing in bins that lack it.
+    Spike counts, from this bin and earlier ones only; see :func:`encode_causally`. A neuron corrects
+    nothing in bins that lack it.
 
     Parameters
     ----------
@@ -49,21 +67,9 @@ def create_observations(
     """
     if not config.observes:
         return None
-    observed, mask = trials["observed"].values, trials["mask"].values
-    chosen = trials[["rates", "mask", *(["spike_counts"] if "spike_counts" in trials else [])]].isel(
-        unit=observed
-    )
-    if "spike_counts" in chosen:
-        smoothed = smooth_causally(
-            chosen["spike_counts"].values,
-            bin_size=trials.attrs["bin_size"],
-            tau=config.observe_smoothing,
-            valid=find_observed(chosen, "spike_counts"),
-        )
-        chosen = chosen.assign(rates=(chosen["rates"].dims, smoothed))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = encode_rates(chosen, config)
-    counted = mask[..., np.newaxis] & np.isfinite(values)
+    observed = trials["observed"].values
+    values = encode_causally(trials.isel(unit=observed), config)
+    counted = trials["mask"].values[..., np.newaxis] & np.isfinite(values)
     units = np.flatnonzero(observed[trials["sampled"].values]).astype(np.int64)
     tensor = to_tensor(np.where(counted, values, 0))
     return Observations(tensor, to_tensor(counted), torch.from_numpy(units).to(tensor.device))

@@ -203,7 +203,8 @@ def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     """
     n_time = ds.sizes["time"]
     steps = np.minimum(np.arange(3 * n_time), n_time - 1)
-    longer = ds[["inputs", "mask", "rates"]].isel(time=steps)
+    names = ["inputs", "mask", "rates", *(["spike_counts"] if "spike_counts" in ds else [])]
+    longer = ds[names].isel(time=steps)
     outputs = np.abs(_run(longer, *forget_observer(weights, config)).outputs)
     before, after = outputs[:, :n_time].max(), outputs[:, n_time:].max()
     return float(after / before) if np.isfinite(after) and before > 0 else float("inf")

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset, get_unit_ids
 from nwbrnn.errors import SchemaError
-from nwbrnn.preprocessing import smooth_spikes
 from nwbrnn.schema import validate
 from nwbrnn.text import list_some
 from nwbrnn.training.observations import forget_observer
@@ -120,7 +119,7 @@ def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Da
         text = "the data come from another file; units with the ids of the fit are taken for the same neurons"
         warnings.warn(text, stacklevel=4)
     if config.initial_state == "data":  # the sampled neurons determine where each trial starts
-        adopted["rates"] = _find_rates(trials, recorded)
+        adopted = adopted.assign(_find_first(trials, recorded))
     if config.observes:
         adopted = adopted.assign(_find_observed(trials, recorded))
     return adopted
@@ -148,17 +147,18 @@ def _find_observed(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[
     return {name: (("trial", "time", "unit"), values)}
 
 
-def _find_rates(trials: xr.Dataset, recorded: xr.Dataset) -> xr.DataArray:
-    """Return the rates of the units of a fit."""
+def _find_first(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[Any, NDArray[Any]]]:
+    """Return the spike counts, or rates, of the units of a fit, which set the initial state."""
+    name = "spike_counts" if "spike_counts" in recorded else "rates"
     theirs, own = get_unit_ids(trials).tolist(), get_unit_ids(recorded).tolist()
     missing = [unit for unit in own if unit not in theirs]
-    if missing:
+    if missing or name not in trials:
+        what = f"units {missing[:20]} are missing" if missing else "there are none"
         raise SchemaError(
             [
-                "rates: expected the units of the fit, since the recorded rates set the initial state "
-                f"(initial_state: data), but units {missing[:20]} are missing"
+                f"{name}: expected those of the units of the fit, since they set the initial state "
+                f"(initial_state: data), but {what}"
             ]
         )
-    smoothed = trials if "rates" in trials else smooth_spikes(trials)  # as in a fit
-    rates = smoothed["rates"].isel(unit=[theirs.index(unit) for unit in own])
-    return rates.drop_vars([name for name in rates.coords if rates[name].dims == ("unit",)])
+    values = trials[name].values[..., [theirs.index(unit) for unit in own]]
+    return {name: (("trial", "time", "unit"), values)}

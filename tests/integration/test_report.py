@@ -15,9 +15,10 @@ import pytest
 
 import nwbrnn
 from nwbrnn.config import FitConfig, SweepConfig
+from nwbrnn.dataset import get_unit_ids
 from nwbrnn.evaluation import Score
 from nwbrnn.evaluation.baselines import GATED
-from nwbrnn.report import fit_page
+from nwbrnn.report import fit_page, trials
 from nwbrnn.report.html import embed_json, render_matrix, round_values
 from nwbrnn.report.verdict import CHANCE, GRADES, grade
 from nwbrnn.sweep import create_table, list_cells, write_results
@@ -66,6 +67,16 @@ def page(stored, tmp_path_factory):
 @pytest.fixture(scope="module")
 def text(page):
     return page.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def observed(recording, tmp_path_factory):
+    """Return a fit that observes neurons, its output names hostile, and its page."""
+    ds = nwbrnn.read_nwb(recording.path).assign_coords(output=np.array(HOSTILE))
+    result = nwbrnn.fit(ds, observe="sampled", epochs=4, hidden=15, sampled=4, seed=1, min_rate=0.0)
+    path = tmp_path_factory.mktemp("observed") / "report.html"
+    fit_page.write_fit_report(result, path, n_resamples=0)
+    return result, path
 
 
 def find_script(text):
@@ -145,6 +156,49 @@ def test_what_is_drawn_is_what_was_recorded_and_predicted(stored, text):
         expected = kind["rates"].values[chosen, :, 5].mean(axis=0)
         np.testing.assert_allclose(data["rates"][5][name][condition], expected, atol=0.05)
     assert {one["group"] for one in data["rates"]} == {"sampled", "not sampled"}
+
+
+def test_single_trials_are_drawn_as_recorded_and_predicted_with_and_without_neurons(observed):
+    result, page = observed
+    data, recorded = read_data(page.read_text(encoding="utf-8")), result.recorded
+    tests = np.flatnonzero(recorded["split"].values == "test")
+    numbers = [int(trial["name"].partition(",")[0]) for trial in data["trials"]]
+    assert sorted(numbers) == sorted(recorded["trial"].values[tests].tolist())
+    rows = [recorded["trial"].values.tolist().index(number) for number in numbers]
+    conditions = recorded["condition"].values[rows].astype(float)
+    assert conditions.tolist() == sorted(conditions)
+    assert {one["name"] for one in data["trialOutputs"]} == set(HOSTILE)
+    assert len(data["trialRates"]) == 8
+    blind = result.predict(recorded["inputs"].values)  # inputs alone: nothing is observed
+    for kind in ("outputs", "rates"):
+        names = list(HOSTILE) if kind == "outputs" else [f"unit {unit}" for unit in get_unit_ids(recorded)]
+        for one in data["trialOutputs" if kind == "outputs" else "trialRates"]:
+            channel = names.index(one["name"].partition(", ")[0])
+            sources = {"recorded": recorded, "student": result.predicted, "blind": blind}
+            for name, ds in sources.items():
+                expected = ds[kind].values[rows, :, channel]
+                np.testing.assert_allclose(one[name], expected, atol=2e-3 * np.ptp(expected) + 1e-3)
+    groups = {one["name"].partition(", ")[2] for one in data["trialRates"]}
+    assert groups == {"observed", "not observed"}
+    scale = recorded["output_scale"].values
+    truth, student = (ds["outputs"].values / scale for ds in (recorded, result.predicted))
+    variance = np.square(truth[tests] - truth[tests].mean(axis=(0, 1))).mean(axis=(0, 1)).sum()
+    error = np.square(truth[rows[2]] - student[rows[2]]).mean(axis=0).sum()
+    assert data["trials"][2]["student"] == pytest.approx(1 - error / variance, abs=1e-5)
+
+
+def test_more_trials_than_a_page_has_room_for_are_thinned_out(observed, monkeypatch):
+    recorded = observed[0].recorded
+    monkeypatch.setattr(trials, "MAX_NUMBERS", 3 * recorded.sizes["time"] * (3 + 8) * 5)
+    drawn = trials.collect_trials(observed[0])
+    assert len(drawn["trials"]) == len(drawn["trialOutputs"][0]["recorded"]) == 5
+    conditions = {trial["name"].partition("condition ")[2] for trial in drawn["trials"]}
+    assert len(conditions) == 4
+
+
+def test_a_page_on_a_fit_without_observer_has_no_single_trials(text):
+    assert 'id="trials"' not in text
+    assert "trialOutputs" not in read_data(text)
 
 
 @pytest.mark.cover
@@ -419,6 +473,34 @@ def test_a_neuron_can_be_chosen_among_all(browser, page, text):
     assert caption.startswith(f"{read_data(text)['rates'][best]['name']} (")
     chosen = browser.find_elements("css selector", ".overview circle.chosen")
     assert len(chosen) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_single_trial_can_be_chosen(browser, observed, width):
+    from selenium.webdriver.support.ui import Select
+
+    console, requests = open_page(browser, observed[1], width=width)
+    assert console == []
+    assert [url for url in requests if not url.startswith("data:image/png")] == [observed[1].as_uri()]
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    root = browser.find_element("css selector", ".trials")
+    for kind, number in (("trialOutputs", 3), ("trialRates", 8)):
+        for name in ("recorded", "student", "blind"):
+            assert len(root.find_elements("css selector", f"[data-kind={kind}] path.{name}")) == number
+    trial, caption = Select(root.find_element("css selector", "select.trial")), ".caption"
+    before = [path.get_attribute("d") for path in root.find_elements("css selector", "path.recorded")]
+    root.find_element("css selector", "button.next").click()
+    chosen = trial.first_selected_option.text
+    assert chosen == trial.options[1].text
+    assert chosen in root.find_element("css selector", caption).text
+    after = [path.get_attribute("d") for path in root.find_elements("css selector", "path.recorded")]
+    assert all(first != second for first, second in zip(before, after, strict=True))
+    trial.select_by_index(len(trial.options) - 1)
+    root.find_element("css selector", "button.next").click()  # the first one follows the last
+    again = [path.get_attribute("d") for path in root.find_elements("css selector", "path.recorded")]
+    assert again == before
+    assert HOSTILE[0] in root.text
+    assert "hacked" not in browser.title
 
 
 def test_hostile_strings_show_as_text(browser, page):

@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_named(ds, result, change, told):
 
 def test_other_units_cannot_set_the_initial_state(ds):
     result = nwbrnn.fit(ds, **SETTINGS, initial_state="data")
-    with pytest.raises(SchemaError, match=names("rates", "initial_state")):
+    with pytest.raises(SchemaError, match=names("spike_counts", "initial_state")):
         result.predict(ds.isel(unit=slice(0, 5)))
     with pytest.raises(SchemaError, match=names("inputs", "initial_state")):
         result.predict(ds["inputs"].values)
@@ -86,6 +86,15 @@ def test_spikes_set_the_initial_state_as_in_the_fit(ds):
     spikes = ds.assign(spike_counts=(ds["rates"].dims, counts, {"units": "1"})).drop_vars("rates")
     result = nwbrnn.fit(spikes, **SETTINGS, initial_state="data")
     np.testing.assert_array_equal(result.predict(spikes)["outputs"], result.predicted["outputs"])
+    later, first = counts.copy(), counts.copy()
+    later[:, 1:] += 3
+    first[:, 0] += 3
+    changed = [
+        result.predict(spikes.assign(spike_counts=(ds["rates"].dims, values, {"units": "1"})))["outputs"]
+        for values in (later, first)
+    ]
+    np.testing.assert_array_equal(changed[0], result.predicted["outputs"])  # nothing later is read
+    assert (changed[1].values != result.predicted["outputs"].values).any()
 
 
 def test_a_silent_neuron_equals_one_that_is_held_at_its_lowest_value_in_each_step(result):

@@ -1,12 +1,14 @@
 """The gated recurrent unit: another network in every place where there is the rate network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import nwbrnn
 from nwbrnn.errors import ConfigError
-from nwbrnn.models import NETWORKS, GatedRNN
+from nwbrnn.models import NETWORKS, GatedRNN, Observations
 from nwbrnn.report import write_fit_report
 from nwbrnn.training.probes import KINDS as DISTURBANCES
 from nwbrnn.training.probes import probe
@@ -45,6 +47,36 @@ def test_states_are_those_of_torch():
     expected, _ = other(inputs.transpose(0, 1), model.initial_state.expand(1, 4, 7).contiguous())
     torch.testing.assert_close(rates, expected.transpose(0, 1))
     torch.testing.assert_close(outputs, rates @ model.output_weights.T + model.output_bias)
+
+
+def test_without_gains_or_observations_an_observer_changes_nothing():
+    config = nwbrnn.FitConfig(network="gru", hidden=7, precision="float64", seed=3)
+    model = GatedRNN((2, 7, 3), config, bin_size=0.02, n_observed=2)
+    inputs, values = draw(4, 30, 2), draw(4, 30, 2)
+    seen = Observations(values, torch.ones_like(values), torch.tensor([0, 3]))
+    outputs, rates = model(inputs)
+    for gain, counted in ((0.0, 1.0), (0.3, 0.0)):
+        with torch.no_grad():
+            model.observer_weights.fill_(gain)
+        found, tracked = model.track(inputs, replace(seen, counted=counted * seen.counted), keep_states=True)
+        torch.testing.assert_close(found, outputs, rtol=0, atol=0)
+        for name in ("rates", "predicted", "states"):
+            torch.testing.assert_close(getattr(tracked, name), rates, rtol=0, atol=0)
+
+
+def test_an_observer_corrects_the_state_by_the_errors_of_the_prediction():
+    config = nwbrnn.FitConfig(network="gru", hidden=7, precision="float64", seed=3)
+    model = GatedRNN((2, 7, 3), config, bin_size=0.02, n_observed=2)
+    with torch.no_grad():
+        model.observer_weights.copy_(draw(7, 2))
+    inputs, values = draw(4, 6, 2), draw(4, 6, 2)
+    _, tracked = model.track(inputs, Observations(values, torch.ones_like(values), torch.tensor([0, 3])))
+    state = model.initial_state.expand(4, 7)
+    for t in range(6):
+        before = model.advance(state, inputs[:, t])
+        torch.testing.assert_close(tracked.predicted[:, t], before)
+        state = before + (values[:, t] - before[:, [0, 3]]) @ model.observer_weights.T
+        torch.testing.assert_close(tracked.rates[:, t], state)
 
 
 def test_noise_that_shifts_the_states():

@@ -121,7 +121,6 @@ def test_observed_neurons_are_sampled(observe, observed, sampled):
         ({"observe": (3, 3)}, ("observe", "once")),
         ({"observe": "sampled", "sampled": 0}, ("observe", "sampled")),
         ({"observe": "all", "hidden": 5}, ("hidden", "12")),
-        ({"network": "gru"}, ("network", "'gru'", "observe")),
         ({"initial_state": "data"}, ("initial_state", "'data'", "observe")),
         ({"method": "least_squares"}, ("method", "'least_squares'", "observe")),
         ({"precision": "bfloat16"}, ("precision", "'bfloat16'", "observe")),
@@ -193,9 +192,10 @@ def test_a_large_penalty_leaves_the_network_without_it():
 # ---------------------------------------------------------------- leaks
 
 
+@pytest.mark.parametrize("network", ["rate", "gru"])
 @pytest.mark.parametrize("read", ["corrected", "prediction"])
-def test_the_future_of_the_neurons_changes_nothing_before(read):
-    result = fit(observe_read=read, validation=0)
+def test_the_future_of_the_neurons_changes_nothing_before(read, network):
+    result = fit(observe_read=read, validation=0, network=network)
     recorded, first = result.recorded, 12
     changed = change(
         change(recorded, "spike_counts", [3], slice(first, None)), "rates", [3], slice(first, None)
@@ -294,6 +294,7 @@ def test_rates_serve_where_there_are_no_counts():
 @pytest.mark.parametrize(
     "settings",
     [
+        {"network": "gru"},
         {"dynamics_error": "poisson"},
         {"dynamics_error": "poisson", "nonlinearity": "soc"},
         {"nonlinearity": "softplus"},

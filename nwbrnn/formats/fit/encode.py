@@ -47,10 +47,12 @@ _RATES = {
     "softplus": "r = log(1 + exp(x))",
     "soc": "r = tanh(x) for x < 0, 4 tanh(x / 4) for x >= 0",
 }
-_OBSERVER = (
-    "; after each bin x <- x + a observer_weights (y - r), with r of the hidden units of observed units "
-    "before this, y their recorded rates as far as this bin, and a the part of its way that x goes in a bin"
-)
+_SEEN = "with r of the hidden units of observed units before this, y their recorded rates as far as this bin"
+_OBSERVERS = {
+    "rate": f"; after each bin x <- x + a observer_weights (y - r), {_SEEN}, and a the part of its way that "
+    "x goes in a bin",
+    "gru": f"; after each bin r <- r + observer_weights (y - r), {_SEEN}",
+}
 _LARGE = ("recurrent_weights", "rate_readout")
 _VERSIONS = ("nwbrnn", "torch", "numpy", "numba", "xarray", "pynwb", "hdmf", "h5py")
 
@@ -245,7 +247,7 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
     recorded = result.recorded
     equation = KINDS[result.config.network].equation.format(rate=_RATES[result.config.nonlinearity])
     if result.config.observes:
-        equation += _OBSERVER
+        equation += _OBSERVERS[result.config.network]
     inputs = {"input_name": (_show_all(recorded["input"].values.tolist()), "name of the input")}
     links: list[VectorData] = []
     if units is not None:
