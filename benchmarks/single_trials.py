@@ -1,9 +1,9 @@
 """How near the state of a network that observes neurons is to the true state of the circuit, trial by trial.
 
 Stability-optimized circuits reach in 8 directions. Trials of a direction differ: its preparatory input
-varies, and every neuron gets noise. Only Poisson spikes of half of the neurons are observed, and the true rates are
-compared with those that are estimated from them: by the network with and without the observer, by Kalman
-filters (``kalman.py``) that were fitted to the same trials, and by the true average of the condition.
+varies, and every neuron gets noise. Only Poisson spikes of half of the neurons are observed, and the true
+rates are compared with those that are estimated from them: by the network with and without the observer, by
+Kalman filters (``kalman.py``) that were fitted to the same trials, and by the true average of the condition.
 
     OMP_NUM_THREADS=1 python benchmarks/single_trials.py -o single_trials.csv --circuits 10
     python benchmarks/single_trials.py -o single_trials.csv --circuits 0 --figure single_trials.png
@@ -19,11 +19,13 @@ from typing import Any
 import kalman
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import nwbrnn
 from nwbrnn.dataset import create_dataset
 from nwbrnn.evaluation import fit_ridge
+from nwbrnn.plot.style import COLOURS, GREY
 from nwbrnn.sweep.statistics import compute_interval
 from nwbrnn.teacher import Reaches, TeacherConfig, build_circuit
 from nwbrnn.teacher.reaching import create_readout
@@ -47,6 +49,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "network, observer, 100 units": {"observe": "sampled", "hidden": N_NEURONS},
 }
 COLUMNS = ("circuit", "model", "score", "value")
+DRAWN = {
+    "all neurons": "true rates from the state",
+    "unsampled neurons": "unsampled neurons, read out without the truth",
+}
+SHOWN = {
+    "network, task only": "network, task only",
+    "network, observer": "network, observer",
+    "condition average": "condition average",
+    "Kalman filter, neurons, 100 states": "Kalman filter",
+    "Kalman filter, neurons and outputs, 100 states": "Kalman filter, fitted to outputs, too",
+}
 SCORES = ("all neurons", "deviations", "sampled neurons", "unsampled neurons", "outputs")
 
 
@@ -205,10 +218,41 @@ def read(table: Path) -> dict[tuple[str, str, str], float]:
         return {(r["circuit"], r["model"], r["score"]): float(r["value"]) for r in csv.DictReader(file)}
 
 
+def draw(table: Path, path: Path) -> None:
+    """Draw the scores of each circuit, and how much the observer gains over each model."""
+    values = read(table)
+    circuits = sorted({circuit for circuit, _, _ in values}, key=int)
+    figure = Figure(figsize=(9, 5.2), layout="constrained", facecolor="white")
+    panels = figure.subplots(2, 2, sharey="row", width_ratios=(3, 2))
+    for row, (score, title) in zip(panels, DRAWN.items(), strict=True):
+        found = {m: np.array([values[c, m, score] for c in circuits]) for m in SHOWN}
+        ours = found["network, observer"]
+        for place, (model, theirs) in enumerate(found.items()):
+            colour = COLOURS[1] if model == "network, observer" else COLOURS[0]
+            row[0].plot(theirs, np.full(len(theirs), -place), "o", color=colour, ms=4, alpha=0.5)
+            row[0].plot([theirs.mean()] * 2, [-place - 0.3, -place + 0.3], color=colour, lw=2)
+            if model != "network, observer":
+                gain = compute_interval((ours - theirs)[:, np.newaxis])
+                row[1].plot(ours - theirs, np.full(len(ours), -place), "o", color=GREY, ms=4, alpha=0.5)
+                row[1].errorbar(
+                    gain.mean, -place, xerr=[[gain.mean - gain.low], [gain.high - gain.mean]],
+                    fmt="o", color=COLOURS[1], capsize=3,
+                )  # fmt: skip
+        row[0].set_yticks(-np.arange(len(SHOWN)), list(SHOWN.values()), fontsize=8)
+        row[0].set_xlabel(f"R², {title}", fontsize=9)
+        row[1].set_xlabel("gain of the observer, with 95 % interval", fontsize=9)
+        row[1].axvline(0, color=GREY, lw=0.8)
+        for ax in row:
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.tick_params(labelsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--table", type=Path, required=True)
     parser.add_argument("--circuits", type=int, default=10)
+    parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
     if not given.table.exists():
         given.table.write_text(",".join(COLUMNS) + "\r\n")
@@ -222,6 +266,8 @@ def main() -> None:
             csv.writer(file).writerows(rows)
         print(f"circuit {seed}: done", flush=True)
     summarize(given.table)
+    if given.figure:
+        draw(given.table, given.figure)
 
 
 if __name__ == "__main__":

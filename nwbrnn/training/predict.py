@@ -141,7 +141,8 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
 
     The fit uses ordinary least squares on condition averages of the trials outside the test split. If the
     network observes neurons, it uses ridge regression of single trials on all hidden units instead, with the
-    penalty that predicts left-out trials best. For each unit, only bins in which it was observed count.
+    penalty that predicts left-out trials best, chosen separately for observed neurons and for the others.
+    For each unit, only bins in which it was observed count.
 
     Returns
     -------
@@ -173,13 +174,19 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
 def _fit_single_trials(hidden: Array, known: xr.Dataset) -> dict[str, Array]:
     """Return the readout of rates from the hidden units of single trials; see :func:`fit_rate_readout`."""
     mask, rates = known["mask"].values, known["rates"].values
-    parts = (np.arange(fold, len(mask), N_FOLDS) for fold in range(min(N_FOLDS, len(mask))))
-    ridge = fit_ridge(
-        (hidden[rows][mask[rows]].astype(np.float64), rates[rows][mask[rows]].astype(np.float64))
-        for rows in parts
-    )
-    readout = np.ascontiguousarray(ridge.weights.T, dtype=np.float32)
-    return {"rate_readout": readout, "rate_readout_offset": ridge.offset.astype(np.float32)}
+    parts = [np.arange(fold, len(mask), N_FOLDS) for fold in range(min(N_FOLDS, len(mask)))]
+    readout = np.empty((rates.shape[2], hidden.shape[2]), dtype=np.float32)
+    offset = np.empty(rates.shape[2], dtype=np.float32)
+    observed = known["observed"].values
+    # the state has seen the spikes of observed neurons, whose penalty would be too small for the others
+    for chosen in (observed, ~observed):
+        if chosen.any():
+            ridge = fit_ridge(
+                (hidden[rows][mask[rows]].astype(float), rates[rows][mask[rows]][:, chosen].astype(float))
+                for rows in parts
+            )
+            readout[chosen], offset[chosen] = ridge.weights.T, ridge.offset
+    return {"rate_readout": readout, "rate_readout_offset": offset}
 
 
 def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> float:

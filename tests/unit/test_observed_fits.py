@@ -19,7 +19,7 @@ from nwbrnn.models import RateRNN
 from nwbrnn.preprocessing import prepare, smooth_causally
 from nwbrnn.sweep.cell import rebuild_fit
 from nwbrnn.sweep.run import add_data, create_folder, run_cells
-from nwbrnn.training import forget_observer, predict, probe, train
+from nwbrnn.training import fit_rate_readout, forget_observer, predict, probe, train
 from nwbrnn.training import gradient as descent
 from tests.messages import names
 
@@ -365,22 +365,38 @@ def test_the_settings_are_plain_in_json(result):
     assert nwbrnn.FitConfig.model_validate(json.loads(listed.model_dump_json())) == listed
 
 
-def test_unsampled_neurons_are_read_from_single_trials_by_ridge_regression(result):
+def test_neurons_are_read_from_single_trials_by_ridge_regression(result):
     """The readout solves the normal equations of a penalty, over the trials that are not tested."""
     known = result.recorded["split"].values != "test"
     hidden = result.predicted["hidden"].values[known].reshape(-1, 20).astype(float)
     rates = result.recorded["rates"].values[known].reshape(len(hidden), -1).astype(float)
     x, y = hidden - hidden.mean(axis=0), rates - rates.mean(axis=0)
-    size = x.std(axis=0)
-    found = []
-    for penalty in PENALTIES:
-        gram = (x / size).T @ (x / size) + penalty * len(x) * np.eye(20)
-        found.append(np.linalg.solve(gram, (x / size).T @ y) / size[:, np.newaxis])
-    errors = [np.abs(result.weights["rate_readout"].T - one).max() / np.abs(one).max() for one in found]
-    assert min(errors) < 1e-3
-    best = found[int(np.argmin(errors))]
+    size, best = x.std(axis=0), np.empty((20, 12))
+    observed = result.recorded["observed"].values
+    for chosen in (observed, ~observed):  # each with its own penalty
+        found = []
+        for penalty in PENALTIES:
+            gram = (x / size).T @ (x / size) + penalty * len(x) * np.eye(20)
+            found.append(np.linalg.solve(gram, (x / size).T @ y[:, chosen]) / size[:, np.newaxis])
+        readout = result.weights["rate_readout"][chosen].T
+        errors = [np.abs(readout - one).max() / np.abs(one).max() for one in found]
+        assert min(errors) < 1e-3
+        best[:, chosen] = found[int(np.argmin(errors))]
     offset = rates.mean(axis=0) - hidden.mean(axis=0) @ best
     np.testing.assert_allclose(result.weights["rate_readout_offset"], offset, rtol=1e-3, atol=1e-2)
+
+
+def test_the_penalty_of_unobserved_neurons_does_not_depend_on_observed_ones(result):
+    """With a penalty in common, the spikes that the state has seen would choose one that is too small."""
+    recorded = result.recorded
+    values = recorded["rates"].values.copy()
+    factors = np.random.default_rng(0).uniform(0, 50, (*values.shape[:2], 1))
+    values[..., recorded["observed"].values] *= factors
+    changed = recorded.assign(rates=(recorded["rates"].dims, values, recorded["rates"].attrs))
+    again = fit_rate_readout(changed, result.weights, result.config)["rate_readout"]
+    unseen = ~result.recorded["observed"].values
+    np.testing.assert_array_equal(again[unseen], result.weights["rate_readout"][unseen])
+    assert (again[~unseen] != result.weights["rate_readout"][~unseen]).any()
 
 
 def test_cosmoothing_is_that_of_the_benchmark(result):
