@@ -138,8 +138,9 @@ class Judge:
 
     def score_all(self, states: Array, sampled: Array) -> dict[str, float]:
         """Score states; unsampled neurons and outputs are read out as they are of a network."""
-        rates, outputs = self._map(states, self.counted), self._map(states, self.outputs)
+        outputs, rates = self._map(states, self.outputs), np.empty_like(self.truth[self.tests])
         rates[..., self.sampled] = sampled[self.tests]
+        rates[..., ~self.sampled] = self._map(states, self.counted[..., ~self.sampled])
         return self.score_state(states) | self.score_rates(rates, outputs)
 
     def _map(self, states: Array, targets: Array) -> Array:

@@ -175,9 +175,16 @@ def _weigh_trials(trials: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-    """Return spike counts or normalized rates of the sampled neurons, and where they were observed."""
+    """Return spike counts or normalized rates of the sampled neurons, and where they were observed.
+
+    If the network observes neurons, their rates are those of each bin alone. Smoothed rates hold spikes of
+    earlier bins, which the network has seen, so that it would learn to repeat the noise of its neurons.
+    """
     if config.dynamics_error == "squared":
-        return normalize_rates(sampled["rates"].values, sampled), find_observed(sampled, "rates")
+        if not config.observes or "spike_counts" not in sampled:
+            return normalize_rates(sampled["rates"].values, sampled), find_observed(sampled, "rates")
+        rates = sampled["spike_counts"].values / sampled.attrs["bin_size"]
+        return normalize_rates(rates, sampled), find_observed(sampled, "spike_counts")
     if "spike_counts" not in sampled:
         raise ConfigError(
             "dynamics_error: 'poisson' needs spike counts, but the data have rates only; use 'squared'"
