@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         write_teacher,
     )
     from nwbrnn.job import fit, refit
-    from nwbrnn.readers import inspect_nwb, read_nwb, read_run
+    from nwbrnn.preprocessing import pool
+    from nwbrnn.readers import inspect_nwb, read_nwb, read_run, read_sessions
     from nwbrnn.readers.doctor import diagnose
     from nwbrnn.report import write_fit_report
     from nwbrnn.result import FitResult
@@ -50,12 +51,14 @@ _MODULES = {
     "fit": "nwbrnn.job",
     "inspect_nwb": "nwbrnn.readers",
     "list_choices": "nwbrnn.dataset",
+    "pool": "nwbrnn.preprocessing",
     "predict": "nwbrnn.training",
     "read_circuit": "nwbrnn.formats",
     "read_dataset": "nwbrnn.formats",
     "read_fit": "nwbrnn.formats",
     "read_nwb": "nwbrnn.readers",
     "read_run": "nwbrnn.readers",
+    "read_sessions": "nwbrnn.readers",
     "refit": "nwbrnn.job",
     "run_sweep": "nwbrnn.sweep",
     "simulate_teacher": "nwbrnn.teacher",
@@ -84,12 +87,14 @@ __all__ = [
     "fit",
     "inspect_nwb",
     "list_choices",
+    "pool",
     "predict",
     "read_circuit",
     "read_dataset",
     "read_fit",
     "read_nwb",
     "read_run",
+    "read_sessions",
     "refit",
     "run_sweep",
     "simulate_teacher",

@@ -13,6 +13,7 @@ from nwbrnn.errors import SchemaError
 from nwbrnn.text import show_count
 
 TRIAL, TIME, UNIT, OUTPUT, INPUT = "trial", "time", "unit", "output", "input"
+SESSION, SESSION_OF_UNIT, RECORDING = "session", "session_of_unit", "recording"  # of pooled sessions
 HIDDEN_UNIT = "hidden_unit"  # xarray turns a variable with the name of a dimension into a coordinate
 
 LARGEST = 1e15
@@ -80,6 +81,10 @@ COORDINATES = (
     VariableSpec("observed", (UNIT,), BOOL, "True where the unit corrects the state of the network", False),
     VariableSpec("rate_scale", (UNIT,), FLOAT, "rate = rate_scale * normalized + rate_offset", False),
     VariableSpec("rate_offset", (UNIT,), FLOAT, "see rate_scale", False),
+    VariableSpec(SESSION, (TRIAL,), TEXT, "session of the trial, if several are pooled", False),
+    VariableSpec("session_trial", (TRIAL,), "iu", "row of the trial table of this session", False),
+    VariableSpec(SESSION_OF_UNIT, (UNIT,), TEXT, "session in which the unit was recorded", False),
+    VariableSpec("session_unit", (UNIT,), "iu", "row of the units table of this session", False),
 )
 
 COSINE, SINE = "_cos", "_sin"

@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from nwbrnn.config.base import MAX_FACTOR, MAX_SEED, CheckedSettings, Label, Nonlinearity, Parameter
 
+Alignment = Literal["output_gain", "output_offset", "input_gain", "input_offset"]
+
 _WHICH = "expected 'none', 'sampled' or 'all', or ids of units, each once"
 
 
@@ -326,6 +328,11 @@ class DataSettings(CheckedSettings):
     )
     output_clip: float = Field(
         3.0, gt=0, description="larger values are clipped to this many times the scale of their output"
+    )
+    align_sessions: tuple[Alignment, ...] = Field(
+        ("output_gain",),
+        description="what to make the same in sessions that are fitted together: output_gain, output_offset, "
+        "input_gain, input_offset; [] for nothing. Each session then has a gain, or an offset, of its own",
     )
     min_rate: float = Field(
         1.0, ge=0, description="lowest mean rate of a unit [Hz]; slower units are left out"

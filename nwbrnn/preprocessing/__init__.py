@@ -18,7 +18,9 @@ from nwbrnn.preprocessing.emg import (
     normalize_outputs,
 )
 from nwbrnn.preprocessing.lag import apply_neural_lag
+from nwbrnn.preprocessing.matching import Outline, find_mismatches, name_sessions, outline
 from nwbrnn.preprocessing.normalization import normalize_rates, soft_normalize
+from nwbrnn.preprocessing.pooling import pool
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
 from nwbrnn.preprocessing.selection import (
     add_choice,
@@ -26,6 +28,16 @@ from nwbrnn.preprocessing.selection import (
     choose_sampled,
     select_conditions,
     select_units,
+)
+from nwbrnn.preprocessing.sessions import (
+    align_sessions,
+    identify,
+    is_aligned,
+    is_pooled,
+    list_sessions,
+    list_sources,
+    list_trials,
+    list_units,
 )
 from nwbrnn.preprocessing.smoothing import smooth_causally, smooth_counts, smooth_spikes
 from nwbrnn.preprocessing.splits import (
@@ -39,7 +51,9 @@ from nwbrnn.preprocessing.splits import (
 __all__ = [
     "ENVELOPES",
     "EnvelopeFilter",
+    "Outline",
     "add_choice",
+    "align_sessions",
     "apply_neural_lag",
     "average_conditions",
     "average_rows",
@@ -53,11 +67,22 @@ __all__ = [
     "extract_envelope",
     "find_complete_units",
     "find_conditions",
+    "find_mismatches",
     "find_trained",
+    "identify",
+    "is_aligned",
+    "is_pooled",
     "limit_training",
     "match_observed",
+    "list_sessions",
+    "list_sources",
+    "list_trials",
+    "list_units",
+    "name_sessions",
     "normalize_outputs",
     "normalize_rates",
+    "outline",
+    "pool",
     "prepare",
     "prepare_perturbed",
     "select_conditions",

@@ -16,6 +16,7 @@ from nwbrnn.preprocessing.selection import (
     select_conditions,
     select_units,
 )
+from nwbrnn.preprocessing.sessions import align_sessions
 from nwbrnn.preprocessing.smoothing import smooth_spikes
 from nwbrnn.preprocessing.splits import limit_training, split_conditions, split_trials
 from nwbrnn.schema import validate
@@ -64,6 +65,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     ds = select_units(ds, min_rate=config.min_rate)
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
     ds = choose_observed(ds, observe=config.observe)
+    ds = align_sessions(ds, align=config.align_sessions, percentile=config.output_percentile)
     ds = clip_outputs(ds, percentile=config.output_percentile, clip=config.output_clip)
     ds = soft_normalize(ds, centered=config.nonlinearity != "softplus")
     return blank_unrecorded(validate(ds))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.averaging import average_rows
-from nwbrnn.schema import TRIAL, UNIT
+from nwbrnn.preprocessing.sessions import is_pooled, list_trials, list_units
+from nwbrnn.schema import SESSION, SESSION_OF_UNIT, TRIAL, UNIT
 from nwbrnn.text import find_label, list_some
 
 UNMARKED = ("", "0", "0.0", "false", "no", "none", "off", "nan", "n/a", "control")  # texts of ordinary trials
@@ -60,7 +61,7 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
 def select_conditions(
     ds: xr.Dataset, *, min_trials: int = MIN_TRIALS, kept: Collection[str] = ()
 ) -> xr.Dataset:
-    """Drop conditions that have too few trials, if others have enough.
+    """Drop conditions that have too few trials, in a session if several are pooled, if others have enough.
 
     In averages, a single trial would count as much as many. ``ds.attrs["choices"]`` records what is left out.
 
@@ -74,20 +75,28 @@ def select_conditions(
         Conditions to keep in any case.
     """
     labels = ds["condition"].values
-    names, numbers = np.unique(labels, return_counts=True)
-    spared = {find_label(names.tolist(), label) for label in kept}
-    rare = [
-        name for name, n in zip(names.tolist(), numbers, strict=True) if n < min_trials and name not in spared
-    ]
-    if not rare or len(rare) == len(names):
+    keep, dropped = np.ones(len(labels), dtype=bool), []
+    for rows in list_trials(ds):
+        names, numbers = np.unique(labels[rows], return_counts=True)
+        spared = {find_label(names.tolist(), label) for label in kept}
+        rare = [
+            name
+            for name, n in zip(names.tolist(), numbers, strict=True)
+            if n < min_trials and name not in spared
+        ]
+        if rare and len(rare) < len(names):
+            keep[rows] = ~np.isin(labels[rows], rare)
+            where = f" ({ds[SESSION].values[rows[0]]})" if is_pooled(ds) else ""
+            dropped.append(", ".join(rare) + where)
+    if not dropped:
         return ds
     note = {
         "role": "conditions left out",
-        "picked": ", ".join(rare),
+        "picked": "; ".join(dropped),
         "reason": f"they have fewer than {min_trials} trials, and count as much as others in averages",
         "alternatives": [],
     }
-    return add_choice(ds.isel(trial=~np.isin(labels, rare)), note)
+    return add_choice(ds.isel(trial=keep), note)
 
 
 def find_perturbed(ds: xr.Dataset, column: str) -> NDArray[np.bool_]:
@@ -151,7 +160,7 @@ def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], s
     ds
         Any valid Dataset.
     n_sampled
-        Number of neurons, or below 1 the fraction of all units (rounded), or ``"all"``.
+        Number of neurons of each session, or below 1 the fraction of all its units (rounded), or ``"all"``.
     seed
         Seed of the choice. A larger number with the same seed chooses the same neurons and further ones.
 
@@ -165,19 +174,23 @@ def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], s
     ConfigError
         If there are fewer units than requested.
     """
-    n_units = ds.sizes[UNIT]
-    if n_sampled == "all":
-        count = n_units
-    else:
-        count = int(n_sampled) if n_sampled >= 1 else round(n_sampled * n_units)
-    if count > n_units:
-        raise ConfigError(
-            f"sampled: expected at most {n_units}, the number of units that are fast enough (min_rate), "
-            f"but got {count}; take fewer, or all"
-        )
-    # a separate random stream, so that the choice does not depend on the split of trials by the same seed
-    order = np.random.default_rng([seed, 1]).permutation(n_units)
-    return ds.assign_coords(sampled=(UNIT, np.isin(np.arange(n_units), order[:count])))
+    sampled = np.zeros(ds.sizes[UNIT], dtype=bool)
+    for rows in list_units(ds):
+        n_units = len(rows)
+        if n_sampled == "all":
+            count = n_units
+        else:
+            count = int(n_sampled) if n_sampled >= 1 else round(n_sampled * n_units)
+        if count > n_units:
+            where = f" of session {ds[SESSION_OF_UNIT].values[rows[0]]}" if is_pooled(ds) else ""
+            raise ConfigError(
+                f"sampled: expected at most {n_units}, the number of units{where} that are fast enough "
+                f"(min_rate), but got {count}; take fewer, or all"
+            )
+        # a separate random stream, so that the choice does not depend on the split of trials by the same seed
+        order = np.random.default_rng([seed, 1]).permutation(n_units)
+        sampled[rows[order[:count]]] = True
+    return ds.assign_coords(sampled=(UNIT, sampled))
 
 
 def choose_observed(ds: xr.Dataset, *, observe: str | tuple[int, ...]) -> xr.Dataset:

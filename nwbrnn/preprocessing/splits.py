@@ -8,12 +8,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
+from nwbrnn.preprocessing.sessions import list_trials
 from nwbrnn.schema import SPLIT_TYPE, TRIAL
 from nwbrnn.text import find_label, show_count, sort_labels
 
 
 def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1, seed: int = 0) -> xr.Dataset:
-    """Hold out trials of every condition, at random.
+    """Hold out trials of every condition, at random; in each session if several are pooled.
 
     Parameters
     ----------
@@ -23,7 +24,7 @@ def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1,
         Fractions of each condition's trials; test is rounded, and validation is rounded up. At least one
         trial of each condition is trained on, or two if any is used for validation.
     seed
-        Seed of the split; the same seed gives the same split.
+        Seed of the split; the same seed gives the same split, for a session alone and in a pool.
 
     Returns
     -------
@@ -35,16 +36,17 @@ def split_trials(ds: xr.Dataset, *, test: float = 0.25, validation: float = 0.1,
     ConfigError
         If a test fraction was requested and no condition has enough trials to hold one out.
     """
-    rng = np.random.default_rng(seed)
     labels = ds["condition"].values
     split = np.full(len(labels), "train", dtype=SPLIT_TYPE)
-    for condition in dict.fromkeys(labels.tolist()):
-        trials = rng.permutation(np.flatnonzero(labels == condition))
-        n_test = min(round(test * len(trials)), len(trials) - 1)
-        n_validation = min(math.ceil(validation * len(trials)), len(trials) - 2 - n_test)
-        n_validation = max(n_validation, 0)
-        split[trials[:n_test]] = "test"
-        split[trials[n_test : n_test + n_validation]] = "validation"
+    for rows in list_trials(ds):
+        rng = np.random.default_rng(seed)
+        for condition in dict.fromkeys(labels[rows].tolist()):
+            trials = rng.permutation(rows[labels[rows] == condition])
+            n_test = min(round(test * len(trials)), len(trials) - 1)
+            n_validation = min(math.ceil(validation * len(trials)), len(trials) - 2 - n_test)
+            n_validation = max(n_validation, 0)
+            split[trials[:n_test]] = "test"
+            split[trials[n_test : n_test + n_validation]] = "validation"
     if test > 0 and not (split == "test").any():
         sizes = [show_count(len(labels), "trial"), show_count(len(set(labels.tolist())), "condition")]
         raise ConfigError(
@@ -103,7 +105,7 @@ def split_conditions(
 
 
 def limit_training(ds: xr.Dataset, *, n_trials: int, seed: int = 0) -> xr.Dataset:
-    """Leave out training trials, at random, until each condition has at most ``n_trials``.
+    """Leave out training trials, at random, until each condition has at most ``n_trials`` in each session.
 
     Parameters
     ----------
@@ -114,11 +116,13 @@ def limit_training(ds: xr.Dataset, *, n_trials: int, seed: int = 0) -> xr.Datase
     seed
         Seed of the choice. A larger number with the same seed keeps the same trials and further ones.
     """
-    rng = np.random.default_rng([seed, 3])
-    labels, keep = ds["condition"].values, ~find_trained(ds)
-    for condition in find_conditions(ds):
-        trials = np.flatnonzero(find_trained(ds) & (labels == condition))
-        keep[rng.permutation(trials)[:n_trials]] = True
+    labels, trained = ds["condition"].values, find_trained(ds)
+    keep = ~trained
+    for rows in list_trials(ds):
+        rng = np.random.default_rng([seed, 3])
+        known = rows[trained[rows]]
+        for condition in dict.fromkeys(labels[known].tolist()):
+            keep[rng.permutation(known[labels[known] == condition])[:n_trials]] = True
     return ds.isel(trial=keep)
 
 

@@ -1,7 +1,17 @@
 """Read an NWB file into a Dataset."""
 
 from nwbrnn.readers.inspect import Inspection, inspect_nwb
+from nwbrnn.readers.pooled import PoolPlan, outline_sessions, read_sessions, reread_sessions
 from nwbrnn.readers.recording import read_nwb
 from nwbrnn.readers.run import read_run
 
-__all__ = ["Inspection", "inspect_nwb", "read_nwb", "read_run"]
+__all__ = [
+    "Inspection",
+    "PoolPlan",
+    "inspect_nwb",
+    "outline_sessions",
+    "read_nwb",
+    "read_run",
+    "read_sessions",
+    "reread_sessions",
+]

@@ -1,0 +1,171 @@
+"""The sessions of a pooled Dataset: which trials and units belong to each, and the scale of its signals."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwbrnn.errors import ConfigError
+from nwbrnn.schema import RECORDING, SESSION, SESSION_OF_UNIT
+
+Signal = NDArray[np.floating]
+
+ALIGNED = "recording_output_scale"
+"""Coordinate of a Dataset whose outputs have been brought to the scale of their session."""
+
+
+def is_pooled(ds: xr.Dataset) -> bool:
+    """Return whether a Dataset holds several sessions, from :func:`nwbrnn.pool`."""
+    return SESSION in ds.coords and SESSION_OF_UNIT in ds.coords
+
+
+def is_aligned(ds: xr.Dataset) -> bool:
+    """Return whether 1 in the outputs is the scale of an output in its session, not its recorded unit."""
+    return ALIGNED in ds.coords and str(ds["outputs"].attrs["units"]) == "1"
+
+
+def list_trials(ds: xr.Dataset) -> list[NDArray[np.int_]]:
+    """Return the rows of the trials of each session; of all trials if the Dataset holds only one."""
+    return _list_rows(ds, SESSION, "trial")
+
+
+def list_units(ds: xr.Dataset) -> list[NDArray[np.int_]]:
+    """Return the rows of the units of each session; of all units if the Dataset holds only one."""
+    return _list_rows(ds, SESSION_OF_UNIT, "unit")
+
+
+def _list_rows(ds: xr.Dataset, name: str, dim: str) -> list[NDArray[np.int_]]:
+    if not is_pooled(ds):
+        return [np.arange(ds.sizes[dim])]
+    labels = ds[name].values
+    return [np.flatnonzero(labels == session) for session in dict.fromkeys(labels.tolist())]
+
+
+def list_sessions(ds: xr.Dataset) -> list[dict[str, Any]]:
+    """Return name, file, identifier, hash and settings of reading of each session of a pooled Dataset."""
+    return list(json.loads(ds.attrs.get("sessions") or "[]"))
+
+
+def identify(ds: xr.Dataset, dim: str) -> list[tuple[str, int]]:
+    """Return what identifies each trial or unit in any Dataset: its source, and its row there.
+
+    Examples
+    --------
+    >>> identify(xr.Dataset(coords={"unit": [3, 5]}, attrs={"source_identifier": "S1"}), "unit")
+    [('S1', 3), ('S1', 5)]
+    """
+    if not is_pooled(ds):
+        source = _name_source(ds.attrs)
+        return [(source, row) for row in ds[dim].values.tolist()]
+    sources = {one["name"]: _name_source(one) for one in list_sessions(ds)}
+    names = ds[SESSION if dim == "trial" else SESSION_OF_UNIT].values.tolist()
+    rows = ds[f"session_{dim}"].values.tolist()
+    return [(sources.get(name, name), row) for name, row in zip(names, rows, strict=True)]
+
+
+def list_sources(ds: xr.Dataset) -> set[str]:
+    """Return what identifies the sources of a Dataset."""
+    if not is_pooled(ds):
+        return {_name_source(ds.attrs)}
+    return {_name_source(one) for one in list_sessions(ds)}
+
+
+def _name_source(about: Any) -> str:
+    """Return the identifier of a file or circuit; those that do not say count as one."""
+    return str(about.get("source_identifier") or "") + str(about.get("teacher") or "")
+
+
+def align_sessions(ds: xr.Dataset, *, align: Collection[str], percentile: float) -> xr.Dataset:
+    """Bring the outputs and inputs of each session to a common scale, with statistics of training trials.
+
+    Parameters
+    ----------
+    ds
+        A Dataset with ``split``; one that holds a single session is returned unchanged.
+    align
+        What to remove: ``"output_gain"`` divides each output by its scale in the session,
+        ``"output_offset"`` subtracts its mean there first; ``"input_gain"`` and ``"input_offset"`` divide an
+        input by its standard deviation in the session and subtract its mean.
+    percentile
+        Percentile of the absolute values of an output, which is its scale.
+
+    Returns
+    -------
+    xarray.Dataset
+        With the coordinates ``recording_output_scale`` and ``recording_output_offset`` (recording, output),
+        and those of inputs: recorded value = value * scale + offset.
+
+    Raises
+    ------
+    ConfigError
+        If an output is 0 throughout the training trials of a session.
+    """
+    if not is_pooled(ds):
+        return ds
+    outputs = {"output_gain", "output_offset"} & set(align)
+    inputs = {"input_gain", "input_offset"} & set(align)
+    if outputs:
+        ds = _rescale(ds, "outputs", *_measure_outputs(ds, outputs, percentile=percentile))
+        if "output_gain" in outputs:
+            ds["outputs"].attrs["units"] = "1"
+            ds = ds.assign_coords(output_units=("output", np.full(ds.sizes["output"], "1")))
+    if inputs:
+        ds = _rescale(ds, "inputs", *_measure_inputs(ds, inputs))
+    return ds
+
+
+def _list_training(ds: xr.Dataset, name: str) -> list[tuple[str, Signal]]:
+    """Return the name of each session and its recorded bins in training, shape (n_bins, n_channels)."""
+    counts = (ds["split"].values == "train")[:, np.newaxis] & ds["mask"].values
+    return [
+        (str(ds[SESSION].values[rows[0]]), ds[name].values[rows][counts[rows]]) for rows in list_trials(ds)
+    ]
+
+
+def _measure_outputs(ds: xr.Dataset, align: Collection[str], *, percentile: float) -> tuple[Signal, Signal]:
+    """Return scale and offset of the outputs, shape (n_sessions, n_outputs); 1 and 0 for those without."""
+    scales, offsets = [], []
+    for session, values in _list_training(ds, "outputs"):
+        known = np.isfinite(values).any(axis=0)
+        scale, offset = np.ones(values.shape[1]), np.zeros(values.shape[1])
+        if "output_offset" in align:
+            offset[known] = np.nanmean(values[:, known], axis=0)
+        if "output_gain" in align:
+            scale[known] = np.nanpercentile(np.abs(values[:, known] - offset[known]), percentile, axis=0)
+        dead = ds["output"].values[~(scale > 0)]
+        if dead.size:
+            raise ConfigError(
+                f"session {session}: outputs: expected values other than 0 to scale by, but nearly all "
+                f"training bins of {', '.join(dead)} are 0; leave these out with the channels setting, or "
+                "pool without this session"
+            )
+        scales.append(scale)
+        offsets.append(offset)
+    return np.stack(scales), np.stack(offsets)
+
+
+def _measure_inputs(ds: xr.Dataset, align: Collection[str]) -> tuple[Signal, Signal]:
+    """Return scale and offset of the inputs, shape (n_sessions, n_inputs); 1 for constant inputs."""
+    parts = [values.astype(np.float64) for _, values in _list_training(ds, "inputs")]
+    shape = len(parts), ds.sizes["input"]
+    offset = np.stack([p.mean(axis=0) for p in parts]) if "input_offset" in align else np.zeros(shape)
+    scale = np.stack([p.std(axis=0) for p in parts]) if "input_gain" in align else np.ones(shape)
+    return np.where(scale > 0, scale, 1.0), offset
+
+
+def _rescale(ds: xr.Dataset, name: str, scale: Signal, offset: Signal) -> xr.Dataset:
+    """Return a Dataset with a rescaled signal, and with coordinates that say how."""
+    variable = ds[name]
+    values = variable.values.copy()
+    for row, trials in enumerate(list_trials(ds)):
+        values[trials] = (values[trials] - offset[row]) / scale[row]
+    channel = str(variable.dims[2])
+    return ds.assign({name: (variable.dims, values, dict(variable.attrs))}).assign_coords(
+        {
+            f"recording_{channel}_scale": ((RECORDING, channel), scale),
+            f"recording_{channel}_offset": ((RECORDING, channel), offset),
+        }
+    )

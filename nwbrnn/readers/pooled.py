@@ -1,0 +1,195 @@
+"""read_sessions: read several files, one after the other, and pool them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from nwbrnn.config import ReadConfig
+from nwbrnn.config.check import change_settings
+from nwbrnn.errors import ConfigError, SchemaError
+from nwbrnn.preprocessing import Outline, add_choice, find_mismatches, list_sessions, name_sessions, pool
+from nwbrnn.readers.plan import Plan, plan_reading
+from nwbrnn.readers.recording import read_nwb
+from nwbrnn.readers.session import Session, open_session
+from nwbrnn.readers.task import create_task_inputs
+from nwbrnn.storage import Source, find_source
+
+File = str | Path | Source
+
+
+def read_sessions(paths: Sequence[File], config: ReadConfig | None = None, **settings: Any) -> xr.Dataset:
+    """Read several NWB files of one task, one after the other, and pool them in one Dataset.
+
+    If the rules choose bins of different widths, all files are read with the widest. Nothing is read unless
+    the files can be pooled.
+
+    Parameters
+    ----------
+    paths
+        At least two files, as for :func:`nwbrnn.read_nwb`.
+    config
+        The settings of reading, for all files; the defaults if not given.
+    **settings
+        Fields of :class:`nwbrnn.ReadConfig`; they override those of ``config``.
+
+    Returns
+    -------
+    xarray.Dataset
+        A Dataset as from :func:`nwbrnn.pool`.
+
+    Raises
+    ------
+    SchemaError
+        If the files cannot be pooled; it lists all reasons.
+    ReadError, ConfigError
+        As :func:`nwbrnn.read_nwb`, for any of the files.
+
+    Examples
+    --------
+    >>> import nwbrnn
+    >>> nwbrnn.read_sessions([example, example])
+    Traceback (most recent call last):
+    ...
+    nwbrnn.errors.SchemaError: session ...: trials: expected other trials ...
+    """
+    config = change_settings(config or ReadConfig(), settings, source="read_sessions")
+    found = outline_sessions(paths, config)
+    if found.problems:
+        raise SchemaError(list(found.problems))
+    sessions = [read_nwb(path, found.config) for path in paths]
+    ds = pool(sessions, names=[one.name for one in found.outlines])
+    if found.config == config:
+        return ds
+    note = {
+        "role": "common bins",
+        "picked": f"{found.config.bin_size:g} s",
+        "reason": "the widest bins that the rules chose for any of the sessions; all are read with it",
+        "alternatives": [],
+    }
+    return add_choice(ds, note)
+
+
+def reread_sessions(paths: Sequence[File], recorded: xr.Dataset) -> xr.Dataset:
+    """Read the files of a pooled Dataset again, each with its own settings, and pool them under their names.
+
+    Parameters
+    ----------
+    paths
+        The files, in the order of the sessions.
+    recorded
+        The pooled Dataset.
+
+    Raises
+    ------
+    ConfigError
+        If the number of files differs, or the Dataset does not record how a session was read.
+    """
+    abouts = list_sessions(recorded)
+    names = [one["name"] for one in abouts]
+    if len(paths) != len(abouts):
+        raise ConfigError(
+            f"source: expected the files of {len(abouts)} sessions, {', '.join(names)}, in this order, but "
+            f"got {len(paths)}; name them all (--source, once for each)"
+        )
+    unknown = [one["name"] for one in abouts if "read_config" not in one]
+    if unknown:
+        raise ConfigError(
+            f"read_config: expected sessions that read_nwb read, but {', '.join(unknown)} does not record "
+            "how its data were read; fit the Datasets again"
+        )
+    configs = [ReadConfig(**one["read_config"]) for one in abouts]
+    sessions = [read_nwb(path, config) for path, config in zip(paths, configs, strict=True)]
+    return pool(sessions, names=names)
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """What would be read from several files, and why they cannot be pooled.
+
+    Attributes
+    ----------
+    outlines
+        What decides whether each session can be pooled with the others.
+    n_units
+        Number of units of each session.
+    config
+        The settings of reading, with bins that suit all files.
+    problems
+        Why the files cannot be pooled, a sentence for each reason; empty if they can.
+    """
+
+    outlines: tuple[Outline, ...]
+    n_units: tuple[int, ...]
+    config: ReadConfig
+    problems: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON."""
+        sessions = [
+            {
+                "name": one.name,
+                "trials": len(one.trials),
+                "units": n_units,
+                "outputs": list(one.outputs),
+                "inputs": list(one.inputs),
+                "conditions": list(one.conditions),
+                "bin_size": one.bin_size,
+                "window": [float(one.time[0] - one.bin_size / 2), float(one.time[-1] + one.bin_size / 2)],
+            }
+            for one, n_units in zip(self.outlines, self.n_units, strict=True)
+        ]
+        return {"sessions": sessions, "problems": list(self.problems)}
+
+
+def outline_sessions(paths: Sequence[File], config: ReadConfig) -> PoolPlan:
+    """Find out whether files can be pooled, without reading their data.
+
+    Parameters
+    ----------
+    paths
+        At least two files.
+    config
+        The settings of reading, for all files.
+
+    Raises
+    ------
+    ReadError, ConfigError
+        If one of the files cannot be read with these settings.
+    """
+    if len(paths) < 2:
+        raise ConfigError(f"sessions: expected at least two files, but got {len(paths)}; name more")
+    sources = [find_source(path) for path in paths]
+    names = name_sessions([{"source_file": s.text if s.is_remote else s.name} for s in sources])
+    planned = [_outline(source, name, config) for source, name in zip(sources, names, strict=True)]
+    widths = [one.bin_size for one, _ in planned]
+    if config.bin_size is None and max(widths) > min(widths) * (1 + 1e-6):
+        config = config.model_copy(update={"bin_size": max(widths)})
+        planned = [_outline(source, name, config) for source, name in zip(sources, names, strict=True)]
+    outlines, n_units = zip(*planned, strict=True)
+    return PoolPlan(outlines, n_units, config, tuple(find_mismatches(outlines)))
+
+
+def _outline(source: Source, name: str, config: ReadConfig) -> tuple[Outline, int]:
+    """Return what decides whether a file can be pooled with others, and its number of units."""
+    with open_session(source, follow_links=config.follow_links) as session:
+        plan = plan_reading(session, config)
+        return _describe_plan(session, plan, name), len(plan.objects.units)
+
+
+def _describe_plan(session: Session, plan: Plan, name: str) -> Outline:
+    inputs = [column for signal in plan.objects.inputs for column in signal.columns]
+    if not inputs:
+        inputs = create_task_inputs(plan)[1]
+    return Outline(
+        name=name,
+        outputs=tuple(plan.objects.output_names),
+        inputs=tuple(map(str, inputs)),
+        conditions=tuple(dict.fromkeys(plan.conditions.tolist())),
+        time=plan.time,
+        bin_size=plan.window.bin_size,
+        source=str(session.nwbfile.identifier),
+        trials=frozenset(plan.trials.frame.index.tolist()),
+    )
