@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import xarray as xr
@@ -15,9 +15,9 @@ from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
 from nwbrnn.formats import read_fit
-from nwbrnn.preprocessing import add_choice, prepare
+from nwbrnn.preprocessing import add_choice, is_pooled, list_sessions, prepare
 from nwbrnn.progress import show_training
-from nwbrnn.readers import read_nwb
+from nwbrnn.readers import read_nwb, reread_sessions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage.lock import hold
 from nwbrnn.threads import limit_threads
@@ -41,6 +41,10 @@ from nwbrnn.training import (
 
 IN_MEMORY = "a fit in memory"
 """What stands for ``start_from`` in the settings of a fit that began at a FitResult."""
+
+
+FREE = 2
+"""Hidden units for each sampled neuron that a pool has at least: its own and a free one."""
 
 
 @limit_threads()
@@ -140,6 +144,7 @@ def _fit(
 ) -> FitResult:
     """Fit a network for each seed."""
     recorded = prepare(ds, config)
+    recorded, config = _make_room(recorded, config)
     starts: Sequence[Weights | None] = [None] * len(seeds)
     if earlier is not None:
         recorded, starts = _begin_at(earlier, recorded, config, seeds)
@@ -166,6 +171,20 @@ def _fit(
     runs.sort(key=lambda run: run.loss)
     predicted = predict(recorded, runs[0].weights, config)
     return FitResult(recorded=recorded, predicted=predicted, runs=tuple(runs), config=config)
+
+
+def _make_room(recorded: xr.Dataset, config: FitConfig) -> tuple[xr.Dataset, FitConfig]:
+    """Return settings with hidden units for the sampled neurons of all sessions, and as many free ones."""
+    needed = FREE * int(recorded["sampled"].values.sum())
+    if not is_pooled(recorded) or config.hidden >= needed or config.start_from is not None:
+        return recorded, config
+    note = {
+        "role": "hidden units",
+        "picked": str(needed),
+        "reason": f"{FREE} for each sampled neuron of all sessions; {config.hidden} (hidden) would be fewer",
+        "alternatives": [],
+    }
+    return add_choice(recorded, note), config.model_copy(update={"hidden": needed})
 
 
 def _read_earlier(start: FitResult | str | Path) -> FitResult:
@@ -204,7 +223,7 @@ def _begin_at(
 @limit_threads()
 def refit(
     stored: FitResult,
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     *,
     start_from: FitResult | str | Path | None = None,
     progress: Progress | Literal[False] | None = None,
@@ -216,7 +235,8 @@ def refit(
     stored
         The fit that :func:`nwbrnn.read_fit` returned.
     source
-        The NWB file that was fitted, or another file with the same data.
+        The NWB file that was fitted, or another file with the same data; for a pool, those of all sessions
+        in their order.
     start_from
         The earlier fit at whose weights this one began, or its file; needed if it began at one.
     progress
@@ -244,31 +264,64 @@ def refit(
     True
     """
     earlier = _find_earlier(stored, start_from)
-    about = stored.recorded.attrs
+    files = [source] if isinstance(source, str | Path) else list(source)
+    ds = read_again(stored.recorded, files)
+    different = _compare_recorded(prepare(ds, stored.config), stored.recorded)
+    if different:
+        _explain_difference(stored.recorded, ds, files, different)
+    # the seeds of the stored networks only: after an interrupt, there are fewer than requested
+    seeds = sorted(run.seed for run in stored.runs)
+    with _report(progress, stored.config) as report:
+        return _fit(ds, stored.config, seeds, earlier=earlier, progress=report)
+
+
+def read_again(recorded: xr.Dataset, files: Sequence[str | Path]) -> xr.Dataset:
+    """Read the file of a fit, or the files of a pool, with the stored settings.
+
+    Parameters
+    ----------
+    recorded
+        The prepared Dataset of the fit.
+    files
+        The file, or those of all sessions in their order.
+
+    Raises
+    ------
+    ConfigError
+        If the number of files is another one, or the fit does not record how its data were read.
+    ReadError
+        If a file cannot be read.
+    """
+    if is_pooled(recorded):
+        return reread_sessions(files, recorded)
+    if len(files) != 1:
+        raise ConfigError(
+            f"source: expected one file, since the fit has one session, but got {len(files)}; give only it"
+        )
+    about = list_sessions(recorded)[0]
     if "read_config" not in about:
         raise ConfigError(
             "read_config: expected a fit of a Dataset that read_nwb made, but this fit does not record how "
             "its data were read; fit the Dataset again"
         )
-    read = json.loads(about["read_config"])
-    config = parse_settings(ReadConfig, read, source="read_config")
-    ds = read_nwb(source, config)
-    different = _compare_recorded(prepare(ds, stored.config), stored.recorded)
-    ours, theirs = (attrs.get("source_identifier") for attrs in (about, ds.attrs))
-    if different and ours != theirs:
-        raise ReadError(
-            f"{source}: expected the file that was fitted, {about.get('source_file')} with the identifier "
-            f"{ours!r}, but this one has {theirs!r} and other data; name the right one (--source)"
-        )
-    if different:
-        raise ReadError(
-            f"{source}: expected the data that were fitted, but {', '.join(different)} differ; the file has "
-            "changed, or it is another file, or the Dataset was changed before it was fitted"
-        )
-    # the seeds of the stored networks only: after an interrupt, there are fewer than requested
-    seeds = sorted(run.seed for run in stored.runs)
-    with _report(progress, stored.config) as report:
-        return _fit(ds, stored.config, seeds, earlier=earlier, progress=report)
+    return read_nwb(files[0], parse_settings(ReadConfig, about["read_config"], source="read_config"))
+
+
+def _explain_difference(
+    stored: xr.Dataset, again: xr.Dataset, files: Sequence[str | Path], different: Sequence[str]
+) -> NoReturn:
+    """Refuse files with other data than those that were fitted."""
+    for file, about, now in zip(files, list_sessions(stored), list_sessions(again), strict=True):
+        ours, theirs = (one.get("source_identifier") for one in (about, now))
+        if ours != theirs:
+            raise ReadError(
+                f"{file}: expected the file that was fitted, {about.get('source_file')} with the identifier "
+                f"{ours!r}, but this one has {theirs!r} and other data; name the right one (--source)"
+            )
+    raise ReadError(
+        f"{', '.join(map(str, files))}: expected the data that were fitted, but {', '.join(different)} "
+        "differ; the file has changed, or it is another file, or the Dataset was changed before it was fitted"
+    )
 
 
 def _find_earlier(stored: FitResult, start: FitResult | str | Path | None) -> FitResult | None:

@@ -34,7 +34,7 @@ def export(
     file: options.File,
     to: To = "new",
     output: Output = None,
-    source: options.SourceFile = None,
+    source: options.SourceFiles = None,
     name: options.Name = None,
     as_name: As = None,
     overwrite: Annotated[
@@ -48,12 +48,18 @@ def export(
     nwbrnn export fit.nwb --to lfads -o lfads.h5
     """
     if to == "lfads":
-        _export_lfads(file, output, name, unused={"--source": source, "--as": as_name}, overwrite=overwrite)
+        _export_lfads(
+            file,
+            output,
+            name,
+            unused={"--source": ", ".join(source or ()) or (None and source[0]), "--as": as_name},
+            overwrite=overwrite,
+        )
         return
-    from nwbrnn.formats import check_fit_output, find_fit_source, read_fit, write_fit
+    from nwbrnn.formats import check_fit_output, find_fit_sources, read_fit, write_fit
 
     stored = read_fit(file, name)
-    found = source or find_fit_source(file, stored.recorded)
+    found = source or find_fit_sources(file, stored.recorded)
     wanted = {"to": to, "name": as_name or name, "overwrite": overwrite}
     check_fit_output(found, output, **wanted)  # type: ignore[arg-type]
     path = write_fit(stored, found, output, **wanted)  # type: ignore[arg-type]

@@ -33,7 +33,9 @@ from nwbrnn.text import show_count
 if TYPE_CHECKING:
     import xarray as xr
 
+    from nwbrnn.config import ReadConfig
     from nwbrnn.result import FitResult
+    from nwbrnn.storage import Source
 
 Sampled = Annotated[
     str | None,
@@ -77,7 +79,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue a fit that was 
 
 @options.takes_reading
 def fit(
-    file: options.File,
+    files: options.Files,
     output: options.Output,
     sampled: Sampled = None,
     dynamics_weight: DynamicsWeight = None,
@@ -111,12 +113,14 @@ def fit(
 ) -> None:
     """Fit a recurrent network to an NWB file; write it, its predictions and its scores to a new NWB file.
 
+    Several files are sessions of one task, each with neurons of its own, and get one network together.
+
     nwbrnn fit session.nwb -o fit.nwb --sampled 20
+    nwbrnn fit monday.nwb tuesday.nwb -o pooled.nwb --sampled 20
     """
     from nwbrnn.formats import check_fit_output, write_fit
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
-    from nwbrnn.readers import read_nwb
     from nwbrnn.storage import find_source, keep_open
     from nwbrnn.storage.paths import check_apart
     from nwbrnn.training import remove_checkpoint
@@ -132,18 +136,19 @@ def fit(
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
     check_apart(
-        [*checkpoints, output, *list_paths(json_path)], [file, *list_paths(config, fit_config.start_from)]
+        [*checkpoints, output, *list_paths(json_path)], [*files, *list_paths(config, fit_config.start_from)]
     )
     overwrite = _check_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
-    source = find_source(file)
-    check_fit_output(source, output, overwrite=overwrite)
+    sources = [find_source(file) for file in files]
+    check_fit_output(sources, output, overwrite=overwrite)
     check_json(json_path, overwrite=overwrite)
-    read_config = options.choose_reading(file, job.read, read, output, checkpoints, json_path)
+    read_config = options.choose_reading(files, job.read, read, output, checkpoints, json_path)
     quiet = str(json_path) == "-"
     with ExitStack() as kept:
-        with step(f"Reading {file}"):
-            kept.enter_context(keep_open(source, follow_links=read_config.follow_links))
-            ds = read_nwb(source, read_config)
+        with step(f"Reading {', '.join(files)}"):
+            if len(sources) == 1:
+                kept.enter_context(keep_open(sources[0], follow_links=read_config.follow_links))
+            ds = _read(sources, read_config)
         ds.attrs["command"] = options.describe_command()
         choices = json.loads(ds.attrs["choices"])
         if not quiet:
@@ -151,7 +156,7 @@ def fit(
         with step("Fitting", spin=False), _show_progress(fit_config) as report:
             result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
         with step(f"Writing {output}"):
-            write_fit(result, source, output, overwrite=overwrite)
+            write_fit(result, sources, output, overwrite=overwrite)
     scores = result.scores.to_dict(result.recorded)
     left_out = json.loads(result.recorded.attrs["choices"])[len(choices) :]
     report_json = {"scores": scores, "choices": choices + left_out, "config": result.config.model_dump()}
@@ -165,6 +170,13 @@ def fit(
     if interrupted:
         say_interrupted(f"{output} holds the best network so far; continue with --resume.")
         raise typer.Exit(130)
+
+
+def _read(sources: Sequence["Source"], config: "ReadConfig") -> "xr.Dataset":
+    """Read a file, or several to pool."""
+    from nwbrnn.readers import read_nwb, read_sessions
+
+    return read_nwb(sources[0], config) if len(sources) == 1 else read_sessions(sources, config)
 
 
 def _merge_fit(config: FitConfig, settings: Sequence[str] | None, training: dict[str, Any]) -> FitConfig:

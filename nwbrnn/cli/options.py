@@ -4,7 +4,7 @@ import functools
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,16 @@ File = Annotated[
         help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path.",
         show_default=False,
         metavar="FILE",
+    ),
+    Access.READ,
+]
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path; several are sessions of "
+        "one task, pooled.",
+        show_default=False,
+        metavar="FILE...",
     ),
     Access.READ,
 ]
@@ -176,6 +186,15 @@ def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
 Name = Annotated[
     str | None, typer.Option("--name", help="Name of the fit, if the file holds several.", metavar="NAME")
 ]
+SourceFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        help="The NWB file that was fitted, if it is not next to the fit; once for each session of a pool.",
+        metavar="FILE",
+    ),
+    Access.READ,
+]
 SourceFile = Annotated[
     str | None,
     typer.Option(
@@ -206,11 +225,13 @@ def load_config(path: Path | None) -> "JobConfig":
     return JobConfig() if path is None else read_config(path)
 
 
-def choose_reading(file: str, config: "ReadConfig", read: Read, *outputs: Any) -> "ReadConfig":
-    """Return how to read a file, by settings and options; outputs must not be among what it may link to."""
+def choose_reading(
+    file: str | Sequence[str], config: "ReadConfig", read: Read, *outputs: Any
+) -> "ReadConfig":
+    """Return how to read files, by settings and options; outputs must not be among what they may link to."""
     settings = merge_read(config, read)
     if settings.follow_links:
-        check_linked([file], *outputs)
+        check_linked([file] if isinstance(file, str) else file, *outputs)
     return settings
 
 

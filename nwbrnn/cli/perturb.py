@@ -44,7 +44,7 @@ def perturb(
     size: Size = 10.0,
     at: At = 0.0,
     duration: Duration = 0.0,
-    source: options.SourceFile = None,
+    source: options.SourceFiles = None,
     name: options.Name = None,
     json_path: options.JsonPath = None,
     overwrite: options.OverwriteJson = False,
@@ -109,20 +109,17 @@ def parse_push(units: list[str] | None, *, size: float, at: float, duration: flo
     return Push(weights, size, at, duration)
 
 
-def _score(result: "FitResult", push: "Push", file: str, source: str | None) -> dict[str, dict[str, float]]:
+def _score(
+    result: "FitResult", push: "Push", file: str, source: list[str] | None
+) -> dict[str, dict[str, float]]:
     """Read the recording of the fit again, and compare its perturbed trials."""
-    import json
-
-    from nwbrnn.config import ReadConfig
-    from nwbrnn.config.check import parse_settings
-    from nwbrnn.formats import find_fit_source
+    from nwbrnn.formats import find_fit_sources
+    from nwbrnn.job import read_again
     from nwbrnn.mechanism import score_perturbed
-    from nwbrnn.readers import read_nwb
 
-    where = source or find_fit_source(file, result.recorded)
-    given = json.loads(result.recorded.attrs.get("read_config", "{}"))
-    with step(f"Reading {where}"):
-        ds = read_nwb(where, parse_settings(ReadConfig, given, source="read_config"))
+    where = source or find_fit_sources(file, result.recorded)
+    with step(f"Reading {', '.join(where)}"):
+        ds = read_again(result.recorded, where)
     scores = score_perturbed(result, ds, push)
     return {name: {"perturbed": one, "not_perturbed": other} for name, (one, other) in scores.items()}
 

@@ -32,7 +32,7 @@ StartFrom = Annotated[
 def refit(
     file: options.File,
     output: Output = None,
-    source: options.SourceFile = None,
+    source: options.SourceFiles = None,
     start_from: StartFrom = None,
     name: options.Name = None,
     json_path: options.JsonPath = None,
@@ -42,18 +42,18 @@ def refit(
 
     nwbrnn refit fit.nwb
     """
-    from nwbrnn.formats import check_fit_output, find_fit_source, find_start, read_fit, write_fit
+    from nwbrnn.formats import check_fit_output, find_fit_sources, find_start, read_fit, write_fit
     from nwbrnn.job import refit as repeat
     from nwbrnn.storage.paths import check_apart
 
     stored = read_fit(file, name)
-    found = source or find_fit_source(file, stored.recorded)
+    found = source or find_fit_sources(file, stored.recorded)
     started = start_from or find_start(file, stored.config.start_from)
-    check_apart(list_paths(output, json_path), [file, found, *list_paths(started)])
+    check_apart(list_paths(output, json_path), [file, *found, *list_paths(started)])
     check_json(json_path, overwrite=overwrite)
     if output is not None:
         check_fit_output(found, output, overwrite=overwrite)
-    with step(f"Repeating the fit of {found}"):
+    with step(f"Repeating the fit of {', '.join(found)}"):
         again = repeat(stored, found, start_from=started)
     if output is not None:
         write_fit(again, found, output, overwrite=overwrite)

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.preprocessing.sessions import name_source
 from nwbrnn.schema import INPUT, OUTPUT, TIME, TRIAL
 from nwbrnn.text import find_label, list_some, show_count, sort_labels
 
@@ -71,7 +72,7 @@ def outline(ds: xr.Dataset, name: str) -> Outline:
         time=ds[TIME].values,
         bin_size=float(attrs["bin_size"]),
         lag=float(attrs.get("neural_lag", 0.0)),
-        source=f"{attrs.get('source_identifier') or ''}{attrs.get('teacher') or ''}",
+        source=name_source(attrs),
         trials=frozenset(ds[TRIAL].values.tolist()),
     )
 
@@ -161,6 +162,6 @@ def count_bins(first: Outline, one: Outline) -> float:
 
 
 def find_window(outlines: Sequence[Outline]) -> tuple[int, int]:
-    """Return the first bin that all sessions have, and the one after the last, as bins of the first session."""
+    """Return the first bin that all sessions have and the one after the last, as bins of the first one."""
     starts = [round(count_bins(outlines[0], one)) for one in outlines]
     return max(starts), min(start + len(one.time) for start, one in zip(starts, outlines, strict=True))

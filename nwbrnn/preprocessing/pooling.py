@@ -20,7 +20,7 @@ from nwbrnn.preprocessing.matching import (
     name_sessions,
     outline,
 )
-from nwbrnn.preprocessing.sessions import is_pooled
+from nwbrnn.preprocessing.sessions import describe_session, is_pooled, name_source
 from nwbrnn.preprocessing.smoothing import smooth_spikes
 from nwbrnn.schema import (
     COORDINATES,
@@ -38,8 +38,6 @@ from nwbrnn.text import find_label, list_some, show_count
 
 Values = NDArray[Any]
 
-_ABOUT = ("source_file", "source_identifier", "source_object_id", "source_sha256", "session_start_time")
-_JSON = ("source_objects", "read_config")
 _SPECIFIED = {spec.name for spec in COORDINATES}
 
 
@@ -52,8 +50,8 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     Parameters
     ----------
     sessions
-        At least two Datasets, as :func:`nwbrnn.read_nwb` returns them, with bins of one width. The window that
-        all have in common is kept.
+        At least two Datasets, as :func:`nwbrnn.read_nwb` returns them, with bins of one width. The window
+        that all have in common is kept.
     names
         Name of each session; by default the names of the files.
 
@@ -289,14 +287,10 @@ def _describe_sessions(
     """Return the provenance of a pooled Dataset."""
     abouts = []
     for ds, name, start in zip(sessions, names, starts, strict=True):
-        about: dict[str, Any] = {"name": name, "start": start}
-        about |= {key: str(ds.attrs[key]) for key in (*_ABOUT, "teacher") if ds.attrs.get(key)}
-        about |= {key: json.loads(ds.attrs[key]) for key in _JSON if ds.attrs.get(key)}
+        about = {"name": name, "start": start} | describe_session(ds.attrs)
         abouts.append(about | {"n_trials": ds.sizes[TRIAL], "n_units": ds.sizes[UNIT]})
-    files = [about.get("source_file") or about["name"] for about in abouts]
-    identifiers = [
-        about.get("source_identifier") or about.get("teacher") or about["name"] for about in abouts
-    ]
+    files = [str(about.get("source_file") or about["name"]) for about in abouts]
+    identifiers = [name_source(about) or str(about["name"]) for about in abouts]
     attrs: dict[str, Any] = {
         "source_file": ", ".join(files),
         "source_identifier": " + ".join(identifiers),
@@ -311,6 +305,9 @@ def _describe_sessions(
 def _gather_choices(sessions: Sequence[xr.Dataset], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the choices of all sessions: once those that are the same in all, and the others by session."""
     listed = [json.loads(ds.attrs.get("choices") or "[]") for ds in sessions]
+    for choices in listed:  # what else was possible often differs and says little
+        for choice in choices:
+            choice["alternatives"] = []
     gathered = [choice for choice in listed[0] if all(choice in choices for choices in listed)]
     for name, choices in zip(names, listed, strict=True):
         own = [choice for choice in choices if choice not in gathered]

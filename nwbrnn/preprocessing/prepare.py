@@ -16,7 +16,7 @@ from nwbrnn.preprocessing.selection import (
     select_conditions,
     select_units,
 )
-from nwbrnn.preprocessing.sessions import align_sessions
+from nwbrnn.preprocessing.sessions import align_like, align_sessions
 from nwbrnn.preprocessing.smoothing import smooth_spikes
 from nwbrnn.preprocessing.splits import limit_training, split_conditions, split_trials
 from nwbrnn.schema import validate
@@ -96,6 +96,7 @@ def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -
         if not set(recorded[dim].values.tolist()) <= set(ds[dim].values.tolist()):
             raise ConfigError(f"{dim}: expected the same as in the fit, but got others; give its Dataset")
     ds = ds.sel(unit=recorded["unit"].values)
+    ds = align_like(ds, recorded)
     names = ("sampled", "observed", "rate_scale", "rate_offset", "output_scale")
     ds = ds.assign_coords({name: recorded[name].variable for name in names if name in recorded.coords})
     return blank_unrecorded(validate(ds.assign_coords(split=("trial", ["test"] * ds.sizes["trial"]))))

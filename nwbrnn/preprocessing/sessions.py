@@ -1,7 +1,7 @@
 """The sessions of a pooled Dataset: which trials and units belong to each, and the scale of its signals."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,12 @@ Signal = NDArray[np.floating]
 
 ALIGNED = "recording_output_scale"
 """Coordinate of a Dataset whose outputs have been brought to the scale of their session."""
+
+
+_TEXTS = (
+    "source_file", "source_identifier", "source_object_id", "source_sha256", "session_start_time", "teacher",
+)  # fmt: skip
+_JSON = ("source_objects", "read_config")
 
 
 def is_pooled(ds: xr.Dataset) -> bool:
@@ -45,8 +51,16 @@ def _list_rows(ds: xr.Dataset, name: str, dim: str) -> list[NDArray[np.int_]]:
 
 
 def list_sessions(ds: xr.Dataset) -> list[dict[str, Any]]:
-    """Return name, file, identifier, hash and settings of reading of each session of a pooled Dataset."""
+    """Return file, identifier, hash, objects and settings of reading of each session of any Dataset."""
+    if not is_pooled(ds):
+        return [describe_session(ds.attrs)]
     return list(json.loads(ds.attrs.get("sessions") or "[]"))
+
+
+def describe_session(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what the attributes of a Dataset of one session say of its source."""
+    about: dict[str, Any] = {name: str(attrs[name]) for name in _TEXTS if attrs.get(name)}
+    return about | {name: json.loads(attrs[name]) for name in _JSON if attrs.get(name)}
 
 
 def identify(ds: xr.Dataset, dim: str) -> list[tuple[str, int]]:
@@ -58,9 +72,9 @@ def identify(ds: xr.Dataset, dim: str) -> list[tuple[str, int]]:
     [('S1', 3), ('S1', 5)]
     """
     if not is_pooled(ds):
-        source = _name_source(ds.attrs)
+        source = name_source(ds.attrs)
         return [(source, row) for row in ds[dim].values.tolist()]
-    sources = {one["name"]: _name_source(one) for one in list_sessions(ds)}
+    sources = {one["name"]: name_source(one) for one in list_sessions(ds)}
     names = ds[SESSION if dim == "trial" else SESSION_OF_UNIT].values.tolist()
     rows = ds[f"session_{dim}"].values.tolist()
     return [(sources.get(name, name), row) for name, row in zip(names, rows, strict=True)]
@@ -68,12 +82,10 @@ def identify(ds: xr.Dataset, dim: str) -> list[tuple[str, int]]:
 
 def list_sources(ds: xr.Dataset) -> set[str]:
     """Return what identifies the sources of a Dataset."""
-    if not is_pooled(ds):
-        return {_name_source(ds.attrs)}
-    return {_name_source(one) for one in list_sessions(ds)}
+    return {name_source(one) for one in list_sessions(ds)}
 
 
-def _name_source(about: Any) -> str:
+def name_source(about: Mapping[Any, Any]) -> str:
     """Return the identifier of a file or circuit; those that do not say count as one."""
     return str(about.get("source_identifier") or "") + str(about.get("teacher") or "")
 
@@ -114,6 +126,16 @@ def align_sessions(ds: xr.Dataset, *, align: Collection[str], percentile: float)
             ds = ds.assign_coords(output_units=("output", np.full(ds.sizes["output"], "1")))
     if inputs:
         ds = _rescale(ds, "inputs", *_measure_inputs(ds, inputs))
+    return ds
+
+
+def align_like(ds: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:
+    """Bring other trials of the same sessions to the scale that :func:`align_sessions` found for a fit."""
+    for name, channel in (("outputs", "output"), ("inputs", "input")):
+        if f"recording_{channel}_scale" in recorded.coords:
+            scale, offset = (recorded[f"recording_{channel}_{part}"].values for part in ("scale", "offset"))
+            ds = _rescale(ds, name, scale, offset)
+            ds[name].attrs["units"] = recorded[name].attrs["units"]
     return ds
 
 
@@ -160,7 +182,8 @@ def _rescale(ds: xr.Dataset, name: str, scale: Signal, offset: Signal) -> xr.Dat
     """Return a Dataset with a rescaled signal, and with coordinates that say how."""
     variable = ds[name]
     values = variable.values.copy()
-    for row, trials in enumerate(list_trials(ds)):
+    for row, session in enumerate(ds[RECORDING].values.tolist()):
+        trials = ds[SESSION].values == session
         values[trials] = (values[trials] - offset[row]) / scale[row]
     channel = str(variable.dims[2])
     return ds.assign({name: (variable.dims, values, dict(variable.attrs))}).assign_coords(

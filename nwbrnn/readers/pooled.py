@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.config.check import change_settings
+from nwbrnn.config.check import change_settings, parse_settings
 from nwbrnn.errors import ConfigError, SchemaError
 from nwbrnn.preprocessing import Outline, add_choice, find_mismatches, list_sessions, name_sessions, pool
 from nwbrnn.readers.plan import Plan, plan_reading
@@ -100,7 +100,7 @@ def reread_sessions(paths: Sequence[File], recorded: xr.Dataset) -> xr.Dataset:
             f"read_config: expected sessions that read_nwb read, but {', '.join(unknown)} does not record "
             "how its data were read; fit the Datasets again"
         )
-    configs = [ReadConfig(**one["read_config"]) for one in abouts]
+    configs = [parse_settings(ReadConfig, one["read_config"], source="read_config") for one in abouts]
     sessions = [read_nwb(path, config) for path, config in zip(paths, configs, strict=True)]
     return pool(sessions, names=names)
 

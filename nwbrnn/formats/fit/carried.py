@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from hdmf.backends.hdf5.h5_utils import H5DataIO
@@ -52,20 +52,47 @@ _SUBJECT = (
 )
 
 
-def create_derived(original: NWBFile) -> NWBFile:
-    """Return a new file with the session and subject of another one, a new identity, and a note on it."""
+class Original(NamedTuple):
+    """A file from which another is derived."""
+
+    identifier: str
+    object_id: str
+    subject: str
+    description: str
+
+
+def identify_original(nwbfile: NWBFile) -> Original:
+    """Return the identity of a file, and its subject and session."""
+    subject = "" if nwbfile.subject is None else str(nwbfile.subject.subject_id)
+    description = str(nwbfile.session_description)
+    return Original(str(nwbfile.identifier), str(nwbfile.object_id), subject, description)
+
+
+def create_derived(originals: Sequence[Original], original: NWBFile) -> NWBFile:
+    """Return a new file with session and subject of another one, a new identity, and a note on its origin.
+
+    Parameters
+    ----------
+    originals
+        Every file from which it is derived. The subject is left out if they have several.
+    original
+        The first of these files.
+    """
     carried = {name: _detach(getattr(original, name)) for name in _CARRIED}
     subject = None
-    if original.subject is not None:
+    if original.subject is not None and len({one.subject for one in originals}) == 1:
         fields = {name: getattr(original.subject, name) for name in _SUBJECT}
         subject = Subject(**{name: value for name, value in fields.items() if value})
-    related = f"Derived from the NWB file {original.identifier} (object id {original.object_id})."
+    related = [
+        f"Derived from the NWB file {one.identifier} (object id {one.object_id})." for one in originals
+    ]
+    sessions = "; ".join(dict.fromkeys(one.description for one in originals))
     return NWBFile(
-        session_description=f"Fit of a recurrent network to: {original.session_description}",
+        session_description=f"Fit of a recurrent network to: {sessions}",
         identifier=str(uuid.uuid4()),
         was_generated_by=[("nwbrnn", version("nwbrnn"))],
         subject=subject,
-        notes="\n".join(text for text in (original.notes, related) if text),
+        notes="\n".join(text for text in (original.notes, *related) if text),
         **{name: value for name, value in carried.items() if value is not None},
     )
 

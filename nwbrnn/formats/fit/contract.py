@@ -8,16 +8,16 @@ from typing import Any, get_args
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import BaseModel, StrictInt
+from pydantic import BaseModel, Field, StrictInt
 
 from nwbrnn.config import Ended, FitConfig, ReadConfig
 from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ShapeError, UnsupportedFileError
 from nwbrnn.evaluation import LEVELS
 from nwbrnn.formats.fit.layout import LAYOUT_VERSION
-from nwbrnn.preprocessing import find_conditions
+from nwbrnn.preprocessing import find_conditions, is_pooled, list_sessions
 from nwbrnn.result import FitResult, Run
-from nwbrnn.schema import LARGEST
+from nwbrnn.schema import LARGEST, SESSION, SESSION_OF_UNIT
 from nwbrnn.weights import check_weights, list_shapes
 
 _SCORES = ("output R2", "sampled neurons R2", "unsampled neurons R2")
@@ -58,6 +58,16 @@ class _Choice(BaseModel):
     alternatives: list[str] = []
 
 
+class _Session(BaseModel):
+    name: str
+    start: float = Field(allow_inf_nan=False)
+    source_file: str = ""
+    source_identifier: str = ""
+    source_sha256: str = ""
+    source_objects: dict[str, str] = {}
+    read_config: ReadConfig | None = None
+
+
 class _Attributes(BaseModel):
     """Attributes of a Dataset that nwbrnn uses, with JSON decoded."""
 
@@ -67,11 +77,12 @@ class _Attributes(BaseModel):
     choices: list[_Choice] = []
     read_config: ReadConfig = ReadConfig()
     source_objects: dict[str, str] = {}
+    sessions: list[_Session] = []
     cross_validation: list[dict[str, Any]] = []
     start_weights: str = ""
 
 
-_JSON = ("choices", "read_config", "source_objects", "cross_validation")
+_JSON = ("choices", "read_config", "source_objects", "sessions", "cross_validation")
 
 
 def parse_about(text: Any, *, source: str) -> dict[str, Any]:
@@ -164,9 +175,20 @@ def _find_faults_of_data(recorded: xr.Dataset, config: FitConfig) -> Iterator[st
         yield "observed: expected some units, since the network observes neurons, but got none"
     if config.observes and (recorded["observed"].values & ~recorded["sampled"].values).any():
         yield "observed: expected sampled units only, but got others"
+    yield from _find_faults_of_sessions(recorded)
     n_sampled = int(recorded["sampled"].values.sum())
     if n_sampled > config.hidden:
         yield f"sampled: expected at most {config.hidden}, the hidden units, but got {n_sampled}"
+
+
+def _find_faults_of_sessions(recorded: xr.Dataset) -> Iterator[str]:
+    """Yield that trials or units are of sessions of which the file tells nothing."""
+    if not is_pooled(recorded):
+        return
+    named = {one["name"] for one in list_sessions(recorded)}
+    used = {str(name) for kind in (SESSION, SESSION_OF_UNIT) for name in recorded[kind].values.tolist()}
+    if not used <= named:
+        yield f"sessions: expected {', '.join(sorted(used))}, but got {', '.join(sorted(named)) or 'none'}"
 
 
 def _find_faults_of_run(run: Run, recorded: xr.Dataset, config: FitConfig) -> Iterator[str]:

@@ -32,6 +32,7 @@ from nwbrnn.formats.fit.layout import (
 )
 from nwbrnn.formats.series import read_stamps
 from nwbrnn.formats.tables import read_plain_columns
+from nwbrnn.preprocessing import list_sessions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
 from nwbrnn.storage import format_error, open_nwb, read_whole
@@ -114,8 +115,8 @@ def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
     return dict(about["versions"])
 
 
-def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
-    """Return the location of a fit's recording: in the same file, at its original address, or next to it.
+def find_fit_sources(path: str | Path, recorded: xr.Dataset) -> list[str]:
+    """Return the locations of a fit's recordings: in the same file, at the original address, or next to it.
 
     Parameters
     ----------
@@ -124,26 +125,31 @@ def find_fit_source(path: str | Path, recorded: xr.Dataset) -> str:
     recorded
         The recorded Dataset of the fit.
 
+    Returns
+    -------
+    list
+        A file for each session of a pool, in their order; one for any other fit.
+
     Raises
     ------
     MissingDataError
-        If the recording is in none of these places.
+        If a recording is in none of these places.
     """
-    attrs = recorded.attrs
-    objects = set(json.loads(attrs.get("source_objects", "{}")).values())
+    abouts = list_sessions(recorded)
+    objects = set(abouts[0].get("source_objects", {}).values())
     with open_nwb(path) as nwbfile:
-        if objects and objects <= set(nwbfile.objects):
-            return str(path)
-    text = str(attrs.get("source_file", ""))
-    if "://" in text:
-        return text
-    beside = Path(path).parent / Path(text).name
-    if not text or not beside.exists():
+        if len(abouts) == 1 and objects and objects <= set(nwbfile.objects):
+            return [str(path)]
+    texts = [str(about.get("source_file", "")) for about in abouts]
+    found = {text: text if "://" in text else str(Path(path).parent / Path(text).name) for text in texts}
+    missing = [text for text in texts if not text or ("://" not in text and not Path(found[text]).exists())]
+    if missing:
+        names = ", ".join(text or "of unknown name" for text in missing)
         raise MissingDataError(
-            f"{path}: expected the file that was fitted, {text or 'of unknown name'}, next to it, but it is "
-            "not there; give it with source (--source)"
+            f"{path}: expected the file that was fitted, {names}, next to it, but it is not there; give it "
+            "with source (--source)" + (", once for each session" if len(abouts) > 1 else "")
         )
-    return str(beside)
+    return [found[text] for text in texts]
 
 
 def find_start(path: str | Path, start_from: str | None) -> str | None:
@@ -240,6 +246,12 @@ def _forget_permission(attrs: dict[str, Any]) -> None:
         config = json.loads(attrs["read_config"])
         if config.get("follow_links"):
             attrs["read_config"] = json.dumps(config | {"follow_links": False})
+    sessions = json.loads(attrs.get("sessions") or "[]")
+    permitted = [one["read_config"] for one in sessions if (one.get("read_config") or {}).get("follow_links")]
+    for config in permitted:
+        config["follow_links"] = False
+    if permitted:
+        attrs["sessions"] = json.dumps(sessions)
 
 
 def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Description:

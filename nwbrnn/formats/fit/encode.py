@@ -34,7 +34,7 @@ from nwbrnn.formats.fit.layout import (
 )
 from nwbrnn.formats.series import create_series
 from nwbrnn.formats.tables import compress, create_table, link_rows, show_text
-from nwbrnn.preprocessing import find_conditions
+from nwbrnn.preprocessing import find_conditions, is_pooled, list_sessions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.timeline import lay_out
@@ -96,11 +96,14 @@ def add_fit(
     """
     reserved = {TRIAL: set(dir(TimeIntervals)) | _TRIAL_COLUMNS, UNIT: set(dir(DynamicTable)) | _UNIT_COLUMNS}
     described = describe_dataset(result.recorded, reserved)
-    text = "a recurrent network fitted to this session, its predictions and their scores"
+    sessions = "several sessions" if is_pooled(result.recorded) else "this session"
+    text = f"a recurrent network fitted to {sessions}, its predictions and their scores"
     module = nwbfile.create_processing_module(module_name, text)
     windows = _add_series(module, result)
     module.add(_create_trials(result, described, windows, trials, as_zarr=as_zarr))
     _add_model(module, result, described, units)
+    if is_pooled(result.recorded):
+        module.add(_create_sessions(result.recorded))
     _add_scores(module, result)
     nwbfile.add_scratch(
         json.dumps(_describe_fit(result, described)),
@@ -268,6 +271,37 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
     module.add(create_table("input_names", "a row for each input", inputs))
     module.add(recorded_units)
     module.add(create_table("hidden_units", equation, _describe_weights(result, "hidden_units"), links=links))
+
+
+def _create_sessions(recorded: xr.Dataset) -> DynamicTable:
+    """Return the table of the sessions of a pool."""
+    abouts = list_sessions(recorded)
+    columns: dict[str, Column] = {
+        name: (_show_all([str(about.get(key) or "unknown") for about in abouts]), text)
+        for name, (key, text) in _SESSION_COLUMNS.items()
+    }
+    starts = np.array([about["start"] for about in abouts])
+    columns["start"] = starts, "what was added to the times of the session, in every time here [s]"
+    for name, text in _ALIGNED.items():
+        if f"recording_{name}" in recorded.coords:
+            columns[name] = recorded[f"recording_{name}"].values, text
+    return create_table("sessions", "the recordings of the fit, in the order of their trials", columns)
+
+
+_SESSION_COLUMNS = {
+    "session_name": ("name", "name of the session in the tables here"),
+    "file": ("source_file", "file or address"),
+    "identifier": ("source_identifier", "identifier of the NWB file"),
+    "object_id": ("source_object_id", "object id of the NWB file"),
+    "sha256": ("source_sha256", "SHA-256 of the file"),
+    "session_start_time": ("session_start_time", "start of the session"),
+}
+_ALIGNED = {
+    "output_scale": "recorded unit of 1 in the outputs here, a column for each output",
+    "output_offset": "recorded value of 0 in the outputs here, a column for each output",
+    "input_scale": "recorded unit of 1 in the inputs here, a column for each input",
+    "input_offset": "recorded value of 0 in the inputs here, a column for each input",
+}
 
 
 def _describe_weights(result: FitResult, table: str) -> dict[str, Column]:

@@ -3,32 +3,37 @@
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pynwb import NWBFile
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.errors import ConfigError, ExportError, OutputExistsError, ReadError
-from nwbrnn.formats.fit.carried import carry_trials, carry_units, create_derived
+from nwbrnn.formats.fit.carried import carry_trials, carry_units, create_derived, identify_original
 from nwbrnn.formats.fit.encode import Rows, add_fit
 from nwbrnn.formats.fit.layout import is_module_of_fit, list_parts, name_module, name_scratch
 from nwbrnn.formats.nwb_file import SUFFIXES, export_nwbfile, is_zarr_name, write_nwbfile
+from nwbrnn.preprocessing import is_pooled, list_sessions
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Source, find_source, format_error, is_hdf5, list_members, open_nwb
 from nwbrnn.storage.paths import check_apart, check_output
 from nwbrnn.storage.system import lock_for_reading
+from nwbrnn.text import show_count
 
 To = Literal["new", "copy", "in-place"]
 
 
+File = str | Path | Source
+
+
 def write_fit(
     result: FitResult,
-    source: str | Path | Source,
+    source: File | Sequence[File],
     path: str | Path | None = None,
     *,
     to: To = "new",
@@ -45,12 +50,13 @@ def write_fit(
     result
         The fit from :func:`nwbrnn.fit`.
     source
-        The NWB file that was fitted.
+        The NWB file that was fitted, or several in the order of the sessions of a pool.
     path
         The file to write, ``.nwb`` or, for Zarr, ``.zarr``; none for in-place.
     to
         ``new`` writes a new file with session, subject, fitted units and trials of the source. ``copy``
-        writes all of the source and the fit. ``in-place`` adds the fit to the source.
+        writes all of the source and the fit. ``in-place`` adds the fit to the source. For a pool there is
+        only ``new``; units and trials are then in the module alone.
     name
         Name of the fit, needed if one file holds several; the module is then ``nwbrnn_NAME``.
     overwrite
@@ -78,18 +84,31 @@ def write_fit(
     >>> path = nwbrnn.write_fit(result, example, "fit.nwb", overwrite=True)
     """
     try:
-        found = find_source(source)
+        found = [find_source(one) for one in _list_files(source)]
         target = check_fit_output(found, path, to=to, name=name, overwrite=overwrite)
     except ReadError as error:
         raise ExportError(f"{source}: expected the source of the fit, but {error}") from error
-    _check_source(result, found)
+    abouts = list_sessions(result.recorded)
+    if len(found) != len(abouts):
+        raise ExportError(
+            f"source: expected {show_count(len(abouts), 'file')}, one for each session of the fit, but got "
+            f"{len(found)}; give them in the order of the sessions"
+        )
+    for one, about in zip(found, abouts, strict=True):
+        _check_source(one, about)
+    if is_pooled(result.recorded):
+        return _write_pooled(result, found, target, name=name, overwrite=overwrite)
     if to == "new":
-        return _write_new(result, found, target, name=name, overwrite=overwrite)
-    return _write_copy(result, found, target, name=name, overwrite=overwrite)
+        return _write_new(result, found[0], target, name=name, overwrite=overwrite)
+    return _write_copy(result, found[0], target, name=name, overwrite=overwrite)
+
+
+def _list_files(source: File | Sequence[File]) -> list[File]:
+    return [source] if isinstance(source, str | Path | Source) else list(source)
 
 
 def check_fit_output(
-    source: str | Path | Source,
+    source: File | Sequence[File],
     path: str | Path | None,
     *,
     to: To = "new",
@@ -111,14 +130,20 @@ def check_fit_output(
     if (path is None) != (to == "in-place"):
         wanted = "no output, the fit goes into the source" if to == "in-place" else "an output file"
         raise ConfigError(f"path: expected {wanted}, for to={to!r}, but got {path!r}")
-    found = find_source(source)
+    sources = [find_source(one) for one in _list_files(source)]
+    if len(sources) > 1 and to != "new":
+        raise ConfigError(
+            f"to: expected 'new' for a fit of {len(sources)} sessions, which has a file of its own, but got "
+            f"{to!r}; give an output"
+        )
     if path is not None:
         target = Path(path)
-        check_apart([target], [found])
+        check_apart([target], sources)
         check_output(target, overwrite=overwrite, suffix=SUFFIXES, folder=is_zarr_name(target))
         if target.exists():
             _keep_other_fits(target, module)
         return target
+    found = sources[0]
     if found.is_remote:
         raise ExportError(
             f"{found.text}: expected a local file for in-place, but it is on a server; use to='copy'"
@@ -165,17 +190,16 @@ def _keep_on_time(path: Path, module: str) -> Callable[[], None]:
     return check
 
 
-def _check_source(result: FitResult, source: Source) -> None:
+def _check_source(source: Source, about: Mapping[str, Any]) -> None:
     """Refuse a source that is not, or no longer, the file that was fitted.
 
     A file that gained or lost exported fits has another hash but the same objects, so these are compared too.
     """
-    about = result.recorded.attrs
     known = about.get("source_sha256")
     if not known or source.is_remote or source.compute_sha256() == known:
         return
-    with _open_source(source, result) as nwbfile:
-        objects = set(json.loads(about.get("source_objects", "{}")).values())
+    with _open_source(source, about) as nwbfile:
+        objects = set(about.get("source_objects", {}).values())
         has_fits = any(is_module_of_fit(name) for name in nwbfile.processing)
         same = bool(objects) and objects <= set(nwbfile.objects)
     if not (has_fits and same):
@@ -185,15 +209,10 @@ def _check_source(result: FitResult, source: Source) -> None:
         )
 
 
-def _may_follow_links(result: FitResult) -> bool:
-    """Return whether the source was read with permission to follow links to other files."""
-    return bool(json.loads(result.recorded.attrs.get("read_config", "{}")).get("follow_links", False))
-
-
 def _write_new(result: FitResult, source: Source, path: Path, *, name: str | None, overwrite: bool) -> Path:
     """Write a file with the fit and the parts of the source that it needs."""
-    with _open_source(source, result) as original:
-        nwbfile, as_zarr = create_derived(original), is_zarr_name(path)
+    with _open_source(source, list_sessions(result.recorded)[0]) as original:
+        nwbfile, as_zarr = create_derived([identify_original(original)], original), is_zarr_name(path)
         units, trials = _find_rows(original, result)
         if units is not None:
             units = carry_units(nwbfile, units.table, units.rows, as_zarr=as_zarr)
@@ -204,12 +223,29 @@ def _write_new(result: FitResult, source: Source, path: Path, *, name: str | Non
     return path
 
 
+def _write_pooled(
+    result: FitResult, sources: Sequence[Source], path: Path, *, name: str | None, overwrite: bool
+) -> Path:
+    """Write a file with the fit of several sessions; units and trials are in its module alone."""
+    abouts = list_sessions(result.recorded)
+    originals = []
+    for source, about in zip(sources, abouts, strict=True):
+        with _open_source(source, about) as nwbfile:
+            originals.append(identify_original(nwbfile))
+    with _open_source(sources[0], abouts[0]) as first:
+        nwbfile, module = create_derived(originals, first), name_module(name)
+        add_fit(nwbfile, result, module_name=module, units=None, trials=None, as_zarr=is_zarr_name(path))
+        write_nwbfile(nwbfile, path, overwrite=overwrite, check=_keep_on_time(path, module))
+    return path
+
+
 def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | None, overwrite: bool) -> Path:
     """Write the source with the fit to another file or over the source itself."""
     module = name_module(name)
     in_place = not source.is_remote and Path(source.url).resolve() == path
     holding = _keep_unchanged(path) if in_place else nullcontext(_keep_on_time(path, module))
-    with holding as check, _open_source(source, result) as nwbfile:
+    about = list_sessions(result.recorded)[0]
+    with holding as check, _open_source(source, about) as nwbfile:
         if module in nwbfile.processing:
             if not overwrite:
                 raise OutputExistsError(
@@ -249,10 +285,11 @@ def _mark(nwbfile: NWBFile, *, is_copy: bool) -> None:
 
 
 @contextmanager
-def _open_source(source: Source, result: FitResult) -> Iterator[NWBFile]:
-    """Open the source, and raise an export error if it cannot be read."""
+def _open_source(source: Source, about: Mapping[str, Any]) -> Iterator[NWBFile]:
+    """Open a source as it was read, and raise an export error if it cannot be read."""
+    follow_links = bool(about.get("read_config", {}).get("follow_links", False))
     try:
-        with open_nwb(source, follow_links=_may_follow_links(result)) as nwbfile:
+        with open_nwb(source, follow_links=follow_links) as nwbfile:
             yield nwbfile
     except ReadError as error:
         raise ExportError(
