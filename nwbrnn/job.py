@@ -215,7 +215,7 @@ def _begin_at(
         )
     chosen = [by_seed[seed] for seed in seeds] if config.seeds > 1 else [earlier.weights]
     match = match_units(earlier.recorded, earlier.config, recorded)
-    recorded = add_choice(recorded, describe_match(match, recorded, name=name))
+    recorded = add_choice(recorded, describe_match(match, earlier.recorded, recorded, name=name))
     recorded.attrs["start_weights"] = hash_weights([by_seed[run.seed] for run in earlier.runs])
     return recorded, [adopt_weights(one, earlier.recorded, recorded, config, match) for one in chosen]
 

@@ -48,13 +48,8 @@ def export(
     nwbrnn export fit.nwb --to lfads -o lfads.h5
     """
     if to == "lfads":
-        _export_lfads(
-            file,
-            output,
-            name,
-            unused={"--source": ", ".join(source or ()) or (None and source[0]), "--as": as_name},
-            overwrite=overwrite,
-        )
+        unused = {"--source": ", ".join(source or ()) or None, "--as": as_name}
+        _export_lfads(file, output, name, unused=unused, overwrite=overwrite)
         return
     from nwbrnn.formats import check_fit_output, find_fit_sources, read_fit, write_fit
 

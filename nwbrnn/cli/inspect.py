@@ -1,6 +1,7 @@
 """``nwbrnn inspect``: what is in a file, and what would be read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,12 +10,13 @@ from nwbrnn.cli import options
 from nwbrnn.cli.output import check_json, print_choices, print_table, say, step, write_json
 
 if TYPE_CHECKING:
+    from nwbrnn.config import ReadConfig
     from nwbrnn.readers.inspect import Inspection
 
 
 @options.takes_reading
 def inspect(
-    file: options.File,
+    files: options.Files,
     only_choices: Annotated[
         bool, typer.Option("--choices", help="Print only what a fit would read, and why.")
     ] = False,
@@ -25,16 +27,20 @@ def inspect(
 ) -> None:
     """Show what an NWB file holds, what a fit would read from it, and why.
 
-    The exit code is 2 if a fit would read nothing.
+    Of several files, it shows whether they can be pooled. The exit code is 2 if a fit would read nothing.
 
     nwbrnn inspect session.nwb --choices
+    nwbrnn inspect monday.nwb tuesday.nwb
     """
     from nwbrnn.readers import inspect_nwb
 
     check_json(json_path, overwrite=overwrite)
-    settings = options.choose_reading(file, options.load_config(config).read, read, json_path)
-    with step(f"Inspecting {file}"):
-        found = inspect_nwb(file, settings)
+    settings = options.choose_reading(files, options.load_config(config).read, read, json_path)
+    if len(files) > 1:
+        _inspect_sessions(files, settings, json_path, overwrite=overwrite)
+        return
+    with step(f"Inspecting {files[0]}"):
+        found = inspect_nwb(files[0], settings)
     write_json(found.to_dict(), json_path, overwrite=overwrite)
     if not only_choices:
         _print_contents(found)
@@ -57,6 +63,38 @@ def _print_contents(found: "Inspection") -> None:
     print_table("Units", ("what", "value"), [(k, _join(v)) for k, v in found.units.items()])
     trials = [(t["name"], t["different"], t["missing"], ", ".join(t["examples"])) for t in found.trials]
     print_table("Trial columns", ("column", "different values", "missing", "examples"), trials)
+
+
+def _inspect_sessions(
+    files: Sequence[str], settings: "ReadConfig", json_path: Path | None, *, overwrite: bool
+) -> None:
+    """Show what several files have in common, and whether they can be pooled."""
+    from nwbrnn.readers import outline_sessions
+
+    with step(f"Inspecting {', '.join(files)}"):
+        found = outline_sessions(files, settings).to_dict()
+    write_json(found, json_path, overwrite=overwrite)
+    rows = [
+        (
+            one["name"],
+            one["trials"],
+            one["units"],
+            ", ".join(one["outputs"]),
+            ", ".join(one["inputs"]),
+            ", ".join(one["conditions"][:16]),
+            f"{one['bin_size']:g} s, {one['window'][0]:g} to {one['window'][1]:g} s",
+        )
+        for one in found["sessions"]
+    ]
+    columns = ("session", "trials", "units", "outputs", "inputs", "conditions", "bins")
+    print_table("Sessions", columns, rows)
+    if not found["problems"]:
+        say("A fit can pool these sessions.")
+        return
+    say("A fit cannot pool these sessions:")
+    for problem in found["problems"]:
+        say(problem)
+    raise typer.Exit(2)
 
 
 def _interval(signal: Mapping[str, Any]) -> str:

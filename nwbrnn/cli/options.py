@@ -195,13 +195,6 @@ SourceFiles = Annotated[
     ),
     Access.READ,
 ]
-SourceFile = Annotated[
-    str | None,
-    typer.Option(
-        "--source", help="The NWB file that was fitted, if it is not next to the fit.", metavar="FILE"
-    ),
-    Access.READ,
-]
 
 
 def check_linked(files: Iterable[str], *outputs: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
-from nwbrnn.preprocessing import find_conditions
+from nwbrnn.preprocessing import find_conditions, identify, is_aligned, list_sources
 from nwbrnn.weights import READOUT
 
 Weights = dict[str, NDArray[np.floating]]
@@ -27,9 +27,9 @@ class Match(NamedTuple):
     order
         Number of the earlier hidden unit, shape (n_hidden,).
     kept
-        Units of the file that are sampled in both fits, and keep their hidden unit.
+        Units that are sampled in both fits, and keep their hidden unit.
     new
-        Sampled units of the file that the earlier fit did not sample, and that begin as another hidden unit.
+        Sampled units that the earlier fit did not sample, and that begin as another hidden unit.
     """
 
     order: NDArray[np.int_]
@@ -54,12 +54,13 @@ def check_start(
     Raises
     ------
     ConfigError
-        If a setting, the inputs, the outputs or the width of a bin differ, or test trials are among those
-        from which the earlier network learned.
+        If a setting, the inputs or the width of a bin differ, if outputs differ that training could not
+        learn, or if test trials are among those from which the earlier network learned.
     """
     pairs: dict[str, tuple[Any, Any]] = {n: (getattr(earlier_config, n), getattr(config, n)) for n in SAME}
-    for dim in ("input", "output"):
-        pairs[f"{dim}s"] = earlier[dim].values.tolist(), ds[dim].values.tolist()
+    pairs["inputs"] = earlier["input"].values.tolist(), ds["input"].values.tolist()
+    if {"output_weights", "output_bias"} & set(config.freeze) or config.stop_after == 0:
+        pairs["outputs"] = earlier["output"].values.tolist(), ds["output"].values.tolist()
     bins = float(earlier.attrs["bin_size"]), float(ds.attrs["bin_size"])
     if not np.isclose(*bins, rtol=1e-6):
         pairs["bin_size"] = bins
@@ -68,7 +69,7 @@ def check_start(
     ]
     if differing:
         raise ConfigError(
-            f"start_from: expected a fit of the same network, inputs and outputs, but {name} differs in "
+            f"start_from: expected a fit of the same network and inputs, but {name} differs in "
             f"{'; '.join(differing)}; give both fits the same, or start from another fit"
         )
     leaked = _find_leaked(earlier, ds)
@@ -83,9 +84,9 @@ def check_start(
 def match_units(earlier: xr.Dataset, earlier_config: FitConfig, ds: xr.Dataset) -> Match:
     """Return which hidden unit of an earlier fit each hidden unit begins as.
 
-    A unit of the file that both fits sample keeps its hidden unit. Other sampled units begin as free hidden
-    units of the earlier fit, as far as there are any. Hidden units of different files, and those that
-    stood for no neurons, keep their places: nothing says which of them belong together.
+    A unit of the same file that both fits sample keeps its hidden unit, also in a pool. Other sampled units
+    begin as free hidden units of the earlier fit, as far as there are any. Hidden units of different files,
+    and those that stood for no neurons, keep their places: nothing says which of them belong together.
 
     Parameters
     ----------
@@ -95,9 +96,10 @@ def match_units(earlier: xr.Dataset, earlier_config: FitConfig, ds: xr.Dataset) 
         The prepared Dataset of the fit that begins at its weights.
     """
     n_hidden = earlier_config.hidden
-    before, after = (one["unit"].values[one["sampled"].values].tolist() for one in (earlier, ds))
-    if not is_same_source(earlier, ds) or not earlier_config.dynamics_factor:
-        return Match(np.arange(n_hidden), (), tuple(after))
+    units = ds["unit"].values[ds["sampled"].values].tolist()
+    before, after = (_list_units(one, "sampled") for one in (earlier, ds))
+    if not list_sources(earlier) & list_sources(ds) or not earlier_config.dynamics_factor:
+        return Match(np.arange(n_hidden), (), tuple(units))
     order = np.full(n_hidden, -1)
     rows = {unit: row for row, unit in enumerate(before)}
     for place, unit in enumerate(after[:n_hidden]):  # training refuses more sampled than hidden units
@@ -106,8 +108,17 @@ def match_units(earlier: xr.Dataset, earlier_config: FitConfig, ds: xr.Dataset) 
     order[free] = free  # those that are free in both stay where they are
     spare = sorted(set(range(n_hidden)) - set(order.tolist()), key=lambda row: (row < len(before), row))
     order[order < 0] = spare
-    kept = tuple(unit for unit in after if unit in rows)
-    return Match(order, kept, tuple(unit for unit in after if unit not in rows))
+    is_kept = [unit in rows for unit in after]
+    kept, new = (
+        tuple(unit for unit, known in zip(units, is_kept, strict=True) if known is wanted)
+        for wanted in (True, False)
+    )
+    return Match(order, kept, new)
+
+
+def _list_units(ds: xr.Dataset, which: str) -> list[tuple[str, int]]:
+    """Return source and row of the units that are sampled, or observed."""
+    return [unit for unit, chosen in zip(identify(ds, "unit"), ds[which].values, strict=True) if chosen]
 
 
 def adopt_weights(
@@ -119,9 +130,10 @@ def adopt_weights(
 ) -> Weights:
     """Return the weights of an earlier fit for the units, scales and conditions of another.
 
-    Before it is trained, the network gives the outputs of the earlier one, in the unit of the file. A
-    condition that the earlier fit did not train on begins at the mean of the initial states. A neuron that
-    the earlier network did not observe corrects nothing at first.
+    Before it is trained, the network gives the outputs of the earlier one, in the unit of the file; where
+    sessions were brought to one scale, in that of the session. An output that the earlier fit lacks begins
+    at 0. A condition that the earlier fit did not train on begins at the mean of the initial states. A neuron
+    that the earlier network did not observe corrects nothing at first.
 
     Parameters
     ----------
@@ -136,47 +148,66 @@ def adopt_weights(
     """
     order = match.order
     named = {name: np.asarray(values) for name, values in weights.items() if name not in READOUT}
-    scale = earlier["output_scale"].values / ds["output_scale"].values
+    outputs = earlier["output"].values.tolist()
+    rows = [outputs.index(name) if name in outputs else -1 for name in ds["output"].values.tolist()]
+    scale = _compare_scales(earlier, ds, rows)
     adopted = {
         name: values[order] for name, values in named.items() if name in ("input_weights", "bias", "tau")
     }
     adopted["recurrent_weights"] = named["recurrent_weights"][order][..., order]
-    adopted["output_weights"] = named["output_weights"][:, order] * scale[:, np.newaxis]
-    adopted["output_bias"] = named["output_bias"] * scale
+    adopted["output_weights"] = named["output_weights"][rows][:, order] * scale[:, np.newaxis]
+    adopted["output_bias"] = named["output_bias"][rows] * scale
     adopted["initial_state"] = named["initial_state"][..., order]
     if config.initial_state == "condition":
-        rows = {condition: row for row, condition in enumerate(find_conditions(earlier))}
+        known = {condition: row for row, condition in enumerate(find_conditions(earlier))}
         states = [*adopted["initial_state"], adopted["initial_state"].mean(axis=0)]
-        adopted["initial_state"] = np.stack([states[rows.get(c, -1)] for c in find_conditions(ds)])
+        adopted["initial_state"] = np.stack([states[known.get(c, -1)] for c in find_conditions(ds)])
     if config.observes:
         adopted["observer_weights"] = _adopt_observer(named.get("observer_weights"), earlier, ds, order)
     dtype = np.float64 if config.precision == "float64" else np.float32
     return {name: np.ascontiguousarray(values, dtype=dtype) for name, values in adopted.items()}
 
 
+def _compare_scales(earlier: xr.Dataset, ds: xr.Dataset, rows: list[int]) -> NDArray[np.floating]:
+    """Return by how much larger the network must draw each output than the earlier one; 0 for new outputs.
+
+    Outputs that were brought to the scale of their session have no unit of the file. What is 1 there is the
+    scale of any other session.
+    """
+    before, after = earlier["output_scale"].values[rows], ds["output_scale"].values
+    if is_aligned(earlier) != is_aligned(ds):  # only the aligned one has the scale of a session as its unit
+        before = before if is_aligned(earlier) else np.ones(len(rows))
+        after = after if is_aligned(ds) else np.ones(len(rows))
+    return np.where(np.array(rows) < 0, 0.0, before / after)
+
+
 def _adopt_observer(
     weights: NDArray[np.floating] | None, earlier: xr.Dataset, ds: xr.Dataset, order: NDArray[np.int_]
 ) -> NDArray[np.floating]:
     """Return a column for each observed neuron, that of the earlier fit or 0."""
-    units = ds["unit"].values[ds["observed"].values].tolist()
+    units = _list_units(ds, "observed")
     adopted = np.zeros((len(order), len(units)))
-    if weights is None or not is_same_source(earlier, ds):
+    if weights is None:
         return adopted
-    before = earlier["unit"].values[earlier["observed"].values].tolist()
+    before = _list_units(earlier, "observed")
     for column, unit in enumerate(units):
         if unit in before:
             adopted[:, column] = weights[order, before.index(unit)]
     return adopted
 
 
-def describe_match(match: Match, ds: xr.Dataset, *, name: str) -> dict[str, Any]:
-    """Describe, as a choice, which sampled units keep their own hidden unit."""
+def describe_match(match: Match, earlier: xr.Dataset, ds: xr.Dataset, *, name: str) -> dict[str, Any]:
+    """Describe, as a choice, which sampled units keep their own hidden unit, and which outputs are new."""
     n_sampled = int(ds["sampled"].sum())
     reason = f"{len(match.kept)} of {n_sampled} sampled units begin as their own hidden unit"
     if match.kept:
         reason += f": {_show(match.kept)}"
     if match.new:
         reason += f"; the others as free hidden units: {_show(match.new)}"
+    known = earlier["output"].values.tolist()
+    outputs = [output for output in ds["output"].values.tolist() if output not in known]
+    if outputs:
+        reason += f"; outputs that the earlier fit lacks begin at 0: {_show(outputs)}"
     return {"role": "initial weights", "picked": name, "reason": reason, "alternatives": []}
 
 
@@ -193,8 +224,7 @@ def hash_weights(networks: Sequence[Mapping[str, NDArray[np.floating]]]) -> str:
 
 def is_same_source(first: xr.Dataset, second: xr.Dataset) -> bool:
     """Return whether two Datasets come from one file or circuit; those that do not say count as one."""
-    names = ("source_identifier", "teacher")
-    return all(first.attrs.get(name, "") == second.attrs.get(name, "") for name in names)
+    return list_sources(first) == list_sources(second)
 
 
 def _find_leaked(earlier: xr.Dataset, ds: xr.Dataset) -> list[int]:
@@ -202,11 +232,11 @@ def _find_leaked(earlier: xr.Dataset, ds: xr.Dataset) -> list[int]:
 
     What a fit before the earlier one learned from is not known here (docs/howto/fitted_network.md).
     """
-    if not is_same_source(earlier, ds):
-        return []
-    seen = set(earlier["trial"].values[earlier["split"].values != "test"].tolist())
-    tested = ds["trial"].values[ds["split"].values == "test"].tolist()
-    return [trial for trial in tested if trial in seen]
+    learned = earlier["split"].values != "test"
+    seen = {trial for trial, used in zip(identify(earlier, "trial"), learned, strict=True) if used}
+    tested = ds["split"].values == "test"
+    trials = zip(identify(ds, "trial"), ds["trial"].values.tolist(), tested, strict=True)
+    return [number for trial, number, is_test in trials if is_test and trial in seen]
 
 
 def _show(value: Any) -> str:
