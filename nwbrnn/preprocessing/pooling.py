@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.dataset import create_dataset, get_output_units
-from nwbrnn.errors import SchemaError
+from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.matching import (
     Outline,
     count_bins,
@@ -68,6 +68,8 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     Raises
     ------
     SchemaError
+        If a Dataset breaks the contract.
+    ConfigError
         If sessions cannot be matched: bins of other widths, no output or condition in common, other inputs,
         or the same trials twice. It lists all faults, with session, object and remedy.
 
@@ -89,16 +91,14 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     sessions = [_check_session(ds, number) for number, ds in enumerate(sessions)]
     names = name_sessions([ds.attrs for ds in sessions]) if names is None else list(map(str, names))
     if len(sessions) < 2 or len(names) != len(sessions) or len(set(names)) < len(names):
-        raise SchemaError(
-            [
-                "sessions: expected at least two, each with a name of its own, but got "
-                f"{show_count(len(sessions), 'session')} named {list_some(names)}; give others"
-            ]
+        raise ConfigError(
+            "sessions: expected at least two, each with a name of its own, but got "
+            f"{show_count(len(sessions), 'session')} named {list_some(names)}; give others"
         )
     outlines = [outline(ds, name) for ds, name in zip(sessions, names, strict=True)]
     problems = find_mismatches(outlines)
     if problems:
-        raise SchemaError(problems)
+        raise ConfigError(*problems)
     sessions, cut = _cut_windows(sessions, outlines)
     return _join(sessions, names, [*_describe_pool(outlines), *cut])
 
@@ -109,8 +109,8 @@ def _check_session(ds: xr.Dataset, number: int) -> xr.Dataset:
     if "split" in ds.coords or is_pooled(ds):
         was = "prepared for a fit" if "split" in ds.coords else "pooled already"
         name = ds.attrs.get("source_file", f"number {number + 1}")
-        raise SchemaError(
-            [f"session {name}: expected a Dataset as read_nwb returns it, but it was {was}; give that one"]
+        raise ConfigError(
+            f"session {name}: expected a Dataset as read_nwb returns it, but it was {was}; give that one"
         )
     return ds if "rates" in ds else smooth_spikes(ds)
 

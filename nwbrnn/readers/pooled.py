@@ -9,7 +9,7 @@ import xarray as xr
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings, parse_settings
-from nwbrnn.errors import ConfigError, SchemaError
+from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing import Outline, add_choice, find_mismatches, list_sessions, name_sessions, pool
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.recording import read_nwb
@@ -42,9 +42,9 @@ def read_sessions(paths: Sequence[File], config: ReadConfig | None = None, **set
 
     Raises
     ------
-    SchemaError
-        If the files cannot be pooled; it lists all reasons.
-    ReadError, ConfigError
+    ConfigError
+        If the files cannot be pooled; it lists all reasons. Also as :func:`nwbrnn.read_nwb`.
+    ReadError
         As :func:`nwbrnn.read_nwb`, for any of the files.
 
     Examples
@@ -53,12 +53,12 @@ def read_sessions(paths: Sequence[File], config: ReadConfig | None = None, **set
     >>> nwbrnn.read_sessions([example, example])
     Traceback (most recent call last):
     ...
-    nwbrnn.errors.SchemaError: session ...: trials: expected other trials ...
+    nwbrnn.errors.ConfigError: session ...: trials: expected other trials ...
     """
     config = change_settings(config or ReadConfig(), settings, source="read_sessions")
     found = outline_sessions(paths, config)
     if found.problems:
-        raise SchemaError(list(found.problems))
+        raise ConfigError(*found.problems)
     sessions = [read_nwb(path, found.config) for path in paths]
     ds = pool(sessions, names=[one.name for one in found.outlines])
     if found.config == config:
