@@ -291,8 +291,8 @@ def _create_sessions(recorded: xr.Dataset) -> DynamicTable:
 _SESSION_COLUMNS = {
     "session_name": ("name", "name of the session in the tables here"),
     "file": ("source_file", "file or address"),
-    "identifier": ("source_identifier", "identifier of the NWB file"),
-    "object_id": ("source_object_id", "object id of the NWB file"),
+    "nwb_identifier": ("source_identifier", "identifier of the NWB file"),
+    "nwb_object_id": ("source_object_id", "object id of the NWB file"),
     "sha256": ("source_sha256", "SHA-256 of the file"),
     "session_start_time": ("session_start_time", "start of the session"),
 }
