@@ -76,7 +76,7 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     Examples
     --------
     >>> import nwbrnn
-    >>> teacher = nwbrnn.TeacherConfig(n_neurons=20, n_directions=3, n_trials=4, n_muscles=2)
+    >>> teacher = nwbrnn.TeacherConfig(n_neurons=40, n_directions=3, n_trials=4, n_muscles=2)
     >>> ds = nwbrnn.simulate_teacher(teacher)
     >>> monday, tuesday = ds.isel(trial=slice(0, None, 2)), ds.isel(trial=slice(1, None, 2))
     >>> pooled = nwbrnn.pool(

@@ -1,0 +1,308 @@
+"""Sessions in one Dataset: what goes where, what is refused, and what each session keeps to itself."""
+
+import json
+
+import numpy as np
+import pytest
+
+import nwbrnn
+from nwbrnn.config import FitConfig
+from nwbrnn.errors import ConfigError
+from nwbrnn.preprocessing import align_sessions, identify, list_sessions, prepare, prepare_perturbed
+from nwbrnn.teacher import TeacherConfig, simulate_teacher
+from nwbrnn.training import match_units
+from nwbrnn.training.batches import create_batch
+from tests.messages import assert_names, names
+
+CIRCUIT = {"n_neurons": 40, "n_directions": 4, "n_muscles": 3, "preparation": 0.1, "movement": 0.3}
+SETTINGS = {"hidden": 30, "sampled": 4, "min_rate": 0, "epochs": 3, "validation": 0}
+
+
+@pytest.fixture(scope="module")
+def ds():
+    circuit = simulate_teacher(TeacherConfig(**CIRCUIT, n_trials=8))
+    return circuit.drop_vars(["connectivity", "readout"]).isel(unit=slice(0, 20))
+
+
+@pytest.fixture(scope="module")
+def sessions(ds):
+    """Return two sessions of one circuit: 16 trials and 8 neurons; 16 trials, 12 neurons, 2 of 3 muscles."""
+    first = ds.isel(trial=slice(0, 16), unit=slice(0, 8))
+    second = ds.isel(trial=slice(16, 32), unit=slice(8, 20), output=[2, 0])
+    return [
+        one.assign_attrs(source_file=f"{name}.nwb", source_identifier=f"id of {name}")
+        for one, name in ((first, "monday"), (second, "tuesday"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def pooled(sessions):
+    return nwbrnn.pool(sessions)
+
+
+def test_each_value_has_its_place_and_everything_else_was_not_observed(sessions, pooled):
+    first, second = sessions
+    assert pooled["session"].values.tolist() == ["monday"] * 16 + ["tuesday"] * 16
+    assert pooled["session_of_unit"].values.tolist() == ["monday"] * 8 + ["tuesday"] * 12
+    assert pooled["session_trial"].values.tolist() == [*first["trial"].values, *second["trial"].values]
+    assert pooled["session_unit"].values.tolist() == list(range(20))
+    for name in ("rates", "spike_counts"):
+        values = pooled[name].values
+        np.testing.assert_array_equal(values[:16, :, :8], first[name].values)
+        np.testing.assert_array_equal(values[16:, :, 8:], second[name].values)
+        assert np.isnan(values[:16, :, 8:]).all()
+        assert np.isnan(values[16:, :, :8]).all()
+    assert pooled["output"].values.tolist() == ["muscle_1", "muscle_2", "muscle_3"]
+    np.testing.assert_array_equal(pooled["outputs"].values[:16], first["outputs"].values)
+    np.testing.assert_array_equal(pooled["outputs"].values[16:][..., [2, 0]], second["outputs"].values)
+    assert np.isnan(pooled["outputs"].values[16:, :, 1]).all()
+    np.testing.assert_array_equal(pooled["inputs"].values[16:], second["inputs"].values)
+    assert pooled["direction"].values.tolist() == [*first["direction"].values, *second["direction"].values]
+
+
+def test_the_pool_knows_where_each_session_comes_from(pooled):
+    about = list_sessions(pooled)
+    assert [one["source_identifier"] for one in about] == ["id of monday", "id of tuesday"]
+    assert [one["n_units"] for one in about] == [8, 12]
+    (choice,) = (c for c in json.loads(pooled.attrs["choices"]) if c["role"] == "outputs missing")
+    assert_names(choice["picked"], "tuesday", "muscle_2")
+
+
+def test_times_of_a_session_follow_those_of_the_session_before_in_whole_seconds(sessions, pooled):
+    starts = pooled["recording_start"].values
+    np.testing.assert_array_equal(starts, np.rint(starts))
+    for number, one in enumerate(sessions):
+        own = pooled["align_time"].values[pooled["session"].values == pooled["recording"].values[number]]
+        np.testing.assert_allclose(own - starts[number], one["align_time"].values, atol=1e-9)
+    ends = pooled["align_time"].values + pooled["time"].values[-1]
+    begins = pooled["align_time"].values + pooled["time"].values[0]
+    assert begins[16:].min() > ends[:16].max()
+
+
+def test_conditions_are_matched_by_number_and_files_of_one_name_are_told_apart(sessions):
+    first, second = sessions
+    labels = [f"{float(label):.2f}" for label in second["condition"].values]
+    second = second.assign_coords(condition=("trial", labels)).assign_attrs(source_file="monday.nwb")
+    pooled = nwbrnn.pool([first, second])
+    assert set(pooled["condition"].values.tolist()) == {"0", "90", "180", "270"}
+    assert pooled["recording"].values.tolist() == ["monday", "monday_2"]
+
+
+def test_a_condition_that_has_an_input_of_its_own_is_zero_where_a_session_lacks_it(sessions):
+    names_of = [["target=1", "target=2", "go_cue"], ["target=2", "target=3", "go_cue"]]
+    pooled = nwbrnn.pool([s.assign_coords(input=n) for s, n in zip(sessions, names_of, strict=True)])
+    assert pooled["input"].values.tolist() == ["target=1", "target=2", "go_cue", "target=3"]
+    assert not pooled["inputs"].sel(input="target=3").values[:16].any()
+    np.testing.assert_array_equal(
+        pooled["inputs"].sel(input="target=3").values[16:], sessions[1]["inputs"].values[..., 1]
+    )
+
+
+def test_the_window_that_all_sessions_have_is_kept(sessions):
+    first, second = sessions
+    pooled = nwbrnn.pool([first.isel(time=slice(0, 30)), second.isel(time=slice(4, 40))])
+    np.testing.assert_array_equal(pooled["time"].values, first["time"].values[4:30])
+    np.testing.assert_array_equal(pooled["rates"].values[16:, :, 8:], second["rates"].values[:, 4:30])
+    (choice,) = (c for c in json.loads(pooled.attrs["choices"]) if c["role"] == "common window")
+    assert_names(choice["reason"], 2)
+
+
+def _rename(ds, **coords):
+    return ds.assign_coords(coords)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda ds: _rename(ds, condition=("trial", ["up"] * 16)), ("conditions", "up", "90")),
+        (lambda ds: _rename(ds, output=["x", "y"]), ("outputs", "muscle_2", "x", "y")),
+        (lambda ds: _rename(ds, input=["direction_cos", "direction_sin", "go"]), ("inputs", "go", "go_cue")),
+        (lambda ds: ds.isel(input=[0, 1]), ("inputs", "go_cue")),
+        (lambda ds: _rename(ds, time=ds["time"] * 2).assign_attrs(bin_size=0.02), ("bin_size", 0.02, 0.01)),
+        (lambda ds: _rename(ds, time=ds["time"] + 0.004), ("time", "--window")),
+        (lambda ds: _rename(ds, time=ds["time"] + 7), ("time", "--window")),
+        (lambda ds: ds.assign_attrs(source_identifier="id of monday", teacher="").assign_coords(
+            trial=ds["trial"] - 15), ("trials", 15)),
+        (lambda ds: ds.assign_attrs(neural_lag=0.05), ("neural_lag", 0.05)),
+    ],
+    ids=["conditions", "outputs", "inputs", "fewer inputs", "bins", "grid", "window", "twice", "lag"],
+)  # fmt: skip
+def test_what_does_not_match_is_refused_with_session_object_and_remedy(sessions, change, told):
+    first, second = (ds.assign_attrs(teacher="") for ds in sessions)
+    with pytest.raises(ConfigError) as caught:
+        nwbrnn.pool([first, change(second)])
+    if told[0] != "time" or told[1] != "--window":
+        assert_names(str(caught.value), "tuesday")
+    assert_names(str(caught.value), *told)
+
+
+def test_all_reasons_are_given_at_once(sessions):
+    first, second = sessions
+    other = second.assign_coords(output=["x", "y"], condition=("trial", ["up"] * 16))
+    with pytest.raises(ConfigError) as caught:
+        nwbrnn.pool([first, other])
+    assert len(caught.value.args) == 4  # outputs and conditions, of both
+
+
+@pytest.mark.parametrize("make", [lambda s: s[:1], lambda s: [s[0], prepare(s[1], FitConfig(**SETTINGS))]])
+def test_a_single_session_and_a_prepared_one_are_refused(sessions, make):
+    with pytest.raises(ConfigError):
+        nwbrnn.pool(make(sessions))
+
+
+def test_a_pool_is_not_pooled_again_and_names_are_unique(sessions, pooled):
+    with pytest.raises(ConfigError, match="pooled"):
+        nwbrnn.pool([pooled, sessions[0]])
+    with pytest.raises(ConfigError, match=names("monday")):
+        nwbrnn.pool(sessions, names=["monday", "monday"])
+
+
+@pytest.mark.parametrize("held_out", [{}, {"held_out_conditions": ("90",)}, {"train_trials": 1}])
+def test_each_session_has_the_split_and_the_sampled_neurons_that_it_has_alone(sessions, pooled, held_out):
+    config = FitConfig(**SETTINGS | {"validation": 0.2, "seed": 5} | held_out)
+    together = prepare(pooled, config)
+    for one in sessions:
+        name = one.attrs["source_file"].removesuffix(".nwb")
+        alone = prepare(one, config)
+        mine = together.isel(
+            trial=together["session"].values == name, unit=together["session_of_unit"].values == name
+        )
+        assert mine["split"].values.tolist() == alone["split"].values.tolist()
+        assert mine["session_trial"].values.tolist() == alone["trial"].values.tolist()
+        assert mine["sampled"].values.tolist() == alone["sampled"].values.tolist()
+
+
+def test_the_targets_of_each_neuron_are_those_of_its_session_alone(sessions, pooled):
+    config = FitConfig(**SETTINGS)
+    batch = create_batch(prepare(pooled, config), "train", config, device="cpu")
+    assert batch.targets.dynamics.shape[2] == 8
+    for number, one in enumerate(sessions):
+        alone = create_batch(prepare(one, config), "train", config, device="cpu")
+        mine = slice(4 * number, 4 * (number + 1))
+        np.testing.assert_allclose(
+            batch.targets.dynamics[..., mine].numpy(), alone.targets.dynamics.numpy(), atol=2e-6
+        )
+
+
+def test_the_scale_of_outputs_is_that_of_each_session(sessions):
+    """EMG that is a thousand times as large on one day gives the same targets."""
+    first, second = sessions
+    config = FitConfig(**SETTINGS)
+    usual = prepare(nwbrnn.pool([first, second]), config)
+    larger = prepare(nwbrnn.pool([first, second.assign(outputs=1000 * second["outputs"])]), config)
+    np.testing.assert_allclose(larger["outputs"].values, usual["outputs"].values, rtol=1e-4, atol=1e-6)
+    ratio = larger["recording_output_scale"].values / usual["recording_output_scale"].values
+    np.testing.assert_allclose(ratio, [[1, 1, 1], [1000, 1, 1000]], rtol=1e-5)
+    raw = first["outputs"].values[first["trial"].values.searchsorted(usual["session_trial"].values[:16])]
+    own = usual["outputs"].values[:16] * usual["recording_output_scale"].values[0]
+    np.testing.assert_allclose(own, raw, rtol=1e-4, atol=1e-6)
+    as_recorded = prepare(nwbrnn.pool([first, second]), FitConfig(**SETTINGS, align_sessions=[]))
+    assert as_recorded["outputs"].attrs["units"] == first["outputs"].attrs["units"]
+    assert "recording_output_scale" not in as_recorded.coords
+
+
+def test_offsets_and_gains_of_inputs_and_outputs_are_removed(sessions):
+    first, second = sessions
+    moved = second.assign(outputs=3 * second["outputs"] + 7, inputs=2 * second["inputs"] - 1)
+    every = ("output_gain", "output_offset", "input_gain", "input_offset")
+    config = FitConfig(**SETTINGS, align_sessions=every)
+    usual, other = (prepare(nwbrnn.pool([first, s]), config) for s in (second, moved))
+    np.testing.assert_allclose(other["outputs"].values, usual["outputs"].values, atol=1e-4)
+    np.testing.assert_allclose(other["inputs"].values, usual["inputs"].values, atol=1e-5)
+
+
+def test_an_output_that_is_silent_in_one_session_is_refused_by_name(sessions):
+    first, second = sessions
+    silent = second.assign(outputs=second["outputs"] * np.array([1, 0]))
+    with pytest.raises(ConfigError, match=names("tuesday", "muscle_1", "channels")):
+        prepare(nwbrnn.pool([first, silent]), FitConfig(**SETTINGS))
+
+
+def test_a_dataset_of_one_session_is_not_changed(sessions):
+    assert align_sessions(sessions[0], align=("output_gain",), percentile=95) is sessions[0]
+
+
+def test_rare_conditions_are_left_out_of_their_session_alone(sessions):
+    first, second = sessions
+    few = second.isel(trial=[*np.flatnonzero(second["condition"].values != "90"), 1])
+    ds = prepare(nwbrnn.pool([first, few]), FitConfig(**SETTINGS))
+    of_session = [set(ds["condition"].values[ds["session"].values == n]) for n in ("monday", "tuesday")]
+    assert of_session == [{"0", "90", "180", "270"}, {"0", "180", "270"}]
+
+
+def test_perturbed_trials_get_the_scale_of_their_session(sessions):
+    marked = [
+        ds.assign_coords(opto=("trial", np.arange(16) % 4 == 3)).assign(outputs=factor * ds["outputs"])
+        for ds, factor in zip(sessions, (1, 50), strict=True)
+    ]
+    pooled, config = nwbrnn.pool(marked), FitConfig(**SETTINGS, perturbed="opto")
+    recorded = prepare(pooled, config)
+    perturbed = prepare_perturbed(pooled, recorded, config)
+    assert perturbed.sizes["trial"] == 8
+    scale = recorded["recording_output_scale"].values[1]
+    mine = perturbed["session"].values == "tuesday"
+    expected = pooled["outputs"].values[perturbed["trial"].values[mine]] / scale
+    np.testing.assert_allclose(perturbed["outputs"].values[mine], expected, rtol=1e-5)
+
+
+def test_hidden_units_follow_the_number_of_sampled_neurons(pooled):
+    result = nwbrnn.fit(pooled, **SETTINGS | {"hidden": 4})
+    assert result.config.hidden == 16  # two for each of the four sampled neurons of both sessions
+    assert result.weights["recurrent_weights"].shape == (16, 16)
+    assert np.isfinite(result.predicted["outputs"].values[result.recorded["mask"].values]).all()
+    kept = nwbrnn.fit(pooled, **SETTINGS | {"hidden": 17})
+    assert kept.config.hidden == 17
+
+
+def test_units_of_a_pool_are_known_by_source_and_row(sessions, pooled):
+    config = FitConfig(**SETTINGS)
+    together, alone = prepare(pooled, config), prepare(sessions[1], config)
+    teacher = pooled.attrs.get("teacher", sessions[0].attrs["teacher"])
+    assert identify(pooled, "unit")[8] == ("id of tuesday" + teacher, 8)
+    match = match_units(together, config, alone)
+    assert match.kept == tuple(alone["unit"].values[alone["sampled"].values].tolist())
+    np.testing.assert_array_equal(match.order[:4], [4, 5, 6, 7])  # after the four of monday
+
+
+def test_on_a_new_day_only_the_readout_is_fitted(ds, sessions):
+    """The network stays as it is, a muscle that it never saw gets a readout, and neurons are read from it."""
+    earlier = nwbrnn.fit(nwbrnn.pool([s.isel(output=[0]) for s in _share(sessions)]), **SETTINGS)
+    frozen = ("recurrent_weights", "input_weights", "bias", "initial_state")
+    day = ds.isel(trial=slice(0, 16), output=[1, 2]).assign_attrs(source_identifier="id of wednesday")
+    settings = SETTINGS | {"dynamics_weight": 0, "train_trials": 2, "epochs": 400, "patience": 400}
+    new = nwbrnn.fit(day, **settings, learning_rate=0.02, start_from=earlier, freeze=frozen)
+    for name in frozen:
+        np.testing.assert_array_equal(new.weights[name], earlier.weights[name])
+    assert (new.recorded["split"].values == "train").sum() == 8
+    ridge = _fit_readout(new)
+    assert new.scores.output_r2 == pytest.approx(ridge, abs=0.1)
+    assert new.scores.get("unsampled neurons R2").value > 0.3
+
+
+def _share(sessions):
+    """Return sessions that have the first muscle in common."""
+    return sessions[0], sessions[1].isel(output=[1, 0])
+
+
+def _fit_readout(result):
+    """Return the R2 of each output by ordinary ridge regression on the hidden units, by condition."""
+    recorded, hidden = result.recorded, result.predicted["hidden"].values
+    labels, split = recorded["condition"].values, recorded["split"].values
+    parts = {}
+    for kind in ("train", "test"):
+        rows = [np.flatnonzero((labels == c) & (split == kind)) for c in dict.fromkeys(labels.tolist())]
+        x = np.concatenate([hidden[r].mean(axis=0) for r in rows])
+        y = np.concatenate([recorded["outputs"].values[r].mean(axis=0) for r in rows])
+        parts[kind] = np.column_stack([x, np.ones(len(x))]).astype(float), y.astype(float)
+    x, y = parts["train"]
+    weights = np.linalg.solve(x.T @ x + 1e-3 * np.eye(x.shape[1]), x.T @ y)
+    x, y = parts["test"]
+    return 1 - ((y - x @ weights) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
+
+
+def test_a_pool_that_learned_from_test_trials_is_refused_as_a_start(sessions, pooled):
+    earlier = nwbrnn.fit(pooled, **SETTINGS)
+    same = nwbrnn.fit(sessions[0], **SETTINGS, start_from=earlier, stop_after=1)
+    assert same.recorded.sizes["trial"] == 16
+    with pytest.raises(ConfigError, match=names("start_from", "trials")):
+        nwbrnn.fit(sessions[0], **SETTINGS | {"seed": 1}, start_from=earlier)
