@@ -1,0 +1,220 @@
+"""Several files, one network: what the commands do with them, and what the file of the fit holds."""
+
+import hashlib
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from pynwb import NWBHDF5IO
+
+import nwbrnn
+from nwbrnn.errors import ConfigError, ExportError, MissingDataError, ReadError
+from tests.messages import assert_names, names
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("--epochs", 3, "--hidden", 12, "--bin-size", 0.04, "--sampled", 3, "--set", "min_rate=0")
+MONDAY, TUESDAY = "synthetic-1", "synthetic-2"
+
+
+@pytest.fixture(scope="module")
+def files(make_recording, tmp_path_factory):
+    """Return the files of two days; on tuesday, one of three muscles is missing."""
+    folder = tmp_path_factory.mktemp("days")
+    paths = [folder / f"{name}.nwb" for name in ("monday", "tuesday")]
+    for seed, path in enumerate(paths, start=1):
+        shutil.copy(make_recording(seed=seed).path, path)
+    with h5py.File(paths[1], "r+") as file:
+        emg = file["acquisition/EMG"]
+        emg.attrs["comments"] = emg.attrs["comments"].replace("FCU", "PT")
+    return paths
+
+
+def hash_all(paths):
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+@pytest.fixture(scope="module")
+def fitted(files):
+    """Return the file of a fit of both days, next to them."""
+    ds = nwbrnn.read_sessions(files, bin_size=0.04)
+    result = nwbrnn.fit(ds, epochs=3, hidden=12, sampled=3, min_rate=0)
+    return nwbrnn.write_fit(result, files, files[0].with_name("pooled.nwb")), result
+
+
+def test_two_files_are_fitted_scored_repeated_and_reported(files, run_cli, tmp_path):
+    before = hash_all(files)
+    out, again = files[0].with_name("by_command.nwb"), tmp_path / "again.nwb"
+    done = run_cli("fit", *files, "-o", out, *SMALL)
+    assert (done.code, done.err) == (0, "")
+    assert_names(done.out, "monday", "tuesday", "tuesday lacks FCU")
+    stored = nwbrnn.read_fit(out)
+    assert stored.recorded.sizes["unit"] == 24
+    assert stored.recorded["sampled"].values.sum() == 6
+    repeated = run_cli("refit", out, "-o", again, "--json", tmp_path / "same.json")
+    assert repeated.code == 0
+    assert json.loads((tmp_path / "same.json").read_text())["same_weights"]
+    assert nwbrnn.read_fit(again).recorded.equals(stored.recorded)
+    assert run_cli("evaluate", out).code == 0
+    assert run_cli("report", out, "-o", tmp_path / "page.html").code == 0
+    assert "monday.nwb, tuesday.nwb" in (tmp_path / "page.html").read_text()
+    assert run_cli("export", out, "-o", tmp_path / "moved.nwb").code == 0
+    assert nwbrnn.read_fit(tmp_path / "moved.nwb").recorded.equals(stored.recorded)
+    assert hash_all(files) == before
+    out.unlink()
+
+
+def test_the_module_names_each_session(files, fitted):
+    path, result = fitted
+    with NWBHDF5IO(str(path), "r") as io:
+        nwbfile = io.read()
+        table = nwbfile.processing["nwbrnn"]["sessions"]
+        assert table["session_name"][:].tolist() == ["monday", "tuesday"]
+        assert table["nwb_identifier"][:].tolist() == [MONDAY, TUESDAY]
+        assert table["sha256"][:].tolist() == hash_all(files)
+        for file, object_id in zip(files, table["nwb_object_id"][:], strict=True):
+            with h5py.File(file) as source:
+                assert source.attrs["object_id"] == object_id
+        np.testing.assert_array_equal(table["start"][:], result.recorded["recording_start"].values)
+        np.testing.assert_array_equal(
+            table["output_scale"][:], result.recorded["recording_output_scale"].values
+        )
+        assert nwbfile.subject.subject_id == "T"
+        assert_names(nwbfile.notes, MONDAY, TUESDAY)
+        about = json.loads(nwbfile.scratch["nwbrnn_fit"].data)
+    sessions = json.loads(about["dataset"]["attrs"]["sessions"])
+    assert all("units" in one["source_objects"] for one in sessions)
+
+
+def test_the_file_gives_the_fit_back(fitted):
+    path, result = fitted
+    stored = nwbrnn.read_fit(path)
+    assert stored.recorded.identical(result.recorded)
+    np.testing.assert_array_equal(stored.predicted["rates"].values, result.predicted["rates"].values)
+    for name, values in result.weights.items():
+        np.testing.assert_array_equal(stored.weights[name], values)
+
+
+def test_a_session_that_is_missing_changed_or_in_another_place_is_named(files, fitted, tmp_path):
+    path, _ = fitted
+    stored = nwbrnn.read_fit(path)
+    alone = tmp_path / "alone.nwb"
+    shutil.copy(path, alone)
+    shutil.copy(files[0], tmp_path)
+    from nwbrnn.formats import find_fit_sources
+
+    with pytest.raises(MissingDataError, match=names("tuesday.nwb", "--source")):
+        find_fit_sources(alone, stored.recorded)
+    with pytest.raises(ReadError, match=names("tuesday.nwb", MONDAY, TUESDAY)):
+        nwbrnn.refit(stored, files[::-1])
+    with pytest.raises(ConfigError, match=names("monday", "tuesday", "--source")):
+        nwbrnn.refit(stored, files[:1])
+    with pytest.raises(ExportError, match=names("sessions", "source")):
+        nwbrnn.write_fit(stored, files[0], tmp_path / "fit.nwb")
+    with pytest.raises(ExportError, match=names("tuesday.nwb")):
+        nwbrnn.write_fit(stored, [files[0], _change(files[1], tmp_path)], tmp_path / "fit.nwb")
+    with pytest.raises(ConfigError, match=names("to", "new")):
+        nwbrnn.write_fit(stored, files, tmp_path / "fit.nwb", to="copy")
+    assert not (tmp_path / "fit.nwb").exists()
+
+
+def _change(file, folder):
+    changed = folder / file.name
+    shutil.copy(file, changed)
+    with h5py.File(changed, "r+") as opened:
+        opened["acquisition/EMG/data"][0] += 1
+    return changed
+
+
+def test_an_output_must_not_be_one_of_the_sessions(files, run_cli):
+    before = hash_all(files)
+    done = run_cli("fit", *files, "-o", files[1], *SMALL, "--overwrite")
+    assert done.code == 2
+    assert_names(done.err, "tuesday.nwb")
+    assert hash_all(files) == before
+
+
+def test_files_with_other_bins_are_read_with_the_widest(files, make_recording, tmp_path):
+    fast = tmp_path / "fast.nwb"
+    shutil.copy(make_recording(seed=3, emg_rate=100.0).path, fast)
+    ds = nwbrnn.read_sessions([fast, files[0]])
+    assert ds.attrs["bin_size"] == 0.02
+    alone = nwbrnn.read_nwb(fast, bin_size=0.02)  # with the low-pass of the reader
+    mine = ds["session"].values == "fast"
+    muscles = alone["output"].values.tolist()
+    np.testing.assert_array_equal(ds["outputs"].sel(output=muscles).values[mine], alone["outputs"].values)
+    (choice,) = (c for c in json.loads(ds.attrs["choices"]) if c["role"] == "common bins")
+    assert_names(choice["picked"], 0.02)
+
+
+def test_inspect_says_whether_sessions_can_be_pooled(files, make_recording, run_cli, tmp_path):
+    found = tmp_path / "found.json"
+    assert run_cli("inspect", *files, "--json", found).code == 0
+    about = json.loads(found.read_text())
+    assert [one["name"] for one in about["sessions"]] == ["monday", "tuesday"]
+    assert [one["units"] for one in about["sessions"]] == [12, 12]
+    assert about["problems"] == []
+    words = tmp_path / "words.nwb"
+    shutil.copy(make_recording(seed=4, text_condition=True).path, words)
+    done = run_cli("inspect", files[0], words)
+    assert done.code == 2
+    assert_names(done.out, "words", "conditions", "east", "90")
+
+
+def test_files_that_do_not_match_leave_nothing(files, make_recording, run_cli, tmp_path):
+    words = tmp_path / "words.nwb"
+    shutil.copy(make_recording(seed=4, text_condition=True).path, words)
+    done = run_cli("fit", files[0], words, "-o", tmp_path / "fit.nwb", *SMALL)
+    assert done.code == 2
+    assert_names(done.err, "words", "conditions", "east", "90")
+    twice = run_cli("fit", files[0], files[0], "-o", tmp_path / "fit.nwb", *SMALL)
+    assert twice.code == 2
+    assert_names(twice.err, "monday_2", "trials", MONDAY)
+    assert [path.name for path in tmp_path.iterdir()] == ["words.nwb"]
+
+
+def test_a_new_day_starts_from_the_file_of_a_pool(files, fitted, make_recording, run_cli, tmp_path):
+    path, result = fitted
+    day, out = tmp_path / "wednesday.nwb", tmp_path / "new_day.nwb"
+    shutil.copy(make_recording(seed=5).path, day)
+    done = run_cli(
+        "fit", day, "-o", out, *SMALL, "--start-from", path, "--dynamics-weight", 0,
+        "--set", "freeze=[recurrent_weights, input_weights, bias, initial_state]",
+        "--set", "train_trials=2",
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    stored = nwbrnn.read_fit(out)
+    np.testing.assert_array_equal(stored.weights["recurrent_weights"], result.weights["recurrent_weights"])
+    trained = stored.recorded["split"].values == "train"
+    assert max(np.unique(stored.recorded["condition"].values[trained], return_counts=True)[1]) == 2
+
+
+def test_a_tampered_list_of_sessions_is_refused(fitted, tmp_path):
+    path = tmp_path / "tampered.nwb"
+    shutil.copy(fitted[0], path)
+    with h5py.File(path, "r+") as file:
+        text = file["scratch/nwbrnn_fit"][()].decode()
+        about = json.loads(text)
+        sessions = json.loads(about["dataset"]["attrs"]["sessions"])
+        about["dataset"]["attrs"]["sessions"] = json.dumps(sessions[:1])
+        file["scratch/nwbrnn_fit"][()] = json.dumps(about)
+    with pytest.raises(ReadError, match=names("sessions", "tuesday")):
+        nwbrnn.read_fit(path)
+
+
+def test_five_days_of_a_monkey_are_pooled(shared_data):
+    days = ("20120727", "20120807", "20120829", "20120910", "20121017")
+    files = [shared_data(f"spike_{day}.nwb") for day in days]
+    ds = nwbrnn.read_sessions(files)
+    assert ds.sizes["unit"] == 5 * 96
+    n_trials = dict(zip(*np.unique(ds["session"].values, return_counts=True), strict=True))
+    assert n_trials == dict(zip((f"spike_{day}" for day in days), (202, 172, 202, 124, 244), strict=True))
+    lacks = np.isnan(ds["outputs"].values).any(axis=1)
+    has_md = ~lacks[:, ds["output"].values.tolist().index("MD")]
+    assert set(ds["session"].values[has_md]) == {"spike_20120829", "spike_20120910", "spike_20121017"}
+    counts = ds["spike_counts"].values
+    assert np.nansum(counts[ds["session"].values == "spike_20120829"]) == np.sum(
+        nwbrnn.read_nwb(files[2])["spike_counts"].values
+    )
