@@ -1,11 +1,11 @@
-"""What several real sessions gain from one network, and what a pool knows of a day that it has not seen.
+"""What several sessions gain from one network, and what a pool knows of a day that it has not seen.
 
 For each seed, nwbrnn fits all given files pooled and each of them alone, with the same held-out trials and the
 same sampled neurons, and scores both on each session. It does the same with every other condition held out.
 Then each session in turn is a new day: the other sessions are pooled, and on the new day only the readout of
 the frozen network is fitted, to a few trials of each condition. Beside it are a fit of the new day alone, to
-the same trials, and a random network with a readout. All units of the new day count, except those that the fit
-of the new day alone samples.
+the same trials, and a random network with a readout. All units of the new day count, except those that the
+fit of the new day alone samples.
 
     OMP_NUM_THREADS=1 python benchmarks/new_day.py monday.nwb tuesday.nwb ... --seeds 3 --output new_day.csv
 """
