@@ -1,7 +1,9 @@
 """What several sessions gain from one network, and what a pool knows of a day that it has not seen.
 
 For each seed, nwbrnn fits all given files pooled and each of them alone, with the same held-out trials and the
-same sampled neurons, and scores both on each session. It does the same with every other condition held out.
+same sampled neurons, and scores them on each session. The pool is fitted with a readout of outputs that all
+sessions share, and with one of each session. Everything is repeated with every other condition held out.
+
 Then each session in turn is a new day: the other sessions are pooled, and on the new day only the readout of
 the frozen network is fitted, to a few trials of each condition. Beside it are a fit of the new day alone, to
 the same trials, and a random network with a readout. All units of the new day count, except those that the
@@ -50,9 +52,12 @@ def list_unsampled(result: FitResult) -> list[int]:
 
 def compare(sessions: dict[str, xr.Dataset], settings: dict, test: str) -> Iterator[dict]:
     """Yield the scores of all sessions, pooled and alone."""
-    pooled = nwbrnn.fit(nwbrnn.pool(list(sessions.values()), names=list(sessions)), **settings)
+    together = nwbrnn.pool(list(sessions.values()), names=list(sessions))
+    shared = nwbrnn.fit(together, **settings)
+    own = nwbrnn.fit(together, **settings, session_outputs="own")
     for name, ds in sessions.items():
-        yield {"test": test, "session": name, "fit": "pooled"} | score(pooled, name)
+        yield {"test": test, "session": name, "fit": "pooled"} | score(shared, name)
+        yield {"test": test, "session": name, "fit": "pooled, own outputs"} | score(own, name)
         yield {"test": test, "session": name, "fit": "alone"} | score(nwbrnn.fit(ds, **settings))
 
 
@@ -60,7 +65,8 @@ def leave_out(sessions: dict[str, xr.Dataset], seed: int) -> Iterator[dict]:
     """Yield the scores of each session as a new day."""
     for day, ds in sessions.items():
         others = {name: one for name, one in sessions.items() if name != day}
-        pooled = nwbrnn.fit(nwbrnn.pool(list(others.values()), names=list(others)), seed=seed)
+        together = nwbrnn.pool(list(others.values()), names=list(others))
+        pooled = nwbrnn.fit(together, seed=seed, session_outputs="own")
         readout = {"seed": seed, "dynamics_weight": 0.0, "freeze": FROZEN, "hidden": pooled.config.hidden}
         for n_trials in TRIALS:
             alone = nwbrnn.fit(ds, seed=seed, train_trials=n_trials)

@@ -329,10 +329,15 @@ class DataSettings(CheckedSettings):
     output_clip: float = Field(
         3.0, gt=0, description="larger values are clipped to this many times the scale of their output"
     )
+    session_outputs: Literal["shared", "own"] = Field(
+        "shared",
+        description="whether sessions that are fitted together share a readout for outputs of one name, or "
+        "each session has its own",
+    )
     align_sessions: tuple[Alignment, ...] = Field(
-        ("output_gain",),
-        description="what to make the same in sessions that are fitted together: output_gain, output_offset, "
-        "input_gain, input_offset; [] for nothing. Each session then has a gain, or an offset, of its own",
+        ("output_gain", "output_offset"),
+        description="what to make the same in sessions that are fitted together: output_gain and "
+        "output_offset (of shared outputs), input_gain, input_offset; [] for nothing",
     )
     min_rate: float = Field(
         1.0, ge=0, description="lowest mean rate of a unit [Hz]; slower units are left out"

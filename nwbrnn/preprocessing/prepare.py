@@ -9,6 +9,7 @@ from nwbrnn.preprocessing.emg import clip_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.selection import (
+    add_choice,
     choose_observed,
     choose_sampled,
     find_perturbed,
@@ -16,7 +17,13 @@ from nwbrnn.preprocessing.selection import (
     select_conditions,
     select_units,
 )
-from nwbrnn.preprocessing.sessions import align_like, align_sessions
+from nwbrnn.preprocessing.sessions import (
+    align_like,
+    align_sessions,
+    is_pooled,
+    note_different_outputs,
+    separate_outputs,
+)
 from nwbrnn.preprocessing.smoothing import smooth_spikes
 from nwbrnn.preprocessing.splits import limit_training, split_conditions, split_trials
 from nwbrnn.schema import validate
@@ -65,7 +72,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     ds = select_units(ds, min_rate=config.min_rate)
     ds = choose_sampled(ds, n_sampled=config.sampled, seed=config.seed)
     ds = choose_observed(ds, observe=config.observe)
-    ds = align_sessions(ds, align=config.align_sessions, percentile=config.output_percentile)
+    ds = _match_sessions(ds, config)
     ds = clip_outputs(ds, percentile=config.output_percentile, clip=config.output_clip)
     ds = soft_normalize(ds, centered=config.nonlinearity != "softplus")
     return blank_unrecorded(validate(ds))
@@ -91,6 +98,8 @@ def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -
     if config.perturbed is None:
         raise ConfigError("perturbed: expected a fit that names the trial column of its perturbed trials")
     ds = _begin(ds, config)
+    if config.session_outputs == "own":
+        ds = separate_outputs(ds)
     ds = ds.isel(trial=find_perturbed(ds, config.perturbed))
     for dim in ("unit", "output", "input", "time"):
         if not set(recorded[dim].values.tolist()) <= set(ds[dim].values.tolist()):
@@ -100,6 +109,18 @@ def prepare_perturbed(ds: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -
     names = ("sampled", "observed", "rate_scale", "rate_offset", "output_scale")
     ds = ds.assign_coords({name: recorded[name].variable for name in names if name in recorded.coords})
     return blank_unrecorded(validate(ds.assign_coords(split=("trial", ["test"] * ds.sizes["trial"]))))
+
+
+def _match_sessions(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
+    """Bring pooled sessions to a common scale, or give them outputs of their own."""
+    if not is_pooled(ds):
+        return ds
+    if config.session_outputs == "own":
+        align = [what for what in config.align_sessions if not what.startswith("output")]
+        return align_sessions(separate_outputs(ds), align=align, percentile=config.output_percentile)
+    ds = align_sessions(ds, align=config.align_sessions, percentile=config.output_percentile)
+    note = note_different_outputs(ds)
+    return ds if note is None else add_choice(ds, note)
 
 
 def _begin(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ConfigError
+from nwbrnn.preprocessing.averaging import average_conditions
 from nwbrnn.schema import RECORDING, SESSION, SESSION_OF_UNIT
 
 Signal = NDArray[np.floating]
@@ -16,6 +17,8 @@ Signal = NDArray[np.floating]
 ALIGNED = "recording_output_scale"
 """Coordinate of a Dataset whose outputs have been brought to the scale of their session."""
 
+ALIKE = 0.8
+"""Correlation with the average of all sessions below which an output is named; our choice."""
 
 _TEXTS = (
     "source_file", "source_identifier", "source_object_id", "source_sha256", "session_start_time", "teacher",
@@ -88,6 +91,66 @@ def list_sources(ds: xr.Dataset) -> set[str]:
 def name_source(about: Mapping[Any, Any]) -> str:
     """Return the identifier of a file or circuit; those that do not say count as one."""
     return str(about.get("source_identifier") or "") + str(about.get("teacher") or "")
+
+
+def separate_outputs(ds: xr.Dataset) -> xr.Dataset:
+    """Give each session outputs of its own, such as ``FCR (monday)``, which are NaN in other sessions.
+
+    Examples
+    --------
+    >>> outputs = np.array([[[1.0, 2.0]], [[3.0, np.nan]]])
+    >>> ds = xr.Dataset(
+    ...     {"outputs": (("trial", "time", "output"), outputs)},
+    ...     {"output": ["FCR", "FCU"], "session": ("trial", ["mon", "tue"]), "recording": ["mon", "tue"]},
+    ... ).assign_coords(session_of_unit=("unit", ["mon", "tue"]))
+    >>> ds = separate_outputs(ds)
+    >>> ds["output"].values.tolist(), ds["outputs"].values[1, 0].tolist()
+    (['FCR (mon)', 'FCU (mon)', 'FCR (tue)'], [nan, nan, 3.0])
+    """
+    if not is_pooled(ds):
+        return ds
+    parts, names, rows = [], [], []
+    for session in ds[RECORDING].values.tolist():
+        mine = ds[SESSION].values == session
+        own = np.flatnonzero(np.isfinite(ds["outputs"].values[mine]).any(axis=(0, 1)))
+        parts.append(np.where(mine[:, np.newaxis, np.newaxis], ds["outputs"].values[..., own], np.nan))
+        names += [f"{name} ({session})" for name in ds["output"].values[own].tolist()]
+        rows += own.tolist()
+    variable = ds["outputs"].dims, np.concatenate(parts, axis=2), dict(ds["outputs"].attrs)
+    units = (
+        {"output_units": ("output", ds["output_units"].values[rows])} if "output_units" in ds.coords else {}
+    )
+    return ds.drop_dims("output").assign(outputs=variable).assign_coords(output=names, **units)
+
+
+def note_different_outputs(ds: xr.Dataset) -> dict[str, Any] | None:
+    """Return, as a choice, which shared outputs differ in shape between sessions; ``None`` if none do.
+
+    The averages of conditions over the training trials of a session are correlated with those over all of them.
+    """
+    shared = average_conditions(ds[["outputs", "mask"]].isel(trial=ds["split"].values == "train"))
+    labels = shared["condition"].values.tolist()
+    found: dict[str, list[str]] = {}
+    for session in ds[RECORDING].values.tolist():
+        mine = (ds[SESSION].values == session) & (ds["split"].values == "train")
+        own = average_conditions(ds[["outputs", "mask"]].isel(trial=mine))
+        every = shared["outputs"].values[[labels.index(c) for c in own["condition"].values.tolist()]]
+        for output, first, second in zip(
+            ds["output"].values.tolist(), np.moveaxis(own["outputs"].values, 2, 0), np.moveaxis(every, 2, 0),
+            strict=True,
+        ):  # fmt: skip
+            known = np.isfinite(first) & np.isfinite(second)
+            r = np.corrcoef(first[known], second[known])[0, 1] if known.any() else 1.0
+            if r < ALIKE:
+                found.setdefault(output, []).append(f"{session} {r:.2f}")
+    if not found:
+        return None
+    picked = "; ".join(f"{output} ({', '.join(where)})" for output, where in found.items())
+    reason = (
+        f"correlation with the average of all sessions below {ALIKE:g}: one readout cannot fit all of them; "
+        "session_outputs=own gives each session its own"
+    )
+    return {"role": "outputs that differ", "picked": picked, "reason": reason, "alternatives": ["own"]}
 
 
 def align_sessions(ds: xr.Dataset, *, align: Collection[str], percentile: float) -> xr.Dataset:
