@@ -117,16 +117,16 @@ def separate_outputs(ds: xr.Dataset) -> xr.Dataset:
         names += [f"{name} ({session})" for name in ds["output"].values[own].tolist()]
         rows += own.tolist()
     variable = ds["outputs"].dims, np.concatenate(parts, axis=2), dict(ds["outputs"].attrs)
-    units = (
-        {"output_units": ("output", ds["output_units"].values[rows])} if "output_units" in ds.coords else {}
-    )
-    return ds.drop_dims("output").assign(outputs=variable).assign_coords(output=names, **units)
+    coords: dict[str, Any] = {"output": names}
+    if "output_units" in ds.coords:
+        coords["output_units"] = "output", ds["output_units"].values[rows]
+    return ds.drop_dims("output").assign(outputs=variable).assign_coords(coords)
 
 
 def note_different_outputs(ds: xr.Dataset) -> dict[str, Any] | None:
     """Return, as a choice, which shared outputs differ in shape between sessions; ``None`` if none do.
 
-    The averages of conditions over the training trials of a session are correlated with those over all of them.
+    The averages over the training trials of a session, by condition, are correlated with those of the pool.
     """
     shared = average_conditions(ds[["outputs", "mask"]].isel(trial=ds["split"].values == "train"))
     labels = shared["condition"].values.tolist()

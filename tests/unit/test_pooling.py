@@ -194,7 +194,8 @@ def test_the_scale_of_outputs_is_that_of_each_session(sessions):
     ratio = larger["recording_output_scale"].values / usual["recording_output_scale"].values
     np.testing.assert_allclose(ratio, [[1, 1, 1], [1000, 1, 1000]], rtol=1e-5)
     raw = first["outputs"].values[first["trial"].values.searchsorted(usual["session_trial"].values[:16])]
-    own = usual["outputs"].values[:16] * usual["recording_output_scale"].values[0]
+    scale, offset = (usual[f"recording_output_{part}"].values[0] for part in ("scale", "offset"))
+    own = usual["outputs"].values[:16] * scale + offset
     np.testing.assert_allclose(own, raw, rtol=1e-4, atol=1e-6)
     as_recorded = prepare(nwbrnn.pool([first, second]), FitConfig(**SETTINGS, align_sessions=[]))
     assert as_recorded["outputs"].attrs["units"] == first["outputs"].attrs["units"]
@@ -209,6 +210,35 @@ def test_offsets_and_gains_of_inputs_and_outputs_are_removed(sessions):
     usual, other = (prepare(nwbrnn.pool([first, s]), config) for s in (second, moved))
     np.testing.assert_allclose(other["outputs"].values, usual["outputs"].values, atol=1e-4)
     np.testing.assert_allclose(other["inputs"].values, usual["inputs"].values, atol=1e-5)
+
+
+def test_sessions_with_outputs_of_their_own_share_none(sessions, pooled):
+    config = FitConfig(**SETTINGS, session_outputs="own")
+    ds = prepare(pooled, config)
+    expected = [*(f"muscle_{i} (monday)" for i in (1, 2, 3)), *(f"muscle_{i} (tuesday)" for i in (1, 3))]
+    assert ds["output"].values.tolist() == expected
+    assert ds["outputs"].attrs["units"] == sessions[0]["outputs"].attrs["units"]
+    assert np.isnan(ds["outputs"].values[:16, :, 3:]).all()
+    assert np.isnan(ds["outputs"].values[16:, :, :3]).all()
+    for number, one in enumerate(sessions):
+        batch, alone = (create_batch(d, "train", config, device="cpu") for d in (ds, prepare(one, config)))
+        mine = [0, 1, 2] if number == 0 else [4, 3]
+        np.testing.assert_allclose(
+            batch.targets.outputs[..., mine].numpy(), alone.targets.outputs.numpy(), atol=2e-6
+        )
+
+
+def test_shared_outputs_that_differ_between_sessions_are_named(sessions):
+    def list_different(ds):
+        choices = json.loads(prepare(ds, FitConfig(**SETTINGS)).attrs["choices"])
+        return [c["picked"] for c in choices if c["role"] == "outputs that differ"]
+
+    first, second = sessions
+    assert list_different(nwbrnn.pool(sessions)) == []
+    other = second.assign(outputs=second["outputs"] * np.array([1, -1]))  # muscle_1, the other way round
+    (picked,) = list_different(nwbrnn.pool([first, other]))
+    assert_names(picked, "muscle_1", "tuesday")
+    assert "muscle_3" not in picked
 
 
 def test_an_output_that_is_silent_in_one_session_is_refused_by_name(sessions):
@@ -239,12 +269,13 @@ def test_perturbed_trials_get_the_scale_of_their_session(sessions):
     recorded = prepare(pooled, config)
     perturbed = prepare_perturbed(pooled, recorded, config)
     assert perturbed.sizes["trial"] == 8
-    scale = recorded["recording_output_scale"].values[1]
+    scale, offset = (recorded[f"recording_output_{part}"].values[1] for part in ("scale", "offset"))
     mine = perturbed["session"].values == "tuesday"
-    expected = pooled["outputs"].values[perturbed["trial"].values[mine]] / scale
-    np.testing.assert_allclose(perturbed["outputs"].values[mine], expected, rtol=1e-5)
+    expected = (pooled["outputs"].values[perturbed["trial"].values[mine]] - offset) / scale
+    np.testing.assert_allclose(perturbed["outputs"].values[mine], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_hidden_units_follow_the_number_of_sampled_neurons(pooled):
     result = nwbrnn.fit(pooled, **SETTINGS | {"hidden": 4})
     assert result.config.hidden == 16  # two for each of the four sampled neurons of both sessions
@@ -264,6 +295,7 @@ def test_units_of_a_pool_are_known_by_source_and_row(sessions, pooled):
     np.testing.assert_array_equal(match.order[:4], [4, 5, 6, 7])  # after the four of monday
 
 
+@pytest.mark.slow
 def test_on_a_new_day_only_the_readout_is_fitted(ds, sessions):
     """The network stays as it is, a muscle that it never saw gets a readout, and neurons are read from it."""
     earlier = nwbrnn.fit(nwbrnn.pool([s.isel(output=[0]) for s in _share(sessions)]), **SETTINGS)
@@ -300,6 +332,7 @@ def _fit_readout(result):
     return 1 - ((y - x @ weights) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
 
 
+@pytest.mark.slow
 def test_a_pool_that_learned_from_test_trials_is_refused_as_a_start(sessions, pooled):
     earlier = nwbrnn.fit(pooled, **SETTINGS)
     same = nwbrnn.fit(sessions[0], **SETTINGS, start_from=earlier, stop_after=1)
