@@ -1,7 +1,7 @@
 """What several sessions gain from one network, and what a pool knows of a day that it has not seen.
 
-For each seed, nwbrnn fits all given files pooled and each of them alone, with the same held-out trials and
-the same sampled neurons, and scores them on each session. The pool is fitted with a readout of outputs that all
+For each seed, nwbrnn fits all files pooled and each of them alone, with the same held-out trials and the same
+sampled neurons, and scores them on each session. The pool is fitted with a readout of outputs that all
 sessions share, and with one of each session. Everything is repeated with every other condition held out.
 
 Then each session in turn is a new day: the other sessions are pooled, and on the new day only the readout of

@@ -1,6 +1,7 @@
 """Averages over the trials of a condition."""
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import find_observed
 from nwbrnn.schema import TIME, TRIAL
+
+BLOCK = 1 << 23
+"""Number of values that are averaged at a time, which limits the memory for copies in float64."""
 
 
 def average_conditions(ds: xr.Dataset) -> xr.Dataset:
@@ -34,16 +38,8 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     averages: dict[Hashable, xr.Variable] = {}
     for name, variable in ds.data_vars.variables.items():
         if variable.dims[:2] == (TRIAL, TIME) and name != "mask":
-            seen = find_observed(ds, str(name))
-            values = np.where(seen, variable.values, 0).astype(np.float64)
-            sums = np.tensordot(belongs.astype(np.float64), values, axes=1)
-            n = n_recorded[..., np.newaxis]
-            if (seen != mask[..., np.newaxis]).any():
-                n = np.tensordot(belongs.astype(np.float64), seen.astype(np.float64), axes=1)
-            with np.errstate(invalid="ignore"):
-                mean = sums / n  # 0 / 0 is NaN: never observed
-            dtype = variable.dtype if variable.dtype.kind == "f" else np.float32
-            averages[name] = xr.Variable(variable.dims, mean.astype(dtype), variable.attrs)
+            mean = _average(variable.values, find_observed(ds, str(name)), mask, belongs.astype(np.float64))
+            averages[name] = xr.Variable(variable.dims, mean, variable.attrs)
     averages["mask"] = xr.Variable((TRIAL, TIME), n_recorded > 0, ds["mask"].attrs)
     # made at once: each change of a Dataset copies and aligns all of it
     kept = {
@@ -53,6 +49,25 @@ def average_conditions(ds: xr.Dataset) -> xr.Dataset:
     }
     coords = {name: kept.pop(name) for name in ds.coords}
     return xr.Dataset(kept | averages, coords | {"n_trials": (TRIAL, belongs.sum(axis=1))}, ds.attrs)
+
+
+def _average(
+    values: NDArray[Any], seen: NDArray[np.bool_], mask: NDArray[np.bool_], belongs: NDArray[np.float64]
+) -> NDArray[np.floating]:
+    """Return the mean of each condition over the trials that were observed, some bins at a time."""
+    dtype = values.dtype if values.dtype.kind == "f" else np.float32
+    means = np.empty((len(belongs), *values.shape[1:]), dtype)
+    in_part = bool((seen != mask[..., np.newaxis]).any())
+    step = max(BLOCK // max(values.shape[0] * values.shape[2], 1), 1)
+    for start in range(0, values.shape[1], step):
+        bins = slice(start, start + step)
+        here = seen[:, bins]
+        sums = np.tensordot(belongs, np.where(here, values[:, bins], 0).astype(np.float64), axes=1)
+        counted = here if in_part else mask[:, bins, np.newaxis]
+        n = np.tensordot(belongs, counted.astype(np.float64), axes=1)
+        with np.errstate(invalid="ignore"):
+            means[:, bins] = sums / n  # 0 / 0 is NaN: never observed
+    return means
 
 
 def average_rows(values: NDArray[np.number]) -> NDArray[np.floating]:
