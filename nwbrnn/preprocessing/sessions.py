@@ -150,7 +150,7 @@ def note_different_outputs(ds: xr.Dataset) -> dict[str, Any] | None:
         f"correlation with the average of all sessions below {ALIKE:g}: one readout cannot fit all of them; "
         "session_outputs=own gives each session its own"
     )
-    return {"role": "outputs that differ", "picked": picked, "reason": reason, "alternatives": ["own"]}
+    return {"role": "different outputs", "picked": picked, "reason": reason, "alternatives": ["own"]}
 
 
 def align_sessions(ds: xr.Dataset, *, align: Collection[str], percentile: float) -> xr.Dataset:

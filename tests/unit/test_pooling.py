@@ -30,7 +30,7 @@ def sessions(ds):
     first = ds.isel(trial=slice(0, 16), unit=slice(0, 8))
     second = ds.isel(trial=slice(16, 32), unit=slice(8, 20), output=[2, 0])
     return [
-        one.assign_attrs(source_file=f"{name}.nwb", source_identifier=f"id of {name}")
+        one.assign_attrs(source_file=f"{name}.nwb", source_identifier=f"id-{name}")
         for one, name in ((first, "monday"), (second, "tuesday"))
     ]
 
@@ -62,7 +62,7 @@ def test_each_value_has_its_place_and_everything_else_was_not_observed(sessions,
 
 def test_the_pool_knows_where_each_session_comes_from(pooled):
     about = list_sessions(pooled)
-    assert [one["source_identifier"] for one in about] == ["id of monday", "id of tuesday"]
+    assert [one["source_identifier"] for one in about] == ["id-monday", "id-tuesday"]
     assert [one["n_units"] for one in about] == [8, 12]
     (choice,) = (c for c in json.loads(pooled.attrs["choices"]) if c["role"] == "outputs missing")
     assert_names(choice["picked"], "tuesday", "muscle_2")
@@ -121,7 +121,7 @@ def _rename(ds, **coords):
         (lambda ds: _rename(ds, time=ds["time"] * 2).assign_attrs(bin_size=0.02), ("bin_size", 0.02, 0.01)),
         (lambda ds: _rename(ds, time=ds["time"] + 0.004), ("time", "--window")),
         (lambda ds: _rename(ds, time=ds["time"] + 7), ("time", "--window")),
-        (lambda ds: ds.assign_attrs(source_identifier="id of monday", teacher="").assign_coords(
+        (lambda ds: ds.assign_attrs(source_identifier="id-monday", teacher="").assign_coords(
             trial=ds["trial"] - 15), ("trials", 15)),
         (lambda ds: ds.assign_attrs(neural_lag=0.05), ("neural_lag", 0.05)),
     ],
@@ -231,7 +231,7 @@ def test_sessions_with_outputs_of_their_own_share_none(sessions, pooled):
 def test_shared_outputs_that_differ_between_sessions_are_named(sessions):
     def list_different(ds):
         choices = json.loads(prepare(ds, FitConfig(**SETTINGS)).attrs["choices"])
-        return [c["picked"] for c in choices if c["role"] == "outputs that differ"]
+        return [c["picked"] for c in choices if c["role"] == "different outputs"]
 
     first, second = sessions
     assert list_different(nwbrnn.pool(sessions)) == []
@@ -289,7 +289,7 @@ def test_units_of_a_pool_are_known_by_source_and_row(sessions, pooled):
     config = FitConfig(**SETTINGS)
     together, alone = prepare(pooled, config), prepare(sessions[1], config)
     teacher = pooled.attrs.get("teacher", sessions[0].attrs["teacher"])
-    assert identify(pooled, "unit")[8] == ("id of tuesday" + teacher, 8)
+    assert identify(pooled, "unit")[8] == ("id-tuesday" + teacher, 8)
     match = match_units(together, config, alone)
     assert match.kept == tuple(alone["unit"].values[alone["sampled"].values].tolist())
     np.testing.assert_array_equal(match.order[:4], [4, 5, 6, 7])  # after the four of monday
@@ -300,7 +300,7 @@ def test_on_a_new_day_only_the_readout_is_fitted(ds, sessions):
     """The network stays as it is, a muscle that it never saw gets a readout, and neurons are read from it."""
     earlier = nwbrnn.fit(nwbrnn.pool([s.isel(output=[0]) for s in _share(sessions)]), **SETTINGS)
     frozen = ("recurrent_weights", "input_weights", "bias", "initial_state")
-    day = ds.isel(trial=slice(0, 16), output=[1, 2]).assign_attrs(source_identifier="id of wednesday")
+    day = ds.isel(trial=slice(0, 16), output=[1, 2]).assign_attrs(source_identifier="id-wednesday")
     settings = SETTINGS | {"dynamics_weight": 0, "train_trials": 2, "epochs": 400, "patience": 400}
     new = nwbrnn.fit(day, **settings, learning_rate=0.02, start_from=earlier, freeze=frozen)
     for name in frozen:
