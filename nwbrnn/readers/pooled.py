@@ -50,10 +50,11 @@ def read_sessions(paths: Sequence[File], config: ReadConfig | None = None, **set
     Examples
     --------
     >>> import nwbrnn
-    >>> nwbrnn.read_sessions([example, example])
-    Traceback (most recent call last):
-    ...
-    nwbrnn.errors.ConfigError: session ...: trials: expected other trials ...
+    >>> try:
+    ...     nwbrnn.read_sessions([example, example])
+    ... except nwbrnn.NwbrnnError as error:
+    ...     print(str(error).split(",")[0])
+    session session_2: trials: expected other trials than those of session session
     """
     config = change_settings(config or ReadConfig(), settings, source="read_sessions")
     found = outline_sessions(paths, config)
