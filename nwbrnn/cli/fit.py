@@ -128,9 +128,8 @@ def fit(
     job = options.load_config(config)
     training = {
         "sampled": sampled, "dynamics_weight": dynamics_weight, "hidden": hidden, "method": method,
-        "observe": observe,
-        "epochs": epochs, "seeds": seeds, "seed": seed, "held_out_conditions": held_out and tuple(held_out),
-        "start_from": start_from,
+        "observe": observe, "epochs": epochs, "seeds": seeds, "seed": seed, "start_from": start_from,
+        "held_out_conditions": held_out and tuple(held_out),
     }  # fmt: skip
     fit_config = _merge_fit(job.fit, settings, training)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
@@ -157,16 +156,14 @@ def fit(
             result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
         with step(f"Writing {output}"):
             write_fit(result, sources, output, overwrite=overwrite)
-    scores = result.scores.to_dict(result.recorded)
-    left_out = json.loads(result.recorded.attrs["choices"])[len(choices) :]
-    report_json = {"scores": scores, "choices": choices + left_out, "config": result.config.model_dump()}
-    write_json(report_json, json_path, overwrite=overwrite, after=output)
+    described = _describe(result)
+    write_json(described, json_path, overwrite=overwrite, after=output)
     interrupted = _was_interrupted(result, fit_config)
     if not interrupted:
         for path in checkpoints:
             remove_checkpoint(path)
     if not quiet:
-        _print_result(result, left_out, scores, output)
+        _print_result(result, described["choices"][len(choices) :], described["scores"], output)
     if interrupted:
         say_interrupted(f"{output} holds the best network so far; continue with --resume.")
         raise typer.Exit(130)
@@ -184,6 +181,15 @@ def _merge_fit(config: FitConfig, settings: Sequence[str] | None, training: dict
     given = options.parse_values(list(settings or []), "--set")
     given |= {name: value for name, value in training.items() if value is not None}
     return change_settings(config, given, source="command line")
+
+
+def _describe(result: "FitResult") -> dict[str, Any]:
+    """Return what ``--json`` writes: scores, settings, and the choices of reading and of preparation."""
+    recorded = result.recorded
+    choices = json.loads(recorded.attrs["choices"])
+    return {
+        "scores": result.scores.to_dict(recorded), "choices": choices, "config": result.config.model_dump()
+    }  # fmt: skip
 
 
 def _was_interrupted(result: "FitResult", config: FitConfig) -> bool:

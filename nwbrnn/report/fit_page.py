@@ -114,10 +114,9 @@ def describe_fit(
     recorded = result.recorded
     attrs = recorded.attrs
     judgements = judge(result, assessment)
-    weights, is_gated = (
-        np.asarray(result.weights["recurrent_weights"]),
-        bool(KINDS[result.config.network].gates),
-    )
+    is_test, conditions = recorded["split"].values == "test", recorded["condition"].values
+    weights = np.asarray(result.weights["recurrent_weights"])
+    is_gated = bool(KINDS[result.config.network].gates)
     matrix, limit = render_matrix(weights[:, -1] if is_gated else weights)
     by_name = {score.name: score for score in assessment}
     mechanism, portrait = describe_mechanism(result, push)
@@ -126,11 +125,9 @@ def describe_fit(
         "subtitle": str(attrs.get("session_description", "")),
         "sizes": {name: recorded.sizes[name] for name in ("trial", "unit", "output", "time")},
         "slow": next((c["picked"] for c in _list_choices(attrs) if c["role"] == "units left out"), ""),
-        "n_conditions": len(set(recorded["condition"].values.tolist())),
-        "n_test": int((recorded["split"].values == "test").sum()),
-        "n_test_conditions": len(
-            set(recorded["condition"].values[recorded["split"].values == "test"].tolist())
-        ),
+        "n_conditions": len(set(conditions.tolist())),
+        "n_test": int(is_test.sum()),
+        "n_test_conditions": len(set(conditions[is_test].tolist())),
         "summary": summarize(judgements),
         "judgements": judgements,
         "cautions": list_cautions(result, judgements),
