@@ -10,6 +10,7 @@ START = (
     "Run this notebook in the folder of a clone of nwbrnn, which contains `example_data/`, and start "
     "Jupyter in an environment with nwbrnn that you have activated."
 )
+_GENERATED = re.compile(r"\[([^\]]+)\]\((?:\.\./)?generated/[^)]+\)")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)\s]+\.md)(#[^)]*)?\)")
 
 
@@ -37,6 +38,7 @@ def convert(text: str) -> nbformat.NotebookNode:
         cell.metadata.clear()
         cell.id = f"cell-{number}"  # the same file every time
         if cell.cell_type == "markdown":
+            cell.source = _GENERATED.sub(r"\1", cell.source)  # a clone has no such page
             cell.source = _LINK.sub(r"](docs/\1\2)", cell.source)
             cell.source = re.sub(r"^:::(\{note\})?$\n?", "", cell.source, flags=re.MULTILINE)
             cell.source = cell.source.replace("```{code-block} python3", "```python")

@@ -20,7 +20,7 @@ Pair = tuple[Array, Array]
 _OF_ALL_TRIALS = ("reference", "known", "known_student", "noise", "sampled")
 """Properties that do not depend on which averages are compared."""
 _OF_GUESS = ("hidden_components", "rate_components", "student_rotations")
-"""Properties that do not depend on the recorded data."""
+"""Properties that depend on the recorded data only by the units which lack none of them."""
 _OF_RECORDED = ("reference", "known", "noise", "sampled", "recorded_rotations", "surrogate_r2")
 """Properties that do not depend on the predictions."""
 
@@ -61,7 +61,8 @@ class Comparison:
 
     def replace(self, truth: xr.Dataset, guess: xr.Dataset) -> "Comparison":
         """Return the same comparison of other condition averages, such as those of resampled trials."""
-        other = self._copy((*_OF_ALL_TRIALS, *(_OF_GUESS if guess is self.guess else ())))
+        unchanged = guess is self.guess and np.array_equal(find_complete_units(truth), self.complete_units)
+        other = self._copy((*_OF_ALL_TRIALS, *(_OF_GUESS if unchanged else ())))
         other.truth, other.guess = truth, guess
         return other
 

@@ -16,8 +16,9 @@ from nwbrnn.errors import MissingDataError, ReadError, SchemaError, UnsupportedF
 from nwbrnn.formats.dataset import read_dataset
 from nwbrnn.limits import is_written
 from nwbrnn.readers.trials import label_values
-from nwbrnn.schema import COORDINATES, VARIABLES
+from nwbrnn.schema import COORDINATES, PARTIAL, VARIABLES
 from nwbrnn.storage import format_error, refuse_pointer
+from nwbrnn.text import show_count
 
 _VARIABLE_NAMES = tuple(spec.name for spec in VARIABLES)
 _COORDINATE_NAMES = tuple(spec.name for spec in COORDINATES)
@@ -118,13 +119,28 @@ def _create_run(arrays: dict[str, NDArray[Any]], *, path: Path) -> xr.Dataset:
     if step.size != 1 or step.dtype.kind not in "iuf":
         raise ReadError(f"{path}: bin_size: expected one number [s], or time with at least two; give it")
     try:
-        return create_dataset(variables, coords, bin_size=float(step.item()))
+        ds = create_dataset(variables, coords, bin_size=float(step.item()))
     except SchemaError as error:
         raise ReadError(
             f"{path}: {'; '.join(error.problems)}; repair the arrays, or mark gaps with mask"
         ) from error
     except ValueError as error:  # from xarray, if sizes disagree
         raise ReadError(f"{path}: expected arrays of matching shapes, but {format_error(error)}") from error
+    _refuse_gaps(ds, path=path)
+    return ds
+
+
+def _refuse_gaps(ds: xr.Dataset, *, path: Path) -> None:
+    """Refuse a simulation of which some values are missing, which is a mistake more often than not."""
+    missing = {
+        name: int(np.isnan(ds[name].values[ds["mask"].values]).sum()) for name in PARTIAL if name in ds
+    }
+    found = [f"{name!r} has {show_count(count, 'NaN value')}" for name, count in missing.items() if count]
+    if found:
+        raise ReadError(
+            f"{path}: {'; '.join(found)}, but a simulation has every value; "
+            "repair the arrays, or mark gaps with mask"
+        )
 
 
 def _check_names(arrays: dict[str, NDArray[Any]], *, path: Path) -> None:

@@ -90,7 +90,8 @@ def write_fit_report(
     --------
     >>> import nwbrnn
     >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
-    >>> sentence = nwbrnn.write_fit_report(result, "report.html", n_resamples=0, overwrite=True)
+    >>> assessment = nwbrnn.assess(result.recorded, result.predicted, n_resamples=0)
+    >>> sentence = nwbrnn.write_fit_report(result, "report.html", assessment=assessment, overwrite=True)
     >>> sentence.startswith("On held-out trials, the network reproduces the outputs")
     True
     """

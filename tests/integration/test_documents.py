@@ -274,7 +274,7 @@ def test_a_downloaded_notebook_runs_in_a_clone(extensions, tmp_path, monkeypatch
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(book, timeout=300, kernel_name="python3", resources=resources).execute()
-    shown = "\n".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", []))
+    shown = "".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", []))
     assert "Wrote fit.nwb" in shown
     assert (tmp_path / "fit.nwb").exists()
 

@@ -75,7 +75,9 @@ def observed(recording, tmp_path_factory):
     ds = nwbrnn.read_nwb(recording.path).assign_coords(output=np.array(HOSTILE))
     result = nwbrnn.fit(ds, observe="sampled", epochs=4, hidden=15, sampled=4, seed=1, min_rate=0.0)
     path = tmp_path_factory.mktemp("observed") / "report.html"
-    fit_page.write_fit_report(result, path, n_resamples=0)
+    fit_page.write_fit_report(
+        result, path, assessment=nwbrnn.assess(result.recorded, result.predicted, n_resamples=0)
+    )
     return result, path
 
 

@@ -21,10 +21,10 @@ if os.environ.get("NWBRNN_TEST_KILL"):
                 execute(module)
                 fit = module.fit
 
-                def fit_or_die(ds, config):
+                def fit_or_die(ds, config, **more):
                     if str(config.sampled) == os.environ["NWBRNN_TEST_KILL"]:
                         os.kill(os.getpid(), signal.SIGKILL)
-                    return fit(ds, config)
+                    return fit(ds, config, **more)
 
                 module.fit = fit_or_die
 

@@ -229,7 +229,7 @@ OPTIONS = [
     {"rate_penalty": 0.1},
     {"noise": 0.1},
     {"dynamics_error": "poisson"},
-    {"dynamics_error": "poisson", "nonlinearity": "soc", "initial_state": "data"},
+    {"dynamics_error": "poisson", "nonlinearity": "soc", "initial_state": "condition"},
     {"dynamics_error": "poisson", "nonlinearity": "softplus"},
 ]
 
