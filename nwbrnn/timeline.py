@@ -37,8 +37,14 @@ class Layer:
     _mask: NDArray[np.bool_]
 
     def flatten(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the recorded bins of a (n_trials, n_time, ...) array of the whole Dataset, in order."""
-        return np.asarray(values[self.rows][self._mask])
+        """Return the recorded bins of a (n_trials, n_time, ...) array of the whole Dataset, in order.
+
+        This is no copy if all bins were recorded and all trials are in order, since a pool is large.
+        """
+        in_order = np.array_equal(self.rows, np.arange(len(values)))
+        if in_order and self._mask.all():
+            return values.reshape(-1, *values.shape[2:])
+        return np.asarray((values if in_order else values[self.rows])[self._mask])
 
 
 def lay_out(ds: xr.Dataset) -> list[Layer]:
@@ -117,7 +123,7 @@ def to_pynapple(ds: xr.Dataset, predicted: xr.Dataset | None = None) -> dict[str
             shift = lag if dim == OUTPUT else 0.0
             frame = pynapple.TsdFrame(
                 t=layer.time + shift,
-                d=layer.flatten(variable.values),
+                d=layer.flatten(variable.values.copy()),
                 columns=variable[dim].values.tolist(),
                 time_support=pynapple.IntervalSet(start + shift, stop + shift),
             )

@@ -154,6 +154,7 @@ def fit(
             _print_read(ds, choices)
         with step("Fitting", spin=False), _show_progress(fit_config) as report:
             result = fit_dataset(ds, fit_config, progress=report, checkpoint=checkpoint, resume=resume)
+        del ds  # of a pool, it is large
         with step(f"Writing {output}"):
             write_fit(result, sources, output, overwrite=overwrite)
     described = _describe(result)

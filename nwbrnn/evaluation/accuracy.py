@@ -7,6 +7,9 @@ from nwbrnn.preprocessing import average_rows
 
 Array = NDArray[np.floating]
 
+BLOCK = 1 << 22
+"""Number of values that are compared at a time, which limits the memory for copies in float64."""
+
 
 def compute_r2(predicted: Array, target: Array) -> Array:
     """Coefficient of determination of each column.
@@ -106,6 +109,11 @@ def _compute_sums(predicted: Array, target: Array) -> tuple[Array, Array]:
     if not len(target):
         empty = np.zeros(target.shape[1])
         return empty, empty
+    step = max(BLOCK // len(target), 2)
+    if target.shape[1] > step:
+        blocks = [slice(start, start + step) for start in range(0, target.shape[1], step)]
+        residuals, totals = zip(*(_compute_sums(predicted[:, b], target[:, b]) for b in blocks), strict=True)
+        return np.concatenate(residuals), np.concatenate(totals)
     target = target.astype(np.float64)
     missing = np.isnan(target) | np.isnan(predicted)
     if missing.any():

@@ -155,8 +155,12 @@ class Comparison:
         Shapes (n_samples, n_complete).
         """
         complete = np.all([~np.isnan(rates).any(axis=0) for rates in self.rates], axis=0)
-        predicted, recorded = (normalize_rates(rates, self.truth) for rates in self.rates)
-        return (predicted, recorded) if complete.all() else (predicted[:, complete], recorded[:, complete])
+        if complete.all():
+            predicted, recorded = (normalize_rates(rates, self.truth) for rates in self.rates)
+        else:
+            few = self.truth[["rate_scale", "rate_offset"]].isel(unit=complete)
+            predicted, recorded = (normalize_rates(rates[:, complete], few) for rates in self.rates)
+        return predicted, recorded
 
     @cached_property
     def rate_components(self) -> Components:

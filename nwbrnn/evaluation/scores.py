@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -266,19 +267,23 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     """
     recorded, predicted = normalize_outputs(recorded), normalize_outputs(predicted)
     truth, student = select_tests(recorded, predicted)
-    average = average_known(select_known(recorded), truth)
-    at = {
-        level: [Comparison(truth, other, averaged=level == AVERAGES) for other in (student, average)]
-        for level in LEVELS
-    }
+    average = average_known(select_known(recorded[["outputs", "rates", "mask"]]), truth)
+    quick = [spec for spec in SCORES if spec.is_quick]
+    values: dict[str, list[list[float]]] = {level: [] for level in LEVELS}
+    outputs, units = [], []
+    for level, other in product(LEVELS, (student, average)):  # one comparison after the other: each is large
+        pair = Comparison(truth, other, averaged=level == AVERAGES)
+        values[level].append([spec.compute(pair) for spec in quick])
+        if level == AVERAGES:
+            outputs.append(compute_r2(*pair.outputs))
+            units.append(pair.unit_r2)
+        del pair
     summary = tuple(
-        Score(spec.name, level, spec.compute(pairs[0]), known_average=spec.compute(pairs[1]))
-        for level, pairs in at.items()
-        for spec in SCORES
-        if spec.is_quick
+        Score(spec.name, level, value, known_average=known)
+        for level in LEVELS
+        for spec, value, known in zip(quick, *values[level], strict=True)
     )
-    outputs = [compute_r2(*pair.outputs) for pair in at[AVERAGES]]
-    return Scores(summary, *outputs, *(pair.unit_r2 for pair in at[AVERAGES]))
+    return Scores(summary, *outputs, *units)
 
 
 def score_trials(recorded: xr.Dataset, predicted: xr.Dataset) -> dict[str, Array]:

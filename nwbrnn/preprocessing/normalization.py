@@ -30,7 +30,7 @@ def soft_normalize(ds: xr.Dataset, *, constant: float = SOFT_CONSTANT, centered:
         (range of the condition averages + constant [Hz]); ``(rates - rate_offset) / rate_scale`` is within
         ± 1 on the averages.
     """
-    averages = average_conditions(ds.isel(trial=ds["split"].values == "train"))
+    averages = average_conditions(ds[["rates", "mask"]].isel(trial=ds["split"].values == "train"))
     rates = averages["rates"].values[averages["mask"].values].astype(np.float64)
     return ds.assign_coords(
         rate_offset=(UNIT, average_rows(rates) * centered),

@@ -26,6 +26,8 @@ Array = NDArray[np.floating]
 # activity of held-out directions has an R2 of only 0.95, and with 20 of 0.99 (docs/performance.md)
 N_COMPONENTS = 20
 
+FREE_BLOCK = 1 << 24  # number of hidden rates of a free run to hold at a time
+
 N_FOLDS = 5  # of trials, for the penalty of a readout from single trials
 
 # of a repeated prediction, as a fraction of the range of a channel; bfloat16 alone may cost a hundredth
@@ -153,7 +155,7 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     known = ds["split"].values != "test"
     if config.observes:
         return _fit_single_trials(hidden[known], ds.isel(trial=known))
-    student = ds.assign(hidden=((TRIAL, TIME, HIDDEN_UNIT), hidden)).isel(trial=known)
+    student = ds[["rates", "mask"]].assign(hidden=((TRIAL, TIME, HIDDEN_UNIT), hidden)).isel(trial=known)
     averages = average_conditions(student)
     mask = averages["mask"].values
     activity, rates = (averages[name].values[mask].astype(np.float64) for name in ("hidden", "rates"))
@@ -210,11 +212,19 @@ def measure_free_run(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     """
     n_time = ds.sizes["time"]
     steps = np.minimum(np.arange(3 * n_time), n_time - 1)
-    names = ["inputs", "mask", "rates", *(["spike_counts"] if "spike_counts" in ds else [])]
-    longer = ds[names].isel(time=steps)
-    outputs = np.abs(_run(longer, *forget_observer(weights, config)).outputs)
-    before, after = outputs[:, :n_time].max(), outputs[:, n_time:].max()
-    return float(after / before) if np.isfinite(after) and before > 0 else float("inf")
+    neurons = ["rates", "spike_counts"] if config.initial_state == "data" else []  # which begin each trial
+    names = ["inputs", "mask", *(name for name in neurons if name in ds)]
+    alone = forget_observer(weights, config)
+    before, after = [], []
+    # some trials at a time, to limit the memory for their hidden rates
+    n_trials = max(FREE_BLOCK // (3 * n_time * find_sizes(weights)[1]), 1)
+    for first in range(0, ds.sizes[TRIAL], n_trials):
+        longer = ds[names].isel(trial=slice(first, first + n_trials), time=steps)
+        outputs = np.abs(_run(longer, *alone, fitted=ds).outputs)
+        before.append(outputs[:, :n_time].max())
+        after.append(outputs[:, n_time:].max())
+    largest, later = np.max(before), np.max(after)
+    return float(later / largest) if np.isfinite(later) and largest > 0 else float("inf")
 
 
 def _run(
