@@ -1,6 +1,7 @@
 """Predict trials to which the network was not fitted."""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset, get_unit_ids
 from nwbrnn.errors import SchemaError
+from nwbrnn.preprocessing import identify, is_pooled
 from nwbrnn.schema import validate
 from nwbrnn.text import list_some
 from nwbrnn.training.observations import forget_observer
@@ -115,7 +117,8 @@ def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Da
     adopted = adopted.assign(inputs=trials["inputs"], mask=trials["mask"])
     for name in _SIZES:
         adopted[name].attrs = dict(recorded[name].attrs)
-    if (config.initial_state == "data" or config.observes) and not is_same_source(trials, recorded):
+    by_id = not (is_pooled(recorded) or is_pooled(trials))
+    if by_id and (config.initial_state == "data" or config.observes) and not is_same_source(trials, recorded):
         text = "the data come from another file; units with the ids of the fit are taken for the same neurons"
         warnings.warn(text, stacklevel=4)
     if config.initial_state == "data":  # the sampled neurons determine where each trial starts
@@ -128,9 +131,10 @@ def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Da
 def _find_observed(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[Any, NDArray[Any]]]:
     """Return spike counts, or rates, of the units of a fit; NaN for those that are not there."""
     name = "spike_counts" if "spike_counts" in recorded else "rates"
-    theirs, own = get_unit_ids(trials).tolist(), get_unit_ids(recorded).tolist()
-    observed = get_unit_ids(recorded)[recorded["observed"].values].tolist()
-    missing = [unit for unit in observed if unit not in theirs]
+    theirs, own = _name_units(trials, recorded)
+    chosen = np.flatnonzero(recorded["observed"].values)
+    observed = get_unit_ids(recorded)[chosen].tolist()
+    missing = [unit for unit, row in zip(observed, chosen, strict=True) if own[row] not in theirs]
     if name not in trials or len(missing) == len(observed):
         raise SchemaError(
             [
@@ -138,21 +142,20 @@ def _find_observed(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[
                 "but there are none; give only inputs to predict without neurons"
             ]
         )
-    if missing:
+    if missing and not is_pooled(recorded):  # a trial of a pool never has the neurons of other sessions
         text = f"units {list_some(missing)} are not in the data; the network does not observe them"
         warnings.warn(text, stacklevel=4)
-    values = np.full((*trials["mask"].shape, len(own)), np.nan)
-    rows = [i for i, unit in enumerate(own) if unit in theirs]
-    values[..., rows] = trials[name].values[..., [theirs.index(own[i]) for i in rows]]
-    return {name: (("trial", "time", "unit"), values)}
+    return {name: (("trial", "time", "unit"), _place(trials[name], theirs, own))}
 
 
 def _find_first(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[Any, NDArray[Any]]]:
     """Return the spike counts, or rates, of the units of a fit, which set the initial state."""
     name = "spike_counts" if "spike_counts" in recorded else "rates"
-    theirs, own = get_unit_ids(trials).tolist(), get_unit_ids(recorded).tolist()
-    missing = [unit for unit in own if unit not in theirs]
-    if missing or name not in trials:
+    theirs, own = _name_units(trials, recorded)
+    ids = get_unit_ids(recorded).tolist()
+    missing = [unit for unit, key in zip(ids, own, strict=True) if key not in theirs]
+    most = len(own) - 1 if is_pooled(recorded) else 0  # a trial of a pool lacks those of other sessions
+    if len(missing) > most or name not in trials:
         what = f"units {missing[:20]} are missing" if missing else "there are none"
         raise SchemaError(
             [
@@ -160,5 +163,30 @@ def _find_first(trials: xr.Dataset, recorded: xr.Dataset) -> dict[str, tuple[Any
                 f"(initial_state: data), but {what}"
             ]
         )
-    values = trials[name].values[..., [theirs.index(unit) for unit in own]]
-    return {name: (("trial", "time", "unit"), values)}
+    return {name: (("trial", "time", "unit"), _place(trials[name], theirs, own))}
+
+
+def _name_units(trials: xr.Dataset, recorded: xr.Dataset) -> tuple[list[Any], list[Any]]:
+    """Return what tells which units of the trials are those of the fit: ids, or session and row in a pool."""
+    if is_pooled(trials) or is_pooled(recorded):
+        theirs, own = (_number(identify(ds, "unit")) for ds in (trials, recorded))
+        return theirs, own
+    return get_unit_ids(trials).tolist(), get_unit_ids(recorded).tolist()
+
+
+def _number(units: list[tuple[str, int]]) -> list[tuple[str, int, int]]:
+    """Return units with how often each came before, since two sessions of a pool can hold the same one."""
+    seen: Counter[tuple[str, int]] = Counter()
+    numbered = []
+    for unit in units:
+        numbered.append((*unit, seen[unit]))
+        seen[unit] += 1
+    return numbered
+
+
+def _place(neurons: xr.DataArray, theirs: list[Any], own: list[Any]) -> NDArray[Any]:
+    """Return the values of the units of a fit, NaN for those that are not there."""
+    values = np.full((*neurons.shape[:2], len(own)), np.nan)
+    rows = [i for i, unit in enumerate(own) if unit in theirs]
+    values[..., rows] = neurons.values[..., [theirs.index(own[i]) for i in rows]]
+    return values

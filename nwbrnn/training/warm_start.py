@@ -103,12 +103,12 @@ def match_units(earlier: xr.Dataset, earlier_config: FitConfig, ds: xr.Dataset) 
     order = np.full(n_hidden, -1)
     rows = {unit: row for row, unit in enumerate(before)}
     for place, unit in enumerate(after[:n_hidden]):  # training refuses more sampled than hidden units
-        order[place] = rows.get(unit, -1)
+        order[place] = rows.pop(unit, -1)  # two sessions can hold the same unit
     free = np.arange(max(len(before), len(after)), n_hidden)
     order[free] = free  # those that are free in both stay where they are
     spare = sorted(set(range(n_hidden)) - set(order.tolist()), key=lambda row: (row < len(before), row))
+    is_kept = [place < n_hidden and bool(order[place] >= 0) for place in range(len(after))]
     order[order < 0] = spare
-    is_kept = [unit in rows for unit in after]
     kept, new = (
         tuple(unit for unit, known in zip(units, is_kept, strict=True) if known is wanted)
         for wanted in (True, False)
