@@ -1,10 +1,12 @@
 """``nwbrnn perturb``: push or silence units of a fitted student, and see what it does."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nwbrnn.cli import options
+from nwbrnn.cli.access import list_paths
 from nwbrnn.cli.output import check_json, print_table, say, step, write_json
 from nwbrnn.errors import ConfigError
 
@@ -82,7 +84,7 @@ def perturb(
         effects = list_effects(result, cause)
         values["effects"] = [effect.to_dict() for effect in effects]
     if push is not None and result.config.perturbed is not None:
-        values["perturbed_trials"] = _score(result, push, file, source)
+        values["perturbed_trials"] = _score(result, push, file, source, json_path)
     if teacher is not None:
         with step("Perturbing student and teacher"):
             values["teacher"] = compare_responses(teacher, result.weights, result.config)
@@ -110,14 +112,16 @@ def parse_push(units: list[str] | None, *, size: float, at: float, duration: flo
 
 
 def _score(
-    result: "FitResult", push: "Push", file: str, source: list[str] | None
+    result: "FitResult", push: "Push", file: str, source: list[str] | None, json_path: Path | None
 ) -> dict[str, dict[str, float]]:
     """Read the recording of the fit again, and compare its perturbed trials."""
     from nwbrnn.formats import find_fit_sources
     from nwbrnn.job import read_again
     from nwbrnn.mechanism import score_perturbed
+    from nwbrnn.storage.paths import check_apart
 
     where = source or find_fit_sources(file, result.recorded)
+    check_apart(list_paths(json_path), where)
     with step(f"Reading {', '.join(where)}"):
         ds = read_again(result.recorded, where)
     scores = score_perturbed(result, ds, push)

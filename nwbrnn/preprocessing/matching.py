@@ -57,7 +57,8 @@ def name_sessions(abouts: Sequence[Mapping[str, Any]]) -> list[str]:
     for number, about in enumerate(abouts, start=1):
         file = PurePosixPath(str(about.get("source_file") or f"session_{number}").replace("\\", "/"))
         name = file.name.removesuffix(file.suffix) if file.suffix in (".nwb", ".zarr") else file.name
-        names.append(name if name not in names else f"{name}_{number}")
+        numbered = (f"{name}_{i}" for i in range(number, number + len(abouts)))
+        names.append(next(one for one in (name, *numbered) if one not in names))
     return names
 
 

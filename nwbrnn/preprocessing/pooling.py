@@ -39,6 +39,9 @@ from nwbrnn.text import find_label, list_some, show_count
 Values = NDArray[Any]
 
 _SPECIFIED = {spec.name for spec in COORDINATES}
+_START = f"{RECORDING}_start"
+# ids are those of a session; the units of the pool have others
+_RENAMED = {"unit_id": "session_unit_id"} | {name: f"trial_{name}" for name in (RECORDING, _START)}
 
 
 def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) -> xr.Dataset:
@@ -120,22 +123,27 @@ def _cut_windows(
 ) -> tuple[list[xr.Dataset], list[dict[str, Any]]]:
     """Return the bins that all sessions have, and a note if some had others."""
     start, stop = find_window(outlines)
-    time = outlines[0].time[start:stop]
+    time, half = outlines[0].time[start:stop], outlines[0].bin_size / 2
+    text = f"{time[0] - half:g} to {time[-1] + half:g} s"
     cut, n_cut, n_empty = [], 0, 0
     for ds, one in zip(sessions, outlines, strict=True):
         first = start - round(count_bins(outlines[0], one))
         here = ds.isel(time=slice(first, first + stop - start))
         n_cut += here.sizes[TIME] < ds.sizes[TIME]
         recorded = here["mask"].values.any(axis=1)
+        if not recorded.any():
+            raise ConfigError(
+                f"session {one.name}: time: expected recorded bins in the window that all sessions have, "
+                f"{text}, but no trial has any; read all with the same window (--window), or leave out the "
+                "session"
+            )
         n_empty += int((~recorded).sum())
         cut.append(here.isel(trial=recorded).assign_coords(time=(TIME, time, ds[TIME].attrs)))
     if not n_cut:
         return cut, []
-    half = outlines[0].bin_size / 2
     reason = f"the window that all sessions have; {show_count(n_cut, 'session')} had a longer one"
     if n_empty:
         reason += f"; {show_count(n_empty, 'trial')} without a recorded bin in it left out"
-    text = f"{time[0] - half:g} to {time[-1] + half:g} s"
     return cut, [{"role": "common window", "picked": text, "reason": reason, "alternatives": []}]
 
 
@@ -189,7 +197,7 @@ def _join(sessions: Sequence[xr.Dataset], names: Sequence[str], notes: list[dict
             [ds["align_time"].values + start for ds, start in zip(sessions, starts, strict=True)]
         ),
         RECORDING: np.array(names),
-        "recording_start": (RECORDING, np.array(starts), {"units": "s"}),
+        _START: (RECORDING, np.array(starts), {"units": "s"}),
         **_join_columns(sessions, names, TRIAL, SESSION),
         **_join_columns(sessions, names, UNIT, SESSION_OF_UNIT),
     }
@@ -226,7 +234,7 @@ def _follow_on(sessions: Sequence[xr.Dataset]) -> list[float]:
     """Return what to add to the times of each session, in whole seconds, so that they follow one another."""
     starts, end = [], None
     for ds in sessions:
-        around = ds["align_time"].values[[0, -1]] if not ds.sizes[TRIAL] else ds["align_time"].values
+        around = ds["align_time"].values
         first, last = around.min() + ds[TIME].values[0], around.max() + ds[TIME].values[-1]
         start = 0.0 if end is None else float(math.ceil(end - first) + 1)
         starts.append(start)
@@ -275,9 +283,7 @@ def _join_columns(
         values = np.concatenate([part.astype("U") if is_text else part for part in parts])
         attrs = sessions[0][name].attrs
         same = all(ds[name].attrs == attrs for ds in sessions)
-        # ids are those of a session; the units of the pool have others
-        label = "session_unit_id" if name == "unit_id" else name
-        found[label] = (dim, values, dict(attrs) if same else {})
+        found[_RENAMED.get(name, name)] = (dim, values, dict(attrs) if same else {})
     return found
 
 

@@ -77,7 +77,10 @@ def identify(ds: xr.Dataset, dim: str) -> list[tuple[str, int]]:
     if not is_pooled(ds):
         source = name_source(ds.attrs)
         return [(source, row) for row in ds[dim].values.tolist()]
-    sources = {one["name"]: name_source(one) for one in list_sessions(ds)}
+    # units of unknown sources are different ones, but their trials may be the same
+    sources = {
+        one["name"]: name_source(one) or (one["name"] if dim == "unit" else "") for one in list_sessions(ds)
+    }
     names = ds[SESSION if dim == "trial" else SESSION_OF_UNIT].values.tolist()
     rows = ds[f"session_{dim}"].values.tolist()
     return [(sources.get(name, name), row) for name, row in zip(names, rows, strict=True)]
@@ -140,7 +143,8 @@ def note_different_outputs(ds: xr.Dataset) -> dict[str, Any] | None:
             strict=True,
         ):  # fmt: skip
             known = np.isfinite(first) & np.isfinite(second)
-            r = np.corrcoef(first[known], second[known])[0, 1] if known.any() else 1.0
+            varies = known.any() and np.ptp(first[known]) > 0 and np.ptp(second[known]) > 0
+            r = np.corrcoef(first[known], second[known])[0, 1] if varies else 1.0
             if r < ALIKE:
                 found.setdefault(output, []).append(f"{session} {r:.2f}")
     if not found:
@@ -203,11 +207,13 @@ def align_like(ds: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:
 
 
 def _list_training(ds: xr.Dataset, name: str) -> list[tuple[str, Signal]]:
-    """Return the name of each session and its recorded bins in training, shape (n_bins, n_channels)."""
+    """Return the name of each session and its recorded bins in training, shape (n_bins, n_channels).
+
+    A session whose trials are all left out has none.
+    """
     counts = (ds["split"].values == "train")[:, np.newaxis] & ds["mask"].values
-    return [
-        (str(ds[SESSION].values[rows[0]]), ds[name].values[rows][counts[rows]]) for rows in list_trials(ds)
-    ]
+    rows = {str(session): ds[SESSION].values == session for session in ds[RECORDING].values.tolist()}
+    return [(session, ds[name].values[mine][counts[mine]]) for session, mine in rows.items()]
 
 
 def _measure_outputs(ds: xr.Dataset, align: Collection[str], *, percentile: float) -> tuple[Signal, Signal]:
@@ -236,8 +242,11 @@ def _measure_inputs(ds: xr.Dataset, align: Collection[str]) -> tuple[Signal, Sig
     """Return scale and offset of the inputs, shape (n_sessions, n_inputs); 1 for constant inputs."""
     parts = [values.astype(np.float64) for _, values in _list_training(ds, "inputs")]
     shape = len(parts), ds.sizes["input"]
-    offset = np.stack([p.mean(axis=0) for p in parts]) if "input_offset" in align else np.zeros(shape)
-    scale = np.stack([p.std(axis=0) for p in parts]) if "input_gain" in align else np.ones(shape)
+    offset, scale = np.zeros(shape), np.ones(shape)
+    for row, values in enumerate(parts):
+        if len(values):  # otherwise all trials of the session are held out
+            offset[row] = values.mean(axis=0) if "input_offset" in align else 0.0
+            scale[row] = values.std(axis=0) if "input_gain" in align else 1.0
     return np.where(scale > 0, scale, 1.0), offset
 
 

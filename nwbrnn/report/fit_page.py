@@ -24,6 +24,8 @@ from nwbrnn.preprocessing import (
     average_conditions,
     average_tests,
     compute_standard_errors,
+    is_pooled,
+    list_sessions,
     normalize_outputs,
 )
 from nwbrnn.report.figures import plot_rotations
@@ -326,7 +328,6 @@ def _list_settings(config: FitConfig) -> list[dict[str, Any]]:
 
 def _list_provenance(result: FitResult, about: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return where the data and the numbers come from."""
-    attrs = result.recorded.attrs
     named = {
         "source file": "source_file",
         "its SHA-256": "source_sha256",
@@ -334,16 +335,18 @@ def _list_provenance(result: FitResult, about: Mapping[str, str]) -> list[tuple[
         "its object id": "source_object_id",
         "session start": "session_start_time",
     }
-    rows = [(label, str(attrs[name])) for label, name in named.items() if name in attrs]
-    rows.append(("read with", _describe_reading(attrs)))
+    rows: list[tuple[str, str]] = []
+    for one in list_sessions(result.recorded):
+        session = f" ({one['name']})" if is_pooled(result.recorded) else ""
+        rows += [(f"{label}{session}", str(one[name])) for label, name in named.items() if name in one]
+        rows.append((f"read with{session}", _describe_reading(one.get("read_config", {}))))
     rows += [("seed", str(result.best.seed)), ("ended", result.best.ended)]
     return [*rows, *about.items(), ("this page", f"nwbrnn {version('nwbrnn')}")]
 
 
-def _describe_reading(attrs: Mapping[Any, Any]) -> str:
-    """Return the settings of reading that were given."""
+def _describe_reading(given: Mapping[str, Any]) -> str:
+    """Return the settings of reading that differ from the defaults."""
     defaults = ReadConfig().model_dump(mode="json")
-    given = json.loads(attrs.get("read_config", "{}"))
     named = [
         f"{name} {json.dumps(v, ensure_ascii=False)}" for name, v in given.items() if v != defaults.get(name)
     ]

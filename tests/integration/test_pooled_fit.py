@@ -59,7 +59,10 @@ def test_two_files_are_fitted_scored_repeated_and_reported(files, run_cli, tmp_p
     assert nwbrnn.read_fit(again).recorded.equals(stored.recorded)
     assert run_cli("evaluate", out).code == 0
     assert run_cli("report", out, "-o", tmp_path / "page.html").code == 0
-    assert "monday.nwb, tuesday.nwb" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert "monday.nwb, tuesday.nwb" in page
+    assert page.count("bin_size 0.04") == 2  # each session was read with it
+    assert all(digest in page for digest in before)
     assert run_cli("export", out, "-o", tmp_path / "moved.nwb").code == 0
     assert nwbrnn.read_fit(tmp_path / "moved.nwb").recorded.equals(stored.recorded)
     assert hash_all(files) == before
@@ -118,6 +121,25 @@ def test_a_session_that_is_missing_changed_or_in_another_place_is_named(files, f
     with pytest.raises(ConfigError, match=names("to", "new")):
         nwbrnn.write_fit(stored, files, tmp_path / "fit.nwb", to="copy")
     assert not (tmp_path / "fit.nwb").exists()
+
+
+def test_files_of_one_name_are_not_taken_for_one_another(files, tmp_path):
+    """Next to the fit, there can be only one of them."""
+    from nwbrnn.formats import find_fit_sources
+
+    same = [tmp_path / day / "session.nwb" for day in ("monday", "tuesday")]
+    for file, copy in zip(files, same, strict=True):
+        copy.parent.mkdir()
+        shutil.copy(file, copy)
+    ds = nwbrnn.read_sessions(same, bin_size=0.04)
+    assert ds["recording"].values.tolist() == ["session", "session_2"]
+    result = nwbrnn.fit(ds, epochs=2, hidden=12, sampled=3, min_rate=0)
+    out = nwbrnn.write_fit(result, same, tmp_path / "pooled.nwb")
+    shutil.copy(same[0], tmp_path)
+    with pytest.raises(MissingDataError, match=names("session.nwb", "--source")):
+        find_fit_sources(out, nwbrnn.read_fit(out).recorded)
+    again = nwbrnn.refit(nwbrnn.read_fit(out), same)
+    np.testing.assert_array_equal(again.weights["bias"], result.weights["bias"])
 
 
 def _change(file, folder):

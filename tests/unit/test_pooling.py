@@ -1,14 +1,23 @@
 """Sessions in one Dataset: what goes where, what is refused, and what each session keeps to itself."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 
 import nwbrnn
 from nwbrnn.config import FitConfig
-from nwbrnn.errors import ConfigError
-from nwbrnn.preprocessing import align_sessions, identify, list_sessions, prepare, prepare_perturbed
+from nwbrnn.dataset import blank_unrecorded
+from nwbrnn.errors import ConfigError, SchemaError
+from nwbrnn.preprocessing import (
+    align_sessions,
+    identify,
+    list_sessions,
+    name_sessions,
+    prepare,
+    prepare_perturbed,
+)
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
 from nwbrnn.training import match_units
 from nwbrnn.training.batches import create_batch
@@ -88,6 +97,18 @@ def test_conditions_are_matched_by_number_and_files_of_one_name_are_told_apart(s
     assert pooled["recording"].values.tolist() == ["monday", "monday_2"]
 
 
+def test_files_get_names_of_their_own_whatever_they_are_called():
+    files = ["x_3.nwb", "a/x.nwb", "b/x.nwb", "c/x.nwb"]
+    assert name_sessions([{"source_file": file} for file in files]) == ["x_3", "x", "x_4", "x_5"]
+
+
+def test_a_trial_column_with_the_name_of_a_coordinate_of_a_pool_is_kept(sessions):
+    marked = [ds.assign_coords(recording=("trial", np.arange(16) + 100)) for ds in sessions]
+    pooled = nwbrnn.pool(marked)
+    assert pooled["recording"].values.tolist() == ["monday", "tuesday"]
+    assert pooled["trial_recording"].values.tolist() == [*range(100, 116)] * 2
+
+
 def test_a_condition_that_has_an_input_of_its_own_is_zero_where_a_session_lacks_it(sessions):
     names_of = [["target=1", "target=2", "go_cue"], ["target=2", "target=3", "go_cue"]]
     pooled = nwbrnn.pool([s.assign_coords(input=n) for s, n in zip(sessions, names_of, strict=True)])
@@ -105,6 +126,14 @@ def test_the_window_that_all_sessions_have_is_kept(sessions):
     np.testing.assert_array_equal(pooled["rates"].values[16:, :, 8:], second["rates"].values[:, 4:30])
     (choice,) = (c for c in json.loads(pooled.attrs["choices"]) if c["role"] == "common window")
     assert_names(choice["reason"], 2)
+
+
+def test_a_session_without_a_recorded_bin_in_the_common_window_is_named(sessions):
+    first, second = sessions
+    late = np.arange(second.sizes["time"]) >= 30
+    late = second.assign(mask=second["mask"] & late)
+    with pytest.raises(ConfigError, match=names("tuesday", "time", "--window")):
+        nwbrnn.pool([first.isel(time=slice(0, 30)), blank_unrecorded(late)])
 
 
 def _rename(ds, **coords):
@@ -260,6 +289,22 @@ def test_rare_conditions_are_left_out_of_their_session_alone(sessions):
     assert of_session == [{"0", "90", "180", "270"}, {"0", "180", "270"}]
 
 
+def test_a_session_whose_trials_are_all_left_out_changes_nothing_for_the_others(sessions, ds):
+    """Of a session without trials, neither units nor scales are left."""
+    third = ds.isel(trial=slice(16, 32), unit=slice(0, 3)).assign_attrs(source_identifier="id-sunday")
+    every = ("output_gain", "output_offset", "input_gain", "input_offset")
+    config = FitConfig(**SETTINGS, align_sessions=every)
+    three = nwbrnn.pool([third, *sessions], names=["sunday", "monday", "tuesday"])
+    found = prepare(three.isel(trial=three["session"].values != "sunday"), config)
+    expected = prepare(nwbrnn.pool(sessions), config)
+    assert set(found["session_of_unit"].values) == {"monday", "tuesday"}
+    for name in ("outputs", "inputs", "rates"):
+        np.testing.assert_array_equal(found[name].values, expected[name].values)
+    np.testing.assert_array_equal(
+        found["recording_input_offset"].values[1:], expected["recording_input_offset"].values
+    )
+
+
 def test_perturbed_trials_get_the_scale_of_their_session(sessions):
     marked = [
         ds.assign_coords(opto=("trial", np.arange(16) % 4 == 3)).assign(outputs=factor * ds["outputs"])
@@ -293,6 +338,46 @@ def test_units_of_a_pool_are_known_by_source_and_row(sessions, pooled):
     match = match_units(together, config, alone)
     assert match.kept == tuple(alone["unit"].values[alone["sampled"].values].tolist())
     np.testing.assert_array_equal(match.order[:4], [4, 5, 6, 7])  # after the four of monday
+
+
+def test_sessions_that_name_no_source_have_different_units(sessions):
+    nameless = [
+        ds.assign_attrs(source_identifier="", teacher="").assign_coords(unit=np.arange(ds.sizes["unit"]))
+        for ds in sessions
+    ]
+    together = prepare(nwbrnn.pool(nameless, names=["monday", "tuesday"]), FitConfig(**SETTINGS))
+    units = identify(together, "unit")
+    assert len(set(units)) == len(units) == 20
+    match = match_units(together, FitConfig(**SETTINGS), together)
+    np.testing.assert_array_equal(match.order, np.arange(30))
+    assert len(match.kept) == 8
+
+
+def test_a_unit_that_two_sessions_of_one_file_hold_begins_as_one_hidden_unit(ds):
+    halves = [ds.isel(trial=slice(0, 16)), ds.isel(trial=slice(16, 32))]
+    together = prepare(nwbrnn.pool(halves, names=["early", "late"]), FitConfig(**SETTINGS))
+    match = match_units(together, FitConfig(**SETTINGS), together)
+    assert sorted(match.order.tolist()) == list(range(30))
+    assert len(match.kept) == len(match.new) == 4
+
+
+@pytest.mark.slow
+def test_a_network_of_a_pool_observes_the_neurons_of_the_session_that_it_is_given(sessions, pooled):
+    """Ids and rows are those of a session, and say nothing of the rows of the pool."""
+    result = nwbrnn.fit(pooled, **SETTINGS, observe="sampled")
+    for one in sessions:
+        name = one.attrs["source_file"].removesuffix(".nwb")
+        mine = result.recorded["session"].values == name
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = result.predict(one.assign_coords(unit_id=("unit", np.arange(one.sizes["unit"]))))
+        for variable in ("outputs", "rates"):
+            np.testing.assert_allclose(
+                again[variable].values, result.predicted[variable].values[mine], rtol=1e-4, atol=1e-4
+            )
+    other = sessions[0].assign_attrs(source_identifier="id-friday")
+    with pytest.raises(SchemaError, match=names("spike_counts")):
+        result.predict(other)
 
 
 @pytest.mark.slow

@@ -141,6 +141,12 @@ def find_fit_sources(path: str | Path, recorded: xr.Dataset) -> list[str]:
         if len(abouts) == 1 and objects and objects <= set(nwbfile.objects):
             return [str(path)]
     texts = [str(about.get("source_file", "")) for about in abouts]
+    repeated = sorted({text for text in texts if text and "://" not in text and texts.count(text) > 1})
+    if repeated:
+        raise MissingDataError(
+            f"{path}: expected files of different names, but several sessions were in files called "
+            f"{', '.join(repeated)}; give them with source (--source), once for each session"
+        )
     found = {text: text if "://" in text else str(Path(path).parent / Path(text).name) for text in texts}
     missing = [text for text in texts if not text or ("://" not in text and not Path(found[text]).exists())]
     if missing:
