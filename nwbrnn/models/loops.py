@@ -308,14 +308,6 @@ def run_observed_backward(
 
 
 @_compile
-def _subtract_observed(out: Any, values: Any, counted: Any, units: Any) -> None:
-    """Subtract weighted values, shape (n_trials, n_observed), from the columns of observed units."""
-    for b in range(out.shape[0]):
-        for j in range(units.shape[0]):
-            out[b, units[j]] -= counted[b, j] * values[b, j]
-
-
-@_compile
 def _run_observed_backward(
     grad_rates: Any, grad_predicted: Any, weights: Any, kind: int, seen: Any, buffers: Any
 ) -> None:

@@ -112,6 +112,8 @@ def multiply(rows: Any, matrix: Any, out: Any) -> None:
     """
     n_rows, n = out.shape
     width = _ROW // out.itemsize
+    if n_rows == 0:  # a tile begins with the last row, which would lie before the array
+        return
     if n < width:
         for b in range(n_rows):
             for i in range(n):

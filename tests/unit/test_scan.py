@@ -90,6 +90,13 @@ def test_a_product_does_not_depend_on_how_many_rows_there_are(dtype, shape):
         assert np.isnan(around[[0, -1]]).all()
 
 
+@pytest.mark.parametrize("n", [9, 32, 70])
+def test_a_product_of_no_rows_writes_nothing(n):
+    around = np.full((3, n), np.nan)
+    multiply(np.ones((2, 5))[1:1], np.ones((5, n)), around[1:1])
+    assert np.isnan(around).all()
+
+
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
 def test_scan_passes_gradcheck(monkeypatch, nonlinearity, compiled):
