@@ -38,6 +38,7 @@ from nwbrnn.preprocessing.sessions import (
     list_sources,
     list_trials,
     list_units,
+    name_source,
 )
 from nwbrnn.preprocessing.smoothing import smooth_causally, smooth_counts, smooth_spikes
 from nwbrnn.preprocessing.splits import (
@@ -78,6 +79,7 @@ __all__ = [
     "list_trials",
     "list_units",
     "match_observed",
+    "name_source",
     "name_sessions",
     "normalize_outputs",
     "normalize_rates",

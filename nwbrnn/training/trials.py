@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset, get_unit_ids
 from nwbrnn.errors import SchemaError
-from nwbrnn.preprocessing import identify, is_pooled
-from nwbrnn.schema import validate
+from nwbrnn.preprocessing import identify, is_pooled, list_sessions, name_source
+from nwbrnn.schema import RECORDING, SESSION, validate
 from nwbrnn.text import list_some
 from nwbrnn.training.observations import forget_observer
 from nwbrnn.training.predict import predict
@@ -42,9 +42,8 @@ def predict_trials(
         Settings of the fit.
     data
         A Dataset with the inputs of the fit, of which it uses ``inputs``, ``mask`` and ``condition``, and the
-        neurons of the fit if it observes them; or an
-        array of inputs, shape (n_trials, n_time, n_inputs) or (n_time, n_inputs), in bins of the fit. An
-        array begins at the first bin of the fit.
+        neurons of the fit if it observes them; or an array of inputs, shape (n_trials, n_time, n_inputs) or
+        (n_time, n_inputs), in bins of the fit. An array begins at the first bin of the fit.
 
     Returns
     -------
@@ -74,7 +73,8 @@ def predict_trials(
     theirs, own = trials.attrs["bin_size"], recorded.attrs["bin_size"]
     if not np.isclose(theirs, own, rtol=1e-6):
         raise SchemaError([f"bin_size: expected bins of {own:g} s, as in the fit, but got {theirs:g} s"])
-    return predict(_adopt(trials.sel(input=names), recorded, config), weights, config, fitted=recorded)
+    trials = _align_inputs(trials.sel(input=names), recorded) if isinstance(data, xr.Dataset) else trials
+    return predict(_adopt(trials, recorded, config), weights, config, fitted=recorded)
 
 
 def _create_trials(recorded: xr.Dataset, inputs: ArrayLike) -> xr.Dataset:
@@ -98,6 +98,30 @@ def _create_trials(recorded: xr.Dataset, inputs: ArrayLike) -> xr.Dataset:
     return create_dataset(
         {"inputs": values} | empty, coords | {"unit": recorded["unit"].values}, bin_size=bin_size
     )
+
+
+def _align_inputs(trials: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:
+    """Return trials with inputs on the scale that the fit of a pool gave those of their sessions."""
+    if "recording_input_scale" not in recorded.coords or "recording_input_scale" in trials.coords:
+        return trials
+    if is_pooled(trials):
+        known, own = recorded[RECORDING].values.tolist(), trials[SESSION].values.tolist()
+    else:
+        known = [name_source(one) for one in list_sessions(recorded)]
+        own = [name_source(trials.attrs)] * trials.sizes["trial"]
+    if any(known.count(session) != 1 for session in own):
+        raise SchemaError(
+            [
+                "inputs: expected trials of the sessions of the fit, which brought the inputs of each to one "
+                "scale (align_sessions), but got trials of which this is not known; give the pool, or an "
+                "array of inputs on that scale"
+            ]
+        )
+    rows = [known.index(session) for session in own]
+    scale, offset = (
+        recorded[f"recording_input_{part}"].values[rows][:, np.newaxis] for part in ("scale", "offset")
+    )
+    return trials.assign(inputs=trials["inputs"].copy(data=(trials["inputs"].values - offset) / scale))
 
 
 _SIZES = {"outputs": "output", "rates": "unit"}

@@ -381,6 +381,29 @@ def test_a_network_of_a_pool_observes_the_neurons_of_the_session_that_it_is_give
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"observe": "sampled", "method": "auto"},
+        {"initial_state": "data"},
+        {"align_sessions": ("output_gain", "input_gain", "input_offset")},
+    ],
+    ids=["observer", "initial states from data", "aligned inputs"],
+)
+def test_a_pool_and_its_sessions_are_predicted_as_in_the_fit(sessions, pooled, changes):
+    """Neurons of a session are those of this session, whatever their ids, and its inputs have its scale."""
+    result = nwbrnn.fit(pooled, **SETTINGS | changes)
+    for trials, rows in ((pooled, slice(None)), (sessions[0], slice(0, 16)), (sessions[1], slice(16, 32))):
+        found = result.predict(trials)
+        for name in ("outputs", "rates", "hidden"):
+            expected = result.predicted[name].values[rows]
+            np.testing.assert_allclose(found[name].values, expected, rtol=1e-4, atol=1e-4)
+    if "align_sessions" in changes:
+        with pytest.raises(SchemaError, match=names("inputs", "align_sessions")):
+            result.predict(sessions[0].assign_attrs(source_identifier="id-friday"))
+
+
+@pytest.mark.slow
 def test_on_a_new_day_only_the_readout_is_fitted(ds, sessions):
     """The network stays as it is, a muscle that it never saw gets a readout, and neurons are read from it."""
     earlier = nwbrnn.fit(nwbrnn.pool([s.isel(output=[0]) for s in _share(sessions)]), **SETTINGS)
