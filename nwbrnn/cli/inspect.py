@@ -37,7 +37,7 @@ def inspect(
     check_json(json_path, overwrite=overwrite)
     settings = options.choose_reading(files, options.load_config(config).read, read, json_path)
     if len(files) > 1:
-        _inspect_sessions(files, settings, json_path, overwrite=overwrite)
+        _inspect_sessions(files, settings, json_path, only_choices=only_choices, overwrite=overwrite)
         return
     with step(f"Inspecting {files[0]}"):
         found = inspect_nwb(files[0], settings)
@@ -66,14 +66,35 @@ def _print_contents(found: "Inspection") -> None:
 
 
 def _inspect_sessions(
-    files: Sequence[str], settings: "ReadConfig", json_path: Path | None, *, overwrite: bool
+    files: Sequence[str],
+    settings: "ReadConfig",
+    json_path: Path | None,
+    *,
+    only_choices: bool,
+    overwrite: bool,
 ) -> None:
-    """Show what several files have in common, and whether they can be pooled."""
+    """Show what several files have in common, or what would be read from each, and whether they can be pooled."""
     from nwbrnn.readers import outline_sessions
 
     with step(f"Inspecting {', '.join(files)}"):
         found = outline_sessions(files, settings).to_dict()
     write_json(found, json_path, overwrite=overwrite)
+    if only_choices:
+        for one in found["sessions"]:
+            print_choices(one["choices"], of=one["name"])
+    else:
+        _print_sessions(found["sessions"])
+    if not found["problems"]:
+        say("A fit can pool these sessions.")
+        return
+    say("A fit cannot pool these sessions:")
+    for problem in found["problems"]:
+        say(problem)
+    raise typer.Exit(2)
+
+
+def _print_sessions(sessions: Sequence[Mapping[str, Any]]) -> None:
+    """Print what decides whether sessions can be pooled."""
     rows = [
         (
             one["name"],
@@ -84,17 +105,10 @@ def _inspect_sessions(
             ", ".join(one["conditions"][:16]),
             f"{one['bin_size']:g} s, {one['window'][0]:g} to {one['window'][1]:g} s",
         )
-        for one in found["sessions"]
+        for one in sessions
     ]
     columns = ("session", "trials", "units", "outputs", "inputs", "conditions", "bins")
     print_table("Sessions", columns, rows)
-    if not found["problems"]:
-        say("A fit can pool these sessions.")
-        return
-    say("A fit cannot pool these sessions:")
-    for problem in found["problems"]:
-        say(problem)
-    raise typer.Exit(2)
 
 
 def _interval(signal: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing import Outline, add_choice, find_mismatches, list_sessions, name_sessions, pool
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.recording import read_nwb
+from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.session import Session, open_session
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.storage import Source, find_source
@@ -116,6 +117,8 @@ class PoolPlan:
         What decides whether each session can be pooled with the others.
     n_units
         Number of units of each session.
+    choices
+        What would be read from each session, and why.
     config
         The settings of reading, with bins that suit all files.
     problems
@@ -124,6 +127,7 @@ class PoolPlan:
 
     outlines: tuple[Outline, ...]
     n_units: tuple[int, ...]
+    choices: tuple[tuple[Choice, ...], ...]
     config: ReadConfig
     problems: tuple[str, ...]
 
@@ -139,8 +143,9 @@ class PoolPlan:
                 "conditions": list(one.conditions),
                 "bin_size": one.bin_size,
                 "window": [float(one.time[0] - one.bin_size / 2), float(one.time[-1] + one.bin_size / 2)],
+                "choices": [choice.to_dict() for choice in choices],
             }
-            for one, n_units in zip(self.outlines, self.n_units, strict=True)
+            for one, n_units, choices in zip(self.outlines, self.n_units, self.choices, strict=True)
         ]
         return {"sessions": sessions, "problems": list(self.problems)}
 
@@ -165,19 +170,19 @@ def outline_sessions(paths: Sequence[File], config: ReadConfig) -> PoolPlan:
     sources = [find_source(path) for path in paths]
     names = name_sessions([{"source_file": s.text if s.is_remote else s.name} for s in sources])
     planned = [_outline(source, name, config) for source, name in zip(sources, names, strict=True)]
-    widths = [one.bin_size for one, _ in planned]
+    widths = [one.bin_size for one, *_ in planned]
     if config.bin_size is None and max(widths) > min(widths) * (1 + 1e-6):
         config = config.model_copy(update={"bin_size": max(widths)})
         planned = [_outline(source, name, config) for source, name in zip(sources, names, strict=True)]
-    outlines, n_units = zip(*planned, strict=True)
-    return PoolPlan(outlines, n_units, config, tuple(find_mismatches(outlines)))
+    outlines, n_units, choices = zip(*planned, strict=True)
+    return PoolPlan(outlines, n_units, choices, config, tuple(find_mismatches(outlines)))
 
 
-def _outline(source: Source, name: str, config: ReadConfig) -> tuple[Outline, int]:
-    """Return what decides whether a file can be pooled with others, and its number of units."""
+def _outline(source: Source, name: str, config: ReadConfig) -> tuple[Outline, int, tuple[Choice, ...]]:
+    """Return what decides whether a file can be pooled with others, its number of units, and its choices."""
     with open_session(source, follow_links=config.follow_links) as session:
         plan = plan_reading(session, config)
-        return _describe_plan(session, plan, name), len(plan.objects.units)
+        return _describe_plan(session, plan, name), len(plan.objects.units), plan.choices
 
 
 def _describe_plan(session: Session, plan: Plan, name: str) -> Outline:

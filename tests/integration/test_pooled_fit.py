@@ -178,6 +178,11 @@ def test_inspect_says_whether_sessions_can_be_pooled(files, make_recording, run_
     assert [one["name"] for one in about["sessions"]] == ["monday", "tuesday"]
     assert [one["units"] for one in about["sessions"]] == [12, 12]
     assert about["problems"] == []
+    picked = {c["role"]: c["picked"] for c in about["sessions"][1]["choices"]}
+    short = run_cli("inspect", *files, "--choices")
+    assert short.code == 0
+    assert_names(short.out, "monday", "tuesday", picked["outputs"], picked["condition"])
+    assert "bins" not in short.out.splitlines()[1]
     words = tmp_path / "words.nwb"
     shutil.copy(make_recording(seed=4, text_condition=True).path, words)
     done = run_cli("inspect", files[0], words)
