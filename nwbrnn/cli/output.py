@@ -39,13 +39,19 @@ class _Results(Console):
         stop_writing()
 
 
-def _is_forced(stream: int) -> bool | None:
-    """Return False for a stream that is no terminal; Jupyter asks for colours and bars by FORCE_COLOR."""
-    return None if os.isatty(stream) else False
+def _is_terminal(stream: int) -> bool | None:
+    """Return False for a pipe, a file and the cell of a notebook, and None for what may be a terminal.
+
+    Jupyter asks for colours and bars by FORCE_COLOR. Its ``!`` gives commands a terminal, but shows what moves
+    the cursor as lines below one another; JPY_PARENT_PID is set in the kernels of notebooks.
+    """
+    return None if os.isatty(stream) and "JPY_PARENT_PID" not in os.environ else False
 
 
-console = _Results(width=None if os.isatty(1) else UNLIMITED, highlight=False, force_terminal=_is_forced(1))
-stderr = Console(stderr=True, highlight=False, force_terminal=_is_forced(2))
+console = _Results(
+    width=UNLIMITED if _is_terminal(1) is False else None, highlight=False, force_terminal=_is_terminal(1)
+)
+stderr = Console(stderr=True, highlight=False, force_terminal=_is_terminal(2))
 steps = Console(stderr=True, highlight=False, soft_wrap=True, quiet=True)
 
 
@@ -125,10 +131,11 @@ def _align(rows: list[list[str]]) -> Iterator[str]:
             yield ("  " + "  ".join(padded)).rstrip()
 
 
-def print_choices(choices: Iterable[dict[str, Any]]) -> None:
-    """Print what was picked, why, and what else was possible."""
+def print_choices(choices: Iterable[dict[str, Any]], *, of: str = "") -> None:
+    """Print what was picked (of a session), why, and what else was possible."""
     rows = [(c["role"], c["picked"], c["reason"], ", ".join(c["alternatives"]) or "–") for c in choices]
-    print_table("What was picked, and why", ("role", "picked", "why", "also possible"), rows)
+    title = f"What was picked{f' of {of}' if of else ''}, and why"
+    print_table(title, ("role", "picked", "why", "also possible"), rows)
 
 
 def print_scores(scores: dict[str, Any]) -> None:

@@ -252,6 +252,9 @@ def test_a_terminal_gets_tables_in_its_width(recording):
     assert "\x1b[1mSession" in out
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in out.splitlines()) <= 100
     assert "\x1b[" not in run_on_terminal("inspect", recording.path, env={"TERM": "dumb"})[1]
+    cell = {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1"}  # as "!nwbrnn" in a notebook
+    out = run_on_terminal("inspect", recording.path, env=cell)[1]
+    assert out.splitlines() == run("inspect", recording.path)[1].splitlines()
 
 
 @pytest.mark.slow
