@@ -1,6 +1,7 @@
 """Figures of a sweep."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str
         shared = [name for name in others if name != "dynamics_weight"]
         same = base[(base[shared] == rows[shared].iloc[0]).all(axis=1)] if shared else base
         label = ", ".join(
-            str(value) if name == "source" else f"{name} {value}"
+            str(value) if name == "source" else describe_setting(name, value)
             for name, value in zip(others, key, strict=True)
         )
         groups.append((plain(label), pd.concat([same.head(1), rows])))
@@ -136,6 +137,20 @@ def describe_level(level: str) -> str:
     except ValueError:
         return level
     return f"{100 * value:g} %" if 0 < value < 1 else f"{value:g}"
+
+
+def describe_setting(name: str, value: object) -> str:
+    """Return a setting and its value in words.
+
+    Examples
+    --------
+    >>> describe_setting("dynamics_weight", "1.0"), describe_setting("dynamics_weight", "cv")
+    ('dynamics weight 1', 'dynamics weight cv')
+    """
+    text = str(value)
+    with suppress(ValueError):
+        text = f"{float(text):g}"
+    return f"{name.replace('_', ' ')} {text}"
 
 
 def _name_level(level: object) -> str:

@@ -14,7 +14,7 @@ from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_rotations
 from nwbrnn.plot.fit import describe_conditions, draw_courses, list_colours, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS, GREY
-from nwbrnn.plot.sweep import describe_level, list_settings, sampling_curve
+from nwbrnn.plot.sweep import describe_level, describe_setting, list_settings, sampling_curve
 from nwbrnn.preprocessing import average_conditions, average_tests, find_complete_units, normalize_rates
 
 
@@ -230,6 +230,6 @@ def _list_panels(
 def _describe_row(row: "pd.Series[Any]", settings: Sequence[str]) -> str:
     """Return the settings of a row in words."""
     return ", ".join(
-        f"{describe_level(row[name])} sampled" if name == "sampled" else f"{name} {row[name]}"
+        f"{describe_level(row[name])} sampled" if name == "sampled" else describe_setting(name, row[name])
         for name in settings
     )

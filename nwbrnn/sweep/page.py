@@ -13,7 +13,7 @@ import xarray as xr
 from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
 from nwbrnn.evaluation import BASELINES, MAIN, get_spec
 from nwbrnn.evaluation.score_spec import LOWER
-from nwbrnn.plot.sweep import describe_level, list_settings
+from nwbrnn.plot.sweep import describe_level, describe_setting, list_settings
 from nwbrnn.report import plot_differences, plot_scores
 from nwbrnn.report.html import render_figure, write_page
 from nwbrnn.storage import format_error, load_saved
@@ -142,7 +142,7 @@ def _judge(statistics: pd.DataFrame) -> list[dict[str, Any]]:
 def _describe_row(row: dict[Any, Any], settings: list[str]) -> dict[str, Any]:
     """Return the table entries of one setting and score."""
     named = [f"{describe_level(str(row['sampled']))} sampled"]
-    named += [f"{name} {row[name]}" for name in settings if name != "sampled"]
+    named += [describe_setting(name, row[name]) for name in settings if name != "sampled"]
     paired = row["sampled"] != "0" and row["seeds"] > 0
     return {
         "source": row.get("source", ""),

@@ -278,6 +278,8 @@ def test_figures_show_what_is_in_the_statistics(finished):
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), means)
     figure = plot_differences(statistics, names)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["6 sampled", "2 sampled"]
+    figure = plot_differences(statistics.assign(dynamics_weight="1.0"), names)
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "6 sampled, dynamics weight 1"
     pair = rebuild(folder, cells[2])
     assert len(plot_traces(*pair).axes) == 6
     assert "skew R²" in plot_rotations(*pair).axes[0].get_title()
