@@ -354,7 +354,8 @@ def predict_gated(stored: FitResult) -> xr.Dataset:
     Parameters
     ----------
     stored
-        A fit. The baseline has the same settings, except those that a gated recurrent network does not use.
+        A fit. The baseline has the same settings, except those that a gated recurrent network does not use,
+        and it observes no neurons.
     """
     plain = FitConfig()
     unused = ("nonlinearity", "tau", "learn_tau", "substeps", "excitatory", "density", "rank", "observe")

@@ -36,9 +36,6 @@ def preload():
     """Import what commands import when they are called, so that forked copies need not."""
     for name in ("cli.main", "dandiset", "report", "reproduce"):
         importlib.import_module(f"nwbrnn.{name}")
-    with contextlib.suppress(ImportError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("DSA")  # and all of scikit-learn
 
 
 @dataclass(frozen=True)
