@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +99,25 @@ def test_a_product_of_no_rows_writes_nothing(n):
     around = np.full((3, n), np.nan)
     multiply(np.ones((2, 5))[1:1], np.ones((5, n)), around[1:1])
     assert np.isnan(around).all()
+
+
+@pytest.mark.slow
+def test_a_processor_without_fused_operations_calls_no_function_for_them(tmp_path):
+    code = """
+import numpy as np
+from nwbrnn.models.products import multiply
+rows, matrix = np.random.default_rng(0).normal(size=(7, 40)), np.random.default_rng(1).normal(size=(40, 40))
+out = np.empty((7, 40))
+multiply(rows, matrix, out)
+np.testing.assert_allclose(out, rows @ matrix, rtol=0, atol=1e-12)
+(text,) = multiply.inspect_asm().values()
+print("vfmadd" in text, "fma" in text.replace("vfmadd", ""))
+"""
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | plain, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
 
 
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
