@@ -73,7 +73,7 @@ def _inspect_sessions(
     only_choices: bool,
     overwrite: bool,
 ) -> None:
-    """Show what several files have in common, or what would be read from each, and whether they can be pooled."""
+    """Show whether several files can be pooled, with what they have in common or what would be read."""
     from nwbrnn.readers import outline_sessions
 
     with step(f"Inspecting {', '.join(files)}"):

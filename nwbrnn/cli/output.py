@@ -42,8 +42,8 @@ class _Results(Console):
 def _is_terminal(stream: int) -> bool | None:
     """Return False for a pipe, a file and the cell of a notebook, and None for what may be a terminal.
 
-    Jupyter asks for colours and bars by FORCE_COLOR. Its ``!`` gives commands a terminal, but shows what moves
-    the cursor as lines below one another; JPY_PARENT_PID is set in the kernels of notebooks.
+    Jupyter asks for colours and bars by FORCE_COLOR. Its ``!`` gives commands a terminal, but does not
+    move the cursor; JPY_PARENT_PID is set in the kernels of notebooks.
     """
     return None if os.isatty(stream) and "JPY_PARENT_PID" not in os.environ else False
 
