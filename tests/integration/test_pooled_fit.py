@@ -158,6 +158,17 @@ def test_an_output_must_not_be_one_of_the_sessions(files, run_cli):
     assert hash_all(files) == before
 
 
+def test_json_must_not_be_one_of_the_sessions_that_perturb_reads_again(files, run_cli):
+    before, out = hash_all(files), files[0].with_name("perturbed.nwb")
+    assert run_cli("fit", *files, "-o", out, *SMALL, "--set", "perturbed=target_dir").code == 0
+    unit = int(nwbrnn.read_fit(out).recorded["unit"].values[0])
+    done = run_cli("perturb", out, "--unit", unit, "--json", files[1], "--overwrite")
+    out.unlink()
+    assert done.code == 2
+    assert_names(done.err, "tuesday.nwb")
+    assert hash_all(files) == before
+
+
 def test_files_with_other_bins_are_read_with_the_widest(files, make_recording, tmp_path):
     fast = tmp_path / "fast.nwb"
     shutil.copy(make_recording(seed=3, emg_rate=100.0).path, fast)
