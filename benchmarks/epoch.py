@@ -67,7 +67,7 @@ def create_step(size: Size, loop: Callable[..., Tensor]) -> Run:
     run = scan_and_read if loop is scan else read
 
     def step() -> None:
-        rate_rnn.scan_and_read = run  # the only difference
+        rate_rnn.scan_and_read = run  # type: ignore[assignment]  # the only difference
         optimizer.zero_grad()
         outputs, rates = model(inputs)
         compute_loss_terms(Outcome(outputs, rates, targets), config)[1].backward()

@@ -19,6 +19,8 @@ from pathlib import Path
 from timing import print_versions  # first: it sets the number of threads
 
 # isort: split
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -67,7 +69,12 @@ def leave_out(sessions: dict[str, xr.Dataset], seed: int) -> Iterator[dict]:
         others = {name: one for name, one in sessions.items() if name != day}
         together = nwbrnn.pool(list(others.values()), names=list(others))
         pooled = nwbrnn.fit(together, seed=seed, session_outputs="own")
-        readout = {"seed": seed, "dynamics_weight": 0.0, "freeze": FROZEN, "hidden": pooled.config.hidden}
+        readout: dict[str, Any] = {
+            "seed": seed,
+            "dynamics_weight": 0.0,
+            "freeze": FROZEN,
+            "hidden": pooled.config.hidden,
+        }
         for n_trials in TRIALS:
             alone = nwbrnn.fit(ds, seed=seed, train_trials=n_trials)
             units = list_unsampled(alone)

@@ -16,6 +16,8 @@ from pathlib import Path
 from timing import print_versions  # first: it sets the number of threads
 
 # isort: split
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -53,6 +55,8 @@ def examine(result: FitResult, exam: xr.Dataset) -> dict[str, float]:
     predicted = predict(exam, weights, config)
     scores = {s.name: s.value for s in evaluate(exam, predicted).summary if s.level == "condition averages"}
     teacher = Teacher.find(exam)
+    if teacher is None:
+        raise ValueError("expected a simulated circuit")
     return scores | compare_responses(teacher, weights, config)
 
 
@@ -66,7 +70,12 @@ def compare(seed: int, n_sessions: int, n_units: int) -> list[dict]:
     order = np.random.default_rng([seed, 7]).permutation(N_NEURONS)[: n_sessions * n_units]
     parts = np.split(order, n_sessions)
     held_out = tuple(list(dict.fromkeys(full["condition"].values.tolist()))[1::2])
-    settings = {"sampled": "all", "held_out_conditions": held_out, "min_rate": 0, "seed": seed}
+    settings: dict[str, Any] = {
+        "sampled": "all",
+        "held_out_conditions": held_out,
+        "min_rate": 0,
+        "seed": seed,
+    }
     sessions = split_sessions(full, parts)
     exam = prepare(
         full.isel(trial=slice(-N_DIRECTIONS * N_TRIALS, None)), FitConfig(**settings | {"sampled": 0})
@@ -90,7 +99,7 @@ def summarise(table: pd.DataFrame) -> None:
     """Print the mean of each kind of fit over circuits, and the gain of the pool."""
     alone = table[table["fit"].str.startswith("session ")]
     best = alone.groupby("seed")[list(SCORES)].max()
-    kinds = {name: part.set_index("seed")[list(SCORES)] for name, part in table.groupby("fit")}
+    kinds = {str(name): part.set_index("seed")[list(SCORES)] for name, part in table.groupby("fit")}
     kinds = {name: part for name, part in kinds.items() if not name.startswith("session ")}
     kinds["best single session"] = best
     for name, part in kinds.items():
