@@ -31,8 +31,8 @@ from nwbrnn.result import FitResult
 from nwbrnn.training import fit_rate_readout, predict
 
 N_NEURONS, N_DIRECTIONS, N_TRIALS = 200, 16, 5
-SCORES = (
-    "output R2", "unsampled neurons R2", "canonical correlation", "response correlation, outputs",
+SCORES = (  # none depends on the scale of outputs, to which a pool brings those of its sessions
+    "unsampled neurons R2", "canonical correlation", "response correlation, outputs",
     "response correlation, unsampled neurons",
 )  # fmt: skip
 
