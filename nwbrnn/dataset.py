@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,26 @@ def _complete_coords(ds: xr.Dataset, coords: Mapping[str, Any]) -> dict[str, Any
         else:
             complete[name] = value
     return complete
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was picked for a role when data were read or prepared, the reason, and the alternatives."""
+
+    role: str
+    picked: str
+    reason: str
+    alternatives: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values for JSON."""
+        return asdict(self) | {"alternatives": list(self.alternatives)}
+
+
+def add_choice(ds: xr.Dataset, choice: Choice) -> xr.Dataset:
+    """Return a Dataset with a choice added to ``ds.attrs["choices"]``."""
+    choices = [*json.loads(ds.attrs.get("choices", "[]")), choice.to_dict()]
+    return ds.assign_attrs(choices=json.dumps(choices))
 
 
 def list_choices(ds: xr.Dataset) -> pd.DataFrame:

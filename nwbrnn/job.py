@@ -12,10 +12,11 @@ import xarray as xr
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.config.check import parse_settings
+from nwbrnn.dataset import Choice, add_choice
 from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
 from nwbrnn.formats import read_fit
-from nwbrnn.preprocessing import add_choice, is_pooled, list_sessions, prepare
+from nwbrnn.preprocessing import is_pooled, list_sessions, prepare
 from nwbrnn.progress import show_training
 from nwbrnn.readers import read_nwb, reread_sessions
 from nwbrnn.result import FitResult, Run
@@ -44,7 +45,7 @@ IN_MEMORY = "a fit in memory"
 
 
 FREE = 2
-"""Hidden units for each sampled neuron that a pool has at least: its own and a free one."""
+"""A pool gets at least this many hidden units for each sampled neuron: the neuron's own, and a free one."""
 
 
 @limit_threads()
@@ -178,13 +179,9 @@ def _make_room(recorded: xr.Dataset, config: FitConfig) -> tuple[xr.Dataset, Fit
     needed = FREE * int(recorded["sampled"].values.sum())
     if not is_pooled(recorded) or config.hidden >= needed or config.start_from is not None:
         return recorded, config
-    note = {
-        "role": "hidden units",
-        "picked": str(needed),
-        "reason": f"{FREE} for each sampled neuron of all sessions; {config.hidden} (hidden) would be fewer",
-        "alternatives": [],
-    }
-    return add_choice(recorded, note), config.model_copy(update={"hidden": needed})
+    reason = f"{FREE} for each sampled neuron of all sessions; {config.hidden} (hidden) would be fewer"
+    choice = Choice("hidden units", str(needed), reason)
+    return add_choice(recorded, choice), config.model_copy(update={"hidden": needed})
 
 
 def _read_earlier(start: FitResult | str | Path) -> FitResult:

@@ -101,17 +101,16 @@ def assess(
     tests, student = select_tests(recorded, predicted)
     rng = np.random.default_rng(seed)
     pair = Comparison(tests, student, whole=whole)
-    specs = SCORES
-    values = {spec.name: spec.compute(pair) for spec in specs}  # before the pair is copied
+    values = {spec.name: spec.compute(pair) for spec in SCORES}  # before the pair is copied
     shuffled = [pair.with_prediction(other) for other in _permute(tests, predicted, rng)]
     halves = [pair.replace(*half) for half in _split(tests, pair.truth, rng)]
     beside = _predict_rivals(whole, pair, others or {})
     draws = draw(tests, n_resamples, rng)
-    errors, apart = _resample(specs, pair, beside, draws)
-    more, farther = _resample_trials(specs, pair, beside, draws)
+    errors, apart = _resample(SCORES, pair, beside, draws)
+    more, farther = _resample_trials(SCORES, pair, beside, draws)
     apart = {name: apart.get(name, {}) | farther.get(name, {}) for name in beside}
     scores = []
-    for spec in specs:
+    for spec in SCORES:
         value = values[spec.name]
         error = _check_error((errors | more).get(spec.name))
         found = _compare_rivals(spec, value, beside, apart)

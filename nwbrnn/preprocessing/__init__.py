@@ -23,7 +23,6 @@ from nwbrnn.preprocessing.normalization import normalize_rates, soft_normalize
 from nwbrnn.preprocessing.pooling import pool
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
 from nwbrnn.preprocessing.selection import (
-    add_choice,
     choose_observed,
     choose_sampled,
     select_conditions,
@@ -53,7 +52,6 @@ __all__ = [
     "ENVELOPES",
     "EnvelopeFilter",
     "Outline",
-    "add_choice",
     "align_sessions",
     "apply_neural_lag",
     "average_conditions",

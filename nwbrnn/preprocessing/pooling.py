@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import create_dataset, get_output_units
+from nwbrnn.dataset import Choice, create_dataset, get_output_units
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.matching import (
     Outline,
@@ -120,7 +120,7 @@ def _check_session(ds: xr.Dataset, number: int) -> xr.Dataset:
 
 def _cut_windows(
     sessions: Sequence[xr.Dataset], outlines: Sequence[Outline]
-) -> tuple[list[xr.Dataset], list[dict[str, Any]]]:
+) -> tuple[list[xr.Dataset], list[Choice]]:
     """Return the bins that all sessions have, and a note if some had others."""
     start, stop = find_window(outlines)
     time, half = outlines[0].time[start:stop], outlines[0].bin_size / 2
@@ -144,36 +144,29 @@ def _cut_windows(
     reason = f"the window that all sessions have; {show_count(n_cut, 'session')} had a longer one"
     if n_empty:
         reason += f"; {show_count(n_empty, 'trial')} without a recorded bin in it left out"
-    return cut, [{"role": "common window", "picked": text, "reason": reason, "alternatives": []}]
+    return cut, [Choice("common window", text, reason)]
 
 
-def _describe_pool(outlines: Sequence[Outline]) -> list[dict[str, Any]]:
+def _describe_pool(outlines: Sequence[Outline]) -> list[Choice]:
     """Return, as choices, what was pooled and what some sessions lack."""
-    notes = [
-        {
-            "role": "sessions",
-            "picked": ", ".join(one.name for one in outlines),
-            "reason": "pooled: outputs matched by name, conditions by value; each has units of its own",
-            "alternatives": [],
-        }
-    ]
-    for what in ("outputs", "conditions"):
+    names = ", ".join(one.name for one in outlines)
+    matched = "pooled: outputs matched by name, conditions by value; each has units of its own"
+    choices = [Choice("sessions", names, matched)]
+    for what, reason in (
+        ("outputs", "NaN where a session lacks them"),
+        ("conditions", "from the sessions that have them"),
+    ):
         everything = list(dict.fromkeys(name for one in outlines for name in getattr(one, what)))
         lacking = {
             one.name: [n for n in everything if not is_known(n, getattr(one, what), what)] for one in outlines
         }
         texts = [f"{name} lacks {', '.join(missing)}" for name, missing in lacking.items() if missing]
         if texts:
-            reason = (
-                "NaN where a session lacks them" if what == "outputs" else "from the sessions that have them"
-            )
-            notes.append(
-                {"role": f"{what} missing", "picked": "; ".join(texts), "reason": reason, "alternatives": []}
-            )
-    return notes
+            choices.append(Choice(f"{what} missing", "; ".join(texts), reason))
+    return choices
 
 
-def _join(sessions: Sequence[xr.Dataset], names: Sequence[str], notes: list[dict[str, Any]]) -> xr.Dataset:
+def _join(sessions: Sequence[xr.Dataset], names: Sequence[str], choices: Sequence[Choice]) -> xr.Dataset:
     """Build the pooled Dataset of sessions that match."""
     inputs = list(dict.fromkeys(name for ds in sessions for name in ds[INPUT].values.tolist()))
     outputs = list(dict.fromkeys(name for ds in sessions for name in ds[OUTPUT].values.tolist()))
@@ -202,7 +195,7 @@ def _join(sessions: Sequence[xr.Dataset], names: Sequence[str], notes: list[dict
         **_join_columns(sessions, names, UNIT, SESSION_OF_UNIT),
     }
     coords[RECORDING] = (RECORDING, coords[RECORDING])
-    attrs = _describe_sessions(sessions, names, starts, notes)
+    attrs = _describe_sessions(sessions, names, starts, choices)
     return create_dataset(variables, coords, bin_size=bin_size, units={"inputs": "1"}, attrs=attrs)
 
 
@@ -288,7 +281,7 @@ def _join_columns(
 
 
 def _describe_sessions(
-    sessions: Sequence[xr.Dataset], names: Sequence[str], starts: Sequence[float], notes: list[dict[str, Any]]
+    sessions: Sequence[xr.Dataset], names: Sequence[str], starts: Sequence[float], choices: Sequence[Choice]
 ) -> dict[str, Any]:
     """Return the provenance of a pooled Dataset."""
     abouts = []
@@ -302,7 +295,7 @@ def _describe_sessions(
         "source_identifier": " + ".join(identifiers),
         "session_description": f"{show_count(len(names), 'session')}, pooled: {', '.join(names)}",
         "sessions": json.dumps(abouts),
-        "choices": json.dumps([*_gather_choices(sessions, names), *notes]),
+        "choices": json.dumps([*_gather_choices(sessions, names), *(one.to_dict() for one in choices)]),
     }
     lag = float(sessions[0].attrs.get("neural_lag", 0.0))
     return attrs | ({"neural_lag": lag} if lag else {})

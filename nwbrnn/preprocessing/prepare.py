@@ -3,13 +3,12 @@
 import xarray as xr
 
 from nwbrnn.config import FitConfig
-from nwbrnn.dataset import blank_unrecorded
+from nwbrnn.dataset import add_choice, blank_unrecorded
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.emg import clip_outputs
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.normalization import soft_normalize
 from nwbrnn.preprocessing.selection import (
-    add_choice,
     choose_observed,
     choose_sampled,
     find_perturbed,
@@ -20,8 +19,8 @@ from nwbrnn.preprocessing.selection import (
 from nwbrnn.preprocessing.sessions import (
     align_like,
     align_sessions,
+    describe_different_outputs,
     is_pooled,
-    note_different_outputs,
     separate_outputs,
 )
 from nwbrnn.preprocessing.smoothing import smooth_spikes
@@ -119,8 +118,8 @@ def _match_sessions(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
         align = [what for what in config.align_sessions if not what.startswith("output")]
         return align_sessions(separate_outputs(ds), align=align, percentile=config.output_percentile)
     ds = align_sessions(ds, align=config.align_sessions, percentile=config.output_percentile)
-    note = note_different_outputs(ds)
-    return ds if note is None else add_choice(ds, note)
+    different = describe_different_outputs(ds)
+    return ds if different is None else add_choice(ds, different)
 
 
 def _begin(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:

@@ -1,14 +1,13 @@
 """Select the units, conditions and trials to use, and the sampled neurons for the dynamics loss."""
 
-import json
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import get_unit_ids
+from nwbrnn.dataset import Choice, add_choice, get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.averaging import average_rows
 from nwbrnn.preprocessing.sessions import is_pooled, list_trials, list_units
@@ -53,8 +52,7 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     for reason, left_out in reasons.items():
         if left_out.any():
             number = f"{left_out.sum()} of {len(kept)}"
-            note = {"role": "units left out", "picked": number, "reason": reason, "alternatives": []}
-            chosen = add_choice(chosen, note)
+            chosen = add_choice(chosen, Choice("units left out", number, reason))
     return chosen
 
 
@@ -90,13 +88,8 @@ def select_conditions(
             dropped.append(", ".join(rare) + where)
     if not dropped:
         return ds
-    note = {
-        "role": "conditions left out",
-        "picked": "; ".join(dropped),
-        "reason": f"they have fewer than {min_trials} trials, and count as much as others in averages",
-        "alternatives": [],
-    }
-    return add_choice(ds.isel(trial=keep), note)
+    reason = f"they have fewer than {min_trials} trials, and count as much as others in averages"
+    return add_choice(ds.isel(trial=keep), Choice("conditions left out", "; ".join(dropped), reason))
 
 
 def find_perturbed(ds: xr.Dataset, column: str) -> NDArray[np.bool_]:
@@ -137,19 +130,9 @@ def leave_out_perturbed(ds: xr.Dataset, column: str) -> xr.Dataset:
         As :func:`find_perturbed`.
     """
     marked = find_perturbed(ds, column)
-    note = {
-        "role": "perturbed trials left out",
-        "picked": f"{marked.sum()} of {len(marked)}",
-        "reason": f"marked by the trial column {column} (perturbed)",
-        "alternatives": [],
-    }
-    return add_choice(ds.isel(trial=~marked), note)
-
-
-def add_choice(ds: xr.Dataset, note: dict[str, Any]) -> xr.Dataset:
-    """Return a Dataset with a choice added to ``ds.attrs["choices"]``."""
-    choices = [*json.loads(ds.attrs.get("choices", "[]")), note]
-    return ds.assign_attrs(choices=json.dumps(choices))
+    number = f"{marked.sum()} of {len(marked)}"
+    reason = f"marked by the trial column {column} (perturbed)"
+    return add_choice(ds.isel(trial=~marked), Choice("perturbed trials left out", number, reason))
 
 
 def choose_sampled(ds: xr.Dataset, *, n_sampled: int | float | Literal["all"], seed: int = 0) -> xr.Dataset:

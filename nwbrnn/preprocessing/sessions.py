@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.averaging import average_conditions
 from nwbrnn.schema import RECORDING, SESSION, SESSION_OF_UNIT
@@ -126,7 +127,7 @@ def separate_outputs(ds: xr.Dataset) -> xr.Dataset:
     return ds.drop_dims("output").assign(outputs=variable).assign_coords(coords)
 
 
-def note_different_outputs(ds: xr.Dataset) -> dict[str, Any] | None:
+def describe_different_outputs(ds: xr.Dataset) -> Choice | None:
     """Return, as a choice, which shared outputs differ in shape between sessions; ``None`` if none do.
 
     The averages over the training trials of a session, by condition, are correlated with those of the pool.
@@ -154,7 +155,7 @@ def note_different_outputs(ds: xr.Dataset) -> dict[str, Any] | None:
         f"correlation with the average of all sessions below {ALIKE:g}: one readout cannot fit all of them; "
         "session_outputs=own gives each session its own"
     )
-    return {"role": "different outputs", "picked": picked, "reason": reason, "alternatives": ["own"]}
+    return Choice("different outputs", picked, reason, ("own",))
 
 
 def align_sessions(ds: xr.Dataset, *, align: Collection[str], percentile: float) -> xr.Dataset:

@@ -9,10 +9,10 @@ from pynwb import NWBFile
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.html_repr import format_table, format_text
 from nwbrnn.readers.plan import plan_reading
-from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.rules.trials import choose_table
 from nwbrnn.readers.session import Session, open_session
 from nwbrnn.storage import Source

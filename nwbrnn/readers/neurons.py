@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import MissingDataError, ReadError
 from nwbrnn.preprocessing import smooth_counts
 from nwbrnn.preprocessing.smoothing import TRUNCATE
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.plan import Plan
-from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.series import read_binned
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.tables import name_coordinates

@@ -7,12 +7,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.limits import MAX_CONDITIONS
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.rules import objects, windows
 from nwbrnn.readers.rules import trials as rules
-from nwbrnn.readers.rules.objects import Choice, Objects
+from nwbrnn.readers.rules.objects import Objects
 from nwbrnn.readers.rules.trials import Trials
 from nwbrnn.readers.rules.windows import Window
 from nwbrnn.readers.session import Session

@@ -9,11 +9,11 @@ import xarray as xr
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings, parse_settings
+from nwbrnn.dataset import Choice, add_choice
 from nwbrnn.errors import ConfigError
-from nwbrnn.preprocessing import Outline, add_choice, find_mismatches, list_sessions, name_sessions, pool
+from nwbrnn.preprocessing import Outline, find_mismatches, list_sessions, name_sessions, pool
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.recording import read_nwb
-from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.session import Session, open_session
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.storage import Source, find_source
@@ -58,20 +58,16 @@ def read_sessions(paths: Sequence[File], config: ReadConfig | None = None, **set
     session session_2: trials: expected other trials than those of session session
     """
     config = change_settings(config or ReadConfig(), settings, source="read_sessions")
-    found = outline_sessions(paths, config)
+    sources = [find_source(path) for path in paths]
+    found = outline_sessions(sources, config)
     if found.problems:
         raise ConfigError(*found.problems)
-    sessions = [read_nwb(path, found.config) for path in paths]
+    sessions = [read_nwb(source, found.config) for source in sources]
     ds = pool(sessions, names=[one.name for one in found.outlines])
     if found.config == config:
         return ds
-    note = {
-        "role": "common bins",
-        "picked": f"{found.config.bin_size:g} s",
-        "reason": "the widest bins that the rules chose for any of the sessions; all are read with it",
-        "alternatives": [],
-    }
-    return add_choice(ds, note)
+    reason = "the widest bins that the rules chose for any of the sessions; all are read with them"
+    return add_choice(ds, Choice("common bins", f"{found.config.bin_size:g} s", reason))
 
 
 def reread_sessions(paths: Sequence[File], recorded: xr.Dataset) -> xr.Dataset:

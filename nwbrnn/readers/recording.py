@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings
-from nwbrnn.dataset import create_dataset
+from nwbrnn.dataset import Choice, create_dataset
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.formats.teacher import attach_circuit
 from nwbrnn.limits import describe_shortage
@@ -19,7 +19,6 @@ from nwbrnn.preprocessing.resampling import CUTOFF
 from nwbrnn.readers.discovery import Signal
 from nwbrnn.readers.neurons import Part, read_neurons
 from nwbrnn.readers.plan import Plan, plan_reading
-from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.series import looks_raw, needs_low_pass, read_binned
 from nwbrnn.readers.session import Session, open_session
 from nwbrnn.readers.strange_clocks import find_strange_clocks

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing import find_conditions, identify, is_aligned, list_sources
 from nwbrnn.weights import READOUT
@@ -196,7 +197,7 @@ def _adopt_observer(
     return adopted
 
 
-def describe_match(match: Match, earlier: xr.Dataset, ds: xr.Dataset, *, name: str) -> dict[str, Any]:
+def describe_match(match: Match, earlier: xr.Dataset, ds: xr.Dataset, *, name: str) -> Choice:
     """Describe, as a choice, which sampled units keep their own hidden unit, and which outputs are new."""
     n_sampled = int(ds["sampled"].sum())
     reason = f"{len(match.kept)} of {n_sampled} sampled units begin as their own hidden unit"
@@ -208,7 +209,7 @@ def describe_match(match: Match, earlier: xr.Dataset, ds: xr.Dataset, *, name: s
     outputs = [output for output in ds["output"].values.tolist() if output not in known]
     if outputs:
         reason += f"; outputs that the earlier fit lacks begin at 0: {_show(outputs)}"
-    return {"role": "initial weights", "picked": name, "reason": reason, "alternatives": []}
+    return Choice("initial weights", name, reason)
 
 
 def hash_weights(networks: Sequence[Mapping[str, NDArray[np.floating]]]) -> str:

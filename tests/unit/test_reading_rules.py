@@ -14,11 +14,12 @@ from pynwb.behavior import BehavioralTimeSeries
 from pynwb.misc import AnnotationSeries
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import MissingDataError
 from nwbrnn.readers.discovery import Signal, find_signals
 from nwbrnn.readers.neurons import _find_between
 from nwbrnn.readers.plan import Plan
-from nwbrnn.readers.rules.objects import Choice, choose_outputs
+from nwbrnn.readers.rules.objects import choose_outputs
 from nwbrnn.readers.rules.trials import choose_alignment, choose_condition
 from nwbrnn.readers.rules.windows import Window, choose_window, find_limits, note_outside
 from nwbrnn.readers.series import _plan_blocks, read_binned

@@ -6,7 +6,7 @@ reason and the alternatives. Settings that the user gave always take precedence.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from pynwb import TimeSeries
 from pynwb.misc import Units
 
 from nwbrnn.config import ReadConfig, Role
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.discovery import Signal, describe_fault
@@ -27,20 +28,6 @@ Counts = Signal | BinnedCounts
 _PROCESSED = re.compile(r"envelope|rectif|preprocess|smooth", re.IGNORECASE)
 _LIMB = re.compile(r"hand|finger|arm", re.IGNORECASE)
 _RAW = re.compile(r"raw|notch|_hp\b|high_?pass", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a rule chose for a role, the reason, and the alternatives."""
-
-    role: str
-    picked: str
-    reason: str
-    alternatives: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values for JSON."""
-        return asdict(self) | {"alternatives": list(self.alternatives)}
 
 
 @dataclass(frozen=True)

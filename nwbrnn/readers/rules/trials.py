@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.times import drop_unwritten
 from nwbrnn.readers.trials import (
     get_session_times,

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.rules.objects import Choice
 from nwbrnn.readers.rules.trials import Trials
 from nwbrnn.readers.times import subtract
 from nwbrnn.text import list_some, show_count
