@@ -11,6 +11,7 @@ from nwbrnn.cli.access import Access
 from nwbrnn.cli.evaluate import Gru, assess_beside_all
 from nwbrnn.cli.output import say, step
 from nwbrnn.cli.perturb import At, Duration, Size, Unit, parse_push
+from nwbrnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from nwbrnn.training import Push
@@ -53,6 +54,12 @@ def report(
     if (source / "sweep.json").exists():
         from nwbrnn.sweep.page import write_sweep_report
 
+        unused = [option for option, value in (("--unit", unit), ("--gru", gru), ("--name", name)) if value]
+        if unused:
+            raise ConfigError(
+                f"{unused[0]}: expected no value for {source}, the folder of a sweep, whose page does not "
+                "use it; leave it out, or name a file with a fit"
+            )
         with step("Drawing"):
             write_sweep_report(source, output, overwrite=overwrite)
     else:

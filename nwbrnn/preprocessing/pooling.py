@@ -103,7 +103,7 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     if problems:
         raise ConfigError(*problems)
     sessions, cut = _cut_windows(sessions, outlines)
-    return _join(sessions, names, [*_describe_pool(outlines), *cut])
+    return _join(sessions, names, [*_describe_pool(outlines), *_describe_signals(sessions, names), *cut])
 
 
 def _check_session(ds: xr.Dataset, number: int) -> xr.Dataset:
@@ -163,6 +163,28 @@ def _describe_pool(outlines: Sequence[Outline]) -> list[Choice]:
         texts = [f"{name} lacks {', '.join(missing)}" for name, missing in lacking.items() if missing]
         if texts:
             choices.append(Choice(f"{what} missing", "; ".join(texts), reason))
+    return choices
+
+
+def _describe_signals(sessions: Sequence[xr.Dataset], names: Sequence[str]) -> list[Choice]:
+    """Return, as choices, which outputs have other units in some sessions, and whether counts are lost."""
+    units: dict[str, dict[str, list[str]]] = {}
+    for ds, name in zip(sessions, names, strict=True):
+        for output, unit in zip(ds[OUTPUT].values.tolist(), get_output_units(ds), strict=True):
+            units.setdefault(output, {}).setdefault(unit, []).append(name)
+    different = {output: found for output, found in units.items() if len(found) > 1}
+    choices = []
+    if different:
+        texts = [
+            f"{output} in {', '.join(f'{unit} ({list_some(where)})' for unit, where in found.items())}"
+            for output, found in different.items()
+        ]
+        reason = "the pool names the first unit; the output gain of align_sessions removes the difference"
+        choices.append(Choice("different units", "; ".join(texts), reason))
+    lacking = [name for ds, name in zip(sessions, names, strict=True) if "spike_counts" not in ds]
+    if 0 < len(lacking) < len(names):
+        reason = f"there are none in {list_some(lacking)}, so the pool holds only the rates of all sessions"
+        choices.append(Choice("spike counts", "left out", reason))
     return choices
 
 

@@ -340,6 +340,14 @@ def test_a_sweep_becomes_a_page(sweep, run_cli, tmp_path):
     assert out.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.parametrize("given", [("--gru",), ("--unit", "3"), ("--name", "fit")])
+def test_options_of_a_fit_are_refused_for_a_sweep(given, sweep, run_cli, tmp_path):
+    finished = run_cli("report", sweep[0], "-o", tmp_path / "sweep.html", *given)
+    assert finished.code == 2
+    assert_names(finished.err, given[0], sweep[0])
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_examples_of_the_page_on_reports_run(stored, sweep, tmp_path, monkeypatch):
     import matplotlib.pyplot as plt
 

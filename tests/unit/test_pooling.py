@@ -447,3 +447,19 @@ def test_a_pool_that_learned_from_test_trials_is_refused_as_a_start(sessions, po
     assert same.recorded.sizes["trial"] == 16
     with pytest.raises(ConfigError, match=names("start_from", "trials")):
         nwbrnn.fit(sessions[0], **SETTINGS | {"seed": 1}, start_from=earlier)
+
+
+def test_choices_name_outputs_in_other_units_and_spike_counts_that_are_left_out(sessions):
+    monday, tuesday = sessions
+    shared = str(tuesday["output"].values[0])
+    units = ["mV" if name == shared else "a.u." for name in monday["output"].values.tolist()]
+    monday = monday.assign_coords(output_units=("output", units))
+    pooled = nwbrnn.pool([monday, tuesday.drop_vars("spike_counts")], names=["monday", "tuesday"])
+    choices = nwbrnn.list_choices(pooled)
+    assert all(
+        text in choices.loc["different units", "picked"] for text in (shared, "mV (monday)", "(tuesday)")
+    )
+    assert "tuesday" in choices.loc["spike counts", "reason"]
+    assert "spike_counts" not in pooled
+    alike = nwbrnn.list_choices(nwbrnn.pool(sessions, names=["monday", "tuesday"]))
+    assert not {"different units", "spike counts"} & set(alike.index)
