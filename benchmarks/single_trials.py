@@ -243,6 +243,7 @@ def draw(table: Path, path: Path) -> None:
         row[0].set_xlabel(f"R², {title}", fontsize=9)
         row[1].set_xlabel("gain of the observer, with 95 % interval", fontsize=9)
         row[1].axvline(0, color=GREY, lw=0.8)
+        row[1].locator_params(axis="x", nbins=5)
         for ax in row:
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(labelsize=8)
