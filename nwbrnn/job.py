@@ -145,7 +145,7 @@ def _fit(
 ) -> FitResult:
     """Fit a network for each seed."""
     recorded = prepare(ds, config)
-    recorded, config = _make_room(recorded, config)
+    recorded, config = make_room(recorded, config)
     starts: Sequence[Weights | None] = [None] * len(seeds)
     if earlier is not None:
         recorded, starts = _begin_at(earlier, recorded, config, seeds)
@@ -174,7 +174,7 @@ def _fit(
     return FitResult(recorded=recorded, predicted=predicted, runs=tuple(runs), config=config)
 
 
-def _make_room(recorded: xr.Dataset, config: FitConfig) -> tuple[xr.Dataset, FitConfig]:
+def make_room(recorded: xr.Dataset, config: FitConfig) -> tuple[xr.Dataset, FitConfig]:
     """Return settings with hidden units for the sampled neurons of all sessions, and as many free ones."""
     needed = FREE * int(recorded["sampled"].values.sum())
     if not is_pooled(recorded) or config.hidden >= needed or config.start_from is not None:

@@ -23,6 +23,7 @@ from nwbrnn.cli.output import (
 )
 from nwbrnn.config import FitConfig, SweepConfig
 from nwbrnn.config.check import parse_settings
+from nwbrnn.text import show_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +49,22 @@ SampledList = Annotated[
     str | None,
     typer.Option(
         help="Numbers of sampled neurons; 0 is the baseline. Default: 0,5,10,20,50,100%.", metavar="NUMBERS"
+    ),
+]
+Pool = Annotated[
+    bool,
+    typer.Option(
+        "--pool",
+        help="Pool all files: each network is fitted to all of them as sessions of one task. Otherwise, each "
+        "file is fitted alone.",
+    ),
+]
+Sessions = Annotated[
+    str | None,
+    typer.Option(
+        help="Numbers of files to pool, such as 1,2,4,all: what more sessions bring. Networks of all numbers "
+        "are scored on the same sessions.",
+        metavar="NUMBERS",
     ),
 ]
 HeldOut = Annotated[
@@ -78,6 +95,8 @@ def sweep(
     files: Files,
     output: Folder,
     sampled: SampledList = None,
+    pool: Pool = False,
+    sessions: Sessions = None,
     seeds: Annotated[
         int | None, typer.Option(help="Number of networks for each combination. Default: 10.")
     ] = None,
@@ -102,12 +121,13 @@ def sweep(
     The command does not repeat finished cells, and writes the tables and figures at the end.
 
     nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,5,20,100% --seeds 5
+    nwbrnn sweep a.nwb b.nwb c.nwb -o pools --sessions 1,2,3 --sampled 20 --seeds 6
     """
-    from nwbrnn.sweep import run_sweep, write_results
+    from nwbrnn.sweep import compare_with_fewest, run_sweep, write_results
 
     job = options.load_config(config)
     given = {
-        "sampled": None if sampled is None else tuple(part.strip() for part in sampled.split(",")),
+        "sampled": _split(sampled), "pool": pool or None, "sessions": _split(sessions),
         "seeds": seeds, "held_out": held_out, "resamples": resamples,
         "vary": _split_values(options.parse_values(vary or [], "--vary")) or None,
     }  # fmt: skip
@@ -137,6 +157,7 @@ def sweep(
     rows = statistics.astype(object).where(statistics.notna(), None).to_dict(orient="records")
     write_json({"statistics": rows, "failed": failed}, json_path, overwrite=overwrite, after=output)
     print_statistics(statistics)
+    print_gains(compare_with_fewest(table))
     print_failures(failed)
     say(f"Wrote {output}: table.nc, table.csv, statistics.csv and figures.")
     if failed:
@@ -173,6 +194,32 @@ def print_statistics(statistics: "pd.DataFrame") -> None:
             "seed, condition and settings. For unsampled neurons, each pair compares the same neurons, so it "
             "need not be the difference of the means. An interval needs two seeds or two conditions."
         )
+
+
+def print_gains(gains: "pd.DataFrame") -> None:
+    """Print what more sessions bring, if pools of several sizes are compared."""
+    from nwbrnn.evaluation import MAIN
+
+    if gains.empty:
+        return
+    fewest = gains["sessions"].iloc[0]
+    others = [str(name) for name in gains.columns[: list(gains.columns).index("score")] if name != "source"]
+    rows = [
+        (
+            score,
+            ", ".join(str(row[name]) for name in others),
+            show_number(row["baseline"]),
+            show_number(row["mean"]),
+            _describe_difference(row),
+            f"{row['better']} of {row['seeds']}",
+        )
+        for score in MAIN
+        for _, row in gains[(gains["score"] == score) & (gains["sessions"] != fewest)].iterrows()
+        if math.isfinite(row["difference"])
+    ]
+    smallest = show_count(int(fewest), "session")
+    columns = ("score", ", ".join(others), smallest, "more", "difference (95 %)", "better seeds")
+    print_table(f"More sessions than {fewest}, on the same held-out trials", columns, rows)
 
 
 def _describe_difference(row: "pd.Series[Any]") -> str:
@@ -216,6 +263,11 @@ def show_cells() -> Iterator[Callable[[str], Callable[[int, int, int], None] | N
             return report
 
         yield begin
+
+
+def _split(given: str | None) -> tuple[str, ...] | None:
+    """Return the parts of a list with commas."""
+    return None if given is None else tuple(part.strip() for part in given.split(","))
 
 
 def _split_values(given: dict[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -1,8 +1,8 @@
 """The settings of a sweep, and the sections of a ``fit.yaml``."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nwbrnn.config.base import CheckedSettings
 from nwbrnn.config.fit import FitConfig
@@ -31,6 +31,16 @@ class SweepConfig(CheckedSettings):
         description="what to hold out: trials of each condition; each condition in turn, all of it or only "
         "its outputs; or every other condition at once",
     )
+    pool: bool = Field(
+        False,
+        description="whether all files are sessions of one pool, to which each network is fitted; otherwise "
+        "each file is fitted alone",
+    )
+    sessions: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = Field(
+        (),
+        description="numbers of files to pool, to find out what more sessions bring; every network is scored "
+        "on one of its sessions, which stays the same whatever the number",
+    )
     vary: dict[str, tuple[Any, ...]] = Field({}, description="other settings of a fit -> their values")
     resamples: int = Field(
         25,
@@ -50,7 +60,7 @@ class SweepConfig(CheckedSettings):
     @field_validator("vary")
     @classmethod
     def _check_vary(cls, values: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        own = {"sampled", "seed", "seeds", "held_out", "held_out_conditions", "start_from"}
+        own = {"sampled", "seed", "seeds", "held_out", "held_out_conditions", "start_from", "sessions"}
         known = set(FitConfig.model_fields) - own
         wrong = sorted(set(values) - known)
         if wrong:
@@ -58,6 +68,15 @@ class SweepConfig(CheckedSettings):
                 f"expected settings of a fit other than {', '.join(sorted(own))}, but got {', '.join(wrong)}"
             )
         return values
+
+    @model_validator(mode="after")
+    def _check_pools(self) -> Self:
+        if self.pool and self.sessions:
+            raise ValueError(
+                "pool: expected either one pool of all files (pool) or pools of several sizes (sessions), "
+                "but got both; leave one out"
+            )
+        return self
 
 
 class JobConfig(CheckedSettings):

@@ -20,7 +20,7 @@ from nwbrnn.preprocessing.emg import (
 from nwbrnn.preprocessing.lag import apply_neural_lag
 from nwbrnn.preprocessing.matching import Outline, find_mismatches, name_sessions, outline
 from nwbrnn.preprocessing.normalization import normalize_rates, soft_normalize
-from nwbrnn.preprocessing.pooling import pool
+from nwbrnn.preprocessing.pooling import cut_window, describe_window, pool
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
 from nwbrnn.preprocessing.selection import (
     choose_observed,
@@ -39,6 +39,7 @@ from nwbrnn.preprocessing.sessions import (
     list_units,
     name_source,
 )
+from nwbrnn.preprocessing.single_session import view_session
 from nwbrnn.preprocessing.smoothing import smooth_causally, smooth_counts, smooth_spikes
 from nwbrnn.preprocessing.splits import (
     find_conditions,
@@ -63,6 +64,8 @@ __all__ = [
     "clip_outputs",
     "compute_envelope",
     "compute_standard_errors",
+    "cut_window",
+    "describe_window",
     "extract_envelope",
     "find_complete_units",
     "find_conditions",
@@ -93,4 +96,5 @@ __all__ = [
     "soft_normalize",
     "split_conditions",
     "split_trials",
+    "view_session",
 ]

@@ -122,29 +122,59 @@ def _cut_windows(
     sessions: Sequence[xr.Dataset], outlines: Sequence[Outline]
 ) -> tuple[list[xr.Dataset], list[Choice]]:
     """Return the bins that all sessions have, and a note if some had others."""
+    cut = [cut_window(ds, one, outlines) for ds, one in zip(sessions, outlines, strict=True)]
+    n_empty = sum(ds.sizes[TRIAL] - here.sizes[TRIAL] for ds, here in zip(sessions, cut, strict=True))
+    choice = describe_window(outlines, n_empty=n_empty)
+    return cut, [] if choice is None else [choice]
+
+
+def cut_window(ds: xr.Dataset, one: Outline, outlines: Sequence[Outline]) -> xr.Dataset:
+    """Return the bins of a session that all sessions have, without trials of which none was recorded.
+
+    Parameters
+    ----------
+    ds
+        The session.
+    one
+        Its outline.
+    outlines
+        Those of all sessions.
+
+    Raises
+    ------
+    ConfigError
+        If no trial has a recorded bin.
+    """
     start, stop = find_window(outlines)
-    time, half = outlines[0].time[start:stop], outlines[0].bin_size / 2
-    text = f"{time[0] - half:g} to {time[-1] + half:g} s"
-    cut, n_cut, n_empty = [], 0, 0
-    for ds, one in zip(sessions, outlines, strict=True):
-        first = start - round(count_bins(outlines[0], one))
-        here = ds.isel(time=slice(first, first + stop - start))
-        n_cut += here.sizes[TIME] < ds.sizes[TIME]
-        recorded = here["mask"].values.any(axis=1)
-        if not recorded.any():
-            raise ConfigError(
-                f"session {one.name}: time: expected recorded bins in the window that all sessions have, "
-                f"{text}, but no trial has any; read all with the same window (--window), or leave out the "
-                "session"
-            )
-        n_empty += int((~recorded).sum())
-        cut.append(here.isel(trial=recorded).assign_coords(time=(TIME, time, ds[TIME].attrs)))
+    first = start - round(count_bins(outlines[0], one))
+    here = ds.isel(time=slice(first, first + stop - start))
+    recorded = here["mask"].values.any(axis=1)
+    if not recorded.any():
+        raise ConfigError(
+            f"session {one.name}: time: expected recorded bins in the window that all sessions have, "
+            f"{_show_window(outlines)}, but no trial has any; read all with the same window (--window), or "
+            "leave out the session"
+        )
+    time = outlines[0].time[start:stop]
+    return here.isel(trial=recorded).assign_coords(time=(TIME, time, ds[TIME].attrs))
+
+
+def describe_window(outlines: Sequence[Outline], *, n_empty: int = 0) -> Choice | None:
+    """Return, as a choice, the window that all sessions have; ``None`` if no session had another."""
+    start, stop = find_window(outlines)
+    n_cut = sum(len(one.time) > stop - start for one in outlines)
     if not n_cut:
-        return cut, []
+        return None
     reason = f"the window that all sessions have; {show_count(n_cut, 'session')} had a longer one"
     if n_empty:
         reason += f"; {show_count(n_empty, 'trial')} without a recorded bin in it left out"
-    return cut, [Choice("common window", text, reason)]
+    return Choice("common window", _show_window(outlines), reason)
+
+
+def _show_window(outlines: Sequence[Outline]) -> str:
+    start, stop = find_window(outlines)
+    time, half = outlines[0].time[start:stop], outlines[0].bin_size / 2
+    return f"{time[0] - half:g} to {time[-1] + half:g} s"
 
 
 def _describe_pool(outlines: Sequence[Outline]) -> list[Choice]:

@@ -118,13 +118,18 @@ def separate_outputs(ds: xr.Dataset) -> xr.Dataset:
         mine = ds[SESSION].values == session
         own = np.flatnonzero(np.isfinite(ds["outputs"].values[mine]).any(axis=(0, 1)))
         parts.append(np.where(mine[:, np.newaxis, np.newaxis], ds["outputs"].values[..., own], np.nan))
-        names += [f"{name} ({session})" for name in ds["output"].values[own].tolist()]
+        names += [name_own(name, session) for name in ds["output"].values[own].tolist()]
         rows += own.tolist()
     variable = ds["outputs"].dims, np.concatenate(parts, axis=2), dict(ds["outputs"].attrs)
     coords: dict[str, Any] = {"output": names}
     if "output_units" in ds.coords:
         coords["output_units"] = "output", ds["output_units"].values[rows]
     return ds.drop_dims("output").assign(outputs=variable).assign_coords(coords)
+
+
+def name_own(output: str, session: str) -> str:
+    """Return the name of an output that belongs to one session."""
+    return f"{output} ({session})"
 
 
 def describe_different_outputs(ds: xr.Dataset) -> Choice | None:

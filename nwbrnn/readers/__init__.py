@@ -1,7 +1,13 @@
 """Read an NWB file into a Dataset."""
 
 from nwbrnn.readers.inspect import Inspection, inspect_nwb
-from nwbrnn.readers.pooled import PoolPlan, outline_sessions, read_sessions, reread_sessions
+from nwbrnn.readers.pooled import (
+    PoolPlan,
+    outline_sessions,
+    read_session,
+    read_sessions,
+    reread_sessions,
+)
 from nwbrnn.readers.recording import read_nwb
 from nwbrnn.readers.run import read_run
 
@@ -12,6 +18,7 @@ __all__ = [
     "outline_sessions",
     "read_nwb",
     "read_run",
+    "read_session",
     "read_sessions",
     "reread_sessions",
 ]

@@ -11,7 +11,15 @@ from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings, parse_settings
 from nwbrnn.dataset import Choice, add_choice
 from nwbrnn.errors import ConfigError
-from nwbrnn.preprocessing import Outline, find_mismatches, list_sessions, name_sessions, pool
+from nwbrnn.preprocessing import (
+    Outline,
+    cut_window,
+    describe_window,
+    find_mismatches,
+    list_sessions,
+    name_sessions,
+    pool,
+)
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.recording import read_nwb
 from nwbrnn.readers.session import Session, open_session
@@ -62,12 +70,33 @@ def read_sessions(paths: Sequence[File], config: ReadConfig | None = None, **set
     found = outline_sessions(sources, config)
     if found.problems:
         raise ConfigError(*found.problems)
-    sessions = [read_nwb(source, found.config) for source in sources]
-    ds = pool(sessions, names=[one.name for one in found.outlines])
-    if found.config == config:
-        return ds
-    reason = "the widest bins that the rules chose for any of the sessions; all are read with them"
-    return add_choice(ds, Choice("common bins", f"{found.config.bin_size:g} s", reason))
+    sessions = [read_session(source, found, number) for number, source in enumerate(sources)]
+    return pool(sessions, names=[one.name for one in found.outlines])
+
+
+def read_session(path: File, plan: "PoolPlan", number: int) -> xr.Dataset:
+    """Read one of the sessions of a pool, with the bins and the window that all of them have.
+
+    Parameters
+    ----------
+    path
+        The file.
+    plan
+        What is known of all sessions; see :func:`outline_sessions`.
+    number
+        Its place among them.
+
+    Raises
+    ------
+    ConfigError, ReadError
+        As :func:`nwbrnn.read_nwb`, and if no trial has a recorded bin in the window.
+    """
+    ds = read_nwb(path, plan.config)
+    cut = cut_window(ds, plan.outlines[number], plan.outlines)
+    choices = plan.common_bins, describe_window(plan.outlines, n_empty=ds.sizes["trial"] - cut.sizes["trial"])
+    for choice in choices:
+        cut = cut if choice is None else add_choice(cut, choice)
+    return cut
 
 
 def reread_sessions(paths: Sequence[File], recorded: xr.Dataset) -> xr.Dataset:
@@ -117,6 +146,8 @@ class PoolPlan:
         What would be read from each session, and why.
     config
         The settings of reading, with bins that suit all files.
+    common_bins
+        A note if these are not the bins that the rules chose for each file.
     problems
         Why the files cannot be pooled, a sentence for each reason; empty if they can.
     """
@@ -125,6 +156,7 @@ class PoolPlan:
     n_units: tuple[int, ...]
     choices: tuple[tuple[Choice, ...], ...]
     config: ReadConfig
+    common_bins: Choice | None
     problems: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,11 +199,14 @@ def outline_sessions(paths: Sequence[File], config: ReadConfig) -> PoolPlan:
     names = name_sessions([{"source_file": s.text if s.is_remote else s.name} for s in sources])
     planned = [_outline(source, name, config) for source, name in zip(sources, names, strict=True)]
     widths = [one.bin_size for one, *_ in planned]
+    common_bins = None
     if config.bin_size is None and max(widths) > min(widths) * (1 + 1e-6):
         config = config.model_copy(update={"bin_size": max(widths)})
         planned = [_outline(source, name, config) for source, name in zip(sources, names, strict=True)]
+        reason = "the widest bins that the rules chose for any of the sessions; all are read with them"
+        common_bins = Choice("common bins", f"{max(widths):g} s", reason)
     outlines, n_units, choices = zip(*planned, strict=True)
-    return PoolPlan(outlines, n_units, choices, config, tuple(find_mismatches(outlines)))
+    return PoolPlan(outlines, n_units, choices, config, common_bins, tuple(find_mismatches(outlines)))
 
 
 def _outline(source: Source, name: str, config: ReadConfig) -> tuple[Outline, int, tuple[Choice, ...]]:

@@ -5,6 +5,7 @@ from nwbrnn.report.figures import (
     plot_differences,
     plot_rotations,
     plot_scores,
+    plot_sessions,
     plot_traces,
 )
 from nwbrnn.report.fit_page import write_fit_report
@@ -14,6 +15,7 @@ __all__ = [
     "plot_differences",
     "plot_rotations",
     "plot_scores",
+    "plot_sessions",
     "plot_traces",
     "write_fit_report",
 ]

@@ -14,8 +14,15 @@ from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_rotations
 from nwbrnn.plot.fit import describe_conditions, draw_courses, list_colours, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS, GREY
-from nwbrnn.plot.sweep import describe_level, describe_setting, list_settings, sampling_curve
+from nwbrnn.plot.sweep import (
+    describe_level,
+    describe_setting,
+    draw_means,
+    list_settings,
+    sampling_curve,
+)
 from nwbrnn.preprocessing import average_conditions, average_tests, find_complete_units, normalize_rates
+from nwbrnn.text import show_count
 
 
 def plot_scores(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
@@ -79,6 +86,40 @@ def plot_differences(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_title(title, fontsize=9)
         ax.set_xlabel("difference from outputs only", fontsize=9)
+    return figure
+
+
+def plot_sessions(statistics: pd.DataFrame, gains: pd.DataFrame, scores: Sequence[str]) -> Figure:
+    """Draw scores against the number of pooled sessions, and their paired differences from the smallest one.
+
+    Parameters
+    ----------
+    statistics
+        What :func:`nwbrnn.sweep.compare_with_baseline` returned.
+    gains
+        What :func:`nwbrnn.sweep.compare_with_fewest` returned.
+    scores
+        A column each; those of which nothing is known are left out.
+
+    Returns
+    -------
+    Figure
+        A line for each combination of the other settings.
+    """
+    known = set(statistics["score"][np.isfinite(statistics["mean"])])
+    shown = [score for score in scores if score in known]
+    figure, axes = _create_grid(2 * len(shown), n_columns=max(len(shown), 1))
+    fewest = gains["sessions"].iloc[0]
+    for score, above, below in zip(shown, *axes, strict=False):
+        sampling_curve(statistics, score, against="sessions", ax=above)
+        above.get_legend().remove()  # there is one for all panels
+        above.set_title(score.replace("R2", "R²"), fontsize=9)
+        above.set_ylabel("")  # the title says it
+        draw_means(below, gains[gains["score"] == score], "sessions", ("difference", "low", "high"))
+        below.axhline(0, color="black", lw=0.8)
+        below.set_xlabel("sessions", fontsize=9)
+        below.set_title(f"difference from {show_count(int(fewest), 'session')}", fontsize=9)
+    _add_legend(figure, axes)
     return figure
 
 
@@ -229,7 +270,4 @@ def _list_panels(
 
 def _describe_row(row: "pd.Series[Any]", settings: Sequence[str]) -> str:
     """Return the settings of a row in words."""
-    return ", ".join(
-        f"{describe_level(row[name])} sampled" if name == "sampled" else describe_setting(name, row[name])
-        for name in settings
-    )
+    return ", ".join(describe_setting(name, row[name]) for name in settings)

@@ -1,7 +1,6 @@
 """Run many fits, on this machine or a cluster, and summarize their results."""
 
 from nwbrnn.sweep.cell import (
-    get_data_path,
     get_path,
     list_finished,
     read_cell,
@@ -12,21 +11,27 @@ from nwbrnn.sweep.cell import (
     rebuild_fit,
 )
 from nwbrnn.sweep.grid import Cell, list_cells
+from nwbrnn.sweep.pools import show_session
 from nwbrnn.sweep.results import write_results
-from nwbrnn.sweep.run import add_data, create_folder, run_cells, run_sweep
-from nwbrnn.sweep.statistics import compare_with_baseline, compute_interval
+from nwbrnn.sweep.run import add_data, create_folder, keep_data, run_cells, run_sweep
+from nwbrnn.sweep.sources import Stored, describe_data, get_data_path
+from nwbrnn.sweep.statistics import compare_with_baseline, compare_with_fewest, compute_interval
 from nwbrnn.sweep.table import create_table, flatten
 
 __all__ = [
     "Cell",
+    "Stored",
     "add_data",
     "compare_with_baseline",
+    "compare_with_fewest",
     "compute_interval",
     "create_folder",
     "create_table",
+    "describe_data",
     "flatten",
     "get_data_path",
     "get_path",
+    "keep_data",
     "list_cells",
     "list_finished",
     "read_cell",
@@ -37,5 +42,6 @@ __all__ = [
     "rebuild_fit",
     "run_cells",
     "run_sweep",
+    "show_session",
     "write_results",
 ]

@@ -31,16 +31,18 @@ from nwbrnn.evaluation import (
 from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.formats import read_dataset
 from nwbrnn.formats.dataset import write_netcdf
-from nwbrnn.job import fit
+from nwbrnn.job import fit, make_room
 from nwbrnn.mechanism import measure_mechanism
 from nwbrnn.preprocessing import average_conditions, average_tests, normalize_outputs, prepare
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.atomic import replace_whole, write_json
-from nwbrnn.sweep.grid import Cell, hash_dataset
+from nwbrnn.sweep.grid import Cell
+from nwbrnn.sweep.pools import read_pool, show_session
+from nwbrnn.sweep.sources import get_data_path, hash_dataset
 from nwbrnn.training import predict, probe
 
-CELLS, DATA = "cells", "data"
+CELLS = "cells"
 HASH = "hash"
 """Attribute of a result: see :func:`hash_result`."""
 VALUES = ("value", "known_average", "noise_ceiling", "reliability", "chance", "low", "high")
@@ -70,6 +72,8 @@ def run_cell(folder: Path, cell: Cell) -> None:
     try:
         ds = _read_data(folder, cell)
         result = fit(ds, cell.config, progress=False)
+        if cell.reference:
+            result = show_session(result, folder, cell, cell.reference)
         saved = summarize(result, cell, seconds=time.perf_counter() - started)
         saved.attrs[HASH] = hash_result(saved, cell)
         with replace_whole(path, overwrite=True) as temporary:
@@ -82,11 +86,6 @@ def write_error(folder: Path, cell: Cell, message: str, trace: str = "") -> None
     """Record the failure of a cell and its reason."""
     about = {"message": message, "source": cell.source, "config": cell.config.model_dump(mode="json")}
     write_json(about | {"traceback": trace}, get_error_path(folder, cell), overwrite=True)
-
-
-def get_data_path(folder: Path, source: str) -> Path:
-    """Return the path of the Dataset of a source."""
-    return folder / DATA / f"{source}.nc"
 
 
 def read_error(folder: Path, cell: Cell) -> str:
@@ -132,8 +131,9 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
     """
     trained, later = _divide(result)
     scores = [*assess(*trained, n_resamples=cell.resamples)]
-    measured = probe(trained[0], result.weights, result.config) | measure_mechanism(result)
-    scores += [Score(name, LEVELS[0], value) for name, value in measured.items()]
+    if not cell.reference:  # the others concern the whole pool, whose conditions differ from cell to cell
+        measured = probe(trained[0], result.weights, result.config) | measure_mechanism(result)
+        scores += [Score(name, LEVELS[0], value) for name, value in measured.items()]
     if later is not None:
         scores += _score_later(later, result.recorded)
     basic = evaluate(*trained)
@@ -158,6 +158,8 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
         },
         attrs={
             "source": cell.source,
+            "sessions": json.dumps(cell.sessions),
+            "reference": cell.reference,
             "data_hash": cell.data_hash,
             "resamples": cell.resamples,
             "config": result.config.model_dump_json(),
@@ -215,7 +217,9 @@ def read_kept(folder: Path, source: str) -> xr.Dataset | None:
 
 def _read_data(folder: Path, cell: Cell) -> xr.Dataset:
     """Read the data of a cell and verify that they belong to it."""
-    path = get_data_path(folder, cell.source)
+    if len(cell.sessions) > 1:  # pools are large, and take less time than their fits
+        return read_pool(folder, cell)
+    path = get_data_path(folder, *(cell.sessions or (cell.source,)))
     return _read(path, cell.data_hash, path.stat().st_mtime_ns)
 
 
@@ -280,7 +284,8 @@ def _describe_cell(saved: xr.Dataset) -> Cell:
     """Return the cell to which a result claims to belong."""
     about = saved.attrs
     config = FitConfig.model_validate_json(about["asked"])
-    return Cell(about["source"], config, int(about["resamples"]), about["data_hash"])
+    pooled = tuple(json.loads(about.get("sessions", "[]"))), str(about.get("reference", ""))
+    return Cell(about["source"], config, int(about["resamples"]), about["data_hash"], *pooled)
 
 
 def list_finished(folder: Path) -> list[Cell]:
@@ -328,7 +333,7 @@ def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:
     """
     saved, _ = read_cell(get_path(folder, cell))
     config = FitConfig.model_validate_json(saved.attrs["config"])
-    recorded = prepare(_read_data(folder, cell), config)
+    recorded, _ = make_room(prepare(_read_data(folder, cell), config), cell.config)
     return recorded, predict(recorded, _get_group(saved, "weights_"), config)
 
 

@@ -13,18 +13,20 @@ import xarray as xr
 from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
 from nwbrnn.evaluation import BASELINES, MAIN, get_spec
 from nwbrnn.evaluation.score_spec import LOWER
-from nwbrnn.plot.sweep import describe_level, describe_setting, list_settings
-from nwbrnn.report import plot_differences, plot_scores
+from nwbrnn.plot.sweep import describe_setting, list_settings
+from nwbrnn.report import plot_differences, plot_scores, plot_sessions
 from nwbrnn.report.html import render_figure, write_page
 from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.agreement import FILE as AGREEMENT
 from nwbrnn.sweep.agreement import plot_agreement
-from nwbrnn.sweep.results import FIGURES
+from nwbrnn.sweep.results import FIGURES, SESSIONS
 from nwbrnn.sweep.run import ABOUT
-from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline
+from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline, compare_with_fewest
 
 CAPTIONS = {
+    "sessions": "Above: held-out scores against the number of pooled sessions, mean with 95 % interval. "
+    "Below: paired differences from the smallest number. All numbers have the same test trials and neurons.",
     "scores": "Held-out scores against the number of sampled neurons, mean with 95 % interval. "
     "Dashed: noise ceiling, dash-dotted: reliability, dotted: chance.",
     "differences": "Paired differences from the network trained on the outputs only, with 95 % "
@@ -104,6 +106,7 @@ def describe_sweep(
 ) -> dict[str, Any]:
     """Return everything that the template shows."""
     settings = list_settings(statistics)
+    gains = compare_with_fewest(table)
     rows = [_describe_row(row, settings) for row in statistics.to_dict("records")]
     status = table["status"].values
     failed = table.isel(cell=status != "done")
@@ -112,13 +115,40 @@ def describe_sweep(
         "n_cells": len(status),
         "n_done": int((status == "done").sum()),
         "verdicts": _judge(statistics),
-        "figures": _draw(statistics, agreement),
+        "gains": _describe_gains(gains),
+        "pools": _describe_pools(table),
+        "figures": _draw(statistics, gains, agreement),
         "main": [row for row in rows if row["score"] in MAIN],
         "baselines": [baseline.label for baseline in BASELINES],
         "others": [row for row in rows if row["score"] not in MAIN],
         "failed": list(zip(failed["cell"].values, failed["error"].values, strict=True)),
         "about": [(name, json.dumps(values, ensure_ascii=False)) for name, values in about.items()],
     }
+
+
+def _describe_pools(table: xr.Dataset) -> list[str]:
+    """Return the sessions of each pool on which networks were scored as a whole."""
+    if "pooled" not in table.coords or "reference" in table.coords:
+        return []
+    return list(dict.fromkeys(table["pooled"].values.tolist()))
+
+
+def _describe_gains(gains: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what each larger number of sessions brings, for the main scores."""
+    if gains.empty:
+        return []
+    settings = [name for name in list_settings(gains) if name != "sessions"]
+    fewest, larger = gains["sessions"].iloc[0], gains[gains["sessions"] != gains["sessions"].iloc[0]]
+    return [
+        {
+            "label": _label(str(row["score"])), "fewest": fewest, "sessions": row["sessions"],
+            "setting": ", ".join(describe_setting(name, row[name]) for name in settings),
+            **{name: row[name] for name in ("baseline", "mean", "difference", "low", "high")},
+            "better": f"{row['better']} of {row['seeds']}",
+        }
+        for score in MAIN
+        for row in larger[(larger["score"] == score) & larger["difference"].notna()].to_dict("records")
+    ]  # fmt: skip
 
 
 def _judge(statistics: pd.DataFrame) -> list[dict[str, Any]]:
@@ -141,8 +171,8 @@ def _judge(statistics: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _describe_row(row: dict[Any, Any], settings: list[str]) -> dict[str, Any]:
     """Return the table entries of one setting and score."""
-    named = [f"{describe_level(str(row['sampled']))} sampled"]
-    named += [describe_setting(name, row[name]) for name in settings if name != "sampled"]
+    others = [name for name in settings if name != "sampled"]
+    named = [describe_setting(name, row[name]) for name in ("sampled", *others)]
     paired = row["sampled"] != "0" and row["seeds"] > 0
     return {
         "source": row.get("source", ""),
@@ -160,11 +190,15 @@ def _label(score: str) -> str:
     return f"{score}{LOWER}" if get_spec(score).better == "lower" else score
 
 
-def _draw(statistics: pd.DataFrame, agreement: pd.DataFrame | None) -> list[tuple[str, Any]]:
+def _draw(
+    statistics: pd.DataFrame, gains: pd.DataFrame, agreement: pd.DataFrame | None
+) -> list[tuple[str, Any]]:
     """Return the caption and drawing of each figure that has data."""
     figures = {name: plot_scores(statistics, scores) for name, scores in FIGURES.items()}
     if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
         figures["differences"] = plot_differences(statistics, MAIN)
+    if not gains.empty:
+        figures["sessions"] = plot_sessions(statistics, gains, SESSIONS)
     if agreement is not None and len(agreement):
         figures["agreement"] = plot_agreement(agreement)
     known = [name for name in CAPTIONS if name in figures and figures[name].axes[0].axison]

@@ -8,11 +8,11 @@ import xarray as xr
 from nwbrnn.evaluation import MAIN
 from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.plot import save
-from nwbrnn.report import plot_differences, plot_scores
+from nwbrnn.report import plot_differences, plot_scores, plot_sessions
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.agreement import FILE as AGREEMENT
 from nwbrnn.sweep.agreement import compare_seeds, plot_agreement
-from nwbrnn.sweep.statistics import compare_with_baseline
+from nwbrnn.sweep.statistics import UNSAMPLED, compare_with_baseline, compare_with_fewest
 from nwbrnn.sweep.table import flatten
 from nwbrnn.training.probes import KINDS as DISTURBANCES
 
@@ -30,13 +30,16 @@ RESPONSES = tuple(
     for what in ("correlation", "R2")
     for whose in ("outputs", "unsampled neurons")
 )
+SESSIONS = (UNSAMPLED, "output R2")
+"""Scores that are drawn against the number of pooled sessions."""
 FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS, "responses": RESPONSES}
 
 
 def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> pd.DataFrame:
     """Write ``table.nc``, ``table.csv``, ``statistics.csv`` and the figures of a sweep, replacing old ones.
 
-    With three seeds or more, it also writes ``agreement.csv`` with the agreement of seeds.
+    With three seeds or more, it also writes ``agreement.csv`` with the agreement of seeds. If pools of
+    several sizes are compared, it writes ``sessions.csv`` with the differences from the smallest.
 
     Parameters
     ----------
@@ -60,7 +63,11 @@ def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> p
     with replace_whole(folder / "table.nc", overwrite=True) as temporary:
         write_netcdf(table, temporary)
     statistics = compare_with_baseline(table, pooled=pooled)
-    for name, frame in (("table", flatten(table)), ("statistics", statistics)):
+    gains = compare_with_fewest(table)
+    frames = {"table": flatten(table), "statistics": statistics} | (
+        {} if gains.empty else {"sessions": gains}
+    )
+    for name, frame in frames.items():
         with replace_whole(folder / f"{name}.csv", overwrite=True) as temporary:
             frame.to_csv(temporary, index=name == "table")
     if statistics.empty:
@@ -71,6 +78,8 @@ def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> p
         with replace_whole(folder / AGREEMENT, overwrite=True) as temporary:
             agreement.to_csv(temporary, index=False)
         save(plot_agreement(agreement), folder / "figures" / "agreement.png")
+    if not gains.empty:
+        save(plot_sessions(statistics, gains, SESSIONS), folder / "figures" / "sessions.png")
     for name, scores in FIGURES.items():
         save(plot_scores(statistics, scores), folder / "figures" / f"{name}.png")
     if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():

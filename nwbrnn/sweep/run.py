@@ -14,22 +14,21 @@ from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.formats import write_dataset
 from nwbrnn.progress import show_cells
-from nwbrnn.readers import read_nwb
+from nwbrnn.readers import PoolPlan, outline_sessions, read_nwb, read_session
 from nwbrnn.storage.atomic import write_json
 from nwbrnn.storage.paths import check_apart, is_ours
 from nwbrnn.sweep.cell import (
     CELLS,
-    DATA,
     find_result,
-    get_data_path,
     get_error_path,
     get_path,
     read_kept,
     run_cell,
     write_error,
 )
-from nwbrnn.sweep.grid import Cell, hash_dataset, list_cells
+from nwbrnn.sweep.grid import Cell, list_cells
 from nwbrnn.sweep.local import run_locally
+from nwbrnn.sweep.sources import DATA, Stored, check_pools, describe_data, get_data_path, hash_dataset
 from nwbrnn.sweep.table import create_table
 from nwbrnn.training import count_cores
 
@@ -53,6 +52,9 @@ def run_sweep(
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Fit and evaluate every combination of files, settings, held-out conditions and seeds.
+
+    Each file is fitted alone, unless ``grid`` pools them: all files in one pool (``pool``), or some of them
+    in pools of several sizes (``sessions``). Nothing is written if the files cannot be pooled.
 
     Finished cells are not repeated, so the same call continues after an interrupt. If a cell fails, or if its
     worker is killed repeatedly, this is recorded and the other cells continue.
@@ -105,10 +107,16 @@ def run_sweep(
     if twice:
         raise ConfigError(f"files: expected different names, but {', '.join(twice)} occur twice; rename one")
     check_apart([folder, *(get_data_path(folder, name) for name in names)], files)
+    plan = _plan_pool(files, names, grid, (read_config, fit_config))
     create_folder(folder, files, grid, (read_config, fit_config))
-    cells = []
-    for name, file in zip(names, files, strict=True):
-        cells += add_data(folder, name, read_nwb(file, read_config), grid, fit_config)
+    cells, data = [], []
+    for number, (name, file) in enumerate(zip(names, files, strict=True)):
+        if plan is None:
+            cells += add_data(folder, name, read_nwb(file, read_config), grid, fit_config)
+        else:
+            data.append(keep_data(folder, name, read_session(file, plan, number)))
+    if plan is not None:
+        cells = list_cells(data, grid, fit_config)
     n_workers = fit_config.processes
     with show_cells() if progress is None else nullcontext(progress) as report:
         run_cells(folder, cells, scheduler=scheduler, n_workers=n_workers, progress=report)
@@ -138,14 +146,43 @@ def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_con
     ExportError
         If it cannot be written.
     """
-    data_hash = hash_dataset(ds)
-    cells = list_cells({name: (ds, data_hash)}, grid, fit_config)
-    path = get_data_path(folder, name)
+    cells = list_cells([describe_data(name, ds)], grid, fit_config)
+    keep_data(folder, name, ds)
+    return cells
+
+
+def keep_data(folder: Path, name: str, ds: xr.Dataset) -> Stored:
+    """Store a Dataset in the folder of a sweep, unless it is there, and return what the grid depends on.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be written.
+    """
+    stored = describe_data(name, ds)
     kept = read_kept(folder, name)
     # the same data may come from a file that has another hash by now
-    if kept is None or hash_dataset(kept) != data_hash or kept.attrs != ds.attrs:
-        write_dataset(ds, path, overwrite=True)
-    return cells
+    if kept is None or hash_dataset(kept) != stored.data_hash or kept.attrs != ds.attrs:
+        write_dataset(ds, get_data_path(folder, name), overwrite=True)
+    return stored
+
+
+def _plan_pool(
+    files: Sequence[str | Path],
+    names: Sequence[str],
+    grid: SweepConfig,
+    configs: tuple[ReadConfig, FitConfig],
+) -> PoolPlan | None:
+    """Return how to read files that are pooled, and refuse what cannot be before anything is written."""
+    if not (grid.pool or grid.sessions):
+        return None
+    check_pools(len(files), grid)
+    plan = outline_sessions(files, configs[0])
+    if plan.problems:
+        raise ConfigError(*plan.problems)
+    expected = [Stored(name, "", one.conditions) for name, one in zip(names, plan.outlines, strict=True)]
+    list_cells(expected, grid, configs[1])
+    return plan
 
 
 def _name(file: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""Paired statistics: compare each setting with the network that was trained on the outputs only."""
+"""Paired statistics: compare each setting with the network trained on the outputs only, or on one session."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,18 @@ from nwbrnn.evaluation.accuracy import compute_median
 
 Array = NDArray[np.floating]
 
-OWN = ("source", "held_out", "seed", "n_sampled", "seconds", "chosen", "error", "status")
+OWN = (
+    "source",
+    "held_out",
+    "seed",
+    "n_sampled",
+    "seconds",
+    "chosen",
+    "error",
+    "status",
+    "pooled",
+    "reference",
+)
 LIMITS = ("known_average", "noise_ceiling", "reliability", "chance")
 UNSAMPLED = "unsampled neurons R2"
 
@@ -87,11 +98,38 @@ def compare_with_baseline(table: xr.Dataset, *, pooled: bool = False) -> pd.Data
         ``conditions``, ``conditions_better``, ``known_average``, ``noise_ceiling``, ``reliability``,
         ``chance``, and a column for each of ``nwbrnn.evaluation.BASELINES``.
     """
+    return _compare_all(table, ("sampled", "0"), pooled=pooled)
+
+
+def compare_with_fewest(table: xr.Dataset) -> pd.DataFrame:
+    """Compare pools with the smallest ones of a sweep over numbers of sessions, pair by pair.
+
+    The two cells of a pair have the same seed, held-out condition and other settings. They are scored on the
+    same session, so they have the same test trials and the same neurons.
+
+    Parameters
+    ----------
+    table
+        The table from :func:`nwbrnn.sweep.create_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from :func:`compare_with_baseline`, where the baseline has the smallest number of ``sessions``;
+        empty if pools of several sizes are not compared.
+    """
+    if "sessions" not in table.coords:
+        return pd.DataFrame()
+    return _compare_all(table, ("sessions", min(table["sessions"].values.tolist(), key=int)))
+
+
+def _compare_all(table: xr.Dataset, baseline: tuple[str, str], *, pooled: bool = False) -> pd.DataFrame:
+    """Compare every setting with the one that has a given value of one setting."""
     settings = [str(n) for n in table.coords if table[n].dims == ("cell",) and n not in (*OWN, "cell")]
     rows: list[dict[str, Any]] = []
     done = table.isel(cell=table["status"].values == "done")
-    frame = pd.DataFrame({name: done[name].values for name in (*OWN, *settings)})
-    partners = _find_partners(frame, settings)
+    frame = pd.DataFrame({name: done[name].values for name in (*OWN, *settings) if name in done.coords})
+    partners = _find_partners(frame, settings, *baseline)
     groups = ["source", *settings] if not pooled else settings
     for key, part in frame.groupby(groups, sort=False):
         cells = part.index.to_numpy()
@@ -101,11 +139,12 @@ def compare_with_baseline(table: xr.Dataset, *, pooled: bool = False) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def _find_partners(frame: pd.DataFrame, settings: list[str]) -> NDArray[np.intp]:
-    """Return, for each cell, its partner without sampled neurons, -1 if there is none."""
-    same = [name for name in settings if name not in ("sampled", "dynamics_weight")]
+def _find_partners(frame: pd.DataFrame, settings: list[str], axis: str, value: str) -> NDArray[np.intp]:
+    """Return, for each cell, its partner with a given value of one setting, -1 if there is none."""
+    unused = ("sampled", "dynamics_weight") if axis == "sampled" else (axis,)
+    same = [name for name in settings if name not in unused]
     kinds = list(frame[["source", "held_out", "seed", *same]].itertuples(index=False, name=None))
-    baselines = {kind: i for i, kind in enumerate(kinds) if frame["sampled"][i] == "0"}
+    baselines = {kind: i for i, kind in enumerate(kinds) if frame[axis][i] == value}
     return np.array([baselines.get(kind, -1) for kind in kinds], dtype=np.intp)
 
 

@@ -34,7 +34,9 @@ def create_table(folder: Path, cells: Sequence[Cell]) -> xr.Dataset:
         and ``unit_sampled`` (cell, unit); as
         coordinates of the cells ``source``, ``held_out``, ``seed``, ``n_sampled``, every setting that
         differs between cells as text, ``chosen`` (what cross-validation chose, JSON), ``status`` (``done``,
-        ``failed`` or ``missing``), ``error`` and ``seconds``.
+        ``failed`` or ``missing``), ``error`` and ``seconds``. Of pools, also ``pooled`` (the names of the
+        sessions), and if their sizes are compared, ``sessions`` (their number as text) and ``reference`` (the
+        session on which the network was scored, and to which units belong).
     """
     found = [find_result(folder, cell) for cell in cells]
     names = list(dict.fromkeys(name for one in found if one for name in one["score"].values.tolist()))
@@ -71,6 +73,11 @@ def _describe(folder: Path, cells: Sequence[Cell], found: Sequence[xr.Dataset | 
         "seconds": [np.nan if one is None else one.attrs["seconds"] for one in found],
         "chosen": ["" if one is None else _describe_choice(one) for one in found],
     }
+    if any(cell.sessions for cell in cells):
+        columns["pooled"] = [", ".join(cell.sessions) for cell in cells]
+    if any(cell.reference for cell in cells):
+        columns["reference"] = [cell.reference for cell in cells]
+        columns["sessions"] = [str(len(cell.sessions)) for cell in cells]
     for name in list_settings([cell.config for cell in cells]):
         columns[name] = [str(getattr(cell.config, name)) for cell in cells]
     errors = [read_error(folder, cell) if one is None else "" for cell, one in zip(cells, found, strict=True)]

@@ -1,0 +1,63 @@
+"""What the network of a pool predicts for one of its sessions, as if that were fitted alone."""
+
+import numpy as np
+import xarray as xr
+
+from nwbrnn.dataset import create_dataset
+from nwbrnn.preprocessing.sessions import name_own
+from nwbrnn.schema import RECORDING, SESSION, SESSION_OF_UNIT
+
+
+def view_session(predicted: xr.Dataset, alone: xr.Dataset, session: str) -> xr.Dataset:
+    """Return the predictions of a pooled network for one session, in the units of its file.
+
+    Both have the same trials, splits and sampled neurons, since these do not depend on the other sessions.
+    The scores of a pooled network can therefore be compared with those of a network that was fitted to this
+    session alone, or to other pools that hold it.
+
+    Parameters
+    ----------
+    predicted
+        The predictions for all trials of the pool, as :func:`nwbrnn.fit` returns them.
+    alone
+        The session, prepared with the settings of the fit, without the others.
+    session
+        Its name in the pool.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``outputs``, ``rates`` and ``hidden`` for the trials and units of ``alone``, with its coordinates.
+
+    Raises
+    ------
+    ValueError
+        If the trials, units or outputs of ``alone`` are not those of the session in the pool.
+    """
+    trials = predicted[SESSION].values == session
+    units = predicted[SESSION_OF_UNIT].values == session
+    part = predicted.isel(trial=trials, unit=units)
+    for dim in ("trial", "unit"):
+        if not np.array_equal(part[f"session_{dim}"].values, alone[dim].values):
+            raise ValueError(f"{dim}: expected those of session {session} in the pool")
+    known = part["output"].values.tolist()
+    names = alone["output"].values.tolist()
+    columns = [known.index(name if name in known else name_own(name, session)) for name in names]
+    outputs = part["outputs"].values[..., columns]
+    if "recording_output_scale" in part.coords:
+        row = part[RECORDING].values.tolist().index(session)
+        scale, offset = (part[f"recording_output_{n}"].values[row, columns] for n in ("scale", "offset"))
+        outputs = (outputs * scale + offset).astype(outputs.dtype)
+    variables = {
+        "outputs": outputs,
+        "rates": part["rates"].values,
+        "hidden": part["hidden"].values,
+        "inputs": alone["inputs"].values,
+        "mask": alone["mask"].values,
+    }
+    return create_dataset(
+        variables,
+        {str(name): coord for name, coord in alone.coords.items()},
+        bin_size=alone.attrs["bin_size"],
+        units={name: alone[name].attrs["units"] for name in ("outputs", "inputs")},
+    )
