@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -46,6 +46,17 @@ Pattern = Annotated[
 ]
 
 
+Pool = Annotated[
+    str | None,
+    typer.Option(
+        "--pool",
+        help="subject: one network for all assets of a subject, pooled as sessions of one task. Default: one "
+        "for each asset.",
+        metavar="WHAT",
+    ),
+]
+
+
 def dandi(
     dandiset: Where,
     output: Folder = None,
@@ -57,8 +68,9 @@ def dandi(
             "--check", help="Only check whether assets can be read, and whether a fit would be biased."
         ),
     ] = False,
+    pool: Pool = None,
     sampled: Sampled = None,
-    seeds: Annotated[int, typer.Option(help="Networks for each asset; the best one is written.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="Networks for each fit; the best one is written.", min=1)] = 1,
     settings: Set = None,
     scheduler: Scheduler = None,
     config: options.ConfigPath = None,
@@ -68,6 +80,7 @@ def dandi(
     The exit code is 0 if all went well, 1 if an asset failed, and 2 if nwbrnn could not do anything.
 
     nwbrnn dandi 000941 --path 'sub-MonkeyL*/*.nwb' -o fits --sampled 20
+    nwbrnn dandi 000941 -o pools --pool subject --sampled 20
     """
     from nwbrnn.dandiset import Journal, Settings, check_assets, fit_assets, select_assets
 
@@ -75,6 +88,7 @@ def dandi(
         raise ConfigError(
             "--output: expected a folder for the fits, but got none; give one, or use --list or --check"
         )
+    pooled = _parse_pool(pool)
     job = options.load_config(config)
     given = options.parse_values(settings or [], "--set") | ({} if sampled is None else {"sampled": sampled})
     fit_config = change_settings(job.fit, given, source="command line")
@@ -88,9 +102,9 @@ def dandi(
     with show_cells() as begin:
         try:
             if only_check:
-                rows = check_assets(selection, journal, job.read, begin=begin)
+                rows = check_assets(selection, journal, job.read, pool=pooled, begin=begin)
             else:
-                chosen = Settings(job.read, fit_config, seeds)
+                chosen = Settings(job.read, fit_config, seeds, pooled)
                 rows = fit_assets(selection, journal, chosen, scheduler=scheduler, begin=begin)
         except KeyboardInterrupt:
             say_interrupted("nwbrnn kept the finished assets; run the same command again to continue.")
@@ -98,6 +112,15 @@ def dandi(
     _print_rows(rows, output)
     if any(row.status == "failed" for row in rows):
         raise typer.Exit(1)
+
+
+def _parse_pool(pool: str | None) -> Literal["subject"] | None:
+    """Return what to pool."""
+    if pool is None:
+        return None
+    if pool != "subject":
+        raise ConfigError(f"--pool: expected subject, but got {pool!r}; leave it out to fit each asset alone")
+    return "subject"
 
 
 def _print_assets(selection: "Selection") -> None:
@@ -117,7 +140,14 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     fitted = any(row.status == "fitted" for row in rows)
     if fitted:
         columns += ["units × trials × outputs", "output R2", KNOWN, "sampled R2", "unsampled R2", "time [s]"]
-    print_table("Assets", columns, [_show_row(row)[: len(columns)] for row in rows])
+    cells = [_show_row(row)[: len(columns)] for row in rows]
+    if any(row.subject for row in rows):
+        columns = [columns[0], "subject", "pooled", *columns[1:]]
+        cells = [
+            (first, row.subject, _show_pool(row), *more)
+            for row, (first, *more) in zip(rows, cells, strict=True)
+        ]
+    print_table("Assets", columns, cells)
     found = [(f"{_shorten(row.path)}: {one['object']}", one) for row in rows for one in row.findings or ()]
     print_findings(found, "asset: object")
     reasons = [(row.path, row.reason) for row in rows if row.reason]
@@ -134,6 +164,11 @@ def _shorten(path: str) -> str:
     from nwbrnn.dandiset.naming import remove_ending
 
     return remove_ending(path.rsplit("/", 1)[-1])
+
+
+def _show_pool(row: "Row") -> str:
+    """Return how many assets share the fit."""
+    return show_count(len(row.pool), "asset") if row.pool else "–"
 
 
 def _show_row(row: "Row") -> tuple[str, ...]:

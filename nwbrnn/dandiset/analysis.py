@@ -1,27 +1,46 @@
 """The stages of an analysis: examine and read each asset, fit all of them, and write the results."""
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xarray as xr
 
-from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
-from nwbrnn.dandiset.naming import PAGE, find_target, is_derivative, remove_ending
+from nwbrnn.config import ReadConfig
+from nwbrnn.dandiset.naming import PAGE, find_target, is_derivative
+from nwbrnn.dandiset.pools import (
+    Rows,
+    Subject,
+    Where,
+    check_pool,
+    choose_members,
+    list_subjects,
+    name_member,
+    read_members,
+)
+from nwbrnn.dandiset.rows import (
+    Begin,
+    Report,
+    add_seconds,
+    create_row,
+    examine,
+    fail,
+    find_earlier,
+    is_finished,
+    name_data,
+)
+from nwbrnn.dandiset.settings import Settings
 from nwbrnn.dandiset.summary import Journal, Row, Selection
-from nwbrnn.errors import ExportError, NwbrnnError
-from nwbrnn.evaluation import compare_baselines
+from nwbrnn.errors import ExportError
+from nwbrnn.evaluation import Score, assess, compare_baselines
 from nwbrnn.formats import write_fit
 from nwbrnn.readers import inspect_nwb, read_nwb
-from nwbrnn.readers.doctor import diagnose
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult
-from nwbrnn.storage import Asset, Source, find_dandiset, find_source, format_error, keep_open, list_assets
+from nwbrnn.storage import Asset, find_dandiset, find_source, keep_open, list_assets
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep import (
     Cell,
@@ -34,45 +53,21 @@ from nwbrnn.sweep import (
     read_scores,
     rebuild_fit,
     run_cells,
+    show_session,
 )
-from nwbrnn.sweep.run import Progress
 
 SWEEP = "sweep"
 """Folder of the sweep in the output folder: data and cells."""
 
-Begin = Callable[[str], Progress | None]
-"""Called with the name of a stage; returns a function of the numbers of finished, failed and all assets."""
-
 
 @dataclass(frozen=True)
-class Settings:
-    """How the assets are read and fitted.
+class _Job:
+    """A fit to make and to write: of one asset, or of several that are pooled."""
 
-    Attributes
-    ----------
-    read
-        Settings of reading.
-    fit
-        Settings of the fit.
-    seeds
-        Number of networks for each asset, from seed 0 on; the one with the lowest loss is written.
-    """
-
-    read: ReadConfig = field(default_factory=ReadConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
-    seeds: int = 1
-
-    @property
-    def grid(self) -> SweepConfig:
-        """The settings as a sweep, with one cell for each asset and seed."""
-        return SweepConfig(sampled=(self.fit.sampled,), seeds=self.seeds)
-
-    @property
-    def text(self) -> str:
-        """The settings as text; assets that were fitted with another text are fitted again."""
-        parts = {"read": self.read.model_dump(mode="json"), "fit": self.fit.model_dump(mode="json")}
-        del parts["fit"]["processes"]
-        return json.dumps(parts | {"seeds": self.seeds}, sort_keys=True)
+    assets: tuple[Asset, ...]
+    cells: tuple[Cell, ...]
+    path: str
+    """The asset, or the pool, after which it is named."""
 
 
 def select_assets(dandiset: str, pattern: str = "**/*.nwb", *, without: Path | None = None) -> Selection:
@@ -106,7 +101,12 @@ def select_assets(dandiset: str, pattern: str = "**/*.nwb", *, without: Path | N
 
 
 def check_assets(
-    selection: Selection, journal: Journal, read: ReadConfig | None = None, *, begin: Begin | None = None
+    selection: Selection,
+    journal: Journal,
+    read: ReadConfig | None = None,
+    *,
+    pool: Literal["subject"] | None = None,
+    begin: Begin | None = None,
 ) -> tuple[Row, ...]:
     """Examine assets, and report which of them can be read and why others cannot.
 
@@ -118,6 +118,8 @@ def check_assets(
         Where the rows are stored. Assets that have not changed since an earlier run are not examined again.
     read
         Settings of reading.
+    pool
+        ``"subject"`` also reports which assets cannot be pooled with the others of their subject.
     begin
         Called with the name of the stage; it returns a function that takes the numbers of finished,
         failed and all assets.
@@ -128,22 +130,28 @@ def check_assets(
         One for each asset.
     """
     read, assets = read or ReadConfig(), selection.assets
-    report = _Report(begin, "Check", len(assets))
+    report = Report(begin, "Check", len(assets))
     for asset in assets:
         started = time.perf_counter()
-        row = _find_earlier(asset, journal) or _create_row(asset)
+        row = find_earlier(asset, journal) or create_row(asset)
         if row.status == "failed":
             row = replace(row, status="listed", reason="")
         if row.status == "listed":
             try:
                 source = find_source(asset.address)
                 with keep_open(source, follow_links=read.follow_links):
-                    row = _examine(row, source, read)
+                    row = examine(row, source, read)
                     problem = inspect_nwb(source, read).problem
-                row = replace(row, status="checked") if problem is None else _fail(row, problem, asset)
+                row = replace(row, status="checked") if problem is None else fail(row, problem, asset)
             except Exception as error:  # whatever it is, the other assets go on
-                row = _fail(row, error, asset)
-        report.add(journal.put(_add_seconds(row, started)))
+                row = fail(row, error, asset)
+        report.add(journal.put(add_seconds(row, started)))
+    for subject in list_subjects(assets, journal, read) if pool else ():
+        there = {
+            asset.path: replace(journal.rows[asset.path], subject=subject.name) for asset in subject.assets
+        }
+        for row in check_pool(subject, there, read).values():
+            journal.put(row)
     return tuple(journal.rows[asset.path] for asset in assets)
 
 
@@ -196,51 +204,93 @@ def fit_assets(
     settings, sweep = settings or Settings(), journal.folder.resolve() / SWEEP
     addresses = [asset.address for asset in selection.assets]
     create_folder(sweep, addresses, settings.grid, (settings.read, settings.fit))
-    waiting = _begin_assets(selection.assets, journal, (sweep, settings), begin)
-    flat = [cell for cells in waiting.values() for cell in cells]
+    jobs = _begin_assets(selection.assets, journal, (sweep, settings), begin)
+    flat = [cell for job in jobs for cell in job.cells]
     progress = begin("Fit") if begin and flat else None
     run_cells(sweep, flat, scheduler=scheduler, n_workers=settings.fit.processes, progress=progress)
-    report = _Report(begin, "Write", len(waiting))
-    for asset in selection.assets:
-        if asset.path in waiting:
-            row = replace(journal.rows[asset.path], settings=settings.text)
-            report.add(journal.put(_finish_asset(asset, row, waiting[asset.path], sweep)))
+    report = Report(begin, "Write", sum(len(job.assets) for job in jobs))
+    for job in jobs:
+        rows = {one.path: replace(journal.rows[one.path], settings=settings.text) for one in job.assets}
+        for row in _finish_job(job, rows, sweep).values():
+            report.add(journal.put(row))
     return tuple(journal.rows[asset.path] for asset in selection.assets)
 
 
-def _begin_assets(
-    assets: Sequence[Asset], journal: Journal, where: tuple[Path, Settings], begin: Begin | None
-) -> dict[str, list[Cell]]:
-    """Examine and read all assets that are not finished; return the cells of those that can be read."""
+def _begin_assets(assets: Sequence[Asset], journal: Journal, where: Where, begin: Begin | None) -> list[_Job]:
+    """Examine and read all assets that are not finished; return the fits of those that can be read."""
     sweep, settings = where
-    targets = _find_targets(assets, sweep.parent)
-    report = _Report(begin, "Check and read", len(assets))
-    waiting: dict[str, list[Cell]] = {}
-    for asset in assets:
-        row = _find_earlier(asset, journal)
-        if row is None or not _is_finished(row, sweep.parent, settings):
-            row, cells = _begin_asset(asset, row or _create_row(asset), targets, where)
-            waiting |= {asset.path: cells} if cells else {}
-        report.add(journal.put(row))
-    return waiting
+    subjects = (
+        [Subject("", (asset,)) for asset in assets]
+        if settings.pool is None
+        else list_subjects(assets, journal, settings.read)
+    )
+    pools = [one.path for one in subjects if len(one.assets) > 1]
+    targets = _find_targets(assets, pools, sweep.parent)
+    report = Report(begin, "Check and read", len(assets))
+    jobs = []
+    for subject in subjects:
+        rows, job = _begin_subject(subject, journal, targets, where)
+        jobs += [job] if job else []
+        for row in rows.values():
+            report.add(journal.put(row))
+    return jobs
 
 
-def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str]:
-    """Return the path of each asset's derivative, or a text that says why there can be none."""
+def _begin_subject(
+    subject: Subject, journal: Journal, targets: Mapping[str, Path | str], where: Where
+) -> tuple[Rows, _Job | None]:
+    """Examine and read the assets of a subject; return their rows, and the fit unless it is finished."""
+    if len(subject.assets) == 1:
+        return _begin_asset(subject, journal, targets, where)
+    rows, members = choose_members(subject, journal, where)
+    if not members:
+        return rows, None
+    if len(members) == 1:
+        more, job = _begin_asset(replace(subject, assets=tuple(members)), journal, targets, where)
+        return rows | more, job
+    more, cells = _begin_pool(subject, members, rows, (targets[subject.path], where))
+    left = [asset for asset in members if more[asset.path].status != "failed"]
+    if left and not cells:  # one of them could not be read, so the others are another pool
+        rest = replace(subject, assets=tuple(left))
+        again, job = _begin_subject(rest, journal, targets, where)
+        return rows | more | again, job
+    return rows | more, _Job(tuple(members), tuple(cells), subject.path) if cells else None
+
+
+def _begin_pool(
+    subject: Subject, members: Sequence[Asset], rows: Rows, goal: tuple[Path | str, Where]
+) -> tuple[Rows, list[Cell]]:
+    """Read assets that can be pooled; return their rows, and the cells of their fit unless one failed."""
+    target, where = goal
+    sweep = where[0]
+    if isinstance(target, str):
+        return {asset.path: fail(rows[asset.path], target, asset) for asset in members}, []
+    try:
+        name = name_data(subject.path)
+        rows, cells = read_members(members, rows, where, name=name)
+    except Exception as error:  # whatever it is, the other subjects go on
+        return {asset.path: fail(rows[asset.path], error, asset) for asset in members}, []
+    derivative, pool = target.relative_to(sweep.parent).as_posix(), [asset.path for asset in members]
+    read = {path: replace(rows[path], derivative=derivative, pool=pool) for path in pool}
+    return read, cells
+
+
+def _find_targets(assets: Sequence[Asset], pools: Sequence[str], folder: Path) -> dict[str, Path | str]:
+    """Return the path of each derivative by asset or pool, or a text that says why there can be none."""
     targets: dict[str, Path | str] = {}
     taken: dict[Path, str] = {}
-    for asset in assets:
+    for path in [*(asset.path for asset in assets), *pools]:
         try:
-            target = find_target(folder, asset.path)
+            target = find_target(folder, path)
         except ExportError as error:
-            targets[asset.path] = str(error)
+            targets[path] = str(error)
             continue
-        first = taken.setdefault(target, asset.path)
+        first = taken.setdefault(target, path)
         same = (
             f"expected a unique name for its derivative, but that of {first!r} has the same name; "
             "choose one of them with the pattern"
         )
-        targets[asset.path] = target if first == asset.path else same
+        targets[path] = target if first == path else same
     outputs = [path for path in targets.values() if isinstance(path, Path)]
     present = [path for path in (*outputs, *(one.with_suffix(PAGE) for one in outputs)) if path.exists()]
     check_apart(present, [asset.address for asset in assets])
@@ -248,76 +298,109 @@ def _find_targets(assets: Sequence[Asset], folder: Path) -> dict[str, Path | str
 
 
 def _begin_asset(
-    asset: Asset, row: Row, targets: dict[str, Path | str], where: tuple[Path, Settings]
-) -> tuple[Row, list[Cell]]:
+    subject: Subject, journal: Journal, targets: Mapping[str, Path | str], where: Where
+) -> tuple[Rows, _Job | None]:
+    """Examine and read an asset that is fitted alone; return its row, and its fit unless it is finished."""
+    sweep, settings = where
+    (asset,) = subject.assets
+    earlier = find_earlier(asset, journal)
+    row = replace(earlier or create_row(asset), subject=subject.name)
+    if is_finished(earlier, sweep.parent, settings) and not row.pool:
+        return {asset.path: row}, None
+    row, cells = _read_asset(asset, replace(row, pool=()), targets[asset.path], where)
+    return {asset.path: row}, _Job((asset,), tuple(cells), asset.path) if cells else None
+
+
+def _read_asset(asset: Asset, row: Row, target: Path | str, where: Where) -> tuple[Row, list[Cell]]:
     """Examine and read an asset; return its row, and its cells unless that failed."""
     started = time.perf_counter()
     sweep, settings = where
-    target = targets[asset.path]
     if isinstance(target, str):
-        return _fail(row, target, asset), []
+        return fail(row, target, asset), []
     try:
         ds = _read_kept(asset, row, sweep, settings.read)
         if ds is None:
             source = find_source(asset.address)
             with keep_open(source, follow_links=settings.read.follow_links):
-                row = _examine(row, source, settings.read)
+                row = examine(row, source, settings.read)
                 ds = read_nwb(source, settings.read)
-        cells = add_data(sweep, _name(asset), ds, settings.grid, settings.fit)
+        cells = add_data(sweep, name_data(asset.path), ds, settings.grid, settings.fit)
     except Exception as error:  # whatever it is, the other assets go on
-        return _add_seconds(_fail(row, error, asset), started), []
+        return add_seconds(fail(row, error, asset), started), []
     sizes: dict[str, Any] = {f"{name}s": ds.sizes[name] for name in ("unit", "trial", "output")}
     derivative = target.relative_to(sweep.parent).as_posix()
     row = replace(row, status="read", reason="", derivative=derivative, **sizes)
-    return _add_seconds(row, started), cells
+    return add_seconds(row, started), cells
 
 
 def _read_kept(asset: Asset, row: Row, sweep: Path, read: ReadConfig) -> xr.Dataset | None:
     """Return the Dataset that an earlier run read from an unchanged asset with the same settings."""
-    ds = None if row.units is None else read_kept(sweep, _name(asset))
+    ds = None if row.units is None else read_kept(sweep, name_data(asset.path))
     return ds if ds is not None and ds.attrs.get("read_config") == read.model_dump_json() else None
 
 
-def _finish_asset(asset: Asset, row: Row, cells: Sequence[Cell], sweep: Path) -> Row:
-    """Write the best fit of an asset; return its row."""
+def _finish_job(job: _Job, rows: Rows, sweep: Path) -> Rows:
+    """Write the best network of a fit; return the rows of its assets."""
     started = time.perf_counter()
-    done = [cell for cell in cells if get_path(sweep, cell).exists()]
-    failures = [f"seed {cell.config.seed}: {read_error(sweep, cell)}" for cell in cells if cell not in done]
+    done = [cell for cell in job.cells if get_path(sweep, cell).exists()]
+    failures = "; ".join(
+        f"seed {cell.config.seed}: {read_error(sweep, cell)}" for cell in job.cells if cell not in done
+    )
     if not done:
-        return _fail(row, "; ".join(failures), asset)
+        return {asset.path: fail(rows[asset.path], failures, asset) for asset in job.assets}
     try:
         saved = [read_cell(get_path(sweep, cell))[0] for cell in done]
-        about = [one.attrs for one in saved]
-        best = min(range(len(done)), key=lambda i: float(about[i]["loss"]))
+        best = min(range(len(done)), key=lambda i: float(saved[i].attrs["loss"]))
         result = rebuild_fit(sweep, done[best])
-        _write(result, asset, find_target(sweep.parent, asset.path))  # checked again: it may be a link by now
+        described = _describe_assets(job, result, (done[best], read_scores(saved[best])), sweep)
+        _write(job, result, find_target(sweep.parent, job.path))  # checked again: it may be a link by now
     except Exception as error:  # whatever it is, the other assets go on
-        return _add_seconds(_fail(row, error, asset), started)
-    row = replace(
-        row,
-        status="fitted",
-        reason="; ".join(failures),
-        seed=done[best].config.seed,
-        seeds=len(done),
-        seconds=row.seconds + sum(float(one["seconds"]) for one in about),
-        **_describe(result),
-        **_describe_baselines(saved[best]),
-    )
-    return _add_seconds(row, started)
+        return {
+            asset.path: add_seconds(fail(rows[asset.path], error, asset), started) for asset in job.assets
+        }
+    spent = sum(float(one.attrs["seconds"]) for one in saved) + time.perf_counter() - started
+    seconds = spent / len(job.assets)  # so that the sum is that of all fits
+    found: dict[str, Any] = {
+        "status": "fitted",
+        "reason": failures,
+        "seed": done[best].config.seed,
+        "seeds": len(done),
+    }
+    return {
+        path: replace(rows[path], **found, **own, seconds=round(rows[path].seconds + seconds, 1))
+        for path, own in described.items()
+    }
 
 
-def _write(result: FitResult, asset: Asset, target: Path) -> None:
+def _write(job: _Job, result: FitResult, target: Path) -> None:
     """Write the page of a fit and then the NWB file, whose existence marks it as finished."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    about = {"asset": asset.path}
+    paths = [asset.path for asset in job.assets]
+    about = {"asset" if len(paths) == 1 else "assets": ", ".join(paths)}
     write_fit_report(result, target.with_suffix(PAGE), about=about, overwrite=True)
-    write_fit(result, asset.address, target, overwrite=True)
+    write_fit(result, [asset.address for asset in job.assets], target, overwrite=True)
 
 
-def _describe(result: FitResult) -> dict[str, Any]:
-    """Return the summary's fields for a fit."""
+def _describe_assets(
+    job: _Job, result: FitResult, best: tuple[Cell, Sequence[Score]], sweep: Path
+) -> dict[str, dict[str, Any]]:
+    """Return the summary's fields for each asset of a fit; the assets of a pool have scores of their own."""
+    cell, scores = best
+    if not cell.sessions:
+        return {job.assets[0].path: _describe(result.recorded, scores)}
+    described = {}
+    for asset in job.assets:
+        shown = show_session(result, sweep, cell, name_member(asset))
+        own = assess(shown.recorded, shown.predicted, n_resamples=cell.resamples)
+        described[asset.path] = _describe(shown.recorded, own)
+    return described
+
+
+def _describe(recorded: xr.Dataset, scores: Sequence[Score]) -> dict[str, Any]:
+    """Return the summary's fields for the scores of a fit."""
+    named = {score.name: score for score in scores}
     outputs, sampled, unsampled = (
-        result.scores.get(name) for name in ("output R2", "sampled neurons R2", "unsampled neurons R2")
+        named[name] for name in ("output R2", "sampled neurons R2", "unsampled neurons R2")
     )
     values = {
         "output_r2": outputs.value,
@@ -326,82 +409,16 @@ def _describe(result: FitResult) -> dict[str, Any]:
         "unsampled_r2": unsampled.value,
     }
     known = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
-    chosen = result.recorded["sampled"].values
-    return known | {"sampled": int(chosen.sum()), "units_fitted": chosen.size}
+    chosen = recorded["sampled"].values
+    sizes = {"sampled": int(chosen.sum()), "units_fitted": chosen.size}
+    return known | sizes | _describe_baselines(scores)
 
 
-def _describe_baselines(saved: xr.Dataset) -> dict[str, Any]:
+def _describe_baselines(scores: Sequence[Score]) -> dict[str, Any]:
     """Return the summary's fields for the baselines."""
-    scores = read_scores(saved)
     named = {"output_r2": "output R2", "unsampled_r2": "unsampled neurons R2"}
     found: dict[str, dict[str, float]] = {}
     for key, name in named.items():
         for rival in next(score for score in scores if score.name == name).rivals:
             found.setdefault(rival.name, {})[key] = rival.value
     return {"baselines": found, "verdict": " ".join(compare_baselines(scores))}
-
-
-def _create_row(asset: Asset) -> Row:
-    return Row(asset.path, asset.size, asset.state)
-
-
-def _find_earlier(asset: Asset, journal: Journal) -> Row | None:
-    """Return the row of an earlier run, if the asset has not changed since."""
-    row = journal.earlier.get(asset.path)
-    return row if row is not None and row.state == asset.state else None
-
-
-def _is_finished(row: Row, folder: Path, settings: Settings) -> bool:
-    """Return whether an earlier run left all requested results."""
-    whole = row.status == "fitted" and not row.reason and row.settings == settings.text
-    return whole and (folder / row.derivative).is_file()
-
-
-def _examine(row: Row, source: Source, read: ReadConfig) -> Row:
-    """Add the findings of doctor, unless they are already known."""
-    if row.findings is not None:
-        return row
-    findings = diagnose(source, follow_links=read.follow_links)
-    return replace(row, findings=[asdict(finding) for finding in findings])
-
-
-def _fail(row: Row, error: Exception | str, asset: Asset) -> Row:
-    """Return a row with the reason why an asset failed."""
-    text = (
-        str(error)
-        if isinstance(error, NwbrnnError | str)
-        else f"{type(error).__name__}: {format_error(error)}"
-    )
-    cause = error.__cause__ if isinstance(error, ExportError) else None
-    if isinstance(cause, NwbrnnError):
-        text = f"{text}: {cause}"
-    text = text.replace(f"{asset.address}: ", "").removeprefix(f"{asset.path!r}: ")
-    return replace(row, status="failed", reason=text)
-
-
-def _add_seconds(row: Row, started: float) -> Row:
-    return replace(row, seconds=round(row.seconds + time.perf_counter() - started, 1))
-
-
-def _name(asset: Asset) -> str:
-    """Return the name of an asset in the sweep: readable, and different for every path."""
-    digest = hashlib.sha256(asset.path.encode()).hexdigest()[:8]
-    name = remove_ending(asset.path.rsplit("/", 1)[-1]).encode()[:100].decode(errors="ignore")
-    return f"{name}-{digest}"
-
-
-class _Report:
-    """Count the finished and failed assets of a stage for a progress bar."""
-
-    def __init__(self, begin: Begin | None, name: str, total: int) -> None:
-        self.tell = begin(name) if begin and total else None
-        self.done, self.failed, self.total = 0, 0, total
-
-    def add(self, row: Row) -> None:
-        """Count an asset."""
-        if row.status == "failed":
-            self.failed += 1
-        else:
-            self.done += 1
-        if self.tell is not None:
-            self.tell(self.done, self.failed, self.total)

@@ -15,6 +15,7 @@ PAGE = ".html"
 _ENDINGS = (".nwb.zarr", ".zarr", ".nwb")
 _DESCRIPTION = re.compile(r"_desc-([^_]+)")
 _MODALITIES = re.compile(r"_[a-z]+(\+[a-z]+)*$")
+_SUBJECT = re.compile(r"(?:^|[/_])sub-([^/_]+)")
 _FORBIDDEN = re.compile(r"[\\:\x00-\x1f\x7f]")
 
 
@@ -49,6 +50,32 @@ def derive_path(path: str) -> PurePosixPath:
     else:
         start += f"_desc-{MARK}"
     return PurePosixPath(*folders, f"{start}{modalities}.nwb")
+
+
+def find_subject(path: str) -> str:
+    """Return the subject that the path of an asset names; empty if it names none.
+
+    Examples
+    --------
+    >>> find_subject("sub-X/sub-X_ses-1_ecephys.nwb"), find_subject("monday.nwb")
+    ('X', '')
+    """
+    found = _SUBJECT.findall(remove_ending(path))
+    return found[-1] if found else ""
+
+
+def name_pool(subject: str, path: str) -> str:
+    """Return a path for the pool of a subject, as if it were an asset next to one of its assets.
+
+    Examples
+    --------
+    >>> name_pool("X", "sub-X/sub-X_ses-1_ecephys.nwb")
+    'sub-X/sub-X_desc-pool_ecephys.nwb'
+    """
+    folder, slash, name = path.rpartition("/")
+    match = _MODALITIES.search(remove_ending(name))
+    cleaned = re.sub(r"[^0-9A-Za-z+-]", "-", subject)
+    return f"{folder}{slash}sub-{cleaned}_desc-pool{match[0] if match else ''}.nwb"
 
 
 def is_derivative(path: str) -> bool:

@@ -56,6 +56,10 @@ class Row:
         Path of the fit below the output folder.
     settings
         Settings of the fit, as JSON.
+    subject
+        The subject, if its assets are pooled.
+    pool
+        Paths of the assets that share the fit, if they are several. Scores are those of this asset.
     """
 
     path: str
@@ -80,6 +84,13 @@ class Row:
     seconds: float = 0.0
     derivative: str = ""
     settings: str = ""
+    subject: str = ""
+    pool: Sequence[str] = ()
+
+    @property
+    def sessions(self) -> int | None:
+        """Number of assets that share the fit."""
+        return max(len(self.pool), 1) if self.derivative else None
 
     @property
     def biases(self) -> int | None:
@@ -95,7 +106,7 @@ class Row:
 COLUMNS = (
     "path", "size", "status", "reason", "biases", "notes", "units", "units_fitted", "trials", "outputs",
     "sampled", "seed", "seeds", "output_r2", "output_known_average", "sampled_r2", "unsampled_r2", "seconds",
-    "derivative", "verdict",
+    "derivative", "verdict", "subject", "sessions",
 )  # fmt: skip
 """Columns of ``summary.csv``, before those of :data:`BESIDE`."""
 BESIDE = tuple((score, baseline.name) for score in ("output_r2", "unsampled_r2") for baseline in BASELINES)

@@ -18,7 +18,14 @@ from nwbrnn.preprocessing.emg import (
     normalize_outputs,
 )
 from nwbrnn.preprocessing.lag import apply_neural_lag
-from nwbrnn.preprocessing.matching import Outline, find_mismatches, name_sessions, outline
+from nwbrnn.preprocessing.matching import (
+    Outline,
+    find_mismatches,
+    find_unsuitable,
+    find_window,
+    name_sessions,
+    outline,
+)
 from nwbrnn.preprocessing.normalization import normalize_rates, soft_normalize
 from nwbrnn.preprocessing.pooling import cut_window, describe_window, pool
 from nwbrnn.preprocessing.prepare import prepare, prepare_perturbed
@@ -71,6 +78,8 @@ __all__ = [
     "find_conditions",
     "find_mismatches",
     "find_trained",
+    "find_unsuitable",
+    "find_window",
     "identify",
     "is_aligned",
     "is_pooled",

@@ -106,6 +106,28 @@ def find_mismatches(outlines: Sequence[Outline]) -> list[str]:
     return problems
 
 
+def find_unsuitable(outlines: Sequence[Outline]) -> dict[int, str]:
+    """Return the sessions that cannot be pooled with the others, by their place, and why.
+
+    The others are the largest group in which each session can be pooled with those before it; of groups of
+    the same size, the one that begins first.
+    """
+    groups: list[list[int]] = []
+    for place, one in enumerate(outlines):
+        fitting = (g for g in groups if not find_mismatches([*(outlines[i] for i in g), one]))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([place])
+        else:
+            group.append(place)
+    pool = max(groups, key=len)
+    return {
+        place: "; ".join(find_mismatches([*(outlines[i] for i in pool), one]))
+        for place, one in enumerate(outlines)
+        if place not in pool
+    }
+
+
 def is_known(name: str, known: Sequence[str], what: str) -> bool:
     """Return whether names hold one: conditions by their number if they have one, outputs as they are."""
     return (find_label(known, name) is not None) if what == "conditions" else name in known

@@ -1,9 +1,10 @@
 """Read an NWB file into a Dataset."""
 
-from nwbrnn.readers.inspect import Inspection, inspect_nwb
+from nwbrnn.readers.inspect import Inspection, inspect_nwb, read_subject
 from nwbrnn.readers.pooled import (
     PoolPlan,
     outline_sessions,
+    plan_pool,
     read_session,
     read_sessions,
     reread_sessions,
@@ -16,9 +17,11 @@ __all__ = [
     "PoolPlan",
     "inspect_nwb",
     "outline_sessions",
+    "plan_pool",
     "read_nwb",
     "read_run",
     "read_session",
     "read_sessions",
+    "read_subject",
     "reread_sessions",
 ]

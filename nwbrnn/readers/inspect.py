@@ -116,6 +116,13 @@ def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **s
         )
 
 
+def read_subject(path: str | Path | Source, *, follow_links: bool = False) -> str:
+    """Return the id of the subject of an NWB file; empty if the file names none."""
+    with open_session(path, follow_links=follow_links) as session:
+        subject = session.nwbfile.subject
+        return "" if subject is None else str(subject.subject_id or "")
+
+
 def _identify(nwbfile: NWBFile, name: str) -> dict[str, str]:
     subject = nwbfile.subject
     return {

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings, parse_settings
 from nwbrnn.dataset import Choice, add_choice
-from nwbrnn.errors import ConfigError
+from nwbrnn.errors import ConfigError, NwbrnnError
 from nwbrnn.preprocessing import (
     Outline,
     cut_window,
     describe_window,
     find_mismatches,
+    find_unsuitable,
+    find_window,
     list_sessions,
     name_sessions,
     pool,
@@ -159,6 +163,11 @@ class PoolPlan:
     common_bins: Choice | None
     problems: tuple[str, ...]
 
+    @property
+    def time(self) -> NDArray[np.float64]:
+        """Centres of the bins that all sessions have [s]."""
+        return self.outlines[0].time[slice(*find_window(self.outlines))]
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
         sessions = [
@@ -197,16 +206,67 @@ def outline_sessions(paths: Sequence[File], config: ReadConfig) -> PoolPlan:
         raise ConfigError(f"sessions: expected at least two files, but got {len(paths)}; name more")
     sources = [find_source(path) for path in paths]
     names = name_sessions([{"source_file": s.text if s.is_remote else s.name} for s in sources])
-    planned = [_outline(source, name, config) for source, name in zip(sources, names, strict=True)]
-    widths = [one.bin_size for one, *_ in planned]
-    common_bins = None
-    if config.bin_size is None and max(widths) > min(widths) * (1 + 1e-6):
-        config = config.model_copy(update={"bin_size": max(widths)})
-        planned = [_outline(source, name, config) for source, name in zip(sources, names, strict=True)]
-        reason = "the widest bins that the rules chose for any of the sessions; all are read with them"
-        common_bins = Choice("common bins", f"{max(widths):g} s", reason)
+    named = list(zip(sources, names, strict=True))
+    planned = [_outline(source, name, config) for source, name in named]
+    common_bins = _find_common_bins([one for one, *_ in planned], config)
+    if common_bins is not None:
+        config = config.model_copy(update={"bin_size": max(one.bin_size for one, *_ in planned)})
+        planned = [_outline(source, name, config) for source, name in named]
     outlines, n_units, choices = zip(*planned, strict=True)
     return PoolPlan(outlines, n_units, choices, config, common_bins, tuple(find_mismatches(outlines)))
+
+
+def plan_pool(paths: Sequence[File], config: ReadConfig) -> tuple[PoolPlan | None, dict[int, str]]:
+    """Find out which of several files can be pooled, without reading their data.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    config
+        The settings of reading, for all files.
+
+    Returns
+    -------
+    PoolPlan or None
+        What would be read from those that can be pooled; ``None`` if they are fewer than two.
+    dict
+        Why each of the others cannot, by its place.
+    """
+    unsuitable: dict[int, str] = {}
+    while True:
+        places = [place for place in range(len(paths)) if place not in unsuitable]
+        chosen = [paths[place] for place in places]
+        found = _find_unsuitable(chosen, config) if len(chosen) > 1 else {}
+        if not found:
+            return outline_sessions(chosen, config) if len(chosen) > 1 else None, unsuitable
+        # without these, the bins may be others
+        unsuitable |= {places[place]: why for place, why in found.items()}
+
+
+def _find_unsuitable(paths: Sequence[File], config: ReadConfig) -> dict[int, str]:
+    """Return which files cannot be read, or pooled with the others, and why."""
+    names = name_sessions([{"source_file": str(getattr(path, "text", path))} for path in paths])
+    for _ in range(2):  # with the bins of each file, and with those that suit all
+        outlines, found = [], {}
+        for place, path in enumerate(paths):
+            try:
+                outlines.append(_outline(find_source(path), names[place], config)[0])
+            except NwbrnnError as error:
+                found[place] = str(error)
+        if found or _find_common_bins(outlines, config) is None:
+            break
+        config = config.model_copy(update={"bin_size": max(one.bin_size for one in outlines)})
+    return found or find_unsuitable(outlines)
+
+
+def _find_common_bins(outlines: Sequence[Outline], config: ReadConfig) -> Choice | None:
+    """Return, as a choice, the widest bins, if the rules chose others for some files."""
+    widths = [one.bin_size for one in outlines]
+    if config.bin_size is not None or max(widths) <= min(widths) * (1 + 1e-6):
+        return None
+    reason = "the widest bins that the rules chose for any of the sessions; all are read with them"
+    return Choice("common bins", f"{max(widths):g} s", reason)
 
 
 def _outline(source: Source, name: str, config: ReadConfig) -> tuple[Outline, int, tuple[Choice, ...]]:

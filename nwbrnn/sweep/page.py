@@ -116,6 +116,7 @@ def describe_sweep(
         "n_done": int((status == "done").sum()),
         "verdicts": _judge(statistics),
         "gains": _describe_gains(gains),
+        "drawn": SESSIONS,
         "pools": _describe_pools(table),
         "figures": _draw(statistics, gains, agreement),
         "main": [row for row in rows if row["score"] in MAIN],
@@ -141,7 +142,7 @@ def _describe_gains(gains: pd.DataFrame) -> list[dict[str, Any]]:
     fewest, larger = gains["sessions"].iloc[0], gains[gains["sessions"] != gains["sessions"].iloc[0]]
     return [
         {
-            "label": _label(str(row["score"])), "fewest": fewest, "sessions": row["sessions"],
+            "score": score, "label": _label(score), "fewest": fewest, "sessions": row["sessions"],
             "setting": ", ".join(describe_setting(name, row[name]) for name in settings),
             **{name: row[name] for name in ("baseline", "mean", "difference", "low", "high")},
             "better": f"{row['better']} of {row['seeds']}",

@@ -1,0 +1,188 @@
+"""The assets of a subject as one pool: which of them suit one another, and what is stored of each."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwbrnn.config import ReadConfig
+from nwbrnn.dandiset.naming import find_subject, name_pool
+from nwbrnn.dandiset.rows import (
+    add_seconds,
+    create_row,
+    examine,
+    fail,
+    find_earlier,
+    is_finished,
+    name_data,
+)
+from nwbrnn.dandiset.settings import Settings
+from nwbrnn.dandiset.summary import Journal, Row
+from nwbrnn.errors import NwbrnnError
+from nwbrnn.readers import PoolPlan, inspect_nwb, plan_pool, read_session, read_subject
+from nwbrnn.storage import Asset, find_source, keep_open
+from nwbrnn.sweep import Cell, Stored, keep_data, list_cells, read_kept
+
+Rows = dict[str, Row]
+Where = tuple[Path, Settings]
+"""The folder of the sweep, and the settings."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A subject and its assets; an asset of an unknown subject is alone."""
+
+    name: str
+    assets: tuple[Asset, ...]
+
+    @property
+    def path(self) -> str:
+        """Path of an asset that the pool could be, after which its fit is named."""
+        return name_pool(self.name, self.assets[0].path)
+
+
+def list_subjects(assets: Sequence[Asset], journal: Journal, read: ReadConfig) -> list[Subject]:
+    """Return the subjects with their assets, in the order of their first assets.
+
+    The path of an asset names its subject (``sub-X``); if it does not, the file does.
+    """
+    found: dict[tuple[str, str], list[Asset]] = {}
+    for asset in assets:
+        row = find_earlier(asset, journal)
+        name = find_subject(asset.path) or (row.subject if row else "") or _read_subject(asset, read)
+        found.setdefault((name, "" if name else asset.path), []).append(asset)
+    return [Subject(name, tuple(group)) for (name, _), group in found.items()]
+
+
+def _read_subject(asset: Asset, read: ReadConfig) -> str:
+    try:
+        return read_subject(find_source(asset.address), follow_links=read.follow_links)
+    except NwbrnnError:  # the stage that reads the asset says why
+        return ""
+
+
+def choose_members(subject: Subject, journal: Journal, where: Where) -> tuple[Rows, list[Asset]]:
+    """Find out which assets of a subject can be pooled.
+
+    Parameters
+    ----------
+    subject
+        The subject.
+    journal
+        What is known from earlier runs.
+    where
+        The folder of the sweep, and the settings.
+
+    Returns
+    -------
+    dict
+        The row of each asset, which says why one cannot be read, or pooled with the others.
+    list of Asset
+        Those to fit; none if an earlier run has fitted them.
+    """
+    sweep, settings = where
+    rows = {}
+    for asset in subject.assets:
+        earlier = find_earlier(asset, journal)
+        row = replace(earlier or create_row(asset), subject=subject.name)
+        rows[asset.path] = row if is_finished(earlier, sweep.parent, settings) else _check(asset, row, where)
+    if not _are_fitted(_list_readable(subject, rows), rows, where):
+        rows = check_pool(subject, rows, settings.read)
+    members = _list_readable(subject, rows)
+    return rows, [] if _are_fitted(members, rows, where) else members
+
+
+def check_pool(subject: Subject, rows: Rows, read: ReadConfig) -> Rows:
+    """Return the rows of a subject, with the reason why an asset cannot be pooled with the others."""
+    readable = _list_readable(subject, rows)
+    _, unsuitable = plan_pool([asset.address for asset in readable], read)
+    rows = dict(rows)
+    for place, why in unsuitable.items():
+        asset = readable[place]
+        rows[asset.path] = fail(replace(rows[asset.path], pool=(), derivative=""), why, asset)
+    return rows
+
+
+def _list_readable(subject: Subject, rows: Rows) -> list[Asset]:
+    return [asset for asset in subject.assets if rows[asset.path].status != "failed"]
+
+
+def _check(asset: Asset, row: Row, where: Where) -> Row:
+    """Examine an asset, and find out whether it can be read."""
+    started = time.perf_counter()
+    read, row = where[1].read, replace(row, pool=(), derivative="")
+    try:
+        source = find_source(asset.address)
+        with keep_open(source, follow_links=read.follow_links):
+            row = examine(row, source, read)
+            problem = inspect_nwb(source, read).problem
+        row = replace(row, status="checked", reason="") if problem is None else fail(row, problem, asset)
+    except Exception as error:  # whatever it is, the other assets go on
+        row = fail(row, error, asset)
+    return add_seconds(row, started)
+
+
+def _are_fitted(assets: Sequence[Asset], rows: Mapping[str, Row], where: Where) -> bool:
+    """Return whether an earlier run has fitted these assets together, or a single one alone."""
+    sweep, settings = where
+    paths = [asset.path for asset in assets]
+    pool = paths if len(paths) > 1 else []
+    return all(
+        is_finished(rows[path], sweep.parent, settings) and list(rows[path].pool) == pool for path in paths
+    )
+
+
+def read_members(members: Sequence[Asset], rows: Rows, where: Where, *, name: str) -> tuple[Rows, list[Cell]]:
+    """Read the assets of a pool one after the other; return their rows, and the cells unless one failed.
+
+    Parameters
+    ----------
+    members
+        The assets.
+    rows
+        Their rows.
+    where
+        The folder of the sweep, and the settings.
+    name
+        Name of the pool in the sweep.
+    """
+    sweep, settings = where
+    plan, _ = plan_pool([asset.address for asset in members], settings.read)
+    if plan is None:
+        raise ValueError("expected at least two assets that can be pooled")
+    rows, stored = dict(rows), []
+    for number, asset in enumerate(members):
+        started = time.perf_counter()
+        row = rows[asset.path]
+        try:
+            ds = _read_member(asset, row, sweep, (plan, number))
+            stored.append(keep_data(sweep, name_member(asset), ds))
+            sizes: dict[str, Any] = {f"{what}s": ds.sizes[what] for what in ("unit", "trial", "output")}
+            row = replace(row, status="read", reason="", **sizes)
+        except Exception as error:  # whatever it is, the other assets go on
+            row = fail(row, error, asset)
+        rows[asset.path] = add_seconds(row, started)
+    return rows, _list_cells(stored, settings, name) if len(stored) == len(members) else []
+
+
+def _list_cells(stored: Sequence[Stored], settings: Settings, name: str) -> list[Cell]:
+    return list_cells(stored, settings.grid.model_copy(update={"pool": True}), settings.fit, name=name)
+
+
+def _read_member(asset: Asset, row: Row, sweep: Path, place: tuple[PoolPlan, int]) -> xr.Dataset:
+    """Read an asset for a pool, unless an earlier run has read it so."""
+    plan, number = place
+    ds = None if row.units is None else read_kept(sweep, name_member(asset))
+    same = ds is not None and ds.attrs.get("read_config") == plan.config.model_dump_json()
+    if ds is None or not same or not np.array_equal(ds["time"].values, plan.time):
+        return read_session(find_source(asset.address), plan, number)
+    return ds
+
+
+def name_member(asset: Asset) -> str:
+    """Return the name in the sweep of an asset that is pooled, whose window may be another one."""
+    return f"{name_data(asset.path)}-pooled"
