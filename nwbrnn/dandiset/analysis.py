@@ -64,10 +64,15 @@ SWEEP = "sweep"
 class _Job:
     """A fit to make and to write: of one asset, or of several that are pooled."""
 
-    assets: tuple[Asset, ...]
+    subject: Subject
     cells: tuple[Cell, ...]
     path: str
     """The asset, or the pool, after which it is named."""
+
+    @property
+    def assets(self) -> tuple[Asset, ...]:
+        """The assets that are fitted."""
+        return self.subject.assets
 
 
 def select_assets(dandiset: str, pattern: str = "**/*.nwb", *, without: Path | None = None) -> Selection:
@@ -254,7 +259,8 @@ def _begin_subject(
         rest = replace(subject, assets=tuple(left))
         again, job = _begin_subject(rest, journal, targets, where)
         return rows | more | again, job
-    return rows | more, _Job(tuple(members), tuple(cells), subject.path) if cells else None
+    fitted = replace(subject, assets=tuple(members))
+    return rows | more, _Job(fitted, tuple(cells), subject.path) if cells else None
 
 
 def _begin_pool(
@@ -308,7 +314,7 @@ def _begin_asset(
     if is_finished(earlier, sweep.parent, settings) and not row.pool:
         return {asset.path: row}, None
     row, cells = _read_asset(asset, replace(row, pool=()), targets[asset.path], where)
-    return {asset.path: row}, _Job((asset,), tuple(cells), asset.path) if cells else None
+    return {asset.path: row}, _Job(subject, tuple(cells), asset.path) if cells else None
 
 
 def _read_asset(asset: Asset, row: Row, target: Path | str, where: Where) -> tuple[Row, list[Cell]]:
@@ -376,7 +382,8 @@ def _write(job: _Job, result: FitResult, target: Path) -> None:
     """Write the page of a fit and then the NWB file, whose existence marks it as finished."""
     target.parent.mkdir(parents=True, exist_ok=True)
     paths = [asset.path for asset in job.assets]
-    about = {"asset" if len(paths) == 1 else "assets": ", ".join(paths)}
+    about = {"subject": job.subject.name} if job.subject.name else {}
+    about |= {"asset" if len(paths) == 1 else "assets": ", ".join(paths)}
     write_fit_report(result, target.with_suffix(PAGE), about=about, overwrite=True)
     write_fit(result, [asset.address for asset in job.assets], target, overwrite=True)
 

@@ -21,9 +21,8 @@ from nwbrnn.evaluation.baselines import GATED
 from nwbrnn.report import fit_page, trials
 from nwbrnn.report.html import embed_json, render_matrix, round_values
 from nwbrnn.report.verdict import CHANCE, GRADES, grade
-from nwbrnn.sweep import create_table, list_cells, write_results
+from nwbrnn.sweep import create_table, describe_data, list_cells, write_results
 from nwbrnn.sweep.cell import run_cell
-from nwbrnn.sweep.grid import hash_dataset
 from tests.messages import assert_names
 
 pytestmark = pytest.mark.slow
@@ -309,7 +308,7 @@ def sweep(recording, tmp_path_factory):
     nwbrnn.write_dataset(ds, folder / "data" / "session.nc")
     small = FitConfig(hidden=15, epochs=2, method="gradient", min_rate=0.0)
     grid = SweepConfig(sampled=(0, 3), seeds=1, held_out="trials", resamples=0)
-    cells = list_cells({"session": (ds, hash_dataset(ds))}, grid, small)
+    cells = list_cells([describe_data("session", ds)], grid, small)
     for cell in cells:
         run_cell(folder, cell)
     about = {"files": [HOSTILE[0]], "fit": small.model_dump(mode="json")}

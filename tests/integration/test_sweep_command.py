@@ -4,23 +4,27 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
+import nwbrnn
 from nwbrnn import reproduce as module
 from nwbrnn.cli.reproduce import print_claims
 from nwbrnn.config import FitConfig, SweepConfig
 from nwbrnn.errors import ConfigError, ExportError
+from nwbrnn.preprocessing import prepare
 from nwbrnn.reproduce import Claim, Evidence, judge
-from nwbrnn.sweep import results, run_sweep
+from nwbrnn.sweep import list_finished, rebuild, results, run_sweep
 from nwbrnn.teacher import MECHANISMS, TeacherConfig
 from tests.messages import assert_names, names
 
@@ -126,6 +130,104 @@ def test_a_folder_with_something_else_is_not_touched(recording, tmp_path):
 def test_two_files_of_the_same_name_are_refused(recording, tmp_path):
     with pytest.raises(ConfigError, match=names("files", "session", "rename")):
         run_sweep([recording.path, recording.path], tmp_path / "sweep")
+
+
+# ------------------------------------------------------------------ pools
+
+
+@pytest.fixture(scope="module")
+def days(make_recording, tmp_path_factory):
+    """Return the files of two sessions of one task."""
+    folder = tmp_path_factory.mktemp("days")
+    paths = [folder / f"{name}.nwb" for name in ("monday", "tuesday")]
+    for seed, path in enumerate(paths, start=1):
+        shutil.copy(make_recording(seed=seed).path, path)
+    return paths
+
+
+@pytest.mark.cover
+@pytest.mark.usefixtures("in_process")
+def test_numbers_of_sessions_become_a_curve_that_goes_on_after_a_kill(days, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FIGURES", {})
+    out = tmp_path / "sweep"
+    command = ("sweep", *days, "-o", out, "--sessions", "1,all", "--sampled", "3", "--seeds", "2", *SMALL)
+    finished = run_cli(*command)
+    assert (finished.code, finished.err) == (0, "")
+    assert "More sessions" in finished.out
+    gains = pd.read_csv(out / "sessions.csv").set_index(["sessions", "score"])
+    table = pd.read_csv(out / "table.csv", dtype={"sessions": str}).set_index(["sessions", "seed"])
+    assert table["reference"].tolist() == ["monday", "tuesday"] * 2
+    assert table["pooled"].tolist() == ["monday", "tuesday", "monday, tuesday", "monday, tuesday"]
+    paired = table.loc["2"]["output R2"] - table.loc["1"]["output R2"]
+    assert gains.loc[(2, "output R2"), "difference"] == pytest.approx(paired.mean())
+    assert (out / "figures" / "sessions.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (out / "data").iterdir()) == ["monday.nc", "tuesday.nc"]
+
+    assert run_cli("report", out, "-o", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    row = gains.loc[(2, "unsampled neurons R2")]
+    for value in (row["baseline"], row["mean"], row["difference"]):
+        assert f"{value:.3f}".replace("-", "−") in page
+
+    cells = list_cells(out)
+    lost = sorted(cells)[0]
+    (out / "cells" / lost).unlink()
+    assert run_cli(*command).code == 0
+    after = list_cells(out)
+    assert after.keys() == cells.keys()
+    assert [name for name in cells if after[name] != cells[name]] == [lost]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_one_pool_is_what_a_fit_of_the_files_would_read(days, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FIGURES", {})
+    out = tmp_path / "sweep"
+    finished = run_cli("sweep", *days, "-o", out, "--pool", "--sampled", "3", "--seeds", "1", *SMALL)
+    assert (finished.code, finished.err) == (0, "")
+    (cell,) = list_finished(out)
+    expected = prepare(nwbrnn.read_sessions(days), cell.config)
+    recorded, _ = rebuild(out, cell)
+    assert recorded.equals(expected)
+    assert json.loads(recorded.attrs["sessions"]) == json.loads(expected.attrs["sessions"])
+    assert run_cli("report", out, "-o", tmp_path / "page.html").code == 0
+    assert "monday, tuesday" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--sessions", "1,9"], ["sessions", 2, 9]),
+        (["--sessions", "0"], ["sessions", 1, "'0'"]),
+        (["--sessions", "some"], ["sessions", "'some'", "all"]),
+        (["--sessions", "1", "--pool"], ["pool", "sessions"]),
+        (["--pool", "--held-out", "nothing"], ["held_out", "between"]),
+        (["--pool", "--vary", "epochs=-1"], ["epochs", -1]),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_wrong_pools_are_refused_before_anything_is_written(days, run_cli, tmp_path, options, told):
+    finished = run_cli("sweep", *days, "-o", tmp_path / "sweep", *options)
+    assert finished.code == 2
+    assert_names(finished.err, *told)
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize("how", [["--pool"], ["--sessions", "1,2"]], ids=lambda value: value[0])
+def test_files_that_cannot_be_pooled_are_refused_before_anything_is_written(days, run_cli, tmp_path, how):
+    twice, other = (shutil.copy(days[0], tmp_path / f"{name}.nwb") for name in ("twice", "other"))
+    with h5py.File(other, "r+") as file:
+        emg = file["acquisition/EMG"]
+        for old, new in (("FCR", "A"), ("FCU", "B"), ("ECR", "C")):
+            emg.attrs["comments"] = emg.attrs["comments"].replace(old, new)
+    for second, told in (
+        (days[0], ["files", "monday"]),
+        (twice, ["twice", "trials", "monday"]),
+        (other, ["other", "outputs"]),
+    ):
+        finished = run_cli("sweep", days[0], second, "-o", tmp_path / "sweep", *how)
+        assert finished.code == 2
+        assert_names(finished.err, *told)
+        assert not (tmp_path / "sweep").exists()
 
 
 # ------------------------------------------------------------------ clusters

@@ -1,5 +1,6 @@
 """The grid, the table and the statistics of a sweep."""
 
+import dataclasses
 import json
 import shutil
 
@@ -24,6 +25,7 @@ from nwbrnn.sweep import (
     compute_interval,
     create_folder,
     create_table,
+    describe_data,
     flatten,
     list_cells,
     read_scores,
@@ -33,8 +35,8 @@ from nwbrnn.sweep import (
     run_sweep,
 )
 from nwbrnn.sweep.cell import find_result, get_path, read_cell, run_cell
-from nwbrnn.sweep.grid import hash_dataset
 from nwbrnn.sweep.page import write_sweep_report
+from nwbrnn.sweep.sources import hash_dataset
 from tests.messages import assert_names, names
 from tests.unit.test_training import QUICK, create_recording
 
@@ -44,7 +46,7 @@ BASE = FitConfig(**QUICK | {"epochs": 3})
 
 
 def list_some(ds, base=BASE, **grid):
-    return list_cells({"session": (ds, hash_dataset(ds))}, SweepConfig(**grid), base)
+    return list_cells([describe_data("session", ds)], SweepConfig(**grid), base)
 
 
 # ------------------------------------------------------------------ settings
@@ -105,7 +107,8 @@ def test_a_key_changes_with_data_and_settings_only():
     first, again = (list_some(ds, sampled=(2,), seeds=1)[0].key for _ in range(2))
     assert first == again
     assert list_some(ds, BASE.model_copy(update={"tau": 0.2}), sampled=(2,), seeds=1)[0].key != first
-    other = list_cells({"session": (ds, "1" * 64)}, SweepConfig(sampled=(2,), seeds=1), BASE)[0].key
+    changed = dataclasses.replace(describe_data("session", ds), data_hash="1" * 64)
+    other = list_cells([changed], SweepConfig(sampled=(2,), seeds=1), BASE)[0].key
     assert other != first
 
 

@@ -12,7 +12,7 @@ from nwbrnn.formats import find_start
 from nwbrnn.job import IN_MEMORY, predict_gated
 from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import find_conditions, prepare
-from nwbrnn.sweep.grid import list_cells
+from nwbrnn.sweep import describe_data, list_cells
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
 from nwbrnn.training import Match, adopt_weights, train
 from tests.messages import names
@@ -162,7 +162,7 @@ def test_settings_that_rule_it_out_are_named(ds, settings, name):
 
 def test_a_sweep_takes_no_earlier_fit(ds):
     with pytest.raises(ConfigError, match="start_from"):
-        list_cells({"a": (ds, "")}, nwbrnn.SweepConfig(seeds=1), FitConfig(start_from="fit.nwb"))
+        list_cells([describe_data("a", ds)], nwbrnn.SweepConfig(seeds=1), FitConfig(start_from="fit.nwb"))
     with pytest.raises(ValueError, match="start_from"):
         nwbrnn.SweepConfig(vary={"start_from": ["fit.nwb"]})
 
