@@ -157,7 +157,16 @@ def test_every_setting_of_reading_is_an_option():
 BY_RULE = {"channels": "all", "units": "all"} | dict.fromkeys(
     ("emg_notch", "emg_high_pass", "emg_low_pass"), "by --emg-filter"
 )
-FLAGS = {"map", "vary", "freeze", "start_from", "follow_links", "held_out_conditions"}  # given or not
+FLAGS = {
+    "map",
+    "vary",
+    "freeze",
+    "start_from",
+    "follow_links",
+    "held_out_conditions",
+    "pool",
+    "sessions",
+}  # given or not; fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import shutil
 import warnings
 
 import h5py
+import numpy as np
 import pandas as pd
 import pytest
 from servers import DANDISET, PAGE, Fault, serve_dandi
@@ -225,6 +226,112 @@ def test_another_dandiset_or_folder_is_refused(folder, tmp_path, run_cli):
         analysis.Journal(other, tmp_path / "fits")
     refused = run_cli("dandi", folder)
     assert (refused.code, refused.err.split(":")[1]) == (2, " --output")
+
+
+# ------------------------------------------------------------------ pools
+
+
+@pytest.fixture
+def subjects(recording, other, make_recording, without_emg, tmp_path):
+    """A dandiset: subject T with two sessions that can be pooled and four other files, and U with one."""
+    root = tmp_path / "000125"
+    third, else_ = make_recording(seed=2).path, tmp_path / "else.nwb"
+    shutil.copy(make_recording(seed=3).path, else_)
+    with h5py.File(else_, "r+") as file:
+        emg = file["acquisition/EMG"]
+        for old, new in (("FCR", "A"), ("FCU", "B"), ("ECR", "C")):
+            emg.attrs["comments"] = emg.attrs["comments"].replace(old, new)
+    contents = {
+        "sub-T/sub-T_ses-0_ecephys.nwb": without_emg,
+        "sub-T/sub-T_ses-1_behavior+ecephys.nwb": recording.path,
+        "sub-T/sub-T_ses-2_behavior+ecephys.nwb": other,
+        "sub-T/sub-T_ses-3_behavior+ecephys.nwb": else_,
+        "sub-T/sub-T_ses-4_behavior+ecephys.nwb": recording.path,
+        "sub-U/sub-U_ses-1_behavior+ecephys.nwb": third,
+    }
+    for path, source in contents.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, root / path)
+    (root / "sub-T" / "sub-T_ses-5.nwb").write_bytes(b"not NWB")
+    return root
+
+
+@pytest.mark.first
+@pytest.mark.cover
+def test_the_assets_of_a_subject_are_pooled_and_what_does_not_suit_is_named(
+    subjects, run_cli, tmp_path, monkeypatch, in_process
+):
+    out = tmp_path / "fits"
+    command = ("dandi", subjects, "-o", out, "--pool", "subject", *SMALL)
+    finished = run_cli(*command)
+    assert (finished.code, finished.err) == (1, "")
+    rows, frame = read_rows(out)
+    session = {path.split("ses-")[1][0]: row for path, row in rows.items() if row["subject"] == "T"}
+    pool = [session[n]["path"] for n in "12"]
+    fitted = {path for path, row in rows.items() if row["status"] == "fitted"}
+    assert fitted == {*pool, "sub-U/sub-U_ses-1_behavior+ecephys.nwb"}
+    assert_names(session["0"]["reason"], "outputs", "--outputs")
+    assert_names(session["3"]["reason"], "outputs", "A, B, C", "FCR")
+    assert_names(session["4"]["reason"], "trials", "sub-T_ses-1_behavior+ecephys")
+    assert_names(session["5"]["reason"], "HDF5")
+    assert session["1"]["pool"] == session["2"]["pool"] == pool
+    assert frame.loc[pool, "sessions"].tolist() == [2, 2]
+    assert frame.loc["sub-U/sub-U_ses-1_behavior+ecephys.nwb", "sessions"] == 1
+    assert session["1"]["derivative"] == session["2"]["derivative"]
+    assert session["1"]["derivative"] == "sub-T/sub-T_desc-pool-nwbrnn_ecephys.nwb"
+
+    result = nwbrnn.read_fit(out / session["1"]["derivative"])
+    again = nwbrnn.read_sessions([subjects / path for path in pool])
+    assert result.recorded.equals(nwbrnn.fit(again, FIT).recorded)
+    for number, one in enumerate((session["1"], session["2"])):  # the scores of its own neurons
+        mine = result.recorded["session_of_unit"].values == result.recorded["recording"].values[number]
+        r2 = result.scores.unit_r2[mine & ~result.recorded["sampled"].values]
+        assert one["unsampled_r2"] == pytest.approx(np.median(r2), abs=1e-4)
+        assert (one["units"], one["sampled"]) == (12, 3)
+    page = (out / session["1"]["derivative"]).with_suffix(".html").read_text(encoding="utf-8")
+    assert all(path in page for path in pool)
+    alone = nwbrnn.read_fit(out / "sub-U/sub-U_ses-1_desc-nwbrnn_behavior+ecephys.nwb")
+    assert "session_of_unit" not in alone.recorded.coords
+
+    before = list_files(out)
+    again = run_cli(*command)
+    assert (again.code, again.err) == (1, "")
+    assert list_files(out) == before  # nothing was fitted or written
+    with monkeypatch.context() as patch:  # what an interrupt leaves is read no more than once
+        (out / session["1"]["derivative"]).unlink()
+        patch.setattr("nwbrnn.dandiset.pools.read_session", None)
+        assert run_cli(*command).code == 1
+    after = list_files(out)
+    assert [path.name for path in before if after[path] != before[path]] == [
+        "sub-T_desc-pool-nwbrnn_ecephys.nwb"
+    ]
+    (subjects / pool[1]).unlink()  # now the first is alone
+    assert run_cli(*command).code == 1
+    row = read_rows(out)[0][pool[0]]
+    assert (row["status"], row["pool"]) == ("fitted", [])
+    assert "session_of_unit" not in nwbrnn.read_fit(out / row["derivative"]).recorded.coords
+
+
+def test_a_check_says_which_assets_cannot_be_pooled(subjects, run_cli):
+    checked = run_cli("dandi", subjects, "--check", "--pool", "subject")
+    assert (checked.code, checked.err) == (1, "")
+    assert "7 assets: 3 checked, 4 failed" in checked.out
+    refused = run_cli("dandi", subjects, "--check", "--pool", "animal")
+    assert refused.code == 2
+    assert_names(refused.err, "--pool", "subject", "'animal'")
+
+
+def test_a_file_whose_path_names_no_subject_says_it_itself(recording, other, tmp_path, run_cli):
+    root = tmp_path / "mine"
+    root.mkdir()
+    for name, source in (("a", recording.path), ("b", other)):
+        shutil.copy(source, root / f"{name}.nwb")
+        with h5py.File(root / f"{name}.nwb", "r+") as file:
+            file["general/subject/subject_id"][()] = "Spike 1"
+    checked = run_cli("dandi", root, "--check", "--pool", "subject", "-o", tmp_path / "out")
+    assert (checked.code, checked.err) == (0, "")
+    rows, _ = read_rows(tmp_path / "out")
+    assert [row["subject"] for row in rows.values()] == ["Spike 1"] * 2
 
 
 # ------------------------------------------------------------------ an archive

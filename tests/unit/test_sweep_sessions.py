@@ -129,7 +129,7 @@ def finished(sessions, tmp_path_factory):
 
 
 def score_by_hand(cell, sessions):
-    """Return output R² and unsampled R² of a fit of the pool on the scored session, without our evaluation."""
+    """Return output R² and unsampled R² of a pooled fit on the scored session, without our evaluation."""
     chosen = [sessions[name] for name in cell.sessions]
     result = nwbrnn.fit(nwbrnn.pool(chosen) if len(chosen) > 1 else chosen[0], cell.config, progress=False)
     known, guess = result.recorded, result.predicted
