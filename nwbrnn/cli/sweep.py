@@ -121,7 +121,7 @@ def sweep(
     The command does not repeat finished cells, and writes the tables and figures at the end.
 
     nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,5,20,100% --seeds 5
-    nwbrnn sweep a.nwb b.nwb c.nwb -o pools --sessions 1,2,3 --sampled 20 --seeds 6
+    nwbrnn sweep a.nwb b.nwb c.nwb -o curve --sessions 1,2,3 --sampled 20
     """
     from nwbrnn.sweep import compare_with_fewest, run_sweep, write_results
 
