@@ -37,7 +37,7 @@ from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError
 from nwbrnn.evaluation import Score, assess, compare_baselines
 from nwbrnn.formats import write_fit
-from nwbrnn.readers import inspect_nwb, read_nwb
+from nwbrnn.readers import PoolPlan, inspect_nwb, read_nwb
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Asset, find_dandiset, find_source, keep_open, list_assets
@@ -155,7 +155,7 @@ def check_assets(
         there = {
             asset.path: replace(journal.rows[asset.path], subject=subject.name) for asset in subject.assets
         }
-        for row in check_pool(subject, there, read).values():
+        for row in check_pool(subject, there, read)[0].values():
             journal.put(row)
     return tuple(journal.rows[asset.path] for asset in assets)
 
@@ -242,43 +242,49 @@ def _begin_assets(assets: Sequence[Asset], journal: Journal, where: Where, begin
 
 
 def _begin_subject(
-    subject: Subject, journal: Journal, targets: Mapping[str, Path | str], where: Where
+    subject: Subject,
+    journal: Journal,
+    targets: Mapping[str, Path | str],
+    where: Where,
+    *,
+    known: Rows | None = None,
 ) -> tuple[Rows, _Job | None]:
     """Examine and read the assets of a subject; return their rows, and the fit unless it is finished."""
-    if len(subject.assets) == 1:
+    if len(subject.assets) == 1 and known is None:
         return _begin_asset(subject, journal, targets, where)
-    rows, members = choose_members(subject, journal, where)
+    rows, members, plan = choose_members(subject, journal, where, known=known or {})
+    chosen = replace(subject, assets=tuple(members))
     if not members:
         return rows, None
-    if len(members) == 1:
-        more, job = _begin_asset(replace(subject, assets=tuple(members)), journal, targets, where)
-        return rows | more, job
-    more, cells = _begin_pool(subject, members, rows, (targets[subject.path], where))
-    left = [asset for asset in members if more[asset.path].status != "failed"]
+    if plan is None:
+        row, cells = _read_asset(members[0], rows[members[0].path], targets[members[0].path], where)
+        job = _Job(chosen, tuple(cells), members[0].path) if cells else None
+        return rows | {row.path: row}, job
+    rows, cells = _begin_pool(chosen, plan, rows, (targets[subject.path], where))
+    left = [asset for asset in members if rows[asset.path].status != "failed"]
     if left and not cells:  # one of them could not be read, so the others are another pool
         rest = replace(subject, assets=tuple(left))
-        again, job = _begin_subject(rest, journal, targets, where)
-        return rows | more | again, job
-    fitted = replace(subject, assets=tuple(members))
-    return rows | more, _Job(fitted, tuple(cells), subject.path) if cells else None
+        again, job = _begin_subject(rest, journal, targets, where, known=rows)
+        return rows | again, job
+    return rows, _Job(chosen, tuple(cells), subject.path) if cells else None
 
 
 def _begin_pool(
-    subject: Subject, members: Sequence[Asset], rows: Rows, goal: tuple[Path | str, Where]
+    subject: Subject, plan: PoolPlan, rows: Rows, goal: tuple[Path | str, Where]
 ) -> tuple[Rows, list[Cell]]:
-    """Read assets that can be pooled; return their rows, and the cells of their fit unless one failed."""
+    """Read assets that can be pooled; return all rows, and the cells of their fit unless one failed."""
     target, where = goal
-    sweep = where[0]
-    if isinstance(target, str):
-        return {asset.path: fail(rows[asset.path], target, asset) for asset in members}, []
+    paths = [asset.path for asset in subject.assets]
     try:
-        name = name_data(subject.path)
-        rows, cells = read_members(members, rows, where, name=name)
+        if isinstance(target, str):
+            return rows | {one.path: fail(rows[one.path], target, one) for one in subject.assets}, []
+        rows, cells = read_members(subject.assets, plan, rows, where, name=name_data(subject.path))
     except Exception as error:  # whatever it is, the other subjects go on
-        return {asset.path: fail(rows[asset.path], error, asset) for asset in members}, []
-    derivative, pool = target.relative_to(sweep.parent).as_posix(), [asset.path for asset in members]
-    read = {path: replace(rows[path], derivative=derivative, pool=pool) for path in pool}
-    return read, cells
+        return rows | {one.path: fail(rows[one.path], error, one) for one in subject.assets}, []
+    if not cells:
+        return rows, []
+    derivative = target.relative_to(where[0].parent).as_posix()
+    return rows | {path: replace(rows[path], derivative=derivative, pool=paths) for path in paths}, cells
 
 
 def _find_targets(assets: Sequence[Asset], pools: Sequence[str], folder: Path) -> dict[str, Path | str]:
@@ -313,7 +319,7 @@ def _begin_asset(
     row = replace(earlier or create_row(asset), subject=subject.name)
     if is_finished(earlier, sweep.parent, settings) and not row.pool:
         return {asset.path: row}, None
-    row, cells = _read_asset(asset, replace(row, pool=()), targets[asset.path], where)
+    row, cells = _read_asset(asset, row, targets[asset.path], where)
     return {asset.path: row}, _Job(subject, tuple(cells), asset.path) if cells else None
 
 
@@ -321,6 +327,7 @@ def _read_asset(asset: Asset, row: Row, target: Path | str, where: Where) -> tup
     """Examine and read an asset; return its row, and its cells unless that failed."""
     started = time.perf_counter()
     sweep, settings = where
+    row = replace(row, pool=())
     if isinstance(target, str):
         return fail(row, target, asset), []
     try:

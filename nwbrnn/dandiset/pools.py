@@ -65,7 +65,9 @@ def _read_subject(asset: Asset, read: ReadConfig) -> str:
         return ""
 
 
-def choose_members(subject: Subject, journal: Journal, where: Where) -> tuple[Rows, list[Asset]]:
+def choose_members(
+    subject: Subject, journal: Journal, where: Where, *, known: Rows
+) -> tuple[Rows, list[Asset], PoolPlan | None]:
     """Find out which assets of a subject can be pooled.
 
     Parameters
@@ -76,6 +78,8 @@ def choose_members(subject: Subject, journal: Journal, where: Where) -> tuple[Ro
         What is known from earlier runs.
     where
         The folder of the sweep, and the settings.
+    known
+        Rows of assets that this run has already examined.
 
     Returns
     -------
@@ -83,28 +87,33 @@ def choose_members(subject: Subject, journal: Journal, where: Where) -> tuple[Ro
         The row of each asset, which says why one cannot be read, or pooled with the others.
     list of Asset
         Those to fit; none if an earlier run has fitted them.
+    PoolPlan or None
+        How to read them; ``None`` if there are fewer than two.
     """
     sweep, settings = where
-    rows = {}
+    rows = dict(known)
     for asset in subject.assets:
-        earlier = find_earlier(asset, journal)
-        row = replace(earlier or create_row(asset), subject=subject.name)
-        rows[asset.path] = row if is_finished(earlier, sweep.parent, settings) else _check(asset, row, where)
-    if not _are_fitted(_list_readable(subject, rows), rows, where):
-        rows = check_pool(subject, rows, settings.read)
+        if asset.path not in known:
+            earlier = find_earlier(asset, journal)
+            row = replace(earlier or create_row(asset), subject=subject.name)
+            whole = is_finished(earlier, sweep.parent, settings)
+            rows[asset.path] = row if whole else _check(asset, row, where)
+    if _are_fitted(_list_readable(subject, rows), rows, where):
+        return rows, [], None
+    rows, plan = check_pool(subject, rows, settings.read)
     members = _list_readable(subject, rows)
-    return rows, [] if _are_fitted(members, rows, where) else members
+    return rows, [] if _are_fitted(members, rows, where) else members, plan
 
 
-def check_pool(subject: Subject, rows: Rows, read: ReadConfig) -> Rows:
-    """Return the rows of a subject, with the reason why an asset cannot be pooled with the others."""
+def check_pool(subject: Subject, rows: Rows, read: ReadConfig) -> tuple[Rows, PoolPlan | None]:
+    """Return the rows of a subject, with reasons why assets cannot be pooled, and a plan for the others."""
     readable = _list_readable(subject, rows)
-    _, unsuitable = plan_pool([asset.address for asset in readable], read)
+    plan, unsuitable = plan_pool([asset.address for asset in readable], read)
     rows = dict(rows)
     for place, why in unsuitable.items():
         asset = readable[place]
         rows[asset.path] = fail(replace(rows[asset.path], pool=(), derivative=""), why, asset)
-    return rows
+    return rows, plan
 
 
 def _list_readable(subject: Subject, rows: Rows) -> list[Asset]:
@@ -136,13 +145,17 @@ def _are_fitted(assets: Sequence[Asset], rows: Mapping[str, Row], where: Where) 
     )
 
 
-def read_members(members: Sequence[Asset], rows: Rows, where: Where, *, name: str) -> tuple[Rows, list[Cell]]:
+def read_members(
+    members: Sequence[Asset], plan: PoolPlan, rows: Rows, where: Where, *, name: str
+) -> tuple[Rows, list[Cell]]:
     """Read the assets of a pool one after the other; return their rows, and the cells unless one failed.
 
     Parameters
     ----------
     members
         The assets.
+    plan
+        How to read them.
     rows
         Their rows.
     where
@@ -151,9 +164,6 @@ def read_members(members: Sequence[Asset], rows: Rows, where: Where, *, name: st
         Name of the pool in the sweep.
     """
     sweep, settings = where
-    plan, _ = plan_pool([asset.address for asset in members], settings.read)
-    if plan is None:
-        raise ValueError("expected at least two assets that can be pooled")
     rows, stored = dict(rows), []
     for number, asset in enumerate(members):
         started = time.perf_counter()

@@ -14,8 +14,8 @@ import pytest
 from servers import DANDISET, PAGE, Fault, serve_dandi
 
 import nwbrnn
-from nwbrnn.dandiset import Settings, analysis, select_assets
-from nwbrnn.errors import ConfigError, ExportError, UnsupportedFileError
+from nwbrnn.dandiset import Settings, analysis, pools, select_assets
+from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileError
 from nwbrnn.storage import find_source, remote
 from nwbrnn.sweep.cell import run_cell
 from tests.messages import assert_names, names
@@ -310,6 +310,40 @@ def test_the_assets_of_a_subject_are_pooled_and_what_does_not_suit_is_named(
     row = read_rows(out)[0][pool[0]]
     assert (row["status"], row["pool"]) == ("fitted", [])
     assert "session_of_unit" not in nwbrnn.read_fit(out / row["derivative"]).recorded.coords
+
+
+def test_an_asset_that_breaks_while_it_is_read_is_left_out_of_the_pool(
+    subjects, run_cli, tmp_path, monkeypatch, in_process
+):
+    read = pools.read_session
+
+    def fail_for_first(source, plan, number):
+        if "ses-1" in source.name:
+            raise ReadError(f"{source.name}: broken")
+        return read(source, plan, number)
+
+    monkeypatch.setattr(pools, "read_session", fail_for_first)
+    monkeypatch.setattr(analysis, "_write", lambda *_: None)
+    monkeypatch.setattr(analysis, "run_cells", lambda *_, **__: None)
+    command = (
+        "dandi",
+        subjects,
+        "-o",
+        tmp_path / "fits",
+        "--pool",
+        "subject",
+        "--path",
+        "sub-T/*_ses-[124]_*",
+    )
+    shutil.copy(
+        subjects / "sub-U/sub-U_ses-1_behavior+ecephys.nwb", subjects / "sub-T/sub-T_ses-4_ecephys.nwb"
+    )
+    (subjects / "sub-T" / "sub-T_ses-4_behavior+ecephys.nwb").unlink()
+    assert run_cli(*command, *SMALL).code == 1
+    first, *others = read_rows(tmp_path / "fits")[0].values()
+    assert_names(first["reason"], "broken")
+    assert not first["pool"]
+    assert [one["pool"] for one in others] == [[one["path"] for one in others]] * 2
 
 
 def test_a_check_says_which_assets_cannot_be_pooled(subjects, run_cli):
