@@ -30,6 +30,8 @@ from large_files import (
 )
 from numpy.typing import NDArray
 
+from nwbrnn.readers.times import TICKS_PER_SECOND
+
 N_CHANNELS, RATE, N_TRIALS = 16, 2000.0, 600
 WINDOW, BIN_SIZE = (-0.4, 1.5), 0.02
 SIDES = ["nwbrnn", "scipy"]
@@ -60,7 +62,7 @@ def extract_with_scipy(path: Path, n_trials: int) -> NDArray[np.generic]:
     rectified = np.abs(scipy.signal.sosfiltfilt(high, emg, axis=0))
     envelope = np.maximum(scipy.signal.sosfiltfilt(low, rectified, axis=0), 0.0)
     # the middle of sample k is (k + 1/2) / rate
-    edges = get_edges(n_trials, WINDOW, BIN_SIZE) / 1e9
+    edges = get_edges(n_trials, WINDOW, BIN_SIZE) / TICKS_PER_SECOND
     first = np.ceil(edges * rate - 0.5 - 1e-6).astype(int)
     n_samples = first[0, 1] - first[0, 0]
     trials = [envelope[row[0] : row[-1]] for row in first]

@@ -14,7 +14,7 @@ from nwbrnn.errors import ReadError
 from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.limits import fits_padded
 from nwbrnn.readers.tables import list_modules
-from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, find_unwritten, merge_spans, to_ticks
+from nwbrnn.readers.times import NO_TIME, TICKS_PER_SECOND, Ticks, find_unwritten, merge_spans, to_ticks
 
 PLACES = 1000  # number of positions within a bin that are distinguished
 FEW_PLACES = 12  # positions that hold half of the spikes given in bins: one in a bin, two evenly, three, ...
@@ -81,11 +81,13 @@ class SpikeTrains:
 
     def _sort(self, train: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
         """Return the times of a unit in ascending order."""
+        if _ascends(train) and (train[:1] >= NO_TIME).all():  # none is 0, without a look at each
+            return train
         zeros = find_unwritten(train)
         if zeros.any():
             self.unwritten.add(unit)
             train = train[~zeros]
-        if (train[1:] >= train[:-1]).all() and np.isfinite(train[-1:]).all():
+        if _ascends(train):
             return train
         if not np.isfinite(train).all():
             raise ReadError(f"{self.name}: expected finite times, but some are NaN; repair the file")
@@ -96,6 +98,11 @@ class SpikeTrains:
         """First and last spike of all units [s]; infinite and reversed if there are no spikes."""
         ends = [(float(train[0]), float(train[-1])) for train in self.iterate() if len(train)]
         return min((e[0] for e in ends), default=np.inf), max((e[1] for e in ends), default=-np.inf)
+
+
+def _ascends(train: NDArray[np.float64]) -> bool:
+    """Return whether times ascend, the last one is finite, and none is NaN."""
+    return bool((train[1:] >= train[:-1]).all() and np.isfinite(train[-1:]).all())
 
 
 def find_spike_trains(units: Units, name: str) -> SpikeTrains:

@@ -1,9 +1,11 @@
 """Spike counts on bins, for any spikes and any bins."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nwbrnn.errors import ReadError
 from nwbrnn.readers.times import TICKS_PER_SECOND
 from nwbrnn.readers.units import SpikeTrains, count_spikes
 
@@ -71,3 +73,31 @@ def test_joining_two_bins_adds_their_counts(unit, start, widths):
     parts = count_spikes(trains, edges[np.newaxis])[0, :, 0]
     whole = count_spikes(trains, edges[[0, -1]][np.newaxis])[0, :, 0]
     assert parts.sum() == whole[0]
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected", "unwritten"),
+    [
+        ([0.5, 1.0, 1.0, 2.0], [0.5, 1.0, 1.0, 2.0], False),
+        ([2.0, 0.5, 1.0], [0.5, 1.0, 2.0], False),
+        ([-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], False),
+        ([0.0, 1.0], [0.0, 1.0], False),
+        ([1.0, 2.0, 0.0, 3.0], [1.0, 2.0, 3.0], True),
+        # these ascend, and yet some were never written
+        ([-1.0, *[0.0] * 32, 1.0], [-1.0, 1.0], True),
+        ([0.0] * 40, [], True),
+        ([3.3e-317, 1.0, 2.0], [1.0, 2.0], True),
+        ([], [], False),
+    ],
+)
+def test_trains_ascend_without_times_that_were_never_written(stored, expected, unwritten):
+    trains = SpikeTrains(np.array([9.0, *stored]), np.array([1, 1 + len(stored)]), None, "test")
+    assert [train.tolist() for train in trains.iterate()] == [[9.0], expected]
+    assert trains.unwritten == ({1} if unwritten else set())
+
+
+@pytest.mark.parametrize("stored", [[np.nan], [np.nan, 1.0], [1.0, np.nan], [1.0, np.inf], [2.0, np.nan, 1.0]])
+def test_times_that_are_not_finite_are_refused(stored):
+    trains = SpikeTrains(np.array(stored), np.array([len(stored)]), None, "file.nwb: units/spike_times")
+    with pytest.raises(ReadError, match=r"file\.nwb: units/spike_times"):
+        list(trains.iterate())
