@@ -58,7 +58,7 @@ def get_edges(n_trials: int, window: tuple[float, float], bin_size: float) -> ND
 
 
 def add_units(nwbfile: NWBFile, n_units: int, n_spikes: int, duration: float) -> None:
-    """Add spikes a quarter of a microsecond after whole ones: rounded to whole ones, they stay in their bin."""
+    """Add spikes a quarter of a microsecond after whole ones, so that rounding leaves them in their bin."""
     rng = np.random.default_rng(0)
     n_each = n_spikes // n_units
     times = np.sort(rng.integers(0, round(duration * 1e6), (n_units, n_each)), axis=1) * 1e-6 + 2.5e-7
@@ -105,7 +105,7 @@ def make_alone(make: Callable[[Path], object], path: Path) -> Path:
 
 
 def measure(job: Callable[[], NDArray[np.generic]], result: Path) -> None:
-    """Run a job once in this process, keep its result, and print its seconds, CPU seconds and peak memory [MiB].
+    """Run a job once in this process, keep its result, and print seconds, CPU seconds and peak memory [MiB].
 
     The memory is what it needed beyond the imports, so nothing large may happen before.
     """

@@ -5,8 +5,10 @@ line, reports, sweeps and the documentation use this list. :func:`predict_baseli
 baseline gets: their inputs and the neurons that it may see, but never their outputs.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -106,9 +108,45 @@ def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, x
     predicted = {}
     for baseline in BASELINES:
         if baseline.predict is not _use_untrained or n_hidden:
-            found = baseline.predict(Trials(known, _show(tests, baseline.sees), n_hidden))
+            found = _answer(_ask(baseline, known, tests, n_hidden))
             predicted[baseline.name] = _complete(found, tests)
     return predicted
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a baseline is asked, equal to another question with the same data (``digest``)."""
+
+    baseline: Baseline
+    digest: bytes
+    trials: Trials = field(compare=False)
+
+
+def _ask(baseline: Baseline, known: xr.Dataset, tests: xr.Dataset, n_hidden: int) -> _Question:
+    """Return the question to a baseline, without what it does not use.
+
+    Only a baseline that sees the sampled neurons is told which they are. The answers of the others are thus
+    those for all fits of the same trials, such as those of a sweep over numbers of sampled neurons.
+    """
+    if baseline.sees != "sampled neurons":
+        known = known.drop_vars("sampled")
+    trials = Trials(known, _show(tests, baseline.sees), n_hidden if baseline.predict is _use_untrained else 0)
+    digest = hashlib.sha256(repr((trials.n_hidden, known.attrs["bin_size"])).encode())
+    for ds in (trials.known, trials.shown):
+        for name, variable in ds.variables.items():
+            values = variable.values.astype("U") if variable.dtype.kind in "OT" else variable.values
+            digest.update(repr((name, variable.dims, values.shape, values.dtype)).encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return _Question(baseline, digest.digest(), trials)
+
+
+@lru_cache(maxsize=12)  # the baselines of two fits
+def _answer(question: _Question) -> Predicted:
+    """Return what a baseline predicts, as arrays that cannot be changed."""
+    found = question.baseline.predict(question.trials)
+    for values in found.values():
+        values.flags.writeable = False
+    return found
 
 
 def _show(tests: xr.Dataset, sees: str) -> xr.Dataset:

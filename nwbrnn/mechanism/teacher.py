@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -17,6 +17,11 @@ from nwbrnn.preprocessing import average_conditions
 from nwbrnn.teacher import Circuit, Reaches, TeacherConfig
 
 Array = NDArray[np.float64]
+
+Stored = tuple[tuple[int, ...], bytes]
+"""Shape and values of an array of float64."""
+
+N_KEPT = 8  # sets of runs: two fits need four each, and fits of the same data repeat most of them
 
 SHOWN = ("direction_cos", "direction_sin")  # inputs that the circuit has
 
@@ -50,8 +55,7 @@ class Teacher:
             return None
         weights = recorded["connectivity"].values.astype(np.float64)
         try:
-            given = json.loads(recorded.attrs["teacher"])
-            reaches = Reaches(parse_settings(TeacherConfig, given, source="teacher"), Circuit(weights))
+            reaches = _create_reaches(recorded.attrs["teacher"], _store(weights))
         except (ConfigError, ValueError, TypeError):
             return None
         time = recorded["time"].values
@@ -82,8 +86,9 @@ class Teacher:
             Values to add to the inputs cosine and sine in all bins of the movement, shape
             (n_runs, n_bins, 2) [1].
         """
-        rates = self.reaches.run(self.get_drive(conditions), kicks=kicks, added=added)
-        return np.asarray(rates[:, self.bins])
+        drive = _store(self.get_drive(conditions))
+        changes = (None if values is None else _store(values) for values in (kicks, added))
+        return np.asarray(_run(self.reaches, drive, *changes)[:, self.bins])
 
     def read(self, rates: Array) -> Array:
         """Return the muscle outputs of given rates, without their offset, in their recorded unit."""
@@ -98,6 +103,33 @@ class Teacher:
     def undisturbed(self) -> Array:
         """Rates above baseline in the conditions of the test trials, shape (n_runs, n_time, n_units) [Hz]."""
         return self.run(self.tests["condition"].values.tolist())
+
+
+def _store(values: Array) -> Stored:
+    """Return an array in a form that a cache can compare."""
+    return values.shape, np.asarray(values, dtype=np.float64).tobytes()
+
+
+def _restore(stored: Stored) -> Array:
+    shape, values = stored
+    return np.frombuffer(values).reshape(shape)
+
+
+@lru_cache(maxsize=2)
+def _create_reaches(config: str, weights: Stored) -> Reaches:
+    """Return the circuit with these settings (JSON) and weights; it is the same object in the next fit."""
+    given = parse_settings(TeacherConfig, json.loads(config), source="teacher")
+    return Reaches(given, Circuit(_restore(weights)))
+
+
+@lru_cache(maxsize=N_KEPT)
+def _run(reaches: Reaches, drive: Stored, kicks: Stored | None, added: Stored | None) -> Array:
+    """Return the rates of runs in all bins; see :meth:`nwbrnn.teacher.Reaches.run`."""
+    return reaches.run(
+        _restore(drive),
+        kicks=None if kicks is None else _restore(kicks),
+        added=None if added is None else _restore(added),
+    )
 
 
 def probe_teacher(

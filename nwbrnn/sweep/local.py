@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -52,7 +52,7 @@ def run_locally(
     folder
         Folder of the sweep.
     cells
-        The cells to fit.
+        The cells to fit, in any order.
     n_workers
         Number of processes.
 
@@ -66,12 +66,12 @@ def run_locally(
     ConfigError
         If the processes cannot start.
     """
-    waiting, killed = deque(cells), Counter[str]()
+    waiting, killed = list(cells), Counter[str]()
     workers: dict[Any, _Worker] = {}  # by connection, whose type is another one on Windows
     try:
         while waiting or workers:
             while waiting and len(workers) < n_workers:
-                worker = _Worker(folder, waiting.popleft())
+                worker = _Worker(folder, _take(waiting, None, workers))
                 workers[worker.connection] = worker
             for connection in wait(list(workers)):
                 worker = workers[connection]
@@ -85,13 +85,36 @@ def run_locally(
                 elif answer is None:  # it has only started
                     continue
                 elif waiting:
-                    worker.begin(waiting.popleft())
+                    worker.begin(_take(waiting, cell, workers))
                 else:
                     workers.pop(worker.connection).end()
                 yield cell, answer or ""
     finally:
         for worker in workers.values():
             worker.end()
+
+
+def _take(waiting: list[Cell], last: Cell | None, workers: Mapping[Any, "_Worker"]) -> Cell:
+    """Remove and return the cell that a process should run after ``last``.
+
+    A process keeps what it has computed from the trials alone. Its next cell therefore has the same ones, or
+    else those of no other process, if there is such a cell.
+    """
+    own = None if last is None else _find_trials(last)
+    taken = {_find_trials(worker.cell) for worker in workers.values()}
+
+    def rank(cell: Cell) -> tuple[bool, bool]:
+        trials = _find_trials(cell)
+        return trials != own, trials in taken
+
+    chosen = min(waiting, key=rank)
+    waiting.remove(chosen)
+    return chosen
+
+
+def _find_trials(cell: Cell) -> tuple[str, tuple[str, ...], int]:
+    """Return what decides which trials a cell trains and tests on, for the same settings of the split."""
+    return cell.source, cell.config.held_out_conditions, cell.config.seed
 
 
 class _Worker:

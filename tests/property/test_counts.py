@@ -96,7 +96,9 @@ def test_trains_ascend_without_times_that_were_never_written(stored, expected, u
     assert trains.unwritten == ({1} if unwritten else set())
 
 
-@pytest.mark.parametrize("stored", [[np.nan], [np.nan, 1.0], [1.0, np.nan], [1.0, np.inf], [2.0, np.nan, 1.0]])
+@pytest.mark.parametrize(
+    "stored", [[np.nan], [np.nan, 1.0], [1.0, np.nan], [1.0, np.inf], [2.0, np.nan, 1.0]]
+)
 def test_times_that_are_not_finite_are_refused(stored):
     trains = SpikeTrains(np.array(stored), np.array([len(stored)]), None, "file.nwb: units/spike_times")
     with pytest.raises(ReadError, match=r"file\.nwb: units/spike_times"):

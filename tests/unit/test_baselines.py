@@ -1,5 +1,7 @@
 """The baselines: what they are fitted to, what they see, and that each finds what it is made to find."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -108,6 +110,28 @@ def test_reduced_rank_regression_does_not_see_unsampled_neurons():
     changed = recorded.assign(rates=(recorded["rates"].dims, hidden, recorded["rates"].attrs))
     first, second = (predict_baselines(ds)["reduced-rank regression"] for ds in (recorded, changed))
     assert first.identical(second)
+
+
+def test_only_what_a_baseline_uses_makes_it_answer_again(monkeypatch):
+    asked = []
+
+    def spy(one):
+        return replace(one, predict=lambda trials: asked.append(one.name) or one.predict(trials))
+
+    spied = [spy(one) for one in BASELINES if one.name != "untrained network"]
+    monkeypatch.setattr("nwbrnn.evaluation.baselines.BASELINES", spied)
+    recorded = create_recorded(seed=5)
+    first = predict_baselines(recorded)
+    others = recorded.assign_coords(sampled=("unit", np.arange(N_UNITS) >= 5))
+    found = predict_baselines(others)
+    wider = predict_baselines(recorded.assign_attrs(bin_size=0.1))
+    assert asked == [*first, "reduced-rank regression", *first]
+    for name in list(first)[:-1]:
+        np.testing.assert_array_equal(found[name]["outputs"], first[name]["outputs"])
+        np.testing.assert_array_equal(found[name]["sampled"], others["sampled"])
+    unknown = np.isnan(found["reduced-rank regression"]["rates"].values).all(axis=(0, 1))
+    np.testing.assert_array_equal(unknown, others["sampled"])
+    assert not wider["Wiener filter"].identical(first["Wiener filter"])
 
 
 def test_outputs_that_the_student_is_not_shown_are_not_used():

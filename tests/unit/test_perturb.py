@@ -199,6 +199,24 @@ def test_a_teacher_agrees_with_itself(result):
     np.testing.assert_allclose(teacher.run(conditions, kicks=kicks), teacher.run(conditions), atol=1e-9)
 
 
+def test_runs_that_are_kept_are_those_of_the_circuit(result, monkeypatch):
+    """A second fit of the same data gets the same rates without another simulation."""
+    first = Teacher.find(result.recorded)
+    drive, kicks = first.get_drive(["0"]), np.full((1, 60), 0.125)
+    expected = first.reaches.run(drive, kicks=kicks)[:, first.bins]
+    np.testing.assert_array_equal(first.run(["0"], kicks=kicks), expected)
+    later = Teacher.find(result.recorded.copy(deep=True))
+    monkeypatch.setattr(type(later.reaches), "run", None)  # cannot be called
+    kept = later.run(["0"], kicks=kicks)
+    kept[:] = 0  # a copy, so that the next fit does not see it
+    np.testing.assert_array_equal(later.run(["0"], kicks=kicks), expected)
+    monkeypatch.undo()
+    assert np.abs(later.run(["0"], kicks=2 * kicks) - expected).max() > 0.1
+    changed = result.recorded.copy(deep=True)
+    changed["connectivity"] *= 0.5
+    assert np.abs(Teacher.find(changed).run(["0"], kicks=kicks) - expected).max() > 0.1
+
+
 def test_a_kick_is_a_jump_of_the_rates_at_the_go_cue(result):
     teacher = Teacher.find(result.recorded)
     kicks = np.zeros((1, 60))
