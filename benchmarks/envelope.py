@@ -48,7 +48,7 @@ def extract_with_nwbrnn(path: Path, n_trials: int) -> NDArray[np.generic]:
     with open_nwb(path) as nwbfile:
         (signal,) = find_signals(nwbfile)
         edges = get_edges(n_trials, WINDOW, BIN_SIZE)
-        return read_binned(signal, edges, path=str(path), envelope=ENVELOPES["miller"]).values
+        return read_binned(signal, edges, envelope=ENVELOPES["miller"]).values
 
 
 def extract_with_scipy(path: Path, n_trials: int) -> NDArray[np.generic]:

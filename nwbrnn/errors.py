@@ -15,6 +15,9 @@ All messages have the same form: the object, what was expected, what was found, 
 inside the numerics raises a plain ``ValueError``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from nwbrnn.addresses import strip_all_secrets
 
 
@@ -104,3 +107,23 @@ class ExportError(NwbrnnError):
 
 class OutputExistsError(ExportError, FileExistsError):
     """The output file already exists, and overwriting was not requested."""
+
+
+@contextmanager
+def name_file(name: str) -> Iterator[None]:
+    """Begin the message of an error of reading in a block with the name of the file, unless it does already.
+
+    Examples
+    --------
+    >>> with name_file("session.nwb"):
+    ...     raise ReadError("acquisition/EMG: it holds no data")
+    Traceback (most recent call last):
+    nwbrnn.errors.ReadError: session.nwb: acquisition/EMG: it holds no data
+    """
+    try:
+        yield
+    except (ReadError, ConfigError) as error:
+        first, *others = error.args
+        if not str(first).startswith(name):
+            error.args = (f"{name}: {first}", *others)
+        raise

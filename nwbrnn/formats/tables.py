@@ -116,7 +116,7 @@ def look_up(column: VectorData) -> NDArray[Any]:
     known = (values >= 0) & (values < len(elements))
     if not len(elements) or not known.all():
         raise ReadError(
-            f"{column.container_source}: {column.name}: expected codes of its {len(elements)} elements, but "
+            f"{column.name}: expected codes of its {len(elements)} elements, but "
             f"{np.unique(values[~known])[:5].tolist()}; correct the file"
         )
     return np.asarray(elements[values])

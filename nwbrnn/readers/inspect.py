@@ -10,7 +10,7 @@ from pynwb import NWBFile
 from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings
 from nwbrnn.dataset import Choice
-from nwbrnn.errors import NwbrnnError
+from nwbrnn.errors import NwbrnnError, name_file
 from nwbrnn.html_repr import format_table, format_text
 from nwbrnn.readers.plan import plan_reading
 from nwbrnn.readers.rules.trials import choose_table
@@ -103,7 +103,8 @@ def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **s
         choices: tuple[Choice, ...] = ()
         problem = None
         try:
-            choices = plan_reading(session, config).choices
+            with name_file(session.path):
+                choices = plan_reading(session, config).choices
         except NwbrnnError as error:
             problem = str(error)
         return Inspection(
@@ -162,7 +163,7 @@ def _summarise_units(session: Session) -> dict[str, Any]:
 def _list_trial_columns(session: Session, config: ReadConfig) -> list[dict[str, Any]]:
     """Return the plain columns of the trial table, including events."""
     try:
-        table, _ = choose_table(session.trial_tables, config, path=session.path)
+        table, _ = choose_table(session.trial_tables, config)
         trials = session.read_trials(table)
     except NwbrnnError:  # there is no trial table, as ``problem`` says
         return []

@@ -65,7 +65,7 @@ def read_neurons(session: Session, plan: Plan, config: ReadConfig, *, used: Mask
 def _read_rates(session: Session, plan: Plan, *, nan: str) -> Part:
     """Read series of rates, and also spike counts if there are spikes."""
     edges = plan.compute_edges()
-    binned = [read_binned(signal, edges, path=session.path, nan=nan) for signal in plan.objects.rates]
+    binned = [read_binned(signal, edges, nan=nan) for signal in plan.objects.rates]
     rates = np.concatenate([part.values for part in binned], axis=2)
     values: dict[str, NDArray[Any]] = {"rates": rates[..., plan.objects.units].astype(np.float32)}
     if plan.objects.in_table and session.has_spikes:
@@ -90,7 +90,7 @@ def _read_spikes(session: Session, plan: Plan, config: ReadConfig, used: Mask) -
     inside = slice(n_pad, n_pad + plan.window.n_bins)
     counted, rows, observed, extent, unwritten = _open_counts(session, plan, edges)
     wanted = np.isin(rows, plan.objects.units)
-    kept, choices = _choose_observed(observed[:, inside] & used[..., np.newaxis], wanted, path=session.path)
+    kept, choices = _choose_observed(observed[:, inside] & used[..., np.newaxis], wanted)
     mine = observed[..., kept if observed.shape[2] > 1 else [0]]
     seen = np.asarray(plan.find_valid(edges)[..., np.newaxis] & mine)
     covered = np.asarray(seen.any(axis=2))
@@ -112,7 +112,7 @@ def _read_spikes(session: Session, plan: Plan, config: ReadConfig, used: Mask) -
             counts[here] = padded[:, inside].transpose(2, 0, 1)
             rates[here] = smoothed[:, inside].transpose(2, 0, 1)
             done, block = here.stop, []
-    whole, left_out = _choose_written(rows[kept], unwritten, path=session.path)
+    whole, left_out = _choose_written(rows[kept], unwritten)
     if left_out:
         counts, rates, kept = counts[whole], rates[whole], kept[whole]
     values = {"spike_counts": counts.transpose(1, 2, 0), "rates": rates.transpose(1, 2, 0)}
@@ -148,12 +148,11 @@ def _open_counts(
         added, covered = counts.count(edges, plan.trials.times)
         return iter(np.moveaxis(added, 2, 0)), counts.rows, covered[..., np.newaxis], extent, set()
     if isinstance(counts, Signal):
-        binned = read_binned(counts, edges, path=session.path, nan="mask")
+        binned = read_binned(counts, edges, nan="mask")
         whole = np.rint(np.nan_to_num(binned.values)).astype(np.int32)
         if (whole < 0).any():
             raise ReadError(
-                f"{session.path}: {counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; "
-                "repair the file"
+                f"{counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; repair the file"
             )
         rows = np.arange(whole.shape[2])
         return iter(np.moveaxis(whole, 2, 0)), rows, binned.covered[..., np.newaxis], extent, set()
@@ -177,30 +176,26 @@ def _find_between(plan: Plan, extent: tuple[float, float], edges: Ticks) -> Mask
     return ((edges[:, :-1] >= first) & (edges[:, 1:] <= last))[..., np.newaxis]
 
 
-def _choose_written(
-    units: NDArray[np.int64], unwritten: set[int], *, path: str
-) -> tuple[Mask, tuple[Choice, ...]]:
+def _choose_written(units: NDArray[np.int64], unwritten: set[int]) -> tuple[Mask, tuple[Choice, ...]]:
     """Return which units have all their spikes; the others are left out."""
     whole = ~np.isin(units, list(unwritten))
     if whole.all():
         return whole, ()
     if not whole.any():
         raise MissingDataError(
-            f"{path}: units: expected spike times, but some of every unit were never written and are 0; "
+            "units: expected spike times, but some of every unit were never written and are 0; "
             "get a fresh copy"
         )
     reason = f"rows {list_some(map(str, units[~whole]))}: some of their spikes were never written and are 0"
     return whole, (Choice("units left out", f"{int((~whole).sum())} of {len(whole)}", reason),)
 
 
-def _choose_observed(
-    observed: Mask, wanted: Mask, *, path: str
-) -> tuple[NDArray[np.int64], tuple[Choice, ...]]:
+def _choose_observed(observed: Mask, wanted: Mask) -> tuple[NDArray[np.int64], tuple[Choice, ...]]:
     """Return those units to keep that were observed in any of the used bins."""
     kept = np.flatnonzero(wanted & np.broadcast_to(observed.any(axis=(0, 1)), wanted.shape))
     if not kept.size:
         raise MissingDataError(
-            f"{path}: units: expected units observed during the trials, but none was in any bin in which "
+            "units: expected units observed during the trials, but none was in any bin in which "
             "outputs were recorded; choose another align_to or window"
         )
     if kept.size == wanted.sum():

@@ -120,7 +120,7 @@ def plan_reading(session: Session, config: ReadConfig) -> Plan:
     notes += about_trials + about_window
     shown_from = go = None
     if not chosen.inputs:
-        _check_conditions(trials, path=session.path)
+        _check_conditions(trials)
         shown_from, go, choice = rules.choose_task_inputs(trials.frame, trials.shown, trials.angles)
         notes.append(choice)
     if len(session.invalid):
@@ -146,21 +146,18 @@ def plan_reading(session: Session, config: ReadConfig) -> Plan:
 
 def _choose_objects(session: Session, config: ReadConfig) -> tuple[Objects, list[Choice]]:
     """Choose the outputs, inputs, neurons and units to read."""
-    path = session.path
-    signals = objects.apply_map(session.signals, config, path=path)
-    outputs, about_outputs = objects.choose_outputs(signals, config, unusable=session.unusable, path=path)
-    outputs, names = objects.choose_channels(outputs, config, path=path)
-    inputs, about_inputs = objects.choose_inputs(signals, config, path=path)
+    signals = objects.apply_map(session.signals, config)
+    outputs, about_outputs = objects.choose_outputs(signals, config, unusable=session.unusable)
+    outputs, names = objects.choose_channels(outputs, config)
+    inputs, about_inputs = objects.choose_inputs(signals, config)
     table = session.units_path, session.units
-    rates, counts, about_rates = objects.choose_neurons(
-        signals, session.binned, config, units=table, path=path
-    )
+    rates, counts, about_rates = objects.choose_neurons(signals, session.binned, config, units=table)
     n_columns = sum(len(signal.columns) for signal in rates)
     n_rows = 0 if session.units is None else len(session.units)
     in_table = n_rows > 0 and n_columns in (0, n_rows)
     n_units = n_rows if in_table else objects.count_units(rates, counts)
     columns = session.unit_columns if in_table else {}
-    units, about_units = objects.choose_units(columns, n_units, config, path=path)
+    units, about_units = objects.choose_units(columns, n_units, config)
     chosen = Objects(outputs, tuple(names), inputs, rates, counts, units, in_table)
     oddities = objects.note_oddities(chosen.signals)
     return chosen, [about_outputs, about_rates, about_units, about_inputs, *oddities]
@@ -170,20 +167,17 @@ def _choose_trials(
     session: Session, config: ReadConfig, *, counts: objects.Counts | None
 ) -> tuple[Trials, list[Choice]]:
     """Choose the trials with an alignment and a condition."""
-    path = session.path
-    name, table_choice = rules.choose_table(session.trial_tables, config, path=path)
+    name, table_choice = rules.choose_table(session.trial_tables, config)
     everything = session.read_trials(name)
-    trials, trials_choice = rules.choose_trials(everything, config, path=path)
+    trials, trials_choice = rules.choose_trials(everything, config)
     relative, angles = find_relative(everything), find_angles(everything)
-    align_to, times, align_choice = rules.choose_alignment(
-        trials, config, counts=counts, relative=relative, path=path
-    )
+    align_to, times, align_choice = rules.choose_alignment(trials, config, counts=counts, relative=relative)
     trials, times = trials[np.isfinite(times)], times[np.isfinite(times)]
-    shown, continuous, condition_choice = rules.choose_condition(trials, config, angles=angles, path=path)
+    shown, continuous, condition_choice = rules.choose_condition(trials, config, angles=angles)
     known = trials[list(shown)].notna().all(axis=1).to_numpy()
     if not known.any():
         raise MissingDataError(
-            f"{path}: {name}: expected trials with {align_to} and {', '.join(shown)}, "
+            f"{name}: expected trials with {align_to} and {', '.join(shown)}, "
             "but one is NaN in all of them; choose another align_to or condition"
         )
     stops = pd.Series(fill_stop_times(everything), index=everything.index)
@@ -208,7 +202,6 @@ def _choose_window(
     session: Session, config: ReadConfig, chosen: Objects, trials: Trials
 ) -> tuple[Window, list[Choice]]:
     """Choose the bin width and the window."""
-    path = session.path
     intervals = {signal.path: signal.interval for signal in chosen.signals}
     resolution, notes = _find_resolution(session, chosen)
     if isinstance(chosen.counts, BinnedCounts):
@@ -216,14 +209,14 @@ def _choose_window(
     elif resolution:
         intervals[f"{session.units_path}/spike_times"] = resolution
     varying = {signal.path for signal in chosen.signals if signal.varies}
-    bin_size, about_bins = windows.choose_bin_size(intervals, config, varying=varying, path=path)
+    bin_size, about_bins = windows.choose_bin_size(intervals, config, varying=varying)
     window, choice = windows.choose_window(
-        trials, config, counts=chosen.counts, bins=about_bins, bin_size=bin_size, path=path
+        trials, config, counts=chosen.counts, bins=about_bins, bin_size=bin_size
     )
     notes = [about_bins, choice, *notes]
     notes += windows.note_varying({name: intervals[name] for name in varying}, bin_size)
     if not window.whole:
-        notes += windows.note_outside(trials, window, path=path)
+        notes += windows.note_outside(trials, window)
     if resolution <= bin_size / windows.FINE_PART:
         resolution = 0.0
     return replace(window, resolution=resolution), notes
@@ -269,13 +262,13 @@ def _find_phase(chosen: Objects, resolution: float) -> float:
     return 0.0
 
 
-def _check_conditions(trials: Trials, *, path: str) -> None:
+def _check_conditions(trials: Trials) -> None:
     """Refuse too many conditions for one input each; any number of directions needs only two inputs."""
     for name in trials.shown:
         n_values = 0 if name in trials.angles else trials.frame[name].nunique()
         if n_values > MAX_CONDITIONS:
             raise ConfigError(
-                f"{path}: condition: expected at most {MAX_CONDITIONS} values of {name}, which become an "
+                f"condition: expected at most {MAX_CONDITIONS} values of {name}, which become an "
                 f"input each, but got {n_values}; give recorded inputs (--inputs), another condition "
                 "(--condition), or fewer of the trials (--where)"
             )

@@ -83,17 +83,16 @@ def read_nwb(path: str | Path | Source, config: ReadConfig | None = None, **sett
 
 def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset:
     """Read an open file as planned; the Dataset does not have the hash of the file yet."""
-    path = session.path
-    _check_memory(plan, path=path)
-    outputs = _read_outputs(plan, config, path=path)
-    inputs = _read_inputs(plan, config, path=path)
+    _check_memory(plan)
+    outputs = _read_outputs(plan, config)
+    inputs = _read_inputs(plan, config)
     used = outputs.covered & inputs.covered & _find_inside(plan) & plan.find_valid(plan.compute_edges())
     neurons = read_neurons(session, plan, config, used=used)
     mask = used & neurons.covered
     recorded = np.asarray(mask.any(axis=1))
     if not recorded.any():
         raise MissingDataError(
-            f"{path}: expected trials in which outputs and units were recorded together, but there are none; "
+            "expected trials in which outputs and units were recorded together, but there are none; "
             "choose another align_to or window, or other outputs"
         )
     extents = {s.path: s.extent for s in plan.objects.outputs} | {
@@ -126,15 +125,15 @@ def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset
     return attach_circuit(ds, session.nwbfile)
 
 
-def _read_outputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
+def _read_outputs(plan: Plan, config: ReadConfig) -> Part:
     """Read muscles, force or kinematics; raw EMG is converted to its envelope."""
-    _check_window(plan, path=path)
+    _check_window(plan)
     edges = plan.compute_edges()
     values, covered, choices = [], np.ones((len(edges), plan.window.n_bins), dtype=bool), []
     for signal in plan.objects.outputs:
-        raw = _is_raw(signal, plan, config, path=path)
+        raw = _is_raw(signal, plan, config)
         envelope = choose_envelope(config) if raw else None
-        binned = read_binned(signal, edges, path=path, nan=config.nan, envelope=envelope)
+        binned = read_binned(signal, edges, nan=config.nan, envelope=envelope)
         values.append(binned.values)
         covered &= binned.covered
         if envelope is not None:
@@ -158,7 +157,7 @@ def _describe_filters(envelope: EnvelopeFilter) -> str:
     return f"{notches}high-pass {envelope.high_pass:g} Hz, low-pass {envelope.low_pass:g} Hz"
 
 
-def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
+def _read_inputs(plan: Plan, config: ReadConfig) -> Part:
     """Read recorded task inputs, or build them from the trial table."""
     edges = plan.compute_edges()
     covered = np.ones((len(edges), plan.window.n_bins), dtype=bool)
@@ -167,7 +166,7 @@ def _read_inputs(plan: Plan, config: ReadConfig, *, path: str) -> Part:
         return Part({"inputs": inputs}, {"input": np.array(names)}, covered)
     values = []
     for signal in plan.objects.inputs:
-        binned = read_binned(signal, edges, path=path, nan=config.nan)
+        binned = read_binned(signal, edges, nan=config.nan)
         values.append(binned.values)
         covered &= binned.covered
     names = [column for signal in plan.objects.inputs for column in signal.columns]
@@ -182,25 +181,25 @@ def _find_inside(plan: Plan) -> NDArray[np.bool_]:
     return np.asarray((edges[:, :-1] >= first - tolerance) & (edges[:, 1:] <= last + tolerance))
 
 
-def _is_raw(signal: Signal, plan: Plan, config: ReadConfig, *, path: str) -> bool:
+def _is_raw(signal: Signal, plan: Plan, config: ReadConfig) -> bool:
     """Return whether the envelope of an output must still be extracted."""
     if config.emg == "raw":  # the given outputs are EMG, even if their name does not say so
         return signal.role == "emg" or all(other.role != "emg" for other in plan.objects.outputs)
-    return config.emg == "auto" and signal.role == "emg" and looks_raw(signal, path=path)
+    return config.emg == "auto" and signal.role == "emg" and looks_raw(signal)
 
 
-def _check_window(plan: Plan, *, path: str) -> None:
+def _check_window(plan: Plan) -> None:
     """Refuse a window longer than the recording of the outputs."""
     recorded = max(signal.extent[1] - signal.extent[0] for signal in plan.objects.outputs)
     length = plan.window.n_bins * plan.window.bin_size
     if length > recorded + plan.window.bin_size:
         raise ConfigError(
-            f"{path}: window: expected at most the {recorded:g} s of {plan.objects.outputs[0].path}, "
+            f"window: expected at most the {recorded:g} s of {plan.objects.outputs[0].path}, "
             f"but got {length:g} s; use a shorter window (--window)"
         )
 
 
-def _check_memory(plan: Plan, *, path: str) -> None:
+def _check_memory(plan: Plan) -> None:
     """Refuse a Dataset that does not fit into memory, which holds each value twice while reading."""
     objects, trials, n_bins = plan.objects, plan.trials, plan.window.n_bins
     n_inputs = sum(len(signal.columns) for signal in objects.inputs) or 1 + sum(
@@ -211,7 +210,7 @@ def _check_memory(plan: Plan, *, path: str) -> None:
     shortage = describe_shortage(2 * len(trials.frame) * n_bins * in_bin)
     if shortage:
         raise ConfigError(
-            f"{path}: {len(trials.frame)} trials of {n_bins} bins with {len(objects.units)} units need "
+            f"{len(trials.frame)} trials of {n_bins} bins with {len(objects.units)} units need "
             f"{shortage}; use wider bins (--bin-size), a shorter window (--window), or fewer units or "
             "trials (--units, --where)"
         )

@@ -46,7 +46,7 @@ class Binned(NamedTuple):
 
 
 def read_binned(
-    signal: Signal, edges: Ticks, *, path: str, nan: str = "raise", envelope: EnvelopeFilter | None = None
+    signal: Signal, edges: Ticks, *, nan: str = "raise", envelope: EnvelopeFilter | None = None
 ) -> Binned:
     """Read a signal and average it in the bins of each trial.
 
@@ -60,8 +60,6 @@ def read_binned(
     edges
         Bin edges of each trial, shape (n_trials, n_bins + 1) [ticks]; a bin holds the samples whose middle
         is in [edge, next edge).
-    path
-        Path of the file, for messages.
     nan
         ``"raise"`` refuses NaN inside the bins; ``"mask"`` treats such bins as not recorded.
     envelope
@@ -84,14 +82,12 @@ def read_binned(
     >>> from nwbrnn.readers.times import to_ticks
     >>> series = TimeSeries(name="light", data=np.arange(8.0), unit="1", rate=4.0)
     >>> signal = Signal("acquisition/light", "inputs", (series,), ("light",))
-    >>> read_binned(signal, to_ticks(np.array([[0.5, 1.0, 1.5]])), path="session.nwb").values.tolist()
+    >>> read_binned(signal, to_ticks(np.array([[0.5, 1.0, 1.5]]))).values.tolist()
     [[[2.5], [4.5]]]
     """
-    parts, marks = zip(
-        *(_read_part(part, edges, envelope=envelope, path=path) for part in signal.split()), strict=True
-    )
+    parts, marks = zip(*(_read_part(part, edges, envelope=envelope) for part in signal.split()), strict=True)
     covered = np.all([part.covered for part in parts], axis=0)
-    _refuse_nan(signal, np.concatenate(marks, axis=2), covered, nan=nan, path=path)
+    _refuse_nan(signal, np.concatenate(marks, axis=2), covered, nan=nan)
     values = np.concatenate([part.values for part in parts], axis=2)
     covered &= np.isfinite(values).all(axis=2)
     values[~covered] = np.nan
@@ -99,10 +95,10 @@ def read_binned(
 
 
 def _read_part(
-    signal: Signal, edges: Ticks, *, envelope: EnvelopeFilter | None, path: str
+    signal: Signal, edges: Ticks, *, envelope: EnvelopeFilter | None
 ) -> tuple[Binned, NDArray[np.bool_]]:
     """Read a signal of one series; return it, and which of its values had NaN among their samples."""
-    times = read_times(signal, path=path)
+    times = read_times(signal)
     index = times.find(edges)
     bin_size = float(edges[0, 1] - edges[0, 0]) / TICKS_PER_SECOND
     counts = np.diff(index, axis=1)
@@ -111,11 +107,11 @@ def _read_part(
     covered = counts >= max(1.0, needed * bin_size / times.interval - SLACK)
     if not covered.any():
         raise MissingDataError(
-            f"{path}: {signal.path}: expected samples inside the trials, but it ranges from "
+            f"{signal.path}: expected samples inside the trials, but it ranges from "
             f"{signal.extent[0]:g} to {signal.extent[1]:g} s and no bin of "
             "a trial is in this range; choose another align_to or window"
         )
-    filtering, settled = _choose_filter(signal, times.interval, bin_size, envelope=envelope, path=path)
+    filtering, settled = _choose_filter(signal, times.interval, bin_size, envelope=envelope)
     breaks = times.find_breaks() if filtering else np.zeros(0, dtype=np.int64)
     sums = np.zeros((*counts.shape, len(signal.columns)))
     spoiled = np.zeros(sums.shape, dtype=bool)
@@ -134,23 +130,20 @@ def _read_part(
     return Binned(sums, covered, times.note), spoiled
 
 
-def _refuse_nan(
-    signal: Signal, spoiled: NDArray[np.bool_], covered: NDArray[np.bool_], *, nan: str, path: str
-) -> None:
+def _refuse_nan(signal: Signal, spoiled: NDArray[np.bool_], covered: NDArray[np.bool_], *, nan: str) -> None:
     """Refuse NaN in bins, unless they are to be masked and no channel has NaN in all bins."""
     columns = np.array(signal.columns)
     empty = columns[spoiled[covered].all(axis=0)].tolist() if covered.any() else []
     if empty:
         raise ReadError(
-            f"{path}: {signal.path}: {', '.join(empty)}: NaN in every bin of the trials; leave them out with "
+            f"{signal.path}: {', '.join(empty)}: NaN in every bin of the trials; leave them out with "
             f"channels (--channels '{','.join('!' + name for name in empty)}')"
         )
     if spoiled.any() and nan == "raise":
         channels = columns[spoiled.any(axis=(0, 1))]
         raise ReadError(
-            f"{path}: {signal.path}: NaN in {', '.join(channels)} "
-            f"({show_count(int(spoiled.sum()), 'bin')} in all); use nan='mask' (--nan mask) to leave out "
-            "these bins, or choose other outputs"
+            f"{signal.path}: NaN in {', '.join(channels)} ({show_count(int(spoiled.sum()), 'bin')} in all); "
+            "use nan='mask' (--nan mask) to leave out these bins, or choose other outputs"
         )
 
 
@@ -183,14 +176,14 @@ def needs_low_pass(signal: Signal, bin_size: float) -> bool:
     return bin_size >= 1.99 * signal.interval and signal.role not in ("inputs", "rates", "spike_counts")
 
 
-def looks_raw(signal: Signal, *, path: str) -> bool:
+def looks_raw(signal: Signal) -> bool:
     """Return whether an EMG is raw, judging by stretches of its beginning, middle and end.
 
     Raw EMG is sampled fast, deviates equally to both sides of its middle, and crosses it often. A rectified
     signal is skewed, and an envelope is slow.
     """
     if len(signal.series) > 1:
-        return any(looks_raw(part, path=path) for part in signal.split())
+        return any(looks_raw(part) for part in signal.split())
     if signal.interval * RAW_SAMPLING_RATE > 1:
         return False
     n_samples = signal.shape[0]
@@ -214,7 +207,7 @@ def _is_bipolar(values: Array, interval: float) -> bool:
 
 
 def _choose_filter(
-    signal: Signal, interval: float, bin_size: float, *, envelope: EnvelopeFilter | None, path: str
+    signal: Signal, interval: float, bin_size: float, *, envelope: EnvelopeFilter | None
 ) -> tuple[Filter | None, int]:
     """Return the filter to apply before averaging, and how many samples it needs on both sides."""
     if envelope is not None:
@@ -222,7 +215,7 @@ def _choose_filter(
         try:
             compute(np.zeros((round(1 / interval), 1)))
         except ConfigError as error:
-            raise ConfigError(f"{path}: {signal.path}: {error} (--emg envelope)") from error
+            raise ConfigError(f"{signal.path}: {error} (--emg envelope)") from error
         return partial(_extract_envelope, compute, 1 / interval), round(envelope.settled / interval)
     if not needs_low_pass(signal, bin_size):
         return None, 0

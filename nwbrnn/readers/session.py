@@ -87,7 +87,7 @@ class Session:
     @cached_property
     def trains(self) -> SpikeTrains:
         """The spike times of all units, as far as their index is valid."""
-        return find_spike_trains(self.units, f"{self.path}: {self.units_path}")
+        return find_spike_trains(self.units, self.units_path)
 
     def read_spikes(self) -> SpikeTrains:
         """Return the spike times of all units without reading them yet.
@@ -121,7 +121,7 @@ class Session:
         """
         if name not in self._trials:
             table = self.trial_tables[name]
-            self._trials[name] = read_trials(table, self.events, name=name, path=self.path)
+            self._trials[name] = read_trials(table, self.events, name=name)
         return self._trials[name]
 
     @cached_property

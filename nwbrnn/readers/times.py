@@ -175,7 +175,7 @@ class StampedTimes:
         return slice(start, stop) if self.rows is None else self.rows[start:stop]
 
 
-def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
+def read_times(signal: Signal) -> RegularTimes | StampedTimes:
     """Read the times at which the samples of a single-series signal were taken.
 
     If the clock runs backwards, two stretches of samples claim the same time, and all of these samples are
@@ -195,14 +195,14 @@ def read_times(signal: Signal, *, path: str) -> RegularTimes | StampedTimes:
     stamps = read_stamps(series)
     if stamps.shape != (n_samples,):
         raise ReadError(
-            f"{path}: {signal.path}: expected a timestamp for each of {n_samples} samples, "
+            f"{signal.path}: expected a timestamp for each of {n_samples} samples, "
             f"but got {' x '.join(map(str, stamps.shape))}; repair the file or choose another signal"
         )
     good = find_uncontested(stamps, interval=signal.interval)
     n_bad = n_samples - int(good.sum())
     if n_samples - n_bad < min(2, n_samples):
         raise ReadError(
-            f"{path}: {signal.path}: expected increasing timestamps, but no two of its {n_samples} "
+            f"{signal.path}: expected increasing timestamps, but no two of its {n_samples} "
             "timestamps increase; repair the file or choose another signal"
         )
     centres = to_ticks(stamps[good]) + to_ticks(shift)

@@ -58,7 +58,7 @@ def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
 
 
 def read_trials(
-    table: TimeIntervals, events: Mapping[str, NDArray[np.float64]], *, name: str, path: str
+    table: TimeIntervals, events: Mapping[str, NDArray[np.float64]], *, name: str
 ) -> pd.DataFrame:
     """Return the ids and plain columns of a trial table: a row per trial, indexed by row number.
 
@@ -75,7 +75,7 @@ def read_trials(
         if needed not in columns or columns[needed].dtype.kind not in "iuf":
             shape = np.shape(table[needed].data) if needed in table.colnames else "no such column"
             raise ReadError(
-                f"{path}: {name}/{needed}: expected one time in each row, but got {shape}; repair the file"
+                f"{name}/{needed}: expected one time in each row, but got {shape}; repair the file"
             )
         unwritten = find_unwritten(columns[needed].astype(np.float64))
         if unwritten.any():

@@ -35,7 +35,7 @@ class SpikeTrains:
     observed
         Observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` if the file has none.
     name
-        Names of file and object, for messages.
+        Path of the times in the file, for messages.
     fault
         Why the index of times or intervals is invalid; empty if it is valid.
     unwritten
@@ -106,7 +106,7 @@ def _ascends(train: NDArray[np.float64]) -> bool:
 
 
 def find_spike_trains(units: Units, name: str) -> SpikeTrains:
-    """Return the spike times of units without reading them; ``name`` names the file and the table."""
+    """Return the spike times of units without reading them; ``name`` is the path of the table."""
     ends, fault = _read_ends(units, "spike_times", name=name)
     observed = None
     if "obs_intervals" in units.colnames:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from pynwb import NWBHDF5IO, NWBFile
 
-from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileError
+from nwbrnn.errors import NwbrnnError, ReadError, SchemaError, UnsupportedFileError, name_file
 from nwbrnn.storage.damage import open_hdf5
 from nwbrnn.storage.remote import find_reason
 from nwbrnn.storage.source import Source, find_source
@@ -65,7 +65,8 @@ def open_file(path: str | Path | Source, *, follow_links: bool = False) -> Itera
     with contextlib.ExitStack() as stack:
         kept = source.opened or [stack.enter_context(_build(source, follow_links=follow_links))]
         try:
-            yield kept[0]
+            with name_file(source.text):
+                yield kept[0]
         except SchemaError as error:  # mostly NaN or infinity in places where they are not allowed
             raise ReadError(
                 f"{source.text}: expected data that make a Dataset, but got {'; '.join(error.problems)}; "

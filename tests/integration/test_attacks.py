@@ -65,7 +65,7 @@ def test_only_bins_with_nan_are_masked(make_recording):
     with open_nwb(file.path) as nwbfile:
         signal = next(s for s in find_signals(nwbfile) if s.role == "emg")
         edges = to_ticks(np.arange(0, 5.001, 0.02))[np.newaxis]
-        binned, covered, _ = read_binned(signal, edges, path="x", nan="mask")
+        binned, covered, _ = read_binned(signal, edges, nan="mask")
     spoiled = np.flatnonzero(~covered[0])
     assert spoiled.tolist() == sorted({i // 20 for i in range(1501, 1501 + n_bad)})
     assert np.isfinite(binned[covered]).all()

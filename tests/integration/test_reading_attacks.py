@@ -67,7 +67,7 @@ def test_raw_emg_is_told_from_what_was_processed(kind, raw, offset, first_part):
         values[:9000] = first_part
     series = TimeSeries(name="EMG", data=values[:, np.newaxis], rate=1000.0, unit="V")
     (signal,) = find_signals(create_nwbfile(series))
-    assert looks_raw(signal, path="x") is raw
+    assert looks_raw(signal) is raw
 
 
 def test_zero_on_the_command_line_is_a_value(recording, tmp_path, run_cli):
@@ -171,10 +171,8 @@ def test_name_of_several_series_is_refused(recording):
     from nwbrnn.readers.rules.objects import apply_map
 
     config = ReadConfig(map={"emg": "wires"})
-    with pytest.raises(
-        ConfigError, match=names("x", "map emg", "acquisition/wires, processing/behavior/wires")
-    ):
-        apply_map(find_signals(nwbfile), config, path="x")
+    with pytest.raises(ConfigError, match=names("map emg", "acquisition/wires, processing/behavior/wires")):
+        apply_map(find_signals(nwbfile), config)
     with pytest.raises(ConfigError, match=names(recording.path, "map", "acquisition/EMG")):
         nwbrnn.read_nwb(recording.path, map={"emg": "acquisition/EMG", "force": "acquisition/EMG"})
 

@@ -301,7 +301,7 @@ def read_blocks(path, monkeypatch, *, size, envelope, bin_size):
     edges = to_ticks(get_edges(bin_size=bin_size))
     with open_nwb(path) as nwbfile:
         (signal,) = [s for s in find_signals(nwbfile) if s.path.startswith("acquisition/")]
-        return series.read_binned(signal, edges, path="file", nan="mask", envelope=envelope)
+        return series.read_binned(signal, edges, nan="mask", envelope=envelope)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_regular_times_are_found_as_if_they_were_stored(start, shift, rate, edge
 def read_stamps(stamps):
     data = np.arange(len(stamps), dtype=float)
     series = TimeSeries(name="x", data=data, unit="V", timestamps=np.array(stamps, dtype=float))
-    return read_times(Signal("acquisition/x", "other", (series,), ("x",)), path="file")
+    return read_times(Signal("acquisition/x", "other", (series,), ("x",)))
 
 
 def test_a_gap_is_longer_than_one_and_a_half_intervals():
@@ -100,9 +100,7 @@ def test_what_is_noted_of_one_series_is_noted_of_its_signal():
     ]
     edges = to_ticks(np.array([[0.0, 1.0, 2.0]]))
     alone, together = (
-        read_binned(
-            Signal("x", "inputs", tuple(s), tuple(str(one.name) for one in s)), edges, path="file"
-        ).note
+        read_binned(Signal("x", "inputs", tuple(s), tuple(str(one.name) for one in s)), edges).note
         for s in (series[1:2], series)
     )
     assert alone
@@ -252,11 +250,11 @@ def test_the_order_of_the_file_decides_between_two_signals_and_is_named():
         Signal(f"acquisition/{name}", "emg", (series,), (name,))
         for name, series in zip("ab", create_channels("a", "b"), strict=True)
     ]
-    (first,), choice = choose_outputs(signals, ReadConfig(), unusable={}, path="file")
+    (first,), choice = choose_outputs(signals, ReadConfig(), unusable={})
     assert first.path == "acquisition/a"
     assert choice.alternatives == ("acquisition/b",)
     assert_names(choice.reason, "emg", "file")
-    assert "file" not in choose_outputs(signals[:1], ReadConfig(), unusable={}, path="file")[1].reason
+    assert "file" not in choose_outputs(signals[:1], ReadConfig(), unusable={})[1].reason
 
 
 # ------------------------------------------------------------------ trials
@@ -296,7 +294,7 @@ def test_events_become_columns_of_the_trials_that_hold_them():
     add_events(nwbfile, "tone", ["a"] * 4, [0.2, 11.0, 12.0, 25.0])
     for start, stop in ((np.nan, 5.0), (10.0, 13.0), (20.0, 24.0), (24.5, np.nan)):
         nwbfile.add_trial(start_time=start, stop_time=stop)
-    trials = read_trials(nwbfile.trials, dict(find_events(nwbfile)), name="intervals/trials", path="file")
+    trials = read_trials(nwbfile.trials, dict(find_events(nwbfile)), name="intervals/trials")
     np.testing.assert_array_equal(trials["tone"], [np.nan, 11.0, np.nan, 25.0])
 
 
@@ -329,16 +327,14 @@ def test_times_that_count_from_the_start_of_each_trial(times, starts, relative):
 
 def test_a_condition_has_several_values_and_repeats_them():
     trials = pd.DataFrame({"target_dir": [90.0] * 6, "condition": list("ababab"), "start_time": range(6)})
-    assert choose_condition(trials, ReadConfig(), angles={}, path="file")[0] == ("condition",)
-    assert (
-        choose_condition(trials[["target_dir", "start_time"]], ReadConfig(), angles={}, path="file")[0] == ()
-    )
+    assert choose_condition(trials, ReadConfig(), angles={})[0] == ("condition",)
+    assert choose_condition(trials[["target_dir", "start_time"]], ReadConfig(), angles={})[0] == ()
 
 
 def test_directions_that_repeat_little_give_way_to_values_that_repeat():
     angles = np.linspace(0, 6, 40)
     trials = pd.DataFrame({"target_dir": angles, "condition": ["a", "b"] * 20, "start_time": range(40)})
-    given = {"angles": {"target_dir": "radians"}, "path": "file"}
+    given = {"angles": {"target_dir": "radians"}}
     columns, continuous, _ = choose_condition(trials, ReadConfig(), **given)
     assert (columns, continuous) == (("condition",), False)
     columns, continuous, _ = choose_condition(trials.drop(columns="condition"), ReadConfig(), **given)
@@ -355,10 +351,10 @@ def test_an_alignment_of_which_no_time_is_known_is_refused():
     trials = pd.DataFrame(
         {"start_time": [0.0, 1.0], "go_cue_time": [np.nan, np.nan], "move_onset": [0.5, np.nan]}
     )
-    given = {"counts": None, "relative": frozenset(), "path": "file"}
-    with pytest.raises(MissingDataError, match=r"file: intervals/trials/go_cue_time: .* NaN"):
+    given = {"counts": None, "relative": frozenset()}
+    with pytest.raises(MissingDataError, match=r"intervals/trials/go_cue_time: .* NaN"):
         choose_alignment(trials, ReadConfig(align_to="go_cue_time"), **given)
-    with pytest.raises(MissingDataError, match=names("file", "start_time, go_cue_time", "--align-to")):
+    with pytest.raises(MissingDataError, match=names("start_time, go_cue_time", "--align-to")):
         choose_alignment(np.nan * trials.drop(columns="move_onset"), ReadConfig(), **given)
     name, times, choice = choose_alignment(trials, ReadConfig(), **given)
     assert name == "move_onset"
@@ -373,7 +369,7 @@ def create_trials(starts, stops, times):
 
 
 def choose(which, bin_size=0.02, **changes):
-    return choose_window(which, ReadConfig(**changes), counts=None, bins=BINS, bin_size=bin_size, path="file")
+    return choose_window(which, ReadConfig(**changes), counts=None, bins=BINS, bin_size=bin_size)
 
 
 def test_a_window_that_is_given_is_kept_and_one_that_is_found_begins_at_a_bin():
@@ -385,12 +381,12 @@ def test_a_window_that_is_given_is_kept_and_one_that_is_found_begins_at_a_bin():
 
 def test_windows_that_leave_their_trials_are_counted_without_trials_that_end_before_they_begin():
     which = create_trials([0, 10, 20, 30], [2, 9, 23, 33], [0, 10, 20, 30])
-    (found,) = note_outside(which, Window(-0.5, 150, 0.02), path="file")
+    (found,) = note_outside(which, Window(-0.5, 150, 0.02))
     assert "stop_time in 1" in found.picked
     assert "start_time in 3" in found.picked
     assert "of 3 trials" in found.picked
-    assert note_outside(which, Window(0.0, 50, 0.02), path="file") == []
-    (early,) = note_outside(which, Window(-0.5, 50, 0.02), path="file")
+    assert note_outside(which, Window(0.0, 50, 0.02)) == []
+    (early,) = note_outside(which, Window(-0.5, 50, 0.02))
     assert "stop_time" not in early.picked
 
 

@@ -149,7 +149,7 @@ def list_series(session: Session, config: ReadConfig, plan: Plan | None) -> Iter
 def _map_signals(session: Session, config: ReadConfig) -> Sequence[Signal]:
     """Return the signals with the roles that they are mapped to, if that can be."""
     try:
-        return apply_map(session.signals, config, path=session.path)
+        return apply_map(session.signals, config)
     except NwbrnnError:
         return session.signals
 

@@ -49,13 +49,13 @@ class TrialView:
 def view_trials(session: Session, config: ReadConfig) -> TrialView | None:
     """Return the trials of a file, or those of them that were chosen; ``None`` if there are none."""
     try:
-        path, _ = choose_table(session.trial_tables, config, path=session.path)
+        path, _ = choose_table(session.trial_tables, config)
     except MissingDataError:
         return None
     table = session.read_trials(path)
     if config.where is not None:
         with contextlib.suppress(NwbrnnError):  # then the file is refused
-            table, _ = choose_trials(table, config, path=session.path)
+            table, _ = choose_trials(table, config)
     start, stop = (table[name].to_numpy(dtype=np.float64) for name in ("start_time", "stop_time"))
     return TrialView(path, table.drop(columns="id"), start, stop)
 

@@ -63,7 +63,7 @@ class Objects:
         return [*self.outputs, *self.inputs, *self.rates, *counts]
 
 
-def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> list[Signal]:
+def apply_map(signals: Sequence[Signal], config: ReadConfig) -> list[Signal]:
     """Give signals the roles that the user mapped to them, and remove these roles from all others.
 
     Raises
@@ -76,12 +76,10 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> li
     taken: set[str] = set()
     for role, where in config.map.items():
         if role != "trials":
-            meant = {
-                s.path for part in where.split(",") for s in _match(signals, part, f"map {role}", path=path)
-            }
+            meant = {s.path for part in where.split(",") for s in _match(signals, part, f"map {role}")}
             if meant & taken:
                 raise ConfigError(
-                    f"{path}: map: expected one role for {list_some(sorted(meant & taken))}, but got "
+                    f"map: expected one role for {list_some(sorted(meant & taken))}, but got "
                     "several; remove it from all but one of them"
                 )
             taken |= meant
@@ -95,7 +93,7 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig, *, path: str) -> li
 
 
 def choose_outputs(
-    signals: Sequence[Signal], config: ReadConfig, *, unusable: Mapping[str, TimeSeries], path: str
+    signals: Sequence[Signal], config: ReadConfig, *, unusable: Mapping[str, TimeSeries]
 ) -> tuple[tuple[Signal, ...], Choice]:
     """Choose the outputs: EMG, else force, else kinematics; mapped signals come first.
 
@@ -107,8 +105,8 @@ def choose_outputs(
         If their sampling times are unknown.
     """
     if config.outputs != "auto":
-        picked = _match_all(signals, config.outputs, "outputs", config.map, path=path)
-        return _check_timing(picked, path=path), Choice("outputs", _name(picked), "given")
+        picked = _match_all(signals, config.outputs, "outputs", config.map)
+        return _check_timing(picked), Choice("outputs", _name(picked), "given")
     for role in sorted(OUTPUT_ROLES, key=lambda role: role not in config.map):
         ranked = _rank(signals, role)
         if ranked:
@@ -117,14 +115,12 @@ def choose_outputs(
             reason = f"its name suggests {role}" if role not in config.map else f"mapped to {role}"
             if len(ranked) > 1 and role not in config.map:
                 reason += "; of several, processed before raw, then by order in the file"
-            return _check_timing(picked, path=path), Choice("outputs", _name(picked), reason, others)
+            return _check_timing(picked), Choice("outputs", _name(picked), reason, others)
     faults = "; ".join(f"{name}: {describe_fault(series)}" for name, series in unusable.items())
     if faults:
-        raise MissingDataError(
-            f"{path}: outputs: expected EMG, force or kinematics that can be read; {faults}"
-        )
+        raise MissingDataError(f"outputs: expected EMG, force or kinematics that can be read; {faults}")
     raise MissingDataError(
-        f"{path}: outputs: expected EMG, force or kinematics, but the names of the time series suggest none "
+        f"outputs: expected EMG, force or kinematics, but the names of the time series suggest none "
         f"of them ({list_some(s.path for s in signals)}); name one with map or outputs "
         "(--map emg=PATH, --outputs PATH)"
     )
@@ -136,7 +132,6 @@ def choose_neurons(
     config: ReadConfig,
     *,
     units: tuple[str, Units | None],
-    path: str,
 ) -> tuple[tuple[Signal, ...], Counts | None, Choice]:
     """Choose recorded firing rates, counts in bins, or spike times (if both are empty).
 
@@ -148,8 +143,6 @@ def choose_neurons(
         Settings, of which ``rates`` and ``map`` are used.
     units
         The path of the units table, and the table if there is one.
-    path
-        Path of the file, for messages.
 
     Returns
     -------
@@ -165,14 +158,14 @@ def choose_neurons(
     --------
     >>> table = Units(name="units")
     >>> table.add_unit(spike_times=[0.1, 0.5])
-    >>> rates, counts, choice = choose_neurons([], [], ReadConfig(), units=("units", table), path="x.nwb")
+    >>> rates, counts, choice = choose_neurons([], [], ReadConfig(), units=("units", table))
     >>> rates, counts, choice.picked
     ((), None, 'units/spike_times, Gaussian of 50 ms')
     """
     where, table = units
     n_units = 0 if table is None else len(table)
     counts: list[Counts] = [*(s for s in signals if s.role == "spike_counts"), *binned]
-    named = _choose_named(signals, counts, config, n_units=n_units, where=where, path=path)
+    named = _choose_named(signals, counts, config, n_units=n_units, where=where)
     if named is not None:
         return named
     fitting = [s for s in signals if s.role == "rates" and len(s.columns) == n_units]
@@ -194,7 +187,7 @@ def choose_neurons(
         columns = f"the columns {list_some(table.colnames)}" if n_units else "0 units"
         lacking = f"the table {where} has {columns}, and the file has no series of them"
     raise MissingDataError(
-        f"{path}: {where}: expected spike_times, a series of firing rates or counts of spikes in bins, but "
+        f"{where}: expected spike_times, a series of firing rates or counts of spikes in bins, but "
         f"{lacking}; name a series with rates or map (--rates PATH, --map spike_counts=PATH)"
     )
 
@@ -206,24 +199,23 @@ def _choose_named(
     *,
     n_units: int,
     where: str,
-    path: str,
 ) -> tuple[tuple[Signal, ...], Counts | None, Choice] | None:
     """Return the rates or counts that the user named; ``None`` if the user named none."""
     given = config.map.get("rates") or (config.rates if config.rates not in ("auto", "spikes") else None)
     if given is not None:
-        named = [s for part in given.split(",") for s in _match(signals, part, "rates", path=path)]
+        named = [s for part in given.split(",") for s in _match(signals, part, "rates")]
         picked = tuple(dict.fromkeys(named))
         n_columns = sum(len(signal.columns) for signal in picked)
         reason = "given"
         if n_units and n_columns != n_units:
             columns = show_count(n_columns, "column")
             reason += f"; it has {columns}, so the {show_count(n_units, 'row')} of {where} are other units"
-        return _check_timing(picked, path=path), None, Choice("rates", _name(picked), reason)
+        return _check_timing(picked), None, Choice("rates", _name(picked), reason)
     wanted = config.map.get("spike_counts", "").strip("/")
     if not wanted:
         return None
     found = next((c for c in counts if wanted in (c.path, c.path.rsplit("/", 1)[-1])), None)
-    source = found or _match(signals, wanted, "map spike_counts", path=path)[0]
+    source = found or _match(signals, wanted, "map spike_counts")[0]
     return (), source, Choice("rates", source.path, "given")
 
 
@@ -235,7 +227,7 @@ def count_units(rates: tuple[Signal, ...], counts: Counts | None) -> int:
 
 
 def choose_units(
-    columns: Mapping[str, NDArray[Any]], n_units: int, config: ReadConfig, *, path: str
+    columns: Mapping[str, NDArray[Any]], n_units: int, config: ReadConfig
 ) -> tuple[NDArray[np.int64], Choice]:
     """Choose the units to keep, as rows of the units table: all, unless the user selects by a column.
 
@@ -254,14 +246,14 @@ def choose_units(
         plain = name.removesuffix("!")
         if plain not in short:
             raise ConfigError(
-                f"{path}: units: expected a column of the units table, but got {plain!r}; "
+                f"units: expected a column of the units table, but got {plain!r}; "
                 f"there are {list_some(sorted(columns))}"
             )
         wanted[short[plain] + name[len(plain) :]] = value
     keep = select_rows(columns, wanted, n_units)
     if not keep.any():
         raise MissingDataError(
-            f"{path}: units: expected units with {dict(config.units)}, but there are none; "
+            f"units: expected units with {dict(config.units)}, but there are none; "
             f"values are {list_values(columns, wanted)}"
         )
     areas = columns.get("location", np.zeros(0))
@@ -272,17 +264,15 @@ def choose_units(
     return np.flatnonzero(keep), Choice("units", f"{text} ({keep.sum()} of {n_units})", reason, others)
 
 
-def choose_inputs(
-    signals: Sequence[Signal], config: ReadConfig, *, path: str
-) -> tuple[tuple[Signal, ...], Choice]:
+def choose_inputs(signals: Sequence[Signal], config: ReadConfig) -> tuple[tuple[Signal, ...], Choice]:
     """Choose recorded task inputs; if empty, they are built from the trial table."""
     if config.inputs not in ("auto", "task"):
-        picked = _match_all(signals, config.inputs, "inputs", config.map, path=path)
-        return _check_timing(picked, path=path), Choice("inputs", _name(picked), "given")
+        picked = _match_all(signals, config.inputs, "inputs", config.map)
+        return _check_timing(picked), Choice("inputs", _name(picked), "given")
     recorded = tuple(s for s in signals if s.role == "inputs")
     if recorded and config.inputs == "auto":
         reason = "task inputs recorded as a series"
-        return _check_timing(recorded, path=path), Choice("inputs", _name(recorded), reason, ("task",))
+        return _check_timing(recorded), Choice("inputs", _name(recorded), reason, ("task",))
     reason = "given" if config.inputs == "task" else "no recorded task inputs, so built from the trial table"
     return (), Choice("inputs", "task", reason, tuple(s.path for s in recorded))
 
@@ -304,9 +294,7 @@ def note_oddities(signals: Sequence[Signal]) -> list[Choice]:
     return notes
 
 
-def choose_channels(
-    signals: Sequence[Signal], config: ReadConfig, *, path: str
-) -> tuple[tuple[Signal, ...], list[str]]:
+def choose_channels(signals: Sequence[Signal], config: ReadConfig) -> tuple[tuple[Signal, ...], list[str]]:
     """Return the outputs with the channels to keep, and the names of these channels.
 
     Raises
@@ -322,7 +310,7 @@ def choose_channels(
         name = signal.path.rsplit("/", 1)[-1]
         prefix = f"{name if short.count(name) == 1 else signal.path}_" if prefixed else ""
         names += [prefix + column for column in signal.columns]
-    wanted = _pick_names(names, config.channels, path=path)
+    wanted = _pick_names(names, config.channels)
     kept, done = [], 0
     for signal in signals:
         here = names[done : done + len(signal.columns)]
@@ -333,7 +321,7 @@ def choose_channels(
     return tuple(kept), [name for name in names if name in wanted]
 
 
-def _pick_names(names: Sequence[str], given: Sequence[str] | None, *, path: str) -> set[str]:
+def _pick_names(names: Sequence[str], given: Sequence[str] | None) -> set[str]:
     """Return the names to keep: those given by name or number, or all except those prefixed with ``!``."""
     if given is None:
         return set(names)
@@ -341,13 +329,11 @@ def _pick_names(names: Sequence[str], given: Sequence[str] | None, *, path: str)
     plain = [one if one in numbered else one.removeprefix("!") for one in given]
     unknown = sorted(one for one in plain if one not in numbered)
     if unknown:
-        raise ConfigError(
-            f"{path}: channels: expected some of {list_some(names)}, but got {', '.join(unknown)}"
-        )
+        raise ConfigError(f"channels: expected some of {list_some(names)}, but got {', '.join(unknown)}")
     dropped = {numbered[p] for p, one in zip(plain, given, strict=True) if p != one}
     chosen = {numbered[p] for p, one in zip(plain, given, strict=True) if p == one} or set(names)
     if not chosen - dropped:
-        raise ConfigError(f"{path}: channels: expected to keep some of {list_some(names)}, but got none")
+        raise ConfigError(f"channels: expected to keep some of {list_some(names)}, but got none")
     return chosen - dropped
 
 
@@ -356,18 +342,16 @@ def _match_all(
     wanted: str | tuple[str, ...],
     setting: str,
     mapped: Mapping[Role, str],
-    *,
-    path: str,
 ) -> tuple[Signal, ...]:
     """Return the signals of several roles, paths or names; of a role, all mapped signals or the best one."""
     found: list[Signal] = []
     for name in (wanted,) if isinstance(wanted, str) else wanted:
         ranked = _rank(signals, name) if name in OUTPUT_ROLES else []
-        found += (ranked if name in mapped else ranked[:1]) or _match(signals, name, setting, path=path)
+        found += (ranked if name in mapped else ranked[:1]) or _match(signals, name, setting)
     return tuple(dict.fromkeys(found))
 
 
-def _match(signals: Sequence[Signal], wanted: str, setting: str, *, path: str) -> list[Signal]:
+def _match(signals: Sequence[Signal], wanted: str, setting: str) -> list[Signal]:
     """Return the signal with a path or name that the user gave, or the signals in a container there."""
     wanted = wanted.strip().strip("/")
     named = [s for s in signals if wanted == s.path] or [
@@ -375,7 +359,7 @@ def _match(signals: Sequence[Signal], wanted: str, setting: str, *, path: str) -
     ]
     if len(named) > 1:
         raise ConfigError(
-            f"{path}: {setting}: expected one series, but several have the name {wanted!r}: "
+            f"{setting}: expected one series, but several have the name {wanted!r}: "
             f"{_name(named)}; give the path of one"
         )
     if named:
@@ -384,7 +368,7 @@ def _match(signals: Sequence[Signal], wanted: str, setting: str, *, path: str) -
     if inside:
         return inside
     raise MissingDataError(
-        f"{path}: {setting}: expected {wanted!r}, but the file has none; "
+        f"{setting}: expected {wanted!r}, but the file has none; "
         f"there are {list_some(f'{s.path} ({s.role})' for s in signals)}"
     )
 
@@ -404,19 +388,17 @@ def _rank(signals: Sequence[Signal], role: str) -> list[Signal]:
     return sorted((s for s in signals if s.role == role), key=cost)
 
 
-def _check_timing(signals: tuple[Signal, ...], *, path: str) -> tuple[Signal, ...]:
+def _check_timing(signals: tuple[Signal, ...]) -> tuple[Signal, ...]:
     """Refuse signals whose sampling times are unknown."""
     for part in (part for signal in signals for part in signal.split()):
         fault = describe_fault(part.series[0])
         if fault:
-            raise ReadError(
-                f"{path}: {part.path}: {fault}; write it again with time first, or choose another series"
-            )
+            raise ReadError(f"{part.path}: {fault}; write it again with time first, or choose another series")
         series = part.series[0]
         starts = series.timestamps is not None or np.isfinite(series.starting_time or 0.0)
         if not (part.interval > 0 and starts):
             raise ReadError(
-                f"{path}: {part.path}: expected a rate above 0 or ascending timestamps, but got rate "
+                f"{part.path}: expected a rate above 0 or ascending timestamps, but got rate "
                 f"{series.rate}, starting_time {series.starting_time} and {part.shape[0]} samples; repair "
                 "the file or choose another"
             )

@@ -70,7 +70,7 @@ class Trials(NamedTuple):
     relative: frozenset[str]
 
 
-def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, path: str) -> tuple[str, Choice]:
+def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig) -> tuple[str, Choice]:
     """Choose the trial table from the possible ones, which are sorted with the likeliest first.
 
     Raises
@@ -81,12 +81,10 @@ def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, pat
     wanted = config.map.get("trials", "").strip("/")
     found = next((p for p in tables if wanted in (p, p.rsplit("/", 1)[-1])), None)
     if wanted and found is None:
-        raise MissingDataError(
-            f"{path}: map trials: expected {wanted!r}, but there are only {list_some(tables)}"
-        )
+        raise MissingDataError(f"map trials: expected {wanted!r}, but there are only {list_some(tables)}")
     if not tables:
         raise MissingDataError(
-            f"{path}: intervals/trials: expected a table of trials, but the file has no intervals; "
+            "intervals/trials: expected a table of trials, but the file has no intervals; "
             "add one (NWBFile.add_trial)"
         )
     name = found or next(iter(tables))
@@ -97,13 +95,13 @@ def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig, *, pat
     return name, Choice("trial table", f"{name} ({show_count(len(tables[name]), 'row')})", reason, others)
 
 
-def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tuple[pd.DataFrame, Choice]:
+def choose_trials(trials: pd.DataFrame, config: ReadConfig) -> tuple[pd.DataFrame, Choice]:
     """Choose the trials to keep: the successful ones, if a column marks them."""
     columns = {str(name): trials[name] for name in trials}
     if config.where is not None:
         where, reason = config.where, "given"
         for name in where:
-            _check_column(trials, name.removesuffix("!"), "where", path=path)
+            _check_column(trials, name.removesuffix("!"), "where")
         keep = select_rows(columns, where, len(trials))
     else:
         where, keep, unknown = find_successes(trials)
@@ -114,7 +112,7 @@ def choose_trials(trials: pd.DataFrame, config: ReadConfig, *, path: str) -> tup
         reason = "; ".join([reason, *unknown.values()])
     if not keep.any():
         raise MissingDataError(
-            f"{path}: intervals/trials: expected trials with {where}, but there are none; "
+            f"intervals/trials: expected trials with {where}, but there are none; "
             f"values are {list_values(columns, where)}"
         )
     text = ", ".join(f"{name} = {value}" for name, value in where.items()) or "all"
@@ -140,7 +138,7 @@ def find_successes(trials: pd.DataFrame) -> tuple[dict[str, str], NDArray[np.boo
 
 
 def choose_alignment(
-    trials: pd.DataFrame, config: ReadConfig, *, counts: object, relative: frozenset[str], path: str
+    trials: pd.DataFrame, config: ReadConfig, *, counts: object, relative: frozenset[str]
 ) -> tuple[str, Times, Choice]:
     """Choose the trial column that becomes time 0, and return its name and times [s].
 
@@ -154,8 +152,6 @@ def choose_alignment(
         If these are :class:`BinnedCounts` around events, the events become time 0.
     relative
         Columns of times that count from the start of the trial.
-    path
-        Path of the file, for messages.
 
     Raises
     ------
@@ -168,13 +164,13 @@ def choose_alignment(
     found = find_named([name for name in numeric if np.isfinite(trials[name]).any()], ALIGN_NAMES)
     events = counts.events if isinstance(counts, BinnedCounts) else None
     if config.align_to is not None:
-        _check_column(trials, config.align_to, "align_to", path=path)
+        _check_column(trials, config.align_to, "align_to")
         name, reason = config.align_to, "given"
         if name not in numeric:
-            raise ConfigError(f"{path}: align_to: expected a column of times, but {name} holds text")
+            raise ConfigError(f"align_to: expected a column of times, but {name} holds text")
     elif events is not None:
         name, reason = (
-            _find_events_column(trials[numeric], events, relative, path=path),
+            _find_events_column(trials[numeric], events, relative),
             "spikes were counted around it",
         )
     elif found:
@@ -183,7 +179,7 @@ def choose_alignment(
         reason += f"; {list_some(empty)} {'holds' if len(empty) == 1 else 'hold'} only NaN" if empty else ""
     else:
         raise MissingDataError(
-            f"{path}: intervals/trials: expected a column of times, but there are "
+            f"intervals/trials: expected a column of times, but there are "
             f"{list_some(trials.columns)}; name one with align_to (--align-to)"
         )
     times = drop_unwritten(
@@ -193,14 +189,14 @@ def choose_alignment(
         reason += "; its times count from the start of each trial, so start_time was added"
     n_missing = int((~np.isfinite(times)).sum())
     if n_missing == len(times):
-        raise MissingDataError(f"{path}: intervals/trials/{name}: expected times, but all are NaN")
+        raise MissingDataError(f"intervals/trials/{name}: expected times, but all are NaN")
     if n_missing:
         reason += f"; {_describe_missing(n_missing)}"
     return name, times, Choice("align_to", name, reason, tuple(n for n in found if n != name))
 
 
 def choose_condition(
-    trials: pd.DataFrame, config: ReadConfig, *, angles: Mapping[str, str], path: str
+    trials: pd.DataFrame, config: ReadConfig, *, angles: Mapping[str, str]
 ) -> tuple[tuple[str, ...], bool, Choice]:
     """Choose the trial columns that name the condition; none if no column has a known name.
 
@@ -215,7 +211,7 @@ def choose_condition(
     The direction is the same in all trials, so another column names the conditions:
 
     >>> trials = pd.DataFrame({"target_dir": [90.0] * 4, "condition": list("abab")})
-    >>> columns, continuous, choice = choose_condition(trials, ReadConfig(), angles={}, path="x.nwb")
+    >>> columns, continuous, choice = choose_condition(trials, ReadConfig(), angles={})
     >>> columns, continuous, choice.reason
     (('condition',), False, 'the first found of the known names; 2 values in 4 trials')
     """
@@ -223,7 +219,7 @@ def choose_condition(
     if config.condition is not None:
         picked = (config.condition,) if isinstance(config.condition, str) else config.condition
         for name in picked:
-            _check_column(trials, name, "condition", path=path)
+            _check_column(trials, name, "condition")
         reason = "given"
     else:
         found = _find_conditions(trials)
@@ -281,7 +277,7 @@ def choose_task_inputs(
     return shown_from, go, Choice("task inputs", ", ".join(parts) or "the alignment as a step", reason)
 
 
-def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset[str], *, path: str) -> str:
+def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset[str]) -> str:
     """Return the trial column whose times are the events around which spikes were counted."""
     ordered = np.append(np.sort(events), np.inf)
     for name in sorted(map(str, trials), key=lambda name: name == "start_time"):
@@ -292,7 +288,7 @@ def _find_events_column(trials: pd.DataFrame, events: Times, relative: frozenset
             if (np.abs(ordered[following] - times) < 1e-6).mean() > 0.5:
                 return name
     raise MissingDataError(
-        f"{path}: intervals/trials: expected a column with the times around which spikes were counted, "
+        f"intervals/trials: expected a column with the times around which spikes were counted, "
         f"but there is none among {list_some(trials)}; name one with align_to (--align-to)"
     )
 
@@ -317,9 +313,9 @@ def _is_continuous(
     return n_values > 2 * sectors and n_values > len(trials) / 2
 
 
-def _check_column(trials: pd.DataFrame, name: str, setting: str, *, path: str) -> None:
+def _check_column(trials: pd.DataFrame, name: str, setting: str) -> None:
     if name not in trials:
         raise ConfigError(
-            f"{path}: {setting}: expected a column of the trials, but got {name!r}; "
+            f"{setting}: expected a column of the trials, but got {name!r}; "
             f"there are {list_some(trials.columns)}"
         )

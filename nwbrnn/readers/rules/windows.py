@@ -25,7 +25,7 @@ Times = NDArray[np.float64]
 
 
 def choose_bin_size(
-    intervals: Mapping[str, float], config: ReadConfig, *, varying: Collection[str], path: str
+    intervals: Mapping[str, float], config: ReadConfig, *, varying: Collection[str]
 ) -> tuple[float, Choice]:
     """Choose the bin width from the time between samples of everything that is read.
 
@@ -37,8 +37,6 @@ def choose_bin_size(
         Settings, of which ``bin_size`` is used.
     varying
         Signals whose steps vary, so that bins must be two steps wide for each to hold a sample.
-    path
-        Path of the file, for messages.
 
     Raises
     ------
@@ -55,7 +53,7 @@ def choose_bin_size(
         fitting = [b for b in multiples if all(_divides(coarse[n], b) and b > least[n] for n in coarse)]
         if not fitting:
             raise ConfigError(
-                f"{path}: bin_size: no width suits signals sampled every "
+                f"bin_size: no width suits signals sampled every "
                 f"{list_some(f'{c:g} s' for c in coarse.values())}; give one with bin_size (--bin-size)"
             )
         reason = f"the time between samples of {slowest}"
@@ -70,7 +68,7 @@ def choose_bin_size(
         if finer or (interval > config.bin_size / FINE_PART and not _divides(interval, config.bin_size)):
             problem = "finer than" if finer else "not a whole multiple of the sampling of"
             raise ConfigError(
-                f"{path}: bin_size: {config.bin_size:g} s is {problem} {name}, which has a value every "
+                f"bin_size: {config.bin_size:g} s is {problem} {name}, which has a value every "
                 f"{interval:g} s; use {interval:g} s or a whole multiple of it"
             )
     return config.bin_size, Choice("bin_size", f"{config.bin_size:g} s", "given")
@@ -105,7 +103,7 @@ class Window:
 
 
 def choose_window(
-    which: Trials, config: ReadConfig, *, counts: object, bins: Choice, bin_size: float, path: str
+    which: Trials, config: ReadConfig, *, counts: object, bins: Choice, bin_size: float
 ) -> tuple[Window, Choice]:
     """Choose the window around the alignment, in whole bins.
 
@@ -123,7 +121,7 @@ def choose_window(
     >>> starts = np.array([0.0, 10.0, 20.0])
     >>> table = pd.DataFrame({"start_time": starts})
     >>> which = SimpleNamespace(frame=table, times=starts + 0.5, stop_times=starts + 1, align_to="go")
-    >>> given = {"bins": Choice("bin_size", "0.02 s", "default"), "bin_size": 0.02, "path": "x.nwb"}
+    >>> given = {"bins": Choice("bin_size", "0.02 s", "default"), "bin_size": 0.02}
     >>> window, choice = choose_window(which, ReadConfig(), counts=None, **given)
     >>> window.start, window.n_bins, choice.picked, choice.reason
     (-0.5, 50, '-0.5 to 0.5 s', 'all trials are equally long, so whole trials')
@@ -134,7 +132,7 @@ def choose_window(
     window = Window(start, int((stop - start) / bin_size + 1e-6), bin_size, whole)
     if window.n_bins < 2:
         raise ConfigError(
-            f"{path}: window: expected at least two bins of {bin_size:g} s ({bins.reason}), but got "
+            f"window: expected at least two bins of {bin_size:g} s ({bins.reason}), but got "
             f"{start:g} to {stop:g} s; use a longer window or narrower bins (--window, --bin-size), or check "
             "that these times are in seconds"
         )
@@ -221,7 +219,7 @@ def note_overlap(times: Times, window: Window, limits: NDArray[np.float64]) -> l
     return []
 
 
-def note_outside(which: Trials, window: Window, *, path: str) -> list[Choice]:
+def note_outside(which: Trials, window: Window) -> list[Choice]:
     """Return a remark on windows that extend beyond their trials.
 
     Raises
@@ -238,7 +236,7 @@ def note_outside(which: Trials, window: Window, *, path: str) -> list[Choice]:
     begins, ends = begins[known], ends[known]
     if ((start >= ends) | (stop <= begins)).all():
         raise ConfigError(
-            f"{path}: window: expected a part of the trials, which last from {np.median(begins):.3g} to "
+            f"window: expected a part of the trials, which last from {np.median(begins):.3g} to "
             f"{np.median(ends):.3g} s around {which.align_to} (median), but got {start:g} to {stop:g} s; "
             "choose another window or event (--window, --align-to)"
         )
