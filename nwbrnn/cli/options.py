@@ -51,111 +51,49 @@ JsonPath = Annotated[
 ConfigPath = Annotated[Path | None, typer.Option("--config", help="A fit.yaml with settings."), Access.READ]
 
 
-def _read(kind: Any, name: str, text: str, **more: Any) -> Any:
-    """Return the type of an option that says what to read."""
+_SOME, _ONE, _NUMBER = list[str] | None, str | None, float | None
+_BY_RULE, _BY_FILTER = "by rule", "by --emg-filter"
+_READING: dict[str, tuple[Any, str | None, str, str | None]] = {
+    # setting: type, name of its value, what it is, default
+    "map": (_SOME, "ROLE=PATH", "Object with a role: emg=processing/behavior/emg", None),
+    "outputs": (_SOME, "SIGNAL", "Outputs: emg, force, kinematics or a path", _BY_RULE),
+    "channels": (_ONE, "NAME,NAME", "Outputs to keep, such as FCR,FCU", "all"),
+    "inputs": (_SOME, "SIGNAL", "Inputs: task (from the trial table) or a path", _BY_RULE),
+    "rates": (_ONE, "SIGNAL", "Rates: spikes, or the path of a series", _BY_RULE),
+    "units": (_SOME, "COLUMN=VALUE", "Units to keep, such as location=M1", "all"),
+    "align_to": (_ONE, "COLUMN", "Trial column with the time that becomes 0", _BY_RULE),
+    "window": (
+        tuple[float, float] | None, "START STOP", "Start and stop relative to time 0, in s", _BY_RULE),
+    "whole_trials": (bool | None, None, "Read each trial from its start to its stop", None),
+    "bin_size": (_NUMBER, None, "Width of a time bin, in s", _BY_RULE),
+    "condition": (_SOME, "COLUMN", "Trial column that names the condition", _BY_RULE),
+    "sectors": (
+        int | None, None, "Number of conditions for directions that differ from trial to trial", "8"),
+    "second_harmonic": (
+        _NUMBER, None, "Size of two more inputs: cosine and sine of twice a direction", "0"),
+    "where": (_SOME, "COLUMN=VALUE", "Trials to keep: all, or for example result=R", _BY_RULE),
+    "smoothing": (_NUMBER, None, "SD of the Gaussian that turns counts into rates, in s", "0.05"),
+    "emg": (_ONE, "KIND", "Kind of EMG: raw or envelope", _BY_RULE),
+    "emg_filter": (_ONE, "NAME", "Filters for raw EMG: miller or falcon", "miller"),
+    "emg_notch": (list[float] | None, "NUMBER", "Frequency to cut out of raw EMG, in Hz", _BY_FILTER),
+    "emg_high_pass": (_NUMBER, None, "Corner frequency of the high-pass for raw EMG, in Hz", _BY_FILTER),
+    "emg_low_pass": (_NUMBER, None, "Corner frequency of the low-pass for raw EMG, in Hz", _BY_FILTER),
+    "stamps": (_ONE, "KIND", "What time stamps mark: start, centre or end of a sample", _BY_RULE),
+    "nan": (_ONE, "ACTION", "What to do with NaN: raise an error, or mask its bins", "raise"),
+    "follow_links": (bool | None, None, "Allow links that lead out of the file", None),
+}  # fmt: skip
+
+
+def _create_option(name: str, kind: Any, metavar: str | None, text: str, default: str | None) -> Any:
+    """Return the type of an option that says what to read; a list of values can be given one by one."""
+    repeatable = "; repeatable" if kind in (_SOME, list[float] | None) else ""
+    about = f"{text}{repeatable}." + (f" Default: {default}." if default else "")
     panel = "What to read (chosen by rule if not given)"
-    return Annotated[kind, typer.Option(name, help=text, rich_help_panel=panel, **more)]
+    option = f"--{name.replace('_', '-')}"
+    return Annotated[kind, typer.Option(option, help=about, rich_help_panel=panel, metavar=metavar)]
 
 
-_SOME, _ONE = list[str] | None, str | None
-READING = {
-    "map": _read(
-        _SOME, "--map", "Object with a role: emg=processing/behavior/emg; repeatable.", metavar="ROLE=PATH"
-    ),
-    "outputs": _read(
-        _SOME,
-        "--outputs",
-        "Outputs: emg, force, kinematics or a path; repeatable. Default: by rule.",
-        metavar="SIGNAL",
-    ),
-    "channels": _read(
-        _ONE, "--channels", "Outputs to keep, such as FCR,FCU. Default: all.", metavar="NAME,NAME"
-    ),
-    "inputs": _read(
-        _SOME,
-        "--inputs",
-        "Inputs: task (from the trial table) or a path; repeatable. Default: by rule.",
-        metavar="SIGNAL",
-    ),
-    "rates": _read(
-        _ONE, "--rates", "Rates: spikes, or the path of a series. Default: by rule.", metavar="SIGNAL"
-    ),
-    "units": _read(
-        _SOME,
-        "--units",
-        "Units to keep, such as location=M1; repeatable. Default: all.",
-        metavar="COLUMN=VALUE",
-    ),
-    "align_to": _read(
-        _ONE, "--align-to", "Trial column with the time that becomes 0. Default: by rule.", metavar="COLUMN"
-    ),
-    "window": _read(
-        tuple[float, float] | None,
-        "--window",
-        "Start and stop relative to time 0, in s. Default: by rule.",
-        metavar="START STOP",
-    ),
-    "whole_trials": _read(bool | None, "--whole-trials", "Read each trial from its start to its stop."),
-    "bin_size": _read(float | None, "--bin-size", "Width of a time bin, in s. Default: by rule."),
-    "condition": _read(
-        _SOME,
-        "--condition",
-        "Trial column that names the condition; repeatable. Default: by rule.",
-        metavar="COLUMN",
-    ),
-    "sectors": _read(
-        int | None,
-        "--sectors",
-        "Number of conditions for directions that differ from trial to trial. Default: 8.",
-    ),
-    "second_harmonic": _read(
-        float | None,
-        "--second-harmonic",
-        "Size of two more inputs: cosine and sine of twice a direction. Default: 0.",
-    ),
-    "where": _read(
-        _SOME,
-        "--where",
-        "Trials to keep: all, or for example result=R; repeatable. Default: by rule.",
-        metavar="COLUMN=VALUE",
-    ),
-    "smoothing": _read(
-        float | None, "--smoothing", "SD of the Gaussian that turns counts into rates, in s. Default: 0.05."
-    ),
-    "emg": _read(_ONE, "--emg", "Kind of EMG: raw or envelope. Default: by rule.", metavar="KIND"),
-    "emg_filter": _read(
-        _ONE, "--emg-filter", "Filters for raw EMG: miller or falcon. Default: miller.", metavar="NAME"
-    ),
-    "emg_notch": _read(
-        list[float] | None,
-        "--emg-notch",
-        "Frequency to cut out of raw EMG, in Hz; repeatable. Default: by --emg-filter.",
-        metavar="NUMBER",
-    ),
-    "emg_high_pass": _read(
-        float | None,
-        "--emg-high-pass",
-        "Corner frequency of the high-pass for raw EMG, in Hz. Default: by --emg-filter.",
-    ),
-    "emg_low_pass": _read(
-        float | None,
-        "--emg-low-pass",
-        "Corner frequency of the low-pass for raw EMG, in Hz. Default: by --emg-filter.",
-    ),
-    "stamps": _read(
-        _ONE,
-        "--stamps",
-        "What time stamps mark: start, centre or end of a sample. Default: by rule.",
-        metavar="KIND",
-    ),
-    "nan": _read(
-        _ONE,
-        "--nan",
-        "What to do with NaN: raise an error, or mask its bins. Default: raise.",
-        metavar="ACTION",
-    ),
-    "follow_links": _read(bool | None, "--follow-links", "Allow links that lead out of the file."),
-}
+READING = {name: _create_option(name, *about) for name, about in _READING.items()}
 """The options of reading, by name: those of ``ReadConfig``, and ``whole_trials``."""
 Read = Mapping[str, Any]
 """Their values, as a command gets them."""
