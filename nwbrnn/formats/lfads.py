@@ -81,13 +81,7 @@ def write_lfads(
 
 
 def check_lfads_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that cannot or must not be written; call it before any long work.
-
-    Raises
-    ------
-    OutputExistsError, ExportError
-        As :func:`write_lfads`.
-    """
+    """Refuse an output that cannot or must not be written; call it before any long work."""
     if path.suffix not in SUFFIXES:
         raise ExportError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}; rename the output")
     check_output(path, overwrite=overwrite, suffix="")

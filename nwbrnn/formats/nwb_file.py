@@ -30,15 +30,7 @@ SUFFIXES = (".nwb", ".zarr")
 def write_nwbfile(
     nwbfile: NWBFile, path: Path, *, overwrite: bool, check: Callable[[], None] = lambda: None
 ) -> None:
-    """Write a new NWB file; see :func:`replace_whole` for ``check``.
-
-    Raises
-    ------
-    OutputExistsError
-        If the file exists and ``overwrite`` is false.
-    ExportError
-        If it cannot be written, or is not valid.
-    """
+    """Write a new NWB file; see :func:`replace_whole` for ``check``."""
     _write(path, lambda io: io.write(nwbfile), overwrite=overwrite, check=check)
 
 

@@ -112,11 +112,6 @@ def reread_sessions(paths: Sequence[File], recorded: xr.Dataset) -> xr.Dataset:
         The files, in the order of the sessions.
     recorded
         The pooled Dataset.
-
-    Raises
-    ------
-    ConfigError
-        If the number of files differs, or the Dataset does not record how a session was read.
     """
     abouts = list_sessions(recorded)
     names = [one["name"] for one in abouts]
@@ -196,11 +191,6 @@ def outline_sessions(paths: Sequence[File], config: ReadConfig) -> PoolPlan:
         At least two files.
     config
         The settings of reading, for all files.
-
-    Raises
-    ------
-    ReadError, ConfigError
-        If one of the files cannot be read with these settings.
     """
     if len(paths) < 2:
         raise ConfigError(f"sessions: expected at least two files, but got {len(paths)}; name more")

@@ -90,13 +90,7 @@ class Session:
         return find_spike_trains(self.units, self.units_path)
 
     def read_spikes(self) -> SpikeTrains:
-        """Return the spike times of all units without reading them yet.
-
-        Raises
-        ------
-        ReadError
-            If the index into the spike times is damaged.
-        """
+        """Return the spike times of all units without reading them yet."""
         if self.trains.fault:
             raise ReadError(self.trains.fault)
         return self.trains
@@ -112,13 +106,7 @@ class Session:
         return dict(find_events(self.nwbfile))
 
     def read_trials(self, name: str) -> pd.DataFrame:
-        """Return the plain columns and events of a trial table.
-
-        Raises
-        ------
-        ReadError
-            If a row of the table has no start or stop.
-        """
+        """Return the plain columns and events of a trial table."""
         if name not in self._trials:
             table = self.trial_tables[name]
             self._trials[name] = read_trials(table, self.events, name=name)

@@ -181,11 +181,6 @@ def read_times(signal: Signal) -> RegularTimes | StampedTimes:
     If the clock runs backwards, two stretches of samples claim the same time, and all of these samples are
     left out. So are samples whose stamp is not finite or was never written, and a few samples whose stamps
     are far from those around them. Equal stamps are allowed.
-
-    Raises
-    ------
-    ReadError
-        If the number of time stamps differs from that of the samples, or no two of them ascend.
     """
     (series,) = signal.series
     n_samples = signal.shape[0]

@@ -64,11 +64,6 @@ def read_trials(
 
     Starts and stops that were never written become NaN. Each kind of event becomes a column with the time of
     the first such event in each trial [s], or NaN if there is none.
-
-    Raises
-    ------
-    ReadError
-        If a row of the table has no start or stop.
     """
     columns = read_plain_columns(table)
     for needed in ("start_time", "stop_time"):

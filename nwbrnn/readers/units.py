@@ -54,13 +54,7 @@ class SpikeTrains:
         return len(self.ends)
 
     def iterate(self) -> Iterator[NDArray[np.float64]]:
-        """Yield the ascending spike times of each unit [s].
-
-        Raises
-        ------
-        ReadError
-            If a time is not finite.
-        """
+        """Yield the ascending spike times of each unit [s]."""
         for unit, train in enumerate(self.iterate_stored()):
             yield self._sort(train, unit)
 
@@ -133,11 +127,6 @@ def count_spikes(trains: SpikeTrains, edges: Ticks) -> NDArray[np.int32]:
     -------
     ndarray
         Counts, shape (n_trials, n_bins, n_units). If trials overlap, a spike counts in each of them.
-
-    Raises
-    ------
-    ReadError
-        If a spike time is not finite.
     """
     counts = np.empty((len(trains), edges.shape[0], edges.shape[1] - 1), dtype=np.int32)
     for unit, counted in enumerate(iterate_counts(trains, edges)):

@@ -22,13 +22,7 @@ _HDF5_REASON = re.compile("error message = '([^']+)'")
 
 
 def write_json(values: Any, path: Path, *, overwrite: bool) -> None:
-    """Write values as JSON, whole or not at all; bytes in names that are not Unicode are escaped.
-
-    Raises
-    ------
-    OutputExistsError, ExportError
-        As :func:`replace_whole`.
-    """
+    """Write values as JSON, whole or not at all; bytes in names that are not Unicode are escaped."""
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     with replace_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -35,13 +35,7 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def check_heaps(path: Path) -> None:
-    """Refuse a local HDF5 file with a heap that :func:`find_endless_heap` finds.
-
-    Raises
-    ------
-    OSError
-        If there is one.
-    """
+    """Refuse a local HDF5 file with a heap that :func:`find_endless_heap` finds."""
     place = find_endless_heap(path)
     if place is not None:
         raise OSError(f"the texts of {path.name} at byte {place} end in zeros")

@@ -81,11 +81,6 @@ def find_dandiset(text: str) -> Dandiset:
     text
         A folder, ``000941``, ``dandi://000941[@version]`` or the address of its page in the archive. An
         existing folder takes precedence.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If it is none of these.
     """
     if Path(text).is_dir():
         return Dandiset(str(Path(text).resolve()), folder=Path(text).resolve())

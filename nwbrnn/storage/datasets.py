@@ -35,13 +35,7 @@ def open_saved(path: Path) -> xr.Dataset:
 
 
 def load_saved(path: Path) -> xr.Dataset:
-    """Load such a Dataset into memory and close the file.
-
-    Raises
-    ------
-    UnsupportedFileError, OSError, ValueError
-        As :func:`open_saved`; also if it would unpack to far more bytes than are stored.
-    """
+    """Load such a Dataset into memory and close the file."""
     with open_saved(path) as ds:
         stored = sum_files(path) if path.is_dir() else path.stat().st_size
         if not is_written(ds.nbytes, stored):

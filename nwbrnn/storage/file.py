@@ -83,13 +83,7 @@ def open_file(path: str | Path | Source, *, follow_links: bool = False) -> Itera
 
 @contextlib.contextmanager
 def keep_open(source: Source, *, follow_links: bool = False) -> Iterator[None]:
-    """Keep a file open, so that :func:`open_nwb` returns the open file instead of opening it again.
-
-    Raises
-    ------
-    UnsupportedFileError
-        As :func:`open_nwb`.
-    """
+    """Keep a file open, so that :func:`open_nwb` returns the open file instead of opening it again."""
     with _build(source, follow_links=follow_links) as opened:
         source.opened.append(opened)
         try:
@@ -121,13 +115,7 @@ def _build(source: Source, *, follow_links: bool) -> Iterator[Opened]:
 
 
 def open_store(source: Source, *, follow_links: bool = False) -> Store:
-    """Open the groups and arrays of an NWB file, HDF5 or Zarr.
-
-    Raises
-    ------
-    UnsupportedFileError
-        As :func:`open_nwb`.
-    """
+    """Open the groups and arrays of an NWB file, HDF5 or Zarr."""
     with contextlib.ExitStack() as stack, _name_damage(source):
         if source.is_zarr:
             root = open_zarr(source, follow_links=follow_links)
@@ -177,13 +165,7 @@ def _is_inside(folder: Path, store: Path) -> bool:
 
 
 def list_linked_files(path: str | Path) -> list[Path]:
-    """Return the local files and stores that a file links to, and that are therefore read with it.
-
-    Raises
-    ------
-    UnsupportedFileError
-        As :func:`open_nwb`.
-    """
+    """Return the local files and stores that a file links to, and that are therefore read with it."""
     source = find_source(path)
     if source.is_remote:
         return []

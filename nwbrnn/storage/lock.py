@@ -17,11 +17,6 @@ def hold(path: Path) -> Iterator[None]:
 
     The lock is on a small file next to ``path``, which is removed at the end. If there cannot be a lock,
     because the folder is missing or read-only or its file system has no locks, nothing is kept out.
-
-    Raises
-    ------
-    ExportError
-        If another process holds the lock, or its name cannot be used.
     """
     check_name(path)
     whole = path.resolve()

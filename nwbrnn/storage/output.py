@@ -23,13 +23,7 @@ MAX_METADATA = 1 << 20
 
 @contextlib.contextmanager
 def create_nwb(path: Path, *, as_zarr: bool) -> Iterator[Any]:
-    """Provide pynwb's writer of a new file, or hdmf-zarr's writer of a new folder, and close it afterwards.
-
-    Raises
-    ------
-    ExportError
-        If a package to write it is missing.
-    """
+    """Provide pynwb's writer of a new file, or hdmf-zarr's of a new folder, and close it afterwards."""
     if as_zarr:
         with contextlib.closing(create_zarr_output(path)) as output:
             yield output
@@ -129,13 +123,7 @@ def list_validation_errors(path: Path, *, as_zarr: bool) -> list[str]:
 
 
 def list_validation_errors_elsewhere(path: Path) -> list[str]:
-    """Return the errors of a Zarr store, validated in a separate process that cannot read pickles.
-
-    Raises
-    ------
-    ExportError
-        If that process cannot read the store.
-    """
+    """Return the errors of a Zarr store, validated in a separate process that cannot read pickles."""
     command = [sys.executable, "-P", "-c", _VALIDATE, json.dumps(sys.path), str(path)]
     asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if asked.returncode:

@@ -126,26 +126,14 @@ def check_output(
 
 
 def check_names(reads: Iterable[str | Path | Source]) -> None:
-    """Refuse inputs with names that no system accepts, or that cannot be stored as text.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If a name is too long or not UTF-8.
-    """
+    """Refuse inputs with names that no system accepts, or that cannot be stored as text."""
     for fault in map(find_fault, _list_local(reads)):
         if fault:
             raise UnsupportedFileError(fault)
 
 
 def check_name(path: Path) -> None:
-    """Refuse an output with a name that no system accepts, or that cannot be stored as text.
-
-    Raises
-    ------
-    ExportError
-        If the name is too long or not UTF-8.
-    """
+    """Refuse an output with a name that no system accepts, or that cannot be stored as text."""
     fault = find_fault(path)
     if fault:
         raise ExportError(fault)

@@ -157,13 +157,7 @@ def find_source(path: str | Path | Source) -> Source:
 
 
 def check_input(path: Path) -> None:
-    """Refuse a path that must not be opened, whether or not the file exists.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If its name cannot be used, it is a device, a pipe or a socket, or its content was not downloaded.
-    """
+    """Refuse a path that must not be opened, whether or not the file exists."""
     fault = find_fault(path)
     if fault:
         raise UnsupportedFileError(fault)
@@ -178,11 +172,6 @@ def refuse_pointer(path: Path) -> None:
     """Refuse a pointer that git-lfs or git-annex left in place of a file that was not downloaded.
 
     Such a pointer is a short text or, for git-annex, a symbolic link to where the content would be.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If the file is such a pointer.
     """
     start = b""
     if path.is_symlink() and not path.exists():

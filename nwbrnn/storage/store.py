@@ -156,11 +156,6 @@ def refuse_links(
         Path and target of each link; if there are none, the file is accepted.
     remedy
         What the message advises.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If there are links.
     """
     if links:
         raise UnsupportedFileError(

@@ -32,14 +32,7 @@ _Document = tuple[str, dict[str, Any]]  # the path of a JSON file, and its conte
 
 
 def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
-    """Return the root group of a Zarr store, local or from a server.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If hdmf-zarr is missing or too old, or if the store has no metadata or has links to other stores that
-        may not be followed.
-    """
+    """Return the root group of a Zarr store, local or from a server."""
     zarr = _import_zarr(source)
     documents = _read_documents(source)
     is_format_2 = any(name.rsplit("/", 1)[-1] != "zarr.json" for name, _ in documents)
@@ -63,13 +56,7 @@ def open_zarr(source: Source, *, follow_links: bool = False) -> Any:
 
 
 def _check_sizes(documents: list[_Document], folder: Path | None) -> None:
-    """Refuse arrays that claim more than their local store can hold; servers are not asked.
-
-    Raises
-    ------
-    OSError
-        If there is such an array.
-    """
+    """Refuse arrays that claim more than their local store can hold; servers are not asked."""
     total = None if folder is None else sum_files(folder)
     for path, document in documents:
         if not path.endswith((".zarray", "zarr.json")) or "shape" not in document:
@@ -150,13 +137,7 @@ def _resolve_inside(resolve: Callable[[Any], Any], text: str, reference: Any) ->
 
 
 def create_zarr_output(path: Path) -> Any:
-    """Return hdmf-zarr's writer of a new store, in the format of the installed zarr.
-
-    Raises
-    ------
-    ExportError
-        If hdmf-zarr is missing.
-    """
+    """Return hdmf-zarr's writer of a new store, in the format of the installed zarr."""
     try:
         from hdmf_zarr import NWBZarrIO
     except ImportError as error:

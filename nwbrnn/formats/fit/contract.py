@@ -114,13 +114,7 @@ def parse_about(text: Any, *, source: str) -> dict[str, Any]:
 
 
 def check_attributes(attrs: Mapping[str, Any], *, source: str) -> None:
-    """Refuse attributes of a Dataset that nwbrnn cannot use.
-
-    Raises
-    ------
-    ConfigError
-        If an attribute has another form, or the settings of reading are unknown.
-    """
+    """Refuse attributes of a Dataset that nwbrnn cannot use."""
     used = {name: value for name, value in attrs.items() if name in _Attributes.model_fields}
     for name in _JSON:
         if used.get(name) == "":

@@ -45,11 +45,6 @@ def describe_dataset(ds: xr.Dataset, reserved: Mapping[str, set[str]]) -> Descri
         A valid Dataset.
     reserved
         Names of columns that the tables already have, for the dimensions ``trial`` and ``unit``.
-
-    Raises
-    ------
-    ExportError
-        If the Dataset holds values that NWB or JSON cannot hold, or variables that are not in the contract.
     """
     unknown = sorted({str(name) for name in ds.data_vars} - {spec.name for spec in VARIABLES})
     if unknown:

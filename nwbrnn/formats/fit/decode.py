@@ -129,11 +129,6 @@ def find_fit_sources(path: str | Path, recorded: xr.Dataset) -> list[str]:
     -------
     list
         A file for each session of a pool, in their order; one for any other fit.
-
-    Raises
-    ------
-    MissingDataError
-        If a recording is in none of these places.
     """
     abouts = list_sessions(recorded)
     objects = set(abouts[0].get("source_objects", {}).values())
@@ -167,11 +162,6 @@ def find_start(path: str | Path, start_from: str | None) -> str | None:
         The file with the fit.
     start_from
         The setting of the fit.
-
-    Raises
-    ------
-    MissingDataError
-        If it is nowhere there.
     """
     if start_from is None or "://" in start_from:
         return start_from

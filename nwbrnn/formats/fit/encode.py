@@ -88,11 +88,6 @@ def add_fit(
         Rows of the units and trials of the fit in this file; ``None`` if it does not hold them.
     as_zarr
         Whether the file will be Zarr, in which a reference to a part of a series would be a pickle.
-
-    Raises
-    ------
-    ExportError
-        If the Dataset holds values that an NWB file cannot hold.
     """
     reserved = {TRIAL: set(dir(TimeIntervals)) | _TRIAL_COLUMNS, UNIT: set(dir(DynamicTable)) | _UNIT_COLUMNS}
     described = describe_dataset(result.recorded, reserved)

@@ -115,15 +115,7 @@ def check_fit_output(
     name: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Refuse an export that cannot succeed, before any long work, and return the file to write.
-
-    Raises
-    ------
-    OutputExistsError, ExportError, ConfigError
-        As :func:`write_fit`.
-    UnsupportedFileError
-        If there is no such source.
-    """
+    """Refuse an export that cannot succeed, before any long work, and return the file to write."""
     module = name_module(name)
     if to not in get_args(To):
         raise ConfigError(f"to: expected one of {', '.join(get_args(To))}, but got {to!r}")

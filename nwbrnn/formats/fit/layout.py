@@ -48,13 +48,7 @@ MATRICES = {"connectivity": "recorded_units", "readout": "outputs"}
 
 
 def name_module(name: str | None) -> str:
-    """Return the processing module of a fit: ``nwbrnn``, or ``nwbrnn_NAME`` for a named fit.
-
-    Raises
-    ------
-    ConfigError
-        If the name has other characters than letters, digits, ``_`` and ``-``, or is too long.
-    """
+    """Return the processing module of a fit: ``nwbrnn``, or ``nwbrnn_NAME`` for a named fit."""
     if name is None:
         return MODULE
     if not _NAME.fullmatch(name):

@@ -40,13 +40,7 @@ class LazyFile:
         )
 
     def acquire(self) -> Any:
-        """Return the root group, opened: ``h5py.File`` or ``zarr.Group``.
-
-        Raises
-        ------
-        NwbrnnError
-            If the file cannot be opened.
-        """
+        """Return the root group, opened: ``h5py.File`` or ``zarr.Group``."""
         return self._manager.acquire().root
 
     def read(self, path: str, key: tuple[Any, ...]) -> Values:
@@ -58,11 +52,6 @@ class LazyFile:
             Path of the array in the file.
         key
             A slice for each dimension, or increasing positions for one of them; ``(...,)`` for all values.
-
-        Raises
-        ------
-        ReadError
-            If the values cannot be read.
         """
         try:
             if self.source.is_zarr:

@@ -122,13 +122,7 @@ class Contents:
         self._root = file.acquire()
 
     def find_group(self, group: str | None) -> str:
-        """Return the path of an existing group; the root if no name is given.
-
-        Raises
-        ------
-        MissingDataError
-            If there is no such group.
-        """
+        """Return the path of an existing group; the root if no name is given."""
         path = "/" + (group or "").strip("/")
         if self.is_group(path):
             return path
@@ -164,13 +158,7 @@ class Contents:
             waiting += [join(path, name) for name in reversed(group.groups)]
 
     def list_group(self, path: str) -> GroupNode:
-        """Return a group with its members.
-
-        Raises
-        ------
-        ReadError
-            If a member is damaged.
-        """
+        """Return a group with its members."""
         node = self._get(path)
         columns = [str(self._simplify(name)) for name in node.attrs.get("colnames", ())]
         group = GroupNode(path, self._list_attrs(node), columns)
@@ -190,23 +178,11 @@ class Contents:
         return group
 
     def get_array(self, path: str) -> ArrayNode:
-        """Return an array.
-
-        Raises
-        ------
-        KeyError
-            If there is no such array.
-        """
+        """Return an array."""
         return self._describe(path, self._get(path))
 
     def load(self, array: ArrayNode) -> npt.NDArray[Any]:
-        """Read the values of a small array at once.
-
-        Raises
-        ------
-        ReadError
-            If the values cannot be read.
-        """
+        """Read the values of a small array at once."""
         values = self.file.read(array.path, (...,))
         return decode(values) if array.is_text else values
 

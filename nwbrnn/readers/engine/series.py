@@ -34,11 +34,6 @@ def read_series(contents: Contents, group: GroupNode) -> xr.Dataset:
     -------
     Dataset
         ``data`` by ``time`` [s] and ``channel``, scaled as the file says, and the other arrays of the group.
-
-    Raises
-    ------
-    ReadError
-        If the number of channel conversions is wrong.
     """
     data = group.arrays["data"]
     n_samples = data.shape[0]

@@ -64,13 +64,7 @@ class Objects:
 
 
 def apply_map(signals: Sequence[Signal], config: ReadConfig) -> list[Signal]:
-    """Give signals the roles that the user mapped to them, and remove these roles from all others.
-
-    Raises
-    ------
-    MissingDataError
-        If the file has no such signal.
-    """
+    """Give signals the roles that the user mapped to them, and remove these roles from all others."""
     given = None if config.stamps == "auto" else config.stamps
     mapped = [replace(s, stamps_given=given) for s in signals]
     taken: set[str] = set()
@@ -95,15 +89,7 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig) -> list[Signal]:
 def choose_outputs(
     signals: Sequence[Signal], config: ReadConfig, *, unusable: Mapping[str, TimeSeries]
 ) -> tuple[tuple[Signal, ...], Choice]:
-    """Choose the outputs: EMG, else force, else kinematics; mapped signals come first.
-
-    Raises
-    ------
-    MissingDataError
-        If the file holds none of them, or lacks a requested one.
-    ReadError
-        If their sampling times are unknown.
-    """
+    """Choose the outputs: EMG, else force, else kinematics; mapped signals come first."""
     if config.outputs != "auto":
         picked = _match_all(signals, config.outputs, "outputs", config.map)
         return _check_timing(picked), Choice("outputs", _name(picked), "given")
@@ -148,11 +134,6 @@ def choose_neurons(
     -------
     rates, counts, choice
         At most one of the first two.
-
-    Raises
-    ------
-    MissingDataError
-        If the file holds none of these, or lacks a requested one.
 
     Examples
     --------
@@ -229,15 +210,7 @@ def count_units(rates: tuple[Signal, ...], counts: Counts | None) -> int:
 def choose_units(
     columns: Mapping[str, NDArray[Any]], n_units: int, config: ReadConfig
 ) -> tuple[NDArray[np.int64], Choice]:
-    """Choose the units to keep, as rows of the units table: all, unless the user selects by a column.
-
-    Raises
-    ------
-    ConfigError
-        If the table has no such column.
-    MissingDataError
-        If no unit is left.
-    """
+    """Choose the units to keep, as rows of the units table: all, unless the user selects by a column."""
     columns = {"row": np.arange(n_units), "id": np.arange(n_units)} | dict(columns)
     short = {name.removeprefix("unit_"): name for name in columns} | {name: name for name in columns}
     short |= {f"unit_{name}": name for name in columns if f"unit_{name}" not in columns}
@@ -295,13 +268,7 @@ def note_oddities(signals: Sequence[Signal]) -> list[Choice]:
 
 
 def choose_channels(signals: Sequence[Signal], config: ReadConfig) -> tuple[tuple[Signal, ...], list[str]]:
-    """Return the outputs with the channels to keep, and the names of these channels.
-
-    Raises
-    ------
-    ConfigError
-        If the outputs have no such channel.
-    """
+    """Return the outputs with the channels to keep, and the names of these channels."""
     columns = [column for signal in signals for column in signal.columns]
     prefixed = len(set(columns)) < len(columns)
     short = [signal.path.rsplit("/", 1)[-1] for signal in signals]

@@ -71,13 +71,7 @@ class Trials(NamedTuple):
 
 
 def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig) -> tuple[str, Choice]:
-    """Choose the trial table from the possible ones, which are sorted with the likeliest first.
-
-    Raises
-    ------
-    MissingDataError
-        If there is none, or if the mapped table is missing.
-    """
+    """Choose the trial table from the possible ones, which are sorted with the likeliest first."""
     wanted = config.map.get("trials", "").strip("/")
     found = next((p for p in tables if wanted in (p, p.rsplit("/", 1)[-1])), None)
     if wanted and found is None:
@@ -152,13 +146,6 @@ def choose_alignment(
         If these are :class:`BinnedCounts` around events, the events become time 0.
     relative
         Columns of times that count from the start of the trial.
-
-    Raises
-    ------
-    ConfigError
-        If the given column does not exist or does not hold times.
-    MissingDataError
-        If there is no column of times, or all are NaN.
     """
     numeric = [str(name) for name in trials if trials[name].dtype.kind in "iuf"]
     found = find_named([name for name in numeric if np.isfinite(trials[name]).any()], ALIGN_NAMES)

@@ -37,11 +37,6 @@ def choose_bin_size(
         Settings, of which ``bin_size`` is used.
     varying
         Signals whose steps vary, so that bins must be two steps wide for each to hold a sample.
-
-    Raises
-    ------
-    ConfigError
-        If the given bins are finer than the data, or are not a whole multiple of coarse data.
     """
     slowest = max(intervals, key=lambda name: intervals[name])
     if config.bin_size is None:
@@ -106,11 +101,6 @@ def choose_window(
     which: Trials, config: ReadConfig, *, counts: object, bins: Choice, bin_size: float
 ) -> tuple[Window, Choice]:
     """Choose the window around the alignment, in whole bins.
-
-    Raises
-    ------
-    ConfigError
-        If the window is shorter than two bins.
 
     Examples
     --------
@@ -220,13 +210,7 @@ def note_overlap(times: Times, window: Window, limits: NDArray[np.float64]) -> l
 
 
 def note_outside(which: Trials, window: Window) -> list[Choice]:
-    """Return a remark on windows that extend beyond their trials.
-
-    Raises
-    ------
-    ConfigError
-        If no window touches its trial.
-    """
+    """Return a remark on windows that extend beyond their trials."""
     start, stop = window.start, window.stop
     begins = subtract(which.frame["start_time"].to_numpy(np.float64), which.times)
     ends = subtract(which.stop_times, which.times)
