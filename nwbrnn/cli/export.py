@@ -70,8 +70,9 @@ def _export_lfads(
     overwrite: bool,
 ) -> None:
     """Write the data of a stored fit for lfads-torch."""
-    from nwbrnn.formats import check_lfads_output, read_fit, write_lfads
-    from nwbrnn.storage.paths import check_apart
+    from nwbrnn.formats import read_fit, write_lfads
+    from nwbrnn.formats.lfads import SUFFIXES
+    from nwbrnn.storage.paths import check_apart, check_output
 
     given = [option for option, value in unused.items() if value is not None]
     if given:
@@ -81,6 +82,6 @@ def _export_lfads(
     if output is None:
         raise ConfigError("--output: expected a file that ends in .h5 with --to lfads, but got none")
     check_apart([output], [file])
-    check_lfads_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, suffix=SUFFIXES)
     write_lfads(read_fit(file, name).recorded, output, overwrite=overwrite)
     say(f"Wrote the data of the fit into {output}.")

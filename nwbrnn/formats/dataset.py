@@ -63,9 +63,7 @@ def write_netcdf(ds: xr.Dataset, path: Path) -> None:
 
 def check_dataset_output(path: Path, *, overwrite: bool) -> None:
     """Refuse an output that cannot or must not be written; call this before any long work."""
-    if path.suffix not in SUFFIXES:
-        raise ExportError(f"{path}: expected a name that ends in .nc or .zarr; rename the output")
-    check_output(path, overwrite=overwrite, suffix="", folder=path.suffix == ".zarr")
+    check_output(path, overwrite=overwrite, suffix=SUFFIXES, folder=path.suffix == ".zarr")
     if path.suffix == ".zarr":
         try:
             installed = version("zarr")

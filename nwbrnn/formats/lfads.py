@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwbrnn.dataset import find_observed, get_unit_ids
-from nwbrnn.errors import ExportError, MissingDataError
+from nwbrnn.errors import MissingDataError
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.storage.output import pack_hdf5
 from nwbrnn.storage.paths import check_output
@@ -74,17 +74,10 @@ def write_lfads(
     >>> nwbrnn.write_lfads(result.recorded, "lfads.h5", overwrite=True)
     """
     path = Path(path)
-    check_lfads_output(path, overwrite=overwrite)
+    check_output(path, overwrite=overwrite, suffix=SUFFIXES)
     content = pack_hdf5(_list_arrays(recorded, inputs=inputs))
     with replace_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(content)
-
-
-def check_lfads_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that cannot or must not be written; call it before any long work."""
-    if path.suffix not in SUFFIXES:
-        raise ExportError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}; rename the output")
-    check_output(path, overwrite=overwrite, suffix="")
 
 
 def _list_arrays(recorded: xr.Dataset, *, inputs: bool) -> Mapping[str, Any]:

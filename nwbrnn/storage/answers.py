@@ -13,9 +13,9 @@ from fsspec.asyn import sync
 
 from nwbrnn.errors import ReadError, UnsupportedFileError
 from nwbrnn.storage import remote
+from nwbrnn.storage.names import ZARR_FILES
 from nwbrnn.text import describe
 
-_METADATA = (".zmetadata", ".zgroup", ".zattrs", ".zarray", "zarr.json")
 _PLAIN = ("", "identity")
 
 
@@ -48,7 +48,7 @@ class Answer(aiohttp.ClientResponse):
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.request_info.headers.get("Range", ""))
         if asked:
             return int(asked[2]) - int(asked[1]) + 1
-        return remote.MAX_METADATA if self.url.name in _METADATA else remote.MAX_WHOLE
+        return remote.MAX_METADATA if self.url.name in ZARR_FILES else remote.MAX_WHOLE
 
 
 class Parts:

@@ -35,14 +35,7 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def check_heaps(path: Path) -> None:
-    """Refuse a local HDF5 file with a heap that :func:`find_endless_heap` finds."""
-    place = find_endless_heap(path)
-    if place is not None:
-        raise OSError(f"the texts of {path.name} at byte {place} end in zeros")
-
-
-def find_endless_heap(path: Path) -> int | None:
-    """Return the position, in bytes, of a heap of texts and references that ends in zeros.
+    """Refuse a local HDF5 file with a heap of texts and references that ends in zeros.
 
     This happens if a page of the file was never written or copied. libhdf5 takes the zeros for free space of
     size 0 and never reaches its end. The function searches only the two ends of a file (:data:`SEARCHED`).
@@ -54,8 +47,7 @@ def find_endless_heap(path: Path) -> int | None:
             content = stream.read(SEARCHED)
             for heap in _find_heaps(content):
                 if _is_endless(content, heap):
-                    return start + heap
-    return None
+                    raise OSError(f"the texts of {path.name} at byte {start + heap} end in zeros")
 
 
 def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:

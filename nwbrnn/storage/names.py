@@ -1,10 +1,12 @@
-"""Check names of files: which can be read, written and stored in text files."""
+"""Names of files: which can be read, written and stored in texts, and which make a folder a Zarr store."""
 
 import os
 from pathlib import Path
 
 from nwbrnn.text import describe, shorten
 
+ZARR_FILES = (".zmetadata", ".zgroup", ".zattrs", ".zarray", "zarr.json")
+"""Files with the metadata of a Zarr store; a folder that holds one of them is a store."""
 MAX_NAME = 255
 """Bytes in the name of a file or folder: about ``NAME_MAX`` of ext4, XFS, APFS and NTFS."""
 MAX_PATH = 4095
@@ -35,6 +37,11 @@ def find_fault(path: str | Path) -> str:
             f"{longest} and {whole}; choose a shorter name"
         )
     return ""
+
+
+def is_store(path: Path) -> bool:
+    """Return whether a folder is a Zarr store."""
+    return any((path / name).exists() for name in ZARR_FILES)
 
 
 def is_special(path: Path) -> bool:

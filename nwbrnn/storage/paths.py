@@ -11,14 +11,13 @@ from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 
 from nwbrnn.errors import ExportError, OutputExistsError, UnsupportedFileError
-from nwbrnn.storage.names import find_fault, is_special
+from nwbrnn.storage.names import find_fault, is_special, is_store
 from nwbrnn.storage.source import Source, is_address
 
 # the system is part of the name: if systems do not share locks, each removes only its own leftovers
 _SYSTEM = hashlib.sha256(f"{sys.platform} {socket.gethostname()}".encode()).hexdigest()[:6]
 _TEMPORARY = f".nwbrnn-{_SYSTEM}-"
 _LEFTOVER = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}\.(tmp(\.\w+)?|lock)")
-_STORE_FILES = (".zgroup", ".zattrs", ".zmetadata", ".zarray", "zarr.json")
 
 
 def check_apart(writes: Iterable[Path], reads: Iterable[str | Path | Source] = ()) -> None:
@@ -156,11 +155,6 @@ def is_temporary(path: Path) -> bool:
 def is_ours(path: Path) -> bool:
     """Return whether a path has a name such as nwbrnn gives to temporary files and locks."""
     return path.name.startswith(".nwbrnn")
-
-
-def is_store(path: Path) -> bool:
-    """Return whether a folder is a Zarr store."""
-    return any((path / name).exists() for name in _STORE_FILES)
 
 
 def _refuse(path: Path, relation: str, read: Path) -> None:

@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.dandi import resolve_asset
-from nwbrnn.storage.names import find_fault, is_special
+from nwbrnn.storage.names import ZARR_FILES, find_fault, is_special, is_store
 from nwbrnn.storage.remote import get_http_options, open_blocks
 
 _REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
 _HASHED = 1 << 20
-_ZARR_FILES = (".zgroup", ".zattrs", "zarr.json")
 _POINTERS = {
     b"version https://git-lfs.github.com/spec/": ("git-lfs", "git lfs pull"),
     b"annex/objects/": ("git-annex", "git annex get (or datalad get)"),
@@ -145,11 +144,11 @@ def find_source(path: str | Path | Source) -> Source:
         return Source(strip_secrets(text), url, is_remote=True, is_zarr=is_zarr)
     local = Path(text)
     check_input(local)
-    for name in _ZARR_FILES if local.is_dir() else ():
+    for name in ZARR_FILES if local.is_dir() else ():
         refuse_pointer(local / name)
     if not local.exists():
         raise UnsupportedFileError(f"{text}: expected an NWB file, but it does not exist; check the path")
-    if local.is_dir() and not any((local / name).exists() for name in _ZARR_FILES):
+    if local.is_dir() and not is_store(local):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
         )

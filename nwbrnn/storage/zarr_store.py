@@ -23,10 +23,9 @@ import numpy as np
 
 from nwbrnn.errors import ExportError, UnsupportedFileError
 from nwbrnn.limits import check_declared, check_unpacked, limit_unpacked
+from nwbrnn.storage.names import ZARR_FILES
 from nwbrnn.storage.source import Source
 from nwbrnn.storage.store import ALLOW_LINKS, refuse_links
-
-_FILES = (".zmetadata", ".zgroup", ".zattrs", ".zarray", "zarr.json")
 
 _Document = tuple[str, dict[str, Any]]  # the path of a JSON file, and its content
 
@@ -302,7 +301,7 @@ def _read_documents(source: Source) -> list[_Document]:
 
 def _list_documents(folder: Path) -> list[_Document]:
     """Return the JSON files of a local store."""
-    paths = sorted(path for path in folder.rglob("*") if path.name in _FILES and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.name in ZARR_FILES and path.is_file())
     return [(path.relative_to(folder).as_posix(), json.loads(path.read_bytes())) for path in paths]
 
 
