@@ -36,9 +36,14 @@ def create_table(
     data = [
         VectorData(name=column, data=values, description=show_text(text))
         for column, (values, text) in columns.items()
-        if not (isinstance(values, np.ndarray) and values.dtype.kind == "f" and np.isnan(values).all())
+        if not (isinstance(values, np.ndarray) and is_unknown(values))
     ]
     return DynamicTable(name=name, description=description, columns=[*data, *links])
+
+
+def is_unknown(values: NDArray[Any]) -> bool:
+    """Return whether all values are NaN; a table has no column of them."""
+    return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
 def link_rows(

@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field, StrictInt
 
 from nwbrnn.config import Ended, FitConfig, ReadConfig
 from nwbrnn.config.check import parse_settings
+from nwbrnn.dataset import Choice
 from nwbrnn.errors import ShapeError, UnsupportedFileError
 from nwbrnn.evaluation import LEVELS
 from nwbrnn.formats.fit.layout import LAYOUT_VERSION
@@ -51,13 +51,6 @@ class _About(BaseModel):
     predicted: dict[str, _Variable]
 
 
-class _Choice(BaseModel):
-    role: str
-    picked: str
-    reason: str
-    alternatives: list[str] = []
-
-
 class _Session(BaseModel):
     name: str
     start: float = Field(allow_inf_nan=False)
@@ -74,7 +67,7 @@ class _Attributes(BaseModel):
     source_file: str = ""
     source_sha256: str | None = None
     neural_lag: float = 0.0
-    choices: list[_Choice] = []
+    choices: list[Choice] = []
     read_config: ReadConfig = ReadConfig()
     source_objects: dict[str, str] = {}
     sessions: list[_Session] = []
@@ -211,7 +204,7 @@ def _find_faults_of_run(run: Run, recorded: xr.Dataset, config: FitConfig) -> It
         ("recorded_units/r2", run.scores.unit_r2, n_units),
         ("recorded_units/r2_known_average", run.scores.unit_known_average, n_units),
     ):
-        if not _are_numbers(values, (size,)):
+        if values.dtype.kind != "f" or values.shape != (size,):
             yield f"{name}: expected {size} numbers, but got {values.dtype} of shape {values.shape}"
 
 
@@ -225,7 +218,3 @@ def _find_faults_of_history(run: Run, config: FitConfig) -> Iterator[str]:
     n_losses = len(run.history["train_output"])
     if run.ended == "finished" and config.method != "least_squares" and n_losses < n_epochs:
         yield f"config.epochs: expected at most {n_losses}, the losses that are stored, but got {n_epochs}"
-
-
-def _are_numbers(values: NDArray[Any], shape: tuple[int, ...]) -> bool:
-    return values.dtype.kind == "f" and values.shape == shape

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ExportError
-from nwbrnn.formats.tables import show_text
+from nwbrnn.formats.tables import is_unknown, show_text
 from nwbrnn.limits import MAX_FIT_TEXT
 from nwbrnn.schema import COORDINATES, TRIAL, UNIT, VARIABLES
 
@@ -91,7 +91,7 @@ def _fits_column(values: NDArray[Any]) -> bool:
     """Return whether a table can hold values: numbers, booleans or text that are not all NaN."""
     if values.dtype.kind in "UTO":
         return all(isinstance(v, str) and show_text(v) == v for v in values.tolist())
-    return values.dtype.kind in "iub" or (values.dtype.kind == "f" and not np.isnan(values).all())
+    return values.dtype.kind in "iufb" and not is_unknown(values)
 
 
 def _to_column(values: NDArray[Any]) -> NDArray[Any]:

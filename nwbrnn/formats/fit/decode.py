@@ -1,8 +1,7 @@
 """read_fit: rebuild a fit from the file that ``write_fit`` exported."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from pynwb import NWBFile, ProcessingModule
 from pynwb.base import TimeSeriesReference
-from pynwb.epoch import TimeIntervals
 
 from nwbrnn.config import FitConfig
 from nwbrnn.config.check import parse_settings
@@ -192,35 +190,23 @@ def _find_module(nwbfile: NWBFile, name: str | None, *, path: str | Path) -> Pro
     raise MissingDataError(f"{path}: processing/{wanted}: expected a fit, but there are only: {names}")
 
 
-@dataclass(frozen=True)
-class _Description:
-    """The description of a fit's Datasets, as ``describe_dataset`` created it.
-
-    ``trials`` holds the row of each trial in the Dataset and the position of its samples.
-    """
-
-    about: Mapping[str, Any]
-    predicted: Mapping[str, Any]
-    columns: Mapping[str, Mapping[str, NDArray[Any]]]
-    trials: Sequence[tuple[int, Sequence[Any]]]
-
-
 def _read(nwbfile: NWBFile, module: ProcessingModule, *, path: str | Path) -> FitResult:
     where = f"{path}: scratch/{name_scratch(module.name)}"
     about = _read_about(nwbfile, module, path=path)
     config = parse_settings(FitConfig, about["config"], source=where)
-    described = _describe(module, about)
-    check_attributes(described.about["attrs"], source=where)
-    coords = _read_coords(described)
-    arrays, mask = _read_arrays(described, coords, described.about["attrs"])
+    dataset = about["dataset"]
+    check_attributes(dataset["attrs"], source=where)
+    rows = _read_rows(module)
+    coords = _read_coords(module, dataset["coords"], order=np.argsort(rows))
+    arrays, mask = _read_arrays(module, rows, coords, dataset["attrs"])
     matrices = {
         name: np.asarray(module[table][f"teacher_{name}"].data[:])
         for name, table in MATRICES.items()
-        if name in described.about["variables"]
+        if name in dataset["variables"]
     }
-    _forget_permission(described.about["attrs"])
-    recorded = _build(described.about, {**arrays, **matrices, "mask": mask}, coords, dataset="recorded")
-    about_predicted = {"attrs": {"bin_size": recorded.attrs["bin_size"]}, "variables": described.predicted}
+    _forget_permission(dataset["attrs"])
+    recorded = _build(dataset, {**arrays, **matrices, "mask": mask}, coords, dataset="recorded")
+    about_predicted = {"attrs": {"bin_size": recorded.attrs["bin_size"]}, "variables": about["predicted"]}
     predicted = _build(about_predicted, {**arrays, "mask": mask}, coords, dataset="predicted")
     runs = _read_runs(module, recorded)
     result = FitResult(recorded=recorded, predicted=predicted, runs=runs, config=config)
@@ -250,27 +236,17 @@ def _forget_permission(attrs: dict[str, Any]) -> None:
         attrs["sessions"] = json.dumps(sessions)
 
 
-def _describe(module: ProcessingModule, about: Mapping[str, Any]) -> _Description:
-    """Return the description of a fit's Datasets."""
-    table = module["trials"]
-    rows = np.asarray(table["row"].data[:])
-    order = np.argsort(rows)
-    if not np.array_equal(rows[order], np.arange(len(rows))):
+def _read_rows(module: ProcessingModule) -> NDArray[np.integer]:
+    """Return the position in the Dataset of each trial of the table."""
+    rows = np.asarray(module["trials"]["row"].data[:])
+    if not np.array_equal(np.sort(rows), np.arange(len(rows))):
         raise ValueError(f"trials/row: expected each from 0 to {len(rows) - 1} once, but got others")
-    trials = read_plain_columns(table, max_width=0)
-    return _Description(
-        about=about["dataset"],
-        predicted=about["predicted"],
-        columns={
-            "trial": {name: values[order] for name, values in trials.items()},
-            "unit": read_plain_columns(module["recorded_units"], max_width=0),
-        },
-        trials=list(zip(rows.tolist(), _read_windows(module, table), strict=True)),
-    )
+    return rows
 
 
-def _read_windows(module: ProcessingModule, table: TimeIntervals) -> list[list[TimeSeriesReference]]:
+def _read_windows(module: ProcessingModule) -> list[list[TimeSeriesReference]]:
     """Return the samples of each trial in the series; a Zarr store has no references to parts of series."""
+    table = module["trials"]
     if "timeseries" in table.colnames:
         return [table["timeseries"][i] for i in range(len(table))]
     columns = (table[name].data[:].tolist() for name in ("first_sample", "n_samples", "layer"))
@@ -284,35 +260,42 @@ def _read_windows(module: ProcessingModule, table: TimeIntervals) -> list[list[T
     ]
 
 
-def _read_coords(described: _Description) -> dict[str, xr.Variable]:
-    """Return all coordinates with their original types."""
+def _read_coords(
+    module: ProcessingModule, abouts: Mapping[str, Any], *, order: NDArray[np.integer]
+) -> dict[str, xr.Variable]:
+    """Return all coordinates with their original types; ``order`` is that of the trials in the Dataset."""
+    trials = read_plain_columns(module["trials"], max_width=0)
+    columns = {
+        "trial": {name: values[order] for name, values in trials.items()},
+        "unit": read_plain_columns(module["recorded_units"], max_width=0),
+    }
     coords = {}
-    for name, about in described.about["coords"].items():
-        if "column" in about:
-            values = described.columns[about["dims"][0]][about["column"]]
-        else:
-            values = about["values"]
+    for name, about in abouts.items():
+        values = columns[about["dims"][0]][about["column"]] if "column" in about else about["values"]
         restored = restore_values(name, values, about["dtype"])
         coords[name] = xr.Variable(about["dims"], restored, about["attrs"])
     return coords
 
 
 def _read_arrays(
-    described: _Description, coords: Mapping[str, xr.Variable], attrs: Mapping[str, Any]
+    module: ProcessingModule,
+    rows: NDArray[np.integer],
+    coords: Mapping[str, xr.Variable],
+    attrs: Mapping[str, Any],
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
     """Return every series, shape (n_trials, n_time, n_channels), with NaN outside the mask, and the mask."""
     time, align = coords["time"].values, coords["align_time"].values
     mask = np.zeros((len(align), len(time)), dtype=bool)
     arrays: dict[str, NDArray[Any]] = {}
     loaded: dict[str, tuple[NDArray[Any], NDArray[np.float64]]] = {}
-    for trial, references in described.trials:
+    for trial, references in zip(rows.tolist(), _read_windows(module), strict=True):
         for reference in references:
             series = reference.timeseries
             if series.name not in loaded:
                 loaded[series.name] = read_whole(series.data), read_stamps(series)
             data, stamps = loaded[series.name]
             samples = slice(reference.idx_start, reference.idx_start + reference.count)
-            name = _strip_layer(series.name)
+            name = series.name.rstrip("0123456789").removesuffix("_")  # without the number of its layer
             lag = float(attrs.get("neural_lag", 0.0)) if name.endswith("outputs") else 0.0
             bins = np.rint((stamps[samples] - lag - align[trial] - time[0]) / attrs["bin_size"])
             if not ((bins >= 0) & (bins < len(time))).all():
@@ -323,11 +306,6 @@ def _read_arrays(
             arrays[name][trial, bins.astype(int)] = data[samples]
             mask[trial, bins.astype(int)] = True
     return arrays, mask
-
-
-def _strip_layer(name: str) -> str:
-    """Return the name of a series without the number of its layer."""
-    return name.rstrip("0123456789").removesuffix("_")
 
 
 def _build(
@@ -382,15 +360,12 @@ def _read_history(module: ProcessingModule, seed: int) -> dict[str, list[float]]
     """Return the losses of one network."""
     columns = {str(name): np.asarray(module["history"][name].data[:]) for name in module["history"].colnames}
     mine = columns.pop("seed") == seed
-    history = {name: values[mine].tolist() for name, values in columns.items()}
-    return {name: _strip(values) for name, values in history.items()}
-
-
-def _strip(values: list[float]) -> list[float]:
-    """Return values without the NaN that pad shorter columns."""
-    while values and np.isnan(values[-1]):
-        values.pop()
-    return values
+    history = {}
+    for name, values in columns.items():
+        losses = values[mine]
+        known = np.flatnonzero(~np.isnan(losses))  # NaN pads the shorter columns
+        history[name] = losses[: known.max(initial=-1) + 1].tolist()
+    return history
 
 
 def _read_scores(module: ProcessingModule, recorded: xr.Dataset, *, seed: int, row: int) -> Scores:

@@ -33,7 +33,7 @@ from nwbrnn.formats.fit.layout import (
     name_series,
 )
 from nwbrnn.formats.series import create_series
-from nwbrnn.formats.tables import compress, create_table, link_rows, show_text
+from nwbrnn.formats.tables import compress, create_table, is_unknown, link_rows, show_text
 from nwbrnn.preprocessing import find_conditions, is_pooled, list_sessions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
@@ -107,9 +107,14 @@ def add_fit(
     )
 
 
+_WINDOW_COLUMNS = {
+    "first_sample": "the first sample of the trial, in each series of its layer",
+    "n_samples": "how many samples the trial has there",
+    "layer": "1: series without a number; 2: those whose name ends in _2; and so on",
+}
 _TRIAL_COLUMNS = {
     "start_time", "stop_time", "timeseries", "timeseries_index", "tags", "tags_index", "row", "source_trial",
-    "output_r2", "rate_r2", "first_sample", "n_samples", "layer",
+    "output_r2", "rate_r2", *_WINDOW_COLUMNS,
 }  # fmt: skip
 _UNIT_COLUMNS = {
     "source_unit", "readout", "readout_offset", "r2", "r2_known_average",
@@ -117,14 +122,8 @@ _UNIT_COLUMNS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Window:
-    """The samples of a trial in the series of one layer."""
-
-    first_sample: int
-    n_samples: int
-    layer: int
-    series: Sequence[TimeSeries]
+_Window = tuple[int, list[TimeSeriesReference]]
+"""The layer of a trial, and its samples in the series there."""
 
 
 def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, _Window]:
@@ -149,7 +148,7 @@ def _add_series(module: ProcessingModule, result: FitResult) -> dict[int, _Windo
             module.add(one)
             added.append(one)
         for row, start, count in zip(layer.rows.tolist(), layer.starts, layer.counts, strict=True):
-            windows[row] = _Window(int(start), int(count), number, added)
+            windows[row] = number, [TimeSeriesReference(int(start), int(count), one) for one in added]
     return windows
 
 
@@ -182,21 +181,18 @@ def _create_trials(
     """Return the table of trials, in the order of their start."""
     recorded = result.recorded
     time, half = recorded["time"].values, recorded.attrs["bin_size"] / 2
-    starts, stops = (
-        np.array([align + time[kept][end] for align, kept in _iterate_windows(recorded)]) for end in (0, -1)
-    )
+    times = [time[kept] for kept in recorded["mask"].values]
+    starts, stops = (recorded["align_time"].values + [one[end] for one in times] for end in (0, -1))
     order = np.argsort(starts, kind="stable")
     table = TimeIntervals(
         name="trials", description="the trials of the fit, and where their samples are in the series here"
     )
     for row in order.tolist():
-        window = windows[row]
-        parts = [TimeSeriesReference(window.first_sample, window.n_samples, one) for one in window.series]
         # not add_interval, which would search for the samples by times that rounding errors can shift
         table.add_row(
             start_time=float(starts[row] - half),
             stop_time=float(stops[row] + half),
-            **({} if as_zarr else {"timeseries": parts}),
+            **({} if as_zarr else {"timeseries": windows[row][1]}),
         )
     scores = score_trials(recorded, result.predicted)
     columns: dict[str, Column] = {
@@ -205,12 +201,13 @@ def _create_trials(
         "rate_r2": (scores["rate_r2"], "R2 of the rates in this one trial, median over units"),
     } | described.columns[TRIAL]
     if as_zarr:
+        places = [(one.idx_start, one.count, layer) for _, (layer, (one, *_)) in sorted(windows.items())]
         columns |= {
-            name: (np.array([getattr(windows[row], name) for row in range(len(order))]), text)
-            for name, text in _WINDOW_COLUMNS.items()
+            name: (np.array(values), text)
+            for (name, text), values in zip(_WINDOW_COLUMNS.items(), zip(*places, strict=True), strict=True)
         }
     for name, (values, text) in columns.items():
-        if not _is_unknown(values):
+        if not is_unknown(values):
             kept = values[order]
             data = kept if kept.dtype.kind in "iufb" else kept.tolist()
             table.add_column(name=name, description=show_text(text), data=data)
@@ -222,22 +219,6 @@ def _create_trials(
             table=trials.table,
         )
     return table
-
-
-_WINDOW_COLUMNS = {
-    "first_sample": "the first sample of the trial, in each series of its layer",
-    "n_samples": "how many samples the trial has there",
-    "layer": "1: series without a number; 2: those whose name ends in _2; and so on",
-}
-
-
-def _iterate_windows(ds: xr.Dataset) -> list[tuple[float, NDArray[np.bool_]]]:
-    return list(zip(ds["align_time"].values.tolist(), ds["mask"].values, strict=True))
-
-
-def _is_unknown(values: NDArray[Any]) -> bool:
-    """Return whether all values are NaN."""
-    return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
 def _add_model(module: ProcessingModule, result: FitResult, described: Described, units: Rows | None) -> None:
