@@ -22,13 +22,6 @@ GROUPS: tuple[type[CheckedSettings], ...] = (
 )
 """The groups of settings, in the order of ``fit.yaml``."""
 
-_OBSERVER_NEEDS = {
-    "precision": "use float32 or float64",
-    "method": "only gradient descent fits an observer: use 'auto' or 'gradient'",
-    "initial_state": "neurons correct the state from the first bin on: use 'learned' or 'condition'",
-    "virtual_targets": "there are no virtual single trials: use 0",
-}
-
 
 # pydantic lists the fields of the last base first
 class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, NetworkSettings):
@@ -84,17 +77,18 @@ class FitConfig(DataSettings, TrainingSettings, ObserverSettings, LossSettings, 
 
     @model_validator(mode="after")
     def _check_observer(self) -> Self:
-        wrong = {
-            "precision": self.precision == "bfloat16",
-            "method": self.method == "least_squares",
-            "initial_state": self.initial_state == "data",
-            "virtual_targets": self.virtual_targets > 0,
-        }
-        for name, is_wrong in wrong.items():
+        gradient = "only gradient descent fits an observer: use 'auto' or 'gradient'"
+        state = "neurons correct the state from the first bin on: use 'learned' or 'condition'"
+        for name, is_wrong, remedy in (
+            ("precision", self.precision == "bfloat16", "use float32 or float64"),
+            ("method", self.method == "least_squares", gradient),
+            ("initial_state", self.initial_state == "data", state),
+            ("virtual_targets", self.virtual_targets > 0, "there are no virtual single trials: use 0"),
+        ):
             if self.observes and is_wrong:
                 raise ValueError(
                     f"{name}: expected a value with which neurons can be observed, but got "
-                    f"{getattr(self, name)!r}; {_OBSERVER_NEEDS[name]}, or set observe to none"
+                    f"{getattr(self, name)!r}; {remedy}, or set observe to none"
                 )
         return self
 
