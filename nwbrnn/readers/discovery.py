@@ -18,7 +18,7 @@ from pynwb.image import ImageSeries
 
 from nwbrnn.readers.clock import Clock
 from nwbrnn.readers.tables import list_modules
-from nwbrnn.readers.vocabulary import drop_axis, find_quantity, find_role, name_channels
+from nwbrnn.readers.vocabulary import OUTPUT_ROLES, drop_axis, find_quantity, find_role, name_channels
 from nwbrnn.text import shorten
 
 _VERSION = re.compile(
@@ -133,7 +133,7 @@ def find_signals(nwbfile: NWBFile) -> list[Signal]:
     return [
         signal
         for path, around, members in _list_folders(nwbfile)
-        for signal in _group(path, [m for m in members if _is_usable(m)], around)
+        for signal in _group(path, [m for m in members if not _describe_form(m)], around)
     ]
 
 
@@ -143,7 +143,7 @@ def find_unusable(nwbfile: NWBFile) -> dict[str, TimeSeries]:
         f"{path}/{member.name}": member
         for path, around, members in _list_folders(nwbfile)
         for member in members
-        if not _is_usable(member) and _has_outputs(member, around)
+        if _describe_form(member) and _find_role(member, around) in OUTPUT_ROLES
     }
 
 
@@ -174,7 +174,7 @@ def _describe_form(series: TimeSeries) -> str:
 
 
 def _list_folders(nwbfile: NWBFile) -> Iterator[tuple[str, tuple[str, ...], list[TimeSeries]]]:
-    """Yield each folder or container with series: its path, the names around a series, and the series."""
+    """Yield each folder or container: its path, the names around a series, and its series but no video."""
     sections: list[tuple[str, tuple[str, ...], Iterable[NWBContainer]]] = [
         ("acquisition", (), nwbfile.acquisition.values()),
         *(
@@ -185,12 +185,16 @@ def _list_folders(nwbfile: NWBFile) -> Iterator[tuple[str, tuple[str, ...], list
     ]
     for path, around, members in sections:
         held = list(members)
-        yield path, around, [m for m in held if isinstance(m, TimeSeries)]
+        yield path, around, [m for m in held if _is_sampled(m)]
         for container in held:
             if not isinstance(container, TimeSeries):
-                children = [c for c in container.children if isinstance(c, TimeSeries)]
+                children = [c for c in container.children if _is_sampled(c)]
                 names = (str(container.name), type(container).__name__, *around)
                 yield f"{path}/{container.name}", names, sorted(children, key=lambda child: str(child.name))
+
+
+def _is_sampled(item: NWBContainer) -> bool:
+    return isinstance(item, TimeSeries) and not isinstance(item, ImageSeries)
 
 
 def _group(path: str, members: list[TimeSeries], around: tuple[str, ...]) -> Iterator[Signal]:
@@ -247,11 +251,8 @@ def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...
     rows = np.asarray(series.electrodes.data[:], dtype=int)
     table = series.electrodes.table
     labels = {name: partial(_get_rows, table[name], rows) for name in table.colnames}
-    text, numbered = (
-        f"{series.comments} {series.description}",
-        [f"{series.name}_{i}" for i in range(len(rows))],
-    )
-    names = name_channels(text, len(rows), labels) or numbered
+    numbered = [f"{series.name}_{i}" for i in range(len(rows))]
+    names = name_channels(f"{series.comments} {series.description}", len(rows), labels) or numbered
     groups = [table["group"][int(row)] for row in rows] if "group" in table.colnames else [None] * len(rows)
     distinct = list(dict.fromkeys(groups))
     for group in distinct:
@@ -269,20 +270,6 @@ def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...
 
 def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:
     return [str(column[int(row)]) for row in rows]
-
-
-def _is_usable(series: TimeSeries) -> bool:
-    """Return whether a series holds numbers by time and channel and is not video."""
-    return not isinstance(series, ImageSeries) and not _describe_form(series)
-
-
-def _has_outputs(series: TimeSeries, around: tuple[str, ...]) -> bool:
-    """Return whether the names of a series suggest outputs that a network could reproduce."""
-    return not isinstance(series, ImageSeries) and _find_role(series, around) in (
-        "emg",
-        "force",
-        "kinematics",
-    )
 
 
 def _find_role(series: TimeSeries, around: tuple[str, ...]) -> str:

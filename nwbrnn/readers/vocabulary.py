@@ -25,7 +25,8 @@ ROLE_WORDS = {
 LABELS = ("label", "muscle", "channel_name", "location")
 """Columns of the electrodes table that may name channels, best first."""
 
-ROLES = ("emg", "force", "kinematics", "inputs", "rates", "spike_counts")
+OUTPUT_ROLES = ("emg", "force", "kinematics")
+ROLES = (*OUTPUT_ROLES, "inputs", "rates", "spike_counts")
 
 QUANTITIES = {"velocity": r"vel", "acceleration": r"acc", "angle": r"ang", "position": r"pos"}
 """Kinematic quantities; single-axis series of the same quantity are grouped."""

@@ -10,25 +10,10 @@ from nwbrnn.readers.session import Session
 from nwbrnn.text import list_some, show_count
 
 _TYPED_FOLDERS = (
-    "acquisition",
-    "analysis",
-    "general/devices",
-    "intervals",
-    "processing",
-    "scratch",
-    "stimulus/presentation",
-    "stimulus/templates",
-)
-_ROOT = {
-    "acquisition",
-    "analysis",
-    "general",
-    "intervals",
-    "processing",
-    "scratch",
-    "specifications",
-    "stimulus",
-}
+    "acquisition", "analysis", "general/devices", "intervals", "processing", "scratch",
+    "stimulus/presentation", "stimulus/templates",
+)  # fmt: skip
+_ROOT = {folder.partition("/")[0] for folder in _TYPED_FOLDERS} | {"specifications"}
 
 
 def check_orphans(root: Any) -> Iterator[Finding]:
@@ -46,7 +31,7 @@ def check_orphans(root: Any) -> Iterator[Finding]:
         if name not in _ROOT and hasattr(root[name], "keys") and not _has_type(root, name)
     ]
     for path in orphans:
-        size = _count_members(root[path])
+        size = len(root[path]) if hasattr(root[path], "keys") else 1
         yield note(
             path,
             f"it holds {show_count(size, 'object')} but has no neurodata_type, so NWB readers do not see it",
@@ -94,10 +79,6 @@ def check_units_none(session: Session) -> Iterator[Finding]:
 def _has_type(group: Any, name: str) -> bool:
     member = group.get(name)
     return member is not None and "neurodata_type" in member.attrs
-
-
-def _count_members(member: Any) -> int:
-    return len(member) if hasattr(member, "keys") else 1
 
 
 STORE_CHECKS = (check_orphans, check_schema)

@@ -19,9 +19,10 @@ from nwbrnn.limits import is_written
 from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.plan import Plan
-from nwbrnn.readers.rules.objects import OUTPUT_ROLES, apply_map
+from nwbrnn.readers.rules.objects import apply_map
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import GAP
+from nwbrnn.readers.vocabulary import OUTPUT_ROLES
 from nwbrnn.storage import find_stored
 from nwbrnn.text import show_count
 
@@ -59,6 +60,10 @@ class Steps:
     backwards: Tally = field(default_factory=Tally)
     repeated: Tally = field(default_factory=Tally)
     gaps: Tally = field(default_factory=Tally)
+
+    def count(self, bad: Tally) -> str:
+        """Return how many time stamps are bad, and the number of the first."""
+        return f"at {bad.count} of {show_count(self.n, 'timestamp')}, first at number {bad.first}"
 
 
 @dataclass(frozen=True)
@@ -256,8 +261,7 @@ def check_timestamps_not_finite(view: SeriesView) -> Iterator[Finding]:
     if view.steps is not None and (bad := view.steps.not_finite).count:
         yield note(
             view.path,
-            f"the time is not finite at {bad.count} of {show_count(view.steps.n, 'timestamp')}, first at "
-            f"number {bad.first}",
+            f"the time is not finite {view.steps.count(bad)}",
             "no action needed: nwbrnn leaves out these samples; you can also repair the timestamps",
         )
 
@@ -269,8 +273,8 @@ def check_timestamps_backwards(view: SeriesView) -> Iterator[Finding]:
     """
     if view.steps is not None and (bad := view.steps.backwards).count:
         yield view.report(
-            f"the clock goes backwards at {bad.count} of {show_count(view.steps.n, 'timestamp')}, first at "
-            f"number {bad.first}; the longest step back is {-view.steps.most_backwards:.6g} s",
+            f"the clock goes backwards {view.steps.count(bad)}; the longest step back is "
+            f"{-view.steps.most_backwards:.6g} s",
             "sort the samples by time, or cut the overlap where recordings were joined",
         )
 
@@ -280,8 +284,7 @@ def check_timestamps_repeated(view: SeriesView) -> Iterator[Finding]:
     if view.steps is not None and (bad := view.steps.repeated).count:
         yield note(
             view.path,
-            f"the time is the same as before at {bad.count} of {show_count(view.steps.n, 'timestamp')}, "
-            f"first at number {bad.first}",
+            f"the time is the same as before {view.steps.count(bad)}",
             "remove the samples that were written twice, or give a rate if the clock was too coarse",
         )
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import find_unwritten, merge_spans
 from nwbrnn.readers.units import SpikeTrains
+from nwbrnn.text import show_count
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -96,6 +97,13 @@ class SpikeView:
         """Number of spikes of all units."""
         sizes = np.diff(self.trains.ends, prepend=0)
         return len(self.trains.times) if len(self.rows) == len(sizes) else int(sizes[self.rows].sum())
+
+    def count(self, spikes: Counts) -> str:
+        """Return how many of the spikes are bad, given their number in each unit, and the first such unit."""
+        n_units, first = int((spikes > 0).sum()), self.rows[np.argmax(spikes > 0)]
+        return (
+            f"{int(spikes.sum())} of {self.n_spikes}, in {show_count(n_units, 'unit')}, first in unit {first}"
+        )
 
     @property
     def extent(self) -> tuple[float, float]:

@@ -45,6 +45,11 @@ class TrialView:
         finite = self.spans[np.isfinite(self.spans)]
         return float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
 
+    def count(self, bad: NDArray[np.bool_]) -> str:
+        """Return how many trials are bad, and the row of the first."""
+        n_bad, of, first = int(bad.sum()), show_count(len(bad), "trial"), self.rows[np.argmax(bad)]
+        return f"in {n_bad} of {of}, first in row {first}"
+
 
 def view_trials(session: Session, config: ReadConfig) -> TrialView | None:
     """Return the trials of a file, or those of them that were chosen; ``None`` if there are none."""
@@ -66,15 +71,15 @@ def check_trials_overlap(view: TrialView) -> Iterator[Finding]:
     start, stop = view.start[order], view.stop[order]
     ended = np.fmax.accumulate(np.where(np.isfinite(stop), stop, -np.inf))[:-1]
     ends = np.fmin(ended, np.where(np.isfinite(stop), stop, np.inf)[1:])
-    overlap = np.where(start[1:] < ended - _TOLERANCE, ends - start[1:], 0.0)
+    overlap = np.zeros(len(start))
+    overlap[order[1:]] = np.where(start[1:] < ended - _TOLERANCE, ends - start[1:], 0.0)
     overlap = np.where(np.isfinite(overlap), overlap, 0.0)
     bad = overlap > _TOLERANCE
     if bad.any():
         yield bias(
             view.path,
-            f"the start is before the stop of an earlier trial in {int(bad.sum())} of "
-            f"{show_count(len(start), 'trial')}, first in row {view.rows[order[1:][bad].min()]}; the "
-            f"longest overlap is {overlap.max():.4g} s",
+            f"the start is before the stop of an earlier trial {view.count(bad)}; the longest overlap is "
+            f"{overlap.max():.4g} s",
             "leave out one trial of each pair with where=... (--where), or correct the stop times; otherwise "
             "held-out trials share data with training trials",
         )
@@ -82,14 +87,10 @@ def check_trials_overlap(view: TrialView) -> Iterator[Finding]:
 
 def check_trials_unordered(view: TrialView) -> Iterator[Finding]:
     """Find trials that are not in the order in which they happened."""
-    bad = np.diff(view.start) < 0
+    bad = np.append(False, np.diff(view.start) < 0)[: len(view.start)]
     if bad.any():
-        yield note(
-            view.path,
-            f"the start is before that of the row above in {int(bad.sum())} of "
-            f"{show_count(len(view.start), 'trial')}, first in row {view.rows[int(np.argmax(bad)) + 1]}",
-            "sort the table by start_time",
-        )
+        problem = f"the start is before that of the row above {view.count(bad)}"
+        yield note(view.path, problem, "sort the table by start_time")
 
 
 def check_trials_reversed(view: TrialView) -> Iterator[Finding]:
@@ -98,8 +99,7 @@ def check_trials_reversed(view: TrialView) -> Iterator[Finding]:
     if bad.any():
         yield bias(
             view.path,
-            f"the start is after the stop in {int(bad.sum())} of {show_count(len(bad), 'trial')}, first in "
-            f"row {view.rows[int(np.argmax(bad))]}",
+            f"the start is after the stop {view.count(bad)}",
             "correct start_time and stop_time, or leave out these trials with where=... (--where)",
         )
 
@@ -111,8 +111,7 @@ def check_trial_times_missing(view: TrialView) -> Iterator[Finding]:
         if bad.any():
             yield note(
                 f"{view.path}/{name}",
-                f"the value is NaN or was never written in {int(bad.sum())} of "
-                f"{show_count(len(bad), 'trial')}, first in row {view.rows[int(np.argmax(bad))]}",
+                f"the value is NaN or was never written {view.count(bad)}",
                 "give a window around an event (--window, --align-to), or fill in the times",
             )
 
@@ -129,9 +128,8 @@ def check_events_outside(view: TrialView) -> Iterator[Finding]:
             row = int(np.argmax(bad))
             yield bias(
                 f"{view.path}/{name}",
-                f"the time is outside its trial in {int(bad.sum())} of {show_count(len(bad), 'trial')}, "
-                f"first in row {view.rows[row]}: {view.table[name].iloc[row]:.6g} s in a trial from "
-                f"{view.start[row]:.6g} to {view.stop[row]:.6g} s",
+                f"the time is outside its trial {view.count(bad)}: {view.table[name].iloc[row]:.6g} s in a "
+                f"trial from {view.start[row]:.6g} to {view.stop[row]:.6g} s",
                 "write the times in session time, correct start_time and stop_time, or align to another "
                 "column (--align-to)",
             )

@@ -60,13 +60,7 @@ def check_spike_times(view: SpikeView) -> Iterator[Finding]:
         ),
     ):
         if counts.any():
-            unit = view.rows[np.argmax(counts > 0)]
-            yield report(
-                view.spikes,
-                f"there are spike times that are {name}: {int(counts.sum())} of {view.n_spikes}, in "
-                f"{show_count(int((counts > 0).sum()), 'unit')}, first in unit {unit}",
-                remedy,
-            )
+            yield report(view.spikes, f"there are spike times that are {name}: {view.count(counts)}", remedy)
 
 
 def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
@@ -76,8 +70,7 @@ def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
         yield bias(
             view.spikes,
             "there are spike times of 0 among later ones, so they were never written: "
-            f"{int(view.unwritten.sum())} of {view.n_spikes}, in {show_count(len(units), 'unit')} "
-            f"({list_some(units, limit=16)})",
+            f"{view.count(view.unwritten)} ({list_some(units, limit=16)})",
             "get a fresh copy of the file, or leave out these units "
             f"(--units 'row!={','.join(map(str, units[:200].tolist()))}')",
         )
@@ -86,11 +79,9 @@ def check_spikes_unwritten(view: SpikeView) -> Iterator[Finding]:
 def check_spikes_unobserved(view: SpikeView) -> Iterator[Finding]:
     """Find spikes outside obs_intervals, which contradict them and are not used."""
     if view.outside.any():
-        unit = view.rows[np.argmax(view.outside > 0)]
         yield note(
             f"{view.path}/obs_intervals",
-            f"there are spikes outside the observation intervals: {int(view.outside.sum())} of "
-            f"{view.n_spikes}, in {show_count(int((view.outside > 0).sum()), 'unit')}, first in unit {unit}",
+            f"there are spikes outside the observation intervals: {view.count(view.outside)}",
             "correct obs_intervals, because nwbrnn does not use a unit outside them",
         )
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, note
 from nwbrnn.readers.doctor.series import SeriesView
-from nwbrnn.readers.rules.objects import OUTPUT_ROLES
+from nwbrnn.readers.vocabulary import OUTPUT_ROLES
 from nwbrnn.text import list_some, show_count
 
 Array = NDArray[np.float64]
@@ -73,6 +73,11 @@ class ValueView:
             return signal.columns
         return tuple(n for n, s in zip(signal.columns, signal.series, strict=True) if s is self.series.series)
 
+    @staticmethod
+    def count(which: NDArray[np.bool_]) -> str:
+        """Return how many channels of how many they are."""
+        return f"{int(which.sum())} of {show_count(len(which), 'EMG channel')}"
+
     def pick(self, which: NDArray[np.bool_]) -> list[str]:
         """Return the names of some channels."""
         return [name for name, chosen in zip(self.names, which, strict=True) if chosen]
@@ -135,8 +140,8 @@ def check_channels_dead(view: ValueView) -> Iterator[Finding]:
         if view.series.role == "emg" and dead.any():
             yield bias(
                 view.path,
-                f"all {view.n} samples are {what} in {int(dead.sum())} of "
-                f"{show_count(len(dead), 'EMG channel')}: {list_some(view.pick(dead), limit=16)}",
+                f"all {view.n} samples are {what} in {view.count(dead)}: "
+                f"{list_some(view.pick(dead), limit=16)}",
                 "leave out these muscles with channels=... (--channels)",
             )
 
@@ -162,9 +167,8 @@ def check_channels_saturated(view: ValueView) -> Iterator[Finding]:
         listed = [f"{n} ({s:.2%})" for n, s in zip(view.pick(clipped), shares[clipped], strict=True)]
         yield bias(
             view.path,
-            f"the values are clipped in {int(clipped.sum())} of {show_count(len(clipped), 'EMG channel')}; "
-            f"in brackets, the share of the {view.n} samples that are exactly at the minimum or maximum: "
-            f"{list_some(listed, limit=16)}",
+            f"the values are clipped in {view.count(clipped)}; in brackets, the share of the {view.n} "
+            f"samples that are exactly at the minimum or maximum: {list_some(listed, limit=16)}",
             "leave out these muscles with channels=... (--channels), or the trials with such samples",
         )
 
@@ -182,9 +186,8 @@ def check_emg_volts(view: ValueView) -> Iterator[Finding]:
         worst = int(np.argmax(largest))
         yield note(
             view.path,
-            f"the unit is {series.unit}, but values exceed 1 V in {int((largest > 1).sum())} of "
-            f"{show_count(len(largest), 'EMG channel')}, most in {view.names[worst]} with "
-            f"{largest[worst]:.4g} V",
+            f"the unit is {series.unit}, but values exceed 1 V in {view.count(largest > 1)}, most in "
+            f"{view.names[worst]} with {largest[worst]:.4g} V",
             "correct conversion or unit (a.u. if it is not known); a fit does not depend on it, because "
             "nwbrnn scales the outputs",
         )
@@ -202,7 +205,7 @@ def check_artefacts(view: ValueView) -> Iterator[Finding]:
         yield note(
             view.path,
             f"samples are more than {_ARTEFACT:g} times as far from the median as 95 % of all samples in "
-            f"{int(far.sum())} of {show_count(len(far), 'EMG channel')}: {list_some(listed, limit=16)}",
+            f"{view.count(far)}: {list_some(listed, limit=16)}",
             "look at these muscles; leave out the muscles with channels=... (--channels '!NAME'), or leave "
             "out the trials",
         )

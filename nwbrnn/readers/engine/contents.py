@@ -177,10 +177,6 @@ class Contents:
                 group.groups.append(member.name)
         return group
 
-    def get_array(self, path: str) -> ArrayNode:
-        """Return an array."""
-        return self._describe(path, self._get(path))
-
     def load(self, array: ArrayNode) -> npt.NDArray[Any]:
         """Read the values of a small array at once."""
         values = self.file.read(array.path, (...,))

@@ -20,9 +20,9 @@ from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.trials import list_values, select_rows
+from nwbrnn.readers.vocabulary import OUTPUT_ROLES
 from nwbrnn.text import list_some, show_count
 
-OUTPUT_ROLES = ("emg", "force", "kinematics")
 Counts = Signal | BinnedCounts
 
 _PROCESSED = re.compile(r"envelope|rectif|preprocess|smooth", re.IGNORECASE)
