@@ -50,27 +50,11 @@ def check_declared(
     file_size: int,
     find_stored: Callable[[], int],
 ) -> None:
-    """Refuse an array that claims more than its file can hold.
+    """Refuse, with an OSError, an array that claims more bytes than its file can hold.
 
-    The ``data`` of a series and wide arrays are read in blocks, so they may be sparse.
-
-    Parameters
-    ----------
-    name
-        Path of the array.
-    shape, itemsize
-        Its shape, and the bytes of a value.
-    chunk
-        Shape of its chunks, if it has any.
-    file_size
-        Size of the file [bytes].
-    find_stored
-        Returns the stored bytes of the array; called only if they matter.
-
-    Raises
-    ------
-    OSError
-        If the array claims more.
+    The ``data`` of a series and wide arrays are read in blocks, so they may be sparse. ``chunk`` is the shape
+    of the chunks, if there are any. ``find_stored`` returns the stored bytes of the array; it is called only
+    if they matter.
     """
     size = math.prod(shape) * itemsize
     if size > max(MAX_SIZE, MAX_COMPRESSION * file_size):
@@ -106,10 +90,7 @@ def check_unpacked(size: int, *, packed: int) -> None:
 def find_readable(lengths: Iterable[list[int]]) -> list[bool]:
     """Return which columns of text fit into a table, in which every row has the width of the longest.
 
-    Parameters
-    ----------
-    lengths
-        Lengths of the texts in each column [characters].
+    ``lengths`` are those of the texts in each column [characters].
     """
     padded = stored = 0
     fits = []

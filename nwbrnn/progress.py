@@ -36,12 +36,8 @@ def describe_losses(losses: Mapping[str, float]) -> str:
 def show_training(counted: str, total: int | None) -> Iterator[Report | None]:
     """Show the losses of a fit on a line of a notebook; give ``None`` where there is no notebook.
 
-    Parameters
-    ----------
-    counted
-        What the numbers count: ``epoch``, from 0 and with passes of least squares, or ``network``, from 1.
-    total
-        The number of networks, if it is known.
+    Numbers count epochs, from 0 and with passes of least squares, or networks, from 1 to the total if it is
+    known.
     """
     with _keep_line() as line:
         if line is None:

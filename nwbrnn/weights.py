@@ -46,18 +46,9 @@ def list_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each array of a network.
 
-    Parameters
-    ----------
-    sizes
-        Numbers of inputs, hidden units and outputs.
-    config
-        Its settings; this function uses ``network``, ``initial_state`` and ``learn_tau``.
-    n_conditions
-        Number of rows of the initial state if each condition has its own.
-    n_units
-        Number of recorded units; if not given, the arrays of :data:`READOUT` are not listed.
-    n_observed
-        Number of neurons that correct the state.
+    ``sizes`` are the numbers of inputs, hidden units and outputs. The initial state has a row for each of
+    ``n_conditions`` if each condition has its own. The arrays of :data:`READOUT` are listed if ``n_units`` is
+    given; ``n_observed`` neurons correct the state.
     """
     n_inputs, n_hidden, n_outputs = sizes
     rows = (n_hidden, *KINDS[config.network].gates)
@@ -96,20 +87,10 @@ def find_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
 
 
 def check_weights(weights: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse weights whose arrays, shapes, types or values are not those expected.
+    """Refuse weights whose arrays, shapes, types or values are not those of :func:`list_shapes`.
 
-    Parameters
-    ----------
-    weights
-        Arrays by name.
-    shapes
-        Shapes by name, from :func:`list_shapes`.
-
-    Raises
-    ------
-    ShapeError
-        If an array is missing, has another shape, is not of float32 or float64 like the others, or holds
-        NaN, infinity or numbers whose squares would be infinite; or if time constants are not positive.
+    All are float32 or all are float64. Numbers must be finite, as must their squares, and time constants
+    positive.
     """
     problems = [f"{name}: expected an array, but it is missing" for name in shapes if name not in weights]
     found = {name: np.asarray(weights[name]) for name in shapes if name in weights}

@@ -190,18 +190,10 @@ def check_json(path: Path | None, *, overwrite: bool) -> None:
 def write_json(
     values: dict[str, Any], path: Path | None, *, overwrite: bool, after: Path | None = None
 ) -> None:
-    """Write values as JSON, whole or not at all; ``-`` is standard output.
+    """Write values as JSON, whole or not at all: to standard output for ``-``, nowhere without a path.
 
-    Parameters
-    ----------
-    values
-        What to write.
-    path
-        Where; nothing is written without one.
-    overwrite
-        Whether to replace an existing file.
-    after
-        The output that the command has already written. If the JSON cannot be written, the error names it.
+    ``after`` is the output that the command has already written. If the JSON cannot be written, the error
+    names it.
     """
     from nwbrnn.errors import ExportError
     from nwbrnn.storage import atomic

@@ -45,27 +45,9 @@ def export_nwbfile(
 ) -> None:
     """Write an NWB file that was read and added to, copying everything else unchanged, array by array.
 
-    Parameters
-    ----------
-    nwbfile
-        The file as it was read, with the additions.
-    source
-        The file from which it was read.
-    path
-        The file to write, or the source itself.
-    added
-        Paths of objects that were added or replaced; everything else must be unchanged.
-    overwrite
-        Whether it may replace an existing one.
-    check
-        Called before the file gets its name; see :func:`replace_whole`.
-
-    Raises
-    ------
-    OutputExistsError
-        If the file exists and ``overwrite`` is false.
-    ExportError
-        If it cannot be written, or has faults that the source does not have.
+    ``added`` are the paths of objects that were added or replaced; everything else must be as it is in the
+    source, which may be the file to write itself. ``check`` is called before the file gets its name; see
+    :func:`replace_whole`.
     """
     # from HDF5 to HDF5, links stay links and the rest is copied; otherwise hdmf would link to the source
     same = not (source.is_remote or source.is_zarr or is_zarr_name(path))

@@ -21,20 +21,8 @@ def create_series(
 ) -> TimeSeries:
     """Return a compressed series, with a rate if its times are regular and with timestamps otherwise.
 
-    Parameters
-    ----------
-    name
-        Name of the series.
-    data
-        Values, shape (n_samples, n_channels).
-    time
-        Bin centres, ascending [s], or a series whose times it shares.
-    unit
-        Unit of the data.
-    description
-        Description of the data.
-    columns
-        Channel names, stored in ``comments`` as ``columns=[a,b]``, as NLB and FALCON do.
+    The data have the shape (n_samples, n_channels). The times are bin centres, ascending [s], or a series
+    that has the same ones. Channel names go into ``comments`` as ``columns=[a,b]``, as NLB and FALCON do.
     """
     timing: dict[str, Any] = {"timestamps": time}
     if isinstance(time, TimeSeries):

@@ -24,14 +24,7 @@ def create_table(
 ) -> DynamicTable:
     """Create a table from values and a description of each column, leaving out columns of only NaN.
 
-    Parameters
-    ----------
-    name, description
-        Name and description of the table.
-    columns
-        Values and description of each column by name.
-    links
-        Finished columns, such as those of :func:`link_rows`.
+    ``links`` are finished columns, such as those of :func:`link_rows`.
     """
     data = [
         VectorData(name=column, data=values, description=show_text(text))

@@ -287,17 +287,10 @@ def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]
 
 
 def attach_circuit(ds: xr.Dataset, nwbfile: NWBFile) -> xr.Dataset:
-    """Add to a Dataset the simulated circuit and its readout, if the file holds them.
+    """Add to a Dataset the simulated circuit and its readout, if the open file holds them.
 
     They are added only if all neurons were read, and no outputs other than muscles of the circuit, so that
     they belong together.
-
-    Parameters
-    ----------
-    ds
-        The Dataset that was read from the file.
-    nwbfile
-        The open file.
     """
     module, scratch = nwbfile.processing.get("misc"), nwbfile.scratch or {}
     if module is None or not {"connectivity", "readout"} <= set(module.data_interfaces):

@@ -247,16 +247,9 @@ def _plan_blocks(
 ) -> Iterator[tuple[slice, slice]]:
     """Yield the samples to read and, within them, those to use, so that each is used once.
 
-    Parameters
-    ----------
-    index
-        Number of samples before each bin edge, shape (n_trials, n_bins + 1).
-    breaks
-        First sample after each gap; no block crosses a gap.
-    settled
-        Number of samples to read on both sides of those to use.
-    size
-        Maximum number of samples to use in a block.
+    ``index`` is the number of samples before each bin edge, shape (n_trials, n_bins + 1). ``breaks`` are the
+    first samples after gaps, which no block crosses. A block uses at most ``size`` samples, and has
+    ``settled`` more on both sides.
 
     Examples
     --------

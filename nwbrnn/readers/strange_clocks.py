@@ -21,12 +21,8 @@ UNITS = {
 def find_strange_clocks(extents: Mapping[str, Extent], *, trials: str) -> dict[str, str]:
     """Return clocks that last far longer than all others, or miss the trials, with a likely reason.
 
-    Parameters
-    ----------
-    extents
-        First and last time of trials, spikes and series [s], by path.
-    trials
-        Path of the trials among them.
+    ``extents`` are the first and last time of trials, spikes and series [s], by path; ``trials`` is one of
+    them.
     """
     known = {name: e for name, e in extents.items() if np.isfinite(e).all() and e[1] > e[0]}
     found: dict[str, str] = {}

@@ -12,16 +12,8 @@ def name_coordinates(
 ) -> dict[str, str]:
     """Return a unique name in a Dataset for each column, so that no column hides another.
 
-    Parameters
-    ----------
-    names
-        Names of the columns of a table.
-    prefix
-        Prefix for a name that is taken or that another column has; if necessary, a number follows.
-    taken
-        Names that must not be used.
-    always
-        Whether every name that does not begin with the prefix gets it.
+    A name that is ``taken``, or that another column has, gets the prefix and, if necessary, a number. With
+    ``always``, every name that does not begin with the prefix gets it.
     """
     names = list(names)
     # NetCDF separates names in lists by spaces

@@ -13,21 +13,11 @@ Array = NDArray[np.float32]
 
 
 def create_task_inputs(plan: Plan) -> tuple[Array, list[str]]:
-    """Build the inputs of each trial.
+    """Return the inputs of each trial, shape (n_trials, n_time, n_inputs), and their names.
 
     From the time at which a condition is shown, directions are encoded as cosine and sine (with
     ``second_harmonic`` also those of twice the direction), and other conditions as one-hot columns. The go
     cue becomes a step.
-
-    Parameters
-    ----------
-    plan
-        A plan, which names the columns that are shown, and from when.
-
-    Returns
-    -------
-    inputs, names
-        Inputs, shape (n_trials, n_time, n_inputs), and the name of each input.
     """
     trials, time = plan.trials.frame, plan.time
     columns, names = [], []

@@ -43,14 +43,7 @@ def subtract(times: NDArray[np.floating], others: NDArray[np.floating]) -> NDArr
 
 
 def merge_spans(spans: NDArray[Number], *, gap: int = 0) -> NDArray[Number]:
-    """Return disjoint, ascending spans that cover the same times, joining spans a gap apart.
-
-    Parameters
-    ----------
-    spans
-        Start and stop of each, shape (n, 2).
-    gap
-        Largest distance between spans to join, in their unit.
+    """Return disjoint, ascending spans, shape (n, 2), that cover the same times, joining those a gap apart.
 
     Examples
     --------

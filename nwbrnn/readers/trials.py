@@ -322,14 +322,7 @@ def get_session_times(
 ) -> NDArray[np.float64]:
     """Return the times of a column in session time [s], even if they count from the start of the trial.
 
-    Parameters
-    ----------
-    trials
-        Some trials.
-    column
-        Name of a column of times.
-    relative
-        Columns that :func:`find_relative` found; by default, it is called with these trials.
+    ``relative`` is what :func:`find_relative` found; by default, it is called with these trials.
     """
     times = trials[column].to_numpy(dtype=np.float64)
     known = find_relative(trials[["start_time", column]]) if relative is None else relative

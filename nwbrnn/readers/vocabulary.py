@@ -177,15 +177,8 @@ def name_channels(
 ) -> list[str] | None:
     """Return names of the channels of a series; ``None`` if nothing in the file distinguishes them.
 
-    Parameters
-    ----------
-    text
-        Comments and description of the series: ``columns=[a,b]`` names the channels.
-    n_channels
-        Number of channels.
-    labels
-        A function for each column of the electrodes table that reads it, by name; called in the order of
-        :data:`LABELS`.
+    In the comments or the description of the series, ``columns=[a,b]`` names the channels. ``labels`` are
+    functions that read columns of the electrodes table, called in the order of :data:`LABELS`.
 
     Examples
     --------

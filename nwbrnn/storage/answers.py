@@ -52,16 +52,10 @@ class Answer(aiohttp.ClientResponse):
 
 
 class Parts:
-    """The parts of a file on a web server.
+    """The parts of a file on a web server, given fsspec's file.
 
-    Parameters
-    ----------
-    stream
-        fsspec's file.
-    text
-        The address, for messages.
-    state
-        What the server has said about the file so far; the file must not change from this state.
+    ``text`` is the address, for messages. ``state`` is what the server has said about the file so far; the
+    file must not change from it.
     """
 
     def __init__(self, stream: Any, *, text: str, state: dict[str, str]) -> None:

@@ -24,12 +24,8 @@ _DATES = ("session_start_time", "timestamps_reference_time")
 def list_differences(before: Any, after: Any, *, ignore: Collection[str] = ()) -> Iterator[str]:
     """Yield what is missing from a copy of a file, or differs in it.
 
-    Parameters
-    ----------
-    before, after
-        The open roots, both of HDF5 or both of Zarr. In Zarr, only numbers and attributes are compared.
-    ignore
-        Paths to skip, together with everything below them.
+    The roots are open, both of HDF5 or both of Zarr; in Zarr, only numbers and attributes are compared.
+    Everything at and below a path to ``ignore`` is skipped.
     """
     yield from _compare_attributes("/", before, after, ignore=_ROOT_ATTRIBUTES)
     waiting = [""]

@@ -51,22 +51,10 @@ def check_heaps(path: Path) -> None:
 
 
 def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
-    """Refuse an object that is too damaged to read.
+    """Refuse, with an OSError, an object that is too damaged to read.
 
     It refuses an object or attribute with a variable-length type that is neither of values nor of text, since
-    reading one ends the process, and an array that its file cannot hold.
-
-    Parameters
-    ----------
-    item
-        Group or dataset.
-    file_size
-        Size of its file [bytes].
-
-    Raises
-    ------
-    OSError
-        If the object is damaged in this way.
+    reading one ends the process, and an array that its file, of some bytes, cannot hold.
     """
     attributes = (h5py.h5a.open(item.id, index=i) for i in range(h5py.h5a.get_num_attrs(item.id)))
     owners = [*attributes, item.id] if isinstance(item, h5py.Dataset) else attributes

@@ -74,13 +74,9 @@ class Dandiset:
 
 
 def find_dandiset(text: str) -> Dandiset:
-    """Return the location of a dandiset.
+    """Return the location of a dandiset; an existing folder takes precedence.
 
-    Parameters
-    ----------
-    text
-        A folder, ``000941``, ``dandi://000941[@version]`` or the address of its page in the archive. An
-        existing folder takes precedence.
+    The text is a folder, ``000941``, ``dandi://000941[@version]`` or the address of its page in the archive.
     """
     if Path(text).is_dir():
         return Dandiset(str(Path(text).resolve()), folder=Path(text).resolve())
@@ -97,17 +93,7 @@ def find_dandiset(text: str) -> Dandiset:
 def list_assets(dandiset: Dandiset, pattern: str = "**/*.nwb") -> tuple[Asset, ...]:
     """Return the assets of a dandiset whose path matches a pattern, in the order of their paths.
 
-    Parameters
-    ----------
-    dandiset
-        Location of the dandiset.
-    pattern
-        Pattern as in a shell: ``*`` matches within a folder, and ``**`` matches any folders.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If there is no such dandiset, it is embargoed, or the archive does not answer.
+    The pattern is as in a shell: ``*`` matches within a folder, and ``**`` matches any folders.
     """
     found = _walk(dandiset.folder) if dandiset.folder is not None else _ask(dandiset, pattern)
     return tuple(sorted((a for a in found if matches(a.path, pattern)), key=lambda asset: asset.path))

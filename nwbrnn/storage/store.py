@@ -40,17 +40,8 @@ class Store:
 def find_links_outside(root: h5py.Group, *, follow: bool = False) -> list[tuple[str, str]]:
     """Return the path and target file of each external link, external storage and virtual dataset of HDF5.
 
-    Parameters
-    ----------
-    root
-        Root group of the file.
-    follow
-        Whether to examine the linked files too.
-
-    Raises
-    ------
-    OSError
-        If an object in the file is so damaged that it must not be read.
+    With ``follow``, the linked files are examined too. An object so damaged that it must not be read is an
+    OSError.
     """
     links: list[tuple[str, str]] = []
     virtual: list[h5py.Dataset] = []
@@ -146,17 +137,7 @@ def _list_files(dataset: h5py.Dataset) -> set[str]:
 def refuse_links(
     text: str, links: Sequence[tuple[str, str]], *, remedy: str = "copy what it links to into it"
 ) -> None:
-    """Refuse a file that links to other files.
-
-    Parameters
-    ----------
-    text
-        The file, for the message.
-    links
-        Path and target of each link; if there are none, the file is accepted.
-    remedy
-        What the message advises.
-    """
+    """Refuse a file that links to other files; each link has its path and its target."""
     if links:
         raise UnsupportedFileError(
             f"{text}: expected a file without external links, but it links to other files: "

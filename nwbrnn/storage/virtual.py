@@ -15,22 +15,11 @@ Address = tuple[int, int]
 
 
 def check_sources(datasets: Sequence[h5py.Dataset], *, follow: bool) -> None:
-    """Refuse virtual datasets that are their own source, directly or through others.
+    """Refuse, with an OSError, virtual datasets that are their own source, directly or through others.
 
-    Objects are compared by address, since soft links, hard links and paths with dots give one object many
-    names.
-
-    Parameters
-    ----------
-    datasets
-        The virtual datasets of a file.
-    follow
-        Whether to check sources in other files; otherwise these files are not opened.
-
-    Raises
-    ------
-    OSError
-        If there is one, if a chain of sources is too long, or if a source is named by a pattern.
+    So are chains of sources that are too long, and sources that are named by a pattern. Objects are compared
+    by address, since soft links, hard links and paths with dots give one object many names. Sources in other
+    files are opened only to ``follow`` them.
     """
     checked: set[Address] = set()
     with contextlib.ExitStack() as opened:

@@ -71,12 +71,8 @@ def identify_original(nwbfile: NWBFile) -> Original:
 def create_derived(originals: Sequence[Original], original: NWBFile) -> NWBFile:
     """Return a new file with session and subject of another one, a new identity, and a note on its origin.
 
-    Parameters
-    ----------
-    originals
-        Every file from which it is derived. The subject is left out if they have several.
-    original
-        The first of these files.
+    ``originals`` are all files from which it is derived, and ``original`` is the first of them. The subject
+    is left out if they have several.
     """
     carried = {name: _detach(getattr(original, name)) for name in _CARRIED}
     subject = None

@@ -79,22 +79,7 @@ _JSON = ("choices", "read_config", "source_objects", "sessions", "cross_validati
 
 
 def parse_about(text: Any, *, source: str) -> dict[str, Any]:
-    """Parse the settings and provenance of a fit.
-
-    Parameters
-    ----------
-    text
-        JSON.
-    source
-        File and object it comes from, for messages.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If this version does not know the layout.
-    ConfigError
-        If a part is missing or has another form.
-    """
+    """Parse the settings and provenance of a fit from JSON; ``source`` names its file and object."""
     about = json.loads(text)
     version = about.get("layout_version") if isinstance(about, dict) else None
     if isinstance(version, int) and version != LAYOUT_VERSION:

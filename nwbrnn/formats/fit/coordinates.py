@@ -37,14 +37,9 @@ class Described:
 
 
 def describe_dataset(ds: xr.Dataset, reserved: Mapping[str, set[str]]) -> Described:
-    """Describe a Dataset so that it can be rebuilt.
+    """Describe a valid Dataset so that it can be rebuilt.
 
-    Parameters
-    ----------
-    ds
-        A valid Dataset.
-    reserved
-        Names of columns that the tables already have, for the dimensions ``trial`` and ``unit``.
+    ``reserved`` are the names of columns that the tables of trials and units already have, by dimension.
     """
     unknown = sorted({str(name) for name in ds.data_vars} - {spec.name for spec in VARIABLES})
     if unknown:

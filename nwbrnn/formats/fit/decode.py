@@ -91,23 +91,7 @@ def list_fits(nwbfile: NWBFile) -> list[str]:
 
 
 def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
-    """Read the versions of the software that made a fit.
-
-    Parameters
-    ----------
-    path, name
-        As for :func:`read_fit`.
-
-    Returns
-    -------
-    dict
-        Version by name.
-
-    Raises
-    ------
-    UnsupportedFileError, MissingDataError, ConfigError
-        As :func:`read_fit`.
-    """
+    """Return the versions of the software that made a fit, by name; arguments as for :func:`read_fit`."""
     with open_nwb(path) as nwbfile:
         about = _read_about(nwbfile, _find_module(nwbfile, name, path=path), path=path)
     return dict(about["versions"])
@@ -116,17 +100,7 @@ def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
 def find_fit_sources(path: str | Path, recorded: xr.Dataset) -> list[str]:
     """Return the locations of a fit's recordings: in the same file, at the original address, or next to it.
 
-    Parameters
-    ----------
-    path
-        The file with the fit.
-    recorded
-        The recorded Dataset of the fit.
-
-    Returns
-    -------
-    list
-        A file for each session of a pool, in their order; one for any other fit.
+    There is one for each session of a pool, in their order, and one for any other fit.
     """
     abouts = list_sessions(recorded)
     objects = set(abouts[0].get("source_objects", {}).values())
@@ -152,15 +126,7 @@ def find_fit_sources(path: str | Path, recorded: xr.Dataset) -> list[str]:
 
 
 def find_start(path: str | Path, start_from: str | None) -> str | None:
-    """Return where the earlier fit is at whose weights a fit began: at its address, or beside the fit.
-
-    Parameters
-    ----------
-    path
-        The file with the fit.
-    start_from
-        The setting of the fit.
-    """
+    """Return where the earlier fit is at whose weights a fit began: at its address, or beside the fit."""
     if start_from is None or "://" in start_from:
         return start_from
     beside = Path(path).parent / Path(start_from).name

@@ -76,18 +76,8 @@ def add_fit(
 ) -> None:
     """Add the processing module of a fit, and its settings and provenance in ``scratch``.
 
-    Parameters
-    ----------
-    nwbfile
-        A new file, or one that was read.
-    result
-        The fit.
-    module_name
-        Name of the module.
-    units, trials
-        Rows of the units and trials of the fit in this file; ``None`` if it does not hold them.
-    as_zarr
-        Whether the file will be Zarr, in which a reference to a part of a series would be a pickle.
+    ``units`` and ``trials`` are the rows of the fit in tables of this file, ``None`` if it does not hold
+    them. In Zarr, a reference to a part of a series would be a pickle, so numbers stand for it.
     """
     reserved = {TRIAL: set(dir(TimeIntervals)) | _TRIAL_COLUMNS, UNIT: set(dir(DynamicTable)) | _UNIT_COLUMNS}
     described = describe_dataset(result.recorded, reserved)

@@ -22,22 +22,10 @@ def find_duplicates(
 
     Comparing all pairs would need all spikes in memory. Instead, of each unit those spike times are kept
     whose hash is smallest: units with many spikes in common keep the same ones. Only such pairs are compared
-    in full. Spikes given in bins coincide by chance; so the share must exceed half of what chance leaves,
-    which is known from one unit shifted by many bins.
+    in full. Spikes given in bins of some width [s] coincide by chance; so the share must exceed half of what
+    chance leaves, which is known from one unit shifted by many bins.
 
-    Parameters
-    ----------
-    trains
-        Spike times.
-    rows
-        The units to compare.
-    width
-        Of the bins in which spikes are given [s]; 0 if they are not.
-
-    Returns
-    -------
-    list of tuple
-        Both units, and the share of the spikes of the unit with more of them; largest first.
+    Each pair comes with its share of the spikes of the unit with more of them; the largest share comes first.
     """
     wanted = set(rows.tolist())
     sketches = [

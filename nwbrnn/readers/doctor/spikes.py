@@ -122,14 +122,8 @@ class SpikeView:
 def view_spikes(session: Session, *, trials: Array | None, rows: Counts | None = None) -> SpikeView | None:
     """Read the spikes of a file in numbers; ``None`` if it has none.
 
-    Parameters
-    ----------
-    session
-        What the file holds.
-    trials
-        Start and stop of each trial, shape (n_trials, 2) [s].
-    rows
-        The units to look at, as rows of the table; all by default.
+    ``trials`` are the start and stop of each trial, shape (n_trials, 2) [s]; ``rows`` the units to look at,
+    as rows of the table, by default all.
     """
     if not session.has_spikes:
         return None

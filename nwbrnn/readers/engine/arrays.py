@@ -20,15 +20,7 @@ Values = npt.NDArray[Any]
 
 
 class LazyFile:
-    """A file that opens when it is read, and reopens after it was closed or pickled.
-
-    Parameters
-    ----------
-    source
-        The file.
-    follow_links
-        Whether links may lead to other files.
-    """
+    """A file that opens when it is read, and reopens after it was closed or pickled."""
 
     def __init__(self, source: Source, *, follow_links: bool = False) -> None:
         self.source = source
@@ -46,12 +38,8 @@ class LazyFile:
     def read(self, path: str, key: tuple[Any, ...]) -> Values:
         """Return some values of an array.
 
-        Parameters
-        ----------
-        path
-            Path of the array in the file.
-        key
-            A slice for each dimension, or increasing positions for one of them; ``(...,)`` for all values.
+        The key holds a slice for each dimension, or increasing positions for one of them; ``(...,)`` for all
+        values.
         """
         try:
             if self.source.is_zarr:

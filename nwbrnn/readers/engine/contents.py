@@ -104,18 +104,7 @@ class _Member:
 
 
 class Contents:
-    """The groups and arrays of a file.
-
-    Parameters
-    ----------
-    file
-        The file, which is opened.
-
-    Raises
-    ------
-    NwbrnnError
-        If the file cannot be opened.
-    """
+    """The groups and arrays of a file, which is opened."""
 
     def __init__(self, file: LazyFile) -> None:
         self.file = file

@@ -23,18 +23,7 @@ def create_variable(
 ) -> xr.Variable:
     """Create a lazy variable with the units that the file gives.
 
-    Parameters
-    ----------
-    file
-        The file with the array.
-    array
-        An array whose values can be read.
-    dims
-        A name for each of its dimensions.
-    member
-        The field to take of compound values.
-    scaling
-        Scaling to apply to the values, which become float64.
+    ``member`` is the field to take of compound values. Scaled values become float64.
     """
     assert array.dtype is not None
     dtype = array.dtype[member] if member else array.dtype

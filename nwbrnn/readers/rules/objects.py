@@ -121,19 +121,8 @@ def choose_neurons(
 ) -> tuple[tuple[Signal, ...], Counts | None, Choice]:
     """Choose recorded firing rates, counts in bins, or spike times (if both are empty).
 
-    Parameters
-    ----------
-    signals, binned
-        The series and binned counts in the file.
-    config
-        Settings, of which ``rates`` and ``map`` are used.
-    units
-        The path of the units table, and the table if there is one.
-
-    Returns
-    -------
-    rates, counts, choice
-        At most one of the first two.
+    ``units`` is the path of the units table, and the table if there is one. At most one of rates and counts
+    is not empty.
 
     Examples
     --------

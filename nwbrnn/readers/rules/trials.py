@@ -136,16 +136,8 @@ def choose_alignment(
 ) -> tuple[str, Times, Choice]:
     """Choose the trial column that becomes time 0, and return its name and times [s].
 
-    Parameters
-    ----------
-    trials
-        The trials to keep.
-    config
-        Settings, of which ``align_to`` is used.
-    counts
-        If these are :class:`BinnedCounts` around events, the events become time 0.
-    relative
-        Columns of times that count from the start of the trial.
+    If ``counts`` are :class:`BinnedCounts` around events, the events become time 0. The times of ``relative``
+    columns count from the start of the trial.
     """
     numeric = [str(name) for name in trials if trials[name].dtype.kind in "iuf"]
     found = find_named([name for name in numeric if np.isfinite(trials[name]).any()], ALIGN_NAMES)
@@ -187,11 +179,8 @@ def choose_condition(
 ) -> tuple[tuple[str, ...], bool, Choice]:
     """Choose the trial columns that name the condition; none if no column has a known name.
 
-    Returns
-    -------
-    columns, continuous, choice
-        ``continuous`` is whether the condition is a direction of any value, so that sectors serve as
-        conditions.
+    The second result is whether the condition is a direction of any value, so that sectors serve as
+    conditions.
 
     Examples
     --------

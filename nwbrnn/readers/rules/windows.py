@@ -27,16 +27,9 @@ Times = NDArray[np.float64]
 def choose_bin_size(
     intervals: Mapping[str, float], config: ReadConfig, *, varying: Collection[str]
 ) -> tuple[float, Choice]:
-    """Choose the bin width from the time between samples of everything that is read.
+    """Choose the bin width from the time between samples [s] of everything that is read, by path.
 
-    Parameters
-    ----------
-    intervals
-        Time between samples by path of the signal [s].
-    config
-        Settings, of which ``bin_size`` is used.
-    varying
-        Signals whose steps vary, so that bins must be two steps wide for each to hold a sample.
+    The steps of ``varying`` signals vary, so bins must be two of them wide for each to hold a sample.
     """
     slowest = max(intervals, key=lambda name: intervals[name])
     if config.bin_size is None:
@@ -159,14 +152,7 @@ def _propose_window(
 def find_limits(which: Trials, window: Window, *, apart: bool) -> NDArray[np.float64]:
     """Return the times between which the bins of each trial count, shape (n_trials, 2) [s]; may be infinite.
 
-    Parameters
-    ----------
-    which
-        The trials.
-    window
-        The bins around each alignment.
-    apart
-        Whether a window ends where that of the next trial begins.
+    If windows are ``apart``, each ends where that of the next trial begins.
     """
     limits = np.tile([-np.inf, np.inf], (len(which.times), 1))
     if window.whole:
