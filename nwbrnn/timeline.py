@@ -18,22 +18,13 @@ _TOUCHING = 1e-6  # [s]: pynapple needs at least this gap between two intervals
 
 @dataclass(frozen=True)
 class Layer:
-    """Trials that do not overlap in session time, in the order of their start.
+    """Trials that do not overlap in session time, in the order of their start."""
 
-    Attributes
-    ----------
-    rows
-        Row of each trial in the Dataset, shape (n_trials,).
-    starts, counts
-        First sample and number of samples of each trial in the layer's series, shape (n_trials,).
-    time
-        Bin centres in session time, ascending, shape (n_samples,) [s].
-    """
-
-    rows: NDArray[np.int64]
+    rows: NDArray[np.int64]  # row of each trial in the Dataset, shape (n_trials,)
+    # first sample and number of samples of each trial in the layer's series, shape (n_trials,)
     starts: NDArray[np.int64]
     counts: NDArray[np.int64]
-    time: NDArray[np.float64]
+    time: NDArray[np.float64]  # bin centres in session time, ascending, shape (n_samples,) [s]
     _mask: NDArray[np.bool_]
 
     def flatten(self, values: NDArray[Any]) -> NDArray[Any]:

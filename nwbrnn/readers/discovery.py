@@ -32,31 +32,18 @@ _MANY_CHANNELS = 1001  # a second dimension of this length or longer is time
 
 @dataclass(frozen=True)
 class Signal:
-    """One or more series that belong together, such as the muscles of an EMG recording.
+    """One or more series that belong together, such as the muscles of an EMG recording."""
 
-    Attributes
-    ----------
-    path
-        Path in the file, e.g. ``acquisition/EMG``; a user gives it to choose the signal. Columns of one
-        electrode group within a series have a path such as ``acquisition/raw[EMGArray]``.
-    role
-        One of :data:`nwbrnn.readers.vocabulary.ROLES`, or ``other``.
-    series
-        The NWB objects, each with time first. If there are several, each has one channel and its own clock.
-    columns
-        Channel names, over all series.
-    picks
-        Columns of the one series that belong to the signal; all by default.
-    stamps_given
-        The value of ``stamps`` that the user gave.
-    """
-
+    # path in the file, e.g. acquisition/EMG; a user gives it to choose the signal. Columns of one electrode
+    # group within a series have a path such as acquisition/raw[EMGArray]
     path: str
-    role: str
+    role: str  # one of ROLES, or other
+    # the NWB objects, each with time first. If there are several, each has one channel and its own clock
     series: tuple[TimeSeries, ...]
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # channel names, over all series
+    # columns of the one series that belong to the signal; all by default
     picks: tuple[int, ...] | None = None
-    stamps_given: str | None = None
+    stamps_given: str | None = None  # the value of stamps that the user gave
 
     @property
     def unit(self) -> str:

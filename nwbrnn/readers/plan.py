@@ -25,40 +25,22 @@ from nwbrnn.text import show_count
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides how a file becomes a Dataset.
+    """Everything that decides how a file becomes a Dataset."""
 
-    Attributes
-    ----------
-    objects
-        Series and units to read.
-    trials
-        The trials with their alignment and conditions; ``times`` may be rounded to ``resolution``.
-    window
-        Bins around each alignment.
-    limits
-        Times between which the bins of each trial count, shape (n_trials, 2) [s]; infinite if not limited.
-    sectors
-        Number of sectors that serve as conditions if the conditions are continuous directions.
-    second_harmonic
-        Size of the inputs of twice a direction; 0 without them.
-    shown_from, go
-        Trial columns with the time from which the subject sees the condition, and of the go cue.
-    invalid
-        Start and stop of each stretch that the file declares invalid, shape (n, 2) [s].
-    choices
-        What was chosen, and why.
-    """
-
-    objects: Objects
-    trials: Trials
-    window: Window
+    objects: Objects  # series and units to read
+    trials: Trials  # the trials with their alignment and conditions; times may be rounded to resolution
+    window: Window  # bins around each alignment
+    # times between which the bins of each trial count, shape (n_trials, 2) [s]; infinite if not limited
     limits: NDArray[np.float64]
+    # number of sectors that serve as conditions if the conditions are continuous directions
     sectors: int | None
-    second_harmonic: float
+    second_harmonic: float  # size of the inputs of twice a direction; 0 without them
+    # trial columns with the time from which the subject sees the condition, and of the go cue
     shown_from: str | None
     go: str | None
+    # start and stop of each stretch that the file declares invalid, shape (n, 2) [s]
     invalid: NDArray[np.float64]
-    choices: tuple[Choice, ...]
+    choices: tuple[Choice, ...]  # what was chosen, and why
 
     @property
     def time(self) -> NDArray[np.float64]:

@@ -28,21 +28,12 @@ MIN_COVERED = 0.5  # bins with a smaller fraction of their samples count as not 
 
 
 class Binned(NamedTuple):
-    """A signal averaged in time bins.
+    """A signal averaged in time bins."""
 
-    Attributes
-    ----------
-    values
-        Averages (sums for spike counts), NaN where not recorded, shape (n_trials, n_bins, n_channels).
-    covered
-        Whether each bin was recorded, shape (n_trials, n_bins).
-    note
-        Which part of the signal was left out; empty if none.
-    """
-
+    # averages (sums for spike counts), NaN where not recorded, shape (n_trials, n_bins, n_channels)
     values: Array
-    covered: NDArray[np.bool_]
-    note: str
+    covered: NDArray[np.bool_]  # whether each bin was recorded, shape (n_trials, n_bins)
+    note: str  # which part of the signal was left out; empty if none
 
 
 def read_binned(

@@ -82,22 +82,13 @@ def drop_unwritten(times: NDArray[np.float64], starts: NDArray[np.float64]) -> N
 
 @dataclass(frozen=True)
 class RegularTimes:
-    """Samples at a fixed rate, without stored times.
-
-    Attributes
-    ----------
-    n_samples
-        Number of samples.
-    start, shift
-        Time stamp of the first sample, and time from a stamp to the middle of its sample [s].
-    rate
-        Sampling rate [Hz].
-    """
+    """Samples at a fixed rate, without stored times."""
 
     n_samples: int
+    # time stamp of the first sample, and time from a stamp to the middle of its sample [s]
     start: float
     shift: float
-    rate: float
+    rate: float  # [Hz]
 
     @property
     def interval(self) -> float:
@@ -133,24 +124,12 @@ class RegularTimes:
 
 @dataclass(frozen=True)
 class StampedTimes:
-    """Samples that each have a time stamp.
+    """Samples that each have a time stamp."""
 
-    Attributes
-    ----------
-    centres
-        Middle of each sample, in ascending order, shape (n_samples,) [ticks].
-    interval
-        Median time between samples [s].
-    rows
-        Stored position of each sample, if some were left out.
-    note
-        What was left out; empty if nothing.
-    """
-
-    centres: Ticks
-    interval: float
-    rows: NDArray[np.int64] | None = None
-    note: str = ""
+    centres: Ticks  # middle of each sample, in ascending order, shape (n_samples,) [ticks]
+    interval: float  # median time between samples [s]
+    rows: NDArray[np.int64] | None = None  # stored position of each sample, if some were left out
+    note: str = ""  # what was left out; empty if nothing
 
     def find(self, edges: Ticks) -> NDArray[np.int64]:
         """Return how many samples have their middle before each edge, same shape."""

@@ -31,46 +31,22 @@ _SILENT = logging.NullHandler()
 
 @dataclass(frozen=True)
 class Asset:
-    """A file of a dandiset.
+    """A file of a dandiset."""
 
-    Attributes
-    ----------
-    path
-        Path in the dandiset, with forward slashes.
-    address
-        Address for :func:`nwbrnn.storage.find_source`.
-    size
-        Size [bytes].
-    state
-        A text that changes when the asset changes.
-    """
-
-    path: str
-    address: str
-    size: int
-    state: str
+    path: str  # path in the dandiset, with forward slashes
+    address: str  # for find_source
+    size: int  # [bytes]
+    state: str  # a text that changes when the asset changes
 
 
 @dataclass(frozen=True)
 class Dandiset:
-    """The location of a dandiset: a folder or the archive.
+    """The location of a dandiset: a folder or the archive."""
 
-    Attributes
-    ----------
-    name
-        Its number or its folder.
-    folder
-        Its folder, if it was downloaded.
-    version
-        ``draft`` or the version of a published dandiset.
-    archive
-        Address of the archive, if given.
-    """
-
-    name: str
-    folder: Path | None = None
-    version: str = "draft"
-    archive: str | None = None
+    name: str  # its number or its folder
+    folder: Path | None = None  # its folder, if it was downloaded
+    version: str = "draft"  # draft or the version of a published dandiset
+    archive: str | None = None  # address of the archive, if given
 
 
 def find_dandiset(text: str) -> Dandiset:

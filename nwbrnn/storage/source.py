@@ -26,29 +26,17 @@ _POINTER_SIZE = 200  # number of bytes in which a pointer identifies itself
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read.
+    """A file to read."""
 
-    Attributes
-    ----------
-    text
-        The path or address that the user gave, without possible secrets; for messages and for storage.
-    url
-        A local path, or an ``http(s)://`` or ``s3://`` address, with password and signature.
-    is_remote
-        Whether the file is on a server.
-    is_zarr
-        Whether it is a Zarr store and not an HDF5 file.
-    state
-        What the server has said about the file so far; it must not change between openings.
-    opened
-        The file as pynwb built it, while it is kept open; see :func:`nwbrnn.storage.keep_open`.
-    """
-
+    # the path or address that the user gave, without possible secrets; for messages and for storage
     text: str
+    # a local path, or an http(s):// or s3:// address, with password and signature
     url: str = field(repr=False)
-    is_remote: bool
-    is_zarr: bool
+    is_remote: bool  # whether the file is on a server
+    is_zarr: bool  # whether it is a Zarr store and not an HDF5 file
+    # what the server has said about the file so far; it must not change between openings
     state: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    # the file as pynwb built it, while it is kept open; see keep_open
     opened: list[Any] = field(default_factory=list, repr=False, compare=False)
     _hashes: dict[Any, str] = field(default_factory=dict, repr=False, compare=False)
 

@@ -19,18 +19,10 @@ from nwbrnn.storage.virtual import check_sources, find_address
 
 @dataclass(frozen=True)
 class Store:
-    """The root group of an open file, and the objects to close with it.
+    """The root group of an open file, and the objects to close with it."""
 
-    Attributes
-    ----------
-    root
-        ``h5py.File`` or ``zarr.Group``; both are mappings of names to groups and arrays, with ``attrs``.
-    closing
-        Objects to close with the store.
-    """
-
-    root: Any
-    closing: contextlib.ExitStack
+    root: Any  # h5py.File or zarr.Group; both are mappings of names to groups and arrays, with attrs
+    closing: contextlib.ExitStack  # objects to close with the store
 
     def close(self) -> None:
         """Close the file."""

@@ -21,18 +21,12 @@ _KINDS = "iufbUOmM"
 
 @dataclass(frozen=True)
 class Described:
-    """A Dataset without its arrays.
+    """A Dataset without its arrays."""
 
-    Attributes
-    ----------
-    about
-        Content of the JSON: attributes, and the type, dimensions and attributes of each variable and
-        coordinate; for a coordinate also the name of its column, or its values.
-    columns
-        Values and description by name of the column, for the dimensions ``trial`` and ``unit``.
-    """
-
+    # content of the JSON: attributes, and the type, dimensions and attributes of each variable and
+    # coordinate; for a coordinate also the name of its column, or its values
     about: dict[str, Any]
+    # values and description by name of the column, for the dimensions trial and unit
     columns: Mapping[str, dict[str, tuple[NDArray[Any], str]]]
 
 

@@ -31,31 +31,16 @@ _REGULAR_SHARE = 0.9
 
 @dataclass
 class Steps:
-    """What is known of the time stamps of a series, gathered block by block.
-
-    Attributes
-    ----------
-    n
-        Number of time stamps.
-    median
-        Median time between the first of them [s]; NaN if there are fewer than two.
-    regular
-        How many steps are within a tenth of the median.
-    longest, longest_at
-        The longest step [s], and the time at which it begins [s].
-    most_backwards
-        The longest step back in time [s], negative.
-    first_gap_at
-        Time at which the first gap begins [s].
-    """
+    """What is known of the time stamps of a series, gathered block by block."""
 
     n: int
-    median: float
-    regular: int = 0
+    median: float  # median time between the first of them [s]; NaN if there are fewer than two
+    regular: int = 0  # how many steps are within a tenth of the median
+    # the longest step [s], and the time at which it begins [s]
     longest: float = 0.0
     longest_at: float = float("nan")
-    most_backwards: float = 0.0
-    first_gap_at: float = float("nan")
+    most_backwards: float = 0.0  # the longest step back in time [s], negative
+    first_gap_at: float = float("nan")  # time at which the first gap begins [s]
     not_finite: Tally = field(default_factory=Tally)
     backwards: Tally = field(default_factory=Tally)
     repeated: Tally = field(default_factory=Tally)
@@ -68,33 +53,15 @@ class Steps:
 
 @dataclass(frozen=True)
 class SeriesView:
-    """A time series, and what its checks look at.
+    """A time series, and what its checks look at."""
 
-    Attributes
-    ----------
-    path
-        Where it is in the file.
-    series
-        The NWB object.
-    signal
-        The signal it belongs to; ``None`` if it is not one that could be read.
-    steps
-        Its time stamps; ``None`` if it has a rate instead.
-    is_wanted
-        Whether a fit would read it, or could if nothing else is chosen by the settings.
-    is_picked
-        Whether a fit would read it.
-    fault
-        Why it cannot be read though its name suggests that it should be; empty if it can.
-    """
-
-    path: str
+    path: str  # where it is in the file
     series: TimeSeries
-    signal: Signal | None
-    steps: Steps | None
-    is_wanted: bool
-    is_picked: bool
-    fault: str
+    signal: Signal | None  # the signal it belongs to; None if it is not one that could be read
+    steps: Steps | None  # its time stamps; None if it has a rate instead
+    is_wanted: bool  # whether a fit would read it, or could if nothing else is chosen by the settings
+    is_picked: bool  # whether a fit would read it
+    fault: str  # why it cannot be read though its name suggests that it should be; empty if it can
 
     @property
     def role(self) -> str:

@@ -26,58 +26,34 @@ _TIMES = ("first", "last", "longest", "step")
 
 @dataclass
 class SpikeView:
-    """The spikes of all units in numbers; arrays by unit unless said otherwise.
+    """The spikes of all units in numbers; arrays by unit unless said otherwise."""
 
-    Attributes
-    ----------
-    path
-        Of the table of units.
-    trains
-        Where they come from.
-    rows
-        Row of each unit in the table.
-    resolution
-        As the file says [s]; 0 if it does not.
-    observed
-        Disjoint observation intervals of each unit, shape (n_intervals, 2) [s]; ``None`` without any.
-    trials
-        Start and stop of each trial, shape (n_trials, 2) [s]; ``None`` without trials.
-    counts, not_finite, unwritten, negative, unsorted, outside
-        How many spikes are finite, are not, are 0 because they were never written, lie before time 0, are
-        earlier than the one before, or lie outside the observation intervals.
-    first, last, longest
-        First and last spike, and the longest time between spikes [s].
-    step
-        Shortest time between different spike times [s].
-    edges
-        Of the bins of ``busy``, which span spikes and trials: start and width [s].
-    busy
-        Whether any unit fires in each bin.
-    parts
-        Spikes in each of 30 equal parts of the session, shape (n_units, 30).
-    grid
-        Width of which all times are multiples, from the first spike on [s]; 0 if none of 5 ms or more is.
-    """
-
-    path: str
-    trains: SpikeTrains
-    rows: Counts
-    resolution: float
+    path: str  # of the table of units
+    trains: SpikeTrains  # where they come from
+    rows: Counts  # row of each unit in the table
+    resolution: float  # as the file says [s]; 0 if it does not
+    # disjoint observation intervals of each unit, shape (n_intervals, 2) [s]; None without any
     observed: tuple[Array, ...] | None
-    trials: Array | None
+    trials: Array | None  # start and stop of each trial, shape (n_trials, 2) [s]; None without trials
+    # how many spikes are finite, are not, are 0 because they were never written, lie before time 0, are
+    # earlier than the one before, or lie outside the observation intervals
     counts: Counts
     not_finite: Counts
     unwritten: Counts
     negative: Counts
     unsorted: Counts
     outside: Counts
+    # first and last spike, and the longest time between spikes [s]
     first: Array
     last: Array
     longest: Array
-    step: Array
-    parts: Counts
+    step: Array  # shortest time between different spike times [s]
+    parts: Counts  # spikes in each of 30 equal parts of the session, shape (n_units, 30)
+    # of the bins of busy, which span spikes and trials: start and width [s]
     edges: tuple[float, float] = (0.0, _BIN)
+    # whether any unit fires in each bin
     busy: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    # width of which all times are multiples, from the first spike on [s]; 0 if none of 5 ms or more is
     grid: float = 0.0
 
     @property

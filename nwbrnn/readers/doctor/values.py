@@ -27,34 +27,19 @@ _PER_VOLT = {
 
 @dataclass(frozen=True)
 class ValueView:
-    """The values of a series, by channel, as they are stored, before conversion.
-
-    Attributes
-    ----------
-    series
-        The series.
-    n
-        Number of samples.
-    missing
-        How many are not finite, by channel.
-    first_missing
-        Number of the first sample that is not finite in any channel; -1 if there is none.
-    low, high
-        Extremes of what is finite, by channel; infinite and reversed without any.
-    at_low, at_high
-        How many samples are exactly there, by channel.
-    middle, usual
-        Median of some samples, and the 95th percentile of how far from it they are, by channel.
-    """
+    """The values of a series, by channel, as they are stored, before conversion."""
 
     series: SeriesView
     n: int
-    missing: NDArray[np.int64]
-    first_missing: int
+    missing: NDArray[np.int64]  # how many are not finite, by channel
+    first_missing: int  # number of the first sample that is not finite in any channel; -1 if there is none
+    # extremes of what is finite, by channel; infinite and reversed without any
     low: Array
     high: Array
+    # how many samples are exactly there, by channel
     at_low: NDArray[np.int64]
     at_high: NDArray[np.int64]
+    # median of some samples, and the 95th percentile of how far from it they are, by channel
     middle: Array
     usual: Array
 

@@ -68,48 +68,22 @@ def _open(source: Source, *, mode: str, follow_links: bool) -> Store:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The conversion of stored numbers to values with a unit: ``stored * gain + offset``.
+    """The conversion of stored numbers to values with a unit: ``stored * gain + offset``."""
 
-    Attributes
-    ----------
-    gain
-        One number, shape (), or one for each position on ``axis``.
-    offset
-        Offset in the unit of the values.
-    axis
-        Dimension of the gains.
-    """
-
-    gain: Values
-    offset: float
-    axis: int = 1
+    gain: Values  # one number, shape (), or one for each position on axis
+    offset: float  # offset in the unit of the values
+    axis: int = 1  # dimension of the gains
 
 
 @dataclass(frozen=True, eq=False)
 class StoredArray(BackendArray):
-    """An array in a file.
-
-    Attributes
-    ----------
-    file
-        The file.
-    path
-        Path of the array in the file.
-    shape
-        Shape of the array.
-    dtype
-        Type of the returned values: ``TEXT`` decodes, and with a scaling it is float64.
-    member
-        The field to take of compound values; empty for plain ones.
-    scaling
-        Scaling to apply to the values.
-    """
+    """An array in a file."""
 
     file: LazyFile
-    path: str
+    path: str  # in the file
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    member: str = ""
+    dtype: np.dtype[Any]  # type of the returned values: TEXT decodes, and with a scaling it is float64
+    member: str = ""  # the field to take of compound values; empty for plain ones
     scaling: Scaling | None = None
 
     @property
@@ -166,20 +140,10 @@ def decode(values: Values) -> Values:
 
 @dataclass(frozen=True, eq=False)
 class ComputedTimes(BackendArray):
-    """Times of regular samples, computed on request.
+    """Times of regular samples, computed on request."""
 
-    Attributes
-    ----------
-    start
-        Time of the first sample [s].
-    rate
-        Sampling rate [Hz]; NaN if the file gives no valid times.
-    shape
-        Number of samples.
-    """
-
-    start: float
-    rate: float
+    start: float  # time of the first sample [s]
+    rate: float  # sampling rate [Hz]; NaN if the file gives no valid times
     shape: tuple[int]
     dtype: np.dtype[np.float64] = field(default=np.dtype(np.float64), init=False)
 

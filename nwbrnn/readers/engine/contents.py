@@ -23,29 +23,14 @@ Attribute = str | int | float
 
 @dataclass(frozen=True)
 class ArrayNode:
-    """The description of an array in the file.
-
-    Attributes
-    ----------
-    path
-        Path of the array.
-    shape
-        Its shape; empty for scalars, also in Zarr, and for arrays without a value.
-    dtype
-        Type of the returned values; ``None`` if they cannot be read.
-    problem
-        Why the values cannot be read; empty if they can.
-    attrs
-        Its attributes.
-    chunks
-        Shape of the stored chunks; ``None`` if the file stores the array in one piece.
-    """
+    """The description of an array in the file."""
 
     path: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any] | None
-    problem: str
+    shape: tuple[int, ...]  # its shape; empty for scalars, also in Zarr, and for arrays without a value
+    dtype: np.dtype[Any] | None  # type of the returned values; None if they cannot be read
+    problem: str  # why the values cannot be read; empty if they can
     attrs: dict[str, Attribute]
+    # shape of the stored chunks; None if the file stores the array in one piece
     chunks: tuple[int, ...] | None
 
     @property
@@ -66,30 +51,17 @@ class ArrayNode:
 
 @dataclass(frozen=True)
 class GroupNode:
-    """The description of a group in the file.
-
-    Attributes
-    ----------
-    path
-        Path of the group.
-    attrs
-        Its attributes.
-    columns
-        Names of the columns of a table, in order.
-    arrays, groups
-        Its arrays by name, and the names of its groups.
-    links
-        Paths of other groups, by the names of the links to them.
-    omitted
-        What cannot be shown, and why. The functions that read the group add to it.
-    """
+    """The description of a group in the file."""
 
     path: str
     attrs: dict[str, Attribute]
-    columns: list[str]
+    columns: list[str]  # names of the columns of a table, in order
+    # its arrays by name, and the names of its groups
     arrays: dict[str, ArrayNode] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
+    # paths of other groups, by the names of the links to them
     links: dict[str, str] = field(default_factory=dict)
+    # what cannot be shown, and why. The functions that read the group add to it
     omitted: list[str] = field(default_factory=list)
 
 

@@ -32,28 +32,17 @@ _RAW = re.compile(r"raw|notch|_hp\b|high_?pass", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects to read besides trials.
+    """The objects to read besides trials."""
 
-    Attributes
-    ----------
-    outputs, output_names
-        Signals of the outputs, and the names of all their channels.
-    inputs
-        Recorded inputs; if empty, inputs are built from the trial table.
-    rates, counts
-        Series of recorded rates, or spikes counted in bins; if both are empty, spike times are read.
-    units
-        The units to keep, as rows of the units table or columns of the rates.
-    in_table
-        Whether these units are in the units table; rates that the user named may belong to others.
-    """
-
+    # signals of the outputs, and the names of all their channels
     outputs: tuple[Signal, ...]
     output_names: tuple[str, ...]
-    inputs: tuple[Signal, ...]
+    inputs: tuple[Signal, ...]  # recorded inputs; if empty, inputs are built from the trial table
+    # series of recorded rates, or spikes counted in bins; if both are empty, spike times are read
     rates: tuple[Signal, ...]
     counts: Counts | None
-    units: NDArray[np.int64]
+    units: NDArray[np.int64]  # the units to keep, as rows of the units table or columns of the rates
+    # whether these units are in the units table; rates that the user named may belong to others
     in_table: bool
 
     @property

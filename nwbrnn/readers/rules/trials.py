@@ -38,34 +38,19 @@ Times = NDArray[np.float64]
 
 
 class Trials(NamedTuple):
-    """The trials to read, with their alignment and conditions.
+    """The trials to read, with their alignment and conditions."""
 
-    Attributes
-    ----------
-    table
-        Path of the table in the file.
-    frame
-        The kept trials, with their plain columns.
-    align_to, times
-        The column that becomes time 0, and its times, shape (n_trials,) [s].
-    stop_times
-        Time at which each trial stops, or else the next one starts, shape (n_trials,) [s].
-    shown, continuous
-        Columns of the condition, and whether it is a direction that differs in nearly every trial.
-    session
-        First start and last stop of all trials in the file [s].
-    angles, relative
-        Columns of directions with their unit, and columns of times that count from the start of the trial.
-    """
-
-    table: TimeIntervals
-    frame: pd.DataFrame
+    table: TimeIntervals  # as the file holds it
+    frame: pd.DataFrame  # the kept trials, with their plain columns
+    # the column that becomes time 0, and its times, shape (n_trials,) [s]
     align_to: str
     times: Times
-    stop_times: Times
+    stop_times: Times  # time at which each trial stops, or else the next one starts, shape (n_trials,) [s]
+    # columns of the condition, and whether it is a direction that differs in nearly every trial
     shown: tuple[str, ...]
     continuous: bool
-    session: tuple[float, float]
+    session: tuple[float, float]  # first start and last stop of all trials in the file [s]
+    # columns of directions with their unit, and columns of times that count from the start of the trial
     angles: dict[str, str]
     relative: frozenset[str]
 

@@ -64,25 +64,14 @@ def choose_bin_size(
 
 @dataclass(frozen=True)
 class Window:
-    """Bins around each alignment.
+    """Bins around each alignment."""
 
-    Attributes
-    ----------
-    start
-        Start of the first bin, relative to the alignment [s].
-    n_bins, bin_size
-        Number of bins, and their width [s].
-    whole
-        Whether to mask bins outside each trial.
-    resolution
-        Resolution of the spike times [s]; 0 if they are exact.
-    """
-
-    start: float
+    start: float  # start of the first bin, relative to the alignment [s]
+    # number of bins, and their width [s]
     n_bins: int
     bin_size: float
-    whole: bool = False
-    resolution: float = 0.0
+    whole: bool = False  # whether to mask bins outside each trial
+    resolution: float = 0.0  # resolution of the spike times [s]; 0 if they are exact
 
     @property
     def stop(self) -> float:
