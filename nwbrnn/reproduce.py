@@ -39,34 +39,19 @@ PREDICTED = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """One number for a claim.
+    """One number for a claim."""
 
-    Attributes
-    ----------
-    score
-        What was measured, on held-out data.
-    value, low, high
-        Mean with 95 % interval: of the student, or of its paired difference to the one without sampled
-        neurons.
-    baseline
-        Mean without sampled neurons; NaN where the value is not a difference.
-    effect
-        Cohen's d_z of the difference.
-    better, seeds
-        Number of teachers whose difference supports the claim, and number of teachers.
-    holds
-        Whether the whole interval supports the claim.
-    """
-
-    score: str
+    score: str  # what was measured, on held-out data
+    # mean with 95 % interval: of the student, or of its paired difference to the one without sampled neurons
     value: float
     low: float
     high: float
-    baseline: float
-    effect: float
+    baseline: float  # mean without sampled neurons; NaN where the value is not a difference
+    effect: float  # Cohen's d_z of the difference
+    # number of teachers whose difference supports the claim, and number of teachers
     better: int
     seeds: int
-    holds: bool
+    holds: bool  # whether the whole interval supports the claim
 
 
 @dataclass(frozen=True)

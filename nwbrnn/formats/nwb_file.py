@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,7 @@ def export_nwbfile(
     def export(io: Any) -> None:
         io.export(src_io=nwbfile.read_io, nwbfile=nwbfile, write_args=options)
 
-    def find_known() -> list[str]:
-        return [] if source.is_remote else list_validation_errors(Path(source.url), as_zarr=source.is_zarr)
-
-    def verify(temporary: Path) -> None:
-        if not source.is_remote and source.is_zarr == is_zarr_name(path):
-            _verify_copy(source, temporary, path=path, ignored=added)
-
-    _write(path, export, overwrite=overwrite, find_known=find_known, verify=verify, check=check)
+    _write(path, export, overwrite=overwrite, check=check, source=source, added=added)
 
 
 def _verify_copy(source: Source, copy: Path, *, path: Path, ignored: Collection[str]) -> None:
@@ -92,11 +85,11 @@ def _write(
     write: Callable[[Any], None],
     *,
     overwrite: bool,
-    find_known: Callable[[], Sequence[str]] = list,
-    verify: Callable[[Path], None] = lambda _: None,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None],
+    source: Source | None = None,
+    added: Collection[str] = (),
 ) -> None:
-    """Write with pynwb, and refuse a result with faults that the source does not have."""
+    """Write with pynwb, and refuse a result with faults that its source, if any, does not have."""
     as_zarr = is_zarr_name(path)
     check_output(path, overwrite=overwrite, suffix=SUFFIXES, folder=as_zarr)
     with replace_whole(path, overwrite=overwrite, folder=as_zarr, check=check) as temporary:
@@ -118,11 +111,14 @@ def _write(
             if as_zarr
             else list_validation_errors(temporary, as_zarr=False)
         )
-        known = find_known() if found else ()
-        faults = [fault for fault in found if fault not in known]
-        if faults:
-            raise ExportError(f"{path}: the file would not be valid NWB: {faults[0]}; please report this")
-        verify(temporary)
+        local = source if source is not None and not source.is_remote else None
+        if local is not None and found:
+            known = list_validation_errors(Path(local.url), as_zarr=local.is_zarr)
+            found = [fault for fault in found if fault not in known]
+        if found:
+            raise ExportError(f"{path}: the file would not be valid NWB: {found[0]}; please report this")
+        if local is not None and local.is_zarr == as_zarr:
+            _verify_copy(local, temporary, path=path, ignored=added)
 
 
 def _find_system_error(error: BaseException) -> OSError | None:

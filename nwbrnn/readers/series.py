@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,9 +113,9 @@ def _read_part(
         if filtering:
             values = _filter_runs(values, bad, filtering) if bad.any() else filtering(values)
         core = slice(inner.start - outer.start, inner.stop - outer.start)
-        _add_block(sums, values[core], index, start=inner.start)
+        _add_block(sums, values[core], index, start=inner.start, combine=np.add)
         if bad.any():
-            _mark_block(spoiled, bad[core], index, start=inner.start)
+            _add_block(spoiled, bad[core], index, start=inner.start, combine=np.logical_or)
     if not summed:
         sums /= np.maximum(counts, 1)[..., np.newaxis]
     return Binned(sums, covered, times.note), spoiled
@@ -266,24 +266,13 @@ def _plan_blocks(
                 yield slice(max(core - settled, floor), min(end + settled, ceiling)), slice(core, end)
 
 
-def _add_block(sums: Array, values: Array, index: NDArray[np.int64], *, start: int) -> None:
-    """Add the samples of a block to the bins that hold them."""
-    for trial, edges, filled in _find_bins(index, start, start + len(values)):
-        sums[trial, filled] += np.add.reduceat(values[: edges[-1]], edges[:-1][filled], axis=0)
-
-
-def _mark_block(
-    spoiled: NDArray[np.bool_], bad: NDArray[np.bool_], index: NDArray[np.int64], *, start: int
+def _add_block(
+    into: NDArray[Any], values: NDArray[Any], index: NDArray[np.int64], *, start: int, combine: np.ufunc
 ) -> None:
-    """Mark the bins that hold bad samples of a block."""
-    for trial, edges, filled in _find_bins(index, start, start + len(bad)):
-        spoiled[trial, filled] |= np.logical_or.reduceat(bad[: edges[-1]], edges[:-1][filled], axis=0)
-
-
-def _find_bins(
-    index: NDArray[np.int64], start: int, stop: int
-) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.bool_]]]:
-    """Yield the trials that a block overlaps, their edges within the block, and the bins that it fills."""
+    """Add the samples of a block to the bins that hold them; ``combine`` says how."""
+    stop = start + len(values)
     for trial in np.flatnonzero((index[:, 0] < stop) & (index[:, -1] > start)).tolist():
         edges = np.clip(index[trial], start, stop) - start
-        yield trial, edges, np.diff(edges) > 0
+        filled = np.diff(edges) > 0
+        found = combine.reduceat(values[: edges[-1]], edges[:-1][filled], axis=0)
+        into[trial, filled] = combine(into[trial, filled], found)

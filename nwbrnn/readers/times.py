@@ -1,7 +1,7 @@
 """When the samples of a series were taken, in whole microseconds."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,7 @@ class RegularTimes:
     start: float
     shift: float
     rate: float  # [Hz]
+    note: ClassVar[str] = ""  # nothing is left out
 
     @property
     def interval(self) -> float:
@@ -115,11 +116,6 @@ class RegularTimes:
     def get_rows(self, start: int, stop: int) -> slice | NDArray[np.int64]:
         """Return where samples are stored."""
         return slice(start, stop)
-
-    @property
-    def note(self) -> str:
-        """What was left out, if anything."""
-        return ""
 
 
 @dataclass(frozen=True)

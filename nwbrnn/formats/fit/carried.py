@@ -21,35 +21,10 @@ from nwbrnn.formats.tables import list_single, look_up, to_plain
 BLOCK = 1 << 20  # number of spikes to hold in memory at once
 
 _CARRIED = (
-    "session_start_time",
-    "timestamps_reference_time",
-    "session_id",
-    "experimenter",
-    "experiment_description",
-    "institution",
-    "lab",
-    "keywords",
-    "related_publications",
-    "protocol",
-    "data_collection",
-    "surgery",
-    "virus",
-    "pharmacology",
-    "slices",
-    "stimulus_notes",
-)
-_SUBJECT = (
-    "subject_id",
-    "species",
-    "sex",
-    "age",
-    "age__reference",
-    "date_of_birth",
-    "description",
-    "genotype",
-    "strain",
-    "weight",
-)
+    "session_start_time", "timestamps_reference_time", "session_id", "experimenter", "experiment_description",
+    "institution", "lab", "keywords", "related_publications", "protocol", "data_collection", "surgery",
+    "virus", "pharmacology", "slices", "stimulus_notes",
+)  # fmt: skip
 
 
 class Original(NamedTuple):
@@ -77,7 +52,7 @@ def create_derived(originals: Sequence[Original], original: NWBFile) -> NWBFile:
     carried = {name: _detach(getattr(original, name)) for name in _CARRIED}
     subject = None
     if original.subject is not None and len({one.subject for one in originals}) == 1:
-        fields = {name: getattr(original.subject, name) for name in _SUBJECT}
+        fields = {one["name"]: getattr(original.subject, one["name"]) for one in Subject.get_fields_conf()}
         subject = Subject(**{name: value for name, value in fields.items() if value})
     related = [
         f"Derived from the NWB file {one.identifier} (object id {one.object_id})." for one in originals
