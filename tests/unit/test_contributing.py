@@ -68,11 +68,10 @@ ADDED = {
     ],
     "nwbrnn/readers/doctor/trials.py": [
         (
-            "TRIAL_CHECKS = (",
+            "def check_trials_overlap(",
             "def check_trials_counted(view: TrialView) -> Iterator[Finding]:\n"
             "    yield note(view.path, f'{len(view.table)} trials', 'nothing')\n\n\n",
         ),
-        ("    check_trials_overlap,\n", "    check_trials_counted,\n"),
     ],
     "nwbrnn/cli/main.py": [('        "doctor": "', '        "count": "Count trials",\n')],
     "nwbrnn/readers/vocabulary.py": [("force|torque|grip", "squeeze|")],

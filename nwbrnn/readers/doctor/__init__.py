@@ -1,7 +1,7 @@
 """diagnose: what in a file would bias a fit, or has to be known before one.
 
-A rule is one function ``check_...`` whose findings say what to do. The checks stand in tuples, by what
-they look at: the raw file, the NWB file, one series, the values of one series, the units, the trials.
+A rule is one function ``check_...`` whose findings say what to do. All of a module are run, and a module
+holds those that look at one thing: the file, one series, the values of one series, the units, the trials.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,9 @@ from typing import Any
 from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
-from nwbrnn.readers.doctor.file import FILE_CHECKS, STORE_CHECKS
+from nwbrnn.readers.doctor import file, series, trials, units, values
 from nwbrnn.readers.doctor.finding import Finding, Findings, run_checks
-from nwbrnn.readers.doctor.series import SERIES_CHECKS, is_unwritten, list_series
 from nwbrnn.readers.doctor.spikes import view_spikes
-from nwbrnn.readers.doctor.trials import TRIAL_CHECKS, view_trials
-from nwbrnn.readers.doctor.units import UNIT_CHECKS
-from nwbrnn.readers.doctor.values import VALUE_CHECKS, has_outputs, view_values
 from nwbrnn.readers.plan import Plan, plan_reading
 from nwbrnn.readers.recording import read_planned
 from nwbrnn.readers.session import Session, open_session
@@ -64,7 +60,7 @@ def diagnose(path: str | Path | Source, config: ReadConfig | None = None, **sett
     """
     config = change_settings(config or ReadConfig(), settings, source="diagnose")
     with open_session(path, follow_links=config.follow_links) as session:
-        findings = [*run_checks(STORE_CHECKS, session.root), *_examine(session, config)]
+        findings = _examine(session, config)
     return Findings(sorted(findings, key=lambda finding: not finding.biases))
 
 
@@ -92,22 +88,22 @@ def _examine(session: Session, config: ReadConfig) -> list[Finding]:
 def _examine_objects(session: Session, config: ReadConfig, plan: Plan | None) -> Iterator[Finding]:
     """Yield what is found in the objects of a file."""
     extents: dict[str, tuple[float, float]] = {}
-    yield from run_checks(FILE_CHECKS, session)
-    for series in list_series(session, config, plan):
-        yield from run_checks(SERIES_CHECKS, series)
-        if has_outputs(series) and not is_unwritten(series):
-            yield from run_checks(VALUE_CHECKS, view_values(series))
-            extents[series.path] = series.extent
-    trials = view_trials(session, config)
-    if trials is not None:
-        yield from run_checks(TRIAL_CHECKS, trials)
-        extents[trials.path] = trials.extent
+    yield from run_checks(file, session)
+    for one in series.list_series(session, config, plan):
+        yield from run_checks(series, one)
+        if values.has_outputs(one) and not series.is_unwritten(one):
+            yield from run_checks(values, values.view_values(one))
+            extents[one.path] = one.extent
+    table = trials.view_trials(session, config)
+    if table is not None:
+        yield from run_checks(trials, table)
+        extents[table.path] = table.extent
     rows = plan.objects.units if config.units and plan is not None and plan.objects.in_table else None
-    spikes = view_spikes(session, trials=None if trials is None else trials.spans, rows=rows)
+    spikes = view_spikes(session, trials=None if table is None else table.spans, rows=rows)
     if spikes is not None:
-        yield from run_checks(UNIT_CHECKS, spikes)
+        yield from run_checks(units, spikes)
         extents[spikes.spikes] = spikes.extent
-    for name, problem in find_strange_clocks(extents, trials="" if trials is None else trials.path).items():
+    for name, problem in find_strange_clocks(extents, trials="" if table is None else table.path).items():
         yield Finding(
             "clocks", name, problem, "write all times in seconds, counted from the same moment", biases=True
         )

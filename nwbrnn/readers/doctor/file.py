@@ -16,8 +16,9 @@ _TYPED_FOLDERS = (
 _ROOT = {folder.partition("/")[0] for folder in _TYPED_FOLDERS} | {"specifications"}
 
 
-def check_orphans(root: Any) -> Iterator[Finding]:
+def check_orphans(session: Session) -> Iterator[Finding]:
     """Find groups without a type where NWB requires one: a laboratory's own, or of an interrupted write."""
+    root = session.root
     folders = [name for name in _TYPED_FOLDERS if name in root]
     folders += [
         f"processing/{name}" for name in root.get("processing", ()) if _has_type(root["processing"], name)
@@ -40,11 +41,11 @@ def check_orphans(root: Any) -> Iterator[Finding]:
         )
 
 
-def check_schema(root: Any) -> Iterator[Finding]:
+def check_schema(session: Session) -> Iterator[Finding]:
     """Find several versions of the schema: another version appended to the file, which may be invalid."""
-    cached = root.get("specifications")
+    cached = session.root.get("specifications")
     core = sorted(cached["core"]) if cached is not None and "core" in cached else []
-    (version,) = np.ravel(root.attrs.get("nwb_version", ""))[:1]
+    (version,) = np.ravel(session.root.attrs.get("nwb_version", ""))[:1]
     text = version.decode() if isinstance(version, bytes) else str(version)
     if len(core) > 1:
         yield note(
@@ -79,7 +80,3 @@ def check_units_none(session: Session) -> Iterator[Finding]:
 def _has_type(group: Any, name: str) -> bool:
     member = group.get(name)
     return member is not None and "neurodata_type" in member.attrs
-
-
-STORE_CHECKS = (check_orphans, check_schema)
-FILE_CHECKS = (check_trials_missing, check_units_none)

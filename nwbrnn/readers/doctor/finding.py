@@ -1,16 +1,15 @@
 """What a check reports, and how checks are run."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TypeVar
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from nwbrnn.html_repr import format_table, format_text
-
-Subject = TypeVar("Subject")
 
 BLOCK = 1 << 20
 """How many values are held in memory at once."""
@@ -72,14 +71,11 @@ class Tally:
         self.count += count
 
 
-Check = Callable[[Subject], Iterable[Finding]]
-
-
-def run_checks(checks: Iterable[Check[Subject]], subject: Subject) -> Iterator[Finding]:
-    """Yield what the checks find in a subject; the rule is the name of the check."""
-    for check in checks:
-        rule = getattr(check, "__name__", "").removeprefix("check_")
-        yield from (replace(finding, rule=rule) for finding in check(subject))
+def run_checks(module: ModuleType, subject: Any) -> Iterator[Finding]:
+    """Yield what the functions ``check_...`` of a module find; the rule is the rest of the name."""
+    for name, check in vars(module).items():
+        if name.startswith("check_"):
+            yield from (replace(finding, rule=name.removeprefix("check_")) for finding in check(subject))
 
 
 def bias(where: str, problem: str, remedy: str) -> Finding:

@@ -126,45 +126,6 @@ def _map_signals(session: Session, config: ReadConfig) -> Sequence[Signal]:
         return session.signals
 
 
-def check_shape(view: SeriesView) -> Iterator[Finding]:
-    """Find series named as outputs that are no numbers by time and channel."""
-    if view.fault:
-        yield view.report(view.fault, "write the series again, with time first, then channels")
-
-
-def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:
-    """Find series of which next to nothing is stored; their values are not looked at."""
-    if (view.role != "other" or view.is_picked) and is_unwritten(view):
-        size, stored = _find_sizes(view)
-        yield view.report(
-            f"its data would take {size:.0e} bytes, but only {stored:.0e} are stored; the rest is one value",
-            "write the data again, or cut the series to the part that was recorded",
-        )
-
-
-def is_unwritten(view: SeriesView) -> bool:
-    """Return whether the data of a series claim far more than what is stored of them."""
-    return not is_written(*_find_sizes(view))
-
-
-def _find_sizes(view: SeriesView) -> tuple[int, int]:
-    """Return how large the data of a series are, and how much is stored of them [bytes]."""
-    data = view.series.data
-    size = math.prod(getattr(data, "shape", ())) * getattr(getattr(data, "dtype", None), "itemsize", 0)
-    return size, find_stored(data)
-
-
-def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
-    """Find clocks without a fixed step; bins as wide as a step may then hold no sample."""
-    if view.signal is not None and (view.role != "other" or view.is_picked) and view.signal.varies:
-        yield note(
-            view.path,
-            "its clock is irregular: the steps between its time stamps vary; on average, they are "
-            f"{view.signal.interval:g} s long",
-            "no action needed: bins are two steps wide unless you give another width (--bin-size)",
-        )
-
-
 def check_conversion(view: SeriesView) -> Iterator[Finding]:
     """Find a conversion of 0, which makes all values equal, or NaN, which counts as 1."""
     conversion = float(view.series.conversion)
@@ -280,21 +241,43 @@ def check_stamps_in_bins(view: SeriesView) -> Iterator[Finding]:
         )
 
 
-SERIES_CHECKS = (
-    check_conversion,
-    check_offset,
-    check_offset_as_start,
-    check_rate,
-    check_timestamps_number,
-    check_timestamps_not_finite,
-    check_timestamps_backwards,
-    check_timestamps_repeated,
-    check_timestamps_gaps,
-    check_stamps_in_bins,
-    check_shape,
-    check_data_unwritten,
-    check_steps_varying,
-)
+def check_shape(view: SeriesView) -> Iterator[Finding]:
+    """Find series named as outputs that are no numbers by time and channel."""
+    if view.fault:
+        yield view.report(view.fault, "write the series again, with time first, then channels")
+
+
+def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:
+    """Find series of which next to nothing is stored; their values are not looked at."""
+    if (view.role != "other" or view.is_picked) and is_unwritten(view):
+        size, stored = _find_sizes(view)
+        yield view.report(
+            f"its data would take {size:.0e} bytes, but only {stored:.0e} are stored; the rest is one value",
+            "write the data again, or cut the series to the part that was recorded",
+        )
+
+
+def is_unwritten(view: SeriesView) -> bool:
+    """Return whether the data of a series claim far more than what is stored of them."""
+    return not is_written(*_find_sizes(view))
+
+
+def _find_sizes(view: SeriesView) -> tuple[int, int]:
+    """Return how large the data of a series are, and how much is stored of them [bytes]."""
+    data = view.series.data
+    size = math.prod(getattr(data, "shape", ())) * getattr(getattr(data, "dtype", None), "itemsize", 0)
+    return size, find_stored(data)
+
+
+def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
+    """Find clocks without a fixed step; bins as wide as a step may then hold no sample."""
+    if view.signal is not None and (view.role != "other" or view.is_picked) and view.signal.varies:
+        yield note(
+            view.path,
+            "its clock is irregular: the steps between its time stamps vary; on average, they are "
+            f"{view.signal.interval:g} s long",
+            "no action needed: bins are two steps wide unless you give another width (--bin-size)",
+        )
 
 
 def _read_steps(series: TimeSeries) -> Steps | None:

@@ -166,15 +166,3 @@ def check_outcomes_unknown(view: TrialView) -> Iterator[Finding]:
         yield note(
             f"{view.path}/{name}", problem, f"give the trials to keep with where=... (--where {name}=VALUE)"
         )
-
-
-TRIAL_CHECKS = (
-    check_trials_overlap,
-    check_trials_unordered,
-    check_trials_reversed,
-    check_trial_times_missing,
-    check_events_outside,
-    check_columns_empty,
-    check_directions_coded,
-    check_outcomes_unknown,
-)

@@ -213,21 +213,6 @@ def check_units_twice(view: SpikeView) -> Iterator[Finding]:
         )
 
 
-UNIT_CHECKS = (
-    check_spike_index,
-    check_spike_times,
-    check_spikes_unwritten,
-    check_spikes_unobserved,
-    check_units_empty,
-    check_spikes_in_bins,
-    check_resolution,
-    check_silent_spans,
-    check_units_absent,
-    check_units_drifting,
-    check_units_twice,
-)
-
-
 def _find_silences(view: SpikeView) -> tuple[Spans, NDArray[np.float64]]:
     """Return stretches without spikes, too long to be chance [s], and the spikes expected in each."""
     busy = np.flatnonzero(view.busy)

@@ -196,15 +196,6 @@ def check_artefacts(view: ValueView) -> Iterator[Finding]:
         )
 
 
-VALUE_CHECKS = (
-    check_values_missing,
-    check_channels_dead,
-    check_channels_saturated,
-    check_emg_volts,
-    check_artefacts,
-)
-
-
 def _find_columns(view: SeriesView) -> list[int]:
     """Return the columns of a series that belong to the signal."""
     if view.signal is not None and view.signal.picks is not None:
