@@ -76,13 +76,7 @@ def limit_unpacked(packed: int) -> int:
 
 
 def check_unpacked(size: int, *, packed: int) -> None:
-    """Refuse a chunk that unpacks to far more bytes than are stored.
-
-    Raises
-    ------
-    ValueError
-        If the chunk does so.
-    """
+    """Refuse, with a ValueError, a chunk that unpacks to far more bytes than are stored."""
     if size > limit_unpacked(packed):
         raise ValueError(f"a chunk of {packed:.0e} bytes would unpack to {size:.0e} or more")
 

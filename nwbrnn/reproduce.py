@@ -189,14 +189,7 @@ def reproduce(
 def create_teachers(folder: Path, n_teachers: int, *, kind: str = "soc") -> list[Path]:
     """Simulate teachers and write them as NWB files, keeping those that exist.
 
-    Parameters
-    ----------
-    folder
-        Created if needed.
-    n_teachers
-        Number of teachers, each with its own circuit, readout and noise.
-    kind
-        Their mechanism; see :data:`nwbrnn.teacher.mechanisms.MECHANISMS`.
+    Each teacher has its own circuit of this kind, readout and noise. The folder is created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"teacher_{seed}.nwb" for seed in range(n_teachers)]
@@ -208,15 +201,7 @@ def create_teachers(folder: Path, n_teachers: int, *, kind: str = "soc") -> list
 
 
 def judge(between: pd.DataFrame, trials: pd.DataFrame) -> tuple[Claim, ...]:
-    """Judge the claims by the statistics.
-
-    Parameters
-    ----------
-    between
-        Statistics with every other direction held out.
-    trials
-        Statistics with trials held out.
-    """
+    """Judge the claims by the statistics with every other direction held out, and with trials held out."""
     level = str(FitConfig(sampled=SAMPLED).sampled)
     known = trials[trials["sampled"] == level].set_index("score")
     new = between[between["sampled"] == level].set_index("score")

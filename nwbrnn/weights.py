@@ -71,13 +71,7 @@ def list_shapes(
 
 
 def find_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
-    """Infer the numbers of inputs, hidden units and outputs from weights.
-
-    Raises
-    ------
-    ShapeError
-        If the arrays do not determine them.
-    """
+    """Infer the numbers of inputs, hidden units and outputs from weights."""
     inputs, outputs = np.shape(weights["input_weights"]), np.shape(weights["output_bias"])
     if len(inputs) < 2 or len(outputs) != 1:
         raise ShapeError(

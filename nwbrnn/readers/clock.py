@@ -15,13 +15,7 @@ _FULL_STEP = 1.5  # steps longer than this many medians are pauses of a regular 
 
 
 class Clock:
-    """Time stamps of a series; only a few stretches of stored ones are read.
-
-    Parameters
-    ----------
-    series
-        A series with a rate or time stamps.
-    """
+    """Time stamps of a series with a rate or time stamps; only a few stretches of stored ones are read."""
 
     def __init__(self, series: TimeSeries) -> None:
         self._series = series

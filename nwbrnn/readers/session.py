@@ -22,17 +22,7 @@ from nwbrnn.storage import Source, find_source, open_file
 
 
 class Session:
-    """An open file and its contents.
-
-    Parameters
-    ----------
-    nwbfile
-        The file.
-    root
-        Its root group, for parts that pynwb does not show.
-    source
-        Path or address of the file.
-    """
+    """An open file and its contents; its root group has the parts that pynwb does not show."""
 
     def __init__(self, nwbfile: NWBFile, root: Any, source: Source) -> None:
         self.nwbfile, self.root, self.source = nwbfile, root, source

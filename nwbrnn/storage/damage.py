@@ -23,13 +23,7 @@ _OBJECT = struct.Struct("<HH4xQ")  # index, references, size; the same in all ve
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open a local HDF5 file for reading.
-
-    Raises
-    ------
-    OSError
-        As :func:`check_heaps`, or if the file cannot be opened.
-    """
+    """Open a local HDF5 file for reading; an OSError says what is wrong with it."""
     check_heaps(path)
     return h5py.File(path, "r")
 

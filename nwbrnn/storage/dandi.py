@@ -128,13 +128,7 @@ def _ask(dandiset: Dandiset, pattern: str) -> Iterator[Asset]:
 
 
 def resolve_asset(text: str) -> str:
-    """Return the address of the content of ``dandi://DANDISET/path[@version]``.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If there is no such asset, it is embargoed, or the archive does not answer.
-    """
+    """Return the address of the content of ``dandi://DANDISET/path[@version]``."""
     match = _ASSET.fullmatch(text)
     if match is None:
         raise UnsupportedFileError(f"{text}: expected dandi://DANDISET/path or dandi://DANDISET/path@version")

@@ -94,13 +94,7 @@ def find_stored(array: Any) -> int:
 
 
 def read_whole(array: Any) -> NDArray[Any]:
-    """Return all data of a series, unless the file declares far more than it stores.
-
-    Raises
-    ------
-    OSError
-        If it does.
-    """
+    """Return all data of a series; a series that declares far more than it stores is an OSError."""
     size = int(np.prod(array.shape, dtype=float)) * array.dtype.itemsize if hasattr(array, "dtype") else 0
     if not is_written(size, find_stored(array), ratio=MAX_WHOLE_RATIO):
         raise OSError(f"{array.name} would unpack to {size:.0e} bytes, of which almost nothing is stored")

@@ -132,10 +132,7 @@ def _to_plain(value: Any) -> Any:
 def restore_values(name: str, values: Any, dtype: str) -> NDArray[Any]:
     """Return values of a coordinate, from its column or from JSON, as an array of their original type.
 
-    Raises
-    ------
-    ValueError
-        If there is no such type, or if its values would need much more memory than they do in the file.
+    There is a ValueError for unknown types, and for values that would need much more memory than in the file.
     """
     if dtype == "text":
         return np.array(values, dtype=np.dtypes.StringDType())

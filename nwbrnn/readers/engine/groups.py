@@ -22,13 +22,9 @@ _IN_SECONDS = {"start_time", "stop_time", "spike_times", "obs_intervals"}
 
 
 def read_group(contents: Contents, group: GroupNode) -> xr.Dataset:
-    """Read a group according to its contents, not its type, since extensions may define types.
+    """Read a group as a lazy Dataset according to its contents, not its type, which extensions may define.
 
-    Returns
-    -------
-    Dataset
-        A lazy Dataset. Its attributes hold scalars and the targets of links; ``omitted`` names what cannot
-        be shown.
+    Its attributes hold scalars and the targets of links; ``omitted`` names what cannot be shown.
     """
     scalars = contents.load_scalars(group)
     if is_series(group):
@@ -72,12 +68,9 @@ def _is_table(group: GroupNode) -> bool:
 
 
 def _read_table(contents: Contents, group: GroupNode) -> xr.Dataset:
-    """Read a DynamicTable; row ``i`` of a ragged column ends at ``<column>_index[i]``.
+    """Read a DynamicTable, columns in order; row ``i`` of a ragged one ends at ``<column>_index[i]``.
 
-    Returns
-    -------
-    Dataset
-        Variables in column order; the ids are the coordinate of the rows, without an index.
+    The ids are the coordinate of the rows, without an index.
     """
     ids = group.arrays["id"]
     row = _ROW_NAMES.get(group.path, group.path.rsplit("/", 1)[-1])

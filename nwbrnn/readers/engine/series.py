@@ -28,13 +28,7 @@ def is_series(group: GroupNode) -> bool:
 
 
 def read_series(contents: Contents, group: GroupNode) -> xr.Dataset:
-    """Read a TimeSeries.
-
-    Returns
-    -------
-    Dataset
-        ``data`` by ``time`` [s] and ``channel``, scaled as the file says, and the other arrays of the group.
-    """
+    """Read a TimeSeries: ``data`` by ``time`` [s] and ``channel``, in their unit, and its other arrays."""
     data = group.arrays["data"]
     n_samples = data.shape[0]
     variables, coords, indexes = {}, {}, {}
