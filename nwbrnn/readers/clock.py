@@ -9,9 +9,9 @@ from pynwb import TimeSeries
 from nwbrnn.formats.series import read_stamps
 
 _STRETCH = 1001  # time stamps examined at the beginning, in the middle and at the end of a series
-_REGULAR = 0.9  # a clock is regular if this fraction of its steps is within a tenth of their median
+REGULAR = 0.9  # a clock is regular if this fraction of its steps is within a tenth of their median
 _PAUSE = 5.0  # steps longer than this many medians are pauses, even if the clock is not regular
-_FULL_STEP = 1.5  # steps longer than this many medians are pauses of a regular clock
+GAP = 1.5  # steps longer than this many medians are gaps of a regular clock
 
 
 class Clock:
@@ -44,10 +44,8 @@ class Clock:
             return float("nan")
         median = np.median(steps)
         away = np.abs(steps / median - np.maximum(np.rint(steps / median), 1))
-        is_regular = (away < 0.1).mean() >= _REGULAR
-        near = (
-            (steps > 0.5 * median) & (steps < _FULL_STEP * median) if is_regular else steps < _PAUSE * median
-        )
+        is_regular = (away < 0.1).mean() >= REGULAR
+        near = (steps > 0.5 * median) & (steps < GAP * median) if is_regular else steps < _PAUSE * median
         mean = float(steps[near].mean())  # jitter averages out
         plain = float(f"{mean:.3g}")
         return plain if abs(plain - mean) < 5e-4 * mean else round(mean, 9)
@@ -57,7 +55,7 @@ class Clock:
         """Whether more than 1 % of the steps between samples differ by more than 2 % from their mean."""
         if not self.has_stamps:
             return False
-        near = self._steps[self._steps < _FULL_STEP * self.interval]
+        near = self._steps[self._steps < GAP * self.interval]
         return bool(len(near) and (np.abs(near - self.interval) > 0.02 * self.interval).mean() > 0.01)
 
     @cached_property

@@ -37,7 +37,7 @@ class Signal:
     # path in the file, e.g. acquisition/EMG; a user gives it to choose the signal. Columns of one electrode
     # group within a series have a path such as acquisition/raw[EMGArray]
     path: str
-    role: str  # one of ROLES, or other
+    role: str  # one of nwbrnn.config.Role, or other
     # the NWB objects, each with time first. If there are several, each has one channel and its own clock
     series: tuple[TimeSeries, ...]
     columns: tuple[str, ...]  # channel names, over all series

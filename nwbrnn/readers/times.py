@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.errors import ReadError
 from nwbrnn.formats.series import read_stamps
+from nwbrnn.readers.clock import GAP
 from nwbrnn.readers.discovery import Signal
 
 Ticks = NDArray[np.int64]
@@ -20,7 +21,6 @@ a clock that counts from 1970, whose floats are 0.24 microseconds apart."""
 NO_TIME = 1e-30  # a time of which only the last bytes were written is smaller than this [s]
 MANY_ZEROS = 32  # times at 0 that are too many for spikes in a first bin; a page of 4 KiB has 512
 _FOREVER = 9e12  # the longest time that int64 ticks can hold [s]
-GAP = 1.5  # steps longer than this many sampling intervals are gaps
 STRAY = 0.5  # a run with a smaller fraction of the samples that its duration needs is not part of a recording
 _MOST_RUNS = 100  # if there are more stray runs, the rule for clocks that run backwards applies
 SHIFTS = {"start": 0.5, "centre": 0.0, "end": -0.5}  # from a stamp to the middle of its sample [intervals]

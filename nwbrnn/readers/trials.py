@@ -207,16 +207,19 @@ def find_angles(trials: pd.DataFrame) -> dict[str, str]:
 
     Numbers that only count targets, such as 0 to 7 or -3 to 3, are not angles: see :func:`find_codes`.
     """
-    named = [str(n) for n in trials if names_direction(str(n)) and trials[n].dtype.kind in "iuf"]
-    units = {name: _find_angle_unit(trials[name].to_numpy(np.float64)) for name in named}
+    units = {name: _find_angle_unit(trials[name].to_numpy(np.float64)) for name in _list_directions(trials)}
     return {name: unit for name, unit in units.items() if unit is not None}
 
 
 def find_codes(trials: pd.DataFrame) -> list[str]:
     """Return the columns that are named like directions but hold codes instead of angles."""
-    named = [str(n) for n in trials if names_direction(str(n)) and trials[n].dtype.kind in "iuf"]
-    angles = find_angles(trials)
-    return [name for name in named if name not in angles and trials[name].nunique() > 1]
+    codes = set(_list_directions(trials)) - find_angles(trials).keys()
+    return [str(name) for name in trials if name in codes and trials[name].nunique() > 1]
+
+
+def _list_directions(trials: pd.DataFrame) -> list[str]:
+    """Return the columns of numbers that are named like directions."""
+    return [str(n) for n in trials if names_direction(str(n)) and trials[n].dtype.kind in "iuf"]
 
 
 def _find_angle_unit(values: NDArray[np.float64]) -> str | None:

@@ -26,7 +26,6 @@ LABELS = ("label", "muscle", "channel_name", "location")
 """Columns of the electrodes table that may name channels, best first."""
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
-ROLES = (*OUTPUT_ROLES, "inputs", "rates", "spike_counts")
 
 QUANTITIES = {"velocity": r"vel", "acceleration": r"acc", "angle": r"ang", "position": r"pos"}
 """Kinematic quantities; single-axis series of the same quantity are grouped."""

@@ -120,7 +120,7 @@ def test_the_vocabulary_is_that_of_the_rules(monkeypatch):
         for name, values in vars(vocabulary).items()
         if name.isupper() and isinstance(values, tuple) and all(isinstance(one, str) for one in values)
     }
-    derived = {"ALIGN_NAMES", "ROLES", "STATE_NAMES", "_OUTCOMES"}
+    derived = {"ALIGN_NAMES", "OUTPUT_ROLES", "STATE_NAMES", "_OUTCOMES"}
     for name in lists.keys() - derived:
         assert list(lists[name]) in rows.values(), name
     assert [name for name in vocabulary.OUTCOME_COLUMNS if name in rows["outcome"]] == rows["outcome"]

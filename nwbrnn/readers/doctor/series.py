@@ -16,17 +16,15 @@ from nwbrnn.errors import NwbrnnError
 from nwbrnn.formats.fit.layout import is_module_of_fit
 from nwbrnn.formats.series import read_stamps
 from nwbrnn.limits import is_written
+from nwbrnn.readers.clock import GAP, REGULAR
 from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.rules.objects import apply_map
 from nwbrnn.readers.session import Session
-from nwbrnn.readers.times import GAP
 from nwbrnn.readers.vocabulary import OUTPUT_ROLES
 from nwbrnn.storage import find_stored
 from nwbrnn.text import show_count
-
-_REGULAR_SHARE = 0.9
 
 
 @dataclass
@@ -220,7 +218,7 @@ def check_timestamps_repeated(view: SeriesView) -> Iterator[Finding]:
 def check_timestamps_gaps(view: SeriesView) -> Iterator[Finding]:
     """Find gaps; bins in them are masked, and filters do not run across them."""
     steps = view.steps
-    if steps is None or not steps.gaps.count or steps.regular < _REGULAR_SHARE * (steps.n - 1):
+    if steps is None or not steps.gaps.count or steps.regular < REGULAR * (steps.n - 1):
         return  # events are not sampled regularly
     yield note(
         view.path,
