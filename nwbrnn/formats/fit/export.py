@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -96,10 +97,8 @@ def write_fit(
         )
     for one, about in zip(found, abouts, strict=True):
         _check_source(one, about)
-    if is_pooled(result.recorded):
-        return _write_pooled(result, found, target, name=name, overwrite=overwrite)
     if to == "new":
-        return _write_new(result, found[0], target, name=name, overwrite=overwrite)
+        return _write_new(result, found, target, name=name, overwrite=overwrite)
     return _write_copy(result, found[0], target, name=name, overwrite=overwrite)
 
 
@@ -132,8 +131,7 @@ def check_fit_output(
         target = Path(path)
         check_apart([target], sources)
         check_output(target, overwrite=overwrite, suffix=SUFFIXES, folder=is_zarr_name(target))
-        if target.exists():
-            _keep_other_fits(target, module)
+        _keep_other_fits(target, module)
         return target
     found = sources[0]
     if found.is_remote:
@@ -155,7 +153,7 @@ def check_fit_output(
 
 def _keep_other_fits(path: Path, module: str) -> None:
     """Refuse to replace a file that holds fits with other names, without following its links."""
-    if not (path.is_dir() or is_hdf5(path)):  # not an NWB file, so it holds no fits
+    if not (path.is_dir() or is_hdf5(path)):  # no file, or not NWB, so it holds no fits
         return
     try:
         modules = list_members(path, "processing")
@@ -170,16 +168,6 @@ def _keep_other_fits(path: Path, module: str) -> None:
             f"{path}: expected a file without other fits, but replacing it would lose {', '.join(others)}; "
             "choose another output, or add to it in-place"
         )
-
-
-def _keep_on_time(path: Path, module: str) -> Callable[[], None]:
-    """Return a check for other fits, to run before a file is replaced, since one may have been added."""
-
-    def check() -> None:
-        if path.exists():
-            _keep_other_fits(path, module)
-
-    return check
 
 
 def _check_source(source: Source, about: Mapping[str, Any]) -> None:
@@ -201,33 +189,25 @@ def _check_source(source: Source, about: Mapping[str, Any]) -> None:
         )
 
 
-def _write_new(result: FitResult, source: Source, path: Path, *, name: str | None, overwrite: bool) -> Path:
-    """Write a file with the fit and the parts of the source that it needs."""
-    with _open_source(source, list_sessions(result.recorded)[0]) as original:
-        nwbfile, as_zarr = create_derived([identify_original(original)], original), is_zarr_name(path)
-        units, trials = _find_rows(original, result)
+def _write_new(
+    result: FitResult, sources: Sequence[Source], path: Path, *, name: str | None, overwrite: bool
+) -> Path:
+    """Write a file with the fit and the parts of its source that it needs; a pool has them in its module."""
+    abouts, originals = list_sessions(result.recorded), []
+    for source, about in list(zip(sources, abouts, strict=True))[1:]:
+        with _open_source(source, about) as nwbfile:
+            originals.append(identify_original(nwbfile))
+    module, as_zarr = name_module(name), is_zarr_name(path)
+    with _open_source(sources[0], abouts[0]) as first:
+        nwbfile = create_derived([identify_original(first), *originals], first)
+        units, trials = (None, None) if is_pooled(result.recorded) else _find_rows(first, result)
         if units is not None:
             units = carry_units(nwbfile, units.table, units.rows, as_zarr=as_zarr)
         if trials is not None:
             trials = carry_trials(nwbfile, trials.table, trials.rows)
-        add_fit(nwbfile, result, module_name=name_module(name), units=units, trials=trials, as_zarr=as_zarr)
-        write_nwbfile(nwbfile, path, overwrite=overwrite, check=_keep_on_time(path, name_module(name)))
-    return path
-
-
-def _write_pooled(
-    result: FitResult, sources: Sequence[Source], path: Path, *, name: str | None, overwrite: bool
-) -> Path:
-    """Write a file with the fit of several sessions; units and trials are in its module alone."""
-    abouts = list_sessions(result.recorded)
-    originals = []
-    for source, about in zip(sources, abouts, strict=True):
-        with _open_source(source, about) as nwbfile:
-            originals.append(identify_original(nwbfile))
-    with _open_source(sources[0], abouts[0]) as first:
-        nwbfile, module = create_derived(originals, first), name_module(name)
-        add_fit(nwbfile, result, module_name=module, units=None, trials=None, as_zarr=is_zarr_name(path))
-        write_nwbfile(nwbfile, path, overwrite=overwrite, check=_keep_on_time(path, module))
+        add_fit(nwbfile, result, module_name=module, units=units, trials=trials, as_zarr=as_zarr)
+        # another process may have added a fit to the file
+        write_nwbfile(nwbfile, path, overwrite=overwrite, check=partial(_keep_other_fits, path, module))
     return path
 
 
@@ -235,7 +215,7 @@ def _write_copy(result: FitResult, source: Source, path: Path, *, name: str | No
     """Write the source with the fit to another file or over the source itself."""
     module = name_module(name)
     in_place = not source.is_remote and Path(source.url).resolve() == path
-    holding = _keep_unchanged(path) if in_place else nullcontext(_keep_on_time(path, module))
+    holding = _keep_unchanged(path) if in_place else nullcontext(partial(_keep_other_fits, path, module))
     about = list_sessions(result.recorded)[0]
     with holding as check, _open_source(source, about) as nwbfile:
         if module in nwbfile.processing:
