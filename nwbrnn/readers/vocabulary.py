@@ -31,27 +31,12 @@ QUANTITIES = {"velocity": r"vel", "acceleration": r"acc", "angle": r"ang", "posi
 """Kinematic quantities; single-axis series of the same quantity are grouped."""
 
 GO_NAMES = (
-    "gocue",
-    "gocueonset",
-    "gocuetimearray0",
-    "go",
-    "goonset",
-    "gosignal",
-    "gotone",
-    "cuestart",
-    "cueonset",
-    "imperative",
-    "oton",  # "object turns on", the go cue in a reach-to-grasp task
-)
+    "gocue", "gocueonset", "gocuetimearray0", "go", "goonset", "gosignal", "gotone", "cuestart", "cueonset",
+    "imperative", "oton",  # "object turns on", the go cue in a reach-to-grasp task
+)  # fmt: skip
 MOVE_NAMES = (
-    "moveonset",
-    "movementonset",
-    "movebegins",
-    "movementbegins",
-    "movestart",
-    "movementstart",
-    "reachonset",
-)
+    "moveonset", "movementonset", "movebegins", "movementbegins", "movestart", "movementstart", "reachonset",
+)  # fmt: skip
 TARGET_NAMES = ("targeton", "targetpresentation", "targetonset", "tgton", "targetshown", "targetcue")
 ALIGN_NAMES = (*GO_NAMES, *MOVE_NAMES, *TARGET_NAMES, "start")
 """Names of alignment times, best first, as :func:`simplify` returns them."""

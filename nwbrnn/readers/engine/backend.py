@@ -83,19 +83,12 @@ class NwbBackend(BackendEntrypoint):
         group: str | None = None,
         follow_links: bool = False,
     ) -> dict[str, xr.Dataset]:
-        """Open every group of a file, or those below one; see :meth:`open_dataset` for the parameters.
+        """Open every group of a file, or those below one; parameters and errors as of :meth:`open_dataset`.
 
         Returns
         -------
         dict
             Datasets by path, where ``/`` is ``group``. They share one opened file.
-
-        Raises
-        ------
-        MissingDataError
-            If there is no such group.
-        NwbrnnError
-            If the file cannot be read.
         """
         dropped = _list_names(drop_variables)
         groups = {}
@@ -116,7 +109,7 @@ class NwbBackend(BackendEntrypoint):
         group: str | None = None,
         follow_links: bool = False,
     ) -> xr.DataTree:
-        """Open a whole file, or the groups below one; see :meth:`open_dataset` for the parameters.
+        """Open a whole file, or the groups below one; parameters and errors as of :meth:`open_dataset`.
 
         Returns
         -------
@@ -125,10 +118,8 @@ class NwbBackend(BackendEntrypoint):
 
         Raises
         ------
-        MissingDataError
-            If there is no such group.
-        NwbrnnError
-            If the file cannot be read, or if a dimension has different sizes in a group and in one below it.
+        ReadError
+            If a dimension has different sizes in a group and in one below it.
         """
         groups = self.open_groups_as_dict(
             filename_or_obj, drop_variables=drop_variables, group=group, follow_links=follow_links
