@@ -61,6 +61,7 @@ _EXPECTED = {
     "tuple": "a list",
     "list": "a list",
     "dict": "names with values",
+    "json": "text in JSON",
     "none": "null",
     "missing": "a value for each",
 }
@@ -131,7 +132,10 @@ def _describe_fault(place: Place, faults: list[Any], model: type[BaseModel]) -> 
 def _say_expected(fault: Any) -> str:
     """Return what pydantic expected in place of a faulty value."""
     kind = str(fault["type"]).split("_", maxsplit=1)[0]
-    if fault["type"].endswith(("_type", "_parsing", "_from_float", "_required")) or kind == "missing":
+    if (
+        fault["type"].endswith(("_type", "_parsing", "_from_float", "_required", "_invalid"))
+        or kind == "missing"
+    ):
         return _EXPECTED.get(kind, str(fault["msg"]))
     if fault["type"] == "literal_error":
         return str(fault["ctx"]["expected"])

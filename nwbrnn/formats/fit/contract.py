@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, Field, StrictInt
+from pydantic import BaseModel, Field, Json, StrictInt
 
 from nwbrnn.config import Ended, FitConfig, ReadConfig
 from nwbrnn.config.check import parse_settings
@@ -62,20 +61,17 @@ class _Session(BaseModel):
 
 
 class _Attributes(BaseModel):
-    """Attributes of a Dataset that nwbrnn uses, with JSON decoded."""
+    """Attributes of a Dataset that nwbrnn uses."""
 
     source_file: str = ""
     source_sha256: str | None = None
     neural_lag: float = 0.0
-    choices: list[Choice] = []
-    read_config: ReadConfig = ReadConfig()
-    source_objects: dict[str, str] = {}
-    sessions: list[_Session] = []
-    cross_validation: list[dict[str, Any]] = []
+    choices: Json[list[Choice]] = []
+    read_config: Json[ReadConfig] = ReadConfig()
+    source_objects: Json[dict[str, str]] = {}
+    sessions: Json[list[_Session]] = []
+    cross_validation: Json[list[dict[str, Any]]] = []
     start_weights: str = ""
-
-
-_JSON = ("choices", "read_config", "source_objects", "sessions", "cross_validation")
 
 
 def parse_about(text: Any, *, source: str) -> dict[str, Any]:
@@ -93,13 +89,7 @@ def parse_about(text: Any, *, source: str) -> dict[str, Any]:
 
 def check_attributes(attrs: Mapping[str, Any], *, source: str) -> None:
     """Refuse attributes of a Dataset that nwbrnn cannot use."""
-    used = {name: value for name, value in attrs.items() if name in _Attributes.model_fields}
-    for name in _JSON:
-        if used.get(name) == "":
-            del used[name]
-        elif name in used:
-            with suppress(TypeError, ValueError):  # then it is refused in its stored form
-                used[name] = json.loads(used[name])
+    used = {name: value for name, value in attrs.items() if name in _Attributes.model_fields and value != ""}
     parse_settings(_Attributes, used, source=source)
 
 
