@@ -1,16 +1,5 @@
 """The exceptions that nwbrnn raises for faults in a user's file, Dataset or settings.
 
-NwbrnnError
-├─ ReadError                  a file cannot be turned into a Dataset
-│  ├─ UnsupportedFileError    (ValueError)    not NWB, too old, damaged
-│  └─ MissingDataError        (LookupError)   a required NWB object is absent
-├─ SchemaError                (ValueError)    a Dataset breaks the contract; ``problems`` lists every fault
-├─ ShapeError                 (ValueError)    arrays of a network do not fit together
-├─ ConfigError                (ValueError)    a setting is out of range or contradicts the data
-├─ TrainingDivergedError      (RuntimeError)  the loss is not finite; carries epoch and term
-└─ ExportError                results cannot be written
-   └─ OutputExistsError       (FileExistsError)  would overwrite a file
-
 All messages have the same form: the object, what was expected, what was found, and what to do. A wrong call
 inside the numerics raises a plain ``ValueError``.
 """

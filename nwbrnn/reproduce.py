@@ -146,22 +146,20 @@ def reproduce(
     files = create_teachers(folder / TEACHERS, N_TEACHERS_QUICK if quick else N_TEACHERS)
     statistics: dict[str, pd.DataFrame] = {}
     tables: dict[str, pd.DataFrame] = {}
+
+    def run(name: str, sources: list[Path], grid: SweepConfig) -> None:
+        configs, done = (ReadConfig(), FitConfig()), progress(name)
+        table = run_sweep(sources, folder / name, grid, configs=configs, scheduler=scheduler, progress=done)
+        statistics[name] = write_results(table, folder / name, pooled=True)
+        tables[name] = flatten(table)
+
     for part in PARTS:
         if quick and part.only_full:
             continue
         grid = part.grid
         if quick and part.name == "between":
             grid = grid.model_copy(update={"sampled": QUICK_LEVELS})
-        table = run_sweep(
-            files[:N_TEACHERS_EACH] if part.name == "each" else files,
-            folder / part.name,
-            grid,
-            configs=(ReadConfig(), FitConfig()),
-            scheduler=scheduler,
-            progress=progress(part.name),
-        )
-        statistics[part.name] = write_results(table, folder / part.name, pooled=True)
-        tables[part.name] = flatten(table)
+        run(part.name, files[:N_TEACHERS_EACH] if part.name == "each" else files, grid)
     _draw(folder)
     claims = judge(statistics["between"], statistics["trials"])
     for number, claim in enumerate(claims, start=1):
@@ -169,18 +167,10 @@ def reproduce(
         _draw_claim(claim, tables[name], statistics[name], folder / "figures" / f"claim_{number}.png")
     about = [claim.to_dict() for claim in claims]
     write_json(about, folder / CLAIMS, overwrite=True)
-    by_kind = {"soc": statistics["between"]}
-    for kind in [name for name in MECHANISMS if name not in by_kind]:
-        table = run_sweep(
-            create_teachers(folder / TEACHERS / kind, len(files), kind=kind),
-            folder / kind,
-            _ONE,
-            configs=(ReadConfig(), FitConfig()),
-            scheduler=scheduler,
-            progress=progress(kind),
-        )
-        by_kind[kind] = write_results(table, folder / kind, pooled=True)
-    mechanisms = list_recovery(by_kind)
+    others = [name for name in MECHANISMS if name != "soc"]
+    for kind in others:
+        run(kind, create_teachers(folder / TEACHERS / kind, len(files), kind=kind), _ONE)
+    mechanisms = list_recovery({"soc": statistics["between"]} | {kind: statistics[kind] for kind in others})
     with replace_whole(folder / RECOVERY, overwrite=True) as temporary:
         mechanisms.to_csv(temporary, index=False)
     return Reproduction(claims, mechanisms)
