@@ -16,22 +16,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def parse_settings(model: type[Settings], values: object, *, source: str) -> Settings:
-    """Check settings and report all their faults in one message.
-
-    Parameters
-    ----------
-    model
-        The class of settings.
-    values
-        A mapping of setting names to values.
-    source
-        Where the values came from; the message begins with it.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is unknown, of the wrong type or out of range.
-    """
+    """Check settings by name and report all their faults in one message, which begins with their source."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -25,14 +25,7 @@ _SIGNS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at m
 
 
 def read_config(path: Path) -> JobConfig:
-    """Read a ``fit.yaml`` with the sections ``read`` and ``fit``.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, is not YAML, or holds an unknown, repeated or unsuitable setting. The
-        message names each such setting and its line.
-    """
+    """Read a ``fit.yaml``, with sections ``read`` and ``fit``; a ConfigError has the line of each fault."""
     values, lines, faults = _parse(path)
     try:
         config = JobConfig.model_validate(values)

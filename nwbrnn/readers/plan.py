@@ -75,16 +75,7 @@ class Plan:
 
 
 def plan_reading(session: Session, config: ReadConfig) -> Plan:
-    """Decide what to read from an open file.
-
-    Raises
-    ------
-    MissingDataError
-        If units, trials, outputs or a column are missing.
-    ConfigError
-        If a setting does not fit the file, or if there are too many conditions for one input each.
-    ReadError
-        If a series to read has no valid times.
+    """Decide what to read from an open file, or refuse what does not fit together.
 
     Examples
     --------

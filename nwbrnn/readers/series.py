@@ -44,26 +44,9 @@ def read_binned(
     The function reads only the samples in the trials and those around them that filters need, one block at a
     time. It low-pass filters outputs that are sampled faster than the bins, to avoid aliasing.
 
-    Parameters
-    ----------
-    signal
-        The signal to read.
-    edges
-        Bin edges of each trial, shape (n_trials, n_bins + 1) [ticks]; a bin holds the samples whose middle
-        is in [edge, next edge).
-    nan
-        ``"raise"`` refuses NaN inside the bins; ``"mask"`` treats such bins as not recorded.
-    envelope
-        The filters that extract the envelope, if the signal is raw EMG.
-
-    Raises
-    ------
-    MissingDataError
-        If no bin holds a sample.
-    ReadError
-        If the data or timestamps are damaged, or if bins hold NaN and ``nan`` is ``"raise"``.
-    ConfigError
-        If the signal is sampled too slowly for the requested envelope.
+    A bin holds the samples whose middle is in [edge, next edge); ``edges`` have the shape (n_trials, n_bins +
+    1) [ticks]. NaN inside the bins are refused with ``nan="raise"``; with ``"mask"``, such bins count as not
+    recorded. ``envelope`` has the filters that extract the envelope, if the signal is raw EMG.
 
     Examples
     --------

@@ -12,15 +12,7 @@ from nwbrnn.storage.zarr_store import find_zarr_links, sum_files
 
 
 def open_saved(path: Path) -> xr.Dataset:
-    """Open a Dataset in NetCDF or Zarr, which must not take any values from other files.
-
-    Raises
-    ------
-    UnsupportedFileError
-        If it takes values from other files, or its content was not downloaded.
-    OSError, ValueError
-        If it cannot be opened.
-    """
+    """Open a Dataset in NetCDF or Zarr, which must not take any values from other files."""
     check_input(path)
     if path.is_dir():
         refuse_links(str(path), find_zarr_links(path))
