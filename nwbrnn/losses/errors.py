@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from nwbrnn.buffers import allocate_like
 
 
 def squared_error(
@@ -79,13 +80,10 @@ class _WeightedSquares(torch.autograd.Function):
 
 
 def _allocate_like(tensor: Tensor) -> Tensor:
-    """Return a tensor of any values in the same layout.
-
-    NumPy asks the system for large pages, which take less time to begin to use than those of torch.
-    """
+    """Return a tensor of any values in the same layout; see :mod:`nwbrnn.buffers`."""
     if tensor.device.type != "cpu" or tensor.dtype == torch.bfloat16:
         return torch.empty_like(tensor)
-    return torch.from_numpy(np.empty_like(tensor.detach().numpy()))
+    return torch.from_numpy(allocate_like(tensor.detach().numpy()))
 
 
 def poisson_error(

@@ -14,8 +14,10 @@ from nwbrnn.errors import ShapeError
 from nwbrnn.models.activations import KINDS, TANH
 from nwbrnn.models.activations import activate as _activate
 from nwbrnn.models.activations import multiply_by_slopes as _multiply_by_slopes
-from nwbrnn.models.products import WIDEST, compile_function
+from nwbrnn.models.products import compile_function
 from nwbrnn.models.products import multiply as _multiply
+from nwbrnn.models.products import pack as _pack
+from nwbrnn.models.products import pad as _pad
 
 __all__ = [
     "KINDS", "TANH", "expect_shapes", "get_sizes", "run_backward", "run_forward", "run_observed_backward",
@@ -85,12 +87,18 @@ def _copy(values: Any, out: Any) -> None:
 
 
 @_compile
+def _create_product(steps: Any) -> Any:
+    """Return a buffer for the products of one of the steps, (n_steps, n_trials, n)."""
+    return np.zeros((steps.shape[1], _pad(steps.shape[2], steps.itemsize)), steps.dtype)
+
+
+@_compile
 def _step(t: int, drive: Any, recurrence: Any, states: Any, rates: Any, product: Any) -> None:
     """Write the state after a step, from the rates and the state before it."""
-    transposed, keep = recurrence
+    panels, keep = recurrence
     n_kept = states.shape[0]
     before, now = states[t % n_kept], states[(t + 1) % n_kept]
-    _multiply(rates[t], transposed, product)
+    _multiply(rates[t], panels, product)
     for b in range(drive.shape[1]):
         old, x, u, p = before[b], now[b], drive[t, b], product[b]
         for i in range(x.shape[0]):
@@ -99,10 +107,10 @@ def _step(t: int, drive: Any, recurrence: Any, states: Any, rates: Any, product:
 
 @_compile
 def _run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, rates: Any) -> None:
-    product = np.empty(drive.shape[1:], drive.dtype)
+    panels, product = _pack(transposed), _create_product(drive)
     _activate_all(states[0], rates[0], kind)
     for t in range(drive.shape[0]):
-        _step(t, drive, (transposed, keep), states, rates, product)
+        _step(t, drive, (panels, keep), states, rates, product)
         _activate_all(states[(t + 1) % states.shape[0]], rates[t + 1], kind)
 
 
@@ -151,12 +159,12 @@ def run_backward(
 @_compile
 def _step_back(t: int, given: Any, rates: Any, recurrence: Any, kind: int, buffers: Any) -> None:
     """Fill dL/dx of a step, from two parts of dL/dr of it, (n_trials, n_hidden), and dL/dx of the next."""
-    weights, keep = recurrence
+    panels, keep = recurrence
     grads, product = buffers
     n_steps, n_trials, n_hidden = grads.shape
     is_last = t == n_steps - 1
     if not is_last:
-        _multiply(grads[t + 1], weights, product)
+        _multiply(grads[t + 1], panels, product)
     for b in range(n_trials):
         now, first, second, p = grads[t, b], given[0][b], given[1][b], product[b]
         for i in range(n_hidden):
@@ -176,13 +184,13 @@ def _run_backward(
     grad_rates: Any, grad_outputs: Any, rates: Any, weights: Any, kind: int, grads: Any
 ) -> None:
     matrix, keep, readout = weights
-    product, read = np.empty(grads.shape[1:], grads.dtype), np.zeros(grads.shape[1:], grads.dtype)
-    nothing = np.zeros(grads.shape[1:], grads.dtype)
+    panels, readout_panels = _pack(matrix), _pack(readout)
+    product, read, nothing = _create_product(grads), _create_product(grads), _create_product(grads)
     for t in range(len(grad_rates), -1, -1):
         if t > 0 and readout.shape[0] > 0:
-            _multiply(grad_outputs[t - 1], readout, read)
+            _multiply(grad_outputs[t - 1], readout_panels, read)
         given = (grad_rates[t - 1], read) if t > 0 else (nothing, nothing)
-        _step_back(t, given, rates, (matrix, keep), kind, (grads, product))
+        _step_back(t, given, rates, (panels, keep), kind, (grads, product))
 
 
 def run_observed_forward(
@@ -237,10 +245,10 @@ def _run_observed_forward(drive: Any, weights: Any, kind: int, seen: Any, buffer
     states, rates, predicted, errors = buffers
     n_steps, n_trials, n_hidden = drive.shape
     substeps = n_steps // values.shape[0]
-    product = np.empty((n_trials, n_hidden), drive.dtype)
+    panels, gain_panels, product = _pack(transposed), _pack(gains), _create_product(drive)
     _activate_all(states[0], rates[0], kind)
     for t in range(n_steps):
-        _step(t, drive, (transposed, keep), states, rates, product)
+        _step(t, drive, (panels, keep), states, rates, product)
         x = states[(t + 1) % states.shape[0]]
         if (t + 1) % substeps == 0:
             now = t // substeps
@@ -249,7 +257,7 @@ def _run_observed_forward(drive: Any, weights: Any, kind: int, seen: Any, buffer
             for b in range(n_trials):
                 for j in range(units.shape[0]):
                     e[b, j] = counted[now, b, j] * (values[now, b, j] - r[b, units[j]])
-            _multiply(e, gains, product)
+            _multiply(e, gain_panels, product)
             for b in range(n_trials):
                 for i in range(n_hidden):
                     x[b, i] += product[b, i]
@@ -316,19 +324,16 @@ def _run_observed_backward(
     rates, predicted, grads, after = buffers
     n_steps, n_trials, n_hidden = grad_rates.shape
     substeps = n_steps // values.shape[0]
-    product, nothing = np.empty(grads.shape[1:], grads.dtype), np.zeros(grads.shape[1:], grads.dtype)
-    # 0 in further columns, since few are multiplied slowly
     n_observed = units.shape[0]
-    wide = np.zeros((n_hidden, max(n_observed, WIDEST)), grads.dtype)
-    _copy(gains, wide)
-    backwards = np.empty((n_trials, wide.shape[1]), grads.dtype)
+    panels, gain_panels = _pack(matrix), _pack(gains)
+    product, nothing, backwards = _create_product(grads), _create_product(grads), _create_product(values)
     for t in range(n_steps, -1, -1):
         given = (grad_rates[t - 1] if t > 0 else nothing, nothing)
-        _step_back(t, given, rates, (matrix, keep), kind, (grads, product))
+        _step_back(t, given, rates, (panels, keep), kind, (grads, product))
         if t > 0 and t % substeps == 0:
             bin_, now = t // substeps - 1, grads[t]
             _copy(now, after[bin_])
-            _multiply(after[bin_], wide, backwards)
+            _multiply(after[bin_], gain_panels, backwards)
             for b in range(n_trials):
                 row, given_row = product[b], grad_predicted[bin_, b]
                 for i in range(n_hidden):

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from nwbrnn.config import Nonlinearity
 from nwbrnn.models import loops
-from nwbrnn.models.scan import activate, allocate, compute_slopes, is_compiled
+from nwbrnn.models.scan import activate, allocate, compute_slopes, is_compiled, sum_products
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class _Track(torch.autograd.Function):
         given = (grad_rates, grad_predicted), (weights, keep, gains)
         run(*given, ctx.nonlinearity, ctx.seen, (rates, predicted, grads, after))
         driven = grads[1:]
-        grad_weights = driven.flatten(0, 1).T @ rates[:-1].flatten(0, 1)
+        grad_weights = sum_products(driven, rates[:-1])
         grad_keep = (driven * states[:-1]).sum(dim=(0, 1)) if states is not None else None
         grad_gains = after.flatten(0, 1).T @ errors.flatten(0, 1)
         return driven, grad_weights, grad_keep, grad_gains, grads[0], None, None, None

@@ -1,12 +1,14 @@
-"""The product of a few rows and a matrix that stays in the processor's cache, as a numba function.
+"""Products with a matrix that stays in the processor's cache, as numba functions.
 
 Libraries pack both matrices before they multiply, which takes longer than the product of a few trials. Here,
-vector registers hold the sums of a few rows and columns until they are complete, and nothing is packed.
+one of them is packed once for all steps of a loop, into panels as wide as two vector registers, and vector
+registers hold the sums of a few rows and the columns of a panel until they are complete.
 """
 
 import functools
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
@@ -18,35 +20,38 @@ from numba.np.arrayobj import make_array
 FLOAT_OPERATIONS = {"contract", "reassoc", "nsz", "arcp"}
 compile_function = njit(cache=True, nogil=True, error_model="numpy", fastmath=FLOAT_OPERATIONS)
 
-# bytes of a row of sums: two vector registers of AVX-512, or of half its size, since others have fewer or
+# bytes of a row of a panel: two vector registers of AVX-512, or of half its size, since others have fewer or
 # smaller registers, and those that do not fit would be moved to memory and back in each step
 _ROW = 128 if get_host_cpu_features().get("avx512f") else 64
-WIDEST = _ROW // 4  # columns of a tile in float32; a product with fewer columns is slow
+_BLOCK = 200  # rows of a panel that fit into the nearest cache beside what they are multiplied with
 
 
-def _create_tile(n_rows: int, row: int = _ROW) -> Any:
+def _create_tile(n_rows: int, row: int = _ROW, *, add: bool = False) -> Any:
     """Return a numba function for ``n_rows`` rows and a few columns, of ``row`` bytes, of a product."""
 
     @intrinsic  # type: ignore[misc,unused-ignore]
-    def compute_tile(_: Any, rows: Any, matrix: Any, out: Any, b: Any, i: Any) -> Any:
-        signature = types.void(rows, matrix, out, types.intp, types.intp)
-        return signature, functools.partial(_build_tile, n_rows, row)
+    def compute_tile(_: Any, rows: Any, panel: Any, out: Any, b: Any, i: Any) -> Any:
+        signature = types.void(rows, panel, out, types.intp, types.intp)
+        return signature, functools.partial(_build_tile, n_rows, row, add)
 
     return compute_tile
 
 
-def _build_tile(n_rows: int, row_size: int, context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Write the instructions for out[b:b + n_rows, i:i + n] = rows[b:b + n_rows] @ matrix[:, i:i + n].
+def _build_tile(  # noqa: PLR0913, PLR0917  # numba gives the last four
+    n_rows: int, row_size: int, add: bool, context: Any, builder: Any, signature: Any, args: Any  # noqa: FBT001
+) -> Any:
+    """Write the instructions for out[b:b + n_rows, i:i + n] = rows[b:b + n_rows] @ panel[:, :n].
 
-    Rows beyond the last are the last one again, so that no tile is smaller than the others.
+    With ``add``, the product is added to what is there. Rows beyond the last are the last one again, so that
+    no tile is smaller than the others.
     """
-    rows, matrix, out = (
+    rows, panel, out = (
         make_array(kind)(context, builder, value)
         for kind, value in zip(signature.args[:3], args[:3], strict=True)
     )
     b, i = args[3:]
-    n_summed, n_columns = cgutils.unpack_tuple(builder, matrix.shape, 2)
-    last = builder.sub(cgutils.unpack_tuple(builder, rows.shape, 2)[0], b.type(1))
+    total_rows, n_summed = cgutils.unpack_tuple(builder, rows.shape, 2)
+    last = builder.sub(total_rows, b.type(1))
     wanted = [builder.add(b, b.type(row)) for row in range(n_rows)]
     chosen = [builder.select(builder.icmp_signed("<", row, last), row, last) for row in wanted]
     bits = signature.args[0].dtype.bitwidth
@@ -54,75 +59,123 @@ def _build_tile(n_rows: int, row_size: int, context: Any, builder: Any, signatur
     vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), width)
     everywhere = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
 
-    def locate(array: Any, row: Any, column: Any, n: Any) -> Any:
-        return builder.gep(array.data, [builder.add(builder.mul(row, n), column)])
+    def locate(array: Any, row: Any, column: Any, kind: Any) -> Any:
+        first, second = cgutils.unpack_tuple(builder, array.strides, 2)
+        offset = builder.add(builder.mul(row, first), builder.mul(column, second))
+        return builder.bitcast(cgutils.pointer_add(builder, array.data, offset), kind.as_pointer())
 
+    places = [locate(out, row, i, vector) for row in chosen]
     sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * width)) for _ in chosen]
-    for total in sums:  # again, since the variable is set only once in a function
-        builder.store(ir.Constant(vector, [0.0] * width), total)
+    for total, place in zip(sums, places, strict=True):  # again: a variable is set only once in a function
+        first = builder.load(place, align=bits // 8) if add else ir.Constant(vector, [0.0] * width)
+        builder.store(first, total)
     with cgutils.for_range(builder, n_summed) as loop:
-        place = builder.bitcast(locate(matrix, loop.index, i, n_columns), vector.as_pointer())
-        weights = builder.load(place, align=bits // 8)
+        weights = builder.load(locate(panel, loop.index, b.type(0), vector), align=bits // 8)
         for row, total in zip(chosen, sums, strict=True):
-            value = builder.load(locate(rows, row, loop.index, n_summed))
+            value = builder.load(locate(rows, row, loop.index, vector.element))
             spread = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
             spread = builder.shuffle_vector(spread, spread, everywhere)
             # one instruction on processors that have it; the function fma would be slow on all others
             product = builder.fmul(spread, weights, flags=("contract",))
             builder.store(builder.fadd(product, builder.load(total), flags=("contract",)), total)
-    for row, total in zip(chosen, sums, strict=True):
-        place = builder.bitcast(locate(out, row, i, n_columns), vector.as_pointer())
+    for place, total in zip(places, sums, strict=True):
         builder.store(builder.load(total), place, align=bits // 8)
     return context.get_dummy_value()
 
 
 _tile_of_2, _tile_of_4, _tile_of_5 = _create_tile(2), _create_tile(4), _create_tile(5)
 _half_of_2, _half_of_4, _half_of_5 = (_create_tile(n, _ROW // 2) for n in (2, 4, 5))
+_add_tile, _add_half = _create_tile(5, add=True), _create_tile(5, _ROW // 2, add=True)
 
 
 @compile_function
-def _fill_columns(rows: Any, matrix: Any, out: Any, i: int, is_half: bool) -> None:
+def pad(n: int, itemsize: int) -> int:
+    """Return how many columns the product with a matrix of n columns has: a multiple of half a panel."""
+    half = _ROW // itemsize // 2
+    return (n + half - 1) // half * half
+
+
+@compile_function
+def create_panels(n_rows: int, matrix: Any) -> Any:
+    """Return panels for a matrix of so many rows and as many columns as another, (n_panels, n_rows, width)."""
+    width = _ROW // matrix.itemsize
+    return np.zeros(((matrix.shape[1] + width - 1) // width, n_rows, width), matrix.dtype)
+
+
+@compile_function
+def fill_panels(matrix: Any, panels: Any) -> None:
+    """Copy a matrix to panels, whose columns beyond the last of the matrix stay as they are."""
+    width = panels.shape[2]
+    for p in range(panels.shape[0]):
+        n = min(width, matrix.shape[1] - p * width)
+        for k in range(matrix.shape[0]):
+            row, out = matrix[k], panels[p, k]
+            if n == width:  # a known number of columns becomes vector instructions
+                for i in range(width):
+                    out[i] = row[p * width + i]
+            else:
+                for i in range(n):
+                    out[i] = row[p * width + i]
+
+
+@compile_function
+def pack(matrix: Any) -> Any:
+    """Return the panels of a matrix, 0 beyond its last column."""
+    panels = create_panels(matrix.shape[0], matrix)
+    fill_panels(matrix, panels)
+    return panels
+
+
+@compile_function
+def _fill_columns(rows: Any, panel: Any, out: Any, i: int, is_half: bool) -> None:
     """Compute all rows of the columns of a tile, or of half a tile, that begin at a column."""
     n_rows = rows.shape[0]
     if n_rows <= 2:
         if is_half:
-            _half_of_2(rows, matrix, out, 0, i)
+            _half_of_2(rows, panel, out, 0, i)
         else:
-            _tile_of_2(rows, matrix, out, 0, i)
+            _tile_of_2(rows, panel, out, 0, i)
     elif -n_rows % 4 < -n_rows % 5:  # tiles of four rows compute fewer rows twice
         for b in range(0, n_rows, 4):
             if is_half:
-                _half_of_4(rows, matrix, out, b, i)
+                _half_of_4(rows, panel, out, b, i)
             else:
-                _tile_of_4(rows, matrix, out, b, i)
+                _tile_of_4(rows, panel, out, b, i)
     else:
         for b in range(0, n_rows, 5):
             if is_half:
-                _half_of_5(rows, matrix, out, b, i)
+                _half_of_5(rows, panel, out, b, i)
             else:
-                _tile_of_5(rows, matrix, out, b, i)
+                _tile_of_5(rows, panel, out, b, i)
 
 
 @compile_function
-def multiply(rows: Any, matrix: Any, out: Any) -> None:
-    """Write rows @ matrix to out, shapes (n_rows, m), (m, n) and (n_rows, n), all contiguous.
+def multiply(rows: Any, panels: Any, out: Any) -> None:
+    """Write rows @ matrix to out, from the panels of the matrix, (n_rows, m) and (n_rows, pad(n)).
 
     Each value is the same sum in the same order, however many rows there are.
     """
-    n_rows, n = out.shape
-    width = _ROW // out.itemsize
-    if n_rows == 0:  # a tile begins with the last row, which would lie before the array
+    if rows.shape[0] == 0:  # a tile begins with the last row, which would lie before the array
         return
-    if n < width:
-        for b in range(n_rows):
-            for i in range(n):
-                out[b, i] = 0
-            for j in range(matrix.shape[0]):
-                for i in range(n):
-                    out[b, i] += rows[b, j] * matrix[j, i]
-        return
-    for i in range(0, n - n % width, width):
-        _fill_columns(rows, matrix, out, i, False)
-    if n % width:  # the last columns overlap with others, which are computed twice
-        is_half = n % width <= width // 2
-        _fill_columns(rows, matrix, out, n - (width // 2 if is_half else width), is_half)
+    width = panels.shape[2]
+    for p in range(panels.shape[0]):
+        _fill_columns(rows, panels[p], out, p * width, out.shape[1] - p * width < width)
+
+
+@compile_function
+def sum_products(left: Any, right: Any) -> Any:
+    """Return left.T @ right, shape (m, pad(n)), of the shapes (n_rows, m) and (n_rows, n)."""
+    out = np.zeros((left.shape[1], pad(right.shape[1], right.itemsize)), right.dtype)
+    panels = create_panels(_BLOCK, right)
+    width = panels.shape[2]
+    for k in range(0, left.shape[0], _BLOCK):
+        block = left[k : k + _BLOCK].T
+        fill_panels(right[k : k + _BLOCK], panels)
+        for p in range(panels.shape[0]):
+            is_half = out.shape[1] - p * width < width
+            for b in range(0, block.shape[0], 5):
+                if is_half:
+                    _add_half(block, panels[p], out, b, p * width)
+                else:
+                    _add_tile(block, panels[p], out, b, p * width)
+    return out

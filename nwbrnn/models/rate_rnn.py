@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
 from nwbrnn.models.observer import Observations, Tracked, track
-from nwbrnn.models.scan import invert, scan, scan_and_read, scan_plainly
+from nwbrnn.models.scan import invert, multiply, scan, scan_and_read, scan_plainly
 from nwbrnn.text import show_count
 
 
@@ -172,7 +172,8 @@ class RateRNN(Network):
         given = torch.cat([inputs, inputs.new_ones(*inputs.shape[:2], n_more)], dim=2)
         rows = (alpha[:, None] * self.input_weights).T, (alpha * self.bias)[None]
         weights = torch.cat([*rows, rows[1].new_zeros(n_more - 1, len(alpha))])
-        drive = (given.flatten(0, 1) @ weights).reshape(*inputs.shape[:2], -1)
+        product = torch.mm if self.is_plain else multiply
+        drive = product(given.flatten(0, 1), weights).reshape(*inputs.shape[:2], -1)
         if noise is not None:
             drive = drive + alpha * noise
         substeps = self.config.substeps

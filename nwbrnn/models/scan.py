@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nwbrnn import buffers
 from nwbrnn.config import Nonlinearity
-from nwbrnn.models import loops
+from nwbrnn.models import loops, products
 
 _SOC_RANGE = 4.0  # (rmax - r0) / r0 of Stroud et al. 2018, Nature Neuroscience, doi:10.1038/s41593-018-0276-0
 _EDGE = 0.99  # of the range of a rate; a state beyond would be too large to return
@@ -165,20 +166,51 @@ class _Scan(torch.autograd.Function):
         run = _run_compiled_backward if is_compiled(rates) else _run_backward
         run((grad_rates, grad_outputs), rates, (weights, keep, readout), ctx.nonlinearity, grads)
         driven = grads[1:]
-        grad_weights = driven.flatten(0, 1).T.to(weights.dtype) @ rates[:-1].flatten(0, 1)
+        grad_weights = sum_products(driven.to(weights.dtype), rates[:-1])
         grad_readout = grad_outputs.flatten(0, 1).T @ rates[1:].flatten(0, 1)
         grad_keep = (driven * states[:-1]).sum(dim=(0, 1)) if states is not None else None
         return driven.to(rates.dtype), grad_weights, grads[0], grad_keep, grad_readout, None
 
 
-def allocate(like: Tensor, *shape: int) -> Tensor:
-    """Return a tensor of any values, with the type and device of another.
+def multiply(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Return rows @ matrix, shapes (n_rows, m) and (m, n), differentiable once; see :func:`allocate`."""
+    return _Product.apply(rows, matrix)  # type: ignore[no-untyped-call,no-any-return]
 
-    NumPy asks the system for large pages, which take less time to begin to use than those of torch.
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, matrix)
+        return torch.mm(rows, matrix, out=allocate(rows, len(rows), matrix.shape[1]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+        rows, matrix = ctx.saved_tensors
+        return gradient @ matrix.T if ctx.needs_input_grad[0] else None, rows.T @ gradient
+
+
+def sum_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return the sum over steps and trials of products of all pairs, shape (m, n).
+
+    Parameters
+    ----------
+    left, right
+        Shapes (n_time, n_trials, m) and (n_time, n_trials, n), contiguous in memory.
     """
+    first, second = left.flatten(0, 1), right.flatten(0, 1)
+    if not is_compiled(first):
+        return first.T @ second
+    wide = products.sum_products(first.numpy(), second.numpy())
+    return torch.from_numpy(wide)[:, : second.shape[1]].contiguous()
+
+
+def allocate(like: Tensor, *shape: int) -> Tensor:
+    """Return a tensor of any values, with the type and device of another; see :mod:`nwbrnn.buffers`."""
     if not is_compiled(like):
         return like.new_empty(shape)
-    return torch.from_numpy(np.empty(shape, np.float32 if like.dtype == torch.float32 else np.float64))
+    dtype = np.float32 if like.dtype == torch.float32 else np.float64
+    return torch.from_numpy(buffers.allocate(shape, dtype))
 
 
 def is_compiled(values: Tensor) -> bool:

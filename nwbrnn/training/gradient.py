@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from nwbrnn.buffers import reuse_memory
 from nwbrnn.config import Ended, FitConfig
 from nwbrnn.errors import TrainingDivergedError
 from nwbrnn.losses import Outcome, compute_loss_terms
@@ -206,7 +207,7 @@ def _run(
     """Run the remaining epochs."""
     config = descent.config
     ended: Ended = "finished"
-    with _listen_for_interrupt() as interrupt:
+    with _listen_for_interrupt() as interrupt, reuse_memory():
         while descent.epoch < _count_epochs(config) and ended == "finished":
             losses = _run_epoch(descent, batches)
             if losses is None:
