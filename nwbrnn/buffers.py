@@ -17,6 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 _free: ContextVar[dict[int, list[NDArray[np.uint8]]] | None] = ContextVar("_free", default=None)
 """Memory that no array uses any more, by its size; ``None`` where it goes back to the system."""
 
+_ALIGNMENT = 64  # bytes, as torch; libraries may round differently at other addresses
+
 
 @contextmanager
 def reuse_memory() -> Iterator[None]:
@@ -38,9 +40,9 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.floating]:
     if free is None or not size:
         return np.empty(shape, dtype)
     unused = free.setdefault(size, [])
-    memory = unused.pop() if unused else np.empty(size, np.uint8)
+    memory = unused.pop() if unused else np.empty(size + _ALIGNMENT, np.uint8)
     # an object that all arrays and tensors made of it keep alive; a view of an array would keep only ``memory``
-    lease = (ctypes.c_byte * size).from_buffer(memory)
+    lease = (ctypes.c_byte * size).from_buffer(memory, -memory.ctypes.data % _ALIGNMENT)
     weakref.finalize(lease, unused.append, memory).atexit = False
     return np.frombuffer(lease, dtype).reshape(shape)
 

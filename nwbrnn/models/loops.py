@@ -16,12 +16,14 @@ from nwbrnn.models.activations import activate as _activate
 from nwbrnn.models.activations import multiply_by_slopes as _multiply_by_slopes
 from nwbrnn.models.products import compile_function
 from nwbrnn.models.products import multiply as _multiply
+from nwbrnn.models.products import multiply_once as _multiply_once
 from nwbrnn.models.products import pack as _pack
 from nwbrnn.models.products import pad as _pad
+from nwbrnn.models.products import sum_products as _sum_products
 
 __all__ = [
-    "KINDS", "TANH", "expect_shapes", "get_sizes", "run_backward", "run_forward", "run_observed_backward",
-    "run_observed_forward",
+    "KINDS", "TANH", "expect_shapes", "get_sizes", "read", "run_backward", "run_forward",
+    "run_observed_backward", "run_observed_forward", "sum_products",
 ]  # fmt: skip
 
 _compile = compile_function
@@ -93,25 +95,25 @@ def _create_product(steps: Any) -> Any:
 
 
 @_compile
-def _step(t: int, drive: Any, recurrence: Any, states: Any, rates: Any, product: Any) -> None:
-    """Write the state after a step, from the rates and the state before it."""
-    panels, keep = recurrence
+def _step(t: int, drive: Any, recurrence: Any, kind: int, states: Any, rates: Any) -> None:
+    """Write the state after a step and its rates, from the state and the rates before it."""
+    panels, keep, product = recurrence
     n_kept = states.shape[0]
     before, now = states[t % n_kept], states[(t + 1) % n_kept]
-    _multiply(rates[t], panels, product)
-    for b in range(drive.shape[1]):
+    _multiply(rates[0], panels, product)
+    for b in range(drive.shape[1]):  # row by row, so that a state is still near when its rate is computed
         old, x, u, p = before[b], now[b], drive[t, b], product[b]
         for i in range(x.shape[0]):
             x[i] = keep[i] * old[i] + u[i] + p[i]
+        _activate(x, rates[1][b], kind)
 
 
 @_compile
 def _run_forward(drive: Any, transposed: Any, keep: Any, kind: int, states: Any, rates: Any) -> None:
-    panels, product = _pack(transposed), _create_product(drive)
+    recurrence = _pack(transposed), keep, _create_product(drive)
     _activate_all(states[0], rates[0], kind)
     for t in range(drive.shape[0]):
-        _step(t, drive, (panels, keep), states, rates, product)
-        _activate_all(states[(t + 1) % states.shape[0]], rates[t + 1], kind)
+        _step(t, drive, recurrence, kind, states, (rates[t], rates[t + 1]))
 
 
 def run_backward(
@@ -157,26 +159,20 @@ def run_backward(
 
 
 @_compile
-def _step_back(t: int, given: Any, rates: Any, recurrence: Any, kind: int, buffers: Any) -> None:
+def _step_back(t: int, given: Any, rates: Any, recurrence: Any, kind: int, grads: Any) -> None:
     """Fill dL/dx of a step, from two parts of dL/dr of it, (n_trials, n_hidden), and dL/dx of the next."""
-    panels, keep = recurrence
-    grads, product = buffers
-    n_steps, n_trials, n_hidden = grads.shape
-    is_last = t == n_steps - 1
-    if not is_last:
+    panels, keep, product, nothing = recurrence
+    is_last = t == len(grads) - 1
+    if not is_last:  # else the buffer of the product holds 0
         _multiply(grads[t + 1], panels, product)
-    for b in range(n_trials):
+    for b in range(grads.shape[1]):
         now, first, second, p = grads[t, b], given[0][b], given[1][b], product[b]
-        for i in range(n_hidden):
-            now[i] = first[i] + second[i]
-        if not is_last:
-            for i in range(n_hidden):
-                now[i] += p[i]
+        following = nothing[b] if is_last else grads[t + 1, b]
+        for i in range(now.shape[0]):
+            now[i] = first[i] + second[i] + p[i]
         _multiply_by_slopes(now, rates[t, b], kind)
-        if not is_last:
-            following = grads[t + 1, b]
-            for i in range(n_hidden):
-                now[i] += keep[i] * following[i]
+        for i in range(now.shape[0]):
+            now[i] += keep[i] * following[i]
 
 
 @_compile
@@ -184,13 +180,54 @@ def _run_backward(
     grad_rates: Any, grad_outputs: Any, rates: Any, weights: Any, kind: int, grads: Any
 ) -> None:
     matrix, keep, readout = weights
-    panels, readout_panels = _pack(matrix), _pack(readout)
-    product, read, nothing = _create_product(grads), _create_product(grads), _create_product(grads)
+    readout_panels = _pack(readout)
+    read, nothing = _create_product(grads), _create_product(grads)
+    recurrence = _pack(matrix), keep, _create_product(grads), nothing
     for t in range(len(grad_rates), -1, -1):
         if t > 0 and readout.shape[0] > 0:
             _multiply(grad_outputs[t - 1], readout_panels, read)
         given = (grad_rates[t - 1], read) if t > 0 else (nothing, nothing)
-        _step_back(t, given, rates, (panels, keep), kind, (grads, product))
+        _step_back(t, given, rates, recurrence, kind, grads)
+
+
+def read(rates: Array, readout: Array) -> Array:
+    """Return what a linear readout makes of rates, shape (n_time, n_trials, n_outputs).
+
+    Parameters
+    ----------
+    rates, readout
+        Shapes (n_time, n_trials, n_hidden) and (n_outputs, n_hidden).
+
+    Raises
+    ------
+    ShapeError
+        As :func:`run_forward`.
+    """
+    n_time, n_trials, n_hidden = get_sizes("rates", rates)
+    expect_shapes({"readout": (readout, (*readout.shape[:1], n_hidden))})
+    _expect_alike(rates, readout)
+    found = _multiply_once(rates.reshape(-1, n_hidden), np.ascontiguousarray(readout.T))
+    return found[:, : len(readout)].reshape(n_time, n_trials, len(readout))
+
+
+def sum_products(left: Array, right: Array) -> Array:
+    """Return the sum over steps and trials of the products of all pairs, shape (m, n).
+
+    Parameters
+    ----------
+    left, right
+        Shapes (n_time, n_trials, m) and (n_time, n_trials, n).
+
+    Raises
+    ------
+    ShapeError
+        As :func:`run_forward`.
+    """
+    n_time, n_trials, m = get_sizes("left", left)
+    n = get_sizes("right", right)[2]
+    expect_shapes({"right": (right, (n_time, n_trials, n))})
+    _expect_alike(left, right)
+    return np.ascontiguousarray(_sum_products(left.reshape(-1, m), right.reshape(-1, n))[:, :n])
 
 
 def run_observed_forward(
@@ -245,23 +282,24 @@ def _run_observed_forward(drive: Any, weights: Any, kind: int, seen: Any, buffer
     states, rates, predicted, errors = buffers
     n_steps, n_trials, n_hidden = drive.shape
     substeps = n_steps // values.shape[0]
-    panels, gain_panels, product = _pack(transposed), _pack(gains), _create_product(drive)
+    gain_panels, product = _pack(gains), _create_product(drive)
+    recurrence = _pack(transposed), keep, product
     _activate_all(states[0], rates[0], kind)
     for t in range(n_steps):
-        _step(t, drive, (panels, keep), states, rates, product)
-        x = states[(t + 1) % states.shape[0]]
-        if (t + 1) % substeps == 0:
-            now = t // substeps
-            r, e = predicted[now], errors[now]
-            _activate_all(x, r, kind)
+        now = t // substeps
+        is_end = (t + 1) % substeps == 0
+        reached = predicted[now] if is_end else rates[t + 1]
+        _step(t, drive, recurrence, kind, states, (rates[t], reached))
+        if is_end:
+            x, e = states[(t + 1) % states.shape[0]], errors[now]
             for b in range(n_trials):
                 for j in range(units.shape[0]):
-                    e[b, j] = counted[now, b, j] * (values[now, b, j] - r[b, units[j]])
+                    e[b, j] = counted[now, b, j] * (values[now, b, j] - reached[b, units[j]])
             _multiply(e, gain_panels, product)
             for b in range(n_trials):
                 for i in range(n_hidden):
                     x[b, i] += product[b, i]
-        _activate_all(x, rates[t + 1], kind)
+                _activate(x[b], rates[t + 1, b], kind)
 
 
 def run_observed_backward(
@@ -325,11 +363,12 @@ def _run_observed_backward(
     n_steps, n_trials, n_hidden = grad_rates.shape
     substeps = n_steps // values.shape[0]
     n_observed = units.shape[0]
-    panels, gain_panels = _pack(matrix), _pack(gains)
-    product, nothing, backwards = _create_product(grads), _create_product(grads), _create_product(values)
+    gain_panels, backwards = _pack(gains), _create_product(values)
+    product, nothing = _create_product(grads), _create_product(grads)
+    recurrence = _pack(matrix), keep, product, nothing
     for t in range(n_steps, -1, -1):
         given = (grad_rates[t - 1] if t > 0 else nothing, nothing)
-        _step_back(t, given, rates, (panels, keep), kind, (grads, product))
+        _step_back(t, given, rates, recurrence, kind, grads)
         if t > 0 and t % substeps == 0:
             bin_, now = t // substeps - 1, grads[t]
             _copy(now, after[bin_])

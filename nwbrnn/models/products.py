@@ -163,6 +163,14 @@ def multiply(rows: Any, panels: Any, out: Any) -> None:
 
 
 @compile_function
+def multiply_once(rows: Any, matrix: Any) -> Any:
+    """Return rows @ matrix, shape (n_rows, pad(n)), of the shapes (n_rows, m) and (m, n)."""
+    out = np.empty((rows.shape[0], pad(matrix.shape[1], matrix.itemsize)), matrix.dtype)
+    multiply(rows, pack(matrix), out)
+    return out
+
+
+@compile_function
 def sum_products(left: Any, right: Any) -> Any:
     """Return left.T @ right, shape (m, pad(n)), of the shapes (n_rows, m) and (n_rows, n)."""
     out = np.zeros((left.shape[1], pad(right.shape[1], right.itemsize)), right.dtype)

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from nwbrnn import buffers
 from nwbrnn.config import Nonlinearity
-from nwbrnn.models import loops, products
+from nwbrnn.models import loops
 
 _SOC_RANGE = 4.0  # (rmax - r0) / r0 of Stroud et al. 2018, Nature Neuroscience, doi:10.1038/s41593-018-0276-0
 _EDGE = 0.99  # of the range of a rate; a state beyond would be too large to return
@@ -156,7 +156,7 @@ class _Scan(torch.autograd.Function):
         run(drive, weights, keep, nonlinearity, states, rates)
         ctx.save_for_backward(rates, states if n_kept > 1 else None, weights, keep, readout)
         ctx.nonlinearity = nonlinearity
-        return rates[1:] @ readout.T, rates[1:]
+        return _read(rates[1:], readout), rates[1:]
 
     @staticmethod
     @once_differentiable
@@ -170,6 +170,13 @@ class _Scan(torch.autograd.Function):
         grad_readout = grad_outputs.flatten(0, 1).T @ rates[1:].flatten(0, 1)
         grad_keep = (driven * states[:-1]).sum(dim=(0, 1)) if states is not None else None
         return driven.to(rates.dtype), grad_weights, grads[0], grad_keep, grad_readout, None
+
+
+def _read(rates: Tensor, readout: Tensor) -> Tensor:
+    """Return what a linear readout makes of rates; see :func:`nwbrnn.models.loops.read`."""
+    if not is_compiled(rates):
+        return rates @ readout.T
+    return torch.from_numpy(loops.read(rates.numpy(), readout.detach().contiguous().numpy()))
 
 
 def multiply(rows: Tensor, matrix: Tensor) -> Tensor:
@@ -191,18 +198,10 @@ class _Product(torch.autograd.Function):
 
 
 def sum_products(left: Tensor, right: Tensor) -> Tensor:
-    """Return the sum over steps and trials of products of all pairs, shape (m, n).
-
-    Parameters
-    ----------
-    left, right
-        Shapes (n_time, n_trials, m) and (n_time, n_trials, n), contiguous in memory.
-    """
-    first, second = left.flatten(0, 1), right.flatten(0, 1)
-    if not is_compiled(first):
-        return first.T @ second
-    wide = products.sum_products(first.numpy(), second.numpy())
-    return torch.from_numpy(wide)[:, : second.shape[1]].contiguous()
+    """Return the sum over steps and trials; see :func:`nwbrnn.models.loops.sum_products`."""
+    if not is_compiled(left):
+        return left.flatten(0, 1).T @ right.flatten(0, 1)
+    return torch.from_numpy(loops.sum_products(left.numpy(), right.numpy()))
 
 
 def allocate(like: Tensor, *shape: int) -> Tensor:

@@ -10,7 +10,7 @@ from numba.core.dispatcher import Dispatcher
 from nwbrnn.errors import ShapeError
 from nwbrnn.models import loops
 from nwbrnn.models import scan as module
-from nwbrnn.models.products import multiply
+from nwbrnn.models.products import multiply, pack, pad
 from nwbrnn.models.scan import activate, scan, scan_and_read
 
 SIZES = [(1, 1, 1), (7, 3, 5), (4, 2, 4), (3, 7, 13), (5, 10, 40), (2, 64, 9), (3, 8, 50)]
@@ -84,31 +84,46 @@ def test_outputs_and_rates_pass_on_their_gradients_together(monkeypatch, sizes, 
 def test_a_product_does_not_depend_on_how_many_rows_there_are(dtype, shape):
     rng = np.random.default_rng(0)
     rows, matrix = rng.normal(size=(23, shape[0])).astype(dtype), rng.normal(size=shape).astype(dtype)
-    whole = np.full((23, shape[1]), np.nan, dtype)
-    multiply(rows, matrix, whole)
-    np.testing.assert_allclose(whole, rows.astype(float) @ matrix, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+    panels = pack(matrix)
+    whole = np.full((23, pad(shape[1], dtype().itemsize)), np.nan, dtype)
+    multiply(rows, panels, whole)
+    found, expected = whole[:, : shape[1]], rows.astype(float) @ matrix
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+    assert not whole[:, shape[1] :].any()
     for n_rows in (1, 2, 3, 4, 5, 6, 8, 10, 16):
-        around = np.full((n_rows + 2, shape[1]), np.nan, dtype)
-        multiply(rows[:n_rows], matrix, around[1:-1])
+        around = np.full((n_rows + 2, whole.shape[1]), np.nan, dtype)
+        multiply(rows[:n_rows], panels, around[1:-1])
         np.testing.assert_array_equal(around[1:-1], whole[:n_rows])
         assert np.isnan(around[[0, -1]]).all()
 
 
 @pytest.mark.parametrize("n", [9, 32, 70])
 def test_a_product_of_no_rows_writes_nothing(n):
-    around = np.full((3, n), np.nan)
-    multiply(np.ones((2, 5))[1:1], np.ones((5, n)), around[1:1])
+    around = np.full((3, pad(n, 8)), np.nan)
+    multiply(np.ones((2, 5))[1:1], pack(np.ones((5, n))), around[1:1])
     assert np.isnan(around).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(3, 1, 1, 1), (41, 5, 23, 33), (20, 30, 40, 70), (1, 200, 7, 48)], ids=str)
+def test_products_of_all_rows_equal_those_of_numpy(dtype, sizes):
+    rng = np.random.default_rng(0)
+    left, right = (rng.normal(size=(*sizes[:2], n)).astype(dtype) for n in sizes[2:])
+    readout = rng.normal(size=(3, sizes[2])).astype(dtype)
+    limits = {"rtol": 0, "atol": 1e4 * np.finfo(dtype).eps}
+    summed = np.einsum("tbi,tbj->ij", left.astype(float), right)
+    np.testing.assert_allclose(loops.sum_products(left, right), summed, **limits)
+    np.testing.assert_allclose(loops.read(left, readout), left.astype(float) @ readout.T, **limits)
 
 
 @pytest.mark.slow
 def test_a_processor_without_fused_operations_calls_no_function_for_them(tmp_path):
     code = """
 import numpy as np
-from nwbrnn.models.products import multiply
+from nwbrnn.models.products import multiply, pack, pad
 rows, matrix = np.random.default_rng(0).normal(size=(7, 40)), np.random.default_rng(1).normal(size=(40, 40))
-out = np.empty((7, 40))
-multiply(rows, matrix, out)
+out = np.empty((7, pad(40, 8)))
+multiply(rows, pack(matrix), out)
 np.testing.assert_allclose(out, rows @ matrix, rtol=0, atol=1e-12)
 (text,) = multiply.inspect_asm().values()
 print("vfmadd" in text, "fma" in text.replace("vfmadd", ""))
@@ -247,6 +262,10 @@ def create_arrays(function):
     }  # fmt: skip
     if function is loops.run_forward:
         kinds = [["drive"], ["square"], ["keep"], ["kind"], ["states"], ["rates"]]
+    elif function is loops.read:
+        kinds = [["rates"], ["readout"]]
+    elif function is loops.sum_products:
+        kinds = [["rates"], ["rates"]]
     else:
         kinds = [["drive", "outputs"], ["rates"], ["square", "keep", "readout"], ["kind"], ["rates"]]
     draw = lambda kind: loops.TANH if kind == "kind" else generator.normal(size=shapes[kind])  # noqa: E731
@@ -279,6 +298,16 @@ def test_nothing_that_does_not_fit_reaches_a_compiled_loop(function, damage):
                 groups[i][j] = damage(groups[i][j])
                 with pytest.raises(ShapeError):
                     call(function, groups)
+
+
+@pytest.mark.parametrize("damage", ["other sizes", "scalar", "another type", "half the precision", "other strides"])
+@pytest.mark.parametrize("function", [loops.read, loops.sum_products])
+def test_nothing_that_does_not_fit_is_multiplied(function, damage):
+    first, second = (group[0] for group in create_arrays(function))
+    function(first, second)
+    unfit = {"other sizes": "narrower" if function is loops.read else "shorter"}.get(damage, damage)
+    with pytest.raises(ShapeError):
+        function(first, DAMAGES[unfit](second))
 
 
 def test_every_compiled_function_is_behind_a_check():
