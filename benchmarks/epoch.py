@@ -1,5 +1,7 @@
 """One training step, and its time loop alone, against peers and the floor; all in one run, in turn.
 
+A third part compares a step of a network that 50 of its neurons correct with a step of one without.
+
 The job: 200 target neurons (as many hidden units stand for them) and 8 outputs, full batch, float32, one
 thread; 600 steps of 10 conditions, and 200 steps of as many rows as single trials make. A step is forward,
 loss, backward, clipping and Adam. Peers: the loop as one would write it for torch's autograd, and
@@ -19,12 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nwbrnn.buffers import reuse_memory
 from nwbrnn.config import FitConfig
 from nwbrnn.losses import Outcome, Targets, compute_loss_terms, identity
-from nwbrnn.models import rate_rnn
+from nwbrnn.models import Observations, rate_rnn
 from nwbrnn.models.scan import scan, scan_and_read
 
-N_TARGETS, N_OUTPUTS, N_INPUTS, ALPHA = 200, 8, 3, 0.1
+N_TARGETS, N_OUTPUTS, N_INPUTS, N_OBSERVED, ALPHA = 200, 8, 3, 50, 0.1
 SIZES = ((200, 10, 600), (400, 10, 600), (200, 64, 200), (200, 150, 200), (400, 64, 200), (400, 150, 200))
 """Hidden units, conditions or trials, and time steps."""
 LEARNING_RATE = 1e-3
@@ -45,12 +48,13 @@ def autograd_scan(
     return torch.stack(rates)
 
 
-def create_step(size: Size, loop: Callable[..., Tensor]) -> Run:
-    """Return a training step of our model with a given time loop."""
+def create_step(size: Size, loop: Callable[..., Tensor], *, n_observed: int = 0) -> Run:
+    """Return a training step of our model with a given time loop, or with neurons that correct the state."""
     n_hidden, n_conditions, n_time = size
     generator = torch.Generator().manual_seed(0)
     config = FitConfig(hidden=n_hidden, tau=0.1)
-    model = rate_rnn.RateRNN((N_INPUTS, n_hidden, N_OUTPUTS), config, bin_size=0.01)
+    sizes = N_INPUTS, n_hidden, N_OUTPUTS
+    model = rate_rnn.RateRNN(sizes, config, bin_size=0.01, n_observed=n_observed)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
 
     def random(n_channels: int) -> Tensor:  # time first in memory, as nwbrnn.training makes its batches
@@ -59,6 +63,8 @@ def create_step(size: Size, loop: Callable[..., Tensor]) -> Run:
     inputs = random(N_INPUTS)
     weight = torch.ones(n_time, n_conditions, 1).transpose(0, 1)
     targets = Targets(random(N_OUTPUTS), weight, random(N_TARGETS), weight, identity)
+    counted = torch.ones(n_time, n_conditions, n_observed).transpose(0, 1)
+    seen = Observations(random(n_observed), counted, torch.arange(n_observed))
 
     def read(*given: Tensor, nonlinearity: str) -> tuple[Tensor, Tensor]:
         rates = loop(*given[:-1], nonlinearity=nonlinearity)
@@ -69,7 +75,11 @@ def create_step(size: Size, loop: Callable[..., Tensor]) -> Run:
     def step() -> None:
         rate_rnn.scan_and_read = run  # type: ignore[assignment]  # the only difference
         optimizer.zero_grad()
-        outputs, rates = model(inputs)
+        if n_observed:
+            outputs, tracked = model.track(inputs, seen)
+            rates = tracked.predicted
+        else:
+            outputs, rates = model(inputs)
         compute_loss_terms(Outcome(outputs, rates, targets), config)[1].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -181,7 +191,6 @@ def main() -> None:
     print_versions("torch", "numpy", "numba")
     for size in SIZES:
         n_hidden, n_conditions, n_time = size
-        n_rounds = args.rounds if n_conditions == 10 else max(args.rounds // 3, 2)
         for whole, title in ((False, "time loop, forward and backward"), (True, "training step")):
             create = create_step if whole else create_loop
             runs = {
@@ -191,9 +200,18 @@ def main() -> None:
                 "floor, NumPy": create_floor(size, "numpy", whole=whole),
                 "floor, torch": create_floor(size, "torch", whole=whole),
             }
-            measure(
-                f"{title}, {n_hidden} hidden units, {n_conditions} conditions, {n_time} steps", runs, n_rounds
-            )
+            with reuse_memory():  # as fits do
+                measure(
+                    f"{title}, {n_hidden} hidden units, {n_conditions} conditions, {n_time} steps",
+                    runs,
+                    args.rounds,
+                )
+        observed: dict[str, Run | None] = {
+            "nwbrnn": create_step(size, scan),
+            "with observer": create_step(size, scan, n_observed=N_OBSERVED),
+        }
+        with reuse_memory():
+            measure(f"training step with an observer, {size}", observed, args.rounds)
     rate_rnn.scan_and_read = scan_and_read
 
 

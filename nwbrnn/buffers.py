@@ -41,10 +41,11 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.floating]:
         return np.empty(shape, dtype)
     unused = free.setdefault(size, [])
     memory = unused.pop() if unused else np.empty(size + _ALIGNMENT, np.uint8)
-    # an object that all arrays and tensors made of it keep alive; a view of an array would keep only ``memory``
-    lease = (ctypes.c_byte * size).from_buffer(memory, -memory.ctypes.data % _ALIGNMENT)
+    # an object that all arrays and tensors made of it keep alive; views of an array keep only ``memory``
+    lease = (ctypes.c_byte * size).from_buffer(memory.data, -memory.ctypes.data % _ALIGNMENT)
     weakref.finalize(lease, unused.append, memory).atexit = False
-    return np.frombuffer(lease, dtype).reshape(shape)
+    made: NDArray[np.floating] = np.frombuffer(memoryview(lease), dtype)
+    return made.reshape(shape)
 
 
 def allocate_like(array: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -206,7 +206,7 @@ def read(rates: Array, readout: Array) -> Array:
     n_time, n_trials, n_hidden = get_sizes("rates", rates)
     expect_shapes({"readout": (readout, (*readout.shape[:1], n_hidden))})
     _expect_alike(rates, readout)
-    found = _multiply_once(rates.reshape(-1, n_hidden), np.ascontiguousarray(readout.T))
+    found: Array = _multiply_once(rates.reshape(-1, n_hidden), np.ascontiguousarray(readout.T))
     return found[:, : len(readout)].reshape(n_time, n_trials, len(readout))
 
 

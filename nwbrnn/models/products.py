@@ -38,7 +38,13 @@ def _create_tile(n_rows: int, row: int = _ROW, *, add: bool = False) -> Any:
 
 
 def _build_tile(  # noqa: PLR0913, PLR0917  # numba gives the last four
-    n_rows: int, row_size: int, add: bool, context: Any, builder: Any, signature: Any, args: Any  # noqa: FBT001
+    n_rows: int,
+    row_size: int,
+    add: bool,
+    context: Any,
+    builder: Any,
+    signature: Any,
+    args: Any,  # noqa: FBT001
 ) -> Any:
     """Write the instructions for out[b:b + n_rows, i:i + n] = rows[b:b + n_rows] @ panel[:, :n].
 
@@ -84,8 +90,8 @@ def _build_tile(  # noqa: PLR0913, PLR0917  # numba gives the last four
 
 
 _tile_of_2, _tile_of_4, _tile_of_5 = _create_tile(2), _create_tile(4), _create_tile(5)
-_half_of_2, _half_of_4, _half_of_5 = (_create_tile(n, _ROW // 2) for n in (2, 4, 5))
-_add_tile, _add_half = _create_tile(5, add=True), _create_tile(5, _ROW // 2, add=True)
+_half_tile = _create_tile(5, _ROW // 2)  # only one, since there is at most one column of them in a product
+_add_tile, _add_half_tile = _create_tile(5, add=True), _create_tile(5, _ROW // 2, add=True)
 
 
 @compile_function
@@ -97,7 +103,7 @@ def pad(n: int, itemsize: int) -> int:
 
 @compile_function
 def create_panels(n_rows: int, matrix: Any) -> Any:
-    """Return panels for a matrix of so many rows and as many columns as another, (n_panels, n_rows, width)."""
+    """Return panels, (n_panels, n_rows, width), for n_rows rows with as many columns as a matrix."""
     width = _ROW // matrix.itemsize
     return np.zeros(((matrix.shape[1] + width - 1) // width, n_rows, width), matrix.dtype)
 
@@ -130,23 +136,17 @@ def pack(matrix: Any) -> Any:
 def _fill_columns(rows: Any, panel: Any, out: Any, i: int, is_half: bool) -> None:
     """Compute all rows of the columns of a tile, or of half a tile, that begin at a column."""
     n_rows = rows.shape[0]
-    if n_rows <= 2:
-        if is_half:
-            _half_of_2(rows, panel, out, 0, i)
-        else:
-            _tile_of_2(rows, panel, out, 0, i)
+    if is_half:
+        for b in range(0, n_rows, 5):
+            _half_tile(rows, panel, out, b, i)
+    elif n_rows <= 2:
+        _tile_of_2(rows, panel, out, 0, i)
     elif -n_rows % 4 < -n_rows % 5:  # tiles of four rows compute fewer rows twice
         for b in range(0, n_rows, 4):
-            if is_half:
-                _half_of_4(rows, panel, out, b, i)
-            else:
-                _tile_of_4(rows, panel, out, b, i)
+            _tile_of_4(rows, panel, out, b, i)
     else:
         for b in range(0, n_rows, 5):
-            if is_half:
-                _half_of_5(rows, panel, out, b, i)
-            else:
-                _tile_of_5(rows, panel, out, b, i)
+            _tile_of_5(rows, panel, out, b, i)
 
 
 @compile_function
@@ -183,7 +183,7 @@ def sum_products(left: Any, right: Any) -> Any:
             is_half = out.shape[1] - p * width < width
             for b in range(0, block.shape[0], 5):
                 if is_half:
-                    _add_half(block, panels[p], out, b, p * width)
+                    _add_half_tile(block, panels[p], out, b, p * width)
                 else:
                     _add_tile(block, panels[p], out, b, p * width)
     return out

@@ -300,7 +300,9 @@ def test_nothing_that_does_not_fit_reaches_a_compiled_loop(function, damage):
                     call(function, groups)
 
 
-@pytest.mark.parametrize("damage", ["other sizes", "scalar", "another type", "half the precision", "other strides"])
+@pytest.mark.parametrize(
+    "damage", ["other sizes", "scalar", "another type", "half the precision", "other strides"]
+)
 @pytest.mark.parametrize("function", [loops.read, loops.sum_products])
 def test_nothing_that_does_not_fit_is_multiplied(function, damage):
     first, second = (group[0] for group in create_arrays(function))
