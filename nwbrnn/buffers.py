@@ -1,7 +1,7 @@
 """Memory that a fit uses again in each epoch.
 
-The system clears memory before a process gets it. For the arrays of a training step, this takes a fifth of
-the step.
+The system clears memory before a process gets it. For the arrays of a training step, this takes up to a fifth
+of the step.
 """
 
 import ctypes
