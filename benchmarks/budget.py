@@ -12,7 +12,9 @@ no use for more time. Scores are R2 on condition averages; those of neurons are 
 
 import argparse
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from timing import print_versions  # first: it sets the number of threads
 
@@ -32,12 +34,12 @@ NAMES = ("output R2", "sampled neurons R2", "unsampled neurons R2", "canonical c
 RIDGE, LEAK, RADIUS = 1e-3, 0.2, 0.9  # of the reservoir; leak as of tau 0.05 s, the best of a few tries
 
 
-def create_settings(ds: xr.Dataset, seed: int) -> dict:
+def create_settings(ds: xr.Dataset, seed: int) -> dict[str, Any]:
     conditions = list(dict.fromkeys(ds["condition"].values.tolist()))
     return {"sampled": 0.25, "held_out_conditions": tuple(conditions[1::2]), "seed": seed}
 
 
-def fit_for(ds: xr.Dataset, seconds: float, settings: dict) -> FitResult:
+def fit_for(ds: xr.Dataset, seconds: float, settings: dict[str, Any]) -> FitResult:
     """Fit for some time: as many epochs as fit in, and no second more."""
     started = []
 
@@ -56,16 +58,16 @@ def fit_for(ds: xr.Dataset, seconds: float, settings: dict) -> FitResult:
 
 
 @contextmanager
-def plain_torch():
+def plain_torch() -> Iterator[None]:
     """Replace the time loop by that for autograd."""
-    before, rate_rnn.scan = rate_rnn.scan, autograd_scan
+    before, rate_rnn.scan = rate_rnn.scan, autograd_scan  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        rate_rnn.scan = before
+        rate_rnn.scan = before  # type: ignore[attr-defined]
 
 
-def fit_reservoir(ds: xr.Dataset, settings: dict) -> tuple[xr.Dataset, xr.Dataset] | None:
+def fit_reservoir(ds: xr.Dataset, settings: dict[str, Any]) -> tuple[xr.Dataset, xr.Dataset] | None:
     """Return recorded and predicted Datasets of a reservoir, or ``None`` without reservoirpy."""
     try:
         from reservoirpy.nodes import Reservoir

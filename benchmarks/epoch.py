@@ -13,6 +13,7 @@ products of the same step and nothing else, by the faster of NumPy and torch.
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 from timing import Run, measure, print_versions  # first: it sets the number of threads
 
@@ -73,14 +74,14 @@ def create_step(size: Size, loop: Callable[..., Tensor], *, n_observed: int = 0)
     run = scan_and_read if loop is scan else read
 
     def step() -> None:
-        rate_rnn.scan_and_read = run  # type: ignore[assignment]  # the only difference
+        rate_rnn.scan_and_read = run  # type: ignore[assignment, attr-defined]  # the only difference
         optimizer.zero_grad()
         if n_observed:
             outputs, tracked = model.track(inputs, seen)
             rates = tracked.predicted
         else:
             outputs, rates = model(inputs)
-        compute_loss_terms(Outcome(outputs, rates, targets), config)[1].backward()
+        compute_loss_terms(Outcome(outputs, rates, targets), config)[1].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
@@ -135,7 +136,7 @@ def create_jax(size: Size, *, whole: bool) -> Run | None:
         return jnp.asarray(rng.standard_normal(shape), dtype=jnp.float32)
 
     def run_loop(drive: "jax.Array", weights: "jax.Array") -> "jax.Array":
-        def step(state, u):
+        def step(state: "jax.Array", u: "jax.Array") -> Any:
             state = (1 - ALPHA) * state + jnp.tanh(state) @ weights.T + u
             return state, jnp.tanh(state)
 
@@ -154,12 +155,12 @@ def create_jax(size: Size, *, whole: bool) -> Run | None:
     zeros = jax.tree.map(jnp.zeros_like, parameters)
     state = [parameters, zeros, zeros, 0]
 
-    def compute_loss(p: dict) -> "jax.Array":
+    def compute_loss(p: dict[str, Any]) -> "jax.Array":
         rates = run_loop(ALPHA * (inputs @ p["i"].T + p["b"]), ALPHA * p["w"])
         errors = rates @ p["o"].T + p["c"] - outputs, rates[..., :N_TARGETS] - dynamics
         return sum((e**2).sum() / (t**2).sum() for e, t in zip(errors, (outputs, dynamics), strict=True))
 
-    def update(p, m, v, t):
+    def update(p: Any, m: Any, v: Any, t: Any) -> Any:
         grads = jax.grad(compute_loss)(p)
         norm = jnp.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grads)))
         grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, 1 / norm), grads)
@@ -212,7 +213,7 @@ def main() -> None:
         }
         with reuse_memory():
             measure(f"training step with an observer, {size}", observed, args.rounds)
-    rate_rnn.scan_and_read = scan_and_read
+    rate_rnn.scan_and_read = scan_and_read  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -137,7 +137,8 @@ def measure_in_turn(script: str, sides: list[str], path: Path, n_rounds: int) ->
 
 def load_result(path: Path, side: str) -> NDArray[np.number]:
     """Return what a side found."""
-    return np.load(name_result(path, side))
+    found: NDArray[np.number] = np.load(name_result(path, side))
+    return found
 
 
 def name_result(path: Path, side: str) -> Path:

@@ -74,7 +74,9 @@ def decode(recorded: xr.Dataset) -> dict[str, np.ndarray]:
     return found
 
 
-def run(path: Path, label: str, seed: int, networks: dict[str, dict], done: set[tuple[str, ...]]) -> Scores:
+def run(
+    path: Path, label: str, seed: int, networks: dict[str, dict[str, Any]], done: set[tuple[str, ...]]
+) -> Scores:
     """Yield the scores of one left-out target of a file that are not done yet, by model."""
     cell = path.stem, label, str(seed)
     if (*cell, TASK.name) not in done and seed == 0:
@@ -100,7 +102,7 @@ def list_targets(path: Path) -> list[str]:
     return sorted(set(load(path)["condition"].values.tolist()), key=float)
 
 
-def parse_network(text: str) -> tuple[str, dict]:
+def parse_network(text: str) -> tuple[str, dict[str, Any]]:
     """Return name and settings of ``name:setting=value,setting=value``."""
     name, _, rest = text.partition(":")
     pairs = [part.split("=", 1) for part in rest.split(",") if part]

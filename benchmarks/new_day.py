@@ -34,7 +34,9 @@ TRIALS = (1, 4)  # of each condition, on the new day
 SCORES = ("output R2", "unsampled neurons R2")
 
 
-def score(result: FitResult, session: str | None = None, unsampled: list[int] | None = None) -> dict:
+def score(
+    result: FitResult, session: str | None = None, unsampled: list[int] | None = None
+) -> dict[str, Any]:
     """Return output R2 and the median R2 of the unsampled units, of one session of a pool if it is one."""
     recorded, predicted = result.recorded, result.predicted
     if session is not None:
@@ -49,10 +51,10 @@ def score(result: FitResult, session: str | None = None, unsampled: list[int] | 
 
 
 def list_unsampled(result: FitResult) -> list[int]:
-    return result.recorded["unit"].values[~result.recorded["sampled"].values].tolist()
+    return [int(unit) for unit in result.recorded["unit"].values[~result.recorded["sampled"].values]]
 
 
-def compare(sessions: dict[str, xr.Dataset], settings: dict, test: str) -> Iterator[dict]:
+def compare(sessions: dict[str, xr.Dataset], settings: dict[str, Any], test: str) -> Iterator[dict[str, Any]]:
     """Yield the scores of all sessions, pooled and alone."""
     together = nwbrnn.pool(list(sessions.values()), names=list(sessions))
     shared = nwbrnn.fit(together, **settings)
@@ -63,7 +65,7 @@ def compare(sessions: dict[str, xr.Dataset], settings: dict, test: str) -> Itera
         yield {"test": test, "session": name, "fit": "alone"} | score(nwbrnn.fit(ds, **settings))
 
 
-def leave_out(sessions: dict[str, xr.Dataset], seed: int) -> Iterator[dict]:
+def leave_out(sessions: dict[str, xr.Dataset], seed: int) -> Iterator[dict[str, Any]]:
     """Yield the scores of each session as a new day."""
     for day, ds in sessions.items():
         others = {name: one for name, one in sessions.items() if name != day}
@@ -98,7 +100,7 @@ if __name__ == "__main__":
     read = {path.stem: nwbrnn.read_nwb(path) for path in given.files}
     labels = sorted({c for ds in read.values() for c in ds["condition"].values.tolist()}, key=float)
     in_all = [c for c in labels if all(c in ds["condition"].values for ds in read.values())]
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     for seed in range(given.seeds):
         held_out = {"seed": seed, "held_out_conditions": tuple(in_all[1::2])}
         parts = (

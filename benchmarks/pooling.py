@@ -60,7 +60,7 @@ def examine(result: FitResult, exam: xr.Dataset) -> dict[str, float]:
     return scores | compare_responses(teacher, weights, config)
 
 
-def compare(seed: int, n_sessions: int, n_units: int) -> list[dict]:
+def compare(seed: int, n_sessions: int, n_units: int) -> list[dict[str, Any]]:
     """Return the scores of all fits of one circuit."""
     n_blocks = n_sessions + 1
     teacher = nwbrnn.TeacherConfig(
@@ -121,7 +121,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, help="also write the scores of all fits to this CSV")
     given = parser.parse_args()
     print_versions()
-    found: list[dict] = []
+    found: list[dict[str, Any]] = []
     for seed in range(given.teachers):
         found += compare(seed, given.sessions, given.units)
         if given.output:

@@ -9,6 +9,7 @@ with jax.lax.scan, float32, compiled (skipped where jax is not installed).
 """
 
 import argparse
+from typing import Any
 
 from timing import Run, measure, print_versions  # first: it sets the number of threads
 
@@ -73,7 +74,7 @@ def create_jax(problem: LinearProblem, currents: np.ndarray, initial: np.ndarray
     constant = np.concatenate([problem.inputs, np.ones((N_TIME, N_CONDITIONS, 1))], axis=2)
     data = jnp.asarray(constant, jnp.float32), jnp.asarray(currents, jnp.float32)
 
-    def step(carry, now):
+    def step(carry: Any, now: Any) -> Any:
         state, inverse, coefficients = carry
         constant, target = now
         r = jnp.concatenate([jnp.tanh(state), constant], axis=1)
@@ -85,8 +86,8 @@ def create_jax(problem: LinearProblem, currents: np.ndarray, initial: np.ndarray
         coefficients = coefficients + gain.T @ (target - current)
         return ((1 - ALPHA) * state + ALPHA * current, inverse, coefficients), None
 
-    @jax.jit
-    def run(constant, target):
+    @jax.jit  # type: ignore[untyped-decorator]
+    def run(constant: "jax.Array", target: "jax.Array") -> Any:
         start = jnp.zeros((N_CONDITIONS, n_hidden)), jnp.eye(n_features) / RIDGE
         return jax.lax.scan(step, (*start, jnp.zeros((n_features, n_hidden))), (constant, target))[0]
 

@@ -90,7 +90,7 @@ class _Line:
             return
         data = {"text/plain": self._text}
         if self._handle is None:
-            self._handle = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(data, raw=True, display_id=True)
         else:
             self._handle.update(data, raw=True)
         self._shown, self._at = self._text, time.monotonic()
