@@ -5,6 +5,8 @@ import os
 # read when NumPy and torch are loaded: tests run in several processes
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import contextlib
+import gc
 import random
 import shutil
 import subprocess
@@ -47,6 +49,17 @@ def pytest_collection_modifyitems(config, items):
     further = [item for item in items if "campaign" in item.fixturenames and _get_part(item) > 0]
     items[:] = [item for item in items if item not in further]
     config.hook.pytest_deselected(items=further)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage while modules are imported: it takes a fifth of the time, and there is none."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -127,6 +140,49 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 # ------------------------------------------------------------------ files
+
+
+@pytest.fixture(scope="session", autouse=True)
+def specifications_read_once():
+    """Let pynwb build the specification that it validates a file with once for all files that hold the same.
+
+    Each file holds its own copy of the schema. To build it takes three quarters of the time of a validation,
+    and most tests write files. What is validated, and how, stays that of pynwb.
+    """
+    module = sys.modules.get("pynwb.validation")
+    if module is None:  # no test reads or writes NWB
+        yield
+        return
+    from hdmf.build import BuildManager
+
+    build, built = module.get_cached_namespaces_to_validate, {}
+
+    def build_once(path=None, **options):
+        key = path and _read_specification(path)
+        if not key:
+            return build(path=path, **options)
+        if key not in built:
+            built[key] = build(path=path, **options)
+        names, manager, dependencies = built[key]
+        return names, manager and BuildManager(manager.type_map), dependencies
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "get_cached_namespaces_to_validate", build_once)
+        yield
+
+
+def _read_specification(path):
+    """Return all that an HDF5 file says of its schema; nothing if it is damaged, or no such file."""
+    import h5py
+
+    texts = []
+    with contextlib.suppress(Exception), h5py.File(path, "r") as file:
+        file[file.attrs[".specloc"]].visititems(
+            lambda name, node: texts.append((name, node[()])) if isinstance(node, h5py.Dataset) else None
+        )
+        return frozenset(texts)
+    return None
+
 
 DURATION = 100.0
 N_TRIALS = 40
