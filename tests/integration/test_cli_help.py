@@ -254,7 +254,7 @@ def test_a_pipe_gets_plain_rows_that_are_whole(make_recording, run_cli):
 
 
 @pytest.mark.slow
-def test_a_terminal_gets_tables_in_its_width(recording):
+def test_a_terminal_gets_tables_in_its_width(recording, run_cli):
     code, out = run_on_terminal("inspect", recording.path)
     assert code == 0
     assert "───" in out
@@ -263,7 +263,7 @@ def test_a_terminal_gets_tables_in_its_width(recording):
     assert "\x1b[" not in run_on_terminal("inspect", recording.path, env={"TERM": "dumb"})[1]
     cell = {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1"}  # as "!nwbrnn" in a notebook
     out = run_on_terminal("inspect", recording.path, env=cell)[1]
-    assert out.splitlines() == run("inspect", recording.path)[1].splitlines()
+    assert out.splitlines() == run_cli("inspect", recording.path).out.splitlines()
 
 
 @pytest.mark.slow

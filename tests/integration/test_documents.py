@@ -191,8 +191,12 @@ def test_commands_of_the_pages_do_what_they_say(run_cli, tmp_path, monkeypatch):
     shutil.copy(EXAMPLE, tmp_path / "session.nwb")
     monkeypatch.chdir(tmp_path)
     assert len(RUN) >= 8
+    done = []
     for where, text in sorted(RUN, key=lambda pair: split_command(pair[1])[0] == "evaluate"):
-        arguments = split_command(text)
+        arguments = split_command(text.replace("example_data/teacher.nwb", "session.nwb"))  # the same file
+        if arguments in done:
+            continue
+        done.append(arguments)
         finished = run_cli(*arguments, *(SMALL if arguments[0] == "fit" else ()))
         assert (finished.code, finished.err) == (0, ""), f"{where}: {text}"
     assert (tmp_path / "fit.nwb").exists()
@@ -268,7 +272,7 @@ def test_pages_that_run_are_notebooks_too(extensions, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the client, about its event loop
 def test_a_downloaded_notebook_runs_in_a_clone(extensions, tmp_path, monkeypatch):
-    """Up to its first command: the build of the pages runs all cells, with a magic and a folder of its own."""
+    """Up to its first command: the build of the pages runs all cells, with magic and a folder of its own."""
     nbclient = pytest.importorskip("nbclient")
     book = extensions("notebooks").convert((ROOT / "docs" / "own_file.md").read_text())
     first = next(i for i, cell in enumerate(book.cells) if cell.source.startswith("%%bash"))
