@@ -7,8 +7,7 @@ baseline gets: their inputs and the neurons that it may see, but never their out
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ N_FOLDS = 5  # of trials or conditions, for penalties and ranks
 N_LAGS, LAG = 10, 0.05  # of a Wiener filter; time between lags [s], or one bin if bins are wider
 MAX_SEEN = 100  # principal components of the neurons that a Wiener filter sees, if there are more neurons
 MAX_RANK = 20
+N_KEPT = 12  # predictions to keep: those of all baselines for two fits
 UNTRAINED_GAIN, UNTRAINED_TAU = 0.5, 0.1  # defaults of a network
 
 
@@ -84,6 +84,10 @@ class Baseline:
         return f"{self.name} (decoding)" if self.decodes else self.name
 
 
+_answers: dict[tuple[Baseline, bytes], Predicted] = {}
+"""The latest predictions, by baseline and by a hash of what it got."""
+
+
 def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, xr.Dataset]:
     """Return the predictions of each baseline for the test trials.
 
@@ -108,45 +112,38 @@ def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, x
     predicted = {}
     for baseline in BASELINES:
         if baseline.predict is not _use_untrained or n_hidden:
-            found = _answer(_ask(baseline, known, tests, n_hidden))
+            found = _ask(baseline, Trials(known, _show(tests, baseline.sees), n_hidden))
             predicted[baseline.name] = _complete(found, tests)
     return predicted
 
 
-@dataclass(frozen=True)
-class _Question:
-    """What a baseline is asked, equal to another question with the same data (``digest``)."""
+def _ask(baseline: Baseline, trials: Trials) -> Predicted:
+    """Return what a baseline predicts, as arrays that cannot be changed; equal data are used only once.
 
-    baseline: Baseline
-    digest: bytes
-    trials: Trials = field(compare=False)
-
-
-def _ask(baseline: Baseline, known: xr.Dataset, tests: xr.Dataset, n_hidden: int) -> _Question:
-    """Return the question to a baseline, without what it does not use.
-
-    Only a baseline that sees the sampled neurons is told which they are. The answers of the others are thus
-    those for all fits of the same trials, such as those of a sweep over numbers of sampled neurons.
+    Only a baseline that sees the sampled neurons is told which they are. The answers of the others thus serve
+    all fits of the same trials, such as those of a sweep over numbers of sampled neurons.
     """
     if baseline.sees != "sampled neurons":
-        known = known.drop_vars("sampled")
-    trials = Trials(known, _show(tests, baseline.sees), n_hidden if baseline.predict is _use_untrained else 0)
-    digest = hashlib.sha256(repr((trials.n_hidden, known.attrs["bin_size"])).encode())
+        trials = replace(trials, known=trials.known.drop_vars("sampled"))
+    key = baseline, _hash(trials, n_hidden=trials.n_hidden if baseline.predict is _use_untrained else 0)
+    found = _answers.pop(key, None) or baseline.predict(trials)
+    for values in found.values():
+        values.flags.writeable = False
+    _answers[key] = found  # the latest is the last
+    if len(_answers) > N_KEPT:
+        del _answers[next(iter(_answers))]
+    return found
+
+
+def _hash(trials: Trials, *, n_hidden: int) -> bytes:
+    """Return a hash of all values that a baseline gets."""
+    digest = hashlib.sha256(repr((n_hidden, trials.known.attrs["bin_size"])).encode())
     for ds in (trials.known, trials.shown):
         for name, variable in ds.variables.items():
             values = variable.values.astype("U") if variable.dtype.kind in "OT" else variable.values
             digest.update(repr((name, variable.dims, values.shape, values.dtype)).encode())
             digest.update(np.ascontiguousarray(values).tobytes())
-    return _Question(baseline, digest.digest(), trials)
-
-
-@lru_cache(maxsize=12)  # the baselines of two fits
-def _answer(question: _Question) -> Predicted:
-    """Return what a baseline predicts, as arrays that cannot be changed."""
-    found = question.baseline.predict(question.trials)
-    for values in found.values():
-        values.flags.writeable = False
-    return found
+    return digest.digest()
 
 
 def _show(tests: xr.Dataset, sees: str) -> xr.Dataset:
