@@ -26,9 +26,9 @@ import nwbrnn
 from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import evaluate
 from nwbrnn.mechanism import Teacher, compare_responses
+from nwbrnn.prediction import fit_rate_readout, predict
 from nwbrnn.preprocessing import prepare
 from nwbrnn.result import FitResult
-from nwbrnn.training import fit_rate_readout, predict
 
 N_NEURONS, N_DIRECTIONS, N_TRIALS = 200, 16, 5
 SCORES = (  # none depends on the scale of outputs, to which a pool brings those of its sessions

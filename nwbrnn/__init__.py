@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         write_teacher,
     )
     from nwbrnn.job import fit, refit
+    from nwbrnn.prediction import predict
     from nwbrnn.preprocessing import pool
     from nwbrnn.readers import inspect_nwb, read_nwb, read_run, read_sessions
     from nwbrnn.readers.doctor import diagnose
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from nwbrnn.sweep import run_sweep
     from nwbrnn.teacher import TeacherConfig, build_circuit, simulate_teacher
     from nwbrnn.timeline import to_pynapple
-    from nwbrnn.training import predict
 
     __version__: str
 
@@ -52,7 +52,7 @@ _MODULES = {
     "inspect_nwb": "nwbrnn.readers",
     "list_choices": "nwbrnn.dataset",
     "pool": "nwbrnn.preprocessing",
-    "predict": "nwbrnn.training",
+    "predict": "nwbrnn.prediction",
     "read_circuit": "nwbrnn.formats",
     "read_dataset": "nwbrnn.formats",
     "read_fit": "nwbrnn.formats",

@@ -16,6 +16,7 @@ from nwbrnn.dataset import Choice, add_choice
 from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
 from nwbrnn.formats import read_fit
+from nwbrnn.prediction import fit_rate_readout, measure_free_run, predict
 from nwbrnn.preprocessing import is_pooled, list_sessions, prepare
 from nwbrnn.progress import show_training
 from nwbrnn.readers import read_nwb, reread_sessions
@@ -31,11 +32,8 @@ from nwbrnn.training import (
     check_start,
     choose_settings,
     describe_match,
-    fit_rate_readout,
     hash_weights,
     match_units,
-    measure_free_run,
-    predict,
     train,
     train_all,
 )

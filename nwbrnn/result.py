@@ -189,7 +189,7 @@ class FitResult:
         >>> result.predict(nothing)["outputs"].dims
         ('trial', 'time', 'output')
         """
-        from nwbrnn.training import predict_trials
+        from nwbrnn.prediction import predict_trials
 
         return predict_trials(self.recorded, self.weights, self.config, data)
 
@@ -222,7 +222,7 @@ class FitResult:
         >>> len(ahead), ahead[0]["outputs"].dims
         (3, ('trial', 'time', 'output'))
         """
-        from nwbrnn.training import forecast
+        from nwbrnn.prediction import forecast
 
         return tuple(forecast(self.recorded, self.weights, self.config, horizon=horizon))
 
@@ -252,7 +252,7 @@ class FitResult:
         >>> float(result.silence([unit])["rates"].sel(unit=unit).max())
         0.0
         """
-        from nwbrnn.training import silence
+        from nwbrnn.prediction import silence
 
         return silence(self.recorded, self.weights, self.config, units)
 
@@ -291,7 +291,7 @@ class FitResult:
         >>> pushed["outputs"].dims
         ('trial', 'time', 'output')
         """
-        from nwbrnn.training import Push, perturb
+        from nwbrnn.prediction import Push, perturb
 
         push = Push(units, size, at, duration)
         return perturb(self.recorded, self.weights, self.config, push)

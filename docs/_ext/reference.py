@@ -54,7 +54,7 @@ RETURNED = (
     "nwbrnn.sweep.Cell",
     "nwbrnn.sweep.create_table",
     "nwbrnn.sweep.compare_with_baseline",
-    "nwbrnn.training.Push",
+    "nwbrnn.prediction.Push",
 )
 # not imported from nwbrnn, but what pages show how to use
 SHOWN = (

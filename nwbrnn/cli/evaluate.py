@@ -37,8 +37,8 @@ def evaluate(
     from nwbrnn.evaluation import compare_baselines
     from nwbrnn.evaluation import evaluate as score
     from nwbrnn.formats import read_fit
+    from nwbrnn.prediction import compare_predictions, predict
     from nwbrnn.preprocessing import normalize_outputs
-    from nwbrnn.training import compare_predictions, predict
 
     check_json(json_path, overwrite=overwrite)
     with step(f"Reading {file}"):
@@ -80,8 +80,11 @@ def assess_beside_all(result: "FitResult", predicted: "xr.Dataset", *, gru: bool
     from nwbrnn.evaluation import assess
     from nwbrnn.evaluation.assessment import N_RESAMPLES
     from nwbrnn.evaluation.baselines import GATED
-    from nwbrnn.job import predict_gated
     from nwbrnn.mechanism import predict_mean
 
-    others = predict_mean(result) | ({GATED: predict_gated(result)} if gru else {})
+    others = predict_mean(result)
+    if gru:
+        from nwbrnn.job import predict_gated  # with torch, which this command does not need otherwise
+
+        others |= {GATED: predict_gated(result)}
     return assess(result.recorded, predicted, n_resamples=N_RESAMPLES, others=others)

@@ -12,8 +12,8 @@ from nwbrnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from nwbrnn.mechanism import Effect
+    from nwbrnn.prediction import Push
     from nwbrnn.result import FitResult
-    from nwbrnn.training import Push
 
 N_UNITS = 10  # of the neurons that change most, on the screen
 
@@ -95,7 +95,7 @@ def perturb(
 
 def parse_push(units: list[str] | None, *, size: float, at: float, duration: float) -> "Push | None":
     """Return what the options ask for, or nothing if no unit is named."""
-    from nwbrnn.training import Push
+    from nwbrnn.prediction import Push
 
     if not units:
         return None

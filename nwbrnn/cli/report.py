@@ -14,7 +14,7 @@ from nwbrnn.cli.perturb import At, Duration, Size, Unit, parse_push
 from nwbrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nwbrnn.training import Push
+    from nwbrnn.prediction import Push
 
 Source = Annotated[
     Path,

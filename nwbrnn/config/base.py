@@ -38,7 +38,8 @@ MAX_FACTOR = 1e6
 class CheckedSettings(BaseModel):
     """Base of all settings: it refuses unknown names, booleans in place of numbers, and extreme numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # built on first use: half of these classes are only bases of others
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod

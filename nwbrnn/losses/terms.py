@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nwbrnn.config import FitConfig, Nonlinearity
+from nwbrnn.config import FitConfig
 from nwbrnn.losses.errors import compute_null_deviance, compute_variation, poisson_error, squared_error
 
 LossTerms = dict[str, Tensor]
@@ -57,10 +57,6 @@ class Targets:
         return compute(self.dynamics, weight=self.dynamics_weight)
 
 
-LOG_RANGE = 3.0  # rates of tanh in (-1, 1) span expected counts from 1/20 to 20 times the mean
-_LEAST = 1e-6  # of the scale, since an expected count of 0 would make any spike impossible
-
-
 def identity(rates: Tensor) -> Tensor:
     """Return the rates, which are compared unchanged."""
     return rates
@@ -69,26 +65,6 @@ def identity(rates: Tensor) -> Tensor:
 def compute_change(rates: Tensor) -> Tensor:
     """Return the change from bin to bin, shape (n_trials, n_time - 1, n_channels)."""
     return rates[:, 1:] - rates[:, :-1]
-
-
-def expect_counts(rates: Tensor, scale: Tensor, *, nonlinearity: Nonlinearity) -> Tensor:
-    """Return the spikes that hidden rates represent, in the unit of ``scale``.
-
-    Parameters
-    ----------
-    rates
-        Hidden rates, any shape with the neurons last.
-    scale
-        The mean for ``tanh`` and ``soc``, and the value of a hidden rate of 1 for ``softplus``, shape
-        (n_neurons,).
-    nonlinearity
-        Nonlinearity of the hidden units. Rates of ``tanh`` are logarithmic, mean · exp(3 r); those of ``soc``
-        begin at the baseline, mean · (1 + r); those of ``softplus`` begin at 0, scale · r.
-    """
-    if nonlinearity == "tanh":
-        return scale * torch.exp(LOG_RANGE * rates)
-    above = rates + 1 if nonlinearity == "soc" else rates
-    return scale * (above + _LEAST)
 
 
 class _Leading(torch.autograd.Function):

@@ -17,9 +17,9 @@ from nwbrnn.evaluation import (
 )
 from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.evaluation.baselines import SEED_MEAN
+from nwbrnn.prediction import predict
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.result import FitResult
-from nwbrnn.training import predict
 
 Array = NDArray[np.floating]
 

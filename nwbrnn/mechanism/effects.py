@@ -10,9 +10,9 @@ import xarray as xr
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.accuracy import compute_median
+from nwbrnn.prediction import Push, forget_observer, perturb, predict, silence
 from nwbrnn.preprocessing import average_conditions, match_observed, normalize_outputs, prepare_perturbed
 from nwbrnn.result import FitResult
-from nwbrnn.training import Push, forget_observer, perturb, predict, silence
 
 
 @dataclass(frozen=True)

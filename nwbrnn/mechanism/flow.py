@@ -17,11 +17,11 @@ from nwbrnn.evaluation.fixed_points import (
     find_fixed_points,
 )
 from nwbrnn.mechanism.teacher import Teacher
+from nwbrnn.prediction import create_system, find_states
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.result import FitResult
 from nwbrnn.teacher.reaching import compute_preparation_profile
 from nwbrnn.teacher.soc import TAU, compute_slope, gain, invert_gain
-from nwbrnn.training import create_system, find_states
 from nwbrnn.weights import KINDS
 
 Array = NDArray[np.float64]

@@ -3,8 +3,8 @@
 from nwbrnn.mechanism.flow import follow_student, follow_teacher
 from nwbrnn.mechanism.responses import compare_responses
 from nwbrnn.mechanism.teacher import Teacher, probe_teacher
+from nwbrnn.prediction.disturbances import INPUT_LEVELS
 from nwbrnn.result import FitResult
-from nwbrnn.training import INPUT_LEVELS
 
 
 def measure_mechanism(result: FitResult) -> dict[str, float]:

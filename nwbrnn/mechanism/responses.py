@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.mechanism.teacher import Teacher
-from nwbrnn.training import (
+from nwbrnn.prediction import (
     find_components,
     forget_observer,
     map_population,

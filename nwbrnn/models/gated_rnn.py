@@ -8,11 +8,11 @@ from torch import Tensor
 from nwbrnn.config import FitConfig
 from nwbrnn.models.network import Network
 from nwbrnn.models.observer import Observations, Tracked
+from nwbrnn.prediction.activations import EDGE
+from nwbrnn.prediction.equations import CANDIDATE, RESET, UPDATE
 from nwbrnn.text import show_count
 
-RESET, UPDATE, CANDIDATE = range(3)
 _KEEP = 1.0  # initial bias of the update gate, so that states persist (Jozefowicz et al. 2015, ICML 37:2342)
-_EDGE = 0.99  # a state lies between -1 and 1
 
 
 class GatedRNN(Network):
@@ -77,9 +77,7 @@ class GatedRNN(Network):
             rates.append(state)
         return torch.stack(rates)
 
-    def follow(
-        self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations, *, keep_states: bool
-    ) -> Tracked:
+    def follow(self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations) -> Tracked:
         """Return the rates of a network that neurons correct; see :meth:`Network.follow`.
 
         After each bin h <- h + K (y - h[observed]). K = 0 is the network of :meth:`run`.
@@ -94,8 +92,7 @@ class GatedRNN(Network):
             state = before + errors @ self.observer_weights.T
             predicted.append(before)
             rates.append(state)
-        found = torch.stack(rates)
-        return Tracked(found, torch.stack(predicted), found.detach() if keep_states else None)
+        return Tracked(torch.stack(rates), torch.stack(predicted))
 
     def _prepare(self, inputs: Tensor, noise: Tensor | None) -> Callable[[Tensor, int], Tensor]:
         """Return the function from a state and the number of a bin to the state at its end."""
@@ -112,14 +109,6 @@ class GatedRNN(Network):
 
         return step
 
-    def advance(self, states: Tensor, inputs: Tensor) -> Tensor:
-        """Return the states one bin later, which equal the rates even at the ends of their range."""
-        return self.run(inputs.unsqueeze(0), states, None)[0]
-
     def invert(self, rates: Tensor) -> Tensor:
         """Return the states of rates, which are the rates limited to the range of a state."""
-        return rates.clamp(-_EDGE, _EDGE)
-
-    def shift_states(self, shift: Tensor) -> Tensor:
-        """Return the noise that shifts the states as given, which is the shift itself."""
-        return shift
+        return rates.clamp(-EDGE, EDGE)

@@ -19,8 +19,8 @@ _STATE_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16":
 class Network(nn.Module):
     """A recurrent network with a linear readout: z = W_out r + c.
 
-    Each kind of network is a subclass: it runs the recurrence in :meth:`run`, finds the state of a rate in
-    :meth:`invert`, and finds the noise that shifts a state in :meth:`shift_states`.
+    Each kind of network is a subclass: it runs the recurrence in :meth:`run`, and finds the state of a rate
+    in :meth:`invert`. Predictions come from the same equation in NumPy (:mod:`nwbrnn.prediction.equations`).
 
     Parameters
     ----------
@@ -114,17 +114,7 @@ class Network(nn.Module):
         """Return the states of rates, any shape."""
         raise NotImplementedError
 
-    def advance(self, states: Tensor, inputs: Tensor) -> Tensor:
-        """Return the states one bin later, shapes (n_trials, n_hidden) and (n_trials, n_inputs)."""
-        return self.invert(self.run(inputs.unsqueeze(0), states, None)[0])
-
-    def shift_states(self, shift: Tensor) -> Tensor:
-        """Return the noise that shifts the states as given, shape (n_trials, n_time, n_hidden)."""
-        raise NotImplementedError
-
-    def follow(
-        self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations, *, keep_states: bool
-    ) -> Tracked:
+    def follow(self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations) -> Tracked:
         """Return the rates of a network that neurons correct, at the end of each bin, time first.
 
         Parameters
@@ -133,8 +123,6 @@ class Network(nn.Module):
             As for :meth:`run`.
         seen
             What neurons did.
-        keep_states
-            Whether to return states, too.
         """
         raise NotImplementedError
 
@@ -145,7 +133,6 @@ class Network(nn.Module):
         *,
         start: Tensor | None = None,
         noise: Tensor | None = None,
-        keep_states: bool = False,
     ) -> tuple[Tensor, Tracked]:
         """Run the network, and correct its state by what neurons did in each bin that has ended.
 
@@ -155,22 +142,19 @@ class Network(nn.Module):
             As for :meth:`forward`.
         seen
             What neurons did.
-        keep_states
-            Whether to return states, too.
 
         Returns
         -------
         outputs, tracked
             Outputs, shape (n_trials, n_time, n_outputs), from the corrected or the predicted rates
-            (``observe_read``); both rates, trials first, and states if they are kept.
+            (``observe_read``); both rates, trials first.
         """
         early = None if noise is None else noise.transpose(0, 1)
         initial = self._create_initial(start, len(inputs))
-        found = self.follow(inputs.transpose(0, 1), initial, early, seen, keep_states=keep_states)
+        found = self.follow(inputs.transpose(0, 1), initial, early, seen)
         read = found.rates if self.config.observe_read == "corrected" else found.predicted
         outputs = read @ self.output_weights.T + self.output_bias
-        turned = (None if one is None else one.transpose(0, 1) for one in found)
-        return outputs.transpose(0, 1), Tracked(*turned)  # type: ignore[arg-type]
+        return outputs.transpose(0, 1), Tracked(*(one.transpose(0, 1) for one in found))
 
     def forward(
         self, inputs: Tensor, *, start: Tensor | None = None, noise: Tensor | None = None

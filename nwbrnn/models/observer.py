@@ -43,11 +43,10 @@ class Observations:
 
 
 class Tracked(NamedTuple):
-    """Rates, and states if they are kept, of a network that is corrected; time first, or trials first."""
+    """Rates of a network after and before they are corrected; time first, or trials first."""
 
     rates: Tensor
     predicted: Tensor
-    states: Tensor | None
 
 
 def track(
@@ -57,7 +56,6 @@ def track(
     seen: Observations,
     *,
     nonlinearity: Nonlinearity = "tanh",
-    keep_states: bool = False,
 ) -> Tracked:
     """Run x[t] = keep x[t-1] + W r[t-1] + u[t], r = φ(x); after each bin x ← x + G (y - r[observed]).
 
@@ -74,15 +72,12 @@ def track(
         y and what of it counts. It has no gradient.
     nonlinearity
         φ; see :func:`nwbrnn.models.scan.activate`.
-    keep_states
-        Whether to return states, too.
 
     Returns
     -------
     Tracked
         ``rates`` r of each step, after the correction, shape (n_steps, n_trials, n_hidden); ``predicted``,
         φ(x) of each bin before it, shape (n_bins, n_trials, n_hidden). Both are differentiable once.
-        ``states``, if they are kept: x of each step, after the correction, without a gradient.
 
     Raises
     ------
@@ -104,10 +99,7 @@ def track(
         }
     )
     early = replace(seen, values=seen.values.transpose(0, 1), counted=seen.counted.transpose(0, 1))
-    rates, predicted, states = _Track.apply(  # type: ignore[no-untyped-call]
-        drive, *weights, initial, early, nonlinearity, keep_states
-    )
-    return Tracked(rates, predicted, states if keep_states else None)
+    return Tracked(*_Track.apply(drive, *weights, initial, early, nonlinearity))  # type: ignore[no-untyped-call]
 
 
 class _Track(torch.autograd.Function):
@@ -121,12 +113,11 @@ class _Track(torch.autograd.Function):
         initial: Tensor,
         seen: Observations,
         nonlinearity: Nonlinearity,
-        keep_states: bool,  # noqa: FBT001
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         n_bins, n_trials, n_observed = seen.values.shape
         rates = allocate(drive, len(drive) + 1, *drive.shape[1:])
         # states are needed again only for the gradient of what a unit keeps of them
-        n_kept = len(rates) if keep_states or ctx.needs_input_grad[2] else 1
+        n_kept = len(rates) if ctx.needs_input_grad[2] else 1
         states = allocate(drive, n_kept, *drive.shape[1:])
         states[0] = initial
         predicted = allocate(drive, n_bins, *drive.shape[1:])
@@ -136,15 +127,11 @@ class _Track(torch.autograd.Function):
         kept = states if len(states) > 1 else None
         ctx.save_for_backward(rates, predicted, errors, kept, weights, keep, gains)
         ctx.seen, ctx.nonlinearity = seen, nonlinearity
-        shown = states[1:] if keep_states else drive.new_empty(0)
-        ctx.mark_non_differentiable(shown)
-        return rates[1:], predicted, shown
+        return rates[1:], predicted
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, grad_rates: Tensor, grad_predicted: Tensor, _: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_rates: Tensor, grad_predicted: Tensor) -> tuple[Tensor | None, ...]:
         rates, predicted, errors, states, weights, keep, gains = ctx.saved_tensors
         grads, after = allocate(rates, *rates.shape), allocate(rates, *predicted.shape)
         run = _run_compiled_backward if is_compiled(rates) else _run_backward
@@ -154,7 +141,7 @@ class _Track(torch.autograd.Function):
         grad_weights = sum_products(driven, rates[:-1])
         grad_keep = (driven * states[:-1]).sum(dim=(0, 1)) if states is not None else None
         grad_gains = after.flatten(0, 1).T @ errors.flatten(0, 1)
-        return driven, grad_weights, grad_keep, grad_gains, grads[0], None, None, None
+        return driven, grad_weights, grad_keep, grad_gains, grads[0], None, None
 
 
 Tensors = tuple[Tensor, Tensor, Tensor]

@@ -136,9 +136,7 @@ class RateRNN(Network):
             drive, weights = drive.bfloat16(), weights.bfloat16()
         return drive, weights, initial, 1 - alpha
 
-    def follow(
-        self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations, *, keep_states: bool
-    ) -> Tracked:
+    def follow(self, inputs: Tensor, initial: Tensor, noise: Tensor | None, seen: Observations) -> Tracked:
         """Return the rates of a network that neurons correct; see :meth:`Network.follow`.
 
         After each bin x <- x + alpha K (y - r[observed]), with r the predicted rates, y what the neurons did
@@ -156,13 +154,11 @@ class RateRNN(Network):
             initial,
             seen,
             nonlinearity=self.config.nonlinearity,
-            keep_states=keep_states,
         )
         if substeps == 1:
             return found
         ends = slice(substeps - 1, None, substeps)
-        states = None if found.states is None else found.states[ends]
-        return Tracked(found.rates[ends], found.predicted, states)
+        return Tracked(found.rates[ends], found.predicted)
 
     def _drive(self, inputs: Tensor, noise: Tensor | None, alpha: Tensor) -> Tensor:
         """Return all that enters a unit in each step besides recurrence, time first."""
@@ -182,10 +178,6 @@ class RateRNN(Network):
     def invert(self, rates: Tensor) -> Tensor:
         """Return the states of rates, any shape."""
         return invert(rates, self.config.nonlinearity)
-
-    def shift_states(self, shift: Tensor) -> Tensor:
-        """Return the noise that shifts the states as given, apart from recurrence within a bin."""
-        return shift / -torch.expm1(self.config.substeps * torch.log1p(-self.alpha))
 
     def find_parameters(self, name: str) -> list[nn.Parameter]:
         """Return the parameters that make up one of the arrays of :meth:`to_weights`."""

@@ -16,9 +16,7 @@ from torch.autograd.function import once_differentiable
 from nwbrnn import buffers
 from nwbrnn.config import Nonlinearity
 from nwbrnn.models import loops
-
-_SOC_RANGE = 4.0  # (rmax - r0) / r0 of Stroud et al. 2018, Nature Neuroscience, doi:10.1038/s41593-018-0276-0
-_EDGE = 0.99  # of the range of a rate; a state beyond would be too large to return
+from nwbrnn.prediction.activations import EDGE, SOC_RANGE
 
 
 def activate(states: Tensor, nonlinearity: Nonlinearity) -> Tensor:
@@ -30,7 +28,7 @@ def activate(states: Tensor, nonlinearity: Nonlinearity) -> Tensor:
     if nonlinearity == "softplus":
         return torch.nn.functional.softplus(states)
     if nonlinearity == "soc":
-        positive = _SOC_RANGE * torch.tanh(states / _SOC_RANGE)
+        positive = SOC_RANGE * torch.tanh(states / SOC_RANGE)
         return torch.where(states < 0, torch.tanh(states), positive)
     return torch.tanh(states)
 
@@ -38,11 +36,11 @@ def activate(states: Tensor, nonlinearity: Nonlinearity) -> Tensor:
 def invert(rates: Tensor, nonlinearity: Nonlinearity) -> Tensor:
     """Return the states of rates of any shape; rates at or beyond the ends of the range move inwards."""
     if nonlinearity == "softplus":
-        rates = rates.clamp(min=1 - _EDGE)
+        rates = rates.clamp(min=1 - EDGE)
         return rates + torch.log(-torch.expm1(-rates))
-    negative = torch.atanh(rates.clamp(-_EDGE, _EDGE))
+    negative = torch.atanh(rates.clamp(-EDGE, EDGE))
     if nonlinearity == "soc":
-        positive = _SOC_RANGE * torch.atanh((rates / _SOC_RANGE).clamp(max=_EDGE))
+        positive = SOC_RANGE * torch.atanh((rates / SOC_RANGE).clamp(max=EDGE))
         return torch.where(rates < 0, negative, positive)
     return negative
 
@@ -285,5 +283,5 @@ def compute_slopes(rates: Tensor, nonlinearity: Nonlinearity) -> Tensor:
     if nonlinearity == "softplus":
         return -torch.expm1(-rates)
     if nonlinearity == "soc":
-        rates = torch.where(rates < 0, rates, rates / _SOC_RANGE)
+        rates = torch.where(rates < 0, rates, rates / SOC_RANGE)
     return 1 - rates.square()

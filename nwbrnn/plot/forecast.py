@@ -44,7 +44,7 @@ def forecast(result: FitResult, *, horizon: int = 10, ax: Axes | None = None) ->
     >>> result = nwbrnn.fit(ds, observe="sampled", sampled=3, min_rate=0, hidden=20, epochs=2)
     >>> ax = nwbrnn.plot.forecast(result, horizon=3)
     """
-    from nwbrnn.training import forget_observer, predict  # with torch, which other figures do not need
+    from nwbrnn.prediction import forget_observer, predict
 
     scores = score_horizons(result.recorded, result.forecast(horizon))
     blind = predict(result.recorded, *forget_observer(result.weights, result.config))

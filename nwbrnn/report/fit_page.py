@@ -20,6 +20,7 @@ from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.mechanism import predict_mean
 from nwbrnn.plot.fit import describe_time, label_conditions, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS
+from nwbrnn.prediction import Push
 from nwbrnn.preprocessing import (
     average_conditions,
     average_tests,
@@ -35,7 +36,6 @@ from nwbrnn.report.trials import collect_trials
 from nwbrnn.report.verdict import judge, list_cautions, summarize
 from nwbrnn.result import FitResult
 from nwbrnn.threads import limit_threads
-from nwbrnn.training import Push
 from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]

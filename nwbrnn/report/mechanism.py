@@ -21,9 +21,9 @@ from nwbrnn.mechanism.agreement import MEANINGS
 from nwbrnn.plot.fit import list_colours
 from nwbrnn.plot.mechanism import draw_modes, draw_portrait, find_motions, list_kinds, sort_motion
 from nwbrnn.plot.style import prepare_axes
+from nwbrnn.prediction import Push
 from nwbrnn.report.html import create_figure, render_figure
 from nwbrnn.result import FitResult
-from nwbrnn.training import Push
 
 N_EFFECTS = 20  # outputs and units that change most, on a page
 COUNTS = ("slow modes", "attracting points")  # measures that are whole numbers

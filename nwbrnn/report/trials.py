@@ -32,7 +32,7 @@ def collect_trials(result: FitResult) -> dict[str, Any]:
         ``trials``, each with a name and the skill of its outputs with (``student``) and without (``blind``)
         neurons; ``trialOutputs`` and ``trialRates``, the courses of each channel, trials first.
     """
-    from nwbrnn.training import forget_observer, predict  # with torch, which other pages do not need
+    from nwbrnn.prediction import forget_observer, predict
 
     recorded = result.recorded
     blind = predict(recorded, *forget_observer(result.weights, result.config))

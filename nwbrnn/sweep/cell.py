@@ -33,6 +33,7 @@ from nwbrnn.formats import read_dataset
 from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.job import fit, make_room
 from nwbrnn.mechanism import measure_mechanism
+from nwbrnn.prediction import predict
 from nwbrnn.preprocessing import average_conditions, average_tests, normalize_outputs, prepare
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage import format_error, load_saved
@@ -40,7 +41,7 @@ from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.sweep.grid import Cell
 from nwbrnn.sweep.pools import read_pool, show_session
 from nwbrnn.sweep.sources import get_data_path, hash_dataset
-from nwbrnn.training import predict, probe
+from nwbrnn.training import probe
 
 CELLS = "cells"
 HASH = "hash"

@@ -8,13 +8,13 @@ import xarray as xr
 from nwbrnn.evaluation import MAIN
 from nwbrnn.formats.dataset import write_netcdf
 from nwbrnn.plot import save
+from nwbrnn.prediction.disturbances import KINDS as DISTURBANCES
 from nwbrnn.report import plot_differences, plot_scores, plot_sessions
 from nwbrnn.storage.atomic import replace_whole
 from nwbrnn.sweep.agreement import FILE as AGREEMENT
 from nwbrnn.sweep.agreement import compare_seeds, plot_agreement
 from nwbrnn.sweep.statistics import UNSAMPLED, compare_with_baseline, compare_with_fewest
 from nwbrnn.sweep.table import flatten
-from nwbrnn.training.probes import KINDS as DISTURBANCES
 
 SIMILARITY = (
     "canonical correlation", "SVCCA", "linear CKA", "principal angle", "Procrustes angle",

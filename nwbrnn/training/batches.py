@@ -13,16 +13,16 @@ from torch import Tensor
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import find_observed
 from nwbrnn.errors import ConfigError
-from nwbrnn.losses import Targets, compute_change, expect_counts, identity
+from nwbrnn.losses import Targets, compute_change, identity
 from nwbrnn.models import Observations
-from nwbrnn.preprocessing import (
-    average_conditions,
-    find_conditions,
-    find_trained,
-    normalize_outputs,
-    normalize_rates,
+from nwbrnn.prediction.observations import (
+    create_observations,
+    encode_rates,
+    expect_counts,
+    find_start,
+    get_count_scale,
 )
-from nwbrnn.training.observations import create_observations, encode_causally, encode_rates
+from nwbrnn.preprocessing import average_conditions, find_trained, normalize_outputs, normalize_rates
 from nwbrnn.training.virtual import add_virtual_targets
 
 
@@ -108,6 +108,7 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
 
     start = find_start(trials, ds, config)
     sampled = trials.isel(unit=trials["sampled"].values)
+    seen = create_observations(trials, config)
     return Batch(
         inputs=to_tensor(trials["inputs"].values),
         start=None if start is None else torch.from_numpy(start).to(device),
@@ -116,7 +117,11 @@ def create_batch(ds: xr.Dataset, split: str, config: FitConfig, *, device: torch
         outputs_seen=_find_outputs(trials),
         sampled=np.nan_to_num(encode_rates(sampled, config)),
         sampled_seen=find_observed(sampled, "rates"),
-        seen=create_observations(trials, config, to_tensor),
+        seen=None
+        if seen is None
+        else Observations(
+            to_tensor(seen.values), to_tensor(seen.counted), torch.from_numpy(seen.units).to(device)
+        ),
     )
 
 
@@ -148,7 +153,7 @@ def _create_targets(
         dynamics, known, read = np.diff(dynamics, axis=1), known[:, 1:] & known[:, :-1], compute_change
     if config.dynamics_error == "poisson":
         scale = to_tensor(get_count_scale(sampled, config) * trials.attrs["bin_size"])
-        read = partial(expect_counts, scale=scale, nonlinearity=config.nonlinearity)
+        read = partial(expect_counts, scale=scale, nonlinearity=config.nonlinearity, exp=torch.exp)
     outputs = _get_importance("output", config.output_importance, trials["output"].values)
     units = _get_importance("unit", config.unit_importance, sampled["unit"].values)
     share = _weigh_trials(trials)[:, np.newaxis, np.newaxis] if config.observes else 1.0
@@ -193,12 +198,6 @@ def _read_dynamics(sampled: xr.Dataset, config: FitConfig) -> tuple[NDArray[np.f
     return counts, find_observed(sampled, "spike_counts")
 
 
-def get_count_scale(sampled: xr.Dataset, config: FitConfig) -> NDArray[np.floating]:
-    """Return the scale of :func:`nwbrnn.losses.expect_counts` as a rate, shape (n_sampled,) [Hz]."""
-    name = "rate_scale" if config.nonlinearity == "softplus" else "rate_offset"
-    return np.asarray(sampled[name].values)
-
-
 def _get_importance(
     kind: str, factors: Mapping[str, float], names: NDArray[np.generic]
 ) -> NDArray[np.float64]:
@@ -214,30 +213,3 @@ def _get_importance(
     if labels and not values.any():
         raise ConfigError(f"{kind}_importance: expected a factor above 0, but all {len(labels)} are 0")
     return values
-
-
-def find_start(trials: xr.Dataset, ds: xr.Dataset, config: FitConfig) -> NDArray[np.generic] | None:
-    """Return the values on which the initial states of trials depend; ``None`` if all states are the same.
-
-    Parameters
-    ----------
-    trials
-        The trials, or averages, to start.
-    ds
-        The prepared Dataset that they come from; each condition of its training trials has its own state.
-    config
-        Settings, of which ``initial_state`` is used.
-
-    Returns
-    -------
-    ndarray or None
-        See :meth:`nwbrnn.models.Network.forward`.
-    """
-    if config.initial_state == "condition":
-        rows = {condition: row for row, condition in enumerate(find_conditions(ds))}
-        return np.array([rows.get(condition, -1) for condition in trials["condition"].values.tolist()])
-    if config.initial_state == "data":
-        sampled = trials.isel(unit=trials["sampled"].values)
-        bins = np.arange(sampled.sizes["trial"]), sampled["mask"].values.argmax(axis=1)  # the first recorded
-        return np.asarray(np.nan_to_num(encode_causally(sampled, config)[bins]), dtype=np.float32)
-    return None

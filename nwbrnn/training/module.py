@@ -8,11 +8,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
-from nwbrnn.losses import LOG_RANGE, expect_counts
 from nwbrnn.models import NETWORKS
 from nwbrnn.models.plain import FittedNetwork
-from nwbrnn.training.batches import get_count_scale
-from nwbrnn.training.observations import forget_observer
+from nwbrnn.prediction.observations import LOG_RANGE, expect_counts, forget_observer, get_count_scale
 
 
 def create_module(
@@ -58,10 +56,5 @@ def _describe_sampled(
     scale = get_count_scale(sampled, config)
     if config.nonlinearity == "tanh":
         return np.full(len(scale), LOG_RANGE), np.log(scale)
-    zero, one = (
-        expect_counts(
-            torch.full((len(scale),), at), torch.from_numpy(scale), nonlinearity=config.nonlinearity
-        )
-        for at in (0.0, 1.0)
-    )
-    return (one - zero).numpy(), zero.numpy()
+    zero, one = (expect_counts(at, scale, nonlinearity=config.nonlinearity) for at in (0.0, 1.0))
+    return one - zero, zero

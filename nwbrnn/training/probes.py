@@ -9,16 +9,14 @@ from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import compute_skill
-from nwbrnn.models import NETWORKS
+from nwbrnn.prediction.disturbances import KINDS
+from nwbrnn.prediction.equations import EQUATIONS
+from nwbrnn.prediction.observations import find_start
 from nwbrnn.preprocessing import average_conditions, normalize_outputs
-from nwbrnn.training.batches import find_start
 
 Array = NDArray[np.floating]
 
-LEVELS = (0.1, 0.2, 0.4)
-INPUT_LEVELS = (0.25, 0.5, 1.0)
 N_REPEATS = 10
-KINDS = {"initial state": LEVELS, "inputs": INPUT_LEVELS, "kick": LEVELS}
 
 
 def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig) -> dict[str, float]:
@@ -52,38 +50,39 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
     everything = average_conditions(normalize_outputs(recorded))
     tests = average_conditions(normalize_outputs(recorded).isel(trial=recorded["split"].values == "test"))
     reference = everything["outputs"].values[everything["mask"].values]
-    model = NETWORKS[config.network].from_weights(weights, config, bin_size=recorded.attrs["bin_size"])
-    inputs = torch.from_numpy(np.nan_to_num(tests["inputs"].values).astype(weights["input_weights"].dtype))
-    start = find_start(tests, recorded, config)
-    given = None if start is None else torch.from_numpy(start)
+    equation = EQUATIONS[config.network](weights, config, bin_size=recorded.attrs["bin_size"])
+    inputs = np.nan_to_num(tests["inputs"].values).astype(equation.dtype)
+    start = equation.begin(find_start(tests, recorded, config), len(inputs))
     mask = tests["mask"].values
     target = tests["outputs"].values[mask]
 
-    def score(noise: torch.Tensor | None = None, *, added: torch.Tensor | float = 0.0) -> float:
-        with torch.no_grad():
-            outputs, _ = model(inputs + added, start=given, noise=noise)
-        return compute_skill(outputs.numpy()[mask], target, reference)
+    def score(*, shift: Array | None = None, added: Array | float = 0.0) -> float:
+        outputs = equation.read(equation.run(inputs + added, start, shift=shift).rates)
+        return compute_skill(outputs[mask], target, reference)
 
-    with torch.no_grad():
-        _, rates = model(inputs, start=given)
-        strength = model.invert(rates.double()).square().mean().sqrt()
-    input_sizes = torch.from_numpy(np.sqrt(np.square(inputs.numpy()[mask]).mean(axis=0)))
+    rates = equation.run(inputs, start).rates
+    strength = np.sqrt(np.square(equation.invert(rates.astype(np.float64))).mean())
+    input_sizes = np.sqrt(np.square(inputs[mask]).mean(axis=0))
     time = tests["time"].values
     begin = max(time[0], 0.0)
     middle = int(np.searchsorted(time, begin + (time[-1] - begin) / 4))
     generator = torch.Generator().manual_seed(config.seed)
+
+    def draw(*shape: int) -> Array:
+        return np.asarray(torch.randn(*shape, generator=generator).numpy())
+
     scores = {}
     for kind, levels in KINDS.items():
         for level in levels:
             found = []
             for _ in range(N_REPEATS):
                 if kind == "inputs":
-                    drawn = torch.randn(*inputs.shape, generator=generator)
-                    found.append(score(added=(level * input_sizes * drawn).to(inputs.dtype)))
+                    added = level * input_sizes * draw(*inputs.shape)
+                    found.append(score(added=added.astype(inputs.dtype)))
                 else:
-                    shift = torch.zeros(*rates.shape)
-                    drawn = torch.randn(len(rates), rates.shape[2], generator=generator)
-                    shift[:, 0 if kind == "initial state" else middle] = level * strength * drawn
-                    found.append(score(model.shift_states(shift).to(inputs.dtype)))
+                    shift = np.zeros(rates.shape, dtype=np.float32)
+                    bin_ = 0 if kind == "initial state" else middle
+                    shift[:, bin_] = level * strength * draw(len(rates), rates.shape[2])
+                    found.append(score(shift=shift))
             scores[f"output skill, disturbed {kind} {level:g}"] = float(np.mean(found))
     return scores

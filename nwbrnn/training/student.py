@@ -16,12 +16,12 @@ from nwbrnn.errors import ConfigError
 from nwbrnn.limits import describe_shortage
 from nwbrnn.models import NETWORKS, RateRNN
 from nwbrnn.models.scan import activate
+from nwbrnn.prediction.observations import count_observed
 from nwbrnn.preprocessing import find_conditions
 from nwbrnn.training.batches import Batch, create_batch
 from nwbrnn.training.checkpoint import Checkpoint, compute_fingerprint, remove_checkpoint
 from nwbrnn.training.gradient import LEARNING_RATE, History, Progress, compare, descend
 from nwbrnn.training.least_squares import LinearProblem, fit_least_squares
-from nwbrnn.training.observations import count_observed
 from nwbrnn.training.warm_start import hash_weights
 from nwbrnn.weights import KINDS
 

@@ -223,11 +223,6 @@ def hash_weights(networks: Sequence[Mapping[str, NDArray[np.floating]]]) -> str:
     return digest.hexdigest()
 
 
-def is_same_source(first: xr.Dataset, second: xr.Dataset) -> bool:
-    """Return whether two Datasets come from one file or circuit; those that do not say count as one."""
-    return list_sources(first) == list_sources(second)
-
-
 def _find_leaked(earlier: xr.Dataset, ds: xr.Dataset) -> list[int]:
     """Return the test trials from which the earlier network learned, or that told it when to stop.
 

@@ -11,8 +11,8 @@ import pytest
 
 import nwbrnn
 from nwbrnn.errors import NwbrnnError, ReadError
+from nwbrnn.prediction import predict
 from nwbrnn.report import write_fit_report
-from nwbrnn.training import predict
 from tests.messages import assert_names
 
 pytestmark = pytest.mark.slow

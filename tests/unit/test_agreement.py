@@ -10,7 +10,7 @@ from nwbrnn.evaluation.baselines import SEED_MEAN
 from nwbrnn.mechanism import agreement as module
 from nwbrnn.mechanism import compare_runs, compare_students, find_determined_share, predict_mean
 from nwbrnn.mechanism.agreement import compute_determined_share, decode
-from nwbrnn.training import predict
+from nwbrnn.prediction import predict
 from tests.unit.test_training import create_recording
 
 SETTINGS = {"hidden": 30, "sampled": 6, "min_rate": 0, "method": "least_squares", "seeds": 3, "processes": 1}

@@ -9,8 +9,8 @@ import torch
 import nwbrnn
 from nwbrnn.errors import ConfigError
 from nwbrnn.models import NETWORKS, GatedRNN, Observations
+from nwbrnn.prediction.disturbances import KINDS as DISTURBANCES
 from nwbrnn.report import write_fit_report
-from nwbrnn.training.probes import KINDS as DISTURBANCES
 from nwbrnn.training.probes import probe
 from nwbrnn.weights import KINDS
 from tests.messages import names

@@ -10,9 +10,9 @@ from nwbrnn.evaluation.specs import get_spec
 from nwbrnn.mechanism import Teacher, follow_student, follow_teacher, measure_mechanism
 from nwbrnn.mechanism.flow import Motion
 from nwbrnn.models import NETWORKS
+from nwbrnn.prediction import create_system
+from nwbrnn.prediction.systems import create_gain
 from nwbrnn.teacher import MECHANISMS, Circuit, Reaches, TeacherConfig, simulate_teacher
-from nwbrnn.training import create_system
-from nwbrnn.training.systems import create_gain
 from tests.messages import names
 from tests.unit.test_training import create_recording
 

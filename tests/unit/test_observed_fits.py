@@ -16,12 +16,13 @@ from nwbrnn.evaluation.ridge import PENALTIES
 from nwbrnn.formats.fit.contract import list_faults
 from nwbrnn.mechanism import list_effects
 from nwbrnn.models import RateRNN
+from nwbrnn.prediction import fit_rate_readout, forget_observer, predict
+from nwbrnn.prediction.observations import create_observations
 from nwbrnn.preprocessing import prepare, smooth_causally
 from nwbrnn.sweep.cell import rebuild_fit
 from nwbrnn.sweep.run import add_data, create_folder, run_cells
-from nwbrnn.training import fit_rate_readout, forget_observer, predict, probe, train
 from nwbrnn.training import gradient as descent
-from nwbrnn.training.observations import create_observations
+from nwbrnn.training import probe, train
 from tests.messages import names
 
 N_DIRECTIONS, N_REPEATS, N_TIME, BIN = 4, 12, 30, 0.02

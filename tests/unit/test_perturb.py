@@ -7,9 +7,9 @@ import nwbrnn
 from nwbrnn.errors import ConfigError
 from nwbrnn.mechanism import Teacher, compare_responses, list_effects, probe_teacher, score_perturbed
 from nwbrnn.mechanism.responses import compute_response_r2, correlate
+from nwbrnn.prediction import Push, find_components, map_population, map_units, perturb, predict
 from nwbrnn.preprocessing import prepare_perturbed
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
-from nwbrnn.training import Push, find_components, map_population, map_units, perturb, predict
 from tests.messages import names
 
 SETTINGS = {"hidden": 60, "sampled": 15, "min_rate": 0, "method": "least_squares"}

@@ -10,8 +10,9 @@ from nwbrnn.config import FitConfig
 from nwbrnn.config.check import parse_settings
 from nwbrnn.errors import ConfigError
 from nwbrnn.job import fit
+from nwbrnn.prediction import measure_free_run
 from nwbrnn.preprocessing import prepare
-from nwbrnn.training import Trained, choose_settings, measure_free_run, train
+from nwbrnn.training import Trained, choose_settings, train
 from nwbrnn.training import cross_validation as module
 from tests.messages import names
 from tests.unit.test_training import QUICK, create_recording

@@ -12,8 +12,9 @@ from nwbrnn.dataset import create_dataset
 from nwbrnn.errors import ConfigError, TrainingDivergedError
 from nwbrnn.job import fit
 from nwbrnn.models import RateRNN
+from nwbrnn.prediction import compare_predictions, fit_rate_readout, predict
 from nwbrnn.preprocessing import average_conditions, prepare
-from nwbrnn.training import compare_predictions, fit_rate_readout, gradient, predict, train
+from nwbrnn.training import gradient, train
 from nwbrnn.training.adam import Adam
 from nwbrnn.training.batches import create_batch
 from tests.messages import names

@@ -13,6 +13,8 @@ from nwbrnn.evaluation import compute_r2, compute_skill, compute_vaf, compute_we
 from nwbrnn.evaluation.baselines import predict_baselines
 from nwbrnn.losses import Outcome, compute_loss_terms
 from nwbrnn.models import NETWORKS
+from nwbrnn.prediction.observations import count_observed
+from nwbrnn.prediction.perturb import find_components
 from nwbrnn.preprocessing import (
     average_conditions,
     find_conditions,
@@ -23,8 +25,6 @@ from nwbrnn.preprocessing import (
 )
 from nwbrnn.training.batches import create_batch
 from nwbrnn.training.least_squares import LinearProblem, create_targets, run_closed_loop, solve_forced
-from nwbrnn.training.observations import count_observed
-from nwbrnn.training.perturb import find_components
 from tests.messages import names
 
 N_DIRECTIONS, N_REPEATS, N_TIME, N_UNITS, BIN = 4, 10, 24, 8, 0.04

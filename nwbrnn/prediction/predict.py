@@ -1,23 +1,26 @@
-"""Run a fitted network and return its predictions as a Dataset, always on the CPU since the run is short."""
+"""Run a fitted network and return its predictions as a Dataset."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset, group_channels
 from nwbrnn.evaluation import compute_principal_components, fit_ridge
-from nwbrnn.losses import expect_counts
-from nwbrnn.models import NETWORKS
+from nwbrnn.prediction.equations import EQUATIONS
+from nwbrnn.prediction.observations import (
+    count_observed,
+    create_observations,
+    decode_rates,
+    find_start,
+    forget_observer,
+)
 from nwbrnn.preprocessing import average_conditions, find_conditions, normalize_outputs
 from nwbrnn.schema import HIDDEN_UNIT, TIME, TRIAL
 from nwbrnn.threads import limit_threads
-from nwbrnn.training.batches import find_start, get_count_scale
-from nwbrnn.training.observations import count_observed, create_observations, forget_observer
 from nwbrnn.weights import check_weights, find_sizes, list_shapes
 
 Array = NDArray[np.floating]
@@ -236,31 +239,16 @@ def _run(
     fitted: xr.Dataset | None = None,
 ) -> Activity:
     """Return outputs and hidden rates of every trial; see :func:`predict`."""
-    model = NETWORKS[config.network].from_weights(weights, config, bin_size=ds.attrs["bin_size"])
-    dtype = weights["input_weights"].dtype
-    inputs = np.nan_to_num(ds["inputs"].values).astype(dtype)
-    start = find_start(ds, ds if fitted is None else fitted, config)
-    with torch.no_grad():
-        given = None if start is None else torch.from_numpy(start)
-        noise = None if shift is None else model.shift_states(torch.from_numpy(shift.astype(dtype)))
-        seen = create_observations(ds, config, lambda v: torch.from_numpy(v.astype(dtype)))
-        if seen is None:
-            outputs, hidden = model(torch.from_numpy(inputs), start=given, noise=noise)
-            return Activity(outputs.numpy(), hidden.numpy(), hidden.numpy())
-        outputs, tracked = model.track(torch.from_numpy(inputs), seen, start=given, noise=noise)
-    before = tracked.predicted.numpy()
-    hidden = before if config.observe_read == "prediction" else tracked.rates.numpy()
-    return Activity(outputs.numpy(), hidden, before)
+    equation = EQUATIONS[config.network](weights, config, bin_size=ds.attrs["bin_size"])
+    inputs = np.nan_to_num(ds["inputs"].values)
+    states = equation.begin(find_start(ds, ds if fitted is None else fitted, config), len(inputs))
+    seen = create_observations(ds, config)
+    course = equation.run(inputs, states, shift=shift, seen=seen)
+    read = course.predicted if config.observe_read == "prediction" else course.rates
+    return Activity(equation.read(read), read, course.predicted)
 
 
 def _link_sampled(rates: Array, hidden: Array, ds: xr.Dataset, config: FitConfig) -> None:
     """Replace the rates of sampled neurons by the rates that their own hidden units represent [Hz]."""
     sampled = np.flatnonzero(ds["sampled"].values)
-    activity = hidden[..., : len(sampled)]
-    if config.dynamics_error == "poisson":
-        count_scale = torch.from_numpy(get_count_scale(ds.isel(unit=sampled), config))
-        linked = expect_counts(torch.from_numpy(activity), count_scale, nonlinearity=config.nonlinearity)
-        rates[..., sampled] = linked.numpy()
-    else:
-        scale, offset = (ds[name].values[sampled] for name in ("rate_scale", "rate_offset"))
-        rates[..., sampled] = scale * activity + offset
+    rates[..., sampled] = decode_rates(hidden[..., : len(sampled)], ds.isel(unit=sampled), config)

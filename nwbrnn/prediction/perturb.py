@@ -11,11 +11,11 @@ from nwbrnn.config import FitConfig
 from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
+from nwbrnn.prediction.observations import forget_observer
+from nwbrnn.prediction.predict import predict
+from nwbrnn.prediction.systems import find_states
 from nwbrnn.preprocessing import average_conditions, average_rows, find_complete_units
 from nwbrnn.text import list_some
-from nwbrnn.training.observations import forget_observer
-from nwbrnn.training.predict import predict
-from nwbrnn.training.systems import find_states
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.floating]]

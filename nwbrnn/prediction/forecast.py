@@ -3,16 +3,14 @@
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError
-from nwbrnn.models import NETWORKS, Observations
-from nwbrnn.training.batches import find_start
-from nwbrnn.training.observations import create_observations
-from nwbrnn.training.predict import Activity, describe_activity
+from nwbrnn.prediction.equations import EQUATIONS
+from nwbrnn.prediction.observations import create_observations, find_start
+from nwbrnn.prediction.predict import Activity, describe_activity
 
 Weights = Mapping[str, NDArray[np.floating]]
 
@@ -55,37 +53,26 @@ def forecast(
     return _forecast(recorded, weights, config, horizon)
 
 
-@torch.no_grad()
 def _forecast(
     recorded: xr.Dataset, weights: Weights, config: FitConfig, horizon: int
 ) -> Iterator[xr.Dataset]:
     """Let the network run on from its state at the end of each bin; see :func:`forecast`."""
-    model = NETWORKS[config.network].from_weights(weights, config, bin_size=recorded.attrs["bin_size"])
-    dtype = weights["input_weights"].dtype
-    seen = create_observations(recorded, config, lambda v: torch.from_numpy(v.astype(dtype)))
-    if seen is None:
-        raise ValueError("expected observations of a fit that observes neurons")
-    inputs = torch.from_numpy(np.nan_to_num(recorded["inputs"].values).astype(dtype))
-    start = find_start(recorded, recorded, config)
-    given = None if start is None else torch.from_numpy(start)
-    tracked = model.track(inputs, seen, start=given, keep_states=True)[1]
-    blind = model(inputs, start=given)[1]
-    states, rates = tracked.states, tracked.rates
+    equation = EQUATIONS[config.network](weights, config, bin_size=recorded.attrs["bin_size"])
+    inputs = np.nan_to_num(recorded["inputs"].values)
+    start = equation.begin(find_start(recorded, recorded, config), len(inputs))
+    seen = create_observations(recorded, config)
+    rates, _, states = equation.run(inputs, start, seen=seen, keep_states=True)
+    blind = equation.run(inputs, start).rates
     n_trials, n_time, n_hidden = rates.shape
     for ahead in range(horizon + 1):
-        if (
-            ahead and ahead < n_time
-        ):  # one bin on from each state that is at least as many bins before the end
-            run_on = inputs[:, ahead:].reshape(1, -1, inputs.shape[2])
-            before = states[:, : n_time - ahead].reshape(-1, n_hidden)  # type: ignore[index]
-            nothing = torch.zeros(run_on.shape[1], 1, len(seen.units), dtype=inputs.dtype)
-            found = model.follow(
-                run_on, before, None, Observations(nothing, nothing, seen.units), keep_states=True
-            )
-            states = found.states.reshape(n_trials, -1, n_hidden)  # type: ignore[union-attr]
-            rates = torch.cat([blind[:, :ahead], found.rates.reshape(n_trials, -1, n_hidden)], dim=1)
+        if ahead and ahead < n_time:
+            # one bin on from each state that is at least as many bins before the end
+            run_on = inputs[:, ahead:].reshape(-1, 1, inputs.shape[2])
+            before = states[:, : n_time - ahead].reshape(-1, n_hidden)
+            found = equation.run(run_on, before, keep_states=True)
+            states = found.states.reshape(n_trials, -1, n_hidden)
+            rates = np.concatenate([blind[:, :ahead], found.rates.reshape(n_trials, -1, n_hidden)], axis=1)
         elif ahead:
             rates = blind
-        outputs = rates @ model.output_weights.T + model.output_bias
-        hidden = rates.numpy()
-        yield describe_activity(recorded, Activity(outputs.numpy(), hidden, hidden), weights, config)
+        activity = Activity(equation.read(rates), rates, rates)
+        yield describe_activity(recorded, activity, weights, config)

@@ -12,12 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import create_dataset, get_unit_ids
 from nwbrnn.errors import SchemaError
-from nwbrnn.preprocessing import identify, is_pooled, list_sessions, name_source
+from nwbrnn.prediction.observations import forget_observer
+from nwbrnn.prediction.predict import predict
+from nwbrnn.preprocessing import identify, is_pooled, list_sessions, list_sources, name_source
 from nwbrnn.schema import RECORDING, SESSION, validate
 from nwbrnn.text import list_some
-from nwbrnn.training.observations import forget_observer
-from nwbrnn.training.predict import predict
-from nwbrnn.training.warm_start import is_same_source
 
 Weights = Mapping[str, NDArray[np.floating]]
 
@@ -142,7 +141,11 @@ def _adopt(trials: xr.Dataset, recorded: xr.Dataset, config: FitConfig) -> xr.Da
     for name in _SIZES:
         adopted[name].attrs = dict(recorded[name].attrs)
     by_id = not (is_pooled(recorded) or is_pooled(trials))
-    if by_id and (config.initial_state == "data" or config.observes) and not is_same_source(trials, recorded):
+    if (
+        by_id
+        and (config.initial_state == "data" or config.observes)
+        and list_sources(trials) != list_sources(recorded)
+    ):
         text = "the data come from another file; units with the ids of the fit are taken for the same neurons"
         warnings.warn(text, stacklevel=4)
     if config.initial_state == "data":  # the sampled neurons determine where each trial starts

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from nwbrnn.config import FitConfig
 from nwbrnn.dataset import get_unit_ids
 from nwbrnn.errors import ConfigError
+from nwbrnn.prediction.observations import encode_rates, forget_observer
+from nwbrnn.prediction.predict import predict
 from nwbrnn.text import list_some
-from nwbrnn.training.observations import encode_rates, forget_observer
-from nwbrnn.training.predict import predict
 
 Weights = Mapping[str, NDArray[np.floating]]
 
