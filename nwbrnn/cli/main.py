@@ -5,6 +5,7 @@ A command is the function ``NAME`` in ``nwbrnn/cli/NAME.py``, imported when it i
 """
 
 import _thread
+import atexit
 import gc
 import importlib
 import inspect
@@ -210,6 +211,7 @@ def main() -> None:
     """Run the command line; docs/cli.md lists the exit codes."""
     sys.unraisablehook = _interrupt_again
     gc.set_threshold(COLLECTION)
+    atexit.register(gc.freeze)  # or Python looks for cycles among all objects of all libraries when it ends
     try:
         app(prog_name="nwbrnn")
     except NwbrnnError as error:

@@ -58,9 +58,9 @@ def test_without_gains_or_observations_an_observer_changes_nothing():
     for gain, counted in ((0.0, 1.0), (0.3, 0.0)):
         with torch.no_grad():
             model.observer_weights.fill_(gain)
-        found, tracked = model.track(inputs, replace(seen, counted=counted * seen.counted), keep_states=True)
+        found, tracked = model.track(inputs, replace(seen, counted=counted * seen.counted))
         torch.testing.assert_close(found, outputs, rtol=0, atol=0)
-        for name in ("rates", "predicted", "states"):
+        for name in ("rates", "predicted"):
             torch.testing.assert_close(getattr(tracked, name), rates, rtol=0, atol=0)
 
 
@@ -73,19 +73,10 @@ def test_an_observer_corrects_the_state_by_the_errors_of_the_prediction():
     _, tracked = model.track(inputs, Observations(values, torch.ones_like(values), torch.tensor([0, 3])))
     state = model.initial_state.expand(4, 7)
     for t in range(6):
-        before = model.advance(state, inputs[:, t])
+        before = model.run(inputs[:, t].unsqueeze(0), state, None)[0]
         torch.testing.assert_close(tracked.predicted[:, t], before)
         state = before + (values[:, t] - before[:, [0, 3]]) @ model.observer_weights.T
         torch.testing.assert_close(tracked.rates[:, t], state)
-
-
-def test_noise_that_shifts_the_states():
-    model = create()
-    inputs, shift = draw(4, 5, 2), torch.zeros(4, 5, 7, dtype=torch.float64)
-    shift[:, 2] = 0.3
-    plain, moved = (model(inputs, noise=noise)[1] for noise in (None, model.shift_states(shift)))
-    torch.testing.assert_close(moved[:, :2], plain[:, :2])
-    torch.testing.assert_close(moved[:, 2], plain[:, 2] + 0.3)
 
 
 @pytest.mark.parametrize("start", ["learned", "condition", "data"])

@@ -9,11 +9,11 @@ from nwbrnn.losses import (
     Targets,
     compute_change,
     compute_loss_terms,
-    expect_counts,
     identity,
     poisson_error,
     squared_error,
 )
+from nwbrnn.prediction.observations import expect_counts
 from tests.messages import names
 
 
@@ -138,7 +138,7 @@ def test_what_has_no_weight_passes_no_gradient_even_if_it_is_absurd():
 
 def test_expected_counts_follow_the_nonlinearity():
     rates, scale = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor(2.0)
-    logarithmic = expect_counts(rates, scale, nonlinearity="tanh")
+    logarithmic = expect_counts(rates, scale, nonlinearity="tanh", exp=torch.exp)
     np.testing.assert_allclose(logarithmic, [2 * np.exp(-3), 2, 2 * np.exp(3)], rtol=1e-6)
     np.testing.assert_allclose(expect_counts(rates, scale, nonlinearity="soc"), [0, 2, 4], atol=1e-5)
     np.testing.assert_allclose(expect_counts(rates[1:], scale, nonlinearity="softplus"), [0, 2], atol=1e-5)
@@ -158,7 +158,9 @@ def test_loss_terms_are_named_and_compare_the_first_hidden_units(dynamics_error)
     hidden, k = rates.numpy()[..., :2], counts.numpy()
     null = np.broadcast_to(k.mean(axis=(0, 1)), k.shape)
     if dynamics_error == "poisson":
-        targets = create_targets(counts, lambda r: expect_counts(r, means, nonlinearity="tanh"), counts=True)
+        targets = create_targets(
+            counts, lambda r: expect_counts(r, means, nonlinearity="tanh", exp=torch.exp), counts=True
+        )
         expected = compute_deviance(k, means.numpy() * np.exp(3 * hidden)) / compute_deviance(k, null)
     else:
         targets = create_targets(counts, identity)

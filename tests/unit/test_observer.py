@@ -125,7 +125,7 @@ def test_without_gains_or_observations_it_is_the_network_bit_for_bit(loop, dtype
     plain = scan(drive, weights, initial, keep)
     nothing = Observations(seen.values, torch.zeros_like(seen.counted), seen.units)
     for some_gains, observed in ((torch.zeros_like(gains), seen), (gains, nothing)):
-        rates, predicted, _ = track(drive, (weights, keep, some_gains), initial, observed)
+        rates, predicted = track(drive, (weights, keep, some_gains), initial, observed)
         torch.testing.assert_close(rates, plain, rtol=0, atol=0)
         torch.testing.assert_close(predicted, plain, rtol=0, atol=0)
 
@@ -150,16 +150,8 @@ def test_with_a_constant_gain_a_linear_network_is_a_kalman_filter_in_its_steady_
         torch.zeros(1, dtype=torch.int64),
     )
     drive, one = torch.zeros(50, 1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
-    tracked = track(drive, (0 * one, keep * one[0], gain * one), 0 * one, seen, keep_states=True)
-    np.testing.assert_allclose(tracked.states.ravel(), expected, rtol=1e-9)
-
-
-def test_states_are_those_of_the_rates():
-    problem, seen = create_problem(5, 3, 6, 4, 2)
-    drive, weights, keep, gains, initial = problem
-    tracked = track(drive, (weights, keep, gains), initial, seen, keep_states=True)
-    torch.testing.assert_close(torch.tanh(tracked.states), tracked.rates.detach())
-    assert not tracked.states.requires_grad
+    tracked = track(drive, (0 * one, keep * one[0], gain * one), 0 * one, seen)
+    np.testing.assert_allclose(tracked.rates.ravel(), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -167,7 +159,7 @@ def test_nan_is_not_lost(dtype):
     problem, seen = create_problem(5, 2, 6, dtype=dtype)
     drive, weights, keep, gains, initial = (value.detach() for value in problem)
     gains[0, 0] = float("nan")
-    rates, predicted, _ = track(drive, (weights, keep, gains), initial, seen)
+    rates, predicted = track(drive, (weights, keep, gains), initial, seen)
     assert rates[-1].isnan().any()
     assert predicted[-1].isnan().any()
 

@@ -6,8 +6,8 @@ import torch
 
 import nwbrnn
 from nwbrnn.models import RateRNN
+from nwbrnn.prediction.observations import find_start
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
-from nwbrnn.training.batches import find_start
 
 TEACHER = {"n_neurons": 30, "n_directions": 4, "n_trials": 4, "preparation": 0.1, "movement": 0.2}
 SETTINGS = {"hidden": 24, "sampled": 8, "min_rate": 0, "epochs": 3}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import compute_skill
 from nwbrnn.job import fit
-from nwbrnn.models import RateRNN
+from nwbrnn.prediction.disturbances import LEVELS
+from nwbrnn.prediction.equations import RateEquation
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.training import probe
 from nwbrnn.training import probes as module
@@ -49,13 +49,13 @@ def test_without_disturbance_the_outputs_are_those_of_the_fit(fitted, monkeypatc
 def test_noise_of_the_inputs_is_relative_to_each_input_whatever_the_weights(fitted, monkeypatch):
     monkeypatch.setattr(module, "KINDS", {"inputs": (0.5,)})
     seen = []
-    forward = RateRNN.forward
+    run_equation = RateEquation.run
 
-    def record(self, inputs, *, start=None, noise=None):
-        seen.append(inputs.numpy())
-        return forward(self, inputs, start=start, noise=noise)
+    def record(self, inputs, states, **given):
+        seen.append(inputs)
+        return run_equation(self, inputs, states, **given)
 
-    monkeypatch.setattr(RateRNN, "forward", record)
+    monkeypatch.setattr(RateEquation, "run", record)
     scaled = {"input_weights": 10 * fitted.weights["input_weights"]}
     for weights in (fitted.weights, dict(fitted.weights) | scaled):
         seen.clear()
@@ -74,26 +74,21 @@ def test_a_kick_is_of_the_size_that_was_asked_for(fitted, monkeypatch):
     n_hidden = len(weights["bias"])
     weights["recurrent_weights"] = np.zeros((n_hidden, n_hidden), dtype=np.float32)
     seen = []
-    forward = RateRNN.forward
+    run_equation = RateEquation.run
 
-    def record(self, inputs, *, start=None, noise=None):
-        outputs, rates = forward(self, inputs, start=start, noise=noise)
-        seen.append((noise, rates))
-        return outputs, rates
+    def record(self, inputs, states, *, shift=None):
+        course = run_equation(self, inputs, states, shift=shift)
+        seen.append((shift, course.rates))
+        return course
 
-    monkeypatch.setattr(RateRNN, "forward", record)
+    monkeypatch.setattr(RateEquation, "run", record)
     run(fitted, weights)
-    undisturbed = np.arctanh(seen[0][1].numpy().astype(float))
-    noise, rates = next((noise, rates) for noise, rates in seen if noise is not None and noise[:, 0].any())
-    shift = (np.arctanh(rates.numpy().astype(float)) - undisturbed)[:, 0]
+    undisturbed = np.arctanh(seen[0][1].astype(float))
+    asked, rates = next((shift, rates) for shift, rates in seen if shift is not None and shift[:, 0].any())
+    shift = (np.arctanh(rates.astype(float)) - undisturbed)[:, 0]
     expected = 0.3 * np.sqrt(np.square(undisturbed).mean())
     assert np.sqrt(np.square(shift).mean()) == pytest.approx(expected, rel=0.3)
-    alpha = ds_alpha(fitted.config, fitted.recorded.attrs["bin_size"])
-    np.testing.assert_allclose(shift, alpha * noise[:, 0].numpy(), atol=2e-3)
-
-
-def ds_alpha(config: FitConfig, bin_size: float) -> float:
-    return bin_size / config.tau
+    np.testing.assert_allclose(shift, asked[:, 0], atol=2e-3)
 
 
 def test_the_initial_state_is_disturbed_in_the_first_bin_and_the_state_later():
@@ -105,7 +100,7 @@ def test_the_initial_state_is_disturbed_in_the_first_bin_and_the_state_later():
     hidden = result.recorded.assign(mask=(("trial", "time"), mask))
     whole, rest = (probe(ds, weights, result.config) for ds in (result.recorded, hidden))
     levels, unseen, kicked = (
-        [scores[f"output skill, disturbed {kind} {level:g}"] for level in module.LEVELS]
+        [scores[f"output skill, disturbed {kind} {level:g}"] for level in LEVELS]
         for scores, kind in ((whole, "initial state"), (rest, "initial state"), (rest, "kick"))
     )
     assert levels[0] > levels[-1]
