@@ -110,25 +110,6 @@ def test_help_imports_nothing_heavy(arguments):
     }
 
 
-@pytest.mark.slow
-def test_inspect_imports_nothing_that_it_does_not_use(recording):
-    code = f"{START.removesuffix('main()')}\ntry:\n    main()\nfinally:\n    print(*sys.modules)"
-    command = [sys.executable, "-c", code, "inspect", str(recording.path)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    modules = set(finished.stdout.splitlines()[-1].split())
-    assert {"pynwb", "nwbrnn.readers.inspect"} <= modules
-    unused = (
-        "torch",
-        "numba",
-        "matplotlib",
-        "scipy.signal",
-        "scipy.optimize",
-        "scipy.stats",
-        "scipy.ndimage",
-    )
-    assert not modules & set(unused)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_each_command_has_an_example_that_its_options_allow(name, run_cli):
     finished = run_cli(name, "--help")

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,35 @@ def test_the_command_ends_with_the_verdict_and_the_page(stored, run_cli, tmp_pat
     (shown,) = re.findall('<p class="verdict">(.*?)</p>', text)
     assert shown == verdict
     assert_names(where, page)
+
+
+@pytest.mark.slow
+def test_commands_import_nothing_heavy_that_they_do_not_use(stored, recording, tmp_path):
+    """In one process, from the lightest command to the heaviest."""
+    code = (
+        "import json, sys\nfrom nwbrnn.cli.main import app\n"
+        "for line in json.loads(sys.argv[1]):\n"
+        "    try:\n        app(line, standalone_mode=False)\n"
+        "    except SystemExit:\n        pass\n"
+        "    print('\\nmodules', *sys.modules)\n"
+    )
+    lines = [
+        ["inspect", str(recording.path)],
+        ["doctor", str(recording.path)],
+        ["evaluate", str(stored[1])],
+        ["report", str(stored[1]), "-o", str(tmp_path / "report.html")],
+    ]
+    command = [sys.executable, "-c", code, json.dumps(lines)]
+    finished = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    found = [set(line.split()) for line in finished.stdout.splitlines() if line.startswith("modules ")]
+    inspected, examined, evaluated, reported = found
+    used = {"nwbrnn.readers.inspect", "nwbrnn.readers.doctor", "nwbrnn.prediction", "nwbrnn.report"}
+    assert [len(used & modules) for modules in found] == [1, 2, 3, 4]
+    never = {"torch", "numba", "nwbrnn.models", "nwbrnn.training", "scipy.signal", "scipy.stats", "sklearn"}
+    assert not reported & never
+    assert not evaluated & {"matplotlib", "nwbrnn.plot"}
+    assert not examined & {"nwbrnn.prediction", "scipy.optimize", "scipy.linalg"}
+    assert not inspected & {"scipy.ndimage", "scipy.special", "dask.array"}
 
 
 def test_the_verdict_gives_the_scores(stored, text):
