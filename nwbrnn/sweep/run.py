@@ -294,8 +294,13 @@ def _run_on_cluster(
     scheduler: str, folder: Path, pending: Mapping[str, Cell]
 ) -> Generator[tuple[Cell, str], None, None]:
     """Run cells on a Dask cluster; yield each at its end, with the reason of a failure if known here."""
-    from distributed import as_completed
-
+    try:
+        from distributed import as_completed
+    except ImportError as error:
+        raise ConfigError(
+            f"scheduler: a sweep on a cluster needs the package distributed ({error}); "
+            "run pip install 'nwbrnn[slurm]'"
+        ) from error
     with _connect(scheduler, folder) as client:
         futures = [client.submit(_run_alone, folder, cell, key=key) for key, cell in pending.items()]
         for future in as_completed(futures):

@@ -120,6 +120,14 @@ def test_bad_options_are_refused(recording, run_cli, tmp_path, monkeypatch, opti
     assert not list((tmp_path / "sweep").glob("cells/*"))
 
 
+def test_a_cluster_without_its_package_is_refused(recording, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    given = "--sampled", "0", "--seeds", "1", "--scheduler", "tcp://127.0.0.1:9"
+    finished = run_cli("sweep", recording.path, "-o", tmp_path / "sweep", *given)
+    assert finished.code == 2
+    assert_names(finished.err, "scheduler", "distributed", "pip install 'nwbrnn[slurm]'")
+
+
 def test_a_folder_with_something_else_is_not_touched(recording, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mother.txt").write_text("Dear")

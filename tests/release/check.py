@@ -25,7 +25,18 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("aiohttp", "dandi", "dsa-metric", "hdmf-zarr", "nwbinspector", "pynapple", "s3fs", "zarr")
+EXTRAS = (
+    "aiohttp",
+    "dandi",
+    "dask",
+    "distributed",
+    "dsa-metric",
+    "hdmf-zarr",
+    "nwbinspector",
+    "pynapple",
+    "s3fs",
+    "zarr",
+)
 IN_SDIST = (
     "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Makefile", "constraints.txt",
     "pyproject.toml", "docs/architecture.md", "tests/conftest.py", "tests/release/check.py",
@@ -61,6 +72,7 @@ COMMANDS = (
     ("inspect http://127.0.0.1:9/x.nwb", 2, r"pip install 'nwbrnn\[remote\]'"),
     ("inspect s3://bucket/x.nwb", 2, r"pip install 'nwbrnn\[s3\]'"),
     ("inspect dandi://000001/x.nwb", 2, r"pip install 'nwbrnn\[dandi\]'"),
+    ("sweep {example} -o cluster --scheduler tcp://127.0.0.1:9", 2, r"pip install 'nwbrnn\[slurm\]'"),
 )
 
 LIBRARY = """
