@@ -25,7 +25,7 @@ from nwbrnn.teacher import TeacherConfig
 # what public names are about, by the part of nwbrnn they live in
 SECTIONS = {
     "Read files": ("readers", "dataset", "schema"),
-    "Fit and predict": ("job", "training"),
+    "Fit and predict": ("job", "training", "prediction"),
     "Results and scores": ("result", "evaluation", "timeline"),
     "Sweeps": ("sweep",),
     "Figures": ("plot", "report"),

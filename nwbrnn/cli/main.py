@@ -80,8 +80,11 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Compare outputs and inputs, keep other commands from the outputs, then run the command."""
-        from nwbrnn.storage.lock import hold
-        from nwbrnn.storage.paths import check_apart, check_names
+        from nwbrnn.cli.output import step
+
+        with step("Loading libraries"):
+            from nwbrnn.storage.lock import hold
+            from nwbrnn.storage.paths import check_apart, check_names
 
         writes, reads = (
             list_paths(*(ctx.params[name] for name, access in self.accesses.items() if access is wanted))

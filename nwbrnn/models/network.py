@@ -20,7 +20,7 @@ class Network(nn.Module):
     """A recurrent network with a linear readout: z = W_out r + c.
 
     Each kind of network is a subclass: it runs the recurrence in :meth:`run`, and finds the state of a rate
-    in :meth:`invert`. Predictions come from the same equation in NumPy (:mod:`nwbrnn.prediction.equations`).
+    in :meth:`invert`. Predictions come from the same equation in NumPy (``nwbrnn.prediction.equations``).
 
     Parameters
     ----------

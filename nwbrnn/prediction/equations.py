@@ -112,6 +112,13 @@ class Equation(ABC):
     def get_gains(self) -> Array:
         """Return how far a state moves for an error of each observed neuron, shape (n_hidden, n_observed)."""
 
+    def linearize(self, state: Array, drive: Array) -> Array:
+        """Return the derivative of the next state with respect to this one, shape (n_hidden, n_hidden).
+
+        A rate network needs none, since it is also known as a differential equation.
+        """
+        raise NotImplementedError
+
     def read(self, rates: Array) -> Array:
         """Return the outputs that are read from rates of shape (..., n_hidden)."""
         return np.asarray(rates @ self.weights["output_weights"].T + self.weights["output_bias"])
@@ -278,7 +285,7 @@ class GatedEquation(Equation):
         return np.asarray(update * states + (1 - update) * candidate)
 
     def linearize(self, state: Array, drive: Array) -> Array:
-        """Return the derivative of the next state with respect to this one, shape (n_hidden, n_hidden)."""
+        """Return the derivative of the next state; see :meth:`Equation.linearize`."""
         reset, update, candidate, recurrent = self._open_gates(state, drive)
         matrices = self.weights["recurrent_weights"].swapaxes(0, 1)
         by_update = (state - candidate) * update * (1 - update)

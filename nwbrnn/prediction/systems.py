@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nwbrnn.config import FitConfig, Nonlinearity
 from nwbrnn.evaluation.fixed_points import Gain, System, create_rate_system
 from nwbrnn.prediction.activations import activate, compute_slopes
-from nwbrnn.prediction.equations import EQUATIONS, GatedEquation
+from nwbrnn.prediction.equations import EQUATIONS, Equation
 
 Array = NDArray[Any]
 Weights = Mapping[str, NDArray[np.floating]]
@@ -18,7 +18,7 @@ Weights = Mapping[str, NDArray[np.floating]]
 def create_system(weights: Weights, config: FitConfig, inputs: Array, *, bin_size: float) -> System:
     """Return the equations of a network, in double precision.
 
-    A rate network is a differential equation, integrated step by step. A gated network is the map from one
+    A rate network is a differential equation, integrated step by step. Any other network is the map from one
     bin to the next. Both have their analytic Jacobian.
 
     Parameters
@@ -33,8 +33,8 @@ def create_system(weights: Weights, config: FitConfig, inputs: Array, *, bin_siz
         Width of a time bin [s].
     """
     double = {name: np.asarray(values, dtype=np.float64) for name, values in weights.items()}
-    if config.network == "gru":
-        return _create_map(GatedEquation(double, config, bin_size=bin_size), inputs)
+    if config.network != "rate":
+        return _create_map(EQUATIONS[config.network](double, config, bin_size=bin_size), inputs)
     current = double["input_weights"] @ inputs + double["bias"]
     step = bin_size / config.substeps
     # a step is never longer than the time constant; see RateEquation.alpha
@@ -62,7 +62,7 @@ def find_states(weights: Weights, config: FitConfig, hidden: Array, *, bin_size:
     return equation.invert(np.asarray(hidden, dtype=np.float64))
 
 
-def _create_map(equation: GatedEquation, inputs: Array) -> System:
+def _create_map(equation: Equation, inputs: Array) -> System:
     """Return the map of a network from one bin to the next."""
     held = equation.drive(inputs)
 

@@ -296,11 +296,11 @@ def _run_on_cluster(
     """Run cells on a Dask cluster; yield each at its end, with the reason of a failure if known here."""
     try:
         from distributed import as_completed
-    except ImportError as error:
+    except ImportError as missing:
         raise ConfigError(
-            f"scheduler: a sweep on a cluster needs the package distributed ({error}); "
+            f"scheduler: a sweep on a cluster needs the package distributed ({missing}); "
             "run pip install 'nwbrnn[slurm]'"
-        ) from error
+        ) from missing
     with _connect(scheduler, folder) as client:
         futures = [client.submit(_run_alone, folder, cell, key=key) for key, cell in pending.items()]
         for future in as_completed(futures):
