@@ -227,7 +227,8 @@ class RateEquation(Equation):
     @property
     def way(self) -> Array:
         """The part of its way to equilibrium that each unit goes in a bin, shape (n_hidden,)."""
-        return np.asarray(1 - self._keep**self.substeps)
+        slow = self.alpha.astype(np.float64)  # 1 - alpha is 1 in float32 for units that hardly move
+        return np.asarray(1 - (1 - slow) ** self.substeps).astype(self.dtype)
 
     def drive(self, inputs: Array) -> Array:
         """Return what inputs and biases give each unit; see :meth:`Equation.drive`."""
