@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 
 from nwbrnn.evaluation import score_horizons
 from nwbrnn.plot.style import COLOURS, GREY, prepare_axes
+from nwbrnn.prediction import forget_observer, predict
 from nwbrnn.result import FitResult
 
 NAMES = {
@@ -44,8 +45,6 @@ def forecast(result: FitResult, *, horizon: int = 10, ax: Axes | None = None) ->
     >>> result = nwbrnn.fit(ds, observe="sampled", sampled=3, min_rate=0, hidden=20, epochs=2)
     >>> ax = nwbrnn.plot.forecast(result, horizon=3)
     """
-    from nwbrnn.prediction import forget_observer, predict
-
     scores = score_horizons(result.recorded, result.forecast(horizon))
     blind = predict(result.recorded, *forget_observer(result.weights, result.config))
     floor = score_horizons(result.recorded, [blind])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_skill
 from nwbrnn.plot.fit import pick_evenly, sort_conditions
+from nwbrnn.prediction import forget_observer, predict
 from nwbrnn.preprocessing import normalize_outputs
 from nwbrnn.report.html import round_values
 from nwbrnn.result import FitResult
@@ -32,8 +33,6 @@ def collect_trials(result: FitResult) -> dict[str, Any]:
         ``trials``, each with a name and the skill of its outputs with (``student``) and without (``blind``)
         neurons; ``trialOutputs`` and ``trialRates``, the courses of each channel, trials first.
     """
-    from nwbrnn.prediction import forget_observer, predict
-
     recorded = result.recorded
     blind = predict(recorded, *forget_observer(result.weights, result.config))
     rows = _pick_trials(recorded)

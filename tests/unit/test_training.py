@@ -105,6 +105,13 @@ def test_unsampled_neurons_are_read_from_the_hidden_units_by_linear_regression()
     )
 
 
+def test_trials_that_are_alike_have_the_same_predictions_to_the_last_bit(recovered):
+    for values in (recovered.predicted[name].values for name in ("outputs", "rates", "hidden")):
+        repeats = values.reshape(N_REPEATS, N_DIRECTIONS, *values.shape[1:])
+        assert (repeats == repeats[0]).all()
+        assert len(np.unique(repeats[0, :, -1], axis=0)) == N_DIRECTIONS
+
+
 def run_by_hand(parameters, inputs, alpha):
     """Outputs and rates of the network, one step after the other."""
     states = parameters["initial_state"].expand(len(inputs), -1)
