@@ -29,7 +29,9 @@ INHIBITORY_DENSITY = 0.4  # of inhibitory connections after optimization, Henneq
 TARGET_ABSCISSA = 0.15  # Hennequin et al. 2014
 STEP = 10.0  # learning rate on the normalized gradient, Hennequin et al. 2014
 MOMENTUM = 0.9  # our choice: reaches the target in 5 to 10 times fewer steps than plain descent
-MAX_STEPS = 4000
+# Ours. Circuits of at least 60 neurons take 60 to 310 steps; of those of 40 neurons, half have not arrived
+# after 4,000, and which ones depends on the last bits of the processor's products. Another draw arrives sooner.
+MAX_STEPS, MAX_DRAWS = 1000, 10
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def build_circuit(n_neurons: int = 200, *, seed: int = 0) -> Circuit:
 
     The function uses gradient descent with momentum on the smoothed spectral abscissa (Hennequin et al. 2014,
     supplement). After each step, inhibitory weights are clipped at 0, the strongest 40 % are kept, and
-    inhibition is rescaled to 3 times excitation on average, separately for rows E and I.
+    inhibition is rescaled to 3 times excitation on average, separately for rows E and I. A network that is not
+    stable after 1,000 steps is drawn anew, up to nine times.
 
     Parameters
     ----------
@@ -103,7 +106,7 @@ def build_circuit(n_neurons: int = 200, *, seed: int = 0) -> Circuit:
     Raises
     ------
     ConfigError
-        If ``n_neurons`` is odd or so small that the target abscissa of 0.15 is not reached.
+        If ``n_neurons`` is odd or so small that no draw reaches the target abscissa of 0.15.
 
     Examples
     --------
@@ -115,21 +118,32 @@ def build_circuit(n_neurons: int = 200, *, seed: int = 0) -> Circuit:
         raise ConfigError(
             f"n_neurons: expected an even number, half excitatory, but got {n_neurons}; use {n_neurons + 1}"
         )
-    weights = _create_random_weights(n_neurons, np.random.default_rng(seed))
-    n_excitatory = n_neurons // 2
-    velocity = np.zeros((n_neurons, n_excitatory))
+    rng = np.random.default_rng(seed)
+    reached = []
+    for _ in range(MAX_DRAWS):
+        weights, abscissa = _stabilize(_create_random_weights(n_neurons, rng))
+        if abscissa <= TARGET_ABSCISSA:
+            return Circuit(weights)
+        reached.append(abscissa)
+    raise ConfigError(
+        f"n_neurons: the best of {MAX_DRAWS} random circuits of {n_neurons} neurons (seed {seed}) stayed at a "
+        f"spectral abscissa of {min(reached):.3f} after {MAX_STEPS} steps, but {TARGET_ABSCISSA} is needed; "
+        "use at least 60 neurons"
+    )
+
+
+def _stabilize(weights: Array) -> tuple[Array, float]:
+    """Return weights with tuned inhibition, and their spectral abscissa; see :func:`build_circuit`."""
+    n_excitatory = len(weights) // 2
+    velocity = np.zeros((len(weights), n_excitatory))
     for _ in range(MAX_STEPS):
         abscissa, gradient = compute_abscissa_gradient(weights)
         if abscissa <= TARGET_ABSCISSA:
-            return Circuit(weights)
+            break
         velocity = MOMENTUM * velocity + gradient[:, n_excitatory:]
         inhibitory = weights[:, n_excitatory:] - STEP * velocity
-        weights[:, n_excitatory:] = _constrain(inhibitory, weights[:, :n_excitatory])
-    raise ConfigError(
-        f"n_neurons: a circuit of {n_neurons} neurons (seed {seed}) stayed at a spectral abscissa of "
-        f"{abscissa:.3f} after {MAX_STEPS} steps, but {TARGET_ABSCISSA} is needed; "
-        "use at least 80 neurons or another seed"
-    )
+        weights = np.hstack([weights[:, :n_excitatory], _constrain(inhibitory, weights[:, :n_excitatory])])
+    return weights, abscissa
 
 
 def compute_abscissa_gradient(weights: Array) -> tuple[float, Array]:
