@@ -144,9 +144,14 @@ def group_channels(seen: NDArray[np.bool_]) -> list[tuple[slice | NDArray[np.int
 
 def get_output_units(ds: xr.Dataset) -> list[str]:
     """Return the unit of each output."""
-    if "output_units" not in ds.coords:
-        return [str(ds["outputs"].attrs["units"])] * ds.sizes["output"]
-    return [str(unit) for unit in ds["output_units"].values]
+    return get_channel_units(ds, "output")
+
+
+def get_channel_units(ds: xr.Dataset, channel: str) -> list[str]:
+    """Return the unit of each ``"output"`` or ``"input"``."""
+    if f"{channel}_units" not in ds.coords:
+        return [str(ds[f"{channel}s"].attrs["units"])] * ds.sizes[channel]
+    return [str(unit) for unit in ds[f"{channel}_units"].values]
 
 
 def get_unit_ids(ds: xr.Dataset) -> NDArray[Any]:

@@ -59,6 +59,9 @@ every bin, and else floating-point numbers. ``rates`` and ``spike_counts`` lack 
 of a network, which has ``hidden``, lacks none.
 """
 
+CHANNELS = (OUTPUT, INPUT)
+"""Dimensions of signals whose channels have units of their own, ``output_units`` and ``input_units``."""
+
 COORDINATES = (
     VariableSpec(TRIAL, (TRIAL,), "iu", "row of the source's trial table"),
     VariableSpec(TIME, (TIME,), FLOAT, "bin centre relative to the alignment", units="s"),
@@ -70,6 +73,7 @@ COORDINATES = (
     VariableSpec("split", (TRIAL,), TEXT, "train, dynamics_only, validation or test", False),
     VariableSpec("n_trials", (TRIAL,), "iu", "trials averaged into this one", False),
     VariableSpec("output_units", (OUTPUT,), TEXT, "unit of each output", False),
+    VariableSpec("input_units", (INPUT,), TEXT, "unit of each input", False),
     VariableSpec(
         "output_scale",
         (OUTPUT,),

@@ -10,11 +10,18 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nwbrnn.config import FitConfig
-from nwbrnn.dataset import create_dataset, get_unit_ids
+from nwbrnn.dataset import create_dataset, get_channel_units, get_unit_ids
 from nwbrnn.errors import SchemaError
 from nwbrnn.prediction.observations import forget_observer
 from nwbrnn.prediction.predict import predict
-from nwbrnn.preprocessing import identify, is_pooled, list_sessions, list_sources, name_source
+from nwbrnn.preprocessing import (
+    convert_channels,
+    identify,
+    is_pooled,
+    list_sessions,
+    list_sources,
+    name_source,
+)
 from nwbrnn.schema import RECORDING, SESSION, validate
 from nwbrnn.text import list_some
 
@@ -72,7 +79,8 @@ def predict_trials(
     theirs, own = trials.attrs["bin_size"], recorded.attrs["bin_size"]
     if not np.isclose(theirs, own, rtol=1e-6):
         raise SchemaError([f"bin_size: expected bins of {own:g} s, as in the fit, but got {theirs:g} s"])
-    trials = _align_inputs(trials.sel(input=names), recorded) if isinstance(data, xr.Dataset) else trials
+    if isinstance(data, xr.Dataset):
+        trials = _align_inputs(_convert_inputs(trials.sel(input=names), recorded), recorded)
     return predict(_adopt(trials, recorded, config), weights, config, fitted=recorded)
 
 
@@ -97,6 +105,13 @@ def _create_trials(recorded: xr.Dataset, inputs: ArrayLike) -> xr.Dataset:
     return create_dataset(
         {"inputs": values} | empty, coords | {"unit": recorded["unit"].values}, bin_size=bin_size
     )
+
+
+def _convert_inputs(trials: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:
+    """Return trials with inputs in the units of a fit, if both say what these are."""
+    stated = recorded.coords.get("recording_input_units")
+    units = get_channel_units(recorded, "input") if stated is None else stated.values[0].tolist()
+    return convert_channels(trials, "input", dict(zip(recorded["input"].values.tolist(), units, strict=True)))
 
 
 def _align_inputs(trials: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:

@@ -8,6 +8,7 @@ from nwbrnn.preprocessing.averaging import (
     find_complete_units,
     match_observed,
 )
+from nwbrnn.preprocessing.conversion import convert_channels, find_factor
 from nwbrnn.preprocessing.emg import (
     ENVELOPES,
     EnvelopeFilter,
@@ -71,11 +72,13 @@ __all__ = [
     "clip_outputs",
     "compute_envelope",
     "compute_standard_errors",
+    "convert_channels",
     "cut_window",
     "describe_window",
     "extract_envelope",
     "find_complete_units",
     "find_conditions",
+    "find_factor",
     "find_mismatches",
     "find_trained",
     "find_unsuitable",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.preprocessing.sessions import name_source
-from nwbrnn.schema import INPUT, OUTPUT, TIME, TRIAL
+from nwbrnn.schema import COSINE, INPUT, OUTPUT, TIME, TRIAL
 from nwbrnn.text import find_label, list_some, show_count, sort_labels
 
 MIN_BINS = 2  # fewer are no time course
@@ -38,6 +38,8 @@ class Outline:
         What identifies the file or circuit; empty if nothing does.
     trials
         Rows of the trials in the source.
+    angles
+        Unit of each trial column with directions that are conditions.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Outline:
     lag: float = 0.0
     source: str = ""
     trials: frozenset[int] = frozenset()
+    angles: Mapping[str, str] = field(default_factory=dict)
 
 
 def name_sessions(abouts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -75,6 +78,11 @@ def outline(ds: xr.Dataset, name: str) -> Outline:
         lag=float(attrs.get("neural_lag", 0.0)),
         source=name_source(attrs),
         trials=frozenset(ds[TRIAL].values.tolist()),
+        angles={
+            str(name): str(coord.attrs["units"])
+            for name, coord in ds.coords.items()
+            if coord.dims == (TRIAL,) and f"{name}{COSINE}" in ds[INPUT].values and "units" in coord.attrs
+        },
     )
 
 
@@ -94,7 +102,7 @@ def find_mismatches(outlines: Sequence[Outline]) -> list[str]:
                     f"session {one.name}: {what}: expected some of {list_some(sort_labels(theirs))}, as in "
                     f"the other sessions, but got {list_some(sort_labels(own))}; {remedy}"
                 )
-        problems += _check_inputs(one, outlines[0])
+        problems += [*_check_inputs(one, outlines[0]), *_check_angles(one, outlines[0])]
         for other in outlines[:number]:
             shared = one.trials & other.trials if one.source and one.source == other.source else ()
             if shared:
@@ -144,6 +152,18 @@ def _check_inputs(one: Outline, first: Outline) -> list[str]:
     return [
         f"session {one.name}: inputs: expected those of session {first.name}, {', '.join(first.inputs)}, but "
         f"got {', '.join(one.inputs)}; read the same inputs and condition (inputs, condition)"
+    ]
+
+
+def _check_angles(one: Outline, first: Outline) -> list[str]:
+    """Check that the labels of conditions are directions in one unit; that of a single one is a guess."""
+    if min(len(one.conditions), len(first.conditions)) < 2:
+        return []
+    return [
+        f"session {one.name}: conditions: expected {column} in {first.angles[column]}, as in session "
+        f"{first.name}, but got {unit}; write the column in {first.angles[column]}, or leave out the session"
+        for column, unit in one.angles.items()
+        if first.angles.get(column, unit) != unit
     ]
 
 

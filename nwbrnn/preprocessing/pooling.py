@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import Choice, create_dataset, get_output_units
+from nwbrnn.dataset import Choice, create_dataset, get_channel_units
 from nwbrnn.errors import ConfigError
+from nwbrnn.preprocessing.conversion import unify_units
 from nwbrnn.preprocessing.matching import (
     Outline,
     count_bins,
@@ -23,6 +24,7 @@ from nwbrnn.preprocessing.matching import (
 from nwbrnn.preprocessing.sessions import describe_session, is_pooled, name_source
 from nwbrnn.preprocessing.smoothing import smooth_spikes
 from nwbrnn.schema import (
+    CHANNELS,
     COORDINATES,
     INPUT,
     OUTPUT,
@@ -63,7 +65,9 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     xarray.Dataset
         Trials and units of all sessions, one session after the other. The coordinates ``session`` (trial) and
         ``session_of_unit`` (unit) name the session, and ``session_trial`` and ``session_unit`` are the rows
-        there. Outputs and inputs are matched by name, and conditions by value. ``align_time`` runs on from
+        there. Outputs and inputs are matched by name, and conditions by value. An output or input is in the
+        unit of the first session that has it; ``recording_output_units`` and ``recording_input_units`` are
+        the units in each session, which differ only if they cannot be converted. ``align_time`` runs on from
         session to session; ``recording_start`` (recording) is what was added [s]. Columns of trials and units
         are kept if all sessions have them. ``attrs["sessions"]`` (JSON) holds file, identifier, hash and
         settings of reading of each session.
@@ -79,7 +83,7 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     Examples
     --------
     >>> import nwbrnn
-    >>> teacher = nwbrnn.TeacherConfig(n_neurons=40, n_directions=3, n_trials=4, n_muscles=2)
+    >>> teacher = nwbrnn.TeacherConfig(n_neurons=60, n_directions=3, n_trials=4, n_muscles=2)
     >>> ds = nwbrnn.simulate_teacher(teacher)
     >>> monday, tuesday = ds.isel(trial=slice(0, None, 2)), ds.isel(trial=slice(1, None, 2))
     >>> pooled = nwbrnn.pool(
@@ -102,8 +106,10 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     problems = find_mismatches(outlines)
     if problems:
         raise ConfigError(*problems)
+    sessions, converted = unify_units(sessions, names)
     sessions, cut = _cut_windows(sessions, outlines)
-    return _join(sessions, names, [*_describe_pool(outlines), *_describe_signals(sessions, names), *cut])
+    choices = [*_describe_pool(outlines), *converted, *_describe_counts(sessions, names), *cut]
+    return _join(sessions, names, choices)
 
 
 def _check_session(ds: xr.Dataset, number: int) -> xr.Dataset:
@@ -196,26 +202,13 @@ def _describe_pool(outlines: Sequence[Outline]) -> list[Choice]:
     return choices
 
 
-def _describe_signals(sessions: Sequence[xr.Dataset], names: Sequence[str]) -> list[Choice]:
-    """Return, as choices, which outputs have other units in some sessions, and whether counts are lost."""
-    units: dict[str, dict[str, list[str]]] = {}
-    for ds, name in zip(sessions, names, strict=True):
-        for output, unit in zip(ds[OUTPUT].values.tolist(), get_output_units(ds), strict=True):
-            units.setdefault(output, {}).setdefault(unit, []).append(name)
-    different = {output: found for output, found in units.items() if len(found) > 1}
-    choices = []
-    if different:
-        texts = [
-            f"{output} in {', '.join(f'{unit} ({list_some(where)})' for unit, where in found.items())}"
-            for output, found in different.items()
-        ]
-        reason = "the pool names the first unit; the output gain of align_sessions removes the difference"
-        choices.append(Choice("different units", "; ".join(texts), reason))
+def _describe_counts(sessions: Sequence[xr.Dataset], names: Sequence[str]) -> list[Choice]:
+    """Return, as a choice, that spike counts are lost, since some sessions have none."""
     lacking = [name for ds, name in zip(sessions, names, strict=True) if "spike_counts" not in ds]
-    if 0 < len(lacking) < len(names):
-        reason = f"there are none in {list_some(lacking)}, so the pool holds only the rates of all sessions"
-        choices.append(Choice("spike counts", "left out", reason))
-    return choices
+    if not 0 < len(lacking) < len(names):
+        return []
+    reason = f"there are none in {list_some(lacking)}, so the pool holds only the rates of all sessions"
+    return [Choice("spike counts", "left out", reason)]
 
 
 def _join(sessions: Sequence[xr.Dataset], names: Sequence[str], choices: Sequence[Choice]) -> xr.Dataset:
@@ -231,24 +224,27 @@ def _join(sessions: Sequence[xr.Dataset], names: Sequence[str], choices: Sequenc
     if all("spike_counts" in ds for ds in sessions):
         variables["spike_counts"] = _stack_units(sessions, "spike_counts")
     starts = _follow_on(sessions)
+    units = _list_units(sessions, OUTPUT, outputs) | _list_units(sessions, INPUT, inputs)
     bin_size = float(sessions[0].attrs["bin_size"])
     coords = {
         TIME: sessions[0][TIME].values,
         INPUT: np.array(inputs),
         OUTPUT: np.array(outputs),
-        "output_units": _match_units(sessions, outputs),
         "condition": _match_conditions(sessions),
         "align_time": np.concatenate(
             [ds["align_time"].values + start for ds, start in zip(sessions, starts, strict=True)]
         ),
         RECORDING: np.array(names),
         _START: (RECORDING, np.array(starts), {"units": "s"}),
+        **units,
         **_join_columns(sessions, names, TRIAL, SESSION),
         **_join_columns(sessions, names, UNIT, SESSION_OF_UNIT),
     }
     coords[RECORDING] = (RECORDING, coords[RECORDING])
     attrs = _describe_sessions(sessions, names, starts, choices)
-    return create_dataset(variables, coords, bin_size=bin_size, units={"inputs": "1"}, attrs=attrs)
+    stated = {f"{name}s": ", ".join(dict.fromkeys(units[f"{name}_units"].tolist())) for name in CHANNELS}
+    stated["rates"] = str(sessions[0]["rates"].attrs["units"])
+    return create_dataset(variables, coords, bin_size=bin_size, units=stated, attrs=attrs)
 
 
 def _stack(sessions: Sequence[xr.Dataset], name: str, channels: Sequence[str], *, fill: float) -> Values:
@@ -287,12 +283,20 @@ def _follow_on(sessions: Sequence[xr.Dataset]) -> list[float]:
     return starts
 
 
-def _match_units(sessions: Sequence[xr.Dataset], outputs: Sequence[str]) -> Values:
-    """Return the unit of each output, that of the first session that has it."""
-    units: dict[str, str] = {}
-    for ds in reversed(sessions):
-        units |= dict(zip(ds[OUTPUT].values.tolist(), get_output_units(ds), strict=True))
-    return np.array([units[name] for name in outputs])
+def _list_units(sessions: Sequence[xr.Dataset], channel: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Return the unit of each output or input in the pool, and in each session; empty where one lacks it.
+
+    A channel whose units could not be converted has all of them in the pool.
+    """
+    units = np.full((len(sessions), len(labels)), "", dtype=object)
+    for row, ds in enumerate(sessions):
+        for label, unit in zip(ds[channel].values.tolist(), get_channel_units(ds, channel), strict=True):
+            units[row, labels.index(label)] = unit
+    pooled = [" or ".join(dict.fromkeys(filter(None, column))) for column in units.T.tolist()]
+    return {
+        f"{channel}_units": np.array(pooled),
+        f"recording_{channel}_units": ((RECORDING, channel), units.astype("U")),
+    }
 
 
 def _match_conditions(sessions: Sequence[xr.Dataset]) -> Values:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.averaging import average_conditions
-from nwbrnn.schema import RECORDING, SESSION, SESSION_OF_UNIT
+from nwbrnn.schema import CHANNELS, OUTPUT, RECORDING, SESSION, SESSION_OF_UNIT
 
 Signal = NDArray[np.floating]
 
@@ -113,17 +113,20 @@ def separate_outputs(ds: xr.Dataset) -> xr.Dataset:
     """
     if not is_pooled(ds):
         return ds
-    parts, names, rows = [], [], []
-    for session in ds[RECORDING].values.tolist():
+    parts, names, rows, owners = [], [], [], []
+    for number, session in enumerate(ds[RECORDING].values.tolist()):
         mine = ds[SESSION].values == session
         own = np.flatnonzero(np.isfinite(ds["outputs"].values[mine]).any(axis=(0, 1)))
         parts.append(np.where(mine[:, np.newaxis, np.newaxis], ds["outputs"].values[..., own], np.nan))
         names += [name_own(name, session) for name in ds["output"].values[own].tolist()]
         rows += own.tolist()
+        owners += [number] * len(own)
     variable = ds["outputs"].dims, np.concatenate(parts, axis=2), dict(ds["outputs"].attrs)
     coords: dict[str, Any] = {"output": names}
-    if "output_units" in ds.coords:
-        coords["output_units"] = "output", ds["output_units"].values[rows]
+    if "recording_output_units" in ds.coords:
+        units = ds["recording_output_units"].values[owners, rows]
+        coords["output_units"] = "output", units
+        variable[2]["units"] = ", ".join(dict.fromkeys(units.tolist()))
     return ds.drop_dims("output").assign(outputs=variable).assign_coords(coords)
 
 
@@ -186,20 +189,42 @@ def align_sessions(ds: xr.Dataset, *, align: Collection[str], percentile: float)
     Raises
     ------
     ConfigError
-        If an output is 0 throughout the training trials of a session.
+        If an output is 0 throughout the training trials of a session; or if units of sessions cannot be
+        converted, and the gain that removes the difference is not in ``align``.
     """
     if not is_pooled(ds):
         return ds
     outputs = {"output_gain", "output_offset"} & set(align)
     inputs = {"input_gain", "input_offset"} & set(align)
+    mixed = [fault for one in CHANNELS if f"{one}_gain" not in align for fault in _list_mixed(ds, one)]
+    if mixed:
+        raise ConfigError(*mixed)
     if outputs:
         ds = _rescale(ds, "outputs", *_measure_outputs(ds, outputs, percentile=percentile))
-        if "output_gain" in outputs:
-            ds["outputs"].attrs["units"] = "1"
-            ds = ds.assign_coords(output_units=("output", np.full(ds.sizes["output"], "1")))
     if inputs:
         ds = _rescale(ds, "inputs", *_measure_inputs(ds, inputs))
+    for channel in CHANNELS:
+        if f"{channel}_gain" in align:
+            ds[f"{channel}s"].attrs["units"] = "1"
+            ds = ds.assign_coords({f"{channel}_units": (channel, np.full(ds.sizes[channel], "1"))})
     return ds
+
+
+def _list_mixed(ds: xr.Dataset, channel: str) -> list[str]:
+    """Return, as faults, which outputs or inputs have a unit in a session that is not that of the others."""
+    faults = []
+    units = ds.coords.get(f"recording_{channel}_units")
+    for label, column in [] if units is None else zip(ds[channel].values, units.values.T, strict=True):
+        known = [(name, unit) for name, unit in zip(ds[RECORDING].values, column, strict=True) if unit]
+        for name, unit in known:
+            if unit != known[0][1]:
+                own = ", give each session outputs of its own (session_outputs=own)" * (channel == OUTPUT)
+                faults.append(
+                    f"session {name}: {channel}s: expected {label} in {known[0][1]}, as in session "
+                    f"{known[0][0]}, but got {unit}, which cannot be converted; add {channel}_gain to "
+                    f"align_sessions{own}, or correct the unit in the file"
+                )
+    return faults
 
 
 def align_like(ds: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:
@@ -209,6 +234,8 @@ def align_like(ds: xr.Dataset, recorded: xr.Dataset) -> xr.Dataset:
             scale, offset = (recorded[f"recording_{channel}_{part}"].values for part in ("scale", "offset"))
             ds = _rescale(ds, name, scale, offset)
             ds[name].attrs["units"] = recorded[name].attrs["units"]
+            if f"{channel}_units" in recorded.coords:
+                ds = ds.assign_coords({f"{channel}_units": recorded[f"{channel}_units"].variable})
     return ds
 
 

@@ -279,4 +279,5 @@ def _describe_plan(session: Session, plan: Plan, name: str) -> Outline:
         bin_size=plan.window.bin_size,
         source=str(session.nwbfile.identifier),
         trials=frozenset(plan.trials.frame.index.tolist()),
+        angles={name: unit for name, unit in plan.trials.angles.items() if name in plan.trials.shown},
     )

@@ -26,7 +26,7 @@ from nwbrnn.readers.tables import name_coordinates
 from nwbrnn.readers.task import create_task_inputs
 from nwbrnn.readers.times import to_ticks
 from nwbrnn.readers.trials import find_angles
-from nwbrnn.schema import COORDINATES, VARIABLES
+from nwbrnn.schema import CHANNELS, COORDINATES, VARIABLES
 from nwbrnn.storage import Source
 
 
@@ -114,12 +114,11 @@ def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset
         variables[name] = kept
     coords: dict[str, Any] = {"time": plan.time} | outputs.coords | neurons.coords | inputs.coords
     coords |= _create_trial_coords(plan, recorded, taken=set(coords))
-    unit_names = dict.fromkeys(outputs.coords["output_units"].tolist())
     ds = create_dataset(
         variables,
         coords,
         bin_size=plan.window.bin_size,
-        units={"outputs": ", ".join(unit_names), "inputs": "1"},
+        units={f"{name}s": ", ".join(dict.fromkeys(coords.get(f"{name}_units", ["1"]))) for name in CHANNELS},
         attrs=_describe(session, plan, config, choices),
     )
     return attach_circuit(ds, session.nwbfile)
@@ -170,7 +169,9 @@ def _read_inputs(plan: Plan, config: ReadConfig) -> Part:
         values.append(binned.values)
         covered &= binned.covered
     names = [column for signal in plan.objects.inputs for column in signal.columns]
-    return Part({"inputs": np.concatenate(values, axis=2)}, {"input": np.array(names)}, covered)
+    units = [unit for signal in plan.objects.inputs for unit in signal.units]
+    coords = {"input": np.array(names), "input_units": np.array(units)}
+    return Part({"inputs": np.concatenate(values, axis=2)}, coords, covered)
 
 
 def _find_inside(plan: Plan) -> NDArray[np.bool_]:

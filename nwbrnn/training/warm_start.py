@@ -9,9 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
-from nwbrnn.dataset import Choice
+from nwbrnn.dataset import Choice, get_output_units
 from nwbrnn.errors import ConfigError
-from nwbrnn.preprocessing import find_conditions, identify, is_aligned, list_sources
+from nwbrnn.preprocessing import find_conditions, find_factor, identify, is_aligned, list_sources
 from nwbrnn.weights import READOUT
 
 Weights = dict[str, NDArray[np.floating]]
@@ -173,13 +173,16 @@ def _compare_scales(earlier: xr.Dataset, ds: xr.Dataset, rows: list[int]) -> NDA
     """Return by how much larger the network must draw each output than the earlier one; 0 for new outputs.
 
     Outputs that were brought to the scale of their session have no unit of the file. What is 1 there is the
-    scale of any other session.
+    scale of any other session. Units that cannot be compared count as the same.
     """
+    units = np.array(get_output_units(earlier))[rows].tolist()
+    pairs = zip(units, get_output_units(ds), strict=True)
+    factors = [find_factor(unit, into) or 1.0 for unit, into in pairs]
     before, after = earlier["output_scale"].values[rows], ds["output_scale"].values
     if is_aligned(earlier) != is_aligned(ds):  # only the aligned one has the scale of a session as its unit
         before = before if is_aligned(earlier) else np.ones(len(rows))
         after = after if is_aligned(ds) else np.ones(len(rows))
-    return np.where(np.array(rows) < 0, 0.0, before / after)
+    return np.where(np.array(rows) < 0, 0.0, np.array(factors) * before / after)
 
 
 def _adopt_observer(

@@ -12,6 +12,7 @@ from nwbrnn.dataset import blank_unrecorded
 from nwbrnn.errors import ConfigError, SchemaError
 from nwbrnn.preprocessing import (
     align_sessions,
+    find_factor,
     identify,
     list_sessions,
     name_sessions,
@@ -23,7 +24,7 @@ from nwbrnn.training import match_units
 from nwbrnn.training.batches import create_batch
 from tests.messages import assert_names, names
 
-CIRCUIT = {"n_neurons": 40, "n_directions": 4, "n_muscles": 3, "preparation": 0.1, "movement": 0.3}
+CIRCUIT = {"n_neurons": 60, "n_directions": 4, "n_muscles": 3, "preparation": 0.1, "movement": 0.3}
 SETTINGS = {"hidden": 30, "sampled": 4, "min_rate": 0, "epochs": 3, "validation": 0}
 
 
@@ -449,17 +450,116 @@ def test_a_pool_that_learned_from_test_trials_is_refused_as_a_start(sessions, po
         nwbrnn.fit(sessions[0], **SETTINGS | {"seed": 1}, start_from=earlier)
 
 
-def test_choices_name_outputs_in_other_units_and_spike_counts_that_are_left_out(sessions):
+def test_choices_name_spike_counts_that_are_left_out(sessions):
     monday, tuesday = sessions
-    shared = str(tuesday["output"].values[0])
-    units = ["mV" if name == shared else "a.u." for name in monday["output"].values.tolist()]
-    monday = monday.assign_coords(output_units=("output", units))
     pooled = nwbrnn.pool([monday, tuesday.drop_vars("spike_counts")], names=["monday", "tuesday"])
-    choices = nwbrnn.list_choices(pooled)
-    assert all(
-        text in choices.loc["different units", "picked"] for text in (shared, "mV (monday)", "(tuesday)")
-    )
-    assert "tuesday" in choices.loc["spike counts", "reason"]
+    assert "tuesday" in nwbrnn.list_choices(pooled).loc["spike counts", "reason"]
     assert "spike_counts" not in pooled
-    alike = nwbrnn.list_choices(nwbrnn.pool(sessions, names=["monday", "tuesday"]))
-    assert not {"different units", "spike counts"} & set(alike.index)
+    assert "spike counts" not in nwbrnn.list_choices(nwbrnn.pool(sessions)).index
+
+
+def state_units(ds, **units):
+    return ds.assign_coords({f"{channel}_units": (channel, found) for channel, found in units.items()})
+
+
+def test_outputs_and_inputs_are_converted_to_the_unit_that_the_pool_states(sessions):
+    monday, tuesday = sessions
+    monday = state_units(monday, output=["V", "N", "a.u."], input=["m", "1", "1"])
+    tuesday = state_units(tuesday, output=["", "µV"], input=["cm", "1", "1"])
+    pooled = nwbrnn.pool([monday, tuesday])
+    assert pooled["output_units"].values.tolist() == ["V", "N", "a.u."]
+    assert pooled["outputs"].attrs["units"] == "V, N, a.u."
+    assert pooled["recording_output_units"].values.tolist() == [["V", "N", "a.u."], ["V", "", "a.u."]]
+    assert pooled["input_units"].values.tolist() == ["m", "1", "1"]
+    np.testing.assert_allclose(
+        pooled["outputs"].values[16:, :, 0], tuesday["outputs"].values[..., 1] / 1e6, rtol=1e-6
+    )
+    np.testing.assert_array_equal(pooled["outputs"].values[:16], monday["outputs"].values)
+    np.testing.assert_allclose(
+        pooled["inputs"].values[16:], tuesday["inputs"].values * [0.01, 1, 1], rtol=1e-6
+    )
+    picked = nwbrnn.list_choices(pooled)["picked"]
+    assert_names(picked["output units converted"], "muscle_1", "V (monday)", "µV (tuesday)")
+    assert_names(picked["input units converted"], "m (monday)", "cm (tuesday)")
+    plain = nwbrnn.pool(sessions)
+    assert not [role for role in nwbrnn.list_choices(plain).index if "units" in role]
+    assert plain["outputs"].attrs["units"] == sessions[0]["outputs"].attrs["units"]
+    scaled = [prepare(ds, FitConfig(min_rate=0)) for ds in (pooled, plain)]
+    np.testing.assert_allclose(*(ds["outputs"].values for ds in scaled), rtol=1e-4, atol=1e-6)
+    assert scaled[0]["recording_output_units"].values[1, 0] == "V"
+
+
+def test_outputs_whose_units_cannot_be_converted_need_a_gain_or_outputs_of_their_own(sessions):
+    pooled = nwbrnn.pool([state_units(sessions[0], output=["V", "N", "N"]), sessions[1]])
+    assert pooled["output_units"].values.tolist() == ["V or a.u.", "N", "N or a.u."]
+    choice = nwbrnn.list_choices(pooled).loc["output units different", "picked"]
+    assert_names(choice, "muscle_1", "V (monday)", "a.u. (tuesday)")
+    for align in ([], ["output_offset", "input_gain"]):
+        with pytest.raises(ConfigError, match=names("tuesday", "muscle_1", "output_gain", "align_sessions")):
+            prepare(pooled, FitConfig(min_rate=0, align_sessions=align))
+    aligned = prepare(pooled, FitConfig(min_rate=0))
+    assert set(aligned["output_units"].values.tolist()) == {"1"}
+    assert aligned["recording_output_units"].values.tolist() == [["V", "N", "N"], ["a.u.", "", "a.u."]]
+    own = prepare(pooled, FitConfig(min_rate=0, session_outputs="own", align_sessions=[]))
+    assert own["output_units"].values.tolist() == ["V", "N", "N", "a.u.", "a.u."]
+    assert own["outputs"].attrs["units"] == "V, N, a.u."
+
+
+def test_inputs_whose_units_cannot_be_converted_need_a_gain(sessions):
+    monday, tuesday = (
+        state_units(ds, input=[u, "1", "1"]) for ds, u in zip(sessions, ("m", "a.u."), strict=True)
+    )
+    pooled = nwbrnn.pool([monday, tuesday])
+    name = pooled["input"].values[0]
+    with pytest.raises(ConfigError, match=names("tuesday", name, "m", "a.u.", "input_gain")):
+        prepare(pooled, FitConfig(min_rate=0))
+    aligned = prepare(pooled, FitConfig(min_rate=0, align_sessions=["output_gain", "input_gain"]))
+    assert set(aligned["input_units"].values.tolist()) == {"1"}
+
+
+def test_rates_and_columns_are_converted_too_or_refused_and_left_out(sessions):
+    monday, tuesday = (ds.drop_vars("spike_counts") for ds in sessions)
+    fast = tuesday.assign(rates=tuesday["rates"] / 1000).assign_coords(
+        force=("trial", np.full(16, 2e3), {"units": "mN"}), size=("trial", np.ones(16), {"units": "m"})
+    )
+    fast["rates"].attrs["units"] = "kHz"
+    monday = monday.assign_coords(
+        force=("trial", np.ones(16), {"units": "N"}), size=("trial", np.ones(16), {"units": "V"})
+    )
+    pooled = nwbrnn.pool([monday, fast])
+    np.testing.assert_allclose(pooled["rates"].values[16:, :, 8:], tuesday["rates"].values, rtol=1e-5)
+    assert pooled["rates"].attrs["units"] == "Hz"
+    assert pooled["force"].values.tolist() == [1.0] * 16 + [2.0] * 16
+    assert pooled["force"].attrs["units"] == "N"
+    assert "size" not in pooled.coords
+    assert_names(nwbrnn.list_choices(pooled).loc["columns left out", "picked"], "size")
+    fast["rates"].attrs["units"] = "V"
+    with pytest.raises(ConfigError, match=names("tuesday", "rates", "Hz", "V")):
+        nwbrnn.pool([monday, fast])
+
+
+def test_directions_in_degrees_and_radians_are_not_taken_for_one_another(sessions):
+    monday = sessions[0].assign_coords(
+        direction=("trial", sessions[0]["direction"].values, {"units": "degrees"})
+    )
+    angles = np.deg2rad(sessions[1]["direction"].values)
+    tuesday = sessions[1].assign_coords(
+        direction=("trial", angles, {"units": "radians"}), condition=("trial", [f"{a:.6g}" for a in angles])
+    )
+    with pytest.raises(ConfigError, match=names("tuesday", "direction", "degrees", "radians")):
+        nwbrnn.pool([monday, tuesday])
+
+
+@pytest.mark.parametrize(
+    ("unit", "into", "factor"),
+    [
+        ("mV", "V", 1e-3), ("volts", "mV", 1e3), ("Microvolts", "µV", 1.0), ("uV", "μV", 1.0),
+        ("mv", "V", 1e-3), ("cm/s", "m/s", 1e-2), ("mm/s^2", "meters/second²", 1e-3), ("deg", "radians", np.pi / 180),
+        ("m per s", "m/s", 1.0), ("N*m", "mN*m", 1e3), ("a.u.", "unknown", 1.0), ("newtons", "newtons", 1.0),
+        ("1/s", "2/s", None), ("V", "N", None), ("V", "a.u.", None), ("m/s", "m", None), ("Nm", "nm", None),
+        ("furlong", "m", None), ("MV", "V", None), ("V/", "V", None),
+    ],
+)  # fmt: skip
+def test_units_are_compared_by_what_they_mean(unit, into, factor):
+    found = find_factor(unit, into)
+    assert found is None if factor is None else found == pytest.approx(factor, rel=1e-9)

@@ -250,7 +250,8 @@ def _create_sessions(recorded: xr.Dataset) -> DynamicTable:
     columns["start"] = starts, "what was added to the times of the session, in every time here [s]"
     for name, text in _ALIGNED.items():
         if f"recording_{name}" in recorded.coords:
-            columns[name] = recorded[f"recording_{name}"].values, text
+            values = recorded[f"recording_{name}"].values
+            columns[name] = values if values.dtype.kind == "f" else _SHOW(values), text
     return create_table("sessions", "the recordings of the fit, in the order of their trials", columns)
 
 
@@ -262,7 +263,10 @@ _SESSION_COLUMNS = {
     "sha256": ("source_sha256", "SHA-256 of the file"),
     "session_start_time": ("session_start_time", "start of the session"),
 }
+_SHOW = np.vectorize(show_text, otypes=[object])
 _ALIGNED = {
+    "output_units": "unit of the outputs of the session, a column for each output; empty without this output",
+    "input_units": "unit of the inputs of the session, a column for each input; empty without this input",
     "output_scale": "recorded unit of 1 in the outputs here, a column for each output",
     "output_offset": "recorded value of 0 in the outputs here, a column for each output",
     "input_scale": "recorded unit of 1 in the inputs here, a column for each input",

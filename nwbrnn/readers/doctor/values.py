@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nwbrnn.preprocessing import find_factor
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, note
 from nwbrnn.readers.doctor.series import SeriesView
 from nwbrnn.readers.vocabulary import OUTPUT_ROLES
@@ -18,11 +19,6 @@ _MIN_CLIPPED = 20
 _EDGE = 0.01
 _SOME = 100_000  # samples that tell what is usual
 _ARTEFACT = 50.0
-_PER_VOLT = {
-    "v": 1.0, "volt": 1.0, "volts": 1.0,
-    "mv": 1e3, "millivolt": 1e3, "millivolts": 1e3,
-    "uv": 1e6, "µv": 1e6, "microvolt": 1e6, "microvolts": 1e6,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -161,12 +157,12 @@ def check_channels_saturated(view: ValueView) -> Iterator[Finding]:
 def check_emg_volts(view: ValueView) -> Iterator[Finding]:
     """Find EMG above one volt; it is some millivolts at most, and even amplified seldom more."""
     series = view.series.series
-    per_volt = _PER_VOLT.get(str(series.unit).strip().lower().replace("μ", "µ"))
-    if view.series.role != "emg" or per_volt is None:
+    volts = find_factor(str(series.unit), "V")
+    if view.series.role != "emg" or volts is None:
         return
     scale, offset = float(series.conversion), float(series.offset or 0.0)
     extremes = np.stack([view.low, view.high]) * (1.0 if np.isnan(scale) else scale) + offset
-    largest = np.where(np.isfinite(extremes), np.abs(extremes), 0.0).max(axis=0) / per_volt
+    largest = np.where(np.isfinite(extremes), np.abs(extremes), 0.0).max(axis=0) * volts
     if (largest > 1).any():
         worst = int(np.argmax(largest))
         yield note(
