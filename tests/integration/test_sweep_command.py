@@ -432,7 +432,7 @@ def test_claims_are_judged_by_their_intervals(capsys):
 @pytest.mark.usefixtures("in_process")
 def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monkeypatch):
     """Two small circuits of two kinds: whether claims hold is not judged here, but that all is there."""
-    config = TeacherConfig(n_neurons=40, n_directions=4, n_trials=4, preparation=0.2, movement=0.5)
+    config = TeacherConfig(n_neurons=60, n_directions=4, n_trials=4, preparation=0.2, movement=0.5)
     monkeypatch.setattr(
         module,
         "TeacherConfig",

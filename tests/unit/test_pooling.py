@@ -554,7 +554,8 @@ def test_directions_in_degrees_and_radians_are_not_taken_for_one_another(session
     ("unit", "into", "factor"),
     [
         ("mV", "V", 1e-3), ("volts", "mV", 1e3), ("Microvolts", "µV", 1.0), ("uV", "μV", 1.0),
-        ("mv", "V", 1e-3), ("cm/s", "m/s", 1e-2), ("mm/s^2", "meters/second²", 1e-3), ("deg", "radians", np.pi / 180),
+        ("mv", "V", 1e-3), ("cm/s", "m/s", 1e-2), ("mm/s^2", "meters/second²", 1e-3),
+        ("deg", "radians", np.pi / 180),
         ("m per s", "m/s", 1.0), ("N*m", "mN*m", 1e3), ("a.u.", "unknown", 1.0), ("newtons", "newtons", 1.0),
         ("1/s", "2/s", None), ("V", "N", None), ("V", "a.u.", None), ("m/s", "m", None), ("Nm", "nm", None),
         ("furlong", "m", None), ("MV", "V", None), ("V/", "V", None),

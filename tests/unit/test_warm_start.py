@@ -17,7 +17,7 @@ from nwbrnn.teacher import TeacherConfig, simulate_teacher
 from nwbrnn.training import Match, adopt_weights, train
 from tests.messages import names
 
-TEACHER = {"n_neurons": 40, "n_directions": 6, "n_trials": 4, "preparation": 0.2, "movement": 0.2}
+TEACHER = {"n_neurons": 60, "n_directions": 6, "n_trials": 4, "preparation": 0.2, "movement": 0.2}
 # without validation trials the last weights are kept
 SETTINGS = {"hidden": 30, "sampled": 10, "min_rate": 0, "epochs": 3, "validation": 0}
 LEARNED = ["recurrent_weights", "input_weights", "bias", "output_weights", "output_bias", "initial_state"]
@@ -86,6 +86,22 @@ def test_other_scales_of_outputs_leave_the_outputs_as_they_were(ds, earlier):
     other = nwbrnn.fit(ds, **SETTINGS, output_percentile=50, start_from=earlier, **UNTRAINED)
     assert (other.recorded["output_scale"].values < earlier.recorded["output_scale"].values).all()
     np.testing.assert_allclose(other.predicted["outputs"], earlier.predicted["outputs"], rtol=1e-4, atol=1e-5)
+
+
+def test_outputs_in_another_unit_are_the_same_outputs(ds):
+    in_millivolts, in_volts = (
+        ds.assign(outputs=ds["outputs"] * size).assign_coords(
+            output_units=("output", [unit] * ds.sizes["output"])
+        )
+        for size, unit in ((1, "mV"), (1e-3, "V"))
+    )
+    for data in (in_millivolts, in_volts):
+        data["outputs"].attrs["units"] = "given"
+    earlier = nwbrnn.fit(in_millivolts, **SETTINGS)
+    other = nwbrnn.fit(in_volts, **SETTINGS, start_from=earlier, **UNTRAINED)
+    np.testing.assert_allclose(
+        other.predicted["outputs"] * 1000, earlier.predicted["outputs"], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.slow
@@ -282,5 +298,5 @@ def test_an_output_is_kept_apart_from_the_earlier_fit(ds, earlier, run_cli, tmp_
 
 
 def test_more_sampled_units_than_hidden_ones_are_refused_as_in_any_fit(ds, earlier):
-    with pytest.raises(ConfigError, match=names("hidden", 40, 30)):
+    with pytest.raises(ConfigError, match=names("hidden", 60, 30)):
         nwbrnn.fit(ds, **SETTINGS | {"sampled": "all"}, start_from=earlier)
