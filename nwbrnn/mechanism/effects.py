@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwbrnn.dataset import get_output_units, get_unit_ids
+from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import compute_r2, compute_weighted_r2
 from nwbrnn.evaluation.accuracy import compute_median
 from nwbrnn.prediction import Push, forget_observer, perturb, predict, silence
-from nwbrnn.preprocessing import average_conditions, match_observed, normalize_outputs, prepare_perturbed
+from nwbrnn.preprocessing import (
+    average_conditions,
+    match_observed,
+    name_rows,
+    normalize_outputs,
+    prepare_perturbed,
+)
 from nwbrnn.result import FitResult
 
 
@@ -77,7 +83,7 @@ def list_effects(result: FitResult, cause: Push | Sequence[int]) -> list[Effect]
     names = [str(name) for name in recorded["output"].values]
     channels = [
         *zip(names, get_output_units(recorded), ["output"] * len(names), strict=True),
-        *zip(map(str, get_unit_ids(recorded).tolist()), ["Hz"] * len(kinds), kinds, strict=True),
+        *zip(name_rows(recorded, "unit"), ["Hz"] * len(kinds), kinds, strict=True),
     ]
     values = [np.concatenate([ds["outputs"].values, ds["rates"].values], axis=2) for ds in (before, after)]
     change = np.where(counted[..., np.newaxis], values[1] - values[0], 0.0)

@@ -16,7 +16,13 @@ from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.evaluation import compute_principal_components
 from nwbrnn.plot.style import COLOURS, GREY, place_legend, plain, prepare_axes
-from nwbrnn.preprocessing import average_tests, compute_standard_errors, find_complete_units, normalize_rates
+from nwbrnn.preprocessing import (
+    average_tests,
+    compute_standard_errors,
+    find_complete_units,
+    name_rows,
+    normalize_rates,
+)
 from nwbrnn.result import FitResult
 from nwbrnn.text import find_label, sort_labels
 from nwbrnn.weights import KINDS
@@ -121,7 +127,10 @@ def rates(
     channel = best if unit is None else _find(labels, unit, what="unit")
     ax = _draw_fit(result, "rates", channel, conditions=conditions, ax=ax)
     kind = "sampled" if sampled[channel] else "not sampled"
-    ax.set_ylabel(f"unit {labels[channel]} ({kind}) [{recorded['rates'].attrs['units']}]", fontsize=9)
+    ax.set_ylabel(
+        f"unit {plain(name_rows(recorded, 'unit')[channel])} ({kind}) [{recorded['rates'].attrs['units']}]",
+        fontsize=9,
+    )
     return ax
 
 

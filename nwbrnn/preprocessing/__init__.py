@@ -45,6 +45,7 @@ from nwbrnn.preprocessing.sessions import (
     list_sources,
     list_trials,
     list_units,
+    name_rows,
     name_source,
 )
 from nwbrnn.preprocessing.single_session import view_session
@@ -92,6 +93,7 @@ __all__ = [
     "list_trials",
     "list_units",
     "match_observed",
+    "name_rows",
     "name_sessions",
     "name_source",
     "normalize_outputs",

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import Choice
+from nwbrnn.dataset import Choice, get_unit_ids
 from nwbrnn.errors import ConfigError
 from nwbrnn.preprocessing.averaging import average_conditions
-from nwbrnn.schema import CHANNELS, OUTPUT, RECORDING, SESSION, SESSION_OF_UNIT
+from nwbrnn.schema import CHANNELS, OUTPUT, RECORDING, SESSION, SESSION_OF_UNIT, UNIT
 
 Signal = NDArray[np.floating]
 
@@ -85,6 +85,23 @@ def identify(ds: xr.Dataset, dim: str) -> list[tuple[str, int]]:
     names = ds[SESSION if dim == "trial" else SESSION_OF_UNIT].values.tolist()
     rows = ds[f"session_{dim}"].values.tolist()
     return [(sources.get(name, name), row) for name, row in zip(names, rows, strict=True)]
+
+
+def name_rows(ds: xr.Dataset, dim: str) -> list[str]:
+    """Return a label of each trial or unit: its number, and in a pool also its number in its session.
+
+    Examples
+    --------
+    >>> name_rows(xr.Dataset(coords={"trial": [3, 5]}), "trial")
+    ['3', '5']
+    """
+    own = (get_unit_ids(ds) if dim == UNIT else ds[dim].values).tolist()
+    if not is_pooled(ds):
+        return list(map(str, own))
+    there = f"session_{dim}_id" if f"session_{dim}_id" in ds.coords else f"session_{dim}"
+    sessions = ds[SESSION_OF_UNIT if dim == UNIT else SESSION].values.tolist()
+    rows = zip(own, ds[there].values.tolist(), sessions, strict=True)
+    return [f"{number} ({row} of {session})" for number, row, session in rows]
 
 
 def list_sources(ds: xr.Dataset) -> set[str]:

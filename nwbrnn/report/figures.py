@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import get_output_units, get_unit_ids
+from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import compute_rotations
 from nwbrnn.plot.fit import describe_conditions, draw_courses, list_colours, pick_evenly, sort_conditions
 from nwbrnn.plot.style import COLOURS, GREY
@@ -21,7 +21,13 @@ from nwbrnn.plot.sweep import (
     list_settings,
     sampling_curve,
 )
-from nwbrnn.preprocessing import average_conditions, average_tests, find_complete_units, normalize_rates
+from nwbrnn.preprocessing import (
+    average_conditions,
+    average_tests,
+    find_complete_units,
+    name_rows,
+    normalize_rates,
+)
 from nwbrnn.text import show_count
 
 
@@ -182,12 +188,12 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
         if len(unsampled)
         else np.arange(min(3, truth.sizes["unit"]))
     )
-    of_outputs = get_output_units(truth)
+    of_outputs, names = get_output_units(truth), name_rows(truth, "unit")
     channels = [
         ("outputs", int(i), f"{truth['output'].values[i]} [{of_outputs[i]}]")
         for i in pick_evenly(truth.sizes["output"], 3)
     ]
-    channels += [("rates", int(i), f"unit {get_unit_ids(truth)[i]} [Hz]") for i in units]
+    channels += [("rates", int(i), f"unit {names[i]} [Hz]") for i in units]
     figure, axes = _create_grid(len(channels))
     for (name, channel, title), ax in zip(channels, axes.ravel(), strict=False):
         draw_courses(ax, (truth, student), name, channel, rows=picked)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
-from nwbrnn.dataset import get_output_units, get_unit_ids
+from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import Score, assess, compare_baselines, compute_skill, get_spec, list_rivals
 from nwbrnn.evaluation.assessment import N_RESAMPLES
 from nwbrnn.evaluation.comparison import stack_samples
@@ -27,6 +27,7 @@ from nwbrnn.preprocessing import (
     compute_standard_errors,
     is_pooled,
     list_sessions,
+    name_rows,
     normalize_outputs,
 )
 from nwbrnn.report.figures import plot_rotations
@@ -181,7 +182,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
     order = sort_conditions(truth["condition"].values)
     labels = label_conditions(truth)
     tests = recorded.isel(trial=recorded["split"].values == "test")
-    output_units, scores, ids = get_output_units(recorded), result.scores, get_unit_ids(recorded)
+    output_units, scores, ids = get_output_units(recorded), result.scores, name_rows(recorded, "unit")
     sampled = recorded["sampled"].values
     kinds: dict[str, list[dict[str, Any]]] = {"outputs": [], "rates": []}
     for name, unit_of, r2, known in (

@@ -6,11 +6,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import get_output_units, get_unit_ids
+from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import compute_skill
 from nwbrnn.plot.fit import pick_evenly, sort_conditions
 from nwbrnn.prediction import forget_observer, predict
-from nwbrnn.preprocessing import normalize_outputs
+from nwbrnn.preprocessing import name_rows, normalize_outputs
 from nwbrnn.report.html import round_values
 from nwbrnn.result import FitResult
 
@@ -63,8 +63,8 @@ def _pick_trials(recorded: xr.Dataset) -> NDArray[np.intp]:
 
 def _name_trials(recorded: xr.Dataset, rows: NDArray[np.intp]) -> list[str]:
     """Return the label of each trial: its number in the recording, from 0, and its condition."""
-    numbers, conditions = recorded["trial"].values[rows].tolist(), recorded["condition"].values[rows].tolist()
-    return [f"{number}, condition {label}" for number, label in zip(numbers, conditions, strict=True)]
+    names, conditions = name_rows(recorded, "trial"), recorded["condition"].values.tolist()
+    return [f"{names[row]}, condition {conditions[row]}" for row in rows.tolist()]
 
 
 def _score_outputs(recorded: xr.Dataset, predicted: xr.Dataset, rows: NDArray[np.intp]) -> list[float]:
@@ -97,5 +97,5 @@ def _describe(recorded: xr.Dataset, name: str, channel: int) -> dict[str, str]:
     if name == "outputs":
         return {"name": str(recorded["output"].values[channel]), "unit": get_output_units(recorded)[channel]}
     used = "observed" if recorded["observed"].values[channel] else "not observed"
-    label = f"unit {get_unit_ids(recorded)[channel]}, {used}"
+    label = f"unit {name_rows(recorded, 'unit')[channel]}, {used}"
     return {"name": label, "unit": str(recorded["rates"].attrs["units"])}
