@@ -3,11 +3,12 @@
 import hashlib
 import json
 import shutil
+import warnings
 
 import h5py
 import numpy as np
 import pytest
-from pynwb import NWBHDF5IO
+from pynwb import NWBHDF5IO, validate
 
 import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError, MissingDataError, ReadError
@@ -84,11 +85,34 @@ def test_the_module_names_each_session(files, fitted):
         np.testing.assert_array_equal(
             table["output_scale"][:], result.recorded["recording_output_scale"].values
         )
+        assert table["output_units"][:].tolist() == result.recorded["recording_output_units"].values.tolist()
+        module = nwbfile.processing["nwbrnn"]
+        for rows, names_of in (("trials", "session"), ("recorded_units", "session_of_unit")):
+            linked = module[rows]["source_session"]
+            assert linked.table is table
+            sessions = table["session_name"][:][linked.data[:]]
+            np.testing.assert_array_equal(sessions, module[rows][names_of][:])
+            assert len(set(sessions.tolist())) == 2
         assert nwbfile.subject.subject_id == "T"
         assert_names(nwbfile.notes, MONDAY, TUESDAY)
         about = json.loads(nwbfile.scratch["nwbrnn_fit"].data)
     sessions = json.loads(about["dataset"]["attrs"]["sessions"])
     assert all("units" in one["source_objects"] for one in sessions)
+
+
+def test_other_programs_find_no_fault_in_the_file(fitted):
+    path, _ = fitted
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of nwbinspector and what it imports
+        nwbinspector = pytest.importorskip("nwbinspector")
+        found = list(nwbinspector.inspect_nwbfile(nwbfile_path=str(path)))
+    limit = nwbinspector.Importance.BEST_PRACTICE_SUGGESTION.value
+    assert not [one for one in found if one.importance.value > limit]
+    assert not validate(path=str(path))
+    with h5py.File(path) as file:  # a link to another file would break when either of them moves
+        kinds = []
+        file.visititems_links(lambda _, link: kinds.append(type(link)))
+    assert h5py.ExternalLink not in kinds
 
 
 def test_the_file_gives_the_fit_back(fitted):

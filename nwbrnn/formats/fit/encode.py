@@ -32,9 +32,10 @@ from nwbrnn.formats.fit.layout import (
     name_scratch,
     name_series,
 )
+from nwbrnn.formats.fit.sessions import create_sessions, find_session_rows
 from nwbrnn.formats.series import create_series
 from nwbrnn.formats.tables import compress, create_table, is_unknown, link_rows, show_text
-from nwbrnn.preprocessing import find_conditions, is_pooled, list_sessions
+from nwbrnn.preprocessing import find_conditions, is_pooled
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import TRIAL, UNIT
 from nwbrnn.timeline import lay_out
@@ -85,10 +86,15 @@ def add_fit(
     text = f"a recurrent network fitted to {sessions}, its predictions and their scores"
     module = nwbfile.create_processing_module(module_name, text)
     windows = _add_series(module, result)
-    module.add(_create_trials(result, described, windows, trials, as_zarr=as_zarr))
-    _add_model(module, result, described, units)
-    if is_pooled(result.recorded):
-        module.add(_create_sessions(result.recorded))
+    links = {TRIAL: {} if trials is None else {"source_trial": trials}}
+    links[UNIT] = {} if units is None else {"source_unit": units}
+    table = create_sessions(result.recorded)
+    if table is not None:
+        module.add(table)
+        for dim, found in links.items():
+            found["source_session"] = Rows(table, find_session_rows(result.recorded, dim))
+    module.add(_create_trials(result, described, windows, links[TRIAL], as_zarr=as_zarr))
+    _add_model(module, result, described, links[UNIT])
     _add_scores(module, result)
     nwbfile.add_scratch(
         json.dumps(_describe_fit(result, described)),
@@ -104,10 +110,10 @@ _WINDOW_COLUMNS = {
 }
 _TRIAL_COLUMNS = {
     "start_time", "stop_time", "timeseries", "timeseries_index", "tags", "tags_index", "row", "source_trial",
-    "output_r2", "rate_r2", *_WINDOW_COLUMNS,
+    "source_session", "output_r2", "rate_r2", *_WINDOW_COLUMNS,
 }  # fmt: skip
 _UNIT_COLUMNS = {
-    "source_unit", "readout", "readout_offset", "r2", "r2_known_average",
+    "source_unit", "source_session", "readout", "readout_offset", "r2", "r2_known_average",
     *(f"teacher_{name}" for name in MATRICES)
 }  # fmt: skip
 
@@ -164,7 +170,7 @@ def _create_trials(
     result: FitResult,
     described: Described,
     windows: Mapping[int, _Window],
-    trials: Rows | None,
+    links: Mapping[str, Rows],
     *,
     as_zarr: bool,
 ) -> TimeIntervals:
@@ -201,17 +207,22 @@ def _create_trials(
             kept = values[order]
             data = kept if kept.dtype.kind in "iufb" else kept.tolist()
             table.add_column(name=name, description=show_text(text), data=data)
-    if trials is not None:
-        table.add_column(
-            name="source_trial",
-            description="the trial in the table of trials of the recording",
-            data=trials.rows[order].tolist(),
-            table=trials.table,
-        )
+    for name, linked in links.items():
+        data = linked.rows[order].tolist()
+        table.add_column(name=name, description=_LINKS[name], data=data, table=linked.table)
     return table
 
 
-def _add_model(module: ProcessingModule, result: FitResult, described: Described, units: Rows | None) -> None:
+_LINKS = {
+    "source_trial": "the trial in the table of trials of the recording",
+    "source_unit": "the unit in the units table of the recording",
+    "source_session": "the session in the table of sessions",
+}
+
+
+def _add_model(
+    module: ProcessingModule, result: FitResult, described: Described, linked: Mapping[str, Rows]
+) -> None:
     """Add the tables of weights, with a row for each hidden unit, output, input and recorded unit."""
     recorded = result.recorded
     equation = KINDS[result.config.network].equation.format(rate=_RATES[result.config.nonlinearity])
@@ -219,9 +230,8 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
         equation += _OBSERVERS[result.config.network]
     inputs = {"input_name": (_show_all(recorded["input"].values.tolist()), "name of the input")}
     links: list[VectorData] = []
-    if units is not None:
-        text = "the unit in the units table of the recording"
-        links = link_rows("source_unit", text, units.table, units.rows.tolist())
+    for name, one in linked.items():
+        links += link_rows(name, _LINKS[name], one.table, one.rows.tolist())
     recorded_units = create_table(
         "recorded_units", "the units of the fit", _describe_units(result, described), links=links
     )
@@ -229,7 +239,7 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
     links = []
     if sampled:
         text = "the unit that a hidden unit was trained to reproduce; none for free units"
-        target = units or Rows(recorded_units, np.arange(len(recorded_units)))
+        target = linked.get("source_unit") or Rows(recorded_units, np.arange(len(recorded_units)))
         links = link_rows(
             "recorded_unit", text, target.table, target.rows[sampled].tolist(), n_rows=result.config.hidden
         )
@@ -237,41 +247,6 @@ def _add_model(module: ProcessingModule, result: FitResult, described: Described
     module.add(create_table("input_names", "a row for each input", inputs))
     module.add(recorded_units)
     module.add(create_table("hidden_units", equation, _describe_weights(result, "hidden_units"), links=links))
-
-
-def _create_sessions(recorded: xr.Dataset) -> DynamicTable:
-    """Return the table of the sessions of a pool."""
-    abouts = list_sessions(recorded)
-    columns: dict[str, Column] = {
-        name: (_show_all([str(about.get(key) or "unknown") for about in abouts]), text)
-        for name, (key, text) in _SESSION_COLUMNS.items()
-    }
-    starts = np.array([about["start"] for about in abouts])
-    columns["start"] = starts, "what was added to the times of the session, in every time here [s]"
-    for name, text in _ALIGNED.items():
-        if f"recording_{name}" in recorded.coords:
-            values = recorded[f"recording_{name}"].values
-            columns[name] = values if values.dtype.kind == "f" else _SHOW(values), text
-    return create_table("sessions", "the recordings of the fit, in the order of their trials", columns)
-
-
-_SESSION_COLUMNS = {
-    "session_name": ("name", "name of the session in the tables here"),
-    "file": ("source_file", "file or address"),
-    "nwb_identifier": ("source_identifier", "identifier of the NWB file"),
-    "nwb_object_id": ("source_object_id", "object id of the NWB file"),
-    "sha256": ("source_sha256", "SHA-256 of the file"),
-    "session_start_time": ("session_start_time", "start of the session"),
-}
-_SHOW = np.vectorize(show_text, otypes=[object])
-_ALIGNED = {
-    "output_units": "unit of the outputs of the session, a column for each output; empty without this output",
-    "input_units": "unit of the inputs of the session, a column for each input; empty without this input",
-    "output_scale": "recorded unit of 1 in the outputs here, a column for each output",
-    "output_offset": "recorded value of 0 in the outputs here, a column for each output",
-    "input_scale": "recorded unit of 1 in the inputs here, a column for each input",
-    "input_offset": "recorded value of 0 in the inputs here, a column for each input",
-}
 
 
 def _describe_weights(result: FitResult, table: str) -> dict[str, Column]:
