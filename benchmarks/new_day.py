@@ -21,12 +21,12 @@ from timing import print_versions  # first: it sets the number of threads
 # isort: split
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 import nwbrnn
 from nwbrnn.evaluation import evaluate
+from nwbrnn.preprocessing import select_session
 from nwbrnn.result import FitResult
 
 FROZEN = ("recurrent_weights", "input_weights", "bias", "initial_state")
@@ -40,10 +40,7 @@ def score(
     """Return output R2 and the median R2 of the unsampled units, of one session of a pool if it is one."""
     recorded, predicted = result.recorded, result.predicted
     if session is not None:
-        trial, unit = recorded["session"].values == session, recorded["session_of_unit"].values == session
-        known = np.isfinite(recorded["outputs"].values[trial]).any(axis=(0, 1))
-        part = {"trial": trial, "unit": unit, "output": known}
-        recorded, predicted = recorded.isel(part), predicted.isel(part)
+        recorded, predicted = select_session(recorded, session, predicted)
     if unsampled is not None:
         recorded = recorded.assign_coords(sampled=~recorded["unit"].isin(unsampled))
     scores = evaluate(recorded, predicted)

@@ -6,13 +6,15 @@ import numpy as np
 import typer
 
 from nwbrnn.cli import options
-from nwbrnn.cli.output import check_json, print_assessment, say, step, write_json
+from nwbrnn.cli.output import check_json, print_assessment, print_table, say, step, write_json
 from nwbrnn.errors import ReadError, SchemaError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import xarray as xr
 
-    from nwbrnn.evaluation.scores import Assessment
+    from nwbrnn.evaluation.scores import Assessment, Scores
     from nwbrnn.result import FitResult
 
 Gru = Annotated[
@@ -34,11 +36,11 @@ def evaluate(
 
     nwbrnn evaluate fit.nwb
     """
-    from nwbrnn.evaluation import compare_baselines
+    from nwbrnn.evaluation import compare_baselines, evaluate_sessions
     from nwbrnn.evaluation import evaluate as score
     from nwbrnn.formats import read_fit
     from nwbrnn.prediction import compare_predictions, predict
-    from nwbrnn.preprocessing import normalize_outputs
+    from nwbrnn.preprocessing import normalize_outputs, select_session
 
     check_json(json_path, overwrite=overwrite)
     with step(f"Reading {file}"):
@@ -59,6 +61,7 @@ def evaluate(
     again, then = (normalize_outputs(ds)["outputs"].values for ds in (predicted, stored.predicted))
     difference = np.abs(again - then)[mask].max()
     scores = score(stored.recorded, predicted).to_dict(stored.recorded)
+    by_session = evaluate_sessions(stored.recorded, predicted)
     with step("Scoring"):
         everything = assess_beside_all(stored, predicted, gru=gru)
     values: dict[str, Any] = {
@@ -67,12 +70,29 @@ def evaluate(
         "verdict": compare_baselines(everything),
         "largest_difference": float(difference),
     }
+    if by_session:
+        values["sessions"] = {
+            session: one.to_dict(select_session(stored.recorded, session)[0])
+            for session, one in by_session.items()
+        }
     write_json(values, json_path, overwrite=overwrite)
     if str(json_path) != "-":
         print_assessment(everything)
+        _print_sessions(by_session)
         for sentence in values["verdict"]:
             say(sentence)
         say(f"The stored and the repeated predictions differ by at most {difference:.1e} (scaled outputs).")
+
+
+def _print_sessions(by_session: "Mapping[str, Scores]") -> None:
+    """Print the scores of each session of a pool."""
+    level = "condition averages"
+    rows = [
+        {"session": session} | {s.name: str(s) for s in scores.summary if s.level == level}
+        for session, scores in by_session.items()
+    ]
+    if rows:
+        print_table(f"Each session, {level}", list(rows[0]), [list(row.values()) for row in rows])
 
 
 def assess_beside_all(result: "FitResult", predicted: "xr.Dataset", *, gru: bool) -> "Assessment":

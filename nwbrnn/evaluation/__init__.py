@@ -8,7 +8,7 @@ from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.rivals import compare_baselines, list_rivals
 from nwbrnn.evaluation.rotations import Rotations, compute_rotations
 from nwbrnn.evaluation.score_spec import LEVELS, ScoreSpec
-from nwbrnn.evaluation.scores import Rival, Score, Scores, evaluate, score_trials
+from nwbrnn.evaluation.scores import Rival, Score, Scores, evaluate, evaluate_sessions, score_trials
 from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
 from nwbrnn.evaluation.specs import MAIN, SCORES, get_spec
 from nwbrnn.evaluation.spikes import compute_bits_per_spike, compute_psth_r2
@@ -51,6 +51,7 @@ __all__ = [
     "compute_vaf",
     "compute_weighted_r2",
     "evaluate",
+    "evaluate_sessions",
     "fit_ridge",
     "get_baseline",
     "get_spec",

@@ -15,7 +15,8 @@ from nwbrnn.evaluation.comparison import Comparison, average_known, select_known
 from nwbrnn.evaluation.score_spec import AVERAGES, LEVELS
 from nwbrnn.evaluation.specs import SCORES
 from nwbrnn.html_repr import format_number, format_table
-from nwbrnn.preprocessing import normalize_outputs
+from nwbrnn.preprocessing import is_pooled, normalize_outputs, select_session
+from nwbrnn.schema import RECORDING, SESSION, SESSION_OF_UNIT
 from nwbrnn.text import show_count
 from nwbrnn.threads import limit_threads
 
@@ -227,8 +228,23 @@ class Scores:
                 for s in self.summary
             ],
             "outputs": rows(recorded["output"].values, self.output_r2, self.output_known_average),
-            "units": rows(recorded["unit"].values, self.unit_r2, self.unit_known_average),
+            "units": [
+                row | about
+                for row, about in zip(
+                    rows(recorded["unit"].values, self.unit_r2, self.unit_known_average),
+                    _locate_units(recorded),
+                    strict=True,
+                )
+            ],
         }
+
+
+def _locate_units(recorded: xr.Dataset) -> list[dict[str, Any]]:
+    """Return the session of each unit of a pool, and its row there."""
+    if not is_pooled(recorded):
+        return [{}] * recorded.sizes["unit"]
+    places = recorded[SESSION_OF_UNIT].values.tolist(), recorded["session_unit"].values.tolist()
+    return [{"session": session, "session_unit": row} for session, row in zip(*places, strict=True)]
 
 
 @limit_threads()
@@ -284,6 +300,32 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
         for spec, value, known in zip(quick, *values[level], strict=True)
     )
     return Scores(summary, *outputs, *units)
+
+
+def evaluate_sessions(recorded: xr.Dataset, predicted: xr.Dataset) -> dict[str, Scores]:
+    """Score a fit of several sessions on the test trials, units and outputs of each.
+
+    The scores of a pool are those of averages over all its trials. They hide outputs that differ between
+    sessions.
+
+    Parameters
+    ----------
+    recorded, predicted
+        As for :func:`evaluate`.
+
+    Returns
+    -------
+    dict
+        The scores by session, of those with test trials; empty for the Dataset of a single session.
+    """
+    if not is_pooled(recorded):
+        return {}
+    tested = recorded[SESSION].values[recorded["split"].values == "test"]
+    return {
+        name: evaluate(*select_session(recorded, name, predicted))
+        for name in recorded[RECORDING].values.tolist()
+        if name in tested
+    }
 
 
 def score_trials(recorded: xr.Dataset, predicted: xr.Dataset) -> dict[str, Array]:

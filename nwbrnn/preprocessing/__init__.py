@@ -47,6 +47,7 @@ from nwbrnn.preprocessing.sessions import (
     list_units,
     name_rows,
     name_source,
+    select_session,
 )
 from nwbrnn.preprocessing.single_session import view_session
 from nwbrnn.preprocessing.smoothing import smooth_causally, smooth_counts, smooth_spikes
@@ -103,6 +104,7 @@ __all__ = [
     "prepare",
     "prepare_perturbed",
     "select_conditions",
+    "select_session",
     "select_units",
     "smooth_causally",
     "smooth_counts",

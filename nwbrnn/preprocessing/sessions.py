@@ -54,6 +54,13 @@ def _list_rows(ds: xr.Dataset, name: str, dim: str) -> list[NDArray[np.int_]]:
     return [np.flatnonzero(labels == session) for session in dict.fromkeys(labels.tolist())]
 
 
+def select_session(recorded: xr.Dataset, session: str, *others: xr.Dataset) -> list[xr.Dataset]:
+    """Return the trials, units and outputs of one session, of a pool and of predictions for it."""
+    trial, unit = recorded[SESSION].values == session, recorded[SESSION_OF_UNIT].values == session
+    output = np.isfinite(recorded["outputs"].values[trial]).any(axis=(0, 1))
+    return [ds.isel(trial=trial, unit=unit, output=output) for ds in (recorded, *others)]
+
+
 def list_sessions(ds: xr.Dataset) -> list[dict[str, Any]]:
     """Return file, identifier, hash, objects and settings of reading of each session of any Dataset."""
     if not is_pooled(ds):
@@ -101,7 +108,7 @@ def name_rows(ds: xr.Dataset, dim: str) -> list[str]:
     there = f"session_{dim}_id" if f"session_{dim}_id" in ds.coords else f"session_{dim}"
     sessions = ds[SESSION_OF_UNIT if dim == UNIT else SESSION].values.tolist()
     rows = zip(own, ds[there].values.tolist(), sessions, strict=True)
-    return [f"{number} ({row} of {session})" for number, row, session in rows]
+    return [f"{number}, {row} of {session}" for number, row, session in rows]
 
 
 def list_sources(ds: xr.Dataset) -> set[str]:

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from nwbrnn import plot
 from nwbrnn.config import FitConfig, ReadConfig
 from nwbrnn.dataset import get_output_units
-from nwbrnn.evaluation import Score, assess, compare_baselines, compute_skill, get_spec, list_rivals
+from nwbrnn.evaluation import (
+    Score,
+    assess,
+    compare_baselines,
+    compute_skill,
+    evaluate_sessions,
+    get_spec,
+    list_rivals,
+)
 from nwbrnn.evaluation.assessment import N_RESAMPLES
 from nwbrnn.evaluation.comparison import stack_samples
 from nwbrnn.mechanism import predict_mean
@@ -36,12 +44,17 @@ from nwbrnn.report.mechanism import describe_mechanism
 from nwbrnn.report.trials import collect_trials
 from nwbrnn.report.verdict import judge, list_cautions, summarize
 from nwbrnn.result import FitResult
+from nwbrnn.schema import SESSION
+from nwbrnn.text import show_count
 from nwbrnn.threads import limit_threads
 from nwbrnn.weights import KINDS
 
 Array = NDArray[np.floating]
 
 MAX_NUMBERS = 250_000  # of the neurons' courses on a page, about 1.5 MB; more neurons are thinned out
+
+SHOWN = ("output R2", "sampled neurons R2", "unsampled neurons R2")
+"""The scores of each session of a pool."""
 
 ROTATIONS = {
     "R², pure rotation": "rotation R2",
@@ -124,9 +137,12 @@ def describe_fit(
     matrix, limit = render_matrix(weights[:, -1] if is_gated else weights)
     by_name = {score.name: score for score in assessment}
     mechanism, portrait = describe_mechanism(result, push)
+    files, description = str(attrs.get("source_file", "A fit")), str(attrs.get("session_description", ""))
+    if is_pooled(recorded):
+        files, description = show_count(len(list_sessions(recorded)), "pooled session"), files
     return {
-        "title": str(attrs.get("source_file", "A fit")),
-        "subtitle": str(attrs.get("session_description", "")),
+        "title": files,
+        "subtitle": description,
         "sizes": {name: recorded.sizes[name] for name in ("trial", "unit", "output", "time")},
         "slow": next((c["picked"] for c in _list_choices(attrs) if c["role"] == "units left out"), ""),
         "n_conditions": len(set(conditions.tolist())),
@@ -152,6 +168,7 @@ def describe_fit(
         ],
         "surrogates": [by_name[f"rotation {name}, surrogates"].value for name in ("R2", "p")],
         "conditions": _score_conditions(result),
+        "sessions": _score_sessions(result),
         "runs": result.runs,
         "figures": _draw(result) | {"mechanism": portrait},
         "mechanism": mechanism,
@@ -160,6 +177,7 @@ def describe_fit(
         "is_gated": is_gated,
         "n_sampled": int(recorded["sampled"].values.sum()),
         "choices": _list_choices(attrs),
+        "alternatives": any(choice["alternatives"] for choice in _list_choices(attrs)),
         "settings": _list_settings(result.config),
         "provenance": _list_provenance(result, about),
     }
@@ -270,6 +288,16 @@ def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
     return rows
 
 
+def _score_sessions(result: FitResult) -> list[tuple[str, int, list[float]]]:
+    """Return name, number of test trials and main scores of each session of a pool."""
+    recorded = result.recorded
+    tested = recorded[SESSION].values[recorded["split"].values == "test"] if is_pooled(recorded) else ()
+    return [
+        (name, int(np.sum(tested == name)), [scores.get(score).value for score in SHOWN])
+        for name, scores in evaluate_sessions(recorded, result.predicted).items()
+    ]
+
+
 def _score_part(
     pair: list[xr.Dataset], everything: xr.Dataset, name: str, *, channels: NDArray[np.bool_] | None = None
 ) -> float:
@@ -338,9 +366,11 @@ def _list_provenance(result: FitResult, about: Mapping[str, str]) -> list[tuple[
     }
     rows: list[tuple[str, str]] = []
     for one in list_sessions(result.recorded):
-        session = f" ({one['name']})" if is_pooled(result.recorded) else ""
-        rows += [(f"{label}{session}", str(one[name])) for label, name in named.items() if name in one]
-        rows.append((f"read with{session}", _describe_reading(one.get("read_config", {}))))
+        known = [(label, str(one[name])) for label, name in named.items() if name in one]
+        known.append(("read with", _describe_reading(one.get("read_config", {}))))
+        if is_pooled(result.recorded):  # a row for each session
+            known = [(one["name"], "; ".join(f"{label}: {value}" for label, value in known))]
+        rows += known
     rows += [("seed", str(result.best.seed)), ("ended", result.best.ended)]
     return [*rows, *about.items(), ("this page", f"nwbrnn {version('nwbrnn')}")]
 

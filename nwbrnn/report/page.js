@@ -111,7 +111,7 @@
   function drawTrial(parent, channel, trial) {
     const width = panelWidth(parent);
     const { svg, x, y, top, bottom } = createAxes(parent, {
-      width, height: 0.72 * width, yRange: findRange([...channel.recorded, channel.student[trial], channel.blind[trial]]),
+      width, height: 0.72 * width, yRange: findRange([...channel.recorded.filter(Boolean), channel.student[trial], channel.blind[trial]]),
       xRange: [data.time[0], data.time[data.time.length - 1]], title: `${channel.name} [${channel.unit}]`,
       label: `${channel.name}, trial ${data.trials[trial].name}: recorded, and network with and without neurons`,
     });
@@ -134,7 +134,9 @@
         `without neurons ${show(trial.blind)} · ${data.timeLabel}`;
       for (const panels of root.querySelectorAll(".panels")) {
         panels.replaceChildren();
-        for (const channel of data[panels.dataset.kind]) drawTrial(panels, channel, chosen);
+        for (const channel of data[panels.dataset.kind]) {
+          if (channel.recorded[chosen]) drawTrial(panels, channel, chosen);
+        }
       }
     }
 

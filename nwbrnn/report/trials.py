@@ -10,13 +10,16 @@ from nwbrnn.dataset import get_output_units
 from nwbrnn.evaluation import compute_skill
 from nwbrnn.plot.fit import pick_evenly, sort_conditions
 from nwbrnn.prediction import forget_observer, predict
-from nwbrnn.preprocessing import name_rows, normalize_outputs
+from nwbrnn.preprocessing import list_trials, name_rows, normalize_outputs
 from nwbrnn.report.html import round_values
 from nwbrnn.result import FitResult
 
 # on a page, about 1.5 MB; more test trials are thinned out evenly, in the order of conditions
 MAX_NUMBERS = 250_000
-MAX_CHANNELS = {"outputs": 16, "rates": 8}  # drawn for each trial, from the best predicted to the worst
+MAX_CHANNELS = {
+    "outputs": 16,
+    "rates": 8,
+}  # drawn for each trial, of its session, from the best predicted to the worst
 
 
 def collect_trials(result: FitResult) -> dict[str, Any]:
@@ -31,7 +34,8 @@ def collect_trials(result: FitResult) -> dict[str, Any]:
     -------
     dict
         ``trials``, each with a name and the skill of its outputs with (``student``) and without (``blind``)
-        neurons; ``trialOutputs`` and ``trialRates``, the courses of each channel, trials first.
+        neurons; ``trialOutputs`` and ``trialRates``, the courses of each channel, trials first, with ``None``
+        for a trial in which the channel was not recorded.
     """
     recorded = result.recorded
     blind = predict(recorded, *forget_observer(result.weights, result.config))
@@ -83,13 +87,26 @@ def _collect(
     """Return the courses of the channels that a page has room for, those that are predicted best first."""
     recorded = sources["recorded"]
     mask = recorded["mask"].values[rows]
-    order = np.argsort(-np.nan_to_num(r2, nan=-np.inf), kind="stable")
     courses = []
-    for channel in order[pick_evenly(len(order), MAX_CHANNELS[name])].tolist():
+    for channel in _pick_channels(recorded, name, r2):
         values = [np.where(mask, ds[name].values[rows, :, channel], np.nan) for ds in sources.values()]
-        rounded = dict(zip(sources, round_values(np.stack(values)), strict=True))
-        courses.append(_describe(recorded, name, channel) | rounded)
+        seen = [bool(np.isfinite(course).any()) for course in values[0]]
+        rounded = [
+            [course if known else None for course, known in zip(part, seen, strict=True)]
+            for part in round_values(np.stack(values))
+        ]
+        courses.append(_describe(recorded, name, channel) | dict(zip(sources, rounded, strict=True)))
     return courses
+
+
+def _pick_channels(recorded: xr.Dataset, name: str, r2: NDArray[np.floating]) -> list[int]:
+    """Return the channels to draw, chosen evenly among those of each session, the best first."""
+    order = np.argsort(-np.nan_to_num(r2, nan=-np.inf), kind="stable")
+    picked: set[int] = set()
+    for trials in list_trials(recorded):
+        own = order[np.isfinite(recorded[name].values[trials]).any(axis=(0, 1))[order]]
+        picked |= set(own[pick_evenly(len(own), MAX_CHANNELS[name])].tolist())
+    return [channel for channel in order.tolist() if channel in picked]
 
 
 def _describe(recorded: xr.Dataset, name: str, channel: int) -> dict[str, str]:
