@@ -260,23 +260,20 @@ def refit(
     """
     earlier = _find_earlier(stored, start_from)
     files = [source] if isinstance(source, str | Path) else list(source)
-    ds = read_again(stored.recorded, files)
-    different = _compare_recorded(prepare(ds, stored.config), stored.recorded)
-    if different:
-        _explain_difference(stored.recorded, ds, files, different)
+    ds = read_again(stored, files)
     # the seeds of the stored networks only: after an interrupt, there are fewer than requested
     seeds = sorted(run.seed for run in stored.runs)
     with _report(progress, stored.config) as report:
         return _fit(ds, stored.config, seeds, earlier=earlier, progress=report)
 
 
-def read_again(recorded: xr.Dataset, files: Sequence[str | Path]) -> xr.Dataset:
-    """Read the file of a fit, or the files of a pool, with the stored settings.
+def read_again(stored: FitResult, files: Sequence[str | Path]) -> xr.Dataset:
+    """Read the file of a fit, or the files of a pool, with the stored settings, and refuse other data.
 
     Parameters
     ----------
-    recorded
-        The prepared Dataset of the fit.
+    stored
+        The fit.
     files
         The file, or those of all sessions in their order.
 
@@ -285,8 +282,17 @@ def read_again(recorded: xr.Dataset, files: Sequence[str | Path]) -> xr.Dataset:
     ConfigError
         If the number of files is another one, or the fit does not record how its data were read.
     ReadError
-        If a file cannot be read.
+        If a file cannot be read, or holds other data than those that were fitted.
     """
+    ds = _read_files(stored.recorded, files)
+    different = _compare_recorded(prepare(ds, stored.config), stored.recorded)
+    if different:
+        _explain_difference(stored.recorded, ds, files, different)
+    return ds
+
+
+def _read_files(recorded: xr.Dataset, files: Sequence[str | Path]) -> xr.Dataset:
+    """Read the file of a fit, or the files of a pool, with the stored settings."""
     if is_pooled(recorded):
         return reread_sessions(files, recorded)
     if len(files) != 1:

@@ -123,7 +123,7 @@ def _score(
     where = source or find_fit_sources(file, result.recorded)
     check_apart(list_paths(json_path), where)
     with step(f"Reading {', '.join(where)}"):
-        ds = read_again(result.recorded, where)
+        ds = read_again(result, where)
     scores = score_perturbed(result, ds, push)
     return {name: {"perturbed": one, "not_perturbed": other} for name, (one, other) in scores.items()}
 

@@ -40,7 +40,7 @@ from nwbrnn.evaluation.subspaces import (
     compute_svcca,
 )
 from nwbrnn.evaluation.superfluous import compute_few_shot_r2, compute_mapped_r2
-from nwbrnn.preprocessing import average_conditions, find_complete_units
+from nwbrnn.preprocessing import average_conditions, find_complete_units, list_parts
 
 # ------------------------------------------------------------------ how they are computed
 
@@ -90,15 +90,20 @@ def _score_neurons(
 
 
 def _read_few(pair: Comparison) -> float:
-    """Return the median R² of unsampled neurons with a readout from one trial of each condition."""
-    chosen = ~pair.sampled
-    known = pair.known.isel(unit=chosen)
-    if not chosen.any() or not known.sizes["trial"]:
-        return math.nan
-    trials = list_samples(pair.known_student, known, ("hidden", "rates"))
-    test = list_samples(pair.guess, pair.truth.isel(unit=chosen), ("hidden", "rates"))
-    stacked = np.concatenate([x for x, _ in test]), np.concatenate([y for _, y in test])
-    return compute_median(compute_few_shot_r2(trials, known["condition"].values.tolist(), stacked))
+    """Return the median R² of unsampled neurons with a readout from one trial of each condition.
+
+    In a pool, it is one trial of each condition of their session.
+    """
+    found = []
+    for rows, units in list_parts(pair.known):
+        chosen = units[~pair.sampled[units]]
+        known, student = pair.known.isel(trial=rows, unit=chosen), pair.known_student.isel(trial=rows)
+        if len(chosen) and len(rows):
+            trials = list_samples(student, known, ("hidden", "rates"))
+            test = list_samples(pair.guess, pair.truth.isel(unit=chosen), ("hidden", "rates"))
+            stacked = np.concatenate([x for x, _ in test]), np.concatenate([y for _, y in test])
+            found.append(compute_few_shot_r2(trials, known["condition"].values.tolist(), stacked))
+    return compute_median(np.concatenate(found)) if found else math.nan
 
 
 def _map(source: Literal["recorded", "predicted"]) -> Compute:

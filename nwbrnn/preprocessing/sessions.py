@@ -47,6 +47,15 @@ def list_units(ds: xr.Dataset) -> list[NDArray[np.int_]]:
     return _list_rows(ds, SESSION_OF_UNIT, "unit")
 
 
+def list_parts(ds: xr.Dataset) -> list[tuple[NDArray[np.int_], NDArray[np.int_]]]:
+    """Return the rows of the trials and of the units of each session; of all if there is only one."""
+    if not is_pooled(ds):
+        return [(np.arange(ds.sizes["trial"]), np.arange(ds.sizes["unit"]))]
+    trials, units = ds[SESSION].values, ds[SESSION_OF_UNIT].values
+    names = dict.fromkeys(units.tolist())
+    return [(np.flatnonzero(trials == name), np.flatnonzero(units == name)) for name in names]
+
+
 def _list_rows(ds: xr.Dataset, name: str, dim: str) -> list[NDArray[np.int_]]:
     if not is_pooled(ds):
         return [np.arange(ds.sizes[dim])]

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.dataset import get_output_units
+from nwbrnn.dataset import get_output_units, get_unit_ids
 from nwbrnn.evaluation import compute_skill
 from nwbrnn.plot.fit import pick_evenly, sort_conditions
 from nwbrnn.prediction import forget_observer, predict
@@ -114,5 +114,5 @@ def _describe(recorded: xr.Dataset, name: str, channel: int) -> dict[str, str]:
     if name == "outputs":
         return {"name": str(recorded["output"].values[channel]), "unit": get_output_units(recorded)[channel]}
     used = "observed" if recorded["observed"].values[channel] else "not observed"
-    label = f"unit {name_rows(recorded, 'unit')[channel]}, {used}"
+    label = f"unit {get_unit_ids(recorded)[channel]}, {used}"
     return {"name": label, "unit": str(recorded["rates"].attrs["units"])}

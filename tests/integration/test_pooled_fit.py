@@ -280,3 +280,73 @@ def test_five_days_of_a_monkey_are_pooled(shared_data):
     assert np.nansum(counts[ds["session"].values == "spike_20120829"]) == np.sum(
         nwbrnn.read_nwb(files[2])["spike_counts"].values
     )
+
+
+def test_a_unit_of_one_session_is_pushed_and_silenced_by_its_number_in_the_pool(
+    files, fitted, run_cli, tmp_path
+):
+    path, result = fitted
+    recorded, found = result.recorded, tmp_path / "effects.json"
+    chosen = recorded["sampled"].values & (recorded["session_of_unit"].values == "tuesday")
+    row = int(np.flatnonzero(chosen)[0])
+    unit, there = int(recorded["unit"].values[row]), int(recorded["session_unit_id"].values[row])
+    before = hash_all(files)
+    done = run_cli("perturb", path, "--silence", unit, "--json", found)
+    assert (done.code, done.err) == (0, "")
+    effects = {one["name"]: one for one in json.loads(found.read_text())["effects"]}
+    silenced = effects[f"{unit}, {there} of tuesday"]
+    predicted = nwbrnn.training.silence(recorded, result.weights, result.config, [unit])
+    assert not predicted["rates"].values[..., row].any()
+    assert silenced["size"] > 0
+    assert sum(name.endswith("of monday") for name in effects) == 12
+    assert run_cli("perturb", path, "--unit", unit).code == 0
+    moved = tmp_path / path.name  # the sources are elsewhere, and not needed
+    shutil.copy(path, moved)
+    assert run_cli("perturb", moved, "--unit", unit).code == 0
+    unknown = run_cli("perturb", path, "--silence", 999)
+    assert unknown.code == 2
+    assert_names(unknown.err, 999)
+    assert hash_all(files) == before
+
+
+def test_perturbed_trials_of_a_pool_are_scored_wherever_its_sources_are(files, run_cli, tmp_path):
+    out, found = tmp_path / "perturbed.nwb", tmp_path / "found.json"
+    assert run_cli("fit", *files, "-o", out, *SMALL, "--set", "perturbed=target_dir").code == 0
+    unit = int(nwbrnn.read_fit(out).recorded["unit"].values[0])
+    lost = run_cli("perturb", out, "--unit", unit)
+    assert lost.code == 2
+    assert_names(lost.err, "monday.nwb", "--source")
+    renamed = [tmp_path / f"{name}.nwb" for name in ("one", "two")]
+    for file, copy in zip(files, renamed, strict=True):
+        shutil.copy(file, copy)
+    sources = [text for path in renamed for text in ("--source", path)]
+    assert run_cli("perturb", out, "--unit", unit, *sources, "--json", found).code == 0
+    scores = json.loads(found.read_text())["perturbed_trials"]
+    assert all(np.isfinite(list(pair.values())).all() for pair in scores.values())
+    swapped = run_cli("perturb", out, "--unit", unit, "--source", renamed[1], "--source", renamed[0])
+    assert swapped.code == 2
+    assert_names(swapped.err, "two.nwb", MONDAY)
+
+
+def test_evaluate_and_the_page_score_each_session(fitted, run_cli, tmp_path):
+    path, result = fitted
+    found = tmp_path / "scores.json"
+    done = run_cli("evaluate", path, "--json", found)
+    assert done.code == 0
+    values = json.loads(found.read_text())
+    assert {one["session"] for one in values["scores"]["units"]} == {"monday", "tuesday"}
+    recorded, predicted = result.recorded, result.predicted
+    muscles = ["FCR", "ECR", "PT"]  # of tuesday
+    chosen = {"trial": recorded["session"] == "tuesday", "unit": recorded["session_of_unit"] == "tuesday"}
+    alone = nwbrnn.evaluate(*(ds.isel(chosen).sel(output=muscles) for ds in (recorded, predicted)))
+    own = values["sessions"]["tuesday"]
+    assert [one["name"] for one in own["outputs"]] == muscles
+    np.testing.assert_allclose([one["r2"] for one in own["outputs"]], alone.output_r2)
+    np.testing.assert_allclose([one["r2"] for one in own["units"]], alone.unit_r2)
+    line = next(line for line in done.out.splitlines() if line.split()[:1] == ["tuesday"])
+    assert_names(line, f"{alone.get('output R2').value:.3f}")
+    assert run_cli("report", path, "-o", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    units = recorded["unit"].values, recorded["session_unit_id"].values, recorded["session_of_unit"].values
+    for unit, there, session in zip(*(values.tolist() for values in units), strict=True):
+        assert f"unit {unit}, {there} of {session}" in page
