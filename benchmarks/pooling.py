@@ -7,6 +7,8 @@ block of trials, which no fit has seen, tests them all in the same way: the 120 
 recorded are predicted from the leading components of each network, in the directions held out.
 
     OMP_NUM_THREADS=1 python benchmarks/pooling.py --teachers 10 --output pooling.csv
+
+Circuits that are in the table already are not fitted again.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from nwbrnn.mechanism import Teacher, compare_responses
 from nwbrnn.prediction import fit_rate_readout, predict
 from nwbrnn.preprocessing import prepare
 from nwbrnn.result import FitResult
+from nwbrnn.sweep.statistics import compute_interval
 
 N_NEURONS, N_DIRECTIONS, N_TRIALS = 200, 16, 5
 SCORES = (  # none depends on the scale of outputs, to which a pool brings those of its sessions
@@ -102,15 +105,17 @@ def summarise(table: pd.DataFrame) -> None:
     kinds = {str(name): part.set_index("seed")[list(SCORES)] for name, part in table.groupby("fit")}
     kinds = {name: part for name, part in kinds.items() if not name.startswith("session ")}
     kinds["best single session"] = best
+    kinds["mean single session"] = alone.groupby("seed")[list(SCORES)].mean()
     for name, part in kinds.items():
         print(name, *(f"{column}: {part[column].mean():.3f}" for column in SCORES), sep="  ")
     for name, part in kinds.items():
         if name != "pooled":
             for column in SCORES:
                 gain = (kinds["pooled"] - part)[column]
-                half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
+                found = compute_interval(gain.to_numpy()[:, np.newaxis])
                 better = f"better in {(gain > 0).sum()} of {len(gain)}"
-                print(f"pooled - {name}, {column}: {gain.mean():+.3f} ± {half:.3f}, {better}")
+                interval = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+                print(f"pooled - {name}, {column}: {interval}, {better}")
 
 
 if __name__ == "__main__":
@@ -118,12 +123,18 @@ if __name__ == "__main__":
     parser.add_argument("--teachers", type=int, default=10)
     parser.add_argument("--sessions", type=int, default=8)
     parser.add_argument("--units", type=int, default=10)
-    parser.add_argument("--output", type=Path, help="also write the scores of all fits to this CSV")
+    parser.add_argument(
+        "--output", type=Path, help="also write the scores of all fits to this CSV, and go on there"
+    )
     given = parser.parse_args()
     print_versions()
-    found: list[dict[str, Any]] = []
-    for seed in range(given.teachers):
-        found += compare(seed, given.sessions, given.units)
-        if given.output:
-            pd.DataFrame(found).to_csv(given.output, index=False)
-    summarise(pd.DataFrame(found))
+    rows: list[dict[str, Any]] = []
+    if given.output and given.output.exists():
+        rows = pd.read_csv(given.output).to_dict("records")
+    done = {row["seed"] for row in rows}
+    for number in range(given.teachers):
+        if number not in done:
+            rows += compare(number, given.sessions, given.units)
+            if given.output:
+                pd.DataFrame(rows).to_csv(given.output, index=False)
+    summarise(pd.DataFrame(rows))

@@ -97,7 +97,8 @@ def pool(sessions: Sequence[xr.Dataset], *, names: Sequence[str] | None = None) 
     """
     sessions = [_check_session(ds, number) for number, ds in enumerate(sessions)]
     names = name_sessions([ds.attrs for ds in sessions]) if names is None else list(map(str, names))
-    if len(sessions) < 2 or len(names) != len(sessions) or len(set(names)) < len(names):
+    named = {name.strip() for name in names} - {""}
+    if len(sessions) < 2 or len(names) != len(sessions) or len(named) < len(names):
         raise ConfigError(
             "sessions: expected at least two, each with a name of its own, but got "
             f"{show_count(len(sessions), 'session')} named {list_some(names)}; give others"

@@ -1,6 +1,7 @@
 """Sessions in one Dataset: what goes where, what is refused, and what each session keeps to itself."""
 
 import json
+import math
 import warnings
 
 import numpy as np
@@ -15,10 +16,12 @@ from nwbrnn.preprocessing import (
     find_factor,
     identify,
     list_sessions,
+    name_rows,
     name_sessions,
     prepare,
     prepare_perturbed,
 )
+from nwbrnn.report.trials import collect_trials
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
 from nwbrnn.training import match_units
 from nwbrnn.training.batches import create_batch
@@ -185,6 +188,8 @@ def test_a_pool_is_not_pooled_again_and_names_are_unique(sessions, pooled):
         nwbrnn.pool([pooled, sessions[0]])
     with pytest.raises(ConfigError, match=names("monday")):
         nwbrnn.pool(sessions, names=["monday", "monday"])
+    with pytest.raises(ConfigError, match=names("sessions", "monday")):
+        nwbrnn.pool(sessions, names=["monday", " "])
 
 
 @pytest.mark.parametrize("held_out", [{}, {"held_out_conditions": ("90",)}, {"train_trials": 1}])
@@ -564,3 +569,39 @@ def test_directions_in_degrees_and_radians_are_not_taken_for_one_another(session
 def test_units_are_compared_by_what_they_mean(unit, into, factor):
     found = find_factor(unit, into)
     assert found is None if factor is None else found == pytest.approx(factor, rel=1e-9)
+
+
+@pytest.fixture(scope="module")
+def observing(pooled):
+    return nwbrnn.fit(pooled, **SETTINGS | {"epochs": 1}, observe="all", session_outputs="own")
+
+
+@pytest.mark.slow
+def test_a_few_shot_readout_has_a_trial_of_each_condition_of_its_session(observing):
+    """Neurons that are a readout of the network need no more."""
+    recorded, predicted = observing.recorded.drop_vars("spike_counts"), observing.predicted
+    rates = np.where(np.isnan(recorded["rates"].values), np.nan, predicted["rates"].values)
+    linear = recorded.assign(rates=recorded["rates"].copy(data=rates))
+    score = nwbrnn.assess(linear, predicted, n_resamples=0).get("few-shot neurons R2")
+    assert score.value > 0.99
+
+
+@pytest.mark.slow
+def test_a_trial_on_the_page_shows_outputs_and_neurons_of_its_session(observing, pooled):
+    courses = collect_trials(observing)
+    names_of = dict(zip(*(pooled[name].values.tolist() for name in ("unit", "session_of_unit")), strict=True))
+    for row, trial in enumerate(courses["trials"]):
+        (session,) = (name for name in ("monday", "tuesday") if f"of {name}, condition" in trial["name"])
+        for channel in courses["trialOutputs"]:
+            assert (channel["recorded"][row] is not None) == channel["name"].endswith(f"({session})")
+        shown = [one["name"] for one in courses["trialRates"] if one["recorded"][row] is not None]
+        assert {names_of[int(name.split()[1].rstrip(","))] for name in shown} == {session}
+        assert len(shown) == 8
+    assert math.isfinite(courses["trials"][0]["student"])
+
+
+def test_labels_name_the_session_of_trials_and_units(pooled, sessions):
+    units, trials = (name_rows(pooled, dim) for dim in ("unit", "trial"))
+    assert units[7:9] == ["7, 7 of monday", "8, 8 of tuesday"]
+    assert trials[16] == f"16, {sessions[1]['trial'].values[0]} of tuesday"
+    assert name_rows(sessions[1], "trial")[0] == str(sessions[1]["trial"].values[0])
