@@ -573,7 +573,7 @@ def test_units_are_compared_by_what_they_mean(unit, into, factor):
 
 @pytest.fixture(scope="module")
 def observing(pooled):
-    return nwbrnn.fit(pooled, **SETTINGS | {"epochs": 1}, observe="all", session_outputs="own")
+    return nwbrnn.fit(pooled, **SETTINGS | {"epochs": 1}, observe="sampled", session_outputs="own")
 
 
 @pytest.mark.slow
@@ -583,7 +583,7 @@ def test_a_few_shot_readout_has_a_trial_of_each_condition_of_its_session(observi
     rates = np.where(np.isnan(recorded["rates"].values), np.nan, predicted["rates"].values)
     linear = recorded.assign(rates=recorded["rates"].copy(data=rates))
     score = nwbrnn.assess(linear, predicted, n_resamples=0).get("few-shot neurons R2")
-    assert score.value > 0.99
+    assert score.value > 0.95
 
 
 @pytest.mark.slow
