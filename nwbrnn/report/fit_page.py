@@ -128,8 +128,7 @@ def describe_fit(
     result: FitResult, assessment: Sequence[Score], *, about: Mapping[str, str], push: Push | None = None
 ) -> dict[str, Any]:
     """Return everything the template shows."""
-    recorded = result.recorded
-    attrs = recorded.attrs
+    recorded, attrs = result.recorded, result.recorded.attrs
     judgements = judge(result, assessment)
     is_test, conditions = recorded["split"].values == "test", recorded["condition"].values
     weights = np.asarray(result.weights["recurrent_weights"])
@@ -137,12 +136,10 @@ def describe_fit(
     matrix, limit = render_matrix(weights[:, -1] if is_gated else weights)
     by_name = {score.name: score for score in assessment}
     mechanism, portrait = describe_mechanism(result, push)
-    files, description = str(attrs.get("source_file", "A fit")), str(attrs.get("session_description", ""))
-    if is_pooled(recorded):
-        files, description = show_count(len(list_sessions(recorded)), "pooled session"), files
+    title, subtitle = _name_sources(recorded)
     return {
-        "title": files,
-        "subtitle": description,
+        "title": title,
+        "subtitle": subtitle,
         "sizes": {name: recorded.sizes[name] for name in ("trial", "unit", "output", "time")},
         "slow": next((c["picked"] for c in _list_choices(attrs) if c["role"] == "units left out"), ""),
         "n_conditions": len(set(conditions.tolist())),
@@ -181,6 +178,14 @@ def describe_fit(
         "settings": _list_settings(result.config),
         "provenance": _list_provenance(result, about),
     }
+
+
+def _name_sources(recorded: xr.Dataset) -> tuple[str, str]:
+    """Return title and subtitle of a page: file and session, or number of sessions and files of a pool."""
+    file = str(recorded.attrs.get("source_file", "A fit"))
+    if is_pooled(recorded):
+        return show_count(len(list_sessions(recorded)), "pooled session"), file
+    return file, str(recorded.attrs.get("session_description", ""))
 
 
 def _list_rivals(assessment: Sequence[Score]) -> list[dict[str, Any]]:
