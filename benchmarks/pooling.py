@@ -128,7 +128,7 @@ if __name__ == "__main__":
     )
     given = parser.parse_args()
     print_versions()
-    rows: list[dict[str, Any]] = []
+    rows: list[Any] = []
     if given.output and given.output.exists():
         rows = pd.read_csv(given.output).to_dict("records")
     done = {row["seed"] for row in rows}

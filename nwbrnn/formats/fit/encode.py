@@ -13,7 +13,6 @@ from platform import python_version
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from hdmf.common import DynamicTable, VectorData
 from numpy.typing import NDArray
 from pynwb import NWBFile, ProcessingModule, TimeSeries
