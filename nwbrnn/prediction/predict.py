@@ -243,11 +243,14 @@ def _run(
     inputs = np.nan_to_num(ds["inputs"].values)
     states = equation.begin(find_start(ds, ds if fitted is None else fitted, config), len(inputs))
     seen = create_observations(ds, config)
-    if seen is None and shift is None:
+    if seen is None:
         # once for all trials that are alike, whose predictions are then the same to the last bit
-        given = np.concatenate([inputs.reshape(len(inputs), -1), states], axis=1)
-        _, first, belongs = np.unique(given, axis=0, return_index=True, return_inverse=True)
-        hidden = equation.run(inputs[first], states[first]).rates[belongs]
+        parts = [part.reshape(len(inputs), -1) for part in (inputs, states, shift) if part is not None]
+        _, first, belongs = np.unique(
+            np.concatenate(parts, axis=1), axis=0, return_index=True, return_inverse=True
+        )
+        pushed = None if shift is None else shift[first]
+        hidden = equation.run(inputs[first], states[first], shift=pushed).rates[belongs]
         return Activity(equation.read(hidden), hidden, hidden)
     course = equation.run(inputs, states, shift=shift, seen=seen)
     read = course.predicted if config.observe_read == "prediction" else course.rates
