@@ -3,8 +3,9 @@
 import numpy as np
 import xarray as xr
 
-from nwbrnn.dataset import create_dataset
-from nwbrnn.preprocessing.sessions import name_own
+from nwbrnn.dataset import create_dataset, get_output_units
+from nwbrnn.preprocessing.conversion import find_factor
+from nwbrnn.preprocessing.sessions import ALIGNED, name_own
 from nwbrnn.schema import RECORDING, SESSION, SESSION_OF_UNIT
 
 
@@ -44,10 +45,17 @@ def view_session(predicted: xr.Dataset, alone: xr.Dataset, session: str) -> xr.D
     names = alone["output"].values.tolist()
     columns = [known.index(name if name in known else name_own(name, session)) for name in names]
     outputs = part["outputs"].values[..., columns]
-    if "recording_output_scale" in part.coords:
-        row = part[RECORDING].values.tolist().index(session)
+    row = part[RECORDING].values.tolist().index(session)
+    if ALIGNED in part.coords:
         scale, offset = (part[f"recording_output_{n}"].values[row, columns] for n in ("scale", "offset"))
         outputs = (outputs * scale + offset).astype(outputs.dtype)
+    if "recording_output_units" in part.coords:
+        units = part["recording_output_units"].values[row, columns].tolist()
+    else:  # outputs of its own, which name their units themselves
+        units = [get_output_units(part)[column] for column in columns]
+    # the pool converted them to the units of the first session that has them
+    factors = [find_factor(unit, own) or 1.0 for unit, own in zip(units, get_output_units(alone), strict=True)]
+    outputs = (outputs * np.array(factors)).astype(outputs.dtype)
     variables = {
         "outputs": outputs,
         "rates": part["rates"].values,

@@ -215,6 +215,23 @@ def test_a_session_of_a_pool_is_in_the_units_of_its_file(sessions):
             view_session(guess, alone.isel(trial=slice(1, None)), name)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"align_sessions": ()}, {"session_outputs": "own"}], ids=["aligned", "as they are", "own"]
+)
+def test_a_session_whose_outputs_the_pool_converted_is_in_the_units_of_its_file(sessions, settings):
+    monday, tuesday = sessions["mon"].copy(), sessions["tue"].copy()
+    monday["outputs"].attrs["units"], tuesday["outputs"].attrs["units"] = "V", "mV"
+    tuesday["outputs"] = tuesday["outputs"] * 1000
+    config = BASE.model_copy(update={"sampled": 2} | settings)
+    pooled = prepare(nwbrnn.pool([monday, tuesday]), config)
+    guess = pooled.assign(hidden=(("trial", "time", "hidden_unit"), np.zeros((*pooled["mask"].shape, 2))))
+    for name, ds in (("mon", monday), ("tue", tuesday)):
+        alone = prepare(ds, config)
+        shown = view_session(guess, alone, name)
+        np.testing.assert_allclose(shown["outputs"], alone["outputs"], rtol=1e-4, atol=1e-3)
+        assert shown["outputs"].attrs["units"] == ds["outputs"].attrs["units"]
+
+
 def test_outputs_of_its_own_are_found_under_the_name_that_they_have_in_the_pool(sessions):
     config = BASE.model_copy(update={"sampled": 2, "session_outputs": "own"})
     pooled = prepare(nwbrnn.pool(list(sessions.values())), config)
