@@ -115,12 +115,13 @@ def compare_with_fewest(table: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As from :func:`compare_with_baseline`, where the baseline has the smallest number of ``sessions``;
-        empty if pools of several sizes are not compared.
+        As from :func:`compare_with_baseline`, where the baseline has the smallest number of ``sessions`` of
+        which a fit is done; empty if there are no fits of several sizes.
     """
     if "sessions" not in table.coords:
         return pd.DataFrame()
-    return _compare_all(table, ("sessions", min(table["sessions"].values.tolist(), key=int)))
+    sizes = set(table["sessions"].values[table["status"].values == "done"].tolist())
+    return _compare_all(table, ("sessions", min(sizes, key=int))) if len(sizes) > 1 else pd.DataFrame()
 
 
 def _compare_all(table: xr.Dataset, baseline: tuple[str, str], *, pooled: bool = False) -> pd.DataFrame:

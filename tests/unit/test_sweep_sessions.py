@@ -181,6 +181,17 @@ def test_the_curve_is_that_of_fits_by_hand(finished, sessions):
                 assert row["better"] == (paired > 0).sum()
 
 
+def test_sizes_are_compared_with_the_smallest_of_which_a_fit_is_done(finished):
+    _, _, table = finished
+    sizes = table["sessions"].values
+    assert compare_with_fewest(table.isel(cell=sizes == "2")).empty  # there is nothing to compare
+    failed = table.assign_coords(status=("cell", np.where(sizes == "1", "failed", "done")))
+    gains = compare_with_fewest(failed).set_index(["sessions", "score"])
+    value = table["value"].sel(score="output R2")
+    expected = (value[sizes == "3"].values - value[sizes == "2"].values).mean()
+    assert gains.loc["3", "output R2"]["difference"] == pytest.approx(expected, abs=1e-9)
+
+
 def test_all_sizes_have_the_same_neurons_and_test_trials(finished):
     folder, cells, table = finished
     for seed in range(3):
