@@ -34,6 +34,7 @@ def compare_seeds(folder: Path, table: xr.Dataset) -> pd.DataFrame:
     pandas.DataFrame
         A row for each source, setting and measure: ``mean``, ``low`` and ``high`` over the pairs of seeds, or
         over the seeds for the share of the weights that the data determine, and ``seeds``. Empty with fewer.
+        If pools of several sizes are compared, ``source`` names the sessions.
     """
     keys = set(table["cell"].values.tolist())
     several = len(set(table["seed"].values.tolist())) >= MIN_SEEDS
@@ -56,11 +57,13 @@ def _compare(folder: Path, cells: list[Cell]) -> list[dict[str, object]]:
         shares.append(find_determined_share(recorded, predicted, weights)[0])
         predictions.append(predicted)
     found = compare_students(predictions) | {SHARE: shares}
+    first = cells[0]
     return [
         {
-            "source": cells[0].source,
-            "sampled": str(cells[0].config.sampled),
-            "held_out": ",".join(cells[0].config.held_out_conditions),
+            # pools of several sizes have one name
+            "source": ", ".join(first.sessions) if first.reference else first.source,
+            "sampled": str(first.config.sampled),
+            "held_out": ",".join(first.config.held_out_conditions),
             "measure": name,
             "mean": float(np.mean(values)),
             "low": min(values),

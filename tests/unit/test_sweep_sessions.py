@@ -20,6 +20,7 @@ from nwbrnn.sweep import (
     list_finished,
     rebuild_fit,
 )
+from nwbrnn.sweep.agreement import compare_seeds
 from nwbrnn.sweep.cell import run_cell
 from nwbrnn.sweep.sources import Stored, choose_sessions
 from tests.messages import assert_names, names
@@ -179,6 +180,13 @@ def test_the_curve_is_that_of_fits_by_hand(finished, sessions):
                 half = 4.302653 * paired.std(ddof=1) / np.sqrt(3)  # t with two degrees of freedom
                 assert row["high"] - row["low"] == pytest.approx(2 * half, abs=1e-4)
                 assert row["better"] == (paired > 0).sum()
+
+
+def test_the_agreement_of_seeds_names_the_sessions_that_they_share(finished):
+    folder, _, table = finished
+    found = compare_seeds(folder, table)  # only the pool of all sessions has three seeds
+    assert set(found["source"]) == {", ".join(NAMES)}
+    assert set(found["seeds"]) == {3}
 
 
 def test_sizes_are_compared_with_the_smallest_of_which_a_fit_is_done(finished):
