@@ -342,13 +342,14 @@ def _read_asset(asset: Asset, row: Row, target: Path | str, where: Where) -> tup
         return add_seconds(fail(row, error, asset), started), []
     sizes: dict[str, Any] = {f"{name}s": ds.sizes[name] for name in ("unit", "trial", "output")}
     derivative = target.relative_to(sweep.parent).as_posix()
-    row = replace(row, status="read", reason="", derivative=derivative, **sizes)
+    kept = sorted({*row.kept, name_data(asset.path)})
+    row = replace(row, status="read", reason="", derivative=derivative, kept=kept, **sizes)
     return add_seconds(row, started), cells
 
 
 def _read_kept(asset: Asset, row: Row, sweep: Path, read: ReadConfig) -> xr.Dataset | None:
     """Return the Dataset that an earlier run read from an unchanged asset with the same settings."""
-    ds = None if row.units is None else read_kept(sweep, name_data(asset.path))
+    ds = read_kept(sweep, name_data(asset.path)) if name_data(asset.path) in row.kept else None
     return ds if ds is not None and ds.attrs.get("read_config") == read.model_dump_json() else None
 
 

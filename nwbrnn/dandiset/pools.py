@@ -172,7 +172,8 @@ def read_members(
             ds = _read_member(asset, row, sweep, (plan, number))
             stored.append(keep_data(sweep, name_member(asset), ds))
             sizes: dict[str, Any] = {f"{what}s": ds.sizes[what] for what in ("unit", "trial", "output")}
-            row = replace(row, status="read", reason="", **sizes)
+            kept = sorted({*row.kept, name_member(asset)})
+            row = replace(row, status="read", reason="", kept=kept, **sizes)
         except Exception as error:  # whatever it is, the other assets go on
             row = fail(row, error, asset)
         rows[asset.path] = add_seconds(row, started)
@@ -186,7 +187,7 @@ def _list_cells(stored: Sequence[Stored], settings: Settings, name: str) -> list
 def _read_member(asset: Asset, row: Row, sweep: Path, place: tuple[PoolPlan, int]) -> xr.Dataset:
     """Read an asset for a pool, unless an earlier run has read it so."""
     plan, number = place
-    ds = None if row.units is None else read_kept(sweep, name_member(asset))
+    ds = read_kept(sweep, name_member(asset)) if name_member(asset) in row.kept else None
     same = ds is not None and ds.attrs.get("read_config") == plan.config.model_dump_json()
     if ds is None or not same or not np.array_equal(ds["time"].values, plan.time):
         return read_session(find_source(asset.address), plan, number)

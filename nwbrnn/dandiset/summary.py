@@ -60,6 +60,8 @@ class Row:
         The subject, if its assets are pooled.
     pool
         Paths of the assets that share the fit, if they are several. Scores are those of this asset.
+    kept
+        Names of the Datasets in the sweep that were read from this state of the asset: alone, or for a pool.
     """
 
     path: str
@@ -86,6 +88,7 @@ class Row:
     settings: str = ""
     subject: str = ""
     pool: Sequence[str] = ()
+    kept: Sequence[str] = ()
 
     @property
     def sessions(self) -> int | None:

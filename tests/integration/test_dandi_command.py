@@ -1,6 +1,7 @@
 """A whole dandiset, from a folder and from an archive of this computer in which much goes wrong."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -344,6 +345,26 @@ def test_an_asset_that_breaks_while_it_is_read_is_left_out_of_the_pool(
     assert_names(first["reason"], "broken")
     assert not first["pool"]
     assert [one["pool"] for one in others] == [[one["path"] for one in others]] * 2
+
+
+def test_data_of_an_earlier_state_of_an_asset_are_not_pooled(
+    recording, other, run_cli, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(analysis, "run_cells", lambda *_, **__: None)  # only what is read counts here
+    root, out = tmp_path / "000126", tmp_path / "fits"
+    (root / "sub-T").mkdir(parents=True)
+    changed, second = (root / "sub-T" / f"sub-T_ses-{number}.nwb" for number in (1, 2))
+    shutil.copy(recording.path, changed)
+    shutil.copy(other, second)
+    command, pooled = ("dandi", root, "-o", out, *SMALL), ("--pool", "subject")
+    run_cli(*command, *pooled)
+    with changed.open("ab") as stream:  # HDF5 does not mind
+        stream.write(b"\0" * 1000)
+    run_cli(*command)
+    run_cli(*command, *pooled)
+    kept = [nwbrnn.read_dataset(path) for path in (out / "sweep" / "data").glob("sub-T_ses-1-*.nc")]
+    expected = hashlib.sha256(changed.read_bytes()).hexdigest()
+    assert [ds.attrs["source_sha256"] for ds in kept] == [expected] * 2  # alone, and for the pool
 
 
 def test_a_check_says_which_assets_cannot_be_pooled(subjects, run_cli):
