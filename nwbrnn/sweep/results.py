@@ -30,6 +30,10 @@ RESPONSES = tuple(
     for what in ("correlation", "R2")
     for whose in ("outputs", "unsampled neurons")
 )
+SOME = (
+    "sessions.csv", AGREEMENT, "figures/sessions.png", "figures/agreement.png", "figures/differences.png",
+)  # fmt: skip
+"""What only some sweeps have; that of an earlier sweep in the same folder would be taken for this one's."""
 SESSIONS = (UNSAMPLED, "output R2")
 """Scores that are drawn against the number of pooled sessions."""
 FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS, "responses": RESPONSES}
@@ -64,6 +68,8 @@ def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> p
         write_netcdf(table, temporary)
     statistics = compare_with_baseline(table, pooled=pooled)
     gains = compare_with_fewest(table)
+    for name in SOME:
+        (folder / name).unlink(missing_ok=True)
     frames = {"table": flatten(table), "statistics": statistics} | (
         {} if gains.empty else {"sessions": gains}
     )

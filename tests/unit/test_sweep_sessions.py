@@ -19,6 +19,7 @@ from nwbrnn.sweep import (
     list_cells,
     list_finished,
     rebuild_fit,
+    write_results,
 )
 from nwbrnn.sweep.agreement import compare_seeds
 from nwbrnn.sweep.cell import run_cell
@@ -180,6 +181,15 @@ def test_the_curve_is_that_of_fits_by_hand(finished, sessions):
                 half = 4.302653 * paired.std(ddof=1) / np.sqrt(3)  # t with two degrees of freedom
                 assert row["high"] - row["low"] == pytest.approx(2 * half, abs=1e-4)
                 assert row["better"] == (paired > 0).sum()
+
+
+def test_what_only_an_earlier_sweep_in_the_folder_had_is_removed(finished):
+    folder, _, table = finished
+    only_some = ("sessions.csv", "agreement.csv", "figures/sessions.png", "figures/agreement.png")
+    write_results(table, folder)
+    assert all((folder / name).exists() for name in only_some)
+    write_results(table.isel(cell=table["sessions"].values == "1"), folder)
+    assert not any((folder / name).exists() for name in only_some)
 
 
 def test_the_agreement_of_seeds_names_the_sessions_that_they_share(finished):
