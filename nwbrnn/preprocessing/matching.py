@@ -118,7 +118,7 @@ def find_unsuitable(outlines: Sequence[Outline]) -> dict[int, str]:
     """Return the sessions that cannot be pooled with the others, by their place, and why.
 
     The others are the largest group in which each session can be pooled with those before it; of groups of
-    the same size, the one that begins first.
+    the same size, the one that begins first. Sessions that can be pooled with the whole group join it.
     """
     groups: list[list[int]] = []
     for place, one in enumerate(outlines):
@@ -129,11 +129,16 @@ def find_unsuitable(outlines: Sequence[Outline]) -> dict[int, str]:
         else:
             group.append(place)
     pool = max(groups, key=len)
-    return {
-        place: "; ".join(find_mismatches([*(outlines[i] for i in pool), one]))
-        for place, one in enumerate(outlines)
-        if place not in pool
-    }
+    while True:
+        left = {
+            place: find_mismatches([*(outlines[i] for i in pool), one])
+            for place, one in enumerate(outlines)
+            if place not in pool
+        }
+        fitting = [place for place, problems in left.items() if not problems]
+        if not fitting:
+            return {place: "; ".join(problems) for place, problems in left.items()}
+        pool.append(fitting[0])
 
 
 def is_known(name: str, known: Sequence[str], what: str) -> bool:

@@ -14,6 +14,7 @@ from nwbrnn.errors import ConfigError, SchemaError
 from nwbrnn.preprocessing import (
     align_sessions,
     find_factor,
+    find_unsuitable,
     identify,
     list_sessions,
     name_rows,
@@ -21,6 +22,7 @@ from nwbrnn.preprocessing import (
     prepare,
     prepare_perturbed,
 )
+from nwbrnn.preprocessing.matching import Outline, find_mismatches
 from nwbrnn.report.trials import collect_trials
 from nwbrnn.teacher import TeacherConfig, simulate_teacher
 from nwbrnn.training import match_units
@@ -461,6 +463,17 @@ def test_choices_name_spike_counts_that_are_left_out(sessions):
     assert "tuesday" in nwbrnn.list_choices(pooled).loc["spike counts", "reason"]
     assert "spike_counts" not in pooled
     assert "spike counts" not in nwbrnn.list_choices(nwbrnn.pool(sessions)).index
+
+
+def test_a_session_joins_the_pool_if_another_shares_outputs_with_it():
+    one, more, both, none = (
+        Outline(name, outputs, (), ("0", "1"), np.arange(4) * 0.1, 0.1, source=name)
+        for name, outputs in (("a", "x"), ("b", "y"), ("c", "xy"), ("d", "z"))
+    )
+    assert not find_mismatches([one, more, both])
+    assert not find_unsuitable([one, more, both])  # a and b have nothing in common, but c has both
+    (reason,) = find_unsuitable([one, none, more, both]).values()
+    assert_names(reason, "session d", "outputs", "x", "y", "z")
 
 
 def state_units(ds, **units):
