@@ -135,10 +135,10 @@ def find_unsuitable(outlines: Sequence[Outline]) -> dict[int, str]:
             for place, one in enumerate(outlines)
             if place not in pool
         }
-        fitting = [place for place, problems in left.items() if not problems]
-        if not fitting:
+        joining = [place for place, problems in left.items() if not problems]
+        if not joining:
             return {place: "; ".join(problems) for place, problems in left.items()}
-        pool.append(fitting[0])
+        pool.append(joining[0])
 
 
 def is_known(name: str, known: Sequence[str], what: str) -> bool:

@@ -54,7 +54,9 @@ def view_session(predicted: xr.Dataset, alone: xr.Dataset, session: str) -> xr.D
     else:  # outputs of its own, which name their units themselves
         units = [get_output_units(part)[column] for column in columns]
     # the pool converted them to the units of the first session that has them
-    factors = [find_factor(unit, own) or 1.0 for unit, own in zip(units, get_output_units(alone), strict=True)]
+    factors = [
+        find_factor(unit, own) or 1.0 for unit, own in zip(units, get_output_units(alone), strict=True)
+    ]
     outputs = (outputs * np.array(factors)).astype(outputs.dtype)
     variables = {
         "outputs": outputs,

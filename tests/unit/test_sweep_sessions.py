@@ -245,7 +245,9 @@ def test_a_session_of_a_pool_is_in_the_units_of_its_file(sessions):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"align_sessions": ()}, {"session_outputs": "own"}], ids=["aligned", "as they are", "own"]
+    "settings",
+    [{}, {"align_sessions": ()}, {"session_outputs": "own"}],
+    ids=["aligned", "as they are", "own"],
 )
 def test_a_session_whose_outputs_the_pool_converted_is_in_the_units_of_its_file(sessions, settings):
     monday, tuesday = sessions["mon"].copy(), sessions["tue"].copy()
