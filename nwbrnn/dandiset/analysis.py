@@ -46,6 +46,7 @@ from nwbrnn.sweep import (
     Cell,
     add_data,
     create_folder,
+    divide_time,
     get_path,
     read_cell,
     read_error,
@@ -406,7 +407,7 @@ def _describe_assets(
     described = {}
     for asset in job.assets:
         shown = show_session(result, sweep, cell, name_member(asset))
-        own = assess(shown.recorded, shown.predicted, n_resamples=cell.resamples)
+        own = assess(*divide_time(shown)[0], n_resamples=cell.resamples)  # as of an asset fitted alone
         described[asset.path] = _describe(shown.recorded, own)
     return described
 

@@ -1,6 +1,7 @@
 """Run many fits, on this machine or a cluster, and summarize their results."""
 
 from nwbrnn.sweep.cell import (
+    divide_time,
     get_path,
     list_finished,
     read_cell,
@@ -28,6 +29,7 @@ __all__ = [
     "create_folder",
     "create_table",
     "describe_data",
+    "divide_time",
     "flatten",
     "get_data_path",
     "get_path",

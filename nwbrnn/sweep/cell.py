@@ -130,7 +130,7 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
         ``weights_``), losses in the course of training (``history_``), and in the attributes settings,
         versions and how training ended.
     """
-    trained, later = _divide(result)
+    trained, later = divide_time(result)
     scores = [*assess(*trained, n_resamples=cell.resamples)]
     if not cell.reference:  # the others concern the whole pool, whose conditions differ from cell to cell
         measured = probe(trained[0], result.weights, result.config) | measure_mechanism(result)
@@ -183,7 +183,7 @@ def _list_rivals(scores: Sequence[Score], name: str) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)
 
 
-def _divide(result: FitResult) -> tuple[Pair, Pair | None]:
+def divide_time(result: FitResult) -> tuple[Pair, Pair | None]:
     """Return recorded and predicted bins up to the end of the trained time, and those after it."""
     pair = result.recorded, result.predicted
     end = result.config.train_until

@@ -18,6 +18,7 @@ import nwbrnn
 from nwbrnn.dandiset import Settings, analysis, pools, select_assets
 from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileError
 from nwbrnn.storage import find_source, remote
+from nwbrnn.sweep import list_finished, rebuild_fit, show_session
 from nwbrnn.sweep.cell import run_cell
 from tests.messages import assert_names, names
 
@@ -345,6 +346,24 @@ def test_an_asset_that_breaks_while_it_is_read_is_left_out_of_the_pool(
     assert_names(first["reason"], "broken")
     assert not first["pool"]
     assert [one["pool"] for one in others] == [[one["path"] for one in others]] * 2
+
+
+def test_assets_of_a_pool_are_scored_on_the_trained_time_as_others_are(
+    recording, other, run_cli, tmp_path, monkeypatch, in_process
+):
+    monkeypatch.setattr(analysis, "_write", lambda *_: None)
+    root, out = tmp_path / "000127", tmp_path / "fits"
+    (root / "sub-T").mkdir(parents=True)
+    for number, source in enumerate((recording.path, other)):
+        shutil.copy(source, root / "sub-T" / f"sub-T_ses-{number}.nwb")
+    run_cli("dandi", root, "-o", out, "--pool", "subject", *SMALL, "--set", "train_until=0.2")
+    (cell,) = list_finished(out / "sweep")
+    fitted = rebuild_fit(out / "sweep", cell)
+    for row, name in zip(read_rows(out)[0].values(), cell.sessions, strict=True):
+        shown = show_session(fitted, out / "sweep", cell, name)
+        trained = shown.recorded["time"].values <= 0.2
+        pair = (ds.isel(time=trained) for ds in (shown.recorded, shown.predicted))
+        assert row["output_r2"] == pytest.approx(nwbrnn.evaluate(*pair).get("output R2").value, abs=1e-6)
 
 
 def test_data_of_an_earlier_state_of_an_asset_are_not_pooled(
