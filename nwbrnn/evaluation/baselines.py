@@ -29,6 +29,7 @@ N_LAGS, LAG = 10, 0.05  # of a Wiener filter; time between lags [s], or one bin 
 MAX_SEEN = 100  # principal components of the neurons that a Wiener filter sees, if there are more neurons
 MAX_RANK = 20
 N_KEPT = 12  # predictions to keep: those of all baselines for two fits
+MAX_KEPT = 1 << 28  # bytes of predictions to keep in each process; those of a pool can be large
 UNTRAINED_GAIN, UNTRAINED_TAU = 0.5, 0.1  # defaults of a network
 
 
@@ -130,9 +131,13 @@ def _ask(baseline: Baseline, trials: Trials) -> Predicted:
     for values in found.values():
         values.flags.writeable = False
     _answers[key] = found  # the latest is the last
-    if len(_answers) > N_KEPT:
+    while len(_answers) > N_KEPT or _count_bytes() > MAX_KEPT:
         del _answers[next(iter(_answers))]
     return found
+
+
+def _count_bytes() -> int:
+    return sum(values.nbytes for found in _answers.values() for values in found.values())
 
 
 def _hash(trials: Trials, *, n_hidden: int) -> bytes:

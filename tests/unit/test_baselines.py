@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from nwbrnn.dataset import create_dataset
-from nwbrnn.evaluation import BASELINES, assess, compare_baselines, evaluate, get_baseline, predict_baselines
+from nwbrnn.evaluation import (
+    BASELINES,
+    assess,
+    baselines,
+    compare_baselines,
+    evaluate,
+    get_baseline,
+    predict_baselines,
+)
 from nwbrnn.evaluation.baselines import AVERAGE, GATED, _fill, run_untrained
 from nwbrnn.evaluation.ridge import PENALTIES, fit_ridge
 from nwbrnn.evaluation.scores import Rival, Score
@@ -132,6 +140,20 @@ def test_only_what_a_baseline_uses_makes_it_answer_again(monkeypatch):
     unknown = np.isnan(found["reduced-rank regression"]["rates"].values).all(axis=(0, 1))
     np.testing.assert_array_equal(unknown, others["sampled"])
     assert not wider["Wiener filter"].identical(first["Wiener filter"])
+
+
+def test_predictions_that_take_too_much_memory_are_not_kept(monkeypatch):
+    recorded = create_recorded(seed=6)
+    kept = predict_baselines(recorded)
+    size = kept["condition average"]["rates"].nbytes + kept["condition average"]["outputs"].nbytes
+    monkeypatch.setattr(baselines, "MAX_KEPT", 2 * size)
+    predict_baselines(recorded)
+    held = [values.nbytes for found in baselines._answers.values() for values in found.values()]
+    assert 0 < sum(held) <= 2 * size
+    monkeypatch.setattr(baselines, "MAX_KEPT", 0)
+    again = predict_baselines(recorded)
+    assert not baselines._answers
+    assert all(again[name].identical(kept[name]) for name in kept)
 
 
 def test_outputs_that_the_student_is_not_shown_are_not_used():
