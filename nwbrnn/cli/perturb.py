@@ -78,12 +78,18 @@ def perturb(
             "--unit, --silence: expected at least one unit, because no simulated circuit is known for the "
             "fit, but got none; give the id of a unit"
         )
+    scored = push is not None and result.config.perturbed is not None
+    if source and not scored:
+        raise ConfigError(
+            "--source: expected a fit that left out perturbed trials (setting perturbed), and units to push, "
+            f"because nothing else is read from the recording, but got {', '.join(source)}; leave it out"
+        )
     values: dict[str, Any] = {}
     effects: list[Effect] = []
     if cause:
         effects = list_effects(result, cause)
         values["effects"] = [effect.to_dict() for effect in effects]
-    if push is not None and result.config.perturbed is not None:
+    if push is not None and scored:
         values["perturbed_trials"] = _score(result, push, file, source, json_path)
     if teacher is not None:
         with step("Perturbing student and teacher"):

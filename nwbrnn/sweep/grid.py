@@ -76,6 +76,11 @@ def list_cells(data: Sequence[Stored], grid: SweepConfig, base: FitConfig, *, na
             "start_from: expected none in a sweep, whose seeds hold out other trials than the earlier fit; "
             "leave it out"
         )
+    if base.held_out_conditions:
+        raise ConfigError(
+            "held_out_conditions: expected none in a sweep, which holds out conditions as held_out says, but "
+            f"got {', '.join(base.held_out_conditions)}; leave it out, and choose held_out"
+        )
     cells: dict[str, Cell] = {}
     axes = [grid.sampled, *grid.vary.values()]
     for sources in list_sources(data, grid, name=name):
@@ -104,6 +109,11 @@ def _create_cell(
     config = parse_settings(FitConfig, given, source="sweep")
     if config.sampled == 0:
         config = config.model_copy(update={"dynamics_weight": 0.0})
+    if grid.sessions and isinstance(config.observe, tuple):
+        raise ConfigError(
+            "observe: expected none, sampled or all in a sweep over numbers of sessions, whose pools number "
+            "their units differently, but got units; choose one of these"
+        )
     pooled = tuple(one.name for one in source.members) if grid.pool or grid.sessions else ()
     reference = "" if source.reference is None else source.reference.name
     return Cell(source.name, config, grid.resamples, source.data_hash, pooled, reference)

@@ -295,7 +295,7 @@ def test_a_unit_of_one_session_is_pushed_and_silenced_by_its_number_in_the_pool(
     assert (done.code, done.err) == (0, "")
     effects = {one["name"]: one for one in json.loads(found.read_text())["effects"]}
     silenced = effects[f"{unit}, {there} of tuesday"]
-    predicted = nwbrnn.training.silence(recorded, result.weights, result.config, [unit])
+    predicted = nwbrnn.prediction.silence(recorded, result.weights, result.config, [unit])
     assert not predicted["rates"].values[..., row].any()
     assert silenced["size"] > 0
     assert sum(name.endswith("of monday") for name in effects) == 12
@@ -303,6 +303,9 @@ def test_a_unit_of_one_session_is_pushed_and_silenced_by_its_number_in_the_pool(
     moved = tmp_path / path.name  # the sources are elsewhere, and not needed
     shutil.copy(path, moved)
     assert run_cli("perturb", moved, "--unit", unit).code == 0
+    unread = run_cli("perturb", path, "--unit", unit, "--source", files[0])
+    assert unread.code == 2
+    assert_names(unread.err, "--source", "perturbed", files[0])
     unknown = run_cli("perturb", path, "--silence", 999)
     assert unknown.code == 2
     assert_names(unknown.err, 999)

@@ -111,6 +111,20 @@ def test_too_few_files_are_refused(n_files, grid, told):
     assert_names(str(caught.value), *told)
 
 
+@pytest.mark.parametrize(
+    ("grid", "base", "told"),
+    [
+        ({}, {"held_out_conditions": ("90",)}, ("held_out_conditions", "90")),
+        ({"sessions": (1, 2)}, {"observe": (3, 4)}, ("observe", "sampled")),
+        ({"sessions": (1, 2), "vary": {"observe": ["all", (3,)]}}, {}, ("observe", "sampled")),
+    ],
+)
+def test_settings_that_a_sweep_cannot_follow_are_refused(grid, base, told):
+    with pytest.raises(ConfigError) as caught:
+        list_cells(list_stored(2), SweepConfig(**grid), FitConfig(**base))
+    assert_names(str(caught.value), *told)
+
+
 # ------------------------------------------------------------------ what is scored
 
 
