@@ -246,9 +246,9 @@ def _run(
     if seen is None:
         # once for all trials that are alike, whose predictions are then the same to the last bit
         parts = [part.reshape(len(inputs), -1) for part in (inputs, states, shift) if part is not None]
-        _, first, belongs = np.unique(
-            np.concatenate(parts, axis=1), axis=0, return_index=True, return_inverse=True
-        )
+        rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
+        whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]  # compared as bytes
+        _, first, belongs = np.unique(whole, return_index=True, return_inverse=True)
         pushed = None if shift is None else shift[first]
         hidden = equation.run(inputs[first], states[first], shift=pushed).rates[belongs]
         return Activity(equation.read(hidden), hidden, hidden)
