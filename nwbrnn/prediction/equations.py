@@ -119,6 +119,7 @@ class Equation(ABC):
         """
         raise NotImplementedError
 
+    @np.errstate(over="ignore", invalid="ignore")  # as for :meth:`run`
     def read(self, rates: Array) -> Array:
         """Return the outputs that are read from rates of shape (..., n_hidden)."""
         return np.asarray(rates @ self.weights["output_weights"].T + self.weights["output_bias"])
