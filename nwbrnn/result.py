@@ -12,6 +12,7 @@ from nwbrnn.config import Ended, FitConfig
 from nwbrnn.evaluation import LEVELS, Scores
 from nwbrnn.html_repr import format_number, format_table, format_text
 from nwbrnn.text import show_count
+from nwbrnn.threads import limit_threads
 from nwbrnn.timeline import to_pynapple
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ class FitResult:
 
         return predict_trials(self.recorded, self.weights, self.config, data)
 
+    @limit_threads()
     def forecast(self, horizon: int = 10) -> tuple[xr.Dataset, ...]:
         """Return what the best network predicts some bins ahead, from the neurons that it observes.
 

@@ -77,3 +77,10 @@ def test_what_computes_has_one_thread(three, monkeypatch, function, first, argum
         function(*arguments)
     assert set(seen) == {1}
     assert set(count()) == {3}
+
+
+def test_a_forecast_has_one_thread(three, monkeypatch):
+    seen = []
+    monkeypatch.setattr("nwbrnn.prediction.forecast", lambda *_, **__: seen.extend(count()) or ())
+    nwbrnn.FitResult.forecast(Mock())
+    assert set(seen) == {1}
