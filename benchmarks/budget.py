@@ -11,6 +11,7 @@ no use for more time. Scores are R2 on condition averages; those of neurons are 
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from timing import print_versions  # first: it sets the number of threads
 import numpy as np
 import xarray as xr
 from epoch import autograd_scan
+from torch import Tensor
 
 import nwbrnn
 from nwbrnn.config import FitConfig
@@ -59,12 +61,22 @@ def fit_for(ds: xr.Dataset, seconds: float, settings: dict[str, Any]) -> FitResu
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Replace the time loop by that for autograd."""
-    before, rate_rnn.scan = rate_rnn.scan, autograd_scan  # type: ignore[attr-defined]
+    """Replace the time loop by that for autograd; stop if no fit has used it."""
+    used = False
+
+    def run(*given: Tensor, nonlinearity: str) -> tuple[Tensor, Tensor]:
+        nonlocal used
+        used = True
+        rates = autograd_scan(*given[:-1], nonlinearity=nonlinearity)
+        return rates @ given[-1].T, rates
+
+    before, rate_rnn.scan_and_read = rate_rnn.scan_and_read, run  # type: ignore[assignment, attr-defined]
     try:
         yield
     finally:
-        rate_rnn.scan = before  # type: ignore[attr-defined]
+        rate_rnn.scan_and_read = before  # type: ignore[attr-defined]
+    if not used:
+        sys.exit("the networks use another loop than scan_and_read")
 
 
 def fit_reservoir(ds: xr.Dataset, settings: dict[str, Any]) -> tuple[xr.Dataset, xr.Dataset] | None:
