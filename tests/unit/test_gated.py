@@ -9,6 +9,7 @@ import torch
 import nwbrnn
 from nwbrnn.errors import ConfigError
 from nwbrnn.models import NETWORKS, GatedRNN, Observations
+from nwbrnn.prediction import EQUATIONS
 from nwbrnn.prediction.disturbances import KINDS as DISTURBANCES
 from nwbrnn.report import write_fit_report
 from nwbrnn.training.probes import probe
@@ -30,6 +31,7 @@ def draw(*shape):
 
 def test_every_kind_of_network_is_listed_once():
     assert set(KINDS) == set(NETWORKS) == set(nwbrnn.FitConfig.model_fields["network"].annotation.__args__)
+    assert set(EQUATIONS) == set(NETWORKS)
 
 
 def test_states_are_those_of_torch():
