@@ -12,6 +12,7 @@ from pynwb import NWBHDF5IO, validate
 
 import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError, MissingDataError, ReadError
+from nwbrnn.prediction import silence
 from tests.messages import assert_names, names
 
 pytestmark = pytest.mark.slow
@@ -295,7 +296,7 @@ def test_a_unit_of_one_session_is_pushed_and_silenced_by_its_number_in_the_pool(
     assert (done.code, done.err) == (0, "")
     effects = {one["name"]: one for one in json.loads(found.read_text())["effects"]}
     silenced = effects[f"{unit}, {there} of tuesday"]
-    predicted = nwbrnn.prediction.silence(recorded, result.weights, result.config, [unit])
+    predicted = silence(recorded, result.weights, result.config, [unit])
     assert not predicted["rates"].values[..., row].any()
     assert silenced["size"] > 0
     assert sum(name.endswith("of monday") for name in effects) == 12
