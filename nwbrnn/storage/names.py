@@ -5,7 +5,9 @@ from pathlib import Path
 
 from nwbrnn.text import describe, shorten
 
-ZARR_FILES = (".zmetadata", ".zgroup", ".zattrs", ".zarray", "zarr.json")
+ZARR_GROUP = (".zgroup", ".zattrs", "zarr.json")
+"""Files with the metadata of a Zarr group; an NWB file is one."""
+ZARR_FILES = (*ZARR_GROUP, ".zmetadata", ".zarray")
 """Files with the metadata of a Zarr store; a folder that holds one of them is a store."""
 MAX_NAME = 255
 """Bytes in the name of a file or folder: about ``NAME_MAX`` of ext4, XFS, APFS and NTFS."""
@@ -39,9 +41,9 @@ def find_fault(path: str | Path) -> str:
     return ""
 
 
-def is_store(path: Path) -> bool:
-    """Return whether a folder is a Zarr store."""
-    return any((path / name).exists() for name in ZARR_FILES)
+def is_store(path: Path, *, files: tuple[str, ...] = ZARR_FILES) -> bool:
+    """Return whether a folder is a Zarr store, that is, whether it holds one of some files."""
+    return any((path / name).exists() for name in files)
 
 
 def is_special(path: Path) -> bool:

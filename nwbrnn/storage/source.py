@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.storage.dandi import resolve_asset
-from nwbrnn.storage.names import ZARR_FILES, find_fault, is_special, is_store
+from nwbrnn.storage.names import ZARR_FILES, ZARR_GROUP, find_fault, is_special, is_store
 from nwbrnn.storage.remote import get_http_options, open_blocks
 
 _REMOTE = re.compile(r"(https?|s3|dandi):/+", re.IGNORECASE)
@@ -136,7 +136,7 @@ def find_source(path: str | Path | Source) -> Source:
         refuse_pointer(local / name)
     if not local.exists():
         raise UnsupportedFileError(f"{text}: expected an NWB file, but it does not exist; check the path")
-    if local.is_dir() and not is_store(local):
+    if local.is_dir() and not is_store(local, files=ZARR_GROUP):
         raise UnsupportedFileError(
             f"{text}: expected an NWB file, but it is a folder that holds no Zarr group; give a .nwb file"
         )

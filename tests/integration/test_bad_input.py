@@ -200,6 +200,12 @@ def test_inspect_refuses_what_is_not_nwb(files, run_cli):
     assert_refused(run_cli("inspect", files["text"]), files["text"], "HDF5")
 
 
+@pytest.mark.parametrize("name", [".zarray", ".zmetadata"])
+def test_a_folder_with_an_array_of_zarr_is_no_nwb_file(name, run_cli, tmp_path):
+    (tmp_path / name).write_text("{}")
+    assert_refused(run_cli("inspect", tmp_path), tmp_path, "folder", "Zarr group", ".nwb file")
+
+
 @pytest.mark.parametrize("name", ["run.mat", "run.npz"])
 def test_convert_refuses_unreadable_runs(name, run_cli, tmp_path):
     run = tmp_path / name
