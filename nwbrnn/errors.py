@@ -113,6 +113,6 @@ def name_file(name: str) -> Iterator[None]:
         yield
     except (ReadError, ConfigError) as error:
         first, *others = error.args
-        if not str(first).startswith(name):
+        if not str(first).startswith(f"{name}: "):
             error.args = (f"{name}: {first}", *others)
         raise

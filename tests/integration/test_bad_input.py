@@ -206,6 +206,17 @@ def test_a_folder_with_an_array_of_zarr_is_no_nwb_file(name, run_cli, tmp_path):
     assert_refused(run_cli("inspect", tmp_path), tmp_path, "folder", "Zarr group", ".nwb file")
 
 
+def test_a_file_named_like_a_folder_inside_is_named_before_its_object(recording, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(recording.path, "acquisition")
+    with h5py.File("acquisition", "r+") as file:
+        file["acquisition/EMG/data"][2000:2100] = np.nan
+    with pytest.raises(nwbrnn.NwbrnnError, match=r"\Aacquisition: acquisition/EMG: NaN"):
+        nwbrnn.read_nwb("acquisition")
+    (refusal,) = (one for one in nwbrnn.diagnose("acquisition") if one.rule == "refused")
+    assert refusal.problem.startswith("acquisition/EMG: NaN")
+
+
 @pytest.mark.parametrize("name", ["run.mat", "run.npz"])
 def test_convert_refuses_unreadable_runs(name, run_cli, tmp_path):
     run = tmp_path / name

@@ -111,7 +111,7 @@ def _examine_objects(session: Session, config: ReadConfig, plan: Plan | None) ->
 
 def _report(error: NwbrnnError, path: str) -> Finding:
     """Return why a file is refused as a finding; what it lacks is no bias."""
-    problem, _, remedy = str(error).removeprefix(path).lstrip(":/ ").rpartition("; ")
+    problem, _, remedy = str(error).removeprefix(f"{path}: ").rpartition("; ")
     if not problem:
         problem, remedy = remedy, "use the settings of reading to say what to read"
     return Finding("refused", "/", problem, remedy, biases=not isinstance(error, MissingDataError))
