@@ -270,17 +270,16 @@ def read_circuit(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]
     >>> weights.shape, settings["n_directions"]
     ((60, 60), 3)
     """
-    path = Path(path)
     with open_nwb(path) as nwbfile:
         module = nwbfile.processing.get("misc")
         if module is None or "connectivity" not in module.data_interfaces:
             raise MissingDataError(
-                f"{path}: processing/misc/connectivity: expected a simulated circuit, but there "
-                "is none; give a file from 'nwbrnn simulate'"
+                "processing/misc/connectivity: expected a simulated circuit, but there is none; "
+                "give a file from 'nwbrnn simulate'"
             )
         if CONFIG_NAME not in (nwbfile.scratch or {}):
             raise MissingDataError(
-                f"{path}: scratch/{CONFIG_NAME}: expected the settings of a simulation, but there are none"
+                f"scratch/{CONFIG_NAME}: expected the settings of a simulation, but there are none"
             )
         weights = read_whole(module["connectivity"]["weights"].data)
         return weights, dict(json.loads(nwbfile.scratch[CONFIG_NAME].data))

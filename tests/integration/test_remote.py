@@ -7,6 +7,7 @@ import socket
 import sys
 import warnings
 from datetime import UTC, datetime
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -75,6 +76,14 @@ def test_url_gives_the_same_dataset(server, recording, local):
 def test_url_gives_the_same_inspection(server, recording):
     url = f"{server.url}/{recording.path.name}"
     assert nwbrnn.inspect_nwb(url).to_dict() == nwbrnn.inspect_nwb(recording.path).to_dict()
+
+
+@pytest.mark.parametrize("read", [nwbrnn.read_fit, nwbrnn.read_circuit])
+def test_an_address_given_as_a_path_is_named_once(read, server, recording):
+    url = f"{server.url}/{recording.path.name}"
+    with pytest.raises(ReadError, match=rf"\A{url}: processing/") as refused:
+        read(Path(url))  # which merges the two slashes
+    assert str(refused.value).count(recording.path.name) == 1
 
 
 @pytest.mark.slow

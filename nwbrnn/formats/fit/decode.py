@@ -33,7 +33,7 @@ from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.preprocessing import list_sessions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import VARIABLES, validate
-from nwbrnn.storage import format_error, open_nwb, read_whole
+from nwbrnn.storage import find_source, format_error, open_nwb, read_whole
 
 _DIMS = {spec.name: spec.dims for spec in VARIABLES}
 
@@ -71,7 +71,9 @@ def read_fit(path: str | Path, name: str | None = None) -> FitResult:
     >>> nwbrnn.read_fit("fit.nwb").config == result.config
     True
     """
-    with open_nwb(path, follow_links=False) as nwbfile:
+    source = find_source(path)
+    path = source.text  # as open_nwb names the file
+    with open_nwb(source, follow_links=False) as nwbfile:
         module = _find_module(nwbfile, name, path=path)
         try:
             return _read(nwbfile, module, path=path)
@@ -92,7 +94,9 @@ def list_fits(nwbfile: NWBFile) -> list[str]:
 
 def read_versions(path: str | Path, name: str | None = None) -> dict[str, str]:
     """Return the versions of the software that made a fit, by name; arguments as for :func:`read_fit`."""
-    with open_nwb(path) as nwbfile:
+    source = find_source(path)
+    path = source.text
+    with open_nwb(source) as nwbfile:
         about = _read_about(nwbfile, _find_module(nwbfile, name, path=path), path=path)
     return dict(about["versions"])
 
