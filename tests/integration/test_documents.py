@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,14 @@ PAGES = [
 ]
 SHELL = ("", "sh", "console", "yaml", "inline")
 EXCEPTIONS = {"README.md", "report.md", "slurm.md"}  # have tests of their own
+
+
+def test_the_layers_of_the_page_are_those_that_are_checked():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## Who may import whom\n\n")[2]
+    shown = [line[4:].partition("      ")[0] for line in text.partition("\n\n")[0].splitlines()]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    assert [shown] == [one["layers"] for one in contracts if one["type"] == "layers"]
 
 
 @dataclass(frozen=True)
