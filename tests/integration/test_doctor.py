@@ -308,7 +308,9 @@ def test_channels_clipped_at_the_minimum(write):
     expect(write(series=[emg]), "channels_saturated", "acquisition/EMG", "1 of 1", biases=True)
 
 
-@pytest.mark.parametrize(("unit", "conversion", "text"), [("volts", 1.0, "12.5 V"), ("mV", 100.0, "1.25 V")])
+@pytest.mark.parametrize(
+    ("unit", "conversion", "text"), [("volts", 1.0, "12.5 V"), ("mV", 100.0, "1.25 V"), ("UV", 1e5, "1.25 V")]
+)
 def test_emg_too_large_for_volts(write, unit, conversion, text):
     data = np.random.default_rng(0).uniform(0, 1, 500)
     data[7] = 12.5

@@ -157,7 +157,7 @@ def check_channels_saturated(view: ValueView) -> Iterator[Finding]:
 def check_emg_volts(view: ValueView) -> Iterator[Finding]:
     """Find EMG above one volt; it is some millivolts at most, and even amplified seldom more."""
     series = view.series.series
-    volts = find_factor(str(series.unit), "V")
+    volts = find_factor(str(series.unit).lower(), "V")  # some write UV and MV
     if view.series.role != "emg" or volts is None:
         return
     scale, offset = float(series.conversion), float(series.offset or 0.0)
