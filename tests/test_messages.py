@@ -15,9 +15,12 @@ COMPARING = {"startswith", "endswith", "search", "match", "fullmatch", "index", 
 
 INTERFACE = (  # words that others rely on: names of scores, roles of choices, kinds of values
     "bits per spike",
+    "columns left out",
     "conditions left out",
     "departure from normality",
+    "input units converted",
     "leading growth rate",
+    "output units converted",
     "predicted unsampled neurons",
     "samples left out",
     "trials left out",
