@@ -98,7 +98,7 @@ def compare(seed: int, n_sessions: int, n_units: int) -> list[dict[str, Any]]:
     return rows
 
 
-def summarise(table: pd.DataFrame) -> None:
+def summarize(table: pd.DataFrame) -> None:
     """Print the mean of each kind of fit over circuits, and the gain of the pool."""
     alone = table[table["fit"].str.startswith("session ")]
     best = alone.groupby("seed")[list(SCORES)].max()
@@ -137,4 +137,4 @@ if __name__ == "__main__":
             rows += compare(number, given.sessions, given.units)
             if given.output:
                 pd.DataFrame(rows).to_csv(given.output, index=False)
-    summarise(pd.DataFrame(rows))
+    summarize(pd.DataFrame(rows))

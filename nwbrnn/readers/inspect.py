@@ -110,7 +110,7 @@ def inspect_nwb(path: str | Path | Source, config: ReadConfig | None = None, **s
         return Inspection(
             identity=_identify(session.nwbfile, session.source.name),
             signals=tuple(_list_signals(session)),
-            units=_summarise_units(session),
+            units=_summarize_units(session),
             trials=tuple(_list_trial_columns(session, config)),
             choices=choices,
             problem=problem,
@@ -150,7 +150,7 @@ def _list_signals(session: Session) -> list[dict[str, Any]]:
     ]
 
 
-def _summarise_units(session: Session) -> dict[str, Any]:
+def _summarize_units(session: Session) -> dict[str, Any]:
     units = session.units
     if units is None:
         return {"number": 0}

@@ -14,7 +14,7 @@ from typing import Any
 
 from nwbrnn.errors import ExportError, OutputExistsError
 from nwbrnn.storage.paths import check_name, check_output, create_temporary_name, is_temporary
-from nwbrnn.storage.system import exchange_names, lock_folder, lock_leftover, mark_in_use, synchronise
+from nwbrnn.storage.system import exchange_names, lock_folder, lock_leftover, mark_in_use, synchronize
 
 UNCHANGED = "; nothing was changed"
 """The end of a message about a file that could not be written."""
@@ -78,7 +78,7 @@ def replace_whole(
             yield temporary
             if path.exists():
                 shutil.copymode(path, temporary)
-            _synchronise(temporary)
+            _synchronize(temporary)
             with lock_folder(path.parent):
                 # another process may have been faster
                 check_output(path, overwrite=overwrite, suffix="", folder=folder)
@@ -88,7 +88,7 @@ def replace_whole(
             raise
         except OSError as error:
             raise ExportError(f"{path}: cannot be written: {_find_reason(error)}{UNCHANGED}") from error
-        synchronise(path.parent)
+        synchronize(path.parent)
 
 
 def _find_reason(error: OSError) -> str:
@@ -132,9 +132,9 @@ def _rename(temporary: Path, path: Path, *, folder: bool) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _synchronise(path: Path) -> None:
+def _synchronize(path: Path) -> None:
     """Make the system write a file, or a folder with all its content, to the disk."""
     if path.is_dir():
         for inner in path.rglob("*"):
-            synchronise(inner)
-    synchronise(path)
+            synchronize(inner)
+    synchronize(path)

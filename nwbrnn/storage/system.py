@@ -73,7 +73,7 @@ def lock_for_reading(path: Path) -> AbstractContextManager[None]:
     return _flock(path, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-def synchronise(path: Path) -> None:
+def synchronize(path: Path) -> None:
     """Make the system write the content of a file, or the names in a folder, to the disk.
 
     Windows cannot do this for folders.

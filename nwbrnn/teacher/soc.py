@@ -158,7 +158,7 @@ def compute_abscissa_gradient(weights: Array) -> tuple[float, Array]:
         W, shape (n_neurons, n_neurons).
     """
     schur, basis = scipy.linalg.schur(weights, output="real", check_finite=False)
-    abscissa = float(np.diag(schur).max())  # standardised 2x2 blocks carry the real part
+    abscissa = float(np.diag(schur).max())  # standardized 2x2 blocks carry the real part
     shift = max(1.5 * abscissa, abscissa + 0.2)
     shifted = schur - shift * np.eye(len(weights))
     right = -2 * np.eye(len(weights))

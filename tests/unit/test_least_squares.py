@@ -181,7 +181,7 @@ def test_padding_changes_nothing():
         np.tanh,
         np.arctanh,
     )
-    # the target network of free units is driven by standardised signals, so only the sampled units are equal
+    # the target network of free units is driven by standardized signals, so only the sampled units are equal
     found = []
     for problem in (short, padded):
         rates, currents, initial = create_targets(problem, start)

@@ -271,7 +271,7 @@ def test_least_squares_alone_fits_a_small_teacher():
     assert result.scores.get("sampled neurons R2").value > 0.9
 
 
-def test_a_network_that_runs_away_is_recognised():
+def test_a_network_that_runs_away_is_recognized():
     config = FitConfig(**QUICK)
     ds = prepare(create_recording(), config)
     weights = train(ds, config).weights

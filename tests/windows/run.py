@@ -1,7 +1,7 @@
 """Does something as if on Windows, as far as Linux can pretend: ``python run.py STEP PATH``.
 
 Modules that only POSIX systems have cannot be imported, folders cannot be opened, only what can be written
-can be synchronised, and what is open can be neither removed nor renamed nor replaced.
+can be synchronized, and what is open can be neither removed nor renamed nor replaced.
 """
 
 import builtins
