@@ -282,7 +282,7 @@ COMMANDS = {
     ],
     "evaluate": ["fit.nwb", "--json", "about.json"],
     "report": ["fit.nwb", "-o", "page.html"],
-    "perturb": ["fit.nwb", "--unit", "0", "--source", "session.nwb", "--json", "about.json"],
+    "perturb": ["fit.nwb", "--unit", "0", "--json", "about.json"],
     "export": ["fit.nwb", "-o", "other.nwb", "--source", "session.nwb"],
     "refit": ["fit.nwb", "-o", "again.nwb", "--source", "session.nwb", "--json", "about.json"],
     "simulate": ["--repeat", "session.nwb", "-o", "teacher.nwb"],

@@ -405,7 +405,8 @@ def test_a_pool_and_its_sessions_are_predicted_as_in_the_fit(sessions, pooled, c
         found = result.predict(trials)
         for name in ("outputs", "rates", "hidden"):
             expected = result.predicted[name].values[rows]
-            np.testing.assert_allclose(found[name].values, expected, rtol=1e-4, atol=1e-4)
+            rounding = 1e-5 * np.nanmax(np.abs(expected))  # other trials in a product, other last bits
+            np.testing.assert_allclose(found[name].values, expected, rtol=1e-4, atol=rounding)
     if "align_sessions" in changes:
         with pytest.raises(SchemaError, match=names("inputs", "align_sessions")):
             result.predict(sessions[0].assign_attrs(source_identifier="id-friday"))
