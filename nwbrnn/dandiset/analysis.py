@@ -25,6 +25,7 @@ from nwbrnn.dandiset.rows import (
     Begin,
     Report,
     add_seconds,
+    check,
     create_row,
     examine,
     fail,
@@ -37,7 +38,7 @@ from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError
 from nwbrnn.evaluation import Score, assess, compare_baselines
 from nwbrnn.formats import write_fit
-from nwbrnn.readers import PoolPlan, inspect_nwb, read_nwb
+from nwbrnn.readers import PoolPlan, read_nwb
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult
 from nwbrnn.storage import Asset, find_dandiset, find_source, keep_open, list_assets
@@ -138,20 +139,10 @@ def check_assets(
     read, assets = read or ReadConfig(), selection.assets
     report = Report(begin, "Check", len(assets))
     for asset in assets:
-        started = time.perf_counter()
         row = find_earlier(asset, journal) or create_row(asset)
-        if row.status == "failed":
-            row = replace(row, status="listed", reason="")
-        if row.status == "listed":
-            try:
-                source = find_source(asset.address)
-                with keep_open(source, follow_links=read.follow_links):
-                    row = examine(row, source, read)
-                    problem = inspect_nwb(source, read).problem
-                row = replace(row, status="checked") if problem is None else fail(row, problem, asset)
-            except Exception as error:  # whatever it is, the other assets go on
-                row = fail(row, error, asset)
-        report.add(journal.put(add_seconds(row, started)))
+        if row.status in ("failed", "listed"):
+            row = check(replace(row, status="listed", reason=""), asset, read)
+        report.add(journal.put(row))
     for subject in list_subjects(assets, journal, read) if pool else ():
         there = {
             asset.path: replace(journal.rows[asset.path], subject=subject.name) for asset in subject.assets

@@ -13,8 +13,8 @@ from nwbrnn.config import ReadConfig
 from nwbrnn.dandiset.naming import find_subject, name_pool
 from nwbrnn.dandiset.rows import (
     add_seconds,
+    check,
     create_row,
-    examine,
     fail,
     find_earlier,
     is_finished,
@@ -23,8 +23,8 @@ from nwbrnn.dandiset.rows import (
 from nwbrnn.dandiset.settings import Settings
 from nwbrnn.dandiset.summary import Journal, Row
 from nwbrnn.errors import NwbrnnError
-from nwbrnn.readers import PoolPlan, inspect_nwb, plan_pool, read_session, read_subject
-from nwbrnn.storage import Asset, find_source, keep_open
+from nwbrnn.readers import PoolPlan, plan_pool, read_session, read_subject
+from nwbrnn.storage import Asset, find_source
 from nwbrnn.sweep import Cell, Stored, keep_data, list_cells, read_kept
 
 Rows = dict[str, Row]
@@ -97,7 +97,9 @@ def choose_members(
             earlier = find_earlier(asset, journal)
             row = replace(earlier or create_row(asset), subject=subject.name)
             whole = is_finished(earlier, sweep.parent, settings)
-            rows[asset.path] = row if whole else _check(asset, row, where)
+            rows[asset.path] = (
+                row if whole else check(replace(row, pool=(), derivative=""), asset, settings.read)
+            )
     if _are_fitted(_list_readable(subject, rows), rows, where):
         return rows, [], None
     rows, plan = check_pool(subject, rows, settings.read)
@@ -118,21 +120,6 @@ def check_pool(subject: Subject, rows: Rows, read: ReadConfig) -> tuple[Rows, Po
 
 def _list_readable(subject: Subject, rows: Rows) -> list[Asset]:
     return [asset for asset in subject.assets if rows[asset.path].status != "failed"]
-
-
-def _check(asset: Asset, row: Row, where: Where) -> Row:
-    """Examine an asset, and find out whether it can be read."""
-    started = time.perf_counter()
-    read, row = where[1].read, replace(row, pool=(), derivative="")
-    try:
-        source = find_source(asset.address)
-        with keep_open(source, follow_links=read.follow_links):
-            row = examine(row, source, read)
-            problem = inspect_nwb(source, read).problem
-        row = replace(row, status="checked", reason="") if problem is None else fail(row, problem, asset)
-    except Exception as error:  # whatever it is, the other assets go on
-        row = fail(row, error, asset)
-    return add_seconds(row, started)
 
 
 def _are_fitted(assets: Sequence[Asset], rows: Mapping[str, Row], where: Where) -> bool:

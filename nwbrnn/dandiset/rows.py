@@ -11,8 +11,9 @@ from nwbrnn.dandiset.naming import remove_ending
 from nwbrnn.dandiset.settings import Settings
 from nwbrnn.dandiset.summary import Journal, Row
 from nwbrnn.errors import ExportError, NwbrnnError
+from nwbrnn.readers import inspect_nwb
 from nwbrnn.readers.doctor import diagnose
-from nwbrnn.storage import Asset, Source, format_error
+from nwbrnn.storage import Asset, Source, find_source, format_error, keep_open
 from nwbrnn.sweep.run import Progress
 
 Begin = Callable[[str], Progress | None]
@@ -44,6 +45,20 @@ def examine(row: Row, source: Source, read: ReadConfig) -> Row:
         return row
     findings = diagnose(source, follow_links=read.follow_links)
     return replace(row, findings=[asdict(finding) for finding in findings])
+
+
+def check(row: Row, asset: Asset, read: ReadConfig) -> Row:
+    """Examine an asset, and find out whether it can be read."""
+    started = time.perf_counter()
+    try:
+        source = find_source(asset.address)
+        with keep_open(source, follow_links=read.follow_links):
+            row = examine(row, source, read)
+            problem = inspect_nwb(source, read).problem
+        row = replace(row, status="checked", reason="") if problem is None else fail(row, problem, asset)
+    except Exception as error:  # whatever it is, the other assets go on
+        row = fail(row, error, asset)
+    return add_seconds(row, started)
 
 
 def fail(row: Row, error: Exception | str, asset: Asset) -> Row:
