@@ -146,8 +146,9 @@ def add_data(folder: Path, name: str, ds: xr.Dataset, grid: SweepConfig, fit_con
     ExportError
         If it cannot be written.
     """
-    cells = list_cells([describe_data(name, ds)], grid, fit_config)
-    keep_data(folder, name, ds)
+    stored = describe_data(name, ds)
+    cells = list_cells([stored], grid, fit_config)
+    _store(folder, stored, ds)
     return cells
 
 
@@ -160,11 +161,16 @@ def keep_data(folder: Path, name: str, ds: xr.Dataset) -> Stored:
         If it cannot be written.
     """
     stored = describe_data(name, ds)
-    kept = read_kept(folder, name)
+    _store(folder, stored, ds)
+    return stored
+
+
+def _store(folder: Path, stored: Stored, ds: xr.Dataset) -> None:
+    """Write a Dataset into the folder of a sweep, unless it is there."""
+    kept = read_kept(folder, stored.name)
     # the same data may come from a file that has another hash by now
     if kept is None or hash_dataset(kept) != stored.data_hash or kept.attrs != ds.attrs:
-        write_dataset(ds, get_data_path(folder, name), overwrite=True)
-    return stored
+        write_dataset(ds, get_data_path(folder, stored.name), overwrite=True)
 
 
 def _plan_pool(
