@@ -18,18 +18,7 @@ from nwbrnn.models.scan import activate, allocate, compute_slopes, is_compiled, 
 
 @dataclass(frozen=True)
 class Observations:
-    """The activity of the observed neurons in each bin, as the network uses it.
-
-    Attributes
-    ----------
-    values
-        Rates in units of hidden rates, from spikes of this bin and earlier ones only, shape
-        (n_trials, n_time, n_observed) [1]. Any finite value where nothing was observed.
-    counted
-        How much each counts: 1, or 0 where nothing was observed; same shape.
-    units
-        The hidden unit that stands for each neuron, shape (n_observed,).
-    """
+    """What the observed neurons did: :class:`nwbrnn.prediction.equations.Seen` as tensors."""
 
     values: Tensor
     counted: Tensor

@@ -97,7 +97,7 @@ def predict(
 def describe_activity(
     ds: xr.Dataset, activity: Activity, weights: Mapping[str, Array], config: FitConfig
 ) -> xr.Dataset:
-    """Return what a student did, in the units of the recording; see :func:`predict`."""
+    """Return what a network did, in the units of the recording; see :func:`predict`."""
     outputs, hidden, before = activity
     rates = hidden @ weights["rate_readout"].T + weights["rate_readout_offset"]
     if config.dynamics_factor > 0:  # otherwise no hidden unit represents a neuron

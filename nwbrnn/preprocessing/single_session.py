@@ -50,12 +50,12 @@ def view_session(predicted: xr.Dataset, alone: xr.Dataset, session: str) -> xr.D
         scale, offset = (part[f"recording_output_{n}"].values[row, columns] for n in ("scale", "offset"))
         outputs = (outputs * scale + offset).astype(outputs.dtype)
     if "recording_output_units" in part.coords:
-        units = part["recording_output_units"].values[row, columns].tolist()
+        pooled = part["recording_output_units"].values[row, columns].tolist()
     else:  # outputs of its own, which name their units themselves
-        units = [get_output_units(part)[column] for column in columns]
+        pooled = [get_output_units(part)[column] for column in columns]
     # the pool converted them to the units of the first session that has them
     factors = [
-        find_factor(unit, own) or 1.0 for unit, own in zip(units, get_output_units(alone), strict=True)
+        find_factor(unit, own) or 1.0 for unit, own in zip(pooled, get_output_units(alone), strict=True)
     ]
     outputs = (outputs * np.array(factors)).astype(outputs.dtype)
     variables = {
