@@ -1,6 +1,5 @@
 """Run, store and read a single fit of a sweep."""
 
-import functools
 import hashlib
 import json
 import math
@@ -17,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
-from nwbrnn.errors import ConfigError, ReadError, SchemaError, UnsupportedFileError
+from nwbrnn.errors import ReadError, SchemaError, UnsupportedFileError
 from nwbrnn.evaluation import (
     BASELINES,
     LEVELS,
@@ -39,7 +38,7 @@ from nwbrnn.result import FitResult, Run
 from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.sweep.grid import Cell
-from nwbrnn.sweep.pools import read_pool, show_session
+from nwbrnn.sweep.pools import read_data, show_session
 from nwbrnn.sweep.sources import get_data_path, hash_dataset
 from nwbrnn.training import probe
 
@@ -71,7 +70,7 @@ def run_cell(folder: Path, cell: Cell) -> None:
     path = get_path(folder, cell)
     started = time.perf_counter()
     try:
-        ds = _read_data(folder, cell)
+        ds = read_data(folder, cell)
         result = fit(ds, cell.config, progress=False)
         if cell.reference:
             result = show_session(result, folder, cell, cell.reference)
@@ -216,25 +215,6 @@ def read_kept(folder: Path, source: str) -> xr.Dataset | None:
         return None
 
 
-def _read_data(folder: Path, cell: Cell) -> xr.Dataset:
-    """Read the data of a cell and verify that they belong to it."""
-    if len(cell.sessions) > 1:  # pools are large, and take less time than their fits
-        return read_pool(folder, cell)
-    path = get_data_path(folder, *(cell.sessions or (cell.source,)))
-    return _read(path, cell.data_hash, path.stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=2)  # a worker takes many cells of the same data
-def _read(path: Path, data_hash: str, _changed: int) -> xr.Dataset:
-    ds = read_dataset(path)
-    if hash_dataset(ds) != data_hash:
-        raise ConfigError(
-            f"{path}: expected the data of this cell, but got others with the same name; "
-            "keep sweeps of different data in different folders"
-        )
-    return ds
-
-
 def read_cell(path: Path) -> tuple[xr.Dataset, FitConfig]:
     """Read the result of a finished cell and its requested settings.
 
@@ -334,7 +314,7 @@ def rebuild(folder: Path, cell: Cell) -> tuple[xr.Dataset, xr.Dataset]:
     """
     saved, _ = read_cell(get_path(folder, cell))
     config = FitConfig.model_validate_json(saved.attrs["config"])
-    recorded, _ = make_room(prepare(_read_data(folder, cell), config), cell.config)
+    recorded, _ = make_room(prepare(read_data(folder, cell), config), cell.config)
     return recorded, predict(recorded, _get_group(saved, "weights_"), config)
 
 

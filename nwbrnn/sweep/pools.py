@@ -1,5 +1,6 @@
-"""The data of a cell with several sessions, and its fit as one of these sessions shows it."""
+"""The data of a cell, of one or several sessions, and its fit as one of these sessions shows it."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,25 +12,39 @@ from nwbrnn.preprocessing import is_pooled, pool, prepare, view_session
 from nwbrnn.result import FitResult
 from nwbrnn.schema import RECORDING
 from nwbrnn.sweep.grid import Cell
-from nwbrnn.sweep.sources import DATA, get_data_path, hash_dataset, hash_members
+from nwbrnn.sweep.sources import get_data_path, hash_dataset, hash_members
 
 
-def read_pool(folder: Path, cell: Cell) -> xr.Dataset:
-    """Read and pool the sessions of a cell.
+def read_data(folder: Path, cell: Cell) -> xr.Dataset:
+    """Read the data of a cell, pooled if it has several sessions.
 
     Raises
     ------
     ConfigError
-        If their data are not those of the cell.
+        If the data are not those of the cell.
     """
-    sessions = [read_dataset(get_data_path(folder, name)) for name in cell.sessions]
-    hashes = {name: hash_dataset(ds) for name, ds in zip(cell.sessions, sessions, strict=True)}
-    if hash_members(hashes) != cell.data_hash:
+    names = cell.sessions or (cell.source,)
+    if len(names) > 1:  # pools are large, and take less time than their fits
+        return pool(_read(folder, names, cell.data_hash))
+    return _read_once(folder, names, cell.data_hash, get_data_path(folder, *names).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)  # a worker takes many cells of the same data
+def _read_once(folder: Path, names: tuple[str, ...], data_hash: str, _changed: int) -> xr.Dataset:
+    return _read(folder, names, data_hash)[0]
+
+
+def _read(folder: Path, names: tuple[str, ...], data_hash: str) -> list[xr.Dataset]:
+    """Read Datasets and verify their hash."""
+    sessions = [read_dataset(get_data_path(folder, name)) for name in names]
+    hashes = {name: hash_dataset(ds) for name, ds in zip(names, sessions, strict=True)}
+    if hash_members(hashes) != data_hash:
+        paths = ", ".join(str(get_data_path(folder, name)) for name in names)
         raise ConfigError(
-            f"{folder / DATA}: expected the data of this cell, {', '.join(cell.sessions)}, but got others "
-            "with the same names; keep sweeps of different data in different folders"
+            f"{paths}: expected the data of this cell, but got others with the same name; "
+            "keep sweeps of different data in different folders"
         )
-    return pool(sessions)
+    return sessions
 
 
 def show_session(result: FitResult, folder: Path, cell: Cell, session: str) -> FitResult:
