@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import xarray as xr
 
@@ -307,28 +309,39 @@ def test_a_cell_that_kills_its_processes_is_a_failure_and_the_rest_goes_on(recor
 
 
 def list_listeners(pids):
-    """Return the local addresses, as in /proc, of the TCP sockets on which some processes listen."""
-    inodes = set()
+    """Return the addresses on which some processes listen for TCP connections."""
+    addresses = []
     for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            with contextlib.suppress(OSError):
-                inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
-    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
-    lines = [line.split() for line in tables.splitlines()]
-    return [line[1] for line in lines if line[3] == "0A" and line[9] in inodes]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            connections = psutil.Process(pid).net_connections(kind="tcp")
+            addresses += [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+    return addresses
 
 
 def list_children(pid):
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child.pid for child in psutil.Process(pid).children()]
     return []
+
+
+def wait_until_none_runs(pids):
+    deadline = time.monotonic() + 120  # one that has only started imports torch first
+    while any(runs(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def runs(pid):
+    """Return whether a process runs; one that ended stays as a zombie until somebody asks how it ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
 def running(recording, tmp_path):
     """Return a sweep that will not end soon, and the two processes in which it fits, forked from a third."""
-    if not Path("/proc/net/tcp").exists():
-        pytest.skip("there is no /proc, as Linux has it")
     program = "from nwbrnn.cli.main import main; main()"
     settings = [*SMALL, "--set", "epochs=100000", "--set", "processes=2", "--set", "method=gradient"]
     sweep = subprocess.Popen(
@@ -349,6 +362,8 @@ def running(recording, tmp_path):
 
 def test_nobody_can_reach_a_sweep_that_runs_and_ctrl_c_ends_all_of_it(running, tmp_path):
     sweep, workers = running
+    with socket.create_server(("127.0.0.1", 0)) as server:  # one that is seen
+        assert server.getsockname() in list_listeners([os.getpid()])
     assert list_listeners([sweep.pid, *list_children(sweep.pid), *workers]) == []
     for pid in [*workers, sweep.pid]:  # as a terminal does
         os.kill(pid, signal.SIGINT)
@@ -356,24 +371,13 @@ def test_nobody_can_reach_a_sweep_that_runs_and_ctrl_c_ends_all_of_it(running, t
     assert sweep.returncode == 130
     assert len(said.splitlines()) == 1
     assert_names(said, tmp_path / "sweep")
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    wait_until_none_runs(workers)
 
 
 def test_processes_do_not_outlive_a_sweep_that_was_killed(running):
     sweep, workers = running
     sweep.kill()
-    deadline = time.monotonic() + 120  # one that has only started imports torch first
-    while any(_runs(pid) for pid in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def _runs(pid):
-    """Return whether a process runs; one that ended stays as a zombie until somebody asks how it ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    wait_until_none_runs(workers)
 
 
 def test_a_script_that_starts_itself_again_is_told_what_it_lacks(recording, tmp_path):
