@@ -62,11 +62,19 @@ def compute_few_shot_r2(
     """
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(np.array(conditions) == name) for name in dict.fromkeys(conditions)]
-    scores = []
-    for _ in range(N_DRAWS):
-        drawn = [trials[rng.choice(group)] for group in groups]
-        scores.append(compute_r2(fit_ridge(_group(drawn)).predict(test[0]), test[1]))
+    drawn = [[trials[rng.choice(group)] for group in groups] for _ in range(N_DRAWS)]
+    scores: list[Array] = []
+    # draws with the same hidden units, those of any network that sees no neurons, are fitted together
+    for same in [drawn] if _share_source(drawn) else [[draw] for draw in drawn]:
+        together = [(some[0][0], np.hstack([y for _, y in some])) for some in zip(*same, strict=True)]
+        predicted = fit_ridge(_group(together), n_sets=len(same)).predict(test[0])
+        scores += [compute_r2(one, test[1]) for one in np.split(predicted, len(same), axis=1)]
     return average_rows(np.array(scores))
+
+
+def _share_source(draws: Sequence[Sequence[Samples]]) -> bool:
+    """Return whether the sources of all draws are the same."""
+    return all(np.array_equal(x, y) for draw in draws for (x, _), (y, _) in zip(draw, draws[0], strict=True))
 
 
 def compute_mapped_r2(known: dict[str, Samples], test: dict[str, Samples]) -> float:

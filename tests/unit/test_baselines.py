@@ -262,9 +262,13 @@ def create_samples(n=200, n_features=6, n_targets=4, seed=0):
     return [(x[i::4], y[i::4]) for i in range(4)]
 
 
-def test_ridge_is_that_of_scikit_learn():
+@pytest.mark.parametrize("n_targets", [1, 4])  # few, for which each penalty is solved, and many
+@pytest.mark.parametrize("twice", [False, True])
+def test_ridge_is_that_of_scikit_learn(n_targets, twice):
     linear_model = pytest.importorskip("sklearn.linear_model")
-    folds = create_samples()
+    folds = create_samples(n_targets=n_targets)
+    if twice:  # features of lower rank
+        folds = [(np.hstack([x, x[:, :2]]), y) for x, y in folds]
     found = fit_ridge(folds)
     x, y = (np.concatenate(parts) for parts in zip(*folds, strict=True))
     scale, size = x.std(axis=0), y.std(axis=0)
@@ -274,11 +278,11 @@ def test_ridge_is_that_of_scikit_learn():
         for i, (left, target) in enumerate(folds):
             a, b = (np.concatenate(parts) for parts in zip(*folds[:i], *folds[i + 1 :], strict=True))
             model = linear_model.Ridge(alpha=penalty * len(a)).fit(a / scale, b / size)
-            error += np.square(target / size - model.predict(left / scale)).sum()
+            error += np.square(target / size - model.predict(left / scale).reshape(target.shape)).sum()
         errors.append(error)
     assert found.penalty == PENALTIES[int(np.argmin(errors))]
     model = linear_model.Ridge(alpha=found.penalty * len(x)).fit(x / scale, y)
-    np.testing.assert_allclose(found.predict(x), model.predict(x / scale), rtol=1e-6)
+    np.testing.assert_allclose(found.predict(x), model.predict(x / scale).reshape(y.shape), rtol=1e-6)
 
 
 def test_ridge_solves_its_normal_equations():
@@ -298,6 +302,19 @@ def test_a_feature_that_is_constant_changes_no_prediction(size):
     assert found.penalty == expected.penalty
     for (x, _), (wide, _) in zip(folds, more, strict=True):
         np.testing.assert_allclose(found.predict(wide), expected.predict(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_targets", [1, 4])
+def test_each_set_of_targets_gets_its_own_penalty(n_targets):
+    rng = np.random.default_rng(1)
+    signal = create_samples(n=60, n_features=12, n_targets=n_targets)
+    noise = [(x, rng.standard_normal(y.shape)) for x, y in signal]
+    folds = [(x, np.hstack([y, z])) for (x, y), (_, z) in zip(signal, noise, strict=True)]
+    found, alone = fit_ridge(folds, n_sets=2), [fit_ridge(one) for one in (signal, noise)]
+    assert alone[0].penalty < alone[1].penalty == found.penalty
+    np.testing.assert_allclose(
+        found.weights, np.hstack([one.weights for one in alone]), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_noise_alone_gets_the_largest_penalty():
