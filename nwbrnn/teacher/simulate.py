@@ -91,20 +91,39 @@ class Reaches:
         """
         profile = reaching.compute_preparation_profile(self._fine_time)
 
-        def drive_at(i: int) -> Array:
-            shared = np.asarray(profile[i] * drive)
-            if added is not None:
-                shared = shared + added[:, i // self._n_substeps] @ self.input_patterns
-            return shared + noise() if noise else shared
+        def follow(bins: range, state: Array, drive: Array) -> tuple[Array, Array]:
+            """Return the rates in some bins and the state at their end."""
 
-        go = self._n_before * self._n_substeps
-        before = integrate(self.circuit, np.zeros_like(drive), drive_at, dt=STEP, n_steps=go)
-        released = before[:, -1] if kicks is None else invert_gain(gain(before[:, -1]) + kicks)
-        n_after = len(self._fine_time) - go
-        after = integrate(self.circuit, released, lambda i: drive_at(go + i), dt=STEP, n_steps=n_after)
-        parts = [gain(states[:, :-1] / 2 + states[:, 1:] / 2) for states in (before, after)]
-        rates = np.concatenate(parts, axis=1)
-        return np.asarray(rates.reshape(len(drive), len(self.time), self._n_substeps, -1).mean(axis=2))
+            def drive_at(i: int) -> Array:
+                shared = np.asarray(profile[i] * drive)
+                if added is not None:
+                    shared = shared + added[:, i // self._n_substeps] @ self.input_patterns
+                return shared + noise() if noise else shared
+
+            rates = np.empty((len(drive), len(bins), drive.shape[1]))
+            for number, first in enumerate(self._n_substeps * np.array(bins)):
+                states = integrate(
+                    self.circuit,
+                    state,
+                    lambda i, first=first: drive_at(first + i),
+                    dt=STEP,
+                    n_steps=self._n_substeps,
+                )
+                rates[:, number] = gain(states[:, :-1] / 2 + states[:, 1:] / 2).mean(axis=1)
+                state = states[:, -1]
+            return rates, state
+
+        # runs that only a kick sets apart are the same until then
+        alike = noise is None and added is None
+        first, which = (
+            np.unique(drive, axis=0, return_inverse=True) if alike else (drive, np.arange(len(drive)))
+        )
+        before, state = (
+            found[which.ravel()] for found in follow(range(self._n_before), np.zeros_like(first), first)
+        )
+        released = state if kicks is None else invert_gain(gain(state) + kicks)
+        after, _ = follow(range(self._n_before, len(self.time)), released, drive)
+        return np.concatenate([before, after], axis=1)
 
 
 @limit_threads()

@@ -64,7 +64,10 @@ def gain(x: Array, *, baseline: float = BASELINE_RATE, maximum: float = MAX_RATE
     f(x) = r0 tanh(x/r0) for x < 0, (rmax - r0) tanh(x/(rmax - r0)) otherwise; Stroud et al. 2018, eq. 2.
     """
     ceiling = np.where(x < 0, baseline, maximum - baseline)
-    return np.asarray(ceiling * np.tanh(x / ceiling))
+    rates = np.asarray(x / ceiling)
+    np.tanh(rates, out=rates)
+    rates *= ceiling
+    return rates
 
 
 def invert_gain(rates: Array) -> Array:
@@ -229,7 +232,10 @@ def integrate(
     recurrent = circuit.weights.T
 
     def derivative(x: Array, held: Array) -> Array:
-        return np.asarray(gain(x) @ recurrent - x + held)
+        change = np.asarray(gain(x) @ recurrent)
+        change -= x
+        change += held
+        return change
 
     for i in range(n_steps):
         held = drive(i)
