@@ -25,16 +25,23 @@ class System:
     Attributes
     ----------
     change
-        g of a state, shape (n_states,) -> (n_states,) [per s].
+        g of states, shape (..., n_states) -> (..., n_states) [per s].
     jacobian
         dg/dx of a state, shape (n_states,) -> (n_states, n_states) [1/s].
     step
         Step of the map [s]; 0 for a differential equation.
+    push
+        The product of the Jacobian of a state with a vector, if there is a quicker way to it.
     """
 
     change: Callable[[Array], Array]
     jacobian: Callable[[Array], Array]
     step: float = 0.0
+    push: Callable[[Array, Array], Array] | None = None
+
+    def linearize(self, state: Array, vector: Array) -> Array:
+        """Return the product of the Jacobian of a state with a vector, shape (n_states,)."""
+        return self.jacobian(state) @ vector if self.push is None else self.push(state, vector)
 
     def compute_rates(self, state: Array) -> NDArray[np.complex128]:
         """Return how fast modes grow and rotate at a state, the fastest growing first [1/s].
@@ -105,12 +112,15 @@ def create_rate_system(
     rates = np.broadcast_to(1 / np.asarray(tau, dtype=np.float64), current.shape)[:, np.newaxis]
 
     def change(state: Array) -> Array:
-        return np.asarray(rates[:, 0] * (weights @ gain.rate(state) - state + current))
+        return np.asarray(rates[:, 0] * (gain.rate(state) @ weights.T - state + current))
 
     def jacobian(state: Array) -> Array:
         return np.asarray(rates * (weights * gain.slope(state) - np.eye(len(state))))
 
-    return System(change, jacobian, step)
+    def push(state: Array, vector: Array) -> Array:
+        return np.asarray(rates[:, 0] * (weights @ (gain.slope(state) * vector) - vector))
+
+    return System(change, jacobian, step, push)
 
 
 def find_fixed_points(system: System, starts: Array) -> list[FixedPoint]:
@@ -174,7 +184,8 @@ def _descend(system: System, state: Array, enough: float) -> Array:
         normal, slope = jacobian.T @ jacobian, jacobian.T @ change
         scale = np.trace(normal) / len(state)
         while damping < 1e6:
-            step = scipy.linalg.solve(normal + damping * scale * np.eye(len(state)), slope, assume_a="pos")
+            damped = normal + damping * scale * np.eye(len(state))
+            step = scipy.linalg.lapack.dposv(damped, slope, overwrite_a=True)[1]
             moved = system.change(state - step)
             if np.linalg.norm(moved) < np.linalg.norm(change):
                 break
@@ -240,12 +251,12 @@ def compute_lyapunov_exponent(system: System, state: Array, *, step: float, n_st
 def _advance(system: System, state: Array, tangent: Array, step: float) -> tuple[Array, Array]:
     """Return state and tangent vector one step later."""
     if system.step:
-        return state + step * system.change(state), tangent + step * (system.jacobian(state) @ tangent)
+        return state + step * system.change(state), tangent + step * system.linearize(state, tangent)
     totals = [np.zeros_like(state), np.zeros_like(state)]
     slopes = [np.zeros_like(state), np.zeros_like(state)]
     for part, weight in ((0.0, 1), (0.5, 2), (0.5, 2), (1.0, 1)):
         at, along = state + part * step * slopes[0], tangent + part * step * slopes[1]
-        slopes = [system.change(at), system.jacobian(at) @ along]
+        slopes = [system.change(at), system.linearize(at, along)]
         totals = [total + weight / 6 * slope for total, slope in zip(totals, slopes, strict=True)]
     return state + step * totals[0], tangent + step * totals[1]
 

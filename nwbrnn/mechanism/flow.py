@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -16,10 +17,11 @@ from nwbrnn.evaluation.fixed_points import (
     create_rate_system,
     find_fixed_points,
 )
-from nwbrnn.mechanism.teacher import Teacher
+from nwbrnn.mechanism.teacher import Stored, Teacher, restore, store
 from nwbrnn.prediction import create_system, find_states
 from nwbrnn.preprocessing import average_conditions
 from nwbrnn.result import FitResult
+from nwbrnn.teacher import Reaches
 from nwbrnn.teacher.reaching import compute_preparation_profile
 from nwbrnn.teacher.soc import TAU, compute_slope, gain, invert_gain
 from nwbrnn.weights import KINDS
@@ -136,17 +138,35 @@ def follow_student(result: FitResult) -> Motion:
 def follow_teacher(teacher: Teacher) -> Motion:
     """Return the trajectories and equations of a teacher without noise, in the conditions of the tests."""
     conditions = teacher.tests["condition"].values.tolist()
-    weights, time = teacher.reaches.circuit.weights, teacher.recorded["time"].values
+    time = teacher.recorded["time"].values
     profile = compute_preparation_profile(time)
     # the fall after the go cue is far shorter than a bin
     profile = np.where(time < 0, profile, 0.0)
+    inputs = profile[:, np.newaxis] * teacher.get_drive(conditions)[:, np.newaxis]
+    return _follow_circuit(teacher.reaches, invert_gain(teacher.run(conditions)), inputs, time)
+
+
+def _follow_circuit(reaches: Reaches, states: Array, inputs: Array, time: Array) -> Motion:
+    """Return trajectories of a circuit with its equations."""
+    weights = reaches.circuit.weights
     return Motion(
-        invert_gain(teacher.run(conditions)),
-        profile[:, np.newaxis] * teacher.get_drive(conditions)[:, np.newaxis],
+        states,
+        inputs,
         time,
         lambda drive: create_rate_system(weights, drive, TAU, Gain(gain, compute_slope)),
         weights,
     )
+
+
+def measure_teacher(teacher: Teacher) -> dict[str, float]:
+    """Return the measures of a teacher, which all fits of the same data share; see :meth:`Motion.measure`."""
+    motion = follow_teacher(teacher)
+    return dict(_measure_teacher(teacher.reaches, *map(store, (motion.states, motion.inputs, motion.time))))
+
+
+@lru_cache(maxsize=2)
+def _measure_teacher(reaches: Reaches, *stored: Stored) -> dict[str, float]:
+    return _follow_circuit(reaches, *map(restore, stored)).measure()
 
 
 def settle(system: System, states: Array) -> Array:
@@ -154,7 +174,7 @@ def settle(system: System, states: Array) -> Array:
     step = system.step or STEP
     ended = np.array(states, dtype=np.float64)
     for _ in range(round(SETTLED / step)):
-        ended += step * np.stack([system.change(state) for state in ended])
+        ended += step * system.change(ended)
     return ended[np.isfinite(ended).all(axis=1)]
 
 

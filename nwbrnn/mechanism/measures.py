@@ -1,6 +1,6 @@
 """Measure the network of a fit rather than its predictions."""
 
-from nwbrnn.mechanism.flow import follow_student, follow_teacher
+from nwbrnn.mechanism.flow import follow_student, measure_teacher
 from nwbrnn.mechanism.responses import compare_responses
 from nwbrnn.mechanism.teacher import Teacher, probe_teacher
 from nwbrnn.prediction.disturbances import INPUT_LEVELS
@@ -24,7 +24,7 @@ def measure_mechanism(result: FitResult) -> dict[str, float]:
     teacher = Teacher.find(result.recorded)
     if teacher is None:
         return measured
-    measured |= {f"{name}, teacher": value for name, value in follow_teacher(teacher).measure().items()}
+    measured |= {f"{name}, teacher": value for name, value in measure_teacher(teacher).items()}
     noisy = probe_teacher(teacher, INPUT_LEVELS)
     measured |= {f"output skill, teacher with noisy inputs {level:g}": v for level, v in noisy.items()}
     return measured | compare_responses(teacher, result.weights, result.config)

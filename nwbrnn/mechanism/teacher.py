@@ -55,7 +55,7 @@ class Teacher:
             return None
         weights = recorded["connectivity"].values.astype(np.float64)
         try:
-            reaches = _create_reaches(recorded.attrs["teacher"], _store(weights))
+            reaches = _create_reaches(recorded.attrs["teacher"], store(weights))
         except (ConfigError, ValueError, TypeError):
             return None
         time = recorded["time"].values
@@ -86,8 +86,8 @@ class Teacher:
             Values to add to the inputs cosine and sine in all bins of the movement, shape
             (n_runs, n_bins, 2) [1].
         """
-        drive = _store(self.get_drive(conditions))
-        changes = (None if values is None else _store(values) for values in (kicks, added))
+        drive = store(self.get_drive(conditions))
+        changes = (None if values is None else store(values) for values in (kicks, added))
         return np.asarray(_run(self.reaches, drive, *changes)[:, self.bins])
 
     def read(self, rates: Array) -> Array:
@@ -105,12 +105,13 @@ class Teacher:
         return self.run(self.tests["condition"].values.tolist())
 
 
-def _store(values: Array) -> Stored:
+def store(values: Array) -> Stored:
     """Return an array in a form that a cache can compare."""
     return values.shape, np.asarray(values, dtype=np.float64).tobytes()
 
 
-def _restore(stored: Stored) -> Array:
+def restore(stored: Stored) -> Array:
+    """Return the array that was stored; it cannot be changed."""
     shape, values = stored
     return np.frombuffer(values).reshape(shape)
 
@@ -119,16 +120,16 @@ def _restore(stored: Stored) -> Array:
 def _create_reaches(config: str, weights: Stored) -> Reaches:
     """Return the circuit with these settings (JSON) and weights; it is the same object in the next fit."""
     given = parse_settings(TeacherConfig, json.loads(config), source="teacher")
-    return Reaches(given, Circuit(_restore(weights)))
+    return Reaches(given, Circuit(restore(weights)))
 
 
 @lru_cache(maxsize=N_KEPT)
 def _run(reaches: Reaches, drive: Stored, kicks: Stored | None, added: Stored | None) -> Array:
     """Return the rates of runs in all bins; see :meth:`nwbrnn.teacher.Reaches.run`."""
     return reaches.run(
-        _restore(drive),
-        kicks=None if kicks is None else _restore(kicks),
-        added=None if added is None else _restore(added),
+        restore(drive),
+        kicks=None if kicks is None else restore(kicks),
+        added=None if added is None else restore(added),
     )
 
 
