@@ -71,6 +71,8 @@ class Comparison:
         other = self._copy(_OF_RECORDED)
         other.predicted, other.whole = match_observed(predicted, self.trials), (self.whole[0], everywhere)
         other.guess = average_conditions(other.predicted) if self.averaged else other.predicted
+        if _count_same(self.guess, other.guess):
+            other.recorded_components = self.recorded_components
         return other
 
     def _copy(self, kept: tuple[str, ...]) -> "Comparison":
@@ -209,6 +211,12 @@ class Comparison:
     def _rotate(self, activity: Array) -> Rotations:
         complete = self.truth["mask"].values.all(axis=0)
         return compute_rotations(activity[:, complete], bin_size=self.truth.attrs["bin_size"])
+
+
+def _count_same(first: xr.Dataset, second: xr.Dataset) -> bool:
+    """Return whether two predictions predict the same bins and all rates there."""
+    same = np.array_equal(first["mask"].values, second["mask"].values)
+    return same and bool(find_complete_units(first).all() and find_complete_units(second).all())
 
 
 def expect_average(known: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:

@@ -1,6 +1,7 @@
 """Rotational dynamics: jPCA."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -113,8 +114,21 @@ def compute_surrogate_r2(
     ndarray
         Shape (n_surrogates,); empty if there is no variation between conditions.
     """
+    return np.array(
+        _measure_surrogates(
+            activity.shape, activity.astype(np.float64).tobytes(), bin_size, n_surrogates, seed
+        )
+    )
+
+
+@lru_cache(maxsize=2)
+def _measure_surrogates(
+    shape: tuple[int, ...], values: bytes, bin_size: float, n_surrogates: int, seed: int
+) -> tuple[float, ...]:
+    """Return what :func:`compute_surrogate_r2` does, once for all fits of the same data."""
+    activity = np.frombuffer(values).reshape(shape)
     surrogates = draw_surrogates(activity, n_surrogates, np.random.default_rng(seed))
-    return np.array([compute_rotations(one, bin_size=bin_size).r2 for one in surrogates])
+    return tuple(compute_rotations(one, bin_size=bin_size).r2 for one in surrogates)
 
 
 def draw_surrogates(activity: Array, n_surrogates: int, rng: np.random.Generator) -> list[Array]:

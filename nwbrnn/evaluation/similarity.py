@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.subspaces import compute_principal_components
+from nwbrnn.evaluation.subspaces import decompose
 
 Array = NDArray[np.floating]
 
@@ -122,8 +122,8 @@ def _reduce_both(first: Array, second: Array, n_components: int) -> tuple[list[A
     The number is at most that of the dimensions in which both vary, and 0 if one population is constant.
     """
     flat = [activity.reshape(-1, activity.shape[-1]).astype(np.float64) for activity in (first, second)]
-    found = [compute_principal_components(values, n_components) for values in flat]
-    n_kept = min(components.shape[1] for components, _ in found)
-    states = [(values - mean) @ axes[:, :n_kept] for values, (axes, mean) in zip(flat, found, strict=True)]
+    found = [decompose(values).states for values in flat]
+    n_kept = min(n_components, *(states.shape[1] for states in found))
+    states = [values[:, :n_kept] for values in found]
     scaled = [values / values.std() for values in states] if n_kept else states
     return [values.reshape(*first.shape[:2], -1) for values in scaled], n_kept

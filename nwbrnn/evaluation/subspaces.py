@@ -63,8 +63,17 @@ def decompose(activity: Array) -> Components:
     activity
         Shape (n_samples, n_channels).
     """
-    left, singular, axes = _factor(activity - activity.mean(axis=0))
-    return Components(left, singular, axes.T)
+    centred = (activity - activity.mean(axis=0)).astype(np.float64)
+    if len(centred) <= centred.shape[1]:
+        left, singular, axes = _factor(centred)
+        return Components(left, singular, axes.T)
+    # of many samples, the sums of products have the same axes, and take a third of the time
+    powers, vectors = scipy.linalg.eigh(centred.T @ centred, driver="evd")
+    singular, axes = np.sqrt(np.maximum(powers[::-1], 0)), vectors[:, ::-1]
+    least = max(len(centred) * np.finfo(activity.dtype).eps, np.sqrt(len(centred) * np.finfo(float).eps))
+    rank = int((singular > singular[:1] * least).sum())
+    singular, axes = singular[:rank], axes[:, :rank]
+    return Components(centred @ axes / singular, singular, axes)
 
 
 def compute_canonical_correlations(
