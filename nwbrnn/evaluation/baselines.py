@@ -7,7 +7,7 @@ baseline gets: their inputs and the neurons that it may see, but never their out
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -110,23 +110,38 @@ def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, x
     if is_test.all():
         return {}
     known, tests = select_known(recorded), recorded.isel(trial=is_test)
+    # only a baseline that sees the sampled neurons is told which they are; the answers of the others thus
+    # serve all fits of the same trials, such as those of a sweep over numbers of sampled neurons
+    others = known.drop_vars("sampled")
+    hashed = {"known": _hash(others), "sampled": known["sampled"].values.tobytes()}
     predicted = {}
     for baseline in BASELINES:
         if baseline.predict is not _use_untrained or n_hidden:
-            found = _ask(baseline, Trials(known, _show(tests, baseline.sees), n_hidden))
-            predicted[baseline.name] = _complete(found, tests)
+            told = known if baseline.sees == "sampled neurons" else others
+            trials = Trials(
+                told, _show(tests, baseline.sees), n_hidden if baseline.predict is _use_untrained else 0
+            )
+            if baseline.sees not in hashed:
+                hashed[baseline.sees] = _hash(trials.shown)
+            about = repr((trials.n_hidden, known.attrs["bin_size"])).encode()
+            key = about + hashed["known"] + hashed[baseline.sees] + hashed["sampled"] * (told is known)
+            predicted[baseline.name] = _complete(_ask(baseline, trials, key), tests)
     return predicted
 
 
-def _ask(baseline: Baseline, trials: Trials) -> Predicted:
+def _ask(baseline: Baseline, trials: Trials, data: bytes) -> Predicted:
     """Return what a baseline predicts, as arrays that cannot be changed; equal data are used only once.
 
-    Only a baseline that sees the sampled neurons is told which they are. The answers of the others thus serve
-    all fits of the same trials, such as those of a sweep over numbers of sampled neurons.
+    Parameters
+    ----------
+    baseline
+        The baseline.
+    trials
+        What it gets.
+    data
+        Hashes of all that it gets.
     """
-    if baseline.sees != "sampled neurons":
-        trials = replace(trials, known=trials.known.drop_vars("sampled"))
-    key = baseline, _hash(trials, n_hidden=trials.n_hidden if baseline.predict is _use_untrained else 0)
+    key = baseline, data
     found = _answers.pop(key, None) or baseline.predict(trials)
     for values in found.values():
         values.flags.writeable = False
@@ -140,14 +155,13 @@ def _count_bytes() -> int:
     return sum(values.nbytes for found in _answers.values() for values in found.values())
 
 
-def _hash(trials: Trials, *, n_hidden: int) -> bytes:
-    """Return a hash of all values that a baseline gets."""
-    digest = hashlib.sha256(repr((n_hidden, trials.known.attrs["bin_size"])).encode())
-    for ds in (trials.known, trials.shown):
-        for name, variable in ds.variables.items():
-            values = variable.values.astype("U") if variable.dtype.kind in "OT" else variable.values
-            digest.update(repr((name, variable.dims, values.shape, values.dtype)).encode())
-            digest.update(np.ascontiguousarray(values).tobytes())
+def _hash(ds: xr.Dataset) -> bytes:
+    """Return a hash of all values of a Dataset."""
+    digest = hashlib.sha256()
+    for name, variable in ds.variables.items():
+        values = variable.values.astype("U") if variable.dtype.kind in "OT" else variable.values
+        digest.update(repr((name, variable.dims, values.shape, values.dtype)).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
     return digest.digest()
 
 

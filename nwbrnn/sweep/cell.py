@@ -136,7 +136,8 @@ def summarize(result: FitResult, cell: Cell, *, seconds: float) -> xr.Dataset:
         scores += [Score(name, LEVELS[0], value) for name, value in measured.items()]
     if later is not None:
         scores += _score_later(later, result.recorded)
-    basic = evaluate(*trained)
+    whole = later is None and not cell.reference
+    basic = result.best.scores if whole else evaluate(*trained)
     table = {name: [getattr(s, name) for s in scores] for name in ("name", "level", *VALUES)}
     variables = {name: ("score", np.array(table[name], dtype=np.float64)) for name in VALUES}
     return xr.Dataset(
