@@ -57,8 +57,11 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
     target = tests["outputs"].values[mask]
 
     def score(*, shift: Array | None = None, added: Array | float = 0.0) -> float:
-        outputs = equation.read(equation.run(inputs + added, start, shift=shift).rates)
-        return compute_skill(outputs[mask], target, reference)
+        """Return the mean skill of all repeats, which run together."""
+        given = np.tile(inputs, (N_REPEATS, 1, 1)) + added
+        outputs = equation.read(equation.run(given, np.tile(start, (N_REPEATS, 1)), shift=shift).rates)
+        repeats = outputs.reshape(N_REPEATS, len(inputs), *outputs.shape[1:])
+        return float(np.mean([compute_skill(one[mask], target, reference) for one in repeats]))
 
     rates = equation.run(inputs, start).rates
     strength = np.sqrt(np.square(equation.invert(rates.astype(np.float64))).mean())
@@ -74,15 +77,13 @@ def probe(recorded: xr.Dataset, weights: Mapping[str, Array], config: FitConfig)
     scores = {}
     for kind, levels in KINDS.items():
         for level in levels:
-            found = []
-            for _ in range(N_REPEATS):
-                if kind == "inputs":
-                    added = level * input_sizes * draw(*inputs.shape)
-                    found.append(score(added=added.astype(inputs.dtype)))
-                else:
-                    shift = np.zeros(rates.shape, dtype=np.float32)
-                    bin_ = 0 if kind == "initial state" else middle
-                    shift[:, bin_] = level * strength * draw(len(rates), rates.shape[2])
-                    found.append(score(shift=shift))
-            scores[f"output skill, disturbed {kind} {level:g}"] = float(np.mean(found))
+            if kind == "inputs":
+                drawn = np.concatenate([draw(*inputs.shape) for _ in range(N_REPEATS)])
+                found = score(added=(level * input_sizes * drawn).astype(inputs.dtype))
+            else:
+                drawn = np.concatenate([draw(len(rates), rates.shape[2]) for _ in range(N_REPEATS)])
+                shift = np.zeros((len(drawn), *rates.shape[1:]), dtype=np.float32)
+                shift[:, 0 if kind == "initial state" else middle] = level * strength * drawn
+                found = score(shift=shift)
+            scores[f"output skill, disturbed {kind} {level:g}"] = found
     return scores
