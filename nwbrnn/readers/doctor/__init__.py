@@ -74,7 +74,8 @@ def _examine(session: Session, config: ReadConfig) -> list[Finding]:
     found = list(_examine_objects(session, config, plan))
     if plan is not None:
         try:
-            read_planned(session, plan, config)
+            # how far rates are smoothed decides nothing that could be refused
+            read_planned(session, plan, config.model_copy(update={"smoothing": 0.0}))
         except NwbrnnError as found_error:
             error = found_error
     if error is not None:
