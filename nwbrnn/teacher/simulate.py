@@ -113,14 +113,12 @@ class Reaches:
                 state = states[:, -1]
             return rates, state
 
-        # runs that only a kick sets apart are the same until then
-        alike = noise is None and added is None
-        first, which = (
-            np.unique(drive, axis=0, return_inverse=True) if alike else (drive, np.arange(len(drive)))
-        )
-        before, state = (
-            found[which.ravel()] for found in follow(range(self._n_before), np.zeros_like(first), first)
-        )
+        if kicks is None or noise is not None or added is not None:
+            before, state = follow(range(self._n_before), np.zeros_like(drive), drive)
+        else:  # runs of the same drive are the same until they are kicked
+            same, which = np.unique(drive, axis=0, return_inverse=True)
+            found = follow(range(self._n_before), np.zeros_like(same), same)
+            before, state = (values[which.ravel()] for values in found)
         released = state if kicks is None else invert_gain(gain(state) + kicks)
         after, _ = follow(range(self._n_before, len(self.time)), released, drive)
         return np.concatenate([before, after], axis=1)
@@ -198,10 +196,10 @@ def simulate_teacher(config: TeacherConfig | None = None, *, circuit: Circuit | 
 
 
 def _check_memory(config: TeacherConfig) -> None:
-    """Refuse a simulation that does not fit into memory: the states of all steps and three such arrays."""
+    """Refuse a simulation that does not fit into memory: the rates of all bins and three such arrays."""
     n_runs = config.n_directions * config.n_trials
-    n_steps = round((config.preparation + config.movement) / STEP)
-    shortage = describe_shortage(4 * 8 * n_runs * n_steps * config.n_neurons)
+    n_bins = round((config.preparation + config.movement) / config.bin_size)
+    shortage = describe_shortage(4 * 8 * n_runs * n_bins * config.n_neurons)
     if shortage:
         raise ConfigError(
             f"n_trials: {n_runs} trials of {config.n_neurons} neurons need {shortage}; use fewer or "
