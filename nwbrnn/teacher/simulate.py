@@ -1,7 +1,7 @@
 """Run a simulated circuit and return its activity as a Dataset."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import xarray as xr
@@ -94,21 +94,16 @@ class Reaches:
         def follow(bins: range, state: Array, drive: Array) -> tuple[Array, Array]:
             """Return the rates in some bins and the state at their end."""
 
-            def drive_at(i: int) -> Array:
-                shared = np.asarray(profile[i] * drive)
+            def drive_at(first: int, i: int) -> Array:
+                shared = np.asarray(profile[first + i] * drive)
                 if added is not None:
-                    shared = shared + added[:, i // self._n_substeps] @ self.input_patterns
+                    shared = shared + added[:, first // self._n_substeps] @ self.input_patterns
                 return shared + noise() if noise else shared
 
             rates = np.empty((len(drive), len(bins), drive.shape[1]))
-            for number, first in enumerate(self._n_substeps * np.array(bins)):
-                states = integrate(
-                    self.circuit,
-                    state,
-                    lambda i, first=first: drive_at(first + i),
-                    dt=STEP,
-                    n_steps=self._n_substeps,
-                )
+            for number, bin_ in enumerate(bins):
+                given = partial(drive_at, bin_ * self._n_substeps)
+                states = integrate(self.circuit, state, given, dt=STEP, n_steps=self._n_substeps)
                 rates[:, number] = gain(states[:, :-1] / 2 + states[:, 1:] / 2).mean(axis=1)
                 state = states[:, -1]
             return rates, state
