@@ -12,15 +12,9 @@ if TYPE_CHECKING:
     from nwbrnn.dataset import create_dataset, list_choices
     from nwbrnn.errors import NwbrnnError
     from nwbrnn.evaluation import Scores, assess, evaluate
-    from nwbrnn.formats import (
-        read_circuit,
-        read_dataset,
-        read_fit,
-        write_dataset,
-        write_fit,
-        write_lfads,
-        write_teacher,
-    )
+    from nwbrnn.formats import read_circuit, read_dataset, write_dataset, write_lfads, write_teacher
+    from nwbrnn.formats.fit.decode import read_fit
+    from nwbrnn.formats.fit.export import write_fit
     from nwbrnn.job import fit, refit
     from nwbrnn.prediction import predict
     from nwbrnn.preprocessing import pool
@@ -55,7 +49,7 @@ _MODULES = {
     "predict": "nwbrnn.prediction",
     "read_circuit": "nwbrnn.formats",
     "read_dataset": "nwbrnn.formats",
-    "read_fit": "nwbrnn.formats",
+    "read_fit": "nwbrnn.formats.fit.decode",
     "read_nwb": "nwbrnn.readers",
     "read_run": "nwbrnn.readers",
     "read_sessions": "nwbrnn.readers",
@@ -65,7 +59,7 @@ _MODULES = {
     "to_pynapple": "nwbrnn.timeline",
     "validate": "nwbrnn.schema",
     "write_dataset": "nwbrnn.formats",
-    "write_fit": "nwbrnn.formats",
+    "write_fit": "nwbrnn.formats.fit.export",
     "write_fit_report": "nwbrnn.report",
     "write_lfads": "nwbrnn.formats",
     "write_teacher": "nwbrnn.formats",

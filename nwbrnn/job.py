@@ -15,7 +15,7 @@ from nwbrnn.config.check import parse_settings
 from nwbrnn.dataset import Choice, add_choice
 from nwbrnn.errors import ConfigError, ReadError
 from nwbrnn.evaluation import evaluate
-from nwbrnn.formats import read_fit
+from nwbrnn.formats.fit.decode import read_fit
 from nwbrnn.prediction import fit_rate_readout, measure_free_run, predict
 from nwbrnn.preprocessing import is_pooled, list_sessions, prepare
 from nwbrnn.progress import show_training

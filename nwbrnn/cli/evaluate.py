@@ -38,7 +38,7 @@ def evaluate(
     """
     from nwbrnn.evaluation import compare_baselines, evaluate_sessions
     from nwbrnn.evaluation import evaluate as score
-    from nwbrnn.formats import read_fit
+    from nwbrnn.formats.fit.decode import read_fit
     from nwbrnn.prediction import compare_predictions, predict
     from nwbrnn.preprocessing import normalize_outputs, select_session
 

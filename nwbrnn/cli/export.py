@@ -51,7 +51,8 @@ def export(
         unused = {"--source": ", ".join(source or ()) or None, "--as": as_name}
         _export_lfads(file, output, name, unused=unused, overwrite=overwrite)
         return
-    from nwbrnn.formats import check_fit_output, find_fit_sources, read_fit, write_fit
+    from nwbrnn.formats.fit.decode import find_fit_sources, read_fit
+    from nwbrnn.formats.fit.export import check_fit_output, write_fit
 
     stored = read_fit(file, name)
     found = source or find_fit_sources(file, stored.recorded)
@@ -70,7 +71,8 @@ def _export_lfads(
     overwrite: bool,
 ) -> None:
     """Write the data of a stored fit for lfads-torch."""
-    from nwbrnn.formats import read_fit, write_lfads
+    from nwbrnn.formats import write_lfads
+    from nwbrnn.formats.fit.decode import read_fit
     from nwbrnn.formats.lfads import SUFFIXES
     from nwbrnn.storage.paths import check_apart, check_output
 

@@ -118,7 +118,7 @@ def fit(
     nwbrnn fit session.nwb -o fit.nwb --sampled 20
     nwbrnn fit monday.nwb tuesday.nwb -o pooled.nwb --sampled 20
     """
-    from nwbrnn.formats import check_fit_output, write_fit
+    from nwbrnn.formats.fit.export import check_fit_output, write_fit
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.storage import find_source, keep_open

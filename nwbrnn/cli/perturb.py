@@ -59,7 +59,7 @@ def perturb(
 
     nwbrnn perturb fit.nwb --unit 12 --unit 40=-0.5 --size 10 --at 0.1
     """
-    from nwbrnn.formats import read_fit
+    from nwbrnn.formats.fit.decode import read_fit
     from nwbrnn.mechanism import Teacher, compare_responses, list_effects
 
     check_json(json_path, overwrite=overwrite)
@@ -121,7 +121,7 @@ def _score(
     result: "FitResult", push: "Push", file: str, source: list[str] | None, json_path: Path | None
 ) -> dict[str, dict[str, float]]:
     """Read the recording of the fit again, and compare its perturbed trials."""
-    from nwbrnn.formats import find_fit_sources
+    from nwbrnn.formats.fit.decode import find_fit_sources
     from nwbrnn.job import read_again
     from nwbrnn.mechanism import score_perturbed
     from nwbrnn.storage.paths import check_apart

@@ -42,7 +42,8 @@ def refit(
 
     nwbrnn refit fit.nwb
     """
-    from nwbrnn.formats import check_fit_output, find_fit_sources, find_start, read_fit, write_fit
+    from nwbrnn.formats.fit.decode import find_fit_sources, find_start, read_fit
+    from nwbrnn.formats.fit.export import check_fit_output, write_fit
     from nwbrnn.job import refit as repeat
     from nwbrnn.storage.paths import check_apart
 

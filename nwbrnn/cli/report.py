@@ -75,7 +75,7 @@ def _report_fit(
     source: Path, output: Path, *, name: str | None, gru: bool, push: "Push | None", overwrite: bool
 ) -> str:
     """Write the page of a fit, and return its verdict."""
-    from nwbrnn.formats import read_fit, read_versions
+    from nwbrnn.formats.fit.decode import read_fit, read_versions
     from nwbrnn.report import write_fit_report
 
     with step(f"Reading {source}"):

@@ -37,7 +37,7 @@ from nwbrnn.dandiset.settings import Settings
 from nwbrnn.dandiset.summary import Journal, Row, Selection
 from nwbrnn.errors import ExportError
 from nwbrnn.evaluation import Score, assess, compare_baselines
-from nwbrnn.formats import write_fit
+from nwbrnn.formats.fit.export import write_fit
 from nwbrnn.readers import PoolPlan, read_nwb
 from nwbrnn.report import write_fit_report
 from nwbrnn.result import FitResult

@@ -1,21 +1,17 @@
-"""All formats in which nwbrnn stores data on disk, each with its writer and its reader."""
+"""All formats in which nwbrnn stores data on disk, each with its writer and its reader.
+
+The form of a fit is in :mod:`nwbrnn.formats.fit`, whose modules are imported by those who store or read fits:
+who reads a recording needs none of them.
+"""
 
 from nwbrnn.formats.dataset import read_dataset, write_dataset
-from nwbrnn.formats.fit.decode import find_fit_sources, find_start, read_fit, read_versions
-from nwbrnn.formats.fit.export import check_fit_output, write_fit
 from nwbrnn.formats.lfads import write_lfads
 from nwbrnn.formats.teacher import read_circuit, write_teacher
 
 __all__ = [
-    "check_fit_output",
-    "find_fit_sources",
-    "find_start",
     "read_circuit",
     "read_dataset",
-    "read_fit",
-    "read_versions",
     "write_dataset",
-    "write_fit",
     "write_lfads",
     "write_teacher",
 ]

@@ -131,7 +131,7 @@ def test_a_session_that_is_missing_changed_or_in_another_place_is_named(files, f
     alone = tmp_path / "alone.nwb"
     shutil.copy(path, alone)
     shutil.copy(files[0], tmp_path)
-    from nwbrnn.formats import find_fit_sources
+    from nwbrnn.formats.fit.decode import find_fit_sources
 
     with pytest.raises(MissingDataError, match=names("tuesday.nwb", "--source")):
         find_fit_sources(alone, stored.recorded)
@@ -150,7 +150,7 @@ def test_a_session_that_is_missing_changed_or_in_another_place_is_named(files, f
 
 def test_files_of_one_name_are_not_taken_for_one_another(files, tmp_path):
     """Next to the fit, there can be only one of them."""
-    from nwbrnn.formats import find_fit_sources
+    from nwbrnn.formats.fit.decode import find_fit_sources
 
     same = [tmp_path / day / "session.nwb" for day in ("monday", "tuesday")]
     for file, copy in zip(files, same, strict=True):

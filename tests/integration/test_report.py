@@ -133,7 +133,7 @@ def test_commands_import_nothing_heavy_that_they_do_not_use(stored, recording, t
     never = {"torch", "numba", "nwbrnn.models", "nwbrnn.training", "scipy.signal", "scipy.stats", "sklearn"}
     assert not reported & never
     assert not evaluated & {"matplotlib", "nwbrnn.plot"}
-    assert not examined & {"nwbrnn.prediction", "scipy.optimize", "scipy.linalg", "scipy.ndimage"}
+    assert not examined & {"nwbrnn.evaluation", "scipy.optimize", "scipy.linalg", "scipy.ndimage"}
     assert not inspected & {"scipy.ndimage", "scipy.special", "dask.array"}
 
 

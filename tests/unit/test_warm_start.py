@@ -8,7 +8,7 @@ import pytest
 import nwbrnn
 from nwbrnn.config import FitConfig
 from nwbrnn.errors import ConfigError, MissingDataError
-from nwbrnn.formats import find_start
+from nwbrnn.formats.fit.decode import find_start
 from nwbrnn.job import IN_MEMORY, predict_gated
 from nwbrnn.models import NETWORKS
 from nwbrnn.preprocessing import find_conditions, prepare
