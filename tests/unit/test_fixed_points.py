@@ -34,6 +34,14 @@ def test_the_jacobian_is_that_of_finite_differences():
     state, h = rng.standard_normal(8), 1e-6
     columns = [(system.change(state + h * e) - system.change(state - h * e)) / (2 * h) for e in np.eye(8)]
     np.testing.assert_allclose(system.jacobian(state), np.stack(columns, axis=1), atol=1e-7)
+    vector = rng.standard_normal(8)
+    np.testing.assert_allclose(system.linearize(state, vector), np.stack(columns, axis=1) @ vector, atol=1e-6)
+
+
+def test_states_change_together_as_they_do_alone():
+    system, states = create_random(), np.random.default_rng(1).standard_normal((3, 8))
+    alone = np.stack([system.change(state) for state in states])
+    np.testing.assert_allclose(system.change(states), alone, rtol=1e-12)
 
 
 def test_a_memory_of_patterns_rests_at_its_patterns():

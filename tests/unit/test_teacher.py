@@ -9,7 +9,7 @@ import scipy.linalg
 import xarray as xr
 
 from nwbrnn.errors import ConfigError
-from nwbrnn.teacher import Circuit, TeacherConfig, build_circuit, integrate, simulate_teacher
+from nwbrnn.teacher import Circuit, Reaches, TeacherConfig, build_circuit, integrate, simulate_teacher
 from nwbrnn.teacher.reaching import (
     compute_directions,
     compute_initial_states,
@@ -196,6 +196,18 @@ def test_teacher_spikes_are_poisson_about_its_rates(simulated):
     fano = np.mean((simulated["spike_counts"].values - expected) ** 2) / expected.mean()
     assert abs(z) < 4
     assert fano == pytest.approx(1, abs=0.05)
+
+
+def test_kicks_change_only_their_own_run_and_only_after_the_go_cue(circuit):
+    reaches = Reaches(TeacherConfig(n_neurons=len(circuit.weights), n_directions=3), circuit)
+    order = [2, 0, 2, 1]
+    kicks = np.zeros((4, len(circuit.weights)))
+    kicks[2, 5] = 4.0
+    found, plain = reaches.run(reaches.drive[order], kicks=kicks), reaches.run(reaches.drive)[order]
+    same = np.ones(found.shape[:2], dtype=bool)
+    same[2, reaches.time > 0] = False
+    np.testing.assert_allclose(found[same], plain[same], atol=1e-9)
+    assert found[2, reaches.time > 0][0, 5] - plain[2, reaches.time > 0][0, 5] > 3
 
 
 def test_noise_alone_makes_repeats_differ(circuit, simulated):
