@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from hdmf.backends.hdf5.h5_utils import H5DataIO
 from hdmf.common import DynamicTable, DynamicTableRegion, EnumData, VectorData, VectorIndex
+from hdmf.query import ReferenceResolver
 from numpy.typing import NDArray
 
 from nwbrnn.errors import ReadError
@@ -74,6 +75,8 @@ def read_plain_columns(table: DynamicTable, *, max_width: int = MAX_WIDTH) -> di
     columns: dict[str, NDArray[Any]] = {}
     for column in list_single(table):
         shape = np.shape(column.data)
+        if isinstance(column.data, ReferenceResolver):  # reading them would look up each object
+            continue
         if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1 and max_width):
             values = to_plain(look_up(column).reshape(shape[0]))
             if values is not None:

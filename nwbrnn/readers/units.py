@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from hdmf.common import VectorIndex
+from hdmf.backends.hdf5.h5_utils import DatasetOfReferences
+from hdmf.common import VectorData, VectorIndex
 from numpy.typing import NDArray
 from pynwb import NWBFile
 from pynwb.misc import Units
@@ -15,6 +16,7 @@ from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.limits import fits_padded
 from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.times import NO_TIME, TICKS_PER_SECOND, Ticks, find_unwritten, merge_spans, to_ticks
+from nwbrnn.storage.virtual import find_address
 
 PLACES = 1000  # number of positions within a bin that are distinguished
 FEW_PLACES = 12  # positions that hold half of the spikes given in bins: one in a bin, two evenly, three, ...
@@ -246,7 +248,7 @@ def read_unit_columns(units: Units) -> dict[str, NDArray[Any]]:
 def _find_groups(units: Units) -> list[Any] | None:
     """Return the electrode group of each unit, ``None`` for one without any, if the table links to them."""
     if "electrode_group" in units.colnames:
-        return [units["electrode_group"][i] for i in range(len(units))]
+        return _look_up(units["electrode_group"], list(range(len(units))))
     if "electrodes" not in units.colnames:
         return None
     column = units["electrodes"]
@@ -258,8 +260,23 @@ def _find_groups(units: Units) -> list[Any] | None:
         return None
     rows = np.asarray(region.data[:], dtype=int).ravel()
     starts = np.append(0, ends[:-1])
-    groups = region.table["group"]
-    return [groups[int(rows[s])] if e > s else None for s, e in zip(starts, ends, strict=True)]
+    linked = ends > starts
+    groups = iter(_look_up(region.table["group"], rows[starts[linked]].tolist()))
+    return [next(groups) if link else None for link in linked.tolist()]
+
+
+def _look_up(column: VectorData, rows: list[int]) -> list[Any]:
+    """Return the object in each of some rows of a column of references.
+
+    hdmf takes long to find an object, so each object of an HDF5 file is found only once.
+    """
+    if not isinstance(column.data, DatasetOfReferences):
+        return [column[row] for row in rows]
+    stored = column.data.dataset
+    references, file = stored[:], stored.file
+    addresses = [find_address(file[references[row]]) for row in rows]
+    found = {address: column[row] for address, row in dict(zip(addresses, rows, strict=True)).items()}
+    return [found[address] for address in addresses]
 
 
 def lies_on_grid(times: Any, width: float) -> bool:
