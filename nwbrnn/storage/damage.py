@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -44,11 +45,24 @@ def check_heaps(path: Path) -> None:
                     raise OSError(f"the texts of {path.name} at byte {start + heap} end in zeros")
 
 
-def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
+class Facts(NamedTuple):
+    """What the checks of an object need to know of its file; h5py takes long to find it."""
+
+    size: int  # [bytes]
+    path: Path | None  # none if the file is on a server
+
+
+def find_facts(file: h5py.File) -> Facts:
+    """Return what the checks of its objects need to know of an open file."""
+    path = None if file.driver == "fileobj" else Path(os.fsdecode(file.filename))
+    return Facts(file.id.get_filesize(), path)
+
+
+def check_object(item: h5py.Group | h5py.Dataset, file: Facts) -> None:
     """Refuse, with an OSError, an object that is too damaged to read.
 
     It refuses an object or attribute with a variable-length type that is neither of values nor of text, since
-    reading one ends the process, and an array that its file, of some bytes, cannot hold.
+    reading one ends the process, and an array that its file cannot hold.
     """
     attributes = (h5py.h5a.open(item.id, index=i) for i in range(h5py.h5a.get_num_attrs(item.id)))
     owners = [*attributes, item.id] if isinstance(item, h5py.Dataset) else attributes
@@ -63,16 +77,16 @@ def check_object(item: h5py.Group | h5py.Dataset, *, file_size: int) -> None:
             item.shape,
             item.dtype.itemsize,
             chunk=item.chunks,
-            file_size=file_size,
+            file_size=file.size,
             find_stored=partial(count_stored, item),
         )
-        if item.file.driver != "fileobj":  # otherwise it would take many requests to a server
-            _check_lengths(item, file_size)
-        if item.compression is not None and item.file.driver != "fileobj":  # not over a network
-            _check_chunks(item)
+        if file.path is not None:  # otherwise it would take many requests to a server
+            _check_lengths(item, file.size, file.path)
+            if item.compression is not None:
+                _check_chunks(item)
 
 
-def _check_lengths(dataset: h5py.Dataset, file_size: int) -> None:
+def _check_lengths(dataset: h5py.Dataset, file_size: int, path: Path) -> None:
     """Refuse a text or list longer than its file, since libhdf5 allocates the memory before it reads.
 
     The function checks only values that are stored uncompressed, as nearly all are.
@@ -82,7 +96,7 @@ def _check_lengths(dataset: h5py.Dataset, file_size: int) -> None:
     if not is_text and kind.get_class() != h5py.h5t.VLEN:
         return
     itemsize = 1 if is_text else kind.get_super().get_size()
-    with Path(os.fsdecode(dataset.file.filename)).open("rb") as stream:
+    with path.open("rb") as stream:
         for place, size in _list_stored(dataset):
             stream.seek(place)
             raw = stream.read(size)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nwbrnn.addresses import strip_all_secrets
 from nwbrnn.errors import UnsupportedFileError
 from nwbrnn.limits import MAX_WHOLE_RATIO, is_written
-from nwbrnn.storage.damage import check_heaps, check_object, count_stored
+from nwbrnn.storage.damage import check_heaps, check_object, count_stored, find_facts
 from nwbrnn.storage.virtual import check_sources, find_address
 
 
@@ -57,11 +57,12 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
         if address in seen:  # hard links can form cycles
             continue
         seen.add(address)
-        file_size = group.file.id.get_filesize()
-        check_object(group, file_size=file_size)
+        file = find_facts(group.file)
+        check_object(group, file)
+        path = group.name.rstrip("/")
         for name in group:
             link = group.get(name, getlink=True)
-            where = f"{group.name.rstrip('/')}/{name}"
+            where = f"{path}/{name}"
             if isinstance(link, h5py.ExternalLink):
                 yield where, link
                 linked = _open_linked(group, name) if follow else None
@@ -73,7 +74,7 @@ def _walk(root: h5py.Group, *, follow: bool) -> Iterator[tuple[str, h5py.Dataset
                 if isinstance(member, h5py.Group):
                     waiting.append(member)
                 elif isinstance(member, h5py.Dataset):
-                    check_object(member, file_size=file_size)
+                    check_object(member, file)
                     yield where, member
 
 
