@@ -45,30 +45,32 @@ def find_duplicates(
     one, other = shared.coords
     likely = (one < other) & (shared.data >= 0.5 * _SHARED * np.minimum(sizes[one], sizes[other]))
     likely &= np.minimum(spikes[one], spikes[other]) > _SHARED * np.maximum(spikes[one], spikes[other])
-    pairs = sorted(zip(one[likely].tolist(), other[likely].tolist(), strict=True))
-    duplicates = [
-        (a, b, share)
-        for a, b in pairs
-        if (share := _compare(trains, a, b, shift=_SHIFT * (width or _FINE))) is not None
-    ]
+    duplicates = []
+    for a in np.unique(one[likely]).tolist():
+        ticks = _to_ticks(trains.read(a))
+        for b in np.sort(other[likely & (one == a)]).tolist():
+            share = _compare(ticks, _to_ticks(trains.read(b)), shift=_SHIFT * (width or _FINE))
+            if share is not None:
+                duplicates.append((a, b, share))
     return sorted(duplicates, key=lambda pair: -pair[2])
 
 
-def _compare(trains: SpikeTrains, a: int, b: int, *, shift: float) -> float | None:
+def _compare(one: Ticks, other: Ticks, *, shift: float) -> float | None:
     """Return the share of spikes in common if it is more than half, beyond chance."""
-    one, other = _to_ticks(trains.read(a)), _to_ticks(trains.read(b))
     most = max(len(one), len(other))
     if most < _MIN_SPIKES:
         return None
     share = _count_shared(one, other) / most
+    if share <= _SHARED:  # chance can only ask for more
+        return None
     chance = _count_shared(one, other + round(shift * 1e9)) / most
     return share if share > chance + _SHARED * (1 - chance) else None
 
 
 def _count_shared(one: Ticks, other: Ticks) -> int:
     """Return how many times are in both, each ascending."""
-    place = np.minimum(np.searchsorted(one, other), len(one) - 1)
-    return int(np.count_nonzero(one[place] == other))
+    both = np.sort(np.concatenate([one, other]), kind="stable")  # fast, since it merges what ascends
+    return int(np.count_nonzero(both[1:] == both[:-1]))
 
 
 def _to_ticks(times: NDArray[np.float64]) -> Ticks:
