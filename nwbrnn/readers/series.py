@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 Filter = Callable[[Array], Array]
 
 BLOCK = 1 << 21  # number of values to read at once
+NEAR = 1 << 12  # number of values that take less time to read than another call
 ENVELOPE_SHORTEST = 0.1  # no envelope is computed for shorter stretches between gaps [s]
 RAW_SAMPLING_RATE = 200.0  # EMG sampled more slowly is an envelope [Hz]
 RAW_CROSSINGS = 60.0  # of the middle; raw EMG has its power above 50 Hz, envelopes below 20 Hz [1/s]
@@ -90,7 +91,8 @@ def _read_part(
     sums = np.zeros((*counts.shape, len(signal.columns)))
     spoiled = np.zeros(sums.shape, dtype=bool)
     size = max(1, BLOCK // signal.n_stored)
-    for outer, inner in _plan_blocks(index, breaks, settled=settled, size=size):
+    blocks = _plan_blocks(index, breaks, settled=settled, size=size)
+    for outer, inner in blocks if filtering else _join_close(blocks, gap=NEAR // signal.n_stored, size=size):
         values = read_values(signal, times, outer)
         bad = ~np.isfinite(values)
         if filtering:
@@ -249,13 +251,38 @@ def _plan_blocks(
                 yield slice(max(core - settled, floor), min(end + settled, ceiling)), slice(core, end)
 
 
+def _join_close(
+    blocks: Iterator[tuple[slice, slice]], *, gap: int, size: int
+) -> Iterator[tuple[slice, slice]]:
+    """Yield blocks without a filter, joining those at most ``gap`` samples apart up to ``size`` samples.
+
+    Examples
+    --------
+    >>> blocks = [slice(0, 3), slice(5, 8), slice(30, 33)]
+    >>> [inner for _, inner in _join_close(zip(blocks, blocks), gap=2, size=20)]
+    [slice(0, 8, None), slice(30, 33, None)]
+    """
+    joined: slice | None = None
+    for block, _ in blocks:
+        if joined is None:
+            joined = block
+        elif block.start <= joined.stop + gap and block.stop <= joined.start + size:
+            joined = slice(joined.start, block.stop)
+        else:
+            yield joined, joined
+            joined = block
+    if joined is not None:
+        yield joined, joined
+
+
 def _add_block(
     into: NDArray[Any], values: NDArray[Any], index: NDArray[np.int64], *, start: int, combine: np.ufunc
 ) -> None:
     """Add the samples of a block to the bins that hold them; ``combine`` says how."""
     stop = start + len(values)
-    for trial in np.flatnonzero((index[:, 0] < stop) & (index[:, -1] > start)).tolist():
-        edges = np.clip(index[trial], start, stop) - start
-        filled = np.diff(edges) > 0
-        found = combine.reduceat(values[: edges[-1]], edges[:-1][filled], axis=0)
-        into[trial, filled] = combine(into[trial, filled], found)
+    trials = np.flatnonzero((index[:, 0] < stop) & (index[:, -1] > start))
+    edges = np.clip(index[trials], start, stop) - start
+    filled = np.diff(edges, axis=1) > 0
+    for trial, ends, full in zip(trials.tolist(), edges, filled, strict=True):
+        found = combine.reduceat(values[: ends[-1]], ends[:-1][full], axis=0)
+        into[trial, full] = combine(into[trial, full], found)
