@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import layouts
 import numpy as np
 import pytest
+from hdmf.backends.hdf5.h5_utils import ContainerResolverMixin
 from layouts import LAYOUTS
 
 import nwbrnn
@@ -154,6 +155,18 @@ def test_units_know_their_area(tmp_path, by):
         nwbrnn.read_nwb(path, units={"location": "S1"})
     with pytest.raises(ConfigError, match=names(path, "units", "'area'", "location")):
         nwbrnn.read_nwb(path, units={"area": "M1"})
+
+
+def test_each_electrode_group_is_found_once(tmp_path, monkeypatch):
+    path = tmp_path / "session.nwb"
+    layouts.build_perich_with(path, by="electrode_group")
+    found = []
+    find = ContainerResolverMixin.get_object
+    monkeypatch.setattr(
+        ContainerResolverMixin, "get_object", lambda data, item: found.append(item.name) or find(data, item)
+    )
+    nwbrnn.read_nwb(path)
+    assert sorted(found) == ["/general/extracellular_ephys/M1", "/general/extracellular_ephys/PMd"]
 
 
 def test_columns_of_several_numbers_become_coordinates(tmp_path):

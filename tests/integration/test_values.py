@@ -331,6 +331,23 @@ def test_blocks_give_the_same_as_one_block(path, monkeypatch, rate, bin_size, en
         np.testing.assert_allclose(parts.values, whole.values, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(("near", "n_calls"), [(0, 6), (series.NEAR, 1)])
+def test_trials_close_together_are_read_at_once(path, monkeypatch, near, n_calls):
+    values, stamps = create_emg(50.0)
+    expected = average(values, stamps + 0.01, get_edges(), bin_size=0.02)
+    values[(stamps > START[0] + 1.7) & (stamps < START[0] + 1.9)] = (
+        np.nan
+    )  # between the windows of two trials
+    write(path, create_series("EMG", values, unit="mV", timestamps=stamps))
+    read, calls = series.read_values, []
+    monkeypatch.setattr(series, "NEAR", near)
+    monkeypatch.setattr(series, "read_values", lambda *given: calls.append(given) or read(*given))
+    with open_nwb(path) as nwbfile:
+        binned = series.read_binned(find_signals(nwbfile)[0], to_ticks(get_edges()), nan="raise")
+    assert len(calls) == n_calls
+    np.testing.assert_allclose(binned.values, expected, rtol=1e-12)
+
+
 def test_blocks_agree_about_signs(path, monkeypatch):
     """A low-pass undershoots beside steps: whether this is clipped at 0 must not depend on blocks."""
     values = np.zeros((round(DURATION * 1000), 2))
