@@ -110,6 +110,8 @@ def dandi(
             say_interrupted("nwbrnn kept the finished assets; run the same command again to continue.")
             raise typer.Exit(130) from None
     _print_rows(rows, output)
+    if journal.removed:
+        say(f"Removed {', '.join(journal.removed)}: other fits of the same assets have taken their place.")
     if any(row.status == "failed" for row in rows):
         raise typer.Exit(1)
 

@@ -30,8 +30,10 @@ from nwbrnn.dandiset.rows import (
     examine,
     fail,
     find_earlier,
+    find_kept,
     is_finished,
     name_data,
+    note_data,
 )
 from nwbrnn.dandiset.settings import Settings
 from nwbrnn.dandiset.summary import Journal, Row, Selection
@@ -51,7 +53,6 @@ from nwbrnn.sweep import (
     get_path,
     read_cell,
     read_error,
-    read_kept,
     read_scores,
     rebuild_fit,
     run_cells,
@@ -163,7 +164,8 @@ def fit_assets(
     """Fit every asset that can be read, and write each fit in DANDI's naming.
 
     If an asset fails, its row holds the reason and the others continue. Assets that an earlier run finished
-    with the same settings are not fetched or fitted again unless they have changed.
+    with the same settings are not fetched or fitted again unless they have changed. Fits of earlier runs that
+    others have replaced are removed.
 
     Local workers are processes that import the main script: a script that calls this needs
     ``if __name__ == "__main__":`` around it.
@@ -200,7 +202,7 @@ def fit_assets(
         raise ValueError("expected a journal with a folder")
     settings, sweep = settings or Settings(), journal.folder.resolve() / SWEEP
     addresses = [asset.address for asset in selection.assets]
-    create_folder(sweep, addresses, settings.grid, (settings.read, settings.fit))
+    create_folder(sweep, addresses, settings.grid, (settings.read, settings.fit), pool=settings.pool)
     jobs = _begin_assets(selection.assets, journal, (sweep, settings), begin)
     flat = [cell for job in jobs for cell in job.cells]
     progress = begin("Fit") if begin and flat else None
@@ -210,6 +212,7 @@ def fit_assets(
         rows = {one.path: replace(journal.rows[one.path], settings=settings.text) for one in job.assets}
         for row in _finish_job(job, rows, sweep).values():
             report.add(journal.put(row))
+    journal.remove_superseded()
     return tuple(journal.rows[asset.path] for asset in selection.assets)
 
 
@@ -267,16 +270,20 @@ def _begin_pool(
     """Read assets that can be pooled; return all rows, and the cells of their fit unless one failed."""
     target, where = goal
     paths = [asset.path for asset in subject.assets]
+    if isinstance(target, str):
+        return _fail_all(subject, rows, target), []
     try:
-        if isinstance(target, str):
-            return rows | {one.path: fail(rows[one.path], target, one) for one in subject.assets}, []
         rows, cells = read_members(subject.assets, plan, rows, where, name=name_data(subject.path))
     except Exception as error:  # whatever it is, the other subjects go on
-        return rows | {one.path: fail(rows[one.path], error, one) for one in subject.assets}, []
+        return _fail_all(subject, rows, error), []
     if not cells:
         return rows, []
     derivative = target.relative_to(where[0].parent).as_posix()
     return rows | {path: replace(rows[path], derivative=derivative, pool=paths) for path in paths}, cells
+
+
+def _fail_all(subject: Subject, rows: Rows, error: Exception | str) -> Rows:
+    return rows | {one.path: fail(rows[one.path].restart(), error, one) for one in subject.assets}
 
 
 def _find_targets(assets: Sequence[Asset], pools: Sequence[str], folder: Path) -> dict[str, Path | str]:
@@ -319,30 +326,21 @@ def _read_asset(asset: Asset, row: Row, target: Path | str, where: Where) -> tup
     """Examine and read an asset; return its row, and its cells unless that failed."""
     started = time.perf_counter()
     sweep, settings = where
-    row = replace(row, pool=())
+    row, name = row.restart(), name_data(asset.path)
     if isinstance(target, str):
         return fail(row, target, asset), []
     try:
-        ds = _read_kept(asset, row, sweep, settings.read)
+        ds = find_kept(row, name, sweep, settings.read)
         if ds is None:
             source = find_source(asset.address)
             with keep_open(source, follow_links=settings.read.follow_links):
                 row = examine(row, source, settings.read)
                 ds = read_nwb(source, settings.read)
-        cells = add_data(sweep, name_data(asset.path), ds, settings.grid, settings.fit)
+        cells = add_data(sweep, name, ds, settings.grid, settings.fit)
     except Exception as error:  # whatever it is, the other assets go on
         return add_seconds(fail(row, error, asset), started), []
-    sizes: dict[str, Any] = {f"{name}s": ds.sizes[name] for name in ("unit", "trial", "output")}
-    derivative = target.relative_to(sweep.parent).as_posix()
-    kept = sorted({*row.kept, name_data(asset.path)})
-    row = replace(row, status="read", reason="", derivative=derivative, kept=kept, **sizes)
+    row = replace(note_data(row, name, ds), derivative=target.relative_to(sweep.parent).as_posix())
     return add_seconds(row, started), cells
-
-
-def _read_kept(asset: Asset, row: Row, sweep: Path, read: ReadConfig) -> xr.Dataset | None:
-    """Return the Dataset that an earlier run read from an unchanged asset with the same settings."""
-    ds = read_kept(sweep, name_data(asset.path)) if name_data(asset.path) in row.kept else None
-    return ds if ds is not None and ds.attrs.get("read_config") == read.model_dump_json() else None
 
 
 def _finish_job(job: _Job, rows: Rows, sweep: Path) -> Rows:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,15 +16,17 @@ from nwbrnn.dandiset.rows import (
     create_row,
     fail,
     find_earlier,
+    find_kept,
     is_finished,
     name_data,
+    note_data,
 )
 from nwbrnn.dandiset.settings import Settings
 from nwbrnn.dandiset.summary import Journal, Row
 from nwbrnn.errors import NwbrnnError
 from nwbrnn.readers import PoolPlan, plan_pool, read_session, read_subject
 from nwbrnn.storage import Asset, find_source
-from nwbrnn.sweep import Cell, Stored, keep_data, list_cells, read_kept
+from nwbrnn.sweep import Cell, Stored, keep_data, list_cells
 
 Rows = dict[str, Row]
 Where = tuple[Path, Settings]
@@ -97,9 +98,7 @@ def choose_members(
             earlier = find_earlier(asset, journal)
             row = replace(earlier or create_row(asset), subject=subject.name)
             whole = is_finished(earlier, sweep.parent, settings)
-            rows[asset.path] = (
-                row if whole else check(replace(row, pool=(), derivative=""), asset, settings.read)
-            )
+            rows[asset.path] = row if whole else check(row.restart(), asset, settings.read)
     if _are_fitted(_list_readable(subject, rows), rows, where):
         return rows, [], None
     rows, plan = check_pool(subject, rows, settings.read)
@@ -114,7 +113,7 @@ def check_pool(subject: Subject, rows: Rows, read: ReadConfig) -> tuple[Rows, Po
     rows = dict(rows)
     for place, why in unsuitable.items():
         asset = readable[place]
-        rows[asset.path] = fail(replace(rows[asset.path], pool=(), derivative=""), why, asset)
+        rows[asset.path] = fail(rows[asset.path].restart(), why, asset)
     return rows, plan
 
 
@@ -154,13 +153,11 @@ def read_members(
     rows, stored = dict(rows), []
     for number, asset in enumerate(members):
         started = time.perf_counter()
-        row = rows[asset.path]
+        row = rows[asset.path].restart()
         try:
             ds = _read_member(asset, row, sweep, (plan, number))
             stored.append(keep_data(sweep, name_member(asset), ds))
-            sizes: dict[str, Any] = {f"{what}s": ds.sizes[what] for what in ("unit", "trial", "output")}
-            kept = sorted({*row.kept, name_member(asset)})
-            row = replace(row, status="read", reason="", kept=kept, **sizes)
+            row = note_data(row, name_member(asset), ds)
         except Exception as error:  # whatever it is, the other assets go on
             row = fail(row, error, asset)
         rows[asset.path] = add_seconds(row, started)
@@ -174,9 +171,8 @@ def _list_cells(stored: Sequence[Stored], settings: Settings, name: str) -> list
 def _read_member(asset: Asset, row: Row, sweep: Path, place: tuple[PoolPlan, int]) -> xr.Dataset:
     """Read an asset for a pool, unless an earlier run has read it so."""
     plan, number = place
-    ds = read_kept(sweep, name_member(asset)) if name_member(asset) in row.kept else None
-    same = ds is not None and ds.attrs.get("read_config") == plan.config.model_dump_json()
-    if ds is None or not same or not np.array_equal(ds["time"].values, plan.time):
+    ds = find_kept(row, name_member(asset), sweep, plan.config)
+    if ds is None or not np.array_equal(ds["time"].values, plan.time):
         return read_session(find_source(asset.address), plan, number)
     return ds
 

@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+
+import xarray as xr
 
 from nwbrnn.config import ReadConfig
 from nwbrnn.dandiset.naming import remove_ending
@@ -14,6 +17,7 @@ from nwbrnn.errors import ExportError, NwbrnnError
 from nwbrnn.readers import inspect_nwb
 from nwbrnn.readers.doctor import diagnose
 from nwbrnn.storage import Asset, Source, find_source, format_error, keep_open
+from nwbrnn.sweep import read_kept
 from nwbrnn.sweep.run import Progress
 
 Begin = Callable[[str], Progress | None]
@@ -39,6 +43,18 @@ def is_finished(row: Row | None, folder: Path, settings: Settings) -> bool:
     return whole and (folder / row.derivative).is_file()
 
 
+def find_kept(row: Row, name: str, sweep: Path, read: ReadConfig) -> xr.Dataset | None:
+    """Return the Dataset that an earlier run read from an unchanged asset with the same settings."""
+    ds = read_kept(sweep, name) if name in row.kept else None
+    return ds if ds is not None and ds.attrs.get("read_config") == read.model_dump_json() else None
+
+
+def note_data(row: Row, name: str, ds: xr.Dataset) -> Row:
+    """Return the row of an asset that was read and is kept in the sweep under a name."""
+    sizes: dict[str, Any] = {f"{what}s": ds.sizes[what] for what in ("unit", "trial", "output")}
+    return replace(row, status="read", reason="", kept=sorted({*row.kept, name}), **sizes)
+
+
 def examine(row: Row, source: Source, read: ReadConfig) -> Row:
     """Add the findings of doctor, unless they are already known."""
     if row.findings is not None:
@@ -62,7 +78,7 @@ def check(row: Row, asset: Asset, read: ReadConfig) -> Row:
 
 
 def fail(row: Row, error: Exception | str, asset: Asset) -> Row:
-    """Return a row with the reason why an asset failed."""
+    """Return a row with the reason why an asset failed; it has no fit then."""
     text = (
         str(error)
         if isinstance(error, NwbrnnError | str)
@@ -72,7 +88,7 @@ def fail(row: Row, error: Exception | str, asset: Asset) -> Row:
     if isinstance(cause, NwbrnnError):
         text = f"{text}: {cause}"
     text = text.replace(f"{asset.address}: ", "").removeprefix(f"{asset.path!r}: ")
-    return replace(row, status="failed", reason=text)
+    return replace(row, status="failed", reason=text, derivative="")
 
 
 def add_seconds(row: Row, started: float) -> Row:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from nwbrnn.dandiset.naming import PAGE, is_derivative
 from nwbrnn.errors import ExportError
 from nwbrnn.evaluation import BASELINES
 from nwbrnn.storage import Asset, matches
@@ -90,6 +91,11 @@ class Row:
     pool: Sequence[str] = ()
     kept: Sequence[str] = ()
 
+    def restart(self) -> "Row":
+        """Return the row without the results of an earlier fit, which do not hold for the next one."""
+        known = {name: getattr(self, name) for name in ("findings", "seconds", "subject", "kept")}
+        return Row(self.path, self.size, self.state, **known)
+
     @property
     def sessions(self) -> int | None:
         """Number of assets that share the fit."""
@@ -151,6 +157,8 @@ class Journal:
         Rows of an earlier run into the same folder, by path, without assets that no longer exist.
     rows
         Rows of this run, by path.
+    removed
+        Paths of fits that were removed; see :meth:`remove_superseded`.
 
     Raises
     ------
@@ -162,10 +170,15 @@ class Journal:
         self.dandiset, self.folder = selection.dandiset, folder
         self.rows: dict[str, Row] = {}
         self.earlier: dict[str, Row] = {}
+        self.removed: list[str] = []
+        self._owners: dict[str, set[str]] = {}
         if folder is not None:
             check_apart([folder], [asset.address for asset in selection.assets])
             there = {asset.path for asset in selection.assets}
-            earlier = {row.path: row for row in _read(folder, selection.dandiset)}
+            rows, superseded = _read(folder, selection.dandiset)
+            earlier = {row.path: row for row in rows}
+            self._owners = {fit: set(paths) for fit, paths in superseded.items()}
+            self._note_owners(rows)
             gone = {path for path in earlier if path not in there and matches(path, selection.pattern)}
             self.earlier = {path: row for path, row in earlier.items() if path not in gone}
             self._write()
@@ -173,22 +186,75 @@ class Journal:
     def put(self, row: Row) -> Row:
         """Store a row, replacing an earlier one of the same asset, and return it.
 
+        Rows of other assets that shared its fit when that had other assets lose their results.
+
         Raises
         ------
         ExportError
             If the summary cannot be written.
         """
         self.rows[row.path] = row
+        if row.status == "fitted":
+            for other in [one for one in self.earlier.values() if one.path not in self.rows]:
+                if other.derivative == row.derivative and row.path != other.path not in row.pool:
+                    self.earlier[other.path] = other.restart()
         self._write()
         return row
+
+    def remove_superseded(self) -> None:
+        """Remove fits of earlier runs, with their pages, that no row names any more.
+
+        A fit is kept until one of its assets is fitted otherwise, or none of them exists. Its cell in
+        ``sweep`` stays, so that it can be written again without being fitted again.
+
+        Raises
+        ------
+        ExportError
+            If a fit cannot be removed, or the summary cannot be written.
+        """
+        rows = self.earlier | self.rows
+        for fit, paths in self._list_superseded().items() if self.folder else ():
+            left = [rows[path] for path in paths if path in rows]
+            if not left or any(row.status == "fitted" for row in left):
+                self._remove(fit)
+                del self._owners[fit]
+        self._write()
+
+    def _remove(self, fit: str) -> None:
+        """Remove a fit in the folder that bears our name, and its page."""
+        assert self.folder is not None
+        path = self.folder / fit
+        inside = path.parent.resolve().is_relative_to(self.folder.resolve())
+        if inside and is_derivative(fit) and path.is_file() and not path.is_symlink():
+            try:
+                path.with_suffix(PAGE).unlink(missing_ok=True)
+                path.unlink()
+            except OSError as error:
+                raise ExportError(
+                    f"{path}: could not remove this fit, which another one has replaced: {error.strerror}; "
+                    "remove it"
+                ) from error
+            self.removed.append(fit)
+
+    def _note_owners(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row.derivative:
+                self._owners.setdefault(row.derivative, set()).add(row.path)
+
+    def _list_superseded(self) -> dict[str, list[str]]:
+        """Return the fits that no row names any more, with the assets that had them."""
+        named = {row.derivative for row in (self.earlier | self.rows).values()}
+        return {fit: sorted(paths) for fit, paths in sorted(self._owners.items()) if fit not in named}
 
     def _write(self) -> None:
         if self.folder is not None:
             rows = sorted((self.earlier | self.rows).values(), key=lambda row: row.path)
-            _write(self.folder, self.dandiset, rows)
+            self._note_owners(rows)
+            about = {"dandiset": self.dandiset, "superseded": self._list_superseded()}
+            _write(self.folder, about, rows)
 
 
-def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
+def _write(folder: Path, about: dict[str, Any], rows: Sequence[Row]) -> None:
     """Write ``summary.json`` and ``summary.csv`` as a whole, replacing earlier ones."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,8 +262,7 @@ def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
         raise ExportError(
             f"{folder}: could not create this folder: {error.strerror}; choose another output"
         ) from error
-    values = {"dandiset": dandiset, "assets": [asdict(row) for row in rows]}
-    write_json(values, folder / SUMMARY, overwrite=True)
+    write_json(about | {"assets": [asdict(row) for row in rows]}, folder / SUMMARY, overwrite=True)
     with (
         replace_whole(folder / TABLE, overwrite=True) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
@@ -209,8 +274,8 @@ def _write(folder: Path, dandiset: str, rows: Sequence[Row]) -> None:
             writer.writerow([*(getattr(row, name) for name in COLUMNS), *beside])
 
 
-def _read(folder: Path, dandiset: str) -> Sequence[Row]:
-    """Return the rows of an earlier run into the same folder; none if there was none."""
+def _read(folder: Path, dandiset: str) -> tuple[Sequence[Row], dict[str, list[str]]]:
+    """Return the rows of an earlier run into the same folder, and its superseded fits; none without one."""
     path = folder / SUMMARY
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -218,12 +283,15 @@ def _read(folder: Path, dandiset: str) -> Sequence[Row]:
                 f"{folder}: expected an empty folder or that of an earlier run, but it holds something else; "
                 "choose another output"
             )
-        return ()
+        return (), {}
     known = {field.name for field in fields(Row)}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         name = values["dandiset"]
         rows = [Row(**{k: v for k, v in row.items() if k in known}) for row in values["assets"]]
+        superseded = {
+            str(fit): [str(one) for one in paths] for fit, paths in values.get("superseded", {}).items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(
             f"{path}: expected the summary of an earlier run, but it cannot be read: {error!r}; "
@@ -231,4 +299,4 @@ def _read(folder: Path, dandiset: str) -> Sequence[Row]:
         ) from error
     if name != dandiset:
         raise ExportError(f"{folder}: expected results of {dandiset}, but got {name}; choose another output")
-    return rows
+    return rows, superseded

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -197,11 +197,29 @@ def _name(file: str | Path) -> str:
 
 
 def create_folder(
-    folder: Path, files: Sequence[str | Path], grid: SweepConfig, configs: tuple[ReadConfig, FitConfig]
+    folder: Path,
+    files: Sequence[str | Path],
+    grid: SweepConfig,
+    configs: tuple[ReadConfig, FitConfig],
+    *,
+    pool: str | None = None,
 ) -> None:
     """Create the folder, or continue in that of an earlier sweep.
 
     The description of the sweep is written first, so that the folder is recognized however the sweep ends.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    files
+        What is fitted.
+    grid
+        The axes of the sweep.
+    configs
+        Settings of reading, and settings of the fit that all cells share.
+    pool
+        What is pooled, if it is something else than all files.
 
     Raises
     ------
@@ -212,7 +230,8 @@ def create_folder(
         if not (folder / ABOUT).exists() and not _is_free(folder):
             raise ExportError(f"{folder}: expected an empty folder or that of a sweep; choose another output")
         folder.mkdir(parents=True, exist_ok=True)
-        write_about(folder, files, grid, configs)
+        axes = grid.model_dump(mode="json") | ({} if pool is None else {"pool": pool})
+        write_about(folder, files, axes, configs)
         for part in (CELLS, DATA):
             (folder / part).mkdir(exist_ok=True)
     except OSError as error:
@@ -229,12 +248,15 @@ def _is_free(folder: Path) -> bool:
 
 
 def write_about(
-    folder: Path, files: Sequence[str | Path], grid: SweepConfig, configs: tuple[ReadConfig, FitConfig]
+    folder: Path,
+    files: Sequence[str | Path],
+    grid: Mapping[str, Any],
+    configs: tuple[ReadConfig, FitConfig],
 ) -> None:
     """Write the description of the sweep."""
     about = {
         "files": [strip_secrets(str(file)) for file in files],
-        "grid": grid.model_dump(mode="json"),
+        "grid": dict(grid),
         "read": configs[0].model_dump(mode="json"),
         "fit": configs[1].model_dump(mode="json"),
         "versions": {name: version(name) for name in ("nwbrnn", "torch", "numpy", "xarray")},

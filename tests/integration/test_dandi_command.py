@@ -292,6 +292,7 @@ def test_the_assets_of_a_subject_are_pooled_and_what_does_not_suit_is_named(
         assert (one["units"], one["sampled"]) == (12, 3)
     page = (out / session["1"]["derivative"]).with_suffix(".html").read_text(encoding="utf-8")
     assert all(path in page for path in pool)
+    assert json.loads((out / "sweep" / "sweep.json").read_text())["grid"]["pool"] == "subject"
     alone = nwbrnn.read_fit(out / "sub-U/sub-U_ses-1_desc-nwbrnn_behavior+ecephys.nwb")
     assert "session_of_unit" not in alone.recorded.coords
 
@@ -312,6 +313,9 @@ def test_the_assets_of_a_subject_are_pooled_and_what_does_not_suit_is_named(
     row = read_rows(out)[0][pool[0]]
     assert (row["status"], row["pool"]) == ("fitted", [])
     assert "session_of_unit" not in nwbrnn.read_fit(out / row["derivative"]).recorded.coords
+    written = {path.relative_to(out).as_posix() for path in out.glob("sub-*/*")}  # that of the pool is gone
+    fits = [one["derivative"] for one in read_rows(out)[0].values() if one["derivative"]]
+    assert written == {name for fit in fits for name in (fit, fit.replace(".nwb", ".html"))}
 
 
 def test_an_asset_that_breaks_while_it_is_read_is_left_out_of_the_pool(
@@ -379,7 +383,10 @@ def test_data_of_an_earlier_state_of_an_asset_are_not_pooled(
     run_cli(*command, *pooled)
     with changed.open("ab") as stream:  # HDF5 does not mind
         stream.write(b"\0" * 1000)
+    described = out / "sweep" / "sweep.json"
+    assert json.loads(described.read_text())["grid"]["pool"] == "subject"
     run_cli(*command)
+    assert json.loads(described.read_text())["grid"]["pool"] is False
     run_cli(*command, *pooled)
     kept = [nwbrnn.read_dataset(path) for path in (out / "sweep" / "data").glob("sub-T_ses-1-*.nc")]
     expected = hashlib.sha256(changed.read_bytes()).hexdigest()

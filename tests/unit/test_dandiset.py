@@ -1,16 +1,18 @@
 """Names of derivatives, patterns, and where a dandiset is."""
 
+import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwbrnn.dandiset import derive_path, select_assets
+from nwbrnn.dandiset import Journal, Row, Selection, derive_path, select_assets
 from nwbrnn.dandiset.naming import find_target, is_derivative
 from nwbrnn.errors import ExportError, UnsupportedFileError
-from nwbrnn.storage import Dandiset, find_dandiset, matches
+from nwbrnn.storage import Asset, Dandiset, find_dandiset, matches
 from tests.messages import assert_names, names
 
 
@@ -164,3 +166,122 @@ def test_a_folder_is_listed_without_what_is_hidden_ours_or_output(tmp_path):
     before = selection.assets[0].state
     (tmp_path / "sub-1" / "a.nwb").write_text("other values")
     assert select_assets(str(tmp_path)).assets[1].state != before
+
+
+# ------------------------------------------------------------------ fits that others have replaced
+
+POOLED, ALONE = "sub-X/sub-X_desc-pool-nwbrnn.nwb", "sub-X/sub-X_ses-1_desc-nwbrnn.nwb"
+
+
+def name_asset(number):
+    return f"sub-X/sub-X_ses-{number}.nwb"
+
+
+def begin(folder, numbers, pattern="**/*.nwb"):
+    """Return the journal of a run of some assets."""
+    assets = tuple(Asset(name_asset(number), "", 1, "new") for number in numbers)
+    return Journal(Selection("000001", pattern, assets), folder)
+
+
+def put(journal, *numbers, fit=POOLED, pool=None):
+    """Record that assets share a fit, and write it."""
+    paths = [name_asset(number) for number in numbers]
+    for path in paths:
+        row = Row(path, 1, "new", "fitted", derivative=fit, output_r2=0.5, settings="S")
+        journal.put(replace(row, pool=paths if len(paths) > 1 else ()))
+    for path in (journal.folder / fit, (journal.folder / fit).with_suffix(".html")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def fail(journal, *numbers):
+    for number in numbers:
+        journal.put(Row(name_asset(number), 1, "new", "failed", "broken"))
+
+
+def list_fits(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.glob("sub-*/*"))
+
+
+def list_pages(*fits):
+    return sorted(name for fit in fits for name in (fit, fit.replace(".nwb", ".html")))
+
+
+@pytest.fixture
+def pooled(tmp_path):
+    """The folder of a run that pooled three assets."""
+    folder = tmp_path / "fits"
+    journal = begin(folder, (1, 2, 3))
+    put(journal, 1, 2, 3)
+    journal.remove_superseded()
+    assert list_fits(folder) == list_pages(POOLED)
+    return folder
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_fit_of_a_pool_goes_when_one_of_its_assets_is_fitted_alone(pooled, interrupted):
+    journal = begin(pooled, (1, 2, 3))
+    fail(journal, 2, 3)
+    put(journal, 1, fit=ALONE)
+    assert list_fits(pooled) == list_pages(ALONE, POOLED)  # only a run that ends removes anything
+    if interrupted:
+        journal = begin(pooled, (1, 2, 3))
+    journal.remove_superseded()
+    assert list_fits(pooled) == list_pages(ALONE)
+    assert journal.removed == [POOLED]
+    assert json.loads((pooled / "summary.json").read_text())["superseded"] == {}
+
+
+def test_the_fit_of_assets_that_are_gone_goes_with_them(pooled):
+    journal = begin(pooled, (4,))
+    journal.remove_superseded()
+    assert list_fits(pooled) == []
+
+
+def test_a_fit_is_kept_as_long_as_all_of_its_assets_fail(pooled):
+    journal = begin(pooled, (1, 2, 3))
+    fail(journal, 1, 2, 3)
+    journal.remove_superseded()
+    assert list_fits(pooled) == list_pages(POOLED)
+    superseded = json.loads((pooled / "summary.json").read_text())["superseded"]
+    assert superseded == {POOLED: [name_asset(number) for number in (1, 2, 3)]}
+    journal = begin(pooled, (1, 2, 3))
+    put(journal, 1, fit=ALONE)
+    journal.remove_superseded()
+    assert list_fits(pooled) == list_pages(ALONE)
+
+
+def test_assets_that_a_smaller_pool_leaves_out_lose_the_scores_of_the_larger_one(pooled):
+    journal = begin(pooled, (1, 2), "**/*_ses-[12].nwb")
+    put(journal, 1, 2)
+    journal.remove_superseded()
+    assert list_fits(pooled) == list_pages(POOLED)  # it was written anew
+    rows = {row["path"]: row for row in json.loads((pooled / "summary.json").read_text())["assets"]}
+    left = rows[name_asset(3)]
+    assert (left["status"], left["derivative"], left["output_r2"], left["pool"]) == ("listed", "", None, [])
+    assert rows[name_asset(2)]["output_r2"] == 0.5
+
+
+def test_only_fits_in_the_folder_are_removed(pooled, tmp_path):
+    outside, mine = tmp_path / "mine_desc-nwbrnn.nwb", pooled / "sub-X" / "mine.nwb"
+    linked = pooled / "sub-X" / "linked_desc-nwbrnn.nwb"
+    for path in (outside, mine):
+        path.touch()
+    linked.symlink_to(outside)
+    summary = pooled / "summary.json"
+    values = json.loads(summary.read_text())
+    names = ("../mine_desc-nwbrnn.nwb", str(outside), "sub-X/mine.nwb", "sub-X/linked_desc-nwbrnn.nwb")
+    summary.write_text(json.dumps(values | {"superseded": {name: [] for name in names}}))
+    journal = begin(pooled, (1, 2, 3))
+    put(journal, 1, 2, 3)
+    journal.remove_superseded()
+    assert journal.removed == []
+    assert all(path.exists() for path in (outside, mine, linked))
+
+
+def test_a_row_that_fails_has_no_results_of_an_earlier_fit():
+    row = Row(
+        "a.nwb", 1, "new", "fitted", findings=[], output_r2=0.5, derivative="a", kept=["a"], seconds=3.0
+    )
+    again = row.restart()
+    assert again == Row("a.nwb", 1, "new", findings=[], kept=["a"], seconds=3.0)
