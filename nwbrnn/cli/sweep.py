@@ -27,7 +27,6 @@ from nwbrnn.text import show_count
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
 Files = Annotated[
     list[str],
@@ -123,7 +122,7 @@ def sweep(
     nwbrnn sweep a.nwb b.nwb -o sweep --sampled 0,5,20,100% --seeds 5
     nwbrnn sweep a.nwb b.nwb c.nwb -o curve --sessions 1,2,3 --sampled 20
     """
-    from nwbrnn.sweep import compare_with_fewest, run_sweep, write_results
+    from nwbrnn.sweep import compare_with_fewest, list_failures, run_sweep, write_results
 
     job = options.load_config(config)
     given = {
@@ -230,18 +229,12 @@ def _describe_difference(row: "pd.Series[Any]") -> str:
     return f"{difference:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if low <= high else "")
 
 
-def list_failures(table: "xr.Dataset") -> list[dict[str, str]]:
-    """Return the cells that failed, and why."""
-    failed = table.isel(cell=table["status"].values != "done")
-    pairs = zip(failed["cell"].values, failed["error"].values, strict=True)
-    return [{"cell": str(cell), "error": str(error)} for cell, error in pairs]
-
-
 def print_failures(failed: list[dict[str, str]]) -> None:
     """Print the cells that failed."""
     if failed:
         title = "Cells that failed (run the same command to try them again)"
-        print_table(title, ("cell", "why"), [tuple(one.values()) for one in failed])
+        columns = [name for name in failed[0] if name != "error"]
+        print_table(title, (*columns, "why"), [tuple(one.values()) for one in failed])
 
 
 @contextmanager

@@ -107,6 +107,8 @@ def draw_means(
         style: dict[str, Any] = {"ms": 4, "lw": 1.2, "capsize": 2, "color": COLOURS[i % len(COLOURS)]}
         ax.errorbar(x + 0.06 * (i - (len(groups) - 1) / 2), mean, yerr=limits, fmt="o-", label=label, **style)
     ax.set_xticks(range(len(levels)), [describe_level(level) for level in levels])
+    if len(levels) == 1:  # otherwise lines next to one another would be at opposite ends
+        ax.set_xlim(-0.5, 0.5)
     return levels
 
 
@@ -131,7 +133,7 @@ def _group_settings(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str
         # without sampled neurons, the weight of their dynamics has no effect
         shared = [name for name in others if name != "dynamics_weight"]
         same = base[(base[shared] == rows[shared].iloc[0]).all(axis=1)] if shared else base
-        groups.append((_label(others, key), pd.concat([same.head(1), rows])))
+        groups.append((describe_settings(others, key), pd.concat([same.head(1), rows])))
     return groups
 
 
@@ -139,10 +141,10 @@ def _group_lines(part: pd.DataFrame, others: Sequence[str]) -> list[tuple[str, p
     """Return a label and the rows of each combination of settings."""
     if all(part[name].nunique() == 1 for name in others):
         return [("network, 95 % interval", part)]
-    return [(_label(others, key), rows) for key, rows in part.groupby(list(others), sort=False)]
+    return [(describe_settings(others, key), rows) for key, rows in part.groupby(list(others), sort=False)]
 
 
-def _label(names: Sequence[str], values: Sequence[object]) -> str:
+def describe_settings(names: Sequence[str], values: Sequence[object]) -> str:
     """Return settings and their values in words."""
     pairs = zip(names, values, strict=True)
     return plain(", ".join(str(v) if name == "source" else describe_setting(name, v) for name, v in pairs))

@@ -165,7 +165,7 @@ def plot_circuits(cells: pd.DataFrame, statistics: pd.DataFrame, scores: Sequenc
         names = ["outputs only" if n == "0" else f"{describe_level(n)} sampled" for n in levels]
         ax.set_xticks(range(len(levels)), names, fontsize=8)
         ax.set_xlim(-0.5, len(levels) - 0.5)
-        ax.set_title(score.replace(", ", ",\n"), fontsize=9)
+        ax.set_title(score.replace(", ", ",\n").replace("R2", "R²"), fontsize=9)
     _add_legend(figure, axes)
     return figure
 
@@ -266,9 +266,12 @@ def _list_panels(
     known = statistics[np.isfinite(statistics[column])]
     names = [name for name in scores if name in set(known["score"])]
     if "source" not in known:
-        return [(name, known[known["score"] == name]) for name in names]
+        return [(name.replace("R2", "R²"), known[known["score"] == name]) for name in names]
     return [
-        (f"{source}\n{name}", known[(known["source"] == source) & (known["score"] == name)])
+        (
+            f"{source}\n{name.replace('R2', 'R²')}",
+            known[(known["source"] == source) & (known["score"] == name)],
+        )
         for source in dict.fromkeys(known["source"])
         for name in names
     ]

@@ -16,7 +16,12 @@ from nwbrnn.sweep.pools import show_session
 from nwbrnn.sweep.results import write_results
 from nwbrnn.sweep.run import add_data, create_folder, keep_data, run_cells, run_sweep
 from nwbrnn.sweep.sources import Stored, describe_data, get_data_path
-from nwbrnn.sweep.statistics import compare_with_baseline, compare_with_fewest, compute_interval
+from nwbrnn.sweep.statistics import (
+    compare_with_baseline,
+    compare_with_fewest,
+    compute_interval,
+    list_failures,
+)
 from nwbrnn.sweep.table import create_table, flatten
 
 __all__ = [
@@ -35,6 +40,7 @@ __all__ = [
     "get_path",
     "keep_data",
     "list_cells",
+    "list_failures",
     "list_finished",
     "read_cell",
     "read_error",

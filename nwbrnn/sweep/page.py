@@ -13,16 +13,14 @@ import xarray as xr
 from nwbrnn.errors import MissingDataError, NwbrnnError, UnsupportedFileError
 from nwbrnn.evaluation import BASELINES, MAIN, get_spec
 from nwbrnn.evaluation.score_spec import LOWER
-from nwbrnn.plot.sweep import describe_setting, list_settings
-from nwbrnn.report import plot_differences, plot_scores, plot_sessions
+from nwbrnn.plot.sweep import describe_setting, describe_settings, list_settings
 from nwbrnn.report.html import render_figure, write_page
 from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.agreement import FILE as AGREEMENT
-from nwbrnn.sweep.agreement import plot_agreement
-from nwbrnn.sweep.results import FIGURES, SESSIONS
+from nwbrnn.sweep.results import SESSIONS, draw_figures
 from nwbrnn.sweep.run import ABOUT
-from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline, compare_with_fewest
+from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline, compare_with_fewest, list_failures
 
 CAPTIONS = {
     "sessions": "Above: held-out scores against the number of pooled sessions, mean with 95 % interval. "
@@ -109,7 +107,7 @@ def describe_sweep(
     gains = compare_with_fewest(table)
     rows = [_describe_row(row, settings) for row in statistics.to_dict("records")]
     status = table["status"].values
-    failed = table.isel(cell=status != "done")
+    figures = draw_figures(statistics, gains, agreement)
     return {
         "title": f"Sweep over {len(about['files'])} file{'s' if len(about['files']) > 1 else ''}",
         "n_cells": len(status),
@@ -118,13 +116,23 @@ def describe_sweep(
         "gains": _describe_gains(gains),
         "drawn": SESSIONS,
         "pools": _describe_pools(table),
-        "figures": _draw(statistics, gains, agreement),
+        "figures": [
+            (caption, render_figure(figures[name], name=name))
+            for name, caption in CAPTIONS.items()
+            if name in figures
+        ],
         "main": [row for row in rows if row["score"] in MAIN],
         "baselines": [baseline.label for baseline in BASELINES],
         "others": [row for row in rows if row["score"] not in MAIN],
-        "failed": list(zip(failed["cell"].values, failed["error"].values, strict=True)),
+        "failed": [_describe_failure(one) for one in list_failures(table)],
         "about": [(name, json.dumps(values, ensure_ascii=False)) for name, values in about.items()],
     }
+
+
+def _describe_failure(failed: dict[str, str]) -> tuple[str, str, str]:
+    """Return the name of a cell that is not done, what varied in words, and why."""
+    words = {name: value for name, value in failed.items() if name not in ("cell", "error") and value}
+    return failed["cell"], describe_settings(list(words), list(words.values())), failed["error"]
 
 
 def _describe_pools(table: xr.Dataset) -> list[str]:
@@ -189,18 +197,3 @@ def _describe_row(row: dict[Any, Any], settings: list[str]) -> dict[str, Any]:
 def _label(score: str) -> str:
     """Return the name of a score, marked if lower is better."""
     return f"{score}{LOWER}" if get_spec(score).better == "lower" else score
-
-
-def _draw(
-    statistics: pd.DataFrame, gains: pd.DataFrame, agreement: pd.DataFrame | None
-) -> list[tuple[str, Any]]:
-    """Return the caption and drawing of each figure that has data."""
-    figures = {name: plot_scores(statistics, scores) for name, scores in FIGURES.items()}
-    if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
-        figures["differences"] = plot_differences(statistics, MAIN)
-    if not gains.empty:
-        figures["sessions"] = plot_sessions(statistics, gains, SESSIONS)
-    if agreement is not None and len(agreement):
-        figures["agreement"] = plot_agreement(agreement)
-    known = [name for name in CAPTIONS if name in figures and figures[name].axes[0].axison]
-    return [(CAPTIONS[name], render_figure(figures[name], name=name)) for name in known]

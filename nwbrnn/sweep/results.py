@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import xarray as xr
+from matplotlib.figure import Figure
 
 from nwbrnn.evaluation import MAIN
 from nwbrnn.formats.dataset import write_netcdf
@@ -30,13 +31,15 @@ RESPONSES = tuple(
     for what in ("correlation", "R2")
     for whose in ("outputs", "unsampled neurons")
 )
-SOME = (
-    "sessions.csv", AGREEMENT, "figures/sessions.png", "figures/agreement.png", "figures/differences.png",
-)  # fmt: skip
-"""What only some sweeps have; that of an earlier sweep in the same folder would be taken for this one's."""
 SESSIONS = (UNSAMPLED, "output R2")
 """Scores that are drawn against the number of pooled sessions."""
 FIGURES = {"scores": MAIN, "similarity": SIMILARITY, "robustness": ROBUSTNESS, "responses": RESPONSES}
+SOME = (
+    "sessions.csv",
+    AGREEMENT,
+    *(f"figures/{name}.png" for name in ("sessions", "agreement", "differences", *FIGURES)),
+)
+"""What only some sweeps have; that of an earlier sweep in the same folder would be taken for this one's."""
 
 
 def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> pd.DataFrame:
@@ -83,11 +86,30 @@ def write_results(table: xr.Dataset, folder: Path, *, pooled: bool = False) -> p
     if not agreement.empty:
         with replace_whole(folder / AGREEMENT, overwrite=True) as temporary:
             agreement.to_csv(temporary, index=False)
-        save(plot_agreement(agreement), folder / "figures" / "agreement.png")
-    if not gains.empty:
-        save(plot_sessions(statistics, gains, SESSIONS), folder / "figures" / "sessions.png")
-    for name, scores in FIGURES.items():
-        save(plot_scores(statistics, scores), folder / "figures" / f"{name}.png")
-    if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
-        save(plot_differences(statistics, MAIN), folder / "figures" / "differences.png")
+    for name, figure in draw_figures(statistics, gains, agreement).items():
+        save(figure, folder / "figures" / f"{name}.png")
     return statistics
+
+
+def draw_figures(
+    statistics: pd.DataFrame, gains: pd.DataFrame, agreement: pd.DataFrame | None
+) -> dict[str, Figure]:
+    """Draw the figures of a sweep that have data.
+
+    Parameters
+    ----------
+    statistics
+        The statistics from :func:`nwbrnn.sweep.compare_with_baseline`.
+    gains
+        Those from :func:`nwbrnn.sweep.compare_with_fewest`.
+    agreement
+        The agreement of seeds, if there are enough.
+    """
+    figures = {name: plot_scores(statistics, scores) for name, scores in FIGURES.items()}
+    if (statistics["sampled"] != "0").any() and (statistics["sampled"] == "0").any():
+        figures["differences"] = plot_differences(statistics, MAIN)
+    if not gains.empty:
+        figures["sessions"] = plot_sessions(statistics, gains, SESSIONS)
+    if agreement is not None and not agreement.empty:
+        figures["agreement"] = plot_agreement(agreement)
+    return {name: figure for name, figure in figures.items() if figure.axes[0].axison}

@@ -124,9 +124,23 @@ def compare_with_fewest(table: xr.Dataset) -> pd.DataFrame:
     return _compare_all(table, ("sessions", min(sizes, key=int))) if len(sizes) > 1 else pd.DataFrame()
 
 
+def find_settings(table: xr.Dataset) -> list[str]:
+    """Return the coordinates of cells that are settings, in which fits differ."""
+    return [str(n) for n in table.coords if table[n].dims == ("cell",) and n not in (*OWN, "cell")]
+
+
+def list_failures(table: xr.Dataset) -> list[dict[str, str]]:
+    """Return the cells that are not done: their data, settings, held-out conditions and seed, and why."""
+    failed = table.isel(cell=table["status"].values != "done")
+    told = [name for name in ("held_out", "reference") if name in table.coords and any(table[name].values)]
+    names = ["cell", "source", *find_settings(table), *told, "seed", "error"]
+    columns = [map(str, failed[name].values.tolist()) for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
 def _compare_all(table: xr.Dataset, baseline: tuple[str, str], *, pooled: bool = False) -> pd.DataFrame:
     """Compare every setting with the one that has a given value of one setting."""
-    settings = [str(n) for n in table.coords if table[n].dims == ("cell",) and n not in (*OWN, "cell")]
+    settings = find_settings(table)
     rows: list[dict[str, Any]] = []
     done = table.isel(cell=table["status"].values == "done")
     frame = pd.DataFrame({name: done[name].values for name in (*OWN, *settings) if name in done.coords})

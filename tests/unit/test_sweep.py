@@ -16,6 +16,7 @@ from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileEr
 from nwbrnn.evaluation import BASELINES, assess
 from nwbrnn.formats import read_dataset, write_dataset
 from nwbrnn.job import fit
+from nwbrnn.mechanism import compare_students
 from nwbrnn.plot.sweep import list_settings
 from nwbrnn.preprocessing import choose_sampled
 from nwbrnn.report import plot_differences, plot_rotations, plot_scores, plot_traces
@@ -28,13 +29,17 @@ from nwbrnn.sweep import (
     describe_data,
     flatten,
     list_cells,
+    list_failures,
     read_scores,
     rebuild,
     rebuild_fit,
+    results,
     run_cells,
     run_sweep,
+    write_results,
 )
-from nwbrnn.sweep.cell import find_result, get_path, read_cell, run_cell
+from nwbrnn.sweep.agreement import compare_seeds, plot_agreement
+from nwbrnn.sweep.cell import find_result, get_path, read_cell, run_cell, write_error
 from nwbrnn.sweep.page import write_sweep_report
 from nwbrnn.sweep.sources import hash_dataset
 from tests.messages import assert_names, names
@@ -205,6 +210,79 @@ def test_a_cell_file_has_scores_and_weights(finished):
     np.testing.assert_array_equal(table["baseline_value"][2], saved["baseline_value"])
 
 
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory):
+    """Return a sweep of three seeds with two settings and two held-out conditions, of which one failed."""
+    folder = tmp_path_factory.mktemp("varied")
+    base, grid = BASE.model_copy(update={"epochs": 1}), {"sampled": (2,), "seeds": 3, "resamples": 0}
+    axes = SweepConfig(**grid, held_out="condition", vary={"hidden": (12, 16)})
+    create_folder(folder, ["a.nwb"], axes, (ReadConfig(), base))
+    every = add_data(folder, "session", create_recording(), axes, base)
+    cells = [cell for cell in every if cell.config.held_out_conditions in (("0",), ("1",))]
+    broken = next(
+        cell for cell in cells if cell.config.hidden == 16 and cell.config.held_out_conditions == ("1",)
+    )
+    for cell in cells:
+        if cell is broken:
+            write_error(folder, cell, "broken")
+        else:
+            run_cell(folder, cell)
+    return folder, cells, broken, create_table(folder, cells)
+
+
+def test_the_agreement_of_seeds_names_what_varied(varied):
+    folder, cells, _, table = varied
+    found = compare_seeds(folder, table)
+    assert set(zip(found["hidden"], found["held_out"], strict=True)) == {
+        ("12", "0"),
+        ("12", "1"),
+        ("16", "0"),
+    }
+    keys = [name for name in found.columns if name not in ("mean", "low", "high", "seeds")]
+    assert not found.duplicated(keys).any()
+    for _, rows in found.groupby(["hidden", "held_out"]):
+        hidden, held_out = rows["hidden"].iloc[0], rows["held_out"].iloc[0]
+        same = [
+            rebuild(folder, cell)[1]
+            for cell in cells
+            if str(cell.config.hidden) == hidden and cell.config.held_out_conditions == (held_out,)
+        ]
+        for name, values in compare_students(same).items():
+            row = rows[rows["measure"] == name].iloc[0]
+            assert row["mean"] == pytest.approx(np.mean(values), nan_ok=True)
+    figure = plot_agreement(found)
+    (legend,) = figure.legends
+    assert ["hidden 12" in text.get_text() for text in legend.get_texts()] == [True, False]
+    outputs = found[(found["measure"] == "predicted outputs, R2") & (found["hidden"] == "12")]
+    drawn = figure.axes[0].containers[0].lines[0].get_ydata()  # of both conditions
+    np.testing.assert_allclose(drawn.astype(float), [outputs["mean"].mean()])
+
+
+def test_a_cell_that_failed_is_named_with_what_varied(varied, tmp_path):
+    folder, _, broken, table = varied
+    assert list_failures(table) == [
+        {
+            "cell": broken.key, "source": "session", "sampled": "2", "hidden": "16", "held_out": "1",
+            "seed": "0", "error": "broken",
+        }
+    ]  # fmt: skip
+    write_results(table, folder)
+    write_sweep_report(folder, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "hidden 16, 2 sampled, held out 1, seed 0" in page
+
+
+def test_figures_without_data_are_not_written(varied, monkeypatch):
+    folder, _, _, table = varied
+    drawn = folder / "figures" / "robustness.png"
+    drawn.parent.mkdir(exist_ok=True)
+    drawn.touch()  # that of an earlier sweep
+    monkeypatch.setattr(results, "FIGURES", {"scores": ("output R2",), "robustness": ("of no fit",)})
+    write_results(table, folder)
+    assert not drawn.exists()
+    assert (folder / "figures" / "scores.png").exists()
+
+
 def test_a_cell_gives_back_its_assessment(finished):
     folder, cells, _ = finished
     recorded, predicted = rebuild(folder, cells[2])
@@ -275,7 +353,7 @@ def test_figures_show_what_is_in_the_statistics(finished):
     statistics = compare_with_baseline(table)
     names = ("output R2", "unsampled neurons R2", "no such score")
     figure = plot_scores(statistics, names)
-    assert [ax.get_title() for ax in figure.axes] == ["session\noutput R2", "session\nunsampled neurons R2"]
+    assert [ax.get_title() for ax in figure.axes] == ["session\noutput R²", "session\nunsampled neurons R²"]
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["0", "2", "6"]
     means = statistics[statistics["score"] == "output R2"]["mean"]
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), means)
