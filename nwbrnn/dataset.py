@@ -1,5 +1,6 @@
 """Build the Dataset, here and nowhere else, and read its names, units and choices."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -240,3 +241,15 @@ def list_choices(ds: xr.Dataset) -> pd.DataFrame:
     choices = pd.DataFrame(json.loads(ds.attrs.get("choices", "[]")), columns=columns)
     choices["alternatives"] = choices["alternatives"].map(", ".join)
     return choices.set_index("role")
+
+
+def hash_dataset(ds: xr.Dataset) -> str:
+    """Return a hash of all values, names and dimensions as hexadecimal text, which a file preserves."""
+    digest = hashlib.sha256()
+    for name in sorted(map(str, ds.variables)):
+        values = ds[name].values
+        if values.dtype.kind in ("O", "T", "U"):  # text in the width that it needs
+            values = values.astype(object).astype("U")
+        digest.update(repr((name, ds[name].dims, values.shape)).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

@@ -5,7 +5,6 @@ line, reports, sweeps and the documentation use this list. :func:`predict_baseli
 baseline gets: their inputs and the neurons that it may see, but never their outputs.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwbrnn.dataset import hash_dataset
 from nwbrnn.evaluation.comparison import average_known, select_known
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.subspaces import compute_principal_components
@@ -85,7 +85,7 @@ class Baseline:
         return f"{self.name} (decoding)" if self.decodes else self.name
 
 
-_answers: dict[tuple[Baseline, bytes], Predicted] = {}
+_answers: dict[tuple[Baseline, str], Predicted] = {}
 """The latest predictions, by baseline and by a hash of what it got."""
 
 
@@ -113,7 +113,7 @@ def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, x
     # only a baseline that sees the sampled neurons is told which they are; the answers of the others thus
     # serve all fits of the same trials, such as those of a sweep over numbers of sampled neurons
     others = known.drop_vars("sampled")
-    hashed = {"known": _hash(others), "sampled": known["sampled"].values.tobytes()}
+    hashed = {"known": hash_dataset(others), "sampled": hash_dataset(known[["sampled"]])}
     predicted = {}
     for baseline in BASELINES:
         if baseline.predict is not _use_untrained or n_hidden:
@@ -122,14 +122,14 @@ def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, x
                 told, _show(tests, baseline.sees), n_hidden if baseline.predict is _use_untrained else 0
             )
             if baseline.sees not in hashed:
-                hashed[baseline.sees] = _hash(trials.shown)
-            about = repr((trials.n_hidden, known.attrs["bin_size"])).encode()
+                hashed[baseline.sees] = hash_dataset(trials.shown)
+            about = f"{trials.n_hidden} {known.attrs['bin_size']}"
             key = about + hashed["known"] + hashed[baseline.sees] + hashed["sampled"] * (told is known)
             predicted[baseline.name] = _complete(_ask(baseline, trials, key), tests)
     return predicted
 
 
-def _ask(baseline: Baseline, trials: Trials, data: bytes) -> Predicted:
+def _ask(baseline: Baseline, trials: Trials, data: str) -> Predicted:
     """Return what a baseline predicts, as arrays that cannot be changed; equal data are used only once.
 
     Parameters
@@ -153,16 +153,6 @@ def _ask(baseline: Baseline, trials: Trials, data: bytes) -> Predicted:
 
 def _count_bytes() -> int:
     return sum(values.nbytes for found in _answers.values() for values in found.values())
-
-
-def _hash(ds: xr.Dataset) -> bytes:
-    """Return a hash of all values of a Dataset."""
-    digest = hashlib.sha256()
-    for name, variable in ds.variables.items():
-        values = variable.values.astype("U") if variable.dtype.kind in "OT" else variable.values
-        digest.update(repr((name, variable.dims, values.shape, values.dtype)).encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.digest()
 
 
 def _show(tests: xr.Dataset, sees: str) -> xr.Dataset:

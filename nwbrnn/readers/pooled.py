@@ -1,7 +1,7 @@
 """read_sessions: read several files, one after the other, and pool them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,16 +194,10 @@ def outline_sessions(paths: Sequence[File], config: ReadConfig) -> PoolPlan:
     """
     if len(paths) < 2:
         raise ConfigError(f"sessions: expected at least two files, but got {len(paths)}; name more")
-    sources = [find_source(path) for path in paths]
-    names = name_sessions([{"source_file": s.text if s.is_remote else s.name} for s in sources])
-    named = list(zip(sources, names, strict=True))
-    planned = [_outline(source, name, config) for source, name in named]
-    common_bins = _find_common_bins([one for one, *_ in planned], config)
-    if common_bins is not None:
-        config = config.model_copy(update={"bin_size": max(one.bin_size for one, *_ in planned)})
-        planned = [_outline(source, name, config) for source, name in named]
-    outlines, n_units, choices = zip(*planned, strict=True)
-    return PoolPlan(outlines, n_units, choices, config, common_bins, tuple(find_mismatches(outlines)))
+    found, unreadable = _outline_files(dict(enumerate(paths)), config, {})
+    if found is None:
+        raise next(iter(unreadable.values()))
+    return found
 
 
 def plan_pool(paths: Sequence[File], config: ReadConfig) -> tuple[PoolPlan | None, dict[int, str]]:
@@ -224,30 +218,53 @@ def plan_pool(paths: Sequence[File], config: ReadConfig) -> tuple[PoolPlan | Non
         Why each of the others cannot, by its place.
     """
     unsuitable: dict[int, str] = {}
-    while True:
-        places = [place for place in range(len(paths)) if place not in unsuitable]
-        chosen = [paths[place] for place in places]
-        found = _find_unsuitable(chosen, config) if len(chosen) > 1 else {}
+    known: _Known = {}
+    while len(paths) - len(unsuitable) > 1:
+        chosen = {place: path for place, path in enumerate(paths) if place not in unsuitable}
+        plan, unreadable = _outline_files(chosen, config, known)
+        found = {place: str(error) for place, error in unreadable.items()}
+        if plan is not None:
+            places = list(chosen)
+            found = {places[row]: why for row, why in find_unsuitable(plan.outlines).items()}
         if not found:
-            return outline_sessions(chosen, config) if len(chosen) > 1 else None, unsuitable
-        # without these, the bins may be others
-        unsuitable |= {places[place]: why for place, why in found.items()}
+            return plan, unsuitable
+        unsuitable |= found  # without these, the bins may be others
+    return None, unsuitable
 
 
-def _find_unsuitable(paths: Sequence[File], config: ReadConfig) -> dict[int, str]:
-    """Return which files cannot be read, or pooled with the others, and why."""
-    names = name_sessions([{"source_file": str(getattr(path, "text", path))} for path in paths])
+_Known = dict[tuple[int, float | None], tuple[Source, Outline, int, tuple[Choice, ...]]]
+"""What is known of each file, by its place and the width of the bins."""
+
+
+def _outline_files(
+    paths: Mapping[int, File], config: ReadConfig, known: _Known
+) -> tuple[PoolPlan | None, dict[int, NwbrnnError]]:
+    """Return what would be read from files, or why some of them cannot be read, by their place.
+
+    Each file is opened once for each width of the bins, and what was found is added to ``known``.
+    """
+    common_bins = None
     for _ in range(2):  # with the bins of each file, and with those that suit all
-        outlines, found = [], {}
-        for place, path in enumerate(paths):
+        unreadable = {}
+        for place, path in paths.items():
             try:
-                outlines.append(_outline(find_source(path), names[place], config)[0])
+                if (place, config.bin_size) not in known:
+                    known[place, config.bin_size] = _outline(find_source(path), config)
             except NwbrnnError as error:
-                found[place] = str(error)
-        if found or _find_common_bins(outlines, config) is None:
+                unreadable[place] = error
+        if unreadable:
+            return None, unreadable
+        sources, outlines, n_units, choices = zip(
+            *(known[place, config.bin_size] for place in paths), strict=True
+        )
+        wider = _find_common_bins(outlines, config)
+        if wider is None:
             break
+        common_bins = wider
         config = config.model_copy(update={"bin_size": max(one.bin_size for one in outlines)})
-    return found or find_unsuitable(outlines)
+    names = name_sessions([{"source_file": s.text if s.is_remote else s.name} for s in sources])
+    outlines = tuple(replace(one, name=name) for one, name in zip(outlines, names, strict=True))
+    return PoolPlan(outlines, n_units, choices, config, common_bins, tuple(find_mismatches(outlines))), {}
 
 
 def _find_common_bins(outlines: Sequence[Outline], config: ReadConfig) -> Choice | None:
@@ -259,19 +276,19 @@ def _find_common_bins(outlines: Sequence[Outline], config: ReadConfig) -> Choice
     return Choice("common bins", f"{max(widths):g} s", reason)
 
 
-def _outline(source: Source, name: str, config: ReadConfig) -> tuple[Outline, int, tuple[Choice, ...]]:
-    """Return what decides whether a file can be pooled with others, its number of units, and its choices."""
+def _outline(source: Source, config: ReadConfig) -> tuple[Source, Outline, int, tuple[Choice, ...]]:
+    """Return a file, what decides whether it can be pooled with others, its number of units, and choices."""
     with open_session(source, follow_links=config.follow_links) as session:
         plan = plan_reading(session, config)
-        return _describe_plan(session, plan, name), len(plan.objects.units), plan.choices
+        return source, _describe_plan(session, plan), len(plan.objects.units), plan.choices
 
 
-def _describe_plan(session: Session, plan: Plan, name: str) -> Outline:
+def _describe_plan(session: Session, plan: Plan) -> Outline:
     inputs = [column for signal in plan.objects.inputs for column in signal.columns]
     if not inputs:
         inputs = create_task_inputs(plan)[1]
     return Outline(
-        name=name,
+        name="",  # it depends on the names of the other files
         outputs=tuple(plan.objects.output_names),
         inputs=tuple(map(str, inputs)),
         conditions=tuple(dict.fromkeys(plan.conditions.tolist())),

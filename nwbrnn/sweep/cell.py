@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import FitConfig
+from nwbrnn.dataset import hash_dataset
 from nwbrnn.errors import ReadError, SchemaError, UnsupportedFileError
 from nwbrnn.evaluation import (
     BASELINES,
@@ -39,7 +40,7 @@ from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.atomic import replace_whole, write_json
 from nwbrnn.sweep.grid import Cell
 from nwbrnn.sweep.pools import read_data, show_session
-from nwbrnn.sweep.sources import get_data_path, hash_dataset
+from nwbrnn.sweep.sources import get_data_path
 from nwbrnn.training import probe
 
 CELLS = "cells"

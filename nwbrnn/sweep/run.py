@@ -11,6 +11,7 @@ import xarray as xr
 
 from nwbrnn.addresses import strip_secrets
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
+from nwbrnn.dataset import hash_dataset
 from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.formats import write_dataset
 from nwbrnn.progress import show_cells
@@ -28,7 +29,7 @@ from nwbrnn.sweep.cell import (
 )
 from nwbrnn.sweep.grid import Cell, list_cells
 from nwbrnn.sweep.local import run_locally
-from nwbrnn.sweep.sources import DATA, Stored, check_pools, describe_data, get_data_path, hash_dataset
+from nwbrnn.sweep.sources import DATA, Stored, check_pools, describe_data, get_data_path
 from nwbrnn.sweep.table import create_table
 from nwbrnn.training import count_cores
 

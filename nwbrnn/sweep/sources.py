@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nwbrnn.config import SweepConfig
+from nwbrnn.dataset import hash_dataset
 from nwbrnn.errors import ConfigError
 from nwbrnn.text import find_label
 
@@ -156,18 +157,6 @@ def choose_sessions(data: Sequence[Stored], size: int, seed: int) -> tuple[Store
     order = np.random.default_rng([seed, 5]).permutation(len(data))
     chosen = [reference, *(int(row) for row in order if row != reference)][:size]
     return tuple(data[row] for row in sorted(chosen))
-
-
-def hash_dataset(ds: xr.Dataset) -> str:
-    """Return a hash of all values, names and dimensions as hexadecimal text, which a file preserves."""
-    digest = hashlib.sha256()
-    for name in sorted(map(str, ds.variables)):
-        values = ds[name].values
-        if values.dtype.kind in ("O", "T", "U"):  # text in the width that it needs
-            values = values.astype(object).astype("U")
-        digest.update(repr((name, ds[name].dims, values.shape)).encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
 
 
 def hash_members(hashes: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import warnings
+from collections import Counter
 
 import h5py
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 from pynwb import NWBHDF5IO, validate
 
 import nwbrnn
+from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ConfigError, ExportError, MissingDataError, ReadError
 from nwbrnn.prediction import silence
+from nwbrnn.readers import plan_pool
+from nwbrnn.readers.session import open_session
 from tests.messages import assert_names, names
 
 pytestmark = pytest.mark.slow
@@ -205,6 +209,29 @@ def test_files_with_other_bins_are_read_with_the_widest(files, make_recording, t
     np.testing.assert_array_equal(ds["outputs"].sel(output=muscles).values[mine], alone["outputs"].values)
     (choice,) = (c for c in json.loads(ds.attrs["choices"]) if c["role"] == "common bins")
     assert_names(choice["picked"], 0.02)
+
+
+def test_each_file_of_a_plan_is_opened_once_for_each_width_of_bins(
+    files, make_recording, tmp_path, monkeypatch
+):
+    twice, fast = tmp_path / "twice.nwb", tmp_path / "fast.nwb"
+    shutil.copy(files[0], twice)
+    shutil.copy(make_recording(seed=3, emg_rate=100.0).path, fast)
+    opened = []
+
+    def count(source, **settings):
+        opened.append(source.name)
+        return open_session(source, **settings)
+
+    monkeypatch.setattr("nwbrnn.readers.pooled.open_session", count)
+    plan, unsuitable = plan_pool([twice, *files], ReadConfig())
+    assert list(unsuitable) == [1]  # the same trials
+    assert [one.name for one in plan.outlines] == ["twice", "tuesday"]
+    assert Counter(opened) == {"twice.nwb": 1, "monday.nwb": 1, "tuesday.nwb": 1}
+    opened.clear()
+    plan, _ = plan_pool([fast, files[0]], ReadConfig())
+    assert plan.config.bin_size == 0.02
+    assert Counter(opened) == {"fast.nwb": 2, "monday.nwb": 2}
 
 
 def test_inspect_says_whether_sessions_can_be_pooled(files, make_recording, run_cli, tmp_path):
