@@ -91,17 +91,9 @@ def find_mismatches(outlines: Sequence[Outline]) -> list[str]:
     problems = _check_times(outlines)
     for number, one in enumerate(outlines):
         others = [other for other in outlines if other is not one]
-        for what, remedy in (
-            ("outputs", "read the same kind of output (outputs), or leave out the session"),
-            ("conditions", "read the same trial column (condition), or leave out the session"),
-        ):
-            own = getattr(one, what)
-            theirs = list(dict.fromkeys(name for other in others for name in getattr(other, what)))
-            if not any(is_known(name, theirs, what) for name in own):
-                problems.append(
-                    f"session {one.name}: {what}: expected some of {list_some(sort_labels(theirs))}, as in "
-                    f"the other sessions, but got {list_some(sort_labels(own))}; {remedy}"
-                )
+        if number or len(others) > 1:  # of two sessions, one is enough
+            problems += _check_spelling(one, outlines[:number]) or _check_shared(one, others, "outputs")
+            problems += _check_shared(one, others, "conditions")
         problems += [*_check_inputs(one, outlines[0]), *_check_angles(one, outlines[0])]
         for other in outlines[:number]:
             shared = one.trials & other.trials if one.source and one.source == other.source else ()
@@ -109,7 +101,7 @@ def find_mismatches(outlines: Sequence[Outline]) -> list[str]:
                 problems.append(
                     f"session {one.name}: trials: expected other trials than those of session {other.name}, "
                     f"but {show_count(len(shared), 'trial')} of the source {one.source[:60]} are in both; "
-                    "give each session once"
+                    "give each session once; if they are different ones, give each file its own identifier"
                 )
     return problems
 
@@ -144,6 +136,39 @@ def find_unsuitable(outlines: Sequence[Outline]) -> dict[int, str]:
 def is_known(name: str, known: Sequence[str], what: str) -> bool:
     """Return whether names hold one: conditions by their number if they have one, outputs as they are."""
     return (find_label(known, name) is not None) if what == "conditions" else name in known
+
+
+def _check_shared(one: Outline, others: Sequence[Outline], what: str) -> list[str]:
+    """Check that a session has an output or a condition that another one has."""
+    own = getattr(one, what)
+    theirs = list(dict.fromkeys(name for other in others for name in getattr(other, what)))
+    if not others or any(is_known(name, theirs, what) for name in own):
+        return []
+    remedy = {
+        "outputs": "read the same kind of output (outputs)",
+        "conditions": "read the same trial column (condition)",
+    }
+    return [
+        f"session {one.name}: {what}: expected some of {list_some(sort_labels(theirs))}, as in the other "
+        f"sessions, but got {list_some(sort_labels(own))}; {remedy[what]}, or leave out the session"
+    ]
+
+
+def _check_spelling(one: Outline, earlier: Sequence[Outline]) -> list[str]:
+    """Check that no name of an output differs from one in an earlier session only in capitals or spaces."""
+    known = {_simplify(name): (name, other) for other in earlier for name in other.outputs}
+    spelled = [(name, *known.get(_simplify(name), (name, one))) for name in one.outputs]
+    return [
+        f"session {one.name}: outputs: expected {theirs!r}, as in session {other.name}, but got {name!r}, "
+        "which differs only in capitals or spaces; write both names in the same way, or leave out one of "
+        "these outputs (channels)"
+        for name, theirs, other in spelled
+        if name != theirs and theirs not in one.outputs and name not in other.outputs
+    ]
+
+
+def _simplify(name: str) -> str:
+    return "".join(name.split()).casefold()
 
 
 def _check_inputs(one: Outline, first: Outline) -> list[str]:

@@ -151,16 +151,17 @@ def _rename(ds, **coords):
     [
         (lambda ds: _rename(ds, condition=("trial", ["up"] * 16)), ("conditions", "up", "90")),
         (lambda ds: _rename(ds, output=["x", "y"]), ("outputs", "muscle_2", "x", "y")),
+        (lambda ds: _rename(ds, output=["Muscle_2 ", "x"]), ("outputs", "'muscle_2'", "'Muscle_2 '")),
         (lambda ds: _rename(ds, input=["direction_cos", "direction_sin", "go"]), ("inputs", "go", "go_cue")),
         (lambda ds: ds.isel(input=[0, 1]), ("inputs", "go_cue")),
         (lambda ds: _rename(ds, time=ds["time"] * 2).assign_attrs(bin_size=0.02), ("bin_size", 0.02, 0.01)),
         (lambda ds: _rename(ds, time=ds["time"] + 0.004), ("time", "--window")),
         (lambda ds: _rename(ds, time=ds["time"] + 7), ("time", "--window")),
         (lambda ds: ds.assign_attrs(source_identifier="id-monday", teacher="").assign_coords(
-            trial=ds["trial"] - 15), ("trials", 15)),
+            trial=ds["trial"] - 15), ("trials", 15, "identifier")),
         (lambda ds: ds.assign_attrs(neural_lag=0.05), ("neural_lag", 0.05)),
     ],
-    ids=["conditions", "outputs", "inputs", "fewer inputs", "bins", "grid", "window", "twice", "lag"],
+    ids=["conditions", "outputs", "spelling", "inputs", "fewer", "bins", "grid", "window", "twice", "lag"],
 )  # fmt: skip
 def test_what_does_not_match_is_refused_with_session_object_and_remedy(sessions, change, told):
     first, second = (ds.assign_attrs(teacher="") for ds in sessions)
@@ -176,7 +177,7 @@ def test_all_reasons_are_given_at_once(sessions):
     other = second.assign_coords(output=["x", "y"], condition=("trial", ["up"] * 16))
     with pytest.raises(ConfigError) as caught:
         nwbrnn.pool([first, other])
-    assert len(caught.value.args) == 4  # outputs and conditions, of both
+    assert len(caught.value.args) == 2  # outputs and conditions
 
 
 @pytest.mark.parametrize("make", [lambda s: s[:1], lambda s: [s[0], prepare(s[1], FitConfig(**SETTINGS))]])
@@ -464,6 +465,16 @@ def test_choices_name_spike_counts_that_are_left_out(sessions):
     assert "tuesday" in nwbrnn.list_choices(pooled).loc["spike counts", "reason"]
     assert "spike_counts" not in pooled
     assert "spike counts" not in nwbrnn.list_choices(nwbrnn.pool(sessions)).index
+
+
+def test_names_that_differ_in_capitals_are_two_outputs_where_a_session_has_both():
+    time = np.arange(4) * 0.1
+    mon, tue = (Outline(name, ("EDCr", "EDCR"), (), ("0", "1"), time, 0.1, source=name) for name in "ab")
+    assert not find_mismatches([mon, tue])
+    only = Outline("c", ("EDCR", "FCR"), (), ("0", "1"), time, 0.1, source="c")
+    assert not find_mismatches([mon, only])
+    (reason,) = find_mismatches([only, Outline("d", ("edcr", "FCR"), (), ("0", "1"), time, 0.1, source="d")])
+    assert_names(reason, "session d", "'EDCR'", "'edcr'")
 
 
 def test_a_session_joins_the_pool_if_another_shares_outputs_with_it():
