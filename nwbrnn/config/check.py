@@ -111,7 +111,8 @@ def _describe_fault(place: Place, faults: list[Any], model: type[BaseModel]) -> 
         return (*place, word), f"{name}.{own[0]}" if name else own[0]
     expected = dict.fromkeys(_say_expected(fault) for fault in faults if fault["type"] != "value_error")
     text = own[0] if own else f"expected {' or '.join(expected)}"
-    return place, f"{name}: {text}, but got {describe(first['input'])}{_say_default(place, model)}"
+    got = "" if "but got" in text else f", but got {describe(first['input'])}{_say_default(place, model)}"
+    return place, f"{name}: {text}{got}"
 
 
 def _say_expected(fault: Any) -> str:

@@ -65,7 +65,8 @@ class SweepConfig(CheckedSettings):
         wrong = sorted(set(values) - known)
         if wrong:
             raise ValueError(
-                f"expected settings of a fit other than {', '.join(sorted(own))}, but got {', '.join(wrong)}"
+                f"expected settings of a fit other than {', '.join(sorted(own))}, but got "
+                f"{', '.join(wrong)}; name others"
             )
         return values
 

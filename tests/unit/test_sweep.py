@@ -12,6 +12,7 @@ import xarray as xr
 
 from nwbrnn.config import FitConfig, ReadConfig, SweepConfig
 from nwbrnn.config.check import parse_settings
+from nwbrnn.dataset import hash_dataset
 from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileError
 from nwbrnn.evaluation import BASELINES, assess
 from nwbrnn.formats import read_dataset, write_dataset
@@ -41,7 +42,6 @@ from nwbrnn.sweep import (
 from nwbrnn.sweep.agreement import compare_seeds, plot_agreement
 from nwbrnn.sweep.cell import find_result, get_path, read_cell, run_cell, write_error
 from nwbrnn.sweep.page import write_sweep_report
-from nwbrnn.sweep.sources import hash_dataset
 from tests.messages import assert_names, names
 from tests.unit.test_training import QUICK, create_recording
 
@@ -85,8 +85,9 @@ def test_all_neurons_can_be_sampled():
     ],
 )
 def test_wrong_grids_are_refused(wrong, message):
-    with pytest.raises(ConfigError, match=names(*message)):
+    with pytest.raises(ConfigError, match=names(*message)) as caught:
         parse_settings(SweepConfig, wrong, source="command line")
+    assert str(caught.value).count("but got") == 1
 
 
 # ------------------------------------------------------------------ the grid
