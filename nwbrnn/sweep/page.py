@@ -31,8 +31,8 @@ CAPTIONS = {
     "intervals; intervals that do not contain 0 are in colour.",
     "similarity": "Similarity of the activity of the network and the recorded activity.",
     "robustness": "Outputs of disturbed networks.",
-    "agreement": "Agreement of networks that differ only in their seed: mean and range over pairs, and "
-    "the share of the recurrent weights that the data determine.",
+    "agreement": "Agreement of networks that differ only in their seed: mean and range over pairs and "
+    "held-out conditions, and the share of the recurrent weights that the data determine.",
     "responses": "Comparison of the responses of student and teacher to kicks of the state at the go cue.",
 }
 
