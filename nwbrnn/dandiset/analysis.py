@@ -37,7 +37,7 @@ from nwbrnn.dandiset.rows import (
 )
 from nwbrnn.dandiset.settings import Settings
 from nwbrnn.dandiset.summary import Journal, Row, Selection
-from nwbrnn.errors import ExportError
+from nwbrnn.errors import ConfigError, ExportError
 from nwbrnn.evaluation import Score, assess, compare_baselines
 from nwbrnn.formats.fit.export import write_fit
 from nwbrnn.readers import PoolPlan, read_nwb
@@ -395,7 +395,11 @@ def _describe_assets(
         return {job.assets[0].path: _describe(result.recorded, scores)}
     described = {}
     for asset in job.assets:
-        shown = show_session(result, sweep, cell, name_member(asset))
+        try:
+            shown = show_session(result, sweep, cell, name_member(asset))
+        except ConfigError as error:  # the others have their scores
+            described[asset.path] = {"verdict": f"This session has no scores of its own: {error}"}
+            continue
         own = assess(*divide_time(shown)[0], n_resamples=cell.resamples)  # as of an asset fitted alone
         described[asset.path] = _describe(shown.recorded, own)
     return described

@@ -50,7 +50,7 @@ from nwbrnn.preprocessing.sessions import (
     name_source,
     select_session,
 )
-from nwbrnn.preprocessing.single_session import view_session
+from nwbrnn.preprocessing.single_session import list_trained_outputs, view_session
 from nwbrnn.preprocessing.smoothing import smooth_causally, smooth_counts, smooth_spikes
 from nwbrnn.preprocessing.splits import (
     find_conditions,
@@ -93,6 +93,7 @@ __all__ = [
     "list_parts",
     "list_sessions",
     "list_sources",
+    "list_trained_outputs",
     "list_trials",
     "list_units",
     "match_observed",

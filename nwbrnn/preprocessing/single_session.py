@@ -9,6 +9,25 @@ from nwbrnn.preprocessing.sessions import ALIGNED, name_own
 from nwbrnn.schema import RECORDING, SESSION, SESSION_OF_UNIT
 
 
+def list_trained_outputs(recorded: xr.Dataset, alone: xr.Dataset, session: str) -> list[str]:
+    """Return the outputs of a session of which its training trials in a pool hold values.
+
+    Parameters
+    ----------
+    recorded
+        The pool, prepared for a fit.
+    alone
+        The session without the others.
+    session
+        Its name in the pool.
+    """
+    trained = (recorded[SESSION].values == session) & (recorded["split"].values == "train")
+    known = np.isfinite(recorded["outputs"].values[trained]).any(axis=(0, 1))
+    trained_on = set(recorded["output"].values[known].tolist())
+    names = alone["output"].values.tolist()
+    return [name for name in names if {name, name_own(name, session)} & trained_on]
+
+
 def view_session(predicted: xr.Dataset, alone: xr.Dataset, session: str) -> xr.Dataset:
     """Return the predictions of a pooled network for one session, in the units of its file.
 

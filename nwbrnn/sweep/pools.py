@@ -6,13 +6,14 @@ from pathlib import Path
 
 import xarray as xr
 
+from nwbrnn.dataset import hash_dataset
 from nwbrnn.errors import ConfigError
 from nwbrnn.formats import read_dataset
-from nwbrnn.preprocessing import is_pooled, pool, prepare, view_session
+from nwbrnn.preprocessing import is_pooled, list_trained_outputs, pool, prepare, view_session
 from nwbrnn.result import FitResult
 from nwbrnn.schema import RECORDING
 from nwbrnn.sweep.grid import Cell
-from nwbrnn.sweep.sources import get_data_path, hash_dataset, hash_members
+from nwbrnn.sweep.sources import get_data_path, hash_members
 
 
 def read_data(folder: Path, cell: Cell) -> xr.Dataset:
@@ -51,7 +52,7 @@ def show_session(result: FitResult, folder: Path, cell: Cell, session: str) -> F
     """Return the fit of a cell with the recorded and the predicted data of one of its sessions.
 
     The recorded data are those that a fit of the session alone would have, with the same test trials and
-    sampled neurons.
+    sampled neurons. Outputs without values in its training trials are left out.
 
     Parameters
     ----------
@@ -63,11 +64,20 @@ def show_session(result: FitResult, folder: Path, cell: Cell, session: str) -> F
         The cell.
     session
         Name of the session there.
+
+    Raises
+    ------
+    ConfigError
+        If the session could not be fitted alone, for example because it has no test trials.
     """
     if not is_pooled(result.recorded):
         return result
-    recorded = prepare(read_dataset(get_data_path(folder, session)), result.config)
     name = str(result.recorded[RECORDING].values[cell.sessions.index(session)])
+    ds = read_dataset(get_data_path(folder, session))
+    try:
+        recorded = prepare(ds.sel(output=list_trained_outputs(result.recorded, ds, name)), result.config)
+    except ConfigError as error:
+        raise ConfigError(f"session {name}: {error}") from error
     predicted = view_session(result.predicted, recorded, name)
     chosen = result.recorded.attrs.get("cross_validation")
     if chosen:

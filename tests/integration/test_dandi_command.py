@@ -370,6 +370,28 @@ def test_assets_of_a_pool_are_scored_on_the_trained_time_as_others_are(
         assert row["output_r2"] == pytest.approx(nwbrnn.evaluate(*pair).get("output R2").value, abs=1e-6)
 
 
+def test_a_session_that_is_too_small_to_be_tested_leaves_the_others_their_scores(
+    recording, other, run_cli, tmp_path, monkeypatch, in_process
+):
+    monkeypatch.setattr(analysis, "_write", lambda *_: None)
+    root, out = tmp_path / "000128", tmp_path / "fits"
+    (root / "sub-T").mkdir(parents=True)
+    for number, source in enumerate((recording.path, other)):
+        shutil.copy(source, root / "sub-T" / f"sub-T_ses-{number}.nwb")
+    with h5py.File(root / "sub-T" / "sub-T_ses-1.nwb", "r+") as file:
+        result, directions = (file[f"intervals/trials/{name}"] for name in ("result", "target_dir"))
+        good = [result[:].astype("U") == "R", directions[:]]
+        kept = [int(np.flatnonzero(good[0] & (good[1] == direction))[0]) for direction in (0, 90)]
+        result[:] = ["R" if row in kept else "F" for row in range(len(result))]
+    done = run_cli("dandi", root, "-o", out, "--pool", "subject", *SMALL)
+    assert (done.code, done.err) == (0, "")
+    large, small = read_rows(out)[0].values()
+    assert large["pool"] == small["pool"] == [large["path"], small["path"]]
+    assert np.isfinite(large["output_r2"])
+    assert small["output_r2"] is None
+    assert_names(small["verdict"], "session sub-T_ses-1", "test", "2 trials")
+
+
 def test_data_of_an_earlier_state_of_an_asset_are_not_pooled(
     recording, other, run_cli, tmp_path, monkeypatch
 ):

@@ -199,6 +199,7 @@ def test_one_pool_is_what_a_fit_of_the_files_would_read(days, run_cli, tmp_path,
     recorded, _ = rebuild(out, cell)
     assert recorded.equals(expected)
     assert json.loads(recorded.attrs["sessions"]) == json.loads(expected.attrs["sessions"])
+    assert pd.read_csv(out / "table.csv")["output skill, disturbed inputs 0.5"].notna().all()
     assert run_cli("report", out, "-o", tmp_path / "page.html").code == 0
     assert "monday, tuesday" in (tmp_path / "page.html").read_text(encoding="utf-8")
 

@@ -19,6 +19,7 @@ from nwbrnn.sweep import (
     list_cells,
     list_finished,
     rebuild_fit,
+    show_session,
     write_results,
 )
 from nwbrnn.sweep.agreement import compare_seeds
@@ -141,6 +142,7 @@ def finished(sessions, tmp_path_factory):
         run_cell(folder, cell)
     table = create_table(folder, cells)
     assert table["error"].values.tolist() == [""] * len(cells)
+    assert not [name for name in table["score"].values if "disturbed" in name]  # docs/sweeps.md says why
     return folder, cells, table
 
 
@@ -283,6 +285,43 @@ def test_outputs_of_its_own_are_found_under_the_name_that_they_have_in_the_pool(
     guess = pooled.assign(hidden=(("trial", "time", "hidden_unit"), np.zeros((*pooled["mask"].shape, 2))))
     alone = prepare(sessions["tue"], config)
     np.testing.assert_allclose(view_session(guess, alone, "tue")["outputs"], alone["outputs"], atol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", ["shared", "own"])
+@pytest.mark.parametrize("unknown", ["everywhere", "in training"])
+def test_an_output_that_a_session_never_trained_is_left_out_of_its_view(sessions, tmp_path, outputs, unknown):
+    if (outputs, unknown) == ("own", "in training"):
+        pytest.skip("a fit refuses an output of which it knows nothing")
+    folder = tmp_path
+    for part in ("data", "cells"):
+        (folder / part).mkdir()
+    config = BASE.model_copy(update={"sampled": 2, "session_outputs": outputs})
+    tuesday = sessions["tue"].copy(deep=True)
+    trained = prepare(tuesday, config.model_copy(update={"seed": 1}))["split"].values == "train"
+    tuesday["outputs"][{"output": 1, "trial": trained if unknown == "in training" else slice(None)}] = np.nan
+    data = [keep_data(folder, name, ds) for name, ds in (("mon", sessions["mon"]), ("tue", tuesday))]
+    grid = SweepConfig(sampled=(2,), sessions=(2,), seeds=2, resamples=0)
+    _, cell = list_cells(data, grid, config)  # scored on tuesday
+    run_cell(folder, cell)
+    table = create_table(folder, [cell])
+    assert table["error"].values.tolist() == [""]
+    shown = show_session(rebuild_fit(folder, cell), folder, cell, "tue")
+    assert shown.recorded["output"].values.tolist() == ["output_0", "output_2"]
+    score = nwbrnn.evaluate(shown.recorded, shown.predicted).get("output R2").value
+    assert float(table["value"].sel(score="output R2")[0]) == pytest.approx(score, abs=1e-6)
+
+
+def test_a_session_without_test_trials_is_named(sessions, tmp_path):
+    for part in ("data", "cells"):
+        (tmp_path / part).mkdir()
+    one = sessions["tue"].isel(trial=[0])
+    data = [keep_data(tmp_path, name, ds) for name, ds in (("mon", sessions["mon"]), ("tue", one))]
+    cells = list_cells(data, SweepConfig(sampled=(2,), sessions=(2,), seeds=2, resamples=0), BASE)
+    for cell in cells:
+        run_cell(tmp_path, cell)
+    errors = create_table(tmp_path, cells)["error"].values.tolist()
+    assert errors[0] == ""
+    assert_names(errors[1], "session tue", "test", "1 trial")
 
 
 def test_other_data_of_the_same_names_are_refused(finished, sessions, tmp_path):
