@@ -115,7 +115,7 @@ class Row:
 COLUMNS = (
     "path", "size", "status", "reason", "biases", "notes", "units", "units_fitted", "trials", "outputs",
     "sampled", "seed", "seeds", "output_r2", "output_known_average", "sampled_r2", "unsampled_r2", "seconds",
-    "derivative", "verdict", "subject", "sessions",
+    "derivative", "verdict", "subject", "sessions", "settings",
 )  # fmt: skip
 """Columns of ``summary.csv``, before those of :data:`BESIDE`."""
 BESIDE = tuple((score, baseline.name) for score in ("output_r2", "unsampled_r2") for baseline in BASELINES)

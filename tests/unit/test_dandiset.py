@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -257,6 +258,8 @@ def test_assets_that_a_smaller_pool_leaves_out_lose_the_scores_of_the_larger_one
     journal.remove_superseded()
     assert list_fits(pooled) == list_pages(POOLED)  # it was written anew
     rows = {row["path"]: row for row in json.loads((pooled / "summary.json").read_text())["assets"]}
+    table = pd.read_csv(pooled / "summary.csv").set_index("path")
+    assert table["settings"].fillna("").to_dict() == {path: row["settings"] for path, row in rows.items()}
     left = rows[name_asset(3)]
     assert (left["status"], left["derivative"], left["output_r2"], left["pool"]) == ("listed", "", None, [])
     assert rows[name_asset(2)]["output_r2"] == 0.5
