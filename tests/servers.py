@@ -51,6 +51,18 @@ class Server:
         self.requests.clear()
         self.n_bytes = 0
 
+    @contextlib.contextmanager
+    def outlasted(self, seconds: float = 300) -> Iterator[None]:
+        """Fail if the client does not give up by itself; after this time the server does, so that it ends."""
+        timer = threading.Timer(seconds, self.stop.set)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            gave_up = self.stop.is_set()
+        assert not gave_up, f"the client waited for more than {seconds} s"
+
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD; a subclass says of which folder."""
@@ -171,11 +183,11 @@ def _drop(handler: _Handler, start: int) -> None:
 
 def _stall(handler: _Handler, start: int) -> None:
     _drop(handler, start)
-    handler.state.stop.wait(20)
+    handler.state.stop.wait()
 
 
 def _be_silent(handler: _Handler, start: int) -> None:
-    handler.state.stop.wait(20)
+    handler.state.stop.wait()
 
 
 def _drip(handler: _Handler, start: int) -> None:
