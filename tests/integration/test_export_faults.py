@@ -1,6 +1,8 @@
 """What can go wrong during an export is provoked: nothing is lost, and no partial file has the final name."""
 
+import contextlib
 import errno
+import filecmp
 import os
 import shutil
 import signal
@@ -271,10 +273,10 @@ def test_power_failure_loses_nothing(folder, mount, campaign, tmp_path_factory):
             whole = {hash_file(place / "session.nwb")}
         else:
             time.sleep(cuts.rng.uniform(0.2, 1) * duration)
-            os.kill(process.pid, signal.SIGSTOP)
-        subprocess.run(["cp", image, cut], check=True)
+            send_signal(process, signal.SIGSTOP)
+        copy_disk(image, cut)
         if not attempt % 2:
-            os.kill(process.pid, signal.SIGCONT)
+            send_signal(process, signal.SIGCONT)
             process.join()
             whole.add(hash_file(place / "session.nwb"))
         assert look_into(cut, found, "session.nwb", hash_file) in whole
@@ -291,8 +293,9 @@ def test_power_failure_is_seen_by_this_test(mount, tmp_path_factory):
     found.mkdir()
     (place / "temporary").write_bytes(b"new" * 10_000)
     (place / "temporary").replace(place / "file")
-    time.sleep(2.5)  # the journal is written each second
-    subprocess.run(["cp", image, cut], check=True)
+    with (place / "another").open("wb") as another:
+        os.fsync(another.fileno())  # the journal is written, and with it the new name
+    copy_disk(image, cut)
     assert look_into(cut, found, "file", Path.read_bytes) not in (b"old" * 10_000, b"new" * 10_000)
 
 
@@ -306,6 +309,20 @@ def make_disk(image, place, mount):
     subprocess.run([make, "-q", str(image)], check=True)
     place.mkdir()
     mount("-o", "loop,noauto_da_alloc,commit=1", image, place)
+
+
+def send_signal(process, number):
+    """Send a signal to an export; it may have ended before."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
+def copy_disk(image, cut):
+    """Copy an image as it is at one moment, though the kernel may write to it at any time."""
+    while True:
+        shutil.copyfile(image, cut)
+        if filecmp.cmp(image, cut, shallow=False):  # each part stayed from before this moment until after it
+            return
 
 
 def look_into(image, place, name, look):
