@@ -270,6 +270,7 @@ def test_several_seeds_have_a_checkpoint_each(tmp_path):
 def test_states_are_written_only_when_they_are_due(tmp_path, monkeypatch):
     monkeypatch.undo()
     path = tmp_path / "fit.checkpoint"
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: 1.0)
     run(path)
     assert not path.exists()  # a fit of less than ten seconds
     clock = iter(range(0, 10_000, 4))
@@ -317,18 +318,32 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 from nwbrnn.training.checkpoint import Checkpoint
 from tests.unit import test_checkpoint as t
+
+def progress(number, losses):
+    print(number, flush=True)
+    sys.stdin.readline()
+
 Checkpoint.is_due = lambda self: True
-trained = t.train_for_long(Path(sys.argv[1]), lambda number, losses: print(number, flush=True))
+trained = t.train_for_long(Path(sys.argv[1]), progress)
 print("ended", trained.ended, flush=True)
 """
 
 
 def start_script(tmp_path):
+    """Start a fit that says the number of each epoch, and then waits for a line."""
     root = str(Path(__file__).resolve().parents[2])
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(root=root))
     arguments = [sys.executable, str(script), str(tmp_path / "fit.checkpoint")]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def go_on(process):
+    """Return the number of the next epoch."""
+    number = int(process.stdout.readline())
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return number
 
 
 @pytest.mark.slow
@@ -337,7 +352,7 @@ def test_kills_at_random_moments_lose_nothing_that_was_checkpointed(campaign, tm
     reached = -1
     for _ in range(kills.size):
         process = start_script(tmp_path)
-        numbers = [int(process.stdout.readline()) for _ in range(kills.rng.randrange(2, 5))]
+        numbers = [go_on(process) for _ in range(kills.rng.randrange(2, 5))]
         time.sleep(kills.rng.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         rest = [int(line) for line in process.communicate()[0].split() if line.isdigit()]
@@ -353,7 +368,7 @@ def test_kills_at_random_moments_lose_nothing_that_was_checkpointed(campaign, tm
 def test_an_interrupt_from_the_keyboard_ends_cleanly(tmp_path):
     process = start_script(tmp_path)
     for _ in range(3):
-        process.stdout.readline()
+        go_on(process)
     process.send_signal(signal.SIGINT)
     assert "ended interrupted" in process.communicate(timeout=600)[0]
     assert process.returncode == 0
