@@ -4,10 +4,8 @@ import json
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +35,11 @@ START = "import sys; sys.argv = ['nwbrnn', *sys.argv[1:]]; from nwbrnn.cli.main 
 
 def start(*arguments, env=None, **options):
     """Start the command in a process of its own."""
-    command = [sys.executable, "-c", START, *map(str, arguments)]
+    return start_program(START, *arguments, env=env, **options)
+
+
+def start_program(program, *arguments, env=None, **options):
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.Popen(command, env=os.environ | (env or {}), **options)
 
 
@@ -372,26 +374,27 @@ def test_a_bug_is_called_one_and_verbose_shows_where(recording, run_cli, monkeyp
     assert_names(finished.err, Path(__file__).name, "fail")
 
 
+INTERRUPTED = f"""
+import os, signal
+from nwbrnn import teacher
+simulate = teacher.simulate_teacher
+def press_ctrl_c(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    return simulate(*arguments, **options)
+teacher.simulate_teacher = press_ctrl_c
+{START}
+"""
+
+
 @pytest.mark.slow
 def test_ctrl_c_is_130_and_one_line(tmp_path):
-    out = tmp_path / "teacher.nwb"
-    process = start(
-        "-v",
-        "simulate",
-        "-o",
-        out,
-        "--neurons",
-        "400",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    told = [process.stderr.readline() for _ in range(3)]
-    assert told[-1].startswith("Simulating")
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    arguments = ("-v", "simulate", "-o", tmp_path / "teacher.nwb", "--neurons", "60")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = start_program(INTERRUPTED, *arguments, **pipes)
     printed, err = process.communicate(timeout=600)
-    assert (process.returncode, printed, err) == (130, "", "Interrupted.\n")
+    *told, last = err.splitlines(keepends=True)
+    assert told[-1].startswith("Simulating")
+    assert (process.returncode, printed, last) == (130, "", "Interrupted.\n")
     assert not list(tmp_path.iterdir())
 
 

@@ -126,6 +126,8 @@ def test_a_source_that_changes_meanwhile_is_hashed_again(recording, tmp_path):
         stream.seek(status.st_size - 1)
         stream.write(b"x")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # who changes it can set this back
+    while path.stat().st_ctime_ns == status.st_ctime_ns:  # the clock of a file system may tick each 10 ms
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert found.compute_sha256() == hashlib.sha256(path.read_bytes()).hexdigest() != first
 
 
@@ -242,19 +244,20 @@ def test_nothing_of_a_checkpoint_is_left_after_a_fit(recording, run_cli, tmp_pat
 
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from nwbrnn.storage.lock import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
 @contextlib.contextmanager
 def held(path):
     """Let another process hold the lock of an output; end it by force."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], **pipes)
     try:
         assert process.stdout.readline() == "held\n"
         yield
