@@ -9,6 +9,7 @@ import contextlib
 import gc
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; processes would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # ------------------------------------------------------------------ lanes and campaigns: docs/reliability.md
 

@@ -290,7 +290,8 @@ def test_a_downloaded_notebook_runs_in_a_clone(extensions, tmp_path, monkeypatch
     (tmp_path / "example_data").symlink_to(ROOT / "example_data")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     resources = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(book, timeout=300, kernel_name="python3", resources=resources).execute()
+    limits = {"timeout": 600, "startup_timeout": 600}
+    nbclient.NotebookClient(book, **limits, kernel_name="python3", resources=resources).execute()
     shown = "".join(output.get("text", "") for output in book.cells[first].outputs)
     assert "emg" in shown
     assert "exit code 2" in shown

@@ -1,5 +1,6 @@
 """Names that no system takes, that are not UTF-8, or of what is no file: an error, or a row, and no hang."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -38,8 +39,9 @@ def make_special(kind, path):
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as one:
-            one.bind(str(path))
+        # its address has at most 107 bytes, which a whole path may exceed
+        with socket.socket(socket.AF_UNIX) as one, contextlib.chdir(path.parent):
+            one.bind(path.name)
     elif kind == "device":
         path.symlink_to("/dev/zero")
     elif kind == "folder":

@@ -116,12 +116,6 @@ def test_server_without_ranges_is_refused(large):
         assert str(refused.value).startswith(url)
 
 
-def find_free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -158,9 +152,11 @@ def test_what_is_not_nwb_is_refused(name, words, recording, tmp_path):
 
 
 def test_refused_connection_says_so():
-    url = f"http://127.0.0.1:{find_free_port()}/session.nwb"
-    with pytest.raises(UnsupportedFileError, match=names(url, "ConnectionRefusedError", "address")):
-        nwbrnn.read_nwb(url)
+    with socket.socket() as probe:  # it does not listen, and nobody else gets its port
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/session.nwb"
+        with pytest.raises(UnsupportedFileError, match=names(url, "ConnectionRefusedError", "address")):
+            nwbrnn.read_nwb(url)
 
 
 def test_command_line_reports_a_missing_address_in_one_line(server, run_cli):

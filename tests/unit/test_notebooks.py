@@ -196,7 +196,8 @@ def run_notebook(cells, folder):
     nbclient = pytest.importorskip("nbclient", reason="the packages of notebooks are not installed")
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     resources = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(book, timeout=120, kernel_name="python3", resources=resources).execute()
+    limits = {"timeout": 600, "startup_timeout": 600}
+    nbclient.NotebookClient(book, **limits, kernel_name="python3", resources=resources).execute()
     return [cell.outputs for cell in book.cells]
 
 
