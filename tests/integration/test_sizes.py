@@ -230,7 +230,8 @@ def test_dataset_without_room_is_refused_before_it_is_read(recording, monkeypatc
         nwbrnn.read_nwb(recording.path)
 
 
-def test_fit_without_room_is_refused(recording):
+def test_fit_without_room_is_refused(recording, monkeypatch):
+    monkeypatch.setattr("nwbrnn.limits.find_free_memory", lambda: 8 * 10**9)
     ds = nwbrnn.read_nwb(recording.path)
     with pytest.raises(ConfigError, match=names("hidden", 50_000, "GB")):
         nwbrnn.fit(ds, hidden=50_000, sampled=2)
