@@ -36,6 +36,17 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    """Let libraries make their caches before several processes of tests need them at once.
+
+    In a new home folder, pynwb (4.2) reads a cache that another process has not finished writing, and
+    matplotlib (3.11) prints a line if it takes more than 5 s to list the fonts.
+    """
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        code = "import pynwb, matplotlib.font_manager"
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=True)
+
+
 def pytest_collection_modifyitems(config, items):
     """Say where coverage is measured, what runs first, and what runs with ``--long`` only: see CONTRIBUTING.
 

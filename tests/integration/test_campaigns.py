@@ -8,6 +8,7 @@ import html.parser
 import json
 import os
 import shutil
+import signal
 import time
 import warnings
 from itertools import product
@@ -22,6 +23,7 @@ from exporting import hash_file
 import nwbrnn
 from nwbrnn.cli.main import COMMANDS, Commands
 from nwbrnn.config import FitConfig, ReadConfig
+from nwbrnn.training.checkpoint import Checkpoint
 from tests import forked
 from tests.messages import assert_names
 
@@ -259,19 +261,26 @@ def damage_bytes(path, rng):
     return f"{kind} at {place}"
 
 
+write = Checkpoint.write
+
+
+def write_and_die(checkpoint, *state):
+    """Write the third checkpoint of a fit, and be killed."""
+    write(checkpoint, *state)
+    if state[1]["epoch"] == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("part", range(2))
 def test_damaged_checkpoints(part, folder, campaign, tmp_path, monkeypatch):
     """A fit refuses a damaged checkpoint by its name, or goes on as from a whole one."""
-    monkeypatch.setattr("nwbrnn.training.checkpoint.Checkpoint.is_due", lambda _: True)
+    monkeypatch.setattr(Checkpoint, "is_due", lambda _: True)
     damaged = campaign("damaged checkpoints", few=2, many=100)
     options = ("--set", "epochs=200", "--set", "patience=1000", "--set", "method=gradient")
     line, checkpoint = create_line("fit", folder, tmp_path / "out", *options), tmp_path / "out.nwb.checkpoint"
-    begun = forked.begin_cli(*line, seconds=60)
-    until = time.monotonic() + 300
-    while not checkpoint.exists() and time.monotonic() < until:
-        time.sleep(0.001)
-    begun.kill()
-    assert begun.finish().fault == forked.KILLED
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "write", write_and_die)
+        assert forked.run_cli(*line, seconds=60).fault == forked.KILLED
     whole, scores = checkpoint.read_bytes(), tmp_path / "out.json"
     assert forked.run_cli(*line, "--resume", seconds=60).value[0] == 0
     expected = json.loads(scores.read_text())["scores"]
