@@ -7,7 +7,7 @@ import layouts
 import numpy as np
 import pytest
 import scipy.signal
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from layouts import average, compute_envelope, count, create_series, suppress_aliases
 
@@ -18,6 +18,7 @@ from nwbrnn.readers import series
 from nwbrnn.readers.discovery import find_signals
 from nwbrnn.readers.times import RegularTimes, to_ticks
 from nwbrnn.storage import open_nwb
+from tests.drawing import draw
 from tests.messages import assert_names, names
 
 pytestmark = pytest.mark.no_cover
@@ -27,8 +28,8 @@ START = 1.0 + 2.0 * np.arange(6)
 STOP = START + 1.8
 GO = START + np.array([0.6137, 0.5933, 0.6021, 0.6267, 0.5871, 0.6049])  # no sample ends up on an edge
 WINDOW = (-0.4, 1.0)
-FEW = settings(max_examples=8, deadline=None, derandomize=True)
-MANY = settings(max_examples=200, deadline=None, derandomize=True)
+FEW = draw(8)
+MANY = draw(200)
 
 
 def create_trains(seed=0, *, n_units=3):

@@ -11,6 +11,7 @@ from nwbrnn.config import FitConfig
 from nwbrnn.evaluation import Score, Scores
 from nwbrnn.result import FitResult, Run
 from nwbrnn.schema import SPLITS
+from tests.drawing import PATIENT
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +162,7 @@ def test_dataset_comes_back_identical(campaign, recording, tmp_path):
     round_trips = campaign("random Datasets exported", few=5, many=200)
 
     @seed(round_trips.rng.getrandbits(32))
-    @settings(max_examples=round_trips.size, deadline=None, database=None)
+    @settings(max_examples=round_trips.size, database=None, **PATIENT)
     @given(recorded=datasets())
     def check(recorded):
         check_round_trip(recorded, recording, tmp_path / "fit.nwb")

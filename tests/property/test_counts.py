@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nwbrnn.errors import ReadError
 from nwbrnn.readers.times import TICKS_PER_SECOND
 from nwbrnn.readers.units import SpikeTrains, count_spikes
+from tests.drawing import draw
 
 TIMES = st.lists(st.integers(-1000, 1000), max_size=60)
 EQUAL = st.tuples(st.integers(1, 200), st.integers(1, 20)).map(lambda pair: [pair[0]] * pair[1])
 WIDTHS = st.one_of(st.lists(st.integers(1, 200), min_size=1, max_size=20), EQUAL)
-FEW = settings(max_examples=60, deadline=None, derandomize=True)
+FEW = draw(60)
 
 
 SCALE = 20  # ticks; the strategies count in these

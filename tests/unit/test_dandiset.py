@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nwbrnn.dandiset import Journal, Row, Selection, derive_path, select_assets
 from nwbrnn.dandiset.naming import find_target, is_derivative
 from nwbrnn.errors import ExportError, UnsupportedFileError
 from nwbrnn.storage import Asset, Dandiset, find_dandiset, matches
+from tests.drawing import draw
 from tests.messages import assert_names, names
 
 
@@ -48,7 +49,7 @@ def organize():
 
 
 @pytest.mark.slow
-@settings(deadline=None)
+@draw(100)
 @given(
     subject=LABEL,
     session=st.none() | LABEL,

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nwbrnn.dataset import create_dataset
@@ -14,6 +14,7 @@ from nwbrnn.evaluation import (
     compute_weighted_r2,
     evaluate,
 )
+from tests.drawing import draw
 from tests.messages import names
 
 LEVELS = ("condition averages", "single trials")
@@ -69,7 +70,7 @@ def test_r2_by_hand():
     assert compute_weighted_r2(predicted, target) == pytest.approx(1 - 9 / 10)
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@draw(25)
 @given(st.integers(0, 10**6), st.floats(0.1, 10), st.floats(-5, 5))
 def test_r2_does_not_depend_on_scale_and_offset(seed, scale, offset):
     target, predicted = draw_samples(seed, 20, 3), draw_samples(seed + 1, 20, 3)
@@ -111,7 +112,7 @@ def test_principal_components_stop_at_the_rank():
     assert components.shape == (6, 2)
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@draw(25)
 @given(st.integers(0, 10**6))
 def test_canonical_correlations_survive_invertible_maps(seed):
     activity = draw_samples(seed, 100, 4)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter1d
@@ -31,9 +31,10 @@ from nwbrnn.preprocessing import (
     split_trials,
 )
 from nwbrnn.preprocessing.resampling import suppress_aliases
+from tests.drawing import draw
 from tests.messages import names
 
-FAST = settings(deadline=None, derandomize=True, max_examples=25)
+FAST = draw(25)
 
 
 def create_recording(*, n_trials=12, n_units=5, n_time=10, conditions="abc", seed=0, mask=None):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pynwb import NWBFile, TimeSeries
 from pynwb.behavior import BehavioralTimeSeries
@@ -27,9 +27,10 @@ from nwbrnn.readers.times import RegularTimes, StampedTimes, read_times, to_tick
 from nwbrnn.readers.trials import _split_line, find_angles, find_events, is_relative, read_trials
 from nwbrnn.readers.units import SpikeTrains, count_spikes, find_inside, find_observed
 from nwbrnn.readers.vocabulary import drop_axis
+from tests.drawing import draw
 from tests.messages import assert_names, names
 
-FAST = settings(deadline=None, derandomize=True, max_examples=60)
+FAST = draw(60)
 
 
 # ------------------------------------------------------------------ times of samples
