@@ -408,7 +408,8 @@ class Leaving:
         raise KeyboardInterrupt
 def run(**_):
     Leaving()
-    time.sleep(1)
+    for _ in range(6000):  # until the interrupt comes
+        time.sleep(0.1)
     print("went on")
 module.app = run
 try:
