@@ -12,6 +12,10 @@ _STRETCH = 1001  # time stamps examined at the beginning, in the middle and at t
 REGULAR = 0.9  # a clock is regular if this fraction of its steps is within a tenth of their median
 _PAUSE = 5.0  # steps longer than this many medians are pauses, even if the clock is not regular
 GAP = 1.5  # steps longer than this many medians are gaps of a regular clock
+_COARSE = 0.3  # rounding by a smaller fraction of the interval leaves all steps within GAP of it
+_UNEQUAL = 0.01  # a clock may be rounded if at least this fraction of its steps differ from the usual one
+_FEWEST = 50  # time stamps from which rounding can be told
+_TICK = 1e-6  # steps that differ by less are equal [s]
 
 
 class Clock:
@@ -42,20 +46,29 @@ class Clock:
         steps = self._steps
         if not len(steps):
             return float("nan")
+        if self.rounding:
+            return _shorten(float(np.median([interval for interval, rounding in self._fits if rounding])))
         median = np.median(steps)
         away = np.abs(steps / median - np.maximum(np.rint(steps / median), 1))
         is_regular = (away < 0.1).mean() >= REGULAR
         near = (steps > 0.5 * median) & (steps < GAP * median) if is_regular else steps < _PAUSE * median
-        mean = float(steps[near].mean())  # jitter averages out
-        plain = float(f"{mean:.3g}")
-        return plain if abs(plain - mean) < 5e-4 * mean else round(mean, 9)
+        return _shorten(float(steps[near].mean()))  # jitter averages out
+
+    @cached_property
+    def rounding(self) -> float:
+        """What the time stamps of a regular clock are rounded to, if that is coarse [s]; 0 otherwise.
+
+        Single precision rounds to 2 ms after five hours, and some laboratories write whole milliseconds.
+        Samples then share a stamp, or some steps are twice as long as others although no sample is lost.
+        """
+        return max((rounding for _, rounding in self._fits), default=0.0) if self.has_stamps else 0.0
 
     @cached_property
     def varies(self) -> bool:
         """Whether more than 1 % of the steps between samples differ by more than 2 % from their mean."""
         if not self.has_stamps:
             return False
-        near = self._steps[self._steps < GAP * self.interval]
+        near = self._steps[self._steps < GAP * self.interval + self.rounding]
         return bool(len(near) and (np.abs(near - self.interval) > 0.02 * self.interval).mean() > 0.01)
 
     @cached_property
@@ -65,8 +78,57 @@ class Clock:
         return np.asarray(steps[np.isfinite(steps) & (steps > 0)])
 
     @cached_property
+    def _fits(self) -> list[tuple[float, float]]:
+        """The interval and the rounding of each stretch [s]; the rounding is 0 if it is not coarse."""
+        return [_fit_rounded(part) for part in self._stretches]
+
+    @cached_property
     def _stretches(self) -> list[NDArray[np.float64]]:
         """Time stamps from the beginning, the middle and the end of the series [s]."""
         n = len(self._series.timestamps)
         starts, length = ([0], n) if n <= 3 * _STRETCH else ([0, (n - _STRETCH) // 2, n - _STRETCH], _STRETCH)
         return [read_stamps(self._series, start, start + length) for start in starts]
+
+
+def _shorten(interval: float) -> float:
+    """Return an interval with three digits if it is that of a rate as people choose it [s]."""
+    plain = float(f"{interval:.3g}")
+    return plain if abs(plain - interval) < 5e-4 * interval else round(interval, 9)
+
+
+def _fit_rounded(stamps: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the interval of a regular clock and what its time stamps are rounded to [s]; 0 if not coarsely.
+
+    Rounded stamps are never further from a straight line than the rounding. Where samples are lost, the
+    stamps leave the line more and more.
+
+    Examples
+    --------
+    >>> interval, rounding = _fit_rounded(np.round(np.arange(200) / 2000, 3))
+    >>> f"{interval:.3g}", f"{rounding:.3g}"
+    ('0.0005', '0.001')
+    """
+    stamps = _take_longest_run(stamps)
+    if len(stamps) < _FEWEST:
+        return 0.0, 0.0
+    sizes, numbers = np.unique(np.rint(np.diff(stamps) / _TICK), return_counts=True)
+    rounding = float(np.diff(np.union1d(sizes, [0.0])).min(initial=np.inf)) * _TICK
+    if sizes[0] < 0 or not np.isfinite(rounding) or numbers.max() > (1 - _UNEQUAL) * numbers.sum():
+        return 0.0, 0.0
+    place = np.arange(len(stamps)) - (len(stamps) - 1) / 2
+    middle = float(stamps.mean())
+    interval = float(place @ (stamps - middle) / (place @ place))
+    is_rounded = np.ptp(stamps - middle - interval * place) <= 1.1 * rounding
+    return (interval, rounding) if is_rounded and rounding >= _COARSE * interval else (0.0, 0.0)
+
+
+def _take_longest_run(stamps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the longest run of stamps without a pause."""
+    steps = np.diff(stamps)
+    forward = steps[steps > 0]
+    if not len(forward) or not np.isfinite(stamps).all():
+        return stamps[:0]
+    borders = np.flatnonzero(np.append(steps > _PAUSE * np.median(forward), True)) + 1
+    borders = np.append(0, borders)
+    longest = int(np.argmax(np.diff(borders)))
+    return stamps[borders[longest] : borders[longest + 1]]

@@ -16,7 +16,7 @@ from nwbrnn.errors import NwbrnnError
 from nwbrnn.formats.fit.layout import is_module_of_fit
 from nwbrnn.formats.series import read_stamps
 from nwbrnn.limits import is_written
-from nwbrnn.readers.clock import GAP, REGULAR
+from nwbrnn.readers.clock import GAP, REGULAR, Clock
 from nwbrnn.readers.discovery import Signal, describe_fault
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.plan import Plan
@@ -33,6 +33,7 @@ class Steps:
 
     n: int
     median: float  # median time between the first of them [s]; NaN if there are fewer than two
+    rounding: float  # what they are rounded to, if that is coarse [s]; 0 otherwise
     regular: int = 0  # how many steps are within a tenth of the median
     # the longest step [s], and the time at which it begins [s]
     longest: float = 0.0
@@ -70,6 +71,16 @@ class SeriesView:
     def extent(self) -> tuple[float, float]:
         """First and last time stamp of its signal [s]; NaN without one."""
         return (np.nan, np.nan) if self.signal is None else self.signal.extent
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a fit would read it, or could by its name."""
+        return self.role != "other" or self.is_picked
+
+    @property
+    def rounding(self) -> float:
+        """What its time stamps are rounded to, if that is coarse [s]; 0 otherwise."""
+        return 0.0 if self.steps is None else self.steps.rounding
 
     @property
     def n_samples(self) -> int | None:
@@ -247,7 +258,7 @@ def check_shape(view: SeriesView) -> Iterator[Finding]:
 
 def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:
     """Find series of which next to nothing is stored; their values are not looked at."""
-    if (view.role != "other" or view.is_picked) and is_unwritten(view):
+    if view.is_read and is_unwritten(view):
         size, stored = _find_sizes(view)
         yield view.report(
             f"its data would take {size:.0e} bytes, but only {stored:.0e} are stored; the rest is one value",
@@ -267,9 +278,20 @@ def _find_sizes(view: SeriesView) -> tuple[int, int]:
     return size, find_stored(data)
 
 
+def check_timestamps_rounded(view: SeriesView) -> Iterator[Finding]:
+    """Find clocks with a fixed step whose time stamps are rounded more coarsely than that."""
+    if view.is_read and view.signal is not None and view.rounding:
+        yield note(
+            view.path,
+            f"its time stamps are rounded to {view.rounding:.2g} s, although a sample was taken every "
+            f"{view.signal.interval:g} s; so samples may be in the bin beside theirs",
+            "give a rate and a starting_time, or write the timestamps in double precision",
+        )
+
+
 def check_steps_varying(view: SeriesView) -> Iterator[Finding]:
     """Find clocks without a fixed step; bins as wide as a step may then hold no sample."""
-    if view.signal is not None and (view.role != "other" or view.is_picked) and view.signal.varies:
+    if view.is_read and view.signal is not None and view.signal.varies and not view.rounding:
         yield note(
             view.path,
             "its clock is irregular: the steps between its time stamps vary; on average, they are "
@@ -285,7 +307,8 @@ def _read_steps(series: TimeSeries) -> Steps | None:
     n = len(series.timestamps)
     first_steps = np.diff(read_stamps(series, 0, BLOCK))
     forward = first_steps[first_steps > 0]  # a repeated or backward step says nothing about the usual one
-    steps = Steps(n, float(np.median(forward)) if len(forward) else float("nan"))
+    median = float(np.median(forward)) if len(forward) else float("nan")
+    steps = Steps(n, median, Clock(series).rounding)
     for start in range(0, n, BLOCK):
         block = read_stamps(series, max(start - 1, 0), start + BLOCK)
         _add_block(steps, block, max(start - 1, 0))
@@ -299,7 +322,7 @@ def _add_block(steps: Steps, block: np.ndarray, offset: int) -> None:
     step = np.diff(block)
     steps.backwards.add(step < 0, offset + 1)
     steps.repeated.add(step == 0, offset + 1)
-    gaps = step > GAP * steps.median
+    gaps = step > GAP * steps.median + steps.rounding
     if gaps.any() and not steps.gaps.count:
         steps.first_gap_at = float(block[np.argmax(gaps)])
     steps.gaps.add(gaps, offset + 1)
