@@ -15,6 +15,7 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.core import NWBContainer
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
+from pynwb.misc import AnnotationSeries, IntervalSeries
 
 from nwbrnn.readers.clock import Clock
 from nwbrnn.readers.tables import list_modules
@@ -22,11 +23,18 @@ from nwbrnn.readers.vocabulary import OUTPUT_ROLES, drop_axis, find_quantity, fi
 from nwbrnn.text import shorten
 
 _VERSION = re.compile(
-    r"raw|notch|filt|pass|rectif|(?<![a-z])rect(?![a-z])|envelope|(?<![a-z])[hlb]p(?![a-z])", re.IGNORECASE
+    r"raw|notch|filt|pass|rectif|envelope|smooth(?:ed)?|normali[sz]ed|processed|resampl|downsampl|clean"
+    r"|(?<![a-z])(?:rect|env|norm|rms|[hlb]p)(?![a-z])",
+    re.IGNORECASE,
 )
-_END_STAMPS = re.compile(r"bin[\s-]*(ends?|stop)|end of (the |each )?bin", re.IGNORECASE)
+_OF_BIN = r" of (the |each |every |its )?([\d.]+[\s-]?m?s )?bin"
+_END_STAMPS = re.compile(
+    rf"bin[\s_-]*(ends?|stop)|(end|right edge|trailing edge)s?{_OF_BIN}|bins \(right edges?\)", re.IGNORECASE
+)
 _FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins without saying so
-_CENTRE_STAMPS = re.compile(r"bin[\s-]*cent(er|re)s?|cent(er|re) of (the |each )?bin", re.IGNORECASE)
+_CENTRE = r"(cent(er|re)|mid(dle|point))s?"
+_CENTRE_STAMPS = re.compile(rf"bin[\s_-]*{_CENTRE}|{_CENTRE}{_OF_BIN}", re.IGNORECASE)
+_EVENTS = {"BehavioralEvents", "BehavioralEpochs"}  # containers of series that hold events, not samples
 _MANY_CHANNELS = 1001  # a second dimension of this length or longer is time
 
 
@@ -234,13 +242,19 @@ def _from_series(path: str, series: TimeSeries, around: tuple[str, ...]) -> Iter
 
 
 def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...]) -> Iterator[Signal]:
-    """Yield the columns of each electrode group; they are EMG if the series or the group says so."""
+    """Yield the columns of each electrode group, which are EMG if the group says so.
+
+    If the series itself says so, all its columns are one signal, even if each muscle has its own group.
+    """
     rows = np.asarray(series.electrodes.data[:], dtype=int)
     table = series.electrodes.table
     labels = {name: partial(_get_rows, table[name], rows) for name in table.colnames}
     numbered = [f"{series.name}_{i}" for i in range(len(rows))]
     names = name_channels(f"{series.comments} {series.description}", len(rows), labels) or numbered
     groups = [table["group"][int(row)] for row in rows] if "group" in table.colnames else [None] * len(rows)
+    if _find_role(series, around) == "emg":
+        yield Signal(path, "emg", (series,), tuple(names))
+        return
     distinct = list(dict.fromkeys(groups))
     for group in distinct:
         picks = tuple(i for i, other in enumerate(groups) if other is group)
@@ -260,5 +274,10 @@ def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:
 
 
 def _find_role(series: TimeSeries, around: tuple[str, ...]) -> str:
-    """Return the role that the name of a series suggests, else its type, else the names around it."""
+    """Return the role that the name of a series suggests, else its type, else the names around it.
+
+    Series of events and intervals have samples only when something happens, so they reproduce nothing.
+    """
+    if isinstance(series, AnnotationSeries | IntervalSeries) or not _EVENTS.isdisjoint(around):
+        return "other"
     return find_role((str(series.name), type(series).__name__, *around))

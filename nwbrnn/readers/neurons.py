@@ -22,6 +22,7 @@ from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.units import count_spikes, find_observed, iterate_counts
 from nwbrnn.text import list_some
 
+_FRACTION = 1e-3  # by which sums of counts in single precision may differ from whole numbers
 SMOOTHED = 16  # number of units to smooth at once
 
 Mask = NDArray[np.bool_]
@@ -149,7 +150,14 @@ def _open_counts(
         return iter(np.moveaxis(added, 2, 0)), counts.rows, covered[..., np.newaxis], extent, set()
     if isinstance(counts, Signal):
         binned = read_binned(counts, edges, nan="mask")
-        whole = np.rint(np.nan_to_num(binned.values)).astype(np.int32)
+        known = np.nan_to_num(binned.values)
+        whole = np.rint(known).astype(np.int32)
+        broken = np.abs(known - whole) > _FRACTION
+        if broken.any():
+            raise ReadError(
+                f"{counts.path}: expected counts of spikes, which are whole numbers, but got "
+                f"{known[broken][0]:g}; if the series holds rates, name it with rates (--rates {counts.path})"
+            )
         if (whole < 0).any():
             raise ReadError(
                 f"{counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; repair the file"

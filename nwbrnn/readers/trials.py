@@ -30,17 +30,20 @@ from nwbrnn.readers.vocabulary import (
 from nwbrnn.storage import read_whole
 
 _TRIALS = re.compile(r"trial|reach|movement", re.IGNORECASE)
+TRIALS = "intervals/trials"  # where NWB has the table of trials
+_NOTHING = 1e-9  # numbers this much smaller than the largest of a condition are rounding errors of 0
 MAX_LABELS = 20  # largest number of event labels that become trial columns
 
 
 def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
     """Return the tables that may hold trials, by path, with the likeliest first.
 
-    ``intervals/trials`` comes first, then tables with a go cue, tables named after trials, and others.
+    ``intervals/trials`` comes first, then tables with a go cue, tables named after trials, and others. If it
+    has a single row, which then is the session, tables with several rows and a go cue come first.
     """
     tables = {f"intervals/{name}": table for name, table in (nwbfile.intervals or {}).items()}
     if nwbfile.trials is not None:
-        tables = {"intervals/trials": nwbfile.trials} | tables
+        tables = {TRIALS: nwbfile.trials} | tables
     if nwbfile.epochs is not None:
         tables["intervals/epochs"] = nwbfile.epochs
     for module in list_modules(nwbfile).values():
@@ -49,10 +52,12 @@ def find_trial_tables(nwbfile: NWBFile) -> dict[str, TimeIntervals]:
                 tables[f"processing/{module.name}/{name}"] = member
     tables = {path: t for path, t in tables.items() if len(t) and not path.endswith("invalid_times")}
 
+    with_go = {path for path, t in tables.items() if find_named(t.colnames, GO_NAMES)}
+    is_session = any(len(tables[path]) > 1 for path in with_go) and len(tables.get(TRIALS, ())) == 1
+
     def cost(item: tuple[str, TimeIntervals]) -> tuple[bool, bool, bool]:
-        path, table = item
-        has_go = bool(find_named(table.colnames, GO_NAMES))
-        return path != "intervals/trials", not has_go, not _TRIALS.search(path)
+        path, _ = item
+        return is_session or path != TRIALS, path not in with_go, not _TRIALS.search(path)
 
     return dict(sorted(tables.items(), key=cost))
 
@@ -225,14 +230,17 @@ def _list_directions(trials: pd.DataFrame) -> list[str]:
 def _find_angle_unit(values: NDArray[np.float64]) -> str | None:
     """Return the unit of angles; ``None`` for numbers that are unlikely to be directions on a circle.
 
-    Numbers beyond ± 2π are degrees. They are not targets of a task if they are consecutive degrees, or all
-    within 30 degrees; nor, as radians, if they are whole numbers or all within 45 degrees.
+    Numbers beyond ± 2π are degrees, unless one is beyond two turns, such as -999 for none. They are not
+    targets of a task if they are consecutive degrees, or all within 30 degrees; nor, as radians, if they are
+    whole numbers or all within 45 degrees.
     """
     different = np.unique(values[np.isfinite(values)])
     if not len(different):
         return None
     span, largest = float(np.ptp(different)), float(np.abs(different).max())
     whole = bool((different == np.rint(different)).all())
+    if largest > 720:
+        return None
     if len(different) == 1:
         return "degrees" if largest > 2 * np.pi + 1e-6 else "radians"
     if largest > 2 * np.pi + 1e-6:
@@ -261,6 +269,9 @@ def label_column(values: pd.Series, unit: str | None) -> NDArray[np.str_]:
     """
     if unit is not None:
         return label_angles(values, unit)
+    if values.dtype.kind == "f":  # 8 cos(90 degrees) is 5e-16
+        sizes = np.abs(values.to_numpy(np.float64))
+        values = values.where(~(sizes < _NOTHING * np.nanmax(sizes, initial=0.0)), 0.0)
     labels = label_values(values)
     first: dict[str, str] = {}
     return np.array(

@@ -10,7 +10,8 @@ from nwbrnn.limits import fits_padded
 ROLE_WORDS = {
     # NWB has no standard for EMG; these names occur in public files
     "emg": r"emg|electromyo|muscle_?activ|muscles?(?![a-z]|_?(len|vel|force|tension|torque|spindle))",
-    "rates": r"firing_?rate",
+    # not the average around an event, whose time is not that of the session
+    "rates": r"^(?!.*(psth|mean|average|avg)).*firing_?rate",
     "spike_counts": r"binned_?spike|spike_?count",
     "inputs": r"task_?input",
     "other": r"eye|pupil|gaze|target",
@@ -22,7 +23,7 @@ ROLE_WORDS = {
 }
 """Regular expressions on names, with their roles; the first match decides."""
 
-LABELS = ("label", "muscle", "channel_name", "location")
+LABELS = ("label", "muscle", "channel_name", "location", "group_name")
 """Columns of the electrodes table that may name channels, best first."""
 
 OUTPUT_ROLES = ("emg", "force", "kinematics")
@@ -32,10 +33,12 @@ QUANTITIES = {"velocity": r"vel", "acceleration": r"acc", "angle": r"ang", "posi
 
 GO_NAMES = (
     "gocue", "gocueonset", "gocuetimearray0", "go", "goonset", "gosignal", "gotone", "cuestart", "cueonset",
-    "imperative", "oton",  # "object turns on", the go cue in a reach-to-grasp task
+    "gocueon", "gocuestart", "gocues", "gotrigger", "imperative",
+    "oton",  # "object turns on", the go cue in a reach-to-grasp task
 )  # fmt: skip
 MOVE_NAMES = (
     "moveonset", "movementonset", "movebegins", "movementbegins", "movestart", "movementstart", "reachonset",
+    "moveon", "movementon", "movonset", "mvtonset", "reachstart", "reachbegins",
 )  # fmt: skip
 TARGET_NAMES = ("targeton", "targetpresentation", "targetonset", "tgton", "targetshown", "targetcue")
 ALIGN_NAMES = (*GO_NAMES, *MOVE_NAMES, *TARGET_NAMES, "start")
@@ -64,14 +67,24 @@ CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
     ("target_position_0", "target_position_1"),
     ("target_pos_0", "target_pos_1"),
     ("target_0", "target_1"),
+    ("tgt_loc_0", "tgt_loc_1"),
+    ("tgt_pos_0", "tgt_pos_1"),
+    ("target_x", "target_y"),
+    ("target_pos_x", "target_pos_y"),
+    ("target_position_x", "target_position_y"),
+    ("target_location_x", "target_location_y"),
+    ("tgt_x", "tgt_y"),
+    ("x_target", "y_target"),
 )
 """Columns, or pairs of them, that name the condition, best first; capitals and underscores do not matter."""
 
 _OUTCOMES = (
     "result", "outcome", "trialresult", "trialoutcome", "tasksuccess", "success", "successful", "rewarded",
-    "correct", "iscorrect", "issuccess", "issuccessful", "isrewarded", "isgood", "hit",
+    "correct", "iscorrect", "issuccess", "issuccessful", "isrewarded", "isgood", "hit", "trialsuccess",
+    "trialcorrect", "correcttrial", "successfultrial", "goodtrial",
 )  # fmt: skip
-OUTCOME_COLUMNS = dict.fromkeys(_OUTCOMES, True) | {"discardtrial": False, "isbad": False}
+_FAULTS = ("discardtrial", "isbad", "badtrial", "aborted", "isaborted", "trialaborted", "failed")
+OUTCOME_COLUMNS = dict.fromkeys(_OUTCOMES, True) | dict.fromkeys(_FAULTS, False)
 """Simplified names of outcome columns, and whether a true value in them means success."""
 
 SUCCESSES = (
@@ -93,6 +106,8 @@ FALLS = ("falling", "fall", "down", "off", "offset", "low", "false", "0", "-1", 
 STATE_NAMES = ("value", "state", "level", "edge", "polarity", "direction", "transition", "data")
 """Simplified names of columns in event tables that hold the state of a line."""
 
+_MINUS = "-\u2212"
+_TIME_OF = re.compile(r"^(t|time|time_of)_(?=.)", re.IGNORECASE)
 _COLUMNS = re.compile(r"columns\s*=\s*\[([^\[\]]*)\]")  # stops at a bracket, so it takes linear time
 _AXIS = re.compile(r"(^|_)([xyz])(?=_|$)")
 _EYE = re.compile(ROLE_WORDS["other"], re.IGNORECASE)
@@ -107,10 +122,16 @@ def squeeze(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
+def squeeze_value(text: str) -> str:
+    """Return a value for comparison: as :func:`squeeze`, but -1 is not 1."""
+    plain = squeeze(text)
+    return f"-{plain}" if plain.isdigit() and text.strip()[0] in _MINUS else plain
+
+
 def simplify(name: str) -> str:
-    """Return the name of a column for comparison, so that ``Go_Cue_Time`` and ``gocue`` are equal."""
-    plain = squeeze(name)
-    return re.sub(r"(times?|timestamps?)$", "", plain) or plain
+    """Return the name of a column for comparison: ``Go_Cue_Time``, ``t_go_cue`` and ``gocue`` are equal."""
+    plain = squeeze(_TIME_OF.sub("", name))
+    return re.sub(r"(times?|timestamps?)(s|sec|seconds)?$", "", plain) or plain
 
 
 def find_named(columns: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -5,11 +5,16 @@ import json
 import layouts
 import numpy as np
 import pytest
-from layouts import average, compute_envelope, create_series, create_values
+from layouts import average, compute_envelope, create_series, create_values, suppress_aliases
+from pynwb.behavior import BehavioralEpochs, BehavioralEvents, Position, SpatialSeries
+from pynwb.ecephys import ElectricalSeries
+from pynwb.epoch import TimeIntervals
+from pynwb.misc import IntervalSeries
 
 import nwbrnn
+from nwbrnn.errors import ReadError
 from nwbrnn.readers.doctor import diagnose
-from tests.messages import assert_names
+from tests.messages import assert_names, names
 
 pytestmark = pytest.mark.slow
 
@@ -128,3 +133,220 @@ def test_lost_samples_are_no_rounding(read, path):
     rules = find_rules(path, emg="envelope")
     assert_names(rules["timestamps_gaps"].problem, int((~kept).sum()))
     assert "timestamps_rounded" not in rules
+
+
+# columns of trials
+
+
+@pytest.mark.parametrize("codes", [(1, -1), (1.0, -1.0), ("1", "-1"), (1, -2)])
+def test_minus_one_is_no_success(read, codes):
+    good = np.arange(N) % 4 != 1
+    ds = read(create_file(trials={"outcome": np.where(good, *codes)}))
+    np.testing.assert_array_equal(ds["trial"], np.flatnonzero(good))
+    assert get_picked(ds, "trials").startswith("outcome = 1 (18")
+
+
+@pytest.mark.parametrize(("name", "bad"), [("aborted", True), ("trial_success", False), ("bad_trial", "yes")])
+def test_more_names_of_outcomes(read, name, bad):
+    words = {True: (True, False), False: (False, True), "yes": ("yes", "no")}[bad]
+    marked = np.arange(N) % 4 == 1
+    ds = read(create_file(trials={name: np.where(marked, *words)}))
+    np.testing.assert_array_equal(ds["trial"], np.flatnonzero(~marked))
+
+
+@pytest.mark.parametrize(
+    "name", ["t_go", "time_go_cue", "goCue_times", "go_cue_on", "go_time_sec", "t_move_onset"]
+)
+def test_more_names_of_cues(read, name):
+    ds = read(create_file(trials={"go_cue_time": None, name: GO}))
+    assert get_picked(ds, "align_to") == name
+    np.testing.assert_allclose(ds["align_time"], GO)
+
+
+@pytest.mark.parametrize("names", [("target_x", "target_y"), ("tgt_pos_0", "tgt_pos_1")])
+def test_rounding_errors_of_positions_are_no_conditions(read, names):
+    noise = np.random.default_rng(1).normal(0, 1e-15, (2, N))
+    x, y = 8 * np.array([np.cos(np.deg2rad(DIRECTION)), np.sin(np.deg2rad(DIRECTION))]) + noise
+    ds = read(create_file(trials={"target_dir": None, names[0]: x, names[1]: y}))
+    assert get_picked(ds, "condition") == ", ".join(names)
+    places = np.rint([x, y]).T + 0.0
+    expected = [f"{names[0]}={a:.0f}, {names[1]}={b:.0f}" for a, b in places]
+    assert ds["condition"].values.tolist() == expected
+    assert sorted(ds["input"].values.tolist())[1:] == [f"{n}={v}" for n in names for v in ("-8", "0", "8")]
+
+
+def test_a_number_for_no_direction_is_no_angle(read, path):
+    """-999 degrees would be 81."""
+    directions = DIRECTION.copy()
+    directions[5] = -999
+    ds = read(create_file(trials={"target_dir": directions}))
+    assert set(ds["condition"].values.tolist()) == {"-999", "0", "90", "180", "270"}
+    assert f"target_dir={-999}" in ds["input"].values
+    assert find_rules(path)["directions_coded"].object == "intervals/trials/target_dir"
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_table_of_one_trial_gives_way_to_one_with_cues(read, single):
+    nwbfile = create_file()
+    if single:
+        nwbfile = layouts.create_file()
+        nwbfile.add_acquisition(create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0))
+        layouts.add_units(nwbfile, SPIKES)
+        nwbfile.add_trial(start_time=0.0, stop_time=DURATION)
+    reaches = TimeIntervals(name="reaches", description="a row each")
+    reaches.add_column("go_cue_time", "of the reach")
+    for i in range(N):
+        reaches.add_row(start_time=START[i], stop_time=STOP[i], go_cue_time=GO[i] + 0.1)
+    nwbfile.add_time_intervals(reaches)
+    ds = read(nwbfile)
+    assert get_picked(ds, "trial table") == f"intervals/{'reaches' if single else 'trials'} (24 rows)"
+    np.testing.assert_allclose(ds["align_time"], GO + 0.1 * single)
+
+
+# muscles, and what is named like outputs
+
+
+def add_electrodes(nwbfile, groups, **columns):
+    """Add an electrode in each group; return a region of them in reverse order."""
+    device = nwbfile.create_device("wires")
+    for name in columns:
+        nwbfile.add_electrode_column(name, name)
+    for i, group in enumerate(groups):
+        made = nwbfile.create_electrode_group(group, "fine wires", "arm", device)
+        nwbfile.add_electrode(group=made, location="arm", **{name: v[i] for name, v in columns.items()})
+    return nwbfile.create_electrode_table_region(list(range(len(groups)))[::-1], "all, last first")
+
+
+@pytest.mark.parametrize("name", ["EMG", "wires"])
+def test_a_group_of_electrodes_for_each_muscle_is_one_emg(read, name):
+    raw, stamps = create_raw(1000.0)
+    nwbfile = create_file(outputs=[])
+    region = add_electrodes(nwbfile, ["EMG_biceps", "EMG_triceps"])
+    stored = np.round(1000 * raw).astype("int16")
+    nwbfile.add_acquisition(
+        ElectricalSeries(
+            name=name, data=stored, electrodes=region, rate=1000.0, starting_time=0.0, conversion=1e-6,
+            channel_conversion=[1.0, 3.0], offset=2e-3,
+        )
+    )  # fmt: skip
+    ds = read(nwbfile)
+    assert ds["output"].values.tolist() == ["EMG_triceps", "EMG_biceps"]
+    values = stored * np.array([1e-6, 3e-6]) + 2e-3
+    expected = average(compute_envelope(values, 1000.0), stamps + 0.0005, get_edges(), bin_size=0.02)
+    np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("word", ["env", "smoothed", "normalized", "rms"])
+def test_another_version_of_each_muscle_is_not_joined_and_comes_first(read, word):
+    (raw, _), (envelope, stamps) = create_raw(1000.0), create_envelope(1000.0)
+    outputs = [
+        create_series(f"EMG_{muscle}{end}", values[:, i], unit="mV", rate=1000.0)
+        for end, values in (("", raw), (f"_{word}", envelope))
+        for i, muscle in enumerate(("biceps", "triceps"))
+    ]
+    ds = read(create_file(outputs=outputs))
+    assert ds["output"].values.tolist() == [f"biceps_{word}", f"triceps_{word}"]
+    (choice,) = get_choices(ds, "outputs")
+    assert choice["alternatives"] == ["acquisition/EMG*"]
+    expected = average(suppress_aliases(envelope, 1000.0, 0.02), stamps + 0.0005, get_edges(), bin_size=0.02)
+    np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:BehavioralE")
+def test_events_and_intervals_are_no_outputs(read):
+    values, stamps = create_envelope(50.0)
+    position = SpatialSeries(name="paw", data=values, reference_frame="table", unit="cm", rate=50.0)
+    lifts = BehavioralEvents(name="BehavioralEvents")
+    lifts.add_timeseries(create_series("hand_lift", np.ones(N), unit="n.a.", timestamps=GO + 0.2))
+    grips = IntervalSeries(
+        name="grip", data=np.tile(np.array([1, -1], "int8"), N), timestamps=np.sort(np.append(GO, GO + 0.5))
+    )
+    nwbfile = create_file(outputs=[])
+    layouts.add_to(nwbfile, "behavior", Position(spatial_series=[position]), lifts, BehavioralEpochs(grips))
+    ds = read(nwbfile)
+    assert get_picked(ds, "outputs") == "processing/behavior/Position/paw"
+    np.testing.assert_allclose(
+        ds["outputs"], average(values, stamps + 0.01, get_edges(), bin_size=0.02), rtol=1e-5
+    )
+    np.testing.assert_allclose(ds["hand_lift"], GO + 0.2)
+
+
+def test_drifting_raw_emg_that_passes_for_an_envelope_is_reported(read, path):
+    raw, stamps = create_raw(1000.0)
+    drift = 12 * np.sin(2 * np.pi * 0.7 * stamps)[:, np.newaxis]
+    read(create_file(outputs=[create_series("EMG", 0.1 * raw + drift, unit="a.u.", rate=1000.0)]))
+    rule = find_rules(path)["envelope_negative"]
+    assert (rule.object, rule.biases) == ("acquisition/EMG", False)
+    assert_names(rule.remedy, "--emg raw")
+    assert "envelope_negative" not in find_rules(path, emg="raw")
+    for values in (raw, create_envelope(1000.0)[0]):
+        read(create_file(outputs=[create_series("EMG", values, unit="a.u.", rate=1000.0)]))
+        assert "envelope_negative" not in find_rules(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "stamps"),
+    [
+        ("stamps are the right edges of the bins", "end"),
+        ("time stamps at the end of each 20-ms bin", "end"),
+        ("timestamps = bin_end", "end"),
+        ("bin_centers", "centre"),
+        ("stamps are the midpoints of bins", "centre"),
+        ("stamps are the left edges of bins", "start"),
+    ],
+)
+def test_words_for_the_place_of_a_stamp_in_its_bin(read, text, stamps):
+    values, times = create_envelope(50.0)
+    series = create_series("EMG", values, unit="mV", rate=50.0, description=text)
+    ds = read(create_file(outputs=[series]))
+    centres = times + {"start": 0.01, "centre": 0.0, "end": -0.01}[stamps]
+    expected = average(values, centres, get_edges(), bin_size=0.02)
+    np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-5)
+
+
+# neurons
+
+
+@pytest.mark.parametrize("kind", ["square roots", "smoothed"])
+def test_counts_that_are_no_whole_numbers_are_refused(read, path, kind):
+    counts = np.random.default_rng(0).poisson(0.8, (2500, 4)).astype(float)
+    stored = (
+        np.sqrt(counts) if kind == "square roots" else np.convolve(counts[:, 0], [0.25, 0.5, 0.25], "same")
+    )
+    series = create_series("binned_spikes", stored, unit="1", rate=50.0)
+    emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+    nwbfile = create_file(outputs=[emg, series], spikes=None)
+    with pytest.raises(ReadError, match=names(path, "acquisition/binned_spikes", "--rates")):
+        read(nwbfile)
+    assert find_rules(path)["refused"].biases
+    ds = nwbrnn.read_nwb(path, window=WINDOW, rates="acquisition/binned_spikes")
+    assert "spike_counts" not in ds
+
+
+def test_the_average_around_an_event_gives_no_rates_of_the_session(read):
+    psth = create_series(
+        "mean_firing_rate_psth", np.ones((200, 4)), unit="Hz", rate=100.0, starting_time=-0.5
+    )
+    ds = read(
+        create_file(outputs=[create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0), psth])
+    )
+    assert get_picked(ds, "rates").startswith("units/spike_times")
+    assert ds.sizes["trial"] == N
+
+
+def test_trials_without_a_recording_are_reported(read, path):
+    values, _ = create_envelope(50.0)
+    ds = read(create_file(outputs=[create_series("EMG", values[:1000], unit="mV", rate=50.0)]))
+    assert ds.sizes["trial"] == 10  # up to 20 s
+    rule = find_rules(path, window=WINDOW)["trials_unrecorded"]
+    assert (rule.object, rule.biases) == ("intervals/trials", False)
+    assert_names(rule.problem, 14, "24 trials")
+
+
+def test_observation_until_infinity_holds_all_spikes(path):
+    nwbfile = create_file(spikes=None)
+    for train in SPIKES:
+        nwbfile.add_unit(spike_times=train, obs_intervals=[[0.0, np.inf]])
+    layouts.write(nwbfile, path)
+    assert "spikes_unobserved" not in find_rules(path)
+    assert nwbrnn.read_nwb(path, window=WINDOW)["mask"].values.all()

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from nwbrnn.config import ReadConfig
 from nwbrnn.config.check import change_settings
 from nwbrnn.errors import MissingDataError, NwbrnnError
@@ -19,6 +21,7 @@ from nwbrnn.readers.recording import read_planned
 from nwbrnn.readers.session import Session, open_session
 from nwbrnn.readers.strange_clocks import find_strange_clocks
 from nwbrnn.storage import Source
+from nwbrnn.text import show_count
 
 __all__ = ["Finding", "Findings", "diagnose"]
 
@@ -75,7 +78,8 @@ def _examine(session: Session, config: ReadConfig) -> list[Finding]:
     if plan is not None:
         try:
             # how far rates are smoothed decides nothing that could be refused
-            read_planned(session, plan, config.model_copy(update={"smoothing": 0.0}))
+            ds = read_planned(session, plan, config.model_copy(update={"smoothing": 0.0}))
+            found += _report_unrecorded(session, plan, ds)
         except NwbrnnError as found_error:
             error = found_error
     if error is not None:
@@ -107,6 +111,21 @@ def _examine_objects(session: Session, config: ReadConfig, plan: Plan | None) ->
     for name, problem in find_strange_clocks(extents, trials="" if table is None else table.path).items():
         yield Finding(
             "clocks", name, problem, "write all times in seconds, counted from the same moment", biases=True
+        )
+
+
+def _report_unrecorded(session: Session, plan: Plan, ds: xr.Dataset) -> Iterator[Finding]:
+    """Yield that trials were left out because nothing was recorded in their windows."""
+    n_trials = len(plan.trials.frame)
+    left_out = n_trials - ds.sizes["trial"]
+    if left_out:
+        yield Finding(
+            "trials_unrecorded",
+            session.find_path(plan.trials.table),
+            f"nothing was recorded in the window of {left_out} of {show_count(n_trials, 'trial')}",
+            "no action needed if the recording began later or stopped early; otherwise name other outputs, "
+            "rates or times (--outputs, --rates, --align-to)",
+            biases=False,
         )
 
 

@@ -60,6 +60,7 @@ class SeriesView:
     steps: Steps | None  # its time stamps; None if it has a rate instead
     is_wanted: bool  # whether a fit would read it, or could if nothing else is chosen by the settings
     is_picked: bool  # whether a fit would read it
+    emg: str  # whether the user said that EMG is raw, or an envelope; else auto
     fault: str  # why it cannot be read though its name suggests that it should be; empty if it can
 
     @property
@@ -124,7 +125,7 @@ def list_series(session: Session, config: ReadConfig, plan: Plan | None) -> Iter
         is_picked = signal is not None and signal.path in read
         fault = describe_fault(series) if id(series) in named else ""
         is_wanted = is_picked or plan is None or not is_chosen
-        yield SeriesView(path, series, signal, _read_steps(series), is_wanted, is_picked, fault)
+        yield SeriesView(path, series, signal, _read_steps(series), is_wanted, is_picked, config.emg, fault)
 
 
 def _map_signals(session: Session, config: ReadConfig) -> Sequence[Signal]:

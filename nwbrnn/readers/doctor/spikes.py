@@ -130,7 +130,7 @@ def _merge_observed(trains: SpikeTrains, rows: Counts) -> tuple[Array, ...] | No
         return None
     known: dict[bytes, Array] = {}
     return tuple(
-        known.setdefault(spans.tobytes(), merge_spans(spans[np.isfinite(spans).all(axis=1)]))
+        known.setdefault(spans.tobytes(), merge_spans(spans[~np.isnan(spans).any(axis=1)]))
         for spans in (trains.observed[row] for row in rows)
     )
 

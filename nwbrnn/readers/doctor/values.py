@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nwbrnn.preprocessing import find_factor
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, note
 from nwbrnn.readers.doctor.series import SeriesView
+from nwbrnn.readers.series import RAW_SAMPLING_RATE, looks_raw
 from nwbrnn.readers.vocabulary import OUTPUT_ROLES
 from nwbrnn.text import list_some, show_count
 
@@ -19,6 +20,7 @@ _MIN_CLIPPED = 20
 _EDGE = 0.01
 _SOME = 100_000  # samples that tell what is usual
 _ARTEFACT = 50.0
+_BELOW = 0.05  # filters make envelopes a little negative, but not by this part of what is usual
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class ValueView:
     # median of some samples, and the 95th percentile of how far from it they are, by channel
     middle: Array
     usual: Array
+    bottom: Array  # fifth percentile of some samples, by channel
 
     @property
     def path(self) -> str:
@@ -93,10 +96,11 @@ def view_values(view: SeriesView) -> ValueView:
         some.append(np.where(bad, np.nan, block)[-start % step :: step])
     known = np.concatenate(some)
     seen = np.isfinite(known).any(axis=0)
-    middle, usual = np.full(n_channels, np.nan), np.full(n_channels, np.nan)
+    middle, usual, bottom = (np.full(n_channels, np.nan) for _ in range(3))
     middle[seen] = np.nanmedian(known[:, seen], axis=0)
     usual[seen] = np.nanquantile(np.abs(known - middle)[:, seen], 0.95, axis=0)
-    return ValueView(view, n, missing, first_missing, low, high, at_low, at_high, middle, usual)
+    bottom[seen] = np.nanquantile(known[:, seen], 0.05, axis=0)
+    return ValueView(view, n, missing, first_missing, low, high, at_low, at_high, middle, usual, bottom)
 
 
 def check_values_missing(view: ValueView) -> Iterator[Finding]:
@@ -160,8 +164,8 @@ def check_emg_volts(view: ValueView) -> Iterator[Finding]:
     volts = find_factor(str(series.unit).lower(), "V")  # some write UV and MV
     if view.series.role != "emg" or volts is None:
         return
-    scale, offset = float(series.conversion), float(series.offset or 0.0)
-    extremes = np.stack([view.low, view.high]) * (1.0 if np.isnan(scale) else scale) + offset
+    scale, offset = _get_scaling(view)
+    extremes = np.stack([view.low, view.high]) * scale + offset
     largest = np.where(np.isfinite(extremes), np.abs(extremes), 0.0).max(axis=0) * volts
     if (largest > 1).any():
         worst = int(np.argmax(largest))
@@ -171,6 +175,25 @@ def check_emg_volts(view: ValueView) -> Iterator[Finding]:
             f"{view.names[worst]} with {largest[worst]:.4g} V",
             "correct conversion or unit (a.u. if it is not known); a fit does not depend on it, because "
             "nwbrnn scales the outputs",
+        )
+
+
+def check_envelope_negative(view: ValueView) -> Iterator[Finding]:
+    """Find EMG that is read as an envelope, but is often negative: raw EMG whose baseline drifts."""
+    signal = view.series.signal
+    if view.series.role != "emg" or view.series.emg != "auto" or signal is None:
+        return
+    if signal.interval * RAW_SAMPLING_RATE > 1:
+        return
+    scale, offset = _get_scaling(view)
+    with np.errstate(invalid="ignore"):
+        negative = view.bottom * scale + offset < -_BELOW * view.usual * abs(scale)
+    if negative.any() and not looks_raw(signal):
+        yield note(
+            view.path,
+            f"nwbrnn reads it as an envelope, but a twentieth of the samples or more are negative in "
+            f"{view.count(negative)}: {list_some(view.pick(negative), limit=16)}",
+            "if this is raw EMG with a drifting baseline, say so with emg='raw' (--emg raw)",
         )
 
 
@@ -190,6 +213,13 @@ def check_artefacts(view: ValueView) -> Iterator[Finding]:
             "look at these muscles; leave out the muscles with channels=... (--channels '!NAME'), or leave "
             "out the trials",
         )
+
+
+def _get_scaling(view: ValueView) -> tuple[float, float]:
+    """Return the conversion and the offset of a series."""
+    series = view.series.series
+    scale = float(series.conversion)
+    return 1.0 if np.isnan(scale) else scale, float(series.offset or 0.0)
 
 
 def _find_columns(view: SeriesView) -> list[int]:

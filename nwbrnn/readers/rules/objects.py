@@ -25,7 +25,10 @@ from nwbrnn.text import list_some, show_count
 
 Counts = Signal | BinnedCounts
 
-_PROCESSED = re.compile(r"envelope|rectif|preprocess|smooth", re.IGNORECASE)
+_PROCESSED = re.compile(
+    r"envelope|emg_?env|rectif|preprocess|processed|smooth|normali[sz]|(?<![a-z])(rect|env|norm|rms)(?![a-z])",
+    re.IGNORECASE,
+)
 _LIMB = re.compile(r"hand|finger|arm", re.IGNORECASE)
 _RAW = re.compile(r"raw|notch|_hp\b|high_?pass", re.IGNORECASE)
 
@@ -85,7 +88,7 @@ def choose_outputs(
     for role in sorted(OUTPUT_ROLES, key=lambda role: role not in config.map):
         ranked = _rank(signals, role)
         if ranked:
-            picked = tuple(ranked if role in config.map else ranked[:1])
+            picked = tuple(ranked if role in config.map else _take_best(ranked))
             others = tuple(s.path for s in signals if s.role in OUTPUT_ROLES and s not in picked)
             reason = f"its name suggests {role}" if role not in config.map else f"mapped to {role}"
             if len(ranked) > 1 and role not in config.map:
@@ -292,7 +295,7 @@ def _match_all(
     found: list[Signal] = []
     for name in (wanted,) if isinstance(wanted, str) else wanted:
         ranked = _rank(signals, name) if name in OUTPUT_ROLES else []
-        found += (ranked if name in mapped else ranked[:1]) or _match(signals, name, setting)
+        found += (ranked if name in mapped else _take_best(ranked)) or _match(signals, name, setting)
     return tuple(dict.fromkeys(found))
 
 
@@ -331,6 +334,11 @@ def _rank(signals: Sequence[Signal], role: str) -> list[Signal]:
         )
 
     return sorted((s for s in signals if s.role == role), key=cost)
+
+
+def _take_best(ranked: Sequence[Signal]) -> list[Signal]:
+    """Return the best signal, with those of other electrode groups of the same series."""
+    return [s for s in ranked if s.series[0] is ranked[0].series[0]]
 
 
 def _check_timing(signals: tuple[Signal, ...]) -> tuple[Signal, ...]:

@@ -14,6 +14,7 @@ from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.readers.binned import BinnedCounts
 from nwbrnn.readers.times import drop_unwritten
 from nwbrnn.readers.trials import (
+    TRIALS,
     get_session_times,
     label_column,
     label_values,
@@ -31,6 +32,7 @@ from nwbrnn.readers.vocabulary import (
     find_named,
     simplify,
     squeeze,
+    squeeze_value,
 )
 from nwbrnn.text import list_some, show_count
 
@@ -68,8 +70,11 @@ def choose_table(tables: Mapping[str, TimeIntervals], config: ReadConfig) -> tup
         )
     name = found or next(iter(tables))
     reason = "mapped" if found else "the table of trials"
-    if not found and name != "intervals/trials":
-        reason = "there is no table of trials; the likeliest by its name and columns"
+    if not found and name != TRIALS:
+        lacking = (
+            "the table of trials has a single row" if TRIALS in tables else "there is no table of trials"
+        )
+        reason = f"{lacking}; the likeliest by its name and columns"
     others = tuple(other for other in tables if other != name)
     return name, Choice("trial table", f"{name} ({show_count(len(tables[name]), 'row')})", reason, others)
 
@@ -105,7 +110,7 @@ def find_successes(trials: pd.DataFrame) -> tuple[dict[str, str], NDArray[np.boo
     unknown: dict[str, str] = {}
     for name in find_named(list(map(str, trials)), tuple(OUTCOME_COLUMNS)):
         labels = label_values(trials[name])
-        words = {label: squeeze(label) for label in dict.fromkeys(labels.tolist())}
+        words = {label: squeeze_value(label) for label in dict.fromkeys(labels.tolist())}
         good, bad = (SUCCESSES, FAILURES) if OUTCOME_COLUMNS[simplify(name)] else (FAILURES, SUCCESSES)
         wanted = [label for label, word in words.items() if word in good]
         if wanted or all(word in bad for word in words.values()):
