@@ -1,5 +1,6 @@
 """Read the neurons of a recording as spike counts and rates in the bins of each trial."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.units import count_spikes, find_observed, iterate_counts
 from nwbrnn.text import list_some
 
+_PER_SECOND = re.compile(r"^k?hz$|(/|per)\s*s(ec(ond)?s?)?$|s\s*\^?-1$", re.IGNORECASE)
 _FRACTION = 1e-3  # by which sums of counts in single precision may differ from whole numbers
 SMOOTHED = 16  # number of units to smooth at once
 
@@ -149,6 +151,11 @@ def _open_counts(
         added, covered = counts.count(edges, plan.trials.times)
         return iter(np.moveaxis(added, 2, 0)), counts.rows, covered[..., np.newaxis], extent, set()
     if isinstance(counts, Signal):
+        if _PER_SECOND.search(counts.unit):
+            raise ReadError(
+                f"{counts.path}: expected counts of spikes, but its unit is {counts.unit}, as of rates; "
+                f"name it with rates (--rates {counts.path}), or correct the unit"
+            )
         binned = read_binned(counts, edges, nan="mask")
         known = np.nan_to_num(binned.values)
         whole = np.rint(known).astype(np.int32)

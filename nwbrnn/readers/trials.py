@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 from pynwb import NWBFile
 from pynwb.core import NWBContainer
@@ -31,6 +32,7 @@ from nwbrnn.storage import read_whole
 
 _TRIALS = re.compile(r"trial|reach|movement", re.IGNORECASE)
 TRIALS = "intervals/trials"  # where NWB has the table of trials
+_NO_NUMBER = ("", "nan", "none", "na", "n/a")  # texts for a number that is not known
 _NOTHING = 1e-9  # numbers this much smaller than the largest of a condition are rounding errors of 0
 MAX_LABELS = 20  # largest number of event labels that become trial columns
 
@@ -68,7 +70,8 @@ def read_trials(
     """Return the ids and plain columns of a trial table: a row per trial, indexed by row number.
 
     Starts and stops that were never written become NaN. Each kind of event becomes a column with the time of
-    the first such event in each trial [s], or NaN if there is none.
+    the first such event in each trial [s], or NaN if there is none. So does a column with a known name of a
+    time of which a trial can hold several. Times and directions that are written as texts become numbers.
     """
     columns = read_plain_columns(table)
     for needed in ("start_time", "stop_time"):
@@ -80,6 +83,8 @@ def read_trials(
         unwritten = find_unwritten(columns[needed].astype(np.float64))
         if unwritten.any():
             columns[needed] = np.where(unwritten, np.nan, columns[needed])
+    columns = {label: _read_numbers(label, values) for label, values in columns.items()}
+    columns |= {label: values for label, values in _read_first_times(table) if label not in columns}
     trials = pd.DataFrame({"id": np.asarray(table.id[:])} | columns)
     if events:
         starts = trials["start_time"].to_numpy(np.float64)
@@ -92,6 +97,32 @@ def read_trials(
                 if inside.any():
                     trials[label] = np.where(inside, first, np.nan)
     return trials
+
+
+def _read_numbers(label: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of a column, as numbers if its name says that they are, but they are texts."""
+    if values.dtype.kind != "U" or not (simplify(label) in ALIGN_NAMES or names_direction(label)):
+        return values
+    known = ~np.isin(np.char.lower(np.char.strip(values)), _NO_NUMBER)
+    numbers = np.full(len(values), np.nan)
+    try:
+        numbers[known] = values[known].astype(np.float64)
+    except ValueError:  # words
+        return values
+    return numbers if known.any() else values
+
+
+def _read_first_times(table: TimeIntervals) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield the first time of each trial, or NaN, of columns of several times that have a known name."""
+    for column in table.columns:
+        if not isinstance(column, VectorIndex) or simplify(column.target.name) not in ALIGN_NAMES:
+            continue
+        ends, times = np.asarray(column.data[:], dtype=np.int64), read_whole(column.target.data)
+        starts = np.append(0, ends[:-1])[: len(ends)]
+        is_valid = (starts <= ends).all() and (ends <= len(times)).all()
+        if times.ndim == 1 and times.dtype.kind in "iuf" and is_valid:
+            padded = np.append(times.astype(np.float64), np.nan)
+            yield str(column.target.name), np.where(ends > starts, padded[starts], np.nan)
 
 
 def fill_stop_times(trials: pd.DataFrame) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Open NWB files, and refuse those that cannot be read, with the reason."""
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,9 +105,13 @@ def _build(source: Source, *, follow_links: bool) -> Iterator[Opened]:
         except NwbrnnError:
             raise
         except Exception as error:  # hdmf raises errors of many types, including plain Exception
-            reason = find_cause(store.root) or (
-                f"pynwb cannot build it: {_find_reason(error)}; run 'python -m pynwb.validation_cli' or "
-                "'pynwb-validate' on it to see what is wrong"
+            reason = (
+                find_cause(store.root)
+                or _find_extension(store.root, error)
+                or (
+                    f"pynwb cannot build it: {_find_reason(error)}; run 'python -m pynwb.validation_cli' or "
+                    "'pynwb-validate' on it to see what is wrong"
+                )
             )
             raise UnsupportedFileError(
                 f"{source.text}: expected a readable NWB file, but {reason}"
@@ -229,6 +234,28 @@ def _create_io(source: Source, store: Store, *, follow_links: bool) -> Any:
     return NWBHDF5IO(file=store.root, mode="r", **options)
 
 
+def _find_extension(root: Any, error: Exception) -> str:
+    """Return which object needs an extension whose specification is not in the file; empty if none does."""
+    lacking = _NO_NAMESPACE.search(str(error))
+    if lacking is None:
+        return ""
+    extension = lacking[1]
+    found = []
+
+    def look(path: str, item: Any) -> bool | None:
+        found.extend([path] if item.attrs.get("namespace") == extension else [])
+        return True if found else None  # which ends the search
+
+    if isinstance(root, h5py.File):
+        with contextlib.suppress(Exception):  # the file may be damaged besides
+            root.visititems(look)
+    return (
+        f"{found[0] if found else 'an object'} is of a type of the extension {extension}, whose specification "
+        "is not in the file; write the file again with pynwb and this extension, which stores the specification "
+        "in the file (cache_spec), or remove the object"
+    )
+
+
 def _find_reason(error: Exception) -> str:
     """Return from hdmf's message the object that it could not build and the reason, without its contents."""
     builder, *reasons = error.args or ("",)
@@ -270,6 +297,7 @@ def _check_version(source: Source, root: Any) -> None:
         )
 
 
+_NO_NAMESPACE = re.compile(r"'([^']+)' not a namespace")  # what hdmf says
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 

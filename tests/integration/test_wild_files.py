@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import layouts
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pynwb.epoch import TimeIntervals
 from pynwb.misc import IntervalSeries
 
 import nwbrnn
-from nwbrnn.errors import ReadError
+from nwbrnn.errors import ReadError, UnsupportedFileError
 from nwbrnn.readers.doctor import diagnose
 from tests.messages import assert_names, names
 
@@ -185,6 +186,28 @@ def test_a_number_for_no_direction_is_no_angle(read, path):
     assert find_rules(path)["directions_coded"].object == "intervals/trials/target_dir"
 
 
+def test_times_and_directions_in_texts_are_numbers(read):
+    cues = np.array([f"{t:.4f}" for t in GO])
+    cues[3] = ""
+    words = {"go_cue_time": cues, "target_dir": [f" {d:g}" for d in DIRECTION]}
+    ds = read(create_file(trials=words))
+    plain = read(create_file(trials={"go_cue_time": np.where(np.arange(N) == 3, np.nan, GO)}))
+    for name in ("outputs", "inputs", "spike_counts", "condition", "align_time"):
+        np.testing.assert_array_equal(ds[name], plain[name])
+    assert ds.sizes["trial"] == N - 1
+    ds = read(create_file(trials={"target_dir": np.where(DIRECTION > 0, "up", "down")}))
+    assert set(ds["condition"].values.tolist()) == {"up", "down"}
+
+
+def test_of_several_cues_in_a_trial_the_first_is_time_0(read):
+    nwbfile = create_file(trials={"go_cue_time": None})
+    cues = [[] if i == 2 else [GO[i], GO[i] + 0.3][: 1 + i % 2] for i in range(N)]
+    nwbfile.trials.add_column("go_cue_time", "a time, or several", data=cues, index=True)
+    ds = read(nwbfile)
+    assert get_picked(ds, "align_to") == "go_cue_time"
+    np.testing.assert_allclose(ds["align_time"], np.delete(GO, 2))
+
+
 @pytest.mark.parametrize("single", [True, False])
 def test_a_table_of_one_trial_gives_way_to_one_with_cues(read, single):
     nwbfile = create_file()
@@ -350,3 +373,28 @@ def test_observation_until_infinity_holds_all_spikes(path):
     layouts.write(nwbfile, path)
     assert "spikes_unobserved" not in find_rules(path)
     assert nwbrnn.read_nwb(path, window=WINDOW)["mask"].values.all()
+
+
+@pytest.mark.parametrize("unit", ["Hz", "spikes/s", "spikes per second"])
+def test_counts_in_spikes_per_second_are_refused(read, path, unit):
+    rates = np.random.default_rng(0).poisson(0.8, (2500, 4)) * 50.0
+    emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+    nwbfile = create_file(
+        outputs=[emg, create_series("binned_spikes", rates, unit=unit, rate=50.0)], spikes=None
+    )
+    with pytest.raises(ReadError, match=names(path, "acquisition/binned_spikes", unit, "--rates")):
+        read(nwbfile)
+    assert nwbrnn.read_nwb(path, window=WINDOW, rates="acquisition/binned_spikes")["rates"].mean() < 50
+
+
+def test_an_extension_that_the_file_does_not_hold_is_named(path):
+    layouts.write(create_file(), path)
+    with h5py.File(path, "r+") as file:
+        del file["specifications"], file.attrs[".specloc"]
+        file["acquisition/EMG"].attrs["neurodata_type"] = "LabEMG"
+        file["acquisition/EMG"].attrs["namespace"] = "ndx-lab"
+    for run in (nwbrnn.read_nwb, diagnose, nwbrnn.inspect_nwb):
+        with pytest.raises(
+            UnsupportedFileError, match=names(path, "acquisition/EMG", "ndx-lab", "cache_spec")
+        ):
+            run(path)
