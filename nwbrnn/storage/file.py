@@ -250,9 +250,9 @@ def _find_extension(root: Any, error: Exception) -> str:
         with contextlib.suppress(Exception):  # the file may be damaged besides
             root.visititems(look)
     return (
-        f"{found[0] if found else 'an object'} is of a type of the extension {extension}, whose specification "
-        "is not in the file; write the file again with pynwb and this extension, which stores the specification "
-        "in the file (cache_spec), or remove the object"
+        f"{found[0] if found else 'an object'} is of a type of the extension {extension}, whose "
+        "specification is not in the file; write the file again with pynwb and this extension, which stores "
+        "the specification in the file (cache_spec), or remove the object"
     )
 
 
