@@ -20,7 +20,7 @@ from pynwb.misc import AnnotationSeries, IntervalSeries
 from nwbrnn.readers.clock import Clock
 from nwbrnn.readers.tables import list_modules
 from nwbrnn.readers.vocabulary import OUTPUT_ROLES, drop_axis, find_quantity, find_role, name_channels
-from nwbrnn.text import shorten
+from nwbrnn.text import shorten, show_count
 
 _VERSION = re.compile(
     r"raw|notch|filt|pass|rectif|envelope|smooth(?:ed)?|normali[sz]ed|processed|resampl|downsampl|clean"
@@ -151,7 +151,16 @@ def describe_fault(series: TimeSeries) -> str:
     sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
     if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _MANY_CHANNELS)):
         return f"its data have the shape {shape} and look transposed, since time comes first in a series"
+    gains, n_channels = get_gains(series), shape[1] if len(shape) > 1 else 1
+    if gains is not None and gains.shape not in ((n_channels,), (1,)):
+        return f"its channel_conversion has {gains.size} values for {show_count(n_channels, 'channel')}"
     return ""
+
+
+def get_gains(series: TimeSeries) -> NDArray[np.float64] | None:
+    """Return the conversion of each channel, shape (n_channels,), or (1,) for all; ``None`` if not given."""
+    stored = getattr(series, "channel_conversion", None)
+    return None if stored is None else np.asarray(stored[:], dtype=np.float64)
 
 
 def _describe_form(series: TimeSeries) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.preprocessing import EnvelopeFilter, compute_envelope
 from nwbrnn.preprocessing.resampling import SETTLED, suppress_aliases
-from nwbrnn.readers.discovery import Signal
+from nwbrnn.readers.discovery import Signal, get_gains
 from nwbrnn.readers.times import TICKS_PER_SECOND, RegularTimes, StampedTimes, Ticks, merge_spans, read_times
 from nwbrnn.text import show_count
 
@@ -135,9 +135,9 @@ def read_values(signal: Signal, times: RegularTimes | StampedTimes, samples: sli
     conversion = float(series.conversion)
     # some converters write NaN to mean "none" (DANDI 000070)
     factor = np.asarray(1.0 if np.isnan(conversion) else conversion)
-    by_channel = getattr(series, "channel_conversion", None)
-    if by_channel is not None:
-        factor = factor * np.asarray(by_channel[:], dtype=np.float64)
+    gains = get_gains(series)
+    if gains is not None:
+        factor = factor * (gains if len(gains) > 1 else gains[0])
     if signal.picks is not None:
         data = data[:, list(signal.picks)]
         factor = factor[list(signal.picks)] if factor.ndim else factor

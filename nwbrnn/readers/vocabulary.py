@@ -75,8 +75,22 @@ CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
     ("target_location_x", "target_location_y"),
     ("tgt_x", "tgt_y"),
     ("x_target", "y_target"),
+    ("reach_direction",),
+    ("reach_dir",),
+    ("reach_angle",),
+    ("movement_dir",),
+    ("movement_angle",),
+    ("angle",),
+    ("target_index",),
+    ("target_number",),
+    ("tgt_id",),
+    ("cond",),
+    ("trial_condition",),
+    ("condition_index",),
 )
-"""Columns, or pairs of them, that name the condition, best first; capitals and underscores do not matter."""
+"""Columns, or pairs of them, that name the condition, best first.
+
+Capitals, underscores and the unit of angles at the end do not matter."""
 
 _OUTCOMES = (
     "result", "outcome", "trialresult", "trialoutcome", "tasksuccess", "success", "successful", "rewarded",
@@ -170,6 +184,11 @@ def drop_axis(name: str) -> str | None:
     """Return a name without the axis in it: ``vel`` for ``x_vel``; ``None`` if it names no axis."""
     plain, found = _AXIS.subn("", name.lower(), count=1)
     return plain.strip("_") if found else None
+
+
+def squeeze_condition(name: str) -> str:
+    """Return the name of a column for comparison with :data:`CONDITION_NAMES`, without the unit of angles."""
+    return re.sub(r"(deg|degrees|rad|radians)$", "", squeeze(name))
 
 
 def names_direction(name: str) -> bool:

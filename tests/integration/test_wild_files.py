@@ -398,3 +398,60 @@ def test_an_extension_that_the_file_does_not_hold_is_named(path):
             UnsupportedFileError, match=names(path, "acquisition/EMG", "ndx-lab", "cache_spec")
         ):
             run(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "target_angle_deg",
+        "targetDir_rad",
+        "movement_dir",
+        "target_index",
+        "trial_condition",
+        "cond",
+        "direction_deg",
+    ],
+)
+def test_more_names_of_conditions(read, name):
+    values = np.deg2rad(DIRECTION) if name.endswith("rad") else DIRECTION
+    if not name.endswith(("deg", "rad", "dir")):
+        values = (DIRECTION / 90).astype(int)
+    ds = read(create_file(trials={"target_dir": None, name: values}))
+    assert get_picked(ds, "condition") == name
+    assert len(set(ds["condition"].values.tolist())) == 4
+    angle = np.deg2rad(DIRECTION)
+    if name.endswith(("deg", "rad", "dir")):
+        np.testing.assert_allclose(
+            ds["inputs"][:, -1, :2], np.stack([np.cos(angle), np.sin(angle)], 1), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("gains", "rule", "part"),
+    [
+        ([1.0, 0.0], "channel_conversion", 0),
+        ([np.nan, 1.0], "channel_conversion", "nan"),
+        ([1.0, 2.0, 3.0], "shape", 3),
+    ],
+)
+def test_gains_that_spoil_channels_are_reported(path, gains, rule, part):
+    nwbfile = create_file(outputs=[])
+    region = add_electrodes(nwbfile, ["EMG", "EMG_2"])
+    raw, _ = create_raw(1000.0)
+    series = ElectricalSeries(
+        name="EMG", data=raw, electrodes=region, rate=1000.0, channel_conversion=[1.0, 1.0]
+    )
+    nwbfile.add_acquisition(series)
+    layouts.write(nwbfile, path)
+    with h5py.File(path, "r+") as file:
+        group = file["acquisition/EMG"]
+        attributes = dict(group["channel_conversion"].attrs)
+        del group["channel_conversion"]
+        group["channel_conversion"] = gains
+        group["channel_conversion"].attrs.update(attributes)
+    finding = find_rules(path)[rule]
+    assert (finding.object, finding.biases) == ("acquisition/EMG", True)
+    assert_names(finding.problem, part, "2 channels")
+    if rule == "shape":
+        with pytest.raises(ReadError, match=names(path, "acquisition/EMG", "channel_conversion", 3)):
+            nwbrnn.read_nwb(path)

@@ -17,7 +17,7 @@ from nwbrnn.formats.fit.layout import is_module_of_fit
 from nwbrnn.formats.series import read_stamps
 from nwbrnn.limits import is_written
 from nwbrnn.readers.clock import GAP, REGULAR, Clock
-from nwbrnn.readers.discovery import Signal, describe_fault
+from nwbrnn.readers.discovery import Signal, describe_fault, get_gains
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.rules.objects import apply_map
@@ -150,6 +150,19 @@ def check_conversion(view: SeriesView) -> Iterator[Finding]:
             view.path,
             "conversion is NaN; nwbrnn treats it as 1, but other readers make every value NaN",
             "set it to 1, or to the size of one step of the data in the unit",
+        )
+
+
+def check_channel_conversion(view: SeriesView) -> Iterator[Finding]:
+    """Find channels that a conversion of 0 makes constant, or one of NaN unknown."""
+    gains = get_gains(view.series)
+    if gains is None or view.fault:
+        return
+    bad = ~np.isfinite(gains) | (gains == 0)
+    if bad.any():
+        yield view.report(
+            f"channel_conversion is {gains[bad][0]:g} for {bad.sum()} of {show_count(len(bad), 'channel')}",
+            "set it to the size of one step of each channel relative to conversion, or to 1",
         )
 
 

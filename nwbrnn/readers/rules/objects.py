@@ -346,7 +346,9 @@ def _check_timing(signals: tuple[Signal, ...]) -> tuple[Signal, ...]:
     for part in (part for signal in signals for part in signal.split()):
         fault = describe_fault(part.series[0])
         if fault:
-            raise ReadError(f"{part.path}: {fault}; write it again with time first, or choose another series")
+            raise ReadError(
+                f"{part.path}: {fault}; write it again with time first, then channels, or choose another"
+            )
         series = part.series[0]
         starts = series.timestamps is not None or np.isfinite(series.starting_time or 0.0)
         if not (part.interval > 0 and starts):

@@ -32,6 +32,7 @@ from nwbrnn.readers.vocabulary import (
     find_named,
     simplify,
     squeeze,
+    squeeze_condition,
     squeeze_value,
 )
 from nwbrnn.text import list_some, show_count
@@ -209,7 +210,8 @@ def choose_condition(
 
 def _find_conditions(trials: pd.DataFrame) -> list[tuple[str, ...]]:
     """Return the columns, or pairs of columns, with known names of conditions, in the order of the names."""
-    columns = {squeeze(str(name)): str(name) for name in reversed(list(trials))}
+    columns = {squeeze_condition(str(name)): str(name) for name in reversed(list(trials))}
+    columns |= {squeeze(str(name)): str(name) for name in reversed(list(trials))}
     known = (tuple(columns.get(squeeze(name), "") for name in names) for names in CONDITION_NAMES)
     return list(dict.fromkeys(names for names in known if all(names)))
 
