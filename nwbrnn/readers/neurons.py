@@ -23,7 +23,7 @@ from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.units import count_spikes, find_observed, iterate_counts
 from nwbrnn.text import list_some
 
-_PER_SECOND = re.compile(r"^k?hz$|(/|per)\s*s(ec(ond)?s?)?$|s\s*\^?-1$", re.IGNORECASE)
+_PER_SECOND = re.compile(r"^k?hz$|(/|per)\s*(s|sec|secs|second|seconds)$|s\s*\^?-1$", re.IGNORECASE)
 _FRACTION = 1e-3  # by which sums of counts in single precision may differ from whole numbers
 SMOOTHED = 16  # number of units to smooth at once
 

@@ -240,7 +240,8 @@ def test_gaps_also_across_blocks(make_recording, monkeypatch):
     path = make_recording(drop_emg=(20.0, 23.5)).path
     whole = diagnose(path)
     parts = ("1 gap", "0.02 s", "3.52 s", "at 19.98 s")
-    expect(whole, "timestamps_gaps", "acquisition/EMG", *parts, biases=False)
+    expect(pick(whole, "timestamps_gaps"), "timestamps_gaps", "acquisition/EMG", *parts, biases=False)
+    expect(pick(whole, "trials_unrecorded"), "trials_unrecorded", "intervals/trials", biases=False)
     monkeypatch.setattr(
         "nwbrnn.readers.doctor.series.BLOCK", 100
     )  # 19.98 s is number 999, the last of a block

@@ -375,6 +375,16 @@ def test_observation_until_infinity_holds_all_spikes(path):
     assert nwbrnn.read_nwb(path, window=WINDOW)["mask"].values.all()
 
 
+def test_counts_with_units_first_are_refused(read, path):
+    emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+    counts = np.random.default_rng(0).poisson(0.8, (4, 2500))
+    nwbfile = create_file(
+        outputs=[emg, create_series("spike_counts", counts, unit="1", rate=50.0)], spikes=None
+    )
+    with pytest.raises(ReadError, match=names(path, "acquisition/spike_counts", "(4, 2500)", "transposed")):
+        read(nwbfile)
+
+
 @pytest.mark.parametrize("unit", ["Hz", "spikes/s", "spikes per second"])
 def test_counts_in_spikes_per_second_are_refused(read, path, unit):
     rates = np.random.default_rng(0).poisson(0.8, (2500, 4)) * 50.0

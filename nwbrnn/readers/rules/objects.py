@@ -143,7 +143,11 @@ def choose_neurons(
         return (), None, Choice("rates", f"{where}/spike_times, {smoothed}", reason, others)
     if counts:
         reason = "there are no spike times, but counts in bins"
-        return (), counts[0], Choice("rates", f"{counts[0].path}, {smoothed}", reason, others[1:])
+        return (
+            (),
+            _check_counts(counts[0]),
+            Choice("rates", f"{counts[0].path}, {smoothed}", reason, others[1:]),
+        )
     lacking = "the file has none"
     if table is not None:
         columns = f"the columns {list_some(table.colnames)}" if n_units else "0 units"
@@ -178,7 +182,7 @@ def _choose_named(
         return None
     found = next((c for c in counts if wanted in (c.path, c.path.rsplit("/", 1)[-1])), None)
     source = found or _match(signals, wanted, "map spike_counts")[0]
-    return (), source, Choice("rates", source.path, "given")
+    return (), _check_counts(source), Choice("rates", source.path, "given")
 
 
 def count_units(rates: tuple[Signal, ...], counts: Counts | None) -> int:
@@ -358,6 +362,13 @@ def _check_timing(signals: tuple[Signal, ...]) -> tuple[Signal, ...]:
                 "the file or choose another"
             )
     return signals
+
+
+def _check_counts(counts: Counts) -> Counts:
+    """Refuse series of counts whose sampling times are unknown."""
+    if isinstance(counts, Signal):
+        _check_timing((counts,))
+    return counts
 
 
 def _name(signals: Sequence[Signal]) -> str:
