@@ -1,6 +1,7 @@
 """The clock of one series: when its samples were taken. Other modules use this one to find out."""
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,15 @@ _COARSE = 0.3  # rounding by a smaller fraction of the interval leaves all steps
 _UNEQUAL = 0.01  # a clock may be rounded if at least this fraction of its steps differ from the usual one
 _FEWEST = 50  # time stamps from which rounding can be told
 _TICK = 1e-6  # steps that differ by less are equal [s]
+
+
+class _Fit(NamedTuple):
+    """What the stamps of a stretch say of the clock, if it is regular and they are rounded coarsely."""
+
+    # time between samples, and what the stamps are rounded to [s]; 0 if they are not
+    interval: float = 0.0
+    rounding: float = 0.0
+    in_packets: bool = False  # whether each stamp is that of as many samples, such as those sent together
 
 
 class Clock:
@@ -47,7 +57,7 @@ class Clock:
         if not len(steps):
             return float("nan")
         if self.rounding:
-            return _shorten(float(np.median([interval for interval, rounding in self._fits if rounding])))
+            return _shorten(float(np.median([fit.interval for fit in self._fits if fit.rounding])))
         median = np.median(steps)
         away = np.abs(steps / median - np.maximum(np.rint(steps / median), 1))
         is_regular = (away < 0.1).mean() >= REGULAR
@@ -61,7 +71,13 @@ class Clock:
         Single precision rounds to 2 ms after five hours, and some laboratories write whole milliseconds.
         Samples then share a stamp, or some steps are twice as long as others although no sample is lost.
         """
-        return max((rounding for _, rounding in self._fits), default=0.0) if self.has_stamps else 0.0
+        return max((fit.rounding for fit in self._fits), default=0.0) if self.has_stamps else 0.0
+
+    @property
+    def span(self) -> float:
+        """Time that a stamp stands for [s]: that of a sample, or of the packet of samples that share it."""
+        rounded = [fit for fit in self._fits if fit.rounding] if self.rounding else []
+        return self.rounding if rounded and all(fit.in_packets for fit in rounded) else self.interval
 
     @cached_property
     def varies(self) -> bool:
@@ -78,8 +94,8 @@ class Clock:
         return np.asarray(steps[np.isfinite(steps) & (steps > 0)])
 
     @cached_property
-    def _fits(self) -> list[tuple[float, float]]:
-        """The interval and the rounding of each stretch [s]; the rounding is 0 if it is not coarse."""
+    def _fits(self) -> list["_Fit"]:
+        """What is known of the rounding of each stretch."""
         return [_fit_rounded(part) for part in self._stretches]
 
     @cached_property
@@ -96,30 +112,33 @@ def _shorten(interval: float) -> float:
     return plain if abs(plain - interval) < 5e-4 * interval else round(interval, 9)
 
 
-def _fit_rounded(stamps: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the interval of a regular clock and what its time stamps are rounded to [s]; 0 if not coarsely.
+def _fit_rounded(stamps: NDArray[np.float64]) -> _Fit:
+    """Return the interval of a regular clock and what its time stamps are rounded to.
 
     Rounded stamps are never further from a straight line than the rounding. Where samples are lost, the
     stamps leave the line more and more.
 
     Examples
     --------
-    >>> interval, rounding = _fit_rounded(np.round(np.arange(200) / 2000, 3))
-    >>> f"{interval:.3g}", f"{rounding:.3g}"
+    >>> fit = _fit_rounded(np.round(np.arange(200) / 2000, 3))
+    >>> f"{fit.interval:.3g}", f"{fit.rounding:.3g}"
     ('0.0005', '0.001')
     """
     stamps = _take_longest_run(stamps)
     if len(stamps) < _FEWEST:
-        return 0.0, 0.0
+        return _Fit()
     sizes, numbers = np.unique(np.rint(np.diff(stamps) / _TICK), return_counts=True)
     rounding = float(np.diff(np.union1d(sizes, [0.0])).min(initial=np.inf)) * _TICK
     if sizes[0] < 0 or not np.isfinite(rounding) or numbers.max() > (1 - _UNEQUAL) * numbers.sum():
-        return 0.0, 0.0
+        return _Fit()
     place = np.arange(len(stamps)) - (len(stamps) - 1) / 2
     middle = float(stamps.mean())
     interval = float(place @ (stamps - middle) / (place @ place))
     is_rounded = np.ptp(stamps - middle - interval * place) <= 1.1 * rounding
-    return (interval, rounding) if is_rounded and rounding >= _COARSE * interval else (0.0, 0.0)
+    groups = np.diff(np.flatnonzero(np.diff(stamps) > _TICK))  # without the first and the last
+    if not is_rounded or rounding < _COARSE * interval or not len(groups):
+        return _Fit()
+    return _Fit(interval, rounding, bool(groups[0] > 1 and (groups == groups[0]).all()))
 
 
 def _take_longest_run(stamps: NDArray[np.float64]) -> NDArray[np.float64]:

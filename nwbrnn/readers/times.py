@@ -153,7 +153,7 @@ def read_times(signal: Signal) -> RegularTimes | StampedTimes:
     """
     (series,) = signal.series
     n_samples = signal.shape[0]
-    shift = SHIFTS[signal.stamps] * signal.interval
+    shift = SHIFTS[signal.stamps] * signal.clocks[0].span
     if series.timestamps is None:
         return RegularTimes(n_samples, float(series.starting_time or 0.0), shift, float(series.rate))
     stamps = read_stamps(series)

@@ -125,6 +125,17 @@ def test_raw_emg_of_rounded_stamps_has_the_envelope_of_its_rate(read, path, rate
     assert not rules["timestamps_rounded"].biases
 
 
+def test_raw_emg_that_was_sent_in_packets(read):
+    """Each stamp is that of 20 samples; without their rate, raw EMG would be averaged."""
+    raw, stamps = create_raw(1000.0)
+    sent = np.repeat(stamps[::20], 20)
+    ds = read(create_file(outputs=[create_series("EMG", raw, unit="mV", timestamps=sent)]))
+    assert get_choices(ds, "envelope")
+    packets = compute_envelope(raw, 1000.0).reshape(-1, 20, 2).mean(axis=1)
+    expected = average(packets, stamps[::20] + 0.01, get_edges(), bin_size=0.02)
+    np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-5, atol=1e-7)
+
+
 def test_lost_samples_are_no_rounding(read, path):
     raw, stamps = create_raw(1000.0)
     kept = np.random.default_rng(2).random(len(stamps)) > 0.02
