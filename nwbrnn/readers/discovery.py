@@ -34,6 +34,7 @@ _END_STAMPS = re.compile(
 _FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins without saying so
 _CENTRE = r"(cent(er|re)|mid(dle|point))s?"
 _CENTRE_STAMPS = re.compile(rf"bin[\s_-]*{_CENTRE}|{_CENTRE}{_OF_BIN}", re.IGNORECASE)
+_SYNCHRONY = re.compile(r"(?<![a-z])(sync|trig|trigger|ttl)(?![a-z])", re.IGNORECASE)
 _EVENTS = {"BehavioralEvents", "BehavioralEpochs"}  # containers of series that hold events, not samples
 _MANY_CHANNELS = 1001  # a second dimension of this length or longer is time
 
@@ -285,8 +286,10 @@ def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:
 def _find_role(series: TimeSeries, around: tuple[str, ...]) -> str:
     """Return the role that the name of a series suggests, else its type, else the names around it.
 
-    Series of events and intervals have samples only when something happens, so they reproduce nothing.
+    Series of events and intervals have samples only when something happens, and a line that synchronizes
+    devices is recorded with the muscles but is none.
     """
-    if isinstance(series, AnnotationSeries | IntervalSeries) or not _EVENTS.isdisjoint(around):
+    is_event = isinstance(series, AnnotationSeries | IntervalSeries) or not _EVENTS.isdisjoint(around)
+    if is_event or _SYNCHRONY.search(str(series.name)):
         return "other"
     return find_role((str(series.name), type(series).__name__, *around))

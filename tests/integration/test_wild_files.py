@@ -286,6 +286,14 @@ def test_another_version_of_each_muscle_is_not_joined_and_comes_first(read, word
     np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_line_that_synchronizes_devices_is_no_muscle(read):
+    values, stamps = create_envelope(50.0)
+    line = (stamps % 1 < 0.5).astype(float)
+    channels = {"EMG_biceps": values[:, 0], "EMG_triceps": values[:, 1], "EMG_sync": line}
+    ds = read(create_file(outputs=[create_series(n, v, unit="V", rate=50.0) for n, v in channels.items()]))
+    assert ds["output"].values.tolist() == ["biceps", "triceps"]
+
+
 @pytest.mark.filterwarnings("ignore:BehavioralE")
 def test_events_and_intervals_are_no_outputs(read):
     values, stamps = create_envelope(50.0)
