@@ -17,7 +17,7 @@ from nwbrnn.errors import ReadError
 from nwbrnn.formats.series import read_stamps
 from nwbrnn.formats.tables import read_plain_columns
 from nwbrnn.readers.tables import list_modules
-from nwbrnn.readers.times import find_unwritten
+from nwbrnn.readers.times import drop_codes, find_unwritten
 from nwbrnn.readers.vocabulary import (
     ALIGN_NAMES,
     FALLS,
@@ -261,16 +261,17 @@ def _list_directions(trials: pd.DataFrame) -> list[str]:
 def _find_angle_unit(values: NDArray[np.float64]) -> str | None:
     """Return the unit of angles; ``None`` for numbers that are unlikely to be directions on a circle.
 
-    Numbers beyond ± 2π are degrees, unless one is beyond two turns, such as -999 for none. They are not
-    targets of a task if they are consecutive degrees, or all within 30 degrees; nor, as radians, if they are
-    whole numbers or all within 45 degrees.
+    Numbers beyond ± 2π are degrees, unless one is beyond two turns, or -1 is the only negative one: such
+    numbers mean none. They are not targets of a task if they are consecutive degrees, or all within 30
+    degrees; nor, as radians, if they are whole numbers or all within 45 degrees.
     """
     different = np.unique(values[np.isfinite(values)])
     if not len(different):
         return None
     span, largest = float(np.ptp(different)), float(np.abs(different).max())
     whole = bool((different == np.rint(different)).all())
-    if largest > 720:
+    codes_none = different[0] == -1 and (different[1:] >= 0).all() and len(different) > 2
+    if largest > 720 or (largest > 2 * np.pi + 1e-6 and codes_none):
         return None
     if len(different) == 1:
         return "degrees" if largest > 2 * np.pi + 1e-6 else "radians"
@@ -369,9 +370,10 @@ def get_session_times(
 
     ``relative`` is what :func:`find_relative` found; by default, it is called with these trials.
     """
-    times = trials[column].to_numpy(dtype=np.float64)
+    starts = trials["start_time"].to_numpy(np.float64)
+    times = drop_codes(trials[column].to_numpy(dtype=np.float64), starts)
     known = find_relative(trials[["start_time", column]]) if relative is None else relative
-    return times + trials["start_time"].to_numpy(np.float64) if column in known else times
+    return times + starts if column in known else times
 
 
 def is_relative(times: NDArray[np.floating], starts: NDArray[np.floating]) -> bool:
@@ -380,7 +382,7 @@ def is_relative(times: NDArray[np.floating], starts: NDArray[np.floating]) -> bo
     They do if nearly all are earlier than the start of their own trial and, counted from there, would be
     earlier than the start of the next, or if they span much less of the session than the trials do.
     """
-    finite = np.isfinite(times) & np.isfinite(starts)
+    finite = np.isfinite(drop_codes(times, starts)) & np.isfinite(starts)
     if finite.sum() < 2:
         return False
     next_starts = np.append(starts[1:], np.inf)

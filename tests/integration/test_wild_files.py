@@ -187,13 +187,14 @@ def test_rounding_errors_of_positions_are_no_conditions(read, names):
     assert sorted(ds["input"].values.tolist())[1:] == [f"{n}={v}" for n in names for v in ("-8", "0", "8")]
 
 
-def test_a_number_for_no_direction_is_no_angle(read, path):
-    """-999 degrees would be 81."""
+@pytest.mark.parametrize("code", [-1, -999])
+def test_a_number_for_no_direction_is_no_angle(read, path, code):
+    """-999 degrees would be 81, and -1 degree 359."""
     directions = DIRECTION.copy()
-    directions[5] = -999
+    directions[5] = code
     ds = read(create_file(trials={"target_dir": directions}))
-    assert set(ds["condition"].values.tolist()) == {"-999", "0", "90", "180", "270"}
-    assert f"target_dir={-999}" in ds["input"].values
+    assert set(ds["condition"].values.tolist()) == {f"{code}", "0", "90", "180", "270"}
+    assert f"target_dir={code}" in ds["input"].values
     assert find_rules(path)["directions_coded"].object == "intervals/trials/target_dir"
 
 
@@ -208,6 +209,20 @@ def test_times_and_directions_in_texts_are_numbers(read):
     assert ds.sizes["trial"] == N - 1
     ds = read(create_file(trials={"target_dir": np.where(DIRECTION > 0, "up", "down")}))
     assert set(ds["condition"].values.tolist()) == {"up", "down"}
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("code", [-1.0, -9999.0])
+def test_a_number_for_no_cue_is_no_time(read, code, relative):
+    none = np.arange(N) % 4 == 0
+    cues = {"go_cue_time": np.where(none, code, GO - START if relative else GO)}
+    shown = {"target_on_time": np.where(none, code, START + 0.1)}
+    ds = read(create_file(trials=cues))
+    np.testing.assert_array_equal(ds["trial"], np.flatnonzero(~none))
+    np.testing.assert_allclose(ds["align_time"], GO[~none])
+    ds = read(create_file(trials=shown))  # shown throughout, since some trials do not tell when
+    assert ds.sizes["trial"] == N
+    np.testing.assert_allclose(ds["inputs"][:, 0, 0], np.cos(np.deg2rad(DIRECTION)), atol=1e-6)
 
 
 def test_of_several_cues_in_a_trial_the_first_is_time_0(read):

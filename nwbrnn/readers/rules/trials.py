@@ -12,7 +12,7 @@ from nwbrnn.config import ReadConfig
 from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError, MissingDataError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.times import drop_unwritten
+from nwbrnn.readers.times import drop_codes, drop_unwritten
 from nwbrnn.readers.trials import (
     TRIALS,
     get_session_times,
@@ -234,7 +234,13 @@ def choose_task_inputs(
 ) -> tuple[str | None, str | None, Choice]:
     """Choose the column with the time from which the condition is shown, and that of the go cue."""
     parts = [f"{name} as cosine and sine" if name in angles else f"{name} one-hot" for name in shown]
-    complete = [str(n) for n in trials if trials[n].dtype.kind in "iuf" and np.isfinite(trials[n]).all()]
+    starts = trials["start_time"].to_numpy(np.float64)
+    complete = [
+        str(n)
+        for n in trials
+        if trials[n].dtype.kind in "iuf"
+        and np.isfinite(drop_codes(trials[n].to_numpy(np.float64), starts)).all()
+    ]
     shown_from = next(iter(find_named(complete, TARGET_NAMES)), None)
     go = next(iter(find_named(complete, GO_NAMES)), None)
     if go is not None:
