@@ -80,7 +80,7 @@ def drop_unwritten(times: NDArray[np.float64], starts: NDArray[np.float64]) -> N
     return np.where((times == 0) & (starts > 0), np.nan, times)
 
 
-def drop_codes(times: NDArray[np.float64], starts: NDArray[np.float64]) -> NDArray[np.float64]:
+def drop_codes(times: NDArray[np.floating], starts: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return times [s], with NaN for negative whole numbers whose trial starts after 0; -1 means none."""
     return np.where((times < 0) & (times == np.rint(times)) & (starts > 0), np.nan, times)
 
