@@ -22,6 +22,7 @@ from nwbrnn.progress import show_training
 from nwbrnn.readers import read_nwb, reread_sessions
 from nwbrnn.result import FitResult, Run
 from nwbrnn.storage.lock import hold
+from nwbrnn.storage.paths import name_beside
 from nwbrnn.threads import limit_threads
 from nwbrnn.training import (
     Progress,
@@ -391,7 +392,7 @@ def list_checkpoints(checkpoint: Path, config: FitConfig) -> list[Path]:
     if config.seeds == 1:
         return [checkpoint]
     seeds = range(config.seed, config.seed + config.seeds)
-    return [checkpoint.with_name(f"{checkpoint.name}.{seed}") for seed in seeds]
+    return [name_beside(checkpoint, f"{checkpoint.name}.{seed}") for seed in seeds]
 
 
 def _finish(recorded: xr.Dataset, trained: Trained, config: FitConfig) -> Run:

@@ -154,6 +154,10 @@ def _check_spec(ds: xr.Dataset, spec: VariableSpec) -> list[str]:
         problems.append(f"{spec.name!r}: expected dimensions {spec.dims}, but got {variable.dims}")
     if variable.dtype.kind not in spec.kinds:
         problems.append(f"{spec.name!r}: expected a dtype of kind {spec.kinds!r}, but got {variable.dtype}")
+    elif variable.dtype.kind == "O":
+        others = [value for value in variable.values.ravel().tolist() if not isinstance(value, str)]
+        if others:
+            problems.append(f"{spec.name!r}: expected texts only, but got {others[0]!r:.40}")
     units = variable.attrs.get("units")
     if spec.name in ds.data_vars and not units:
         problems.append(f"{spec.name!r}: expected attrs['units'], but it is not set")

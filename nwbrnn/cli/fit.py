@@ -122,7 +122,7 @@ def fit(
     from nwbrnn.job import fit as fit_dataset
     from nwbrnn.job import list_checkpoints
     from nwbrnn.storage import find_source, keep_open
-    from nwbrnn.storage.paths import check_apart
+    from nwbrnn.storage.paths import check_apart, name_beside
     from nwbrnn.training import remove_checkpoint
 
     job = options.load_config(config)
@@ -132,7 +132,7 @@ def fit(
         "held_out_conditions": held_out and tuple(held_out),
     }  # fmt: skip
     fit_config = _merge_fit(job.fit, settings, training)
-    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    checkpoint = name_beside(output, f"{output.name}.checkpoint")
     checkpoints = list_checkpoints(checkpoint, fit_config)
     check_apart(
         [*checkpoints, output, *list_paths(json_path)], [*files, *list_paths(config, fit_config.start_from)]

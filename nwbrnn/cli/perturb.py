@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nwbrnn.prediction import Push
     from nwbrnn.result import FitResult
 
+SIZE = 10.0  # default change of the pushed rates [Hz]
 N_UNITS = 10  # of the neurons that change most, on the screen
 
 Unit = Annotated[
@@ -43,7 +44,7 @@ def perturb(
     file: options.File,
     unit: Unit = None,
     silent: Silent = None,
-    size: Size = 10.0,
+    size: Size = SIZE,
     at: At = 0.0,
     duration: Duration = 0.0,
     source: options.SourceFiles = None,
@@ -104,16 +105,26 @@ def parse_push(units: list[str] | None, *, size: float, at: float, duration: flo
     from nwbrnn.prediction import Push
 
     if not units:
+        unused = {"--size": size != SIZE, "--at": at != 0, "--duration": duration != 0}
+        for option in (name for name, is_given in unused.items() if is_given):
+            raise ConfigError(
+                f"{option}: expected a unit to push, but got none; name one with --unit, or leave it out"
+            )
         return None
     weights: dict[int, float] = {}
     for text in units:
-        unit, _, weight = text.partition("=")
+        unit, equals, weight = text.partition("=")
         try:
-            weights[int(unit)] = float(weight) if weight else 1.0
+            number, factor = int(unit), float(weight) if equals else 1.0
         except ValueError:
             raise ConfigError(
                 f"--unit: expected an id, or id=weight, but got {text!r}; give one such as 12 or 12=-0.5"
             ) from None
+        if number in weights:
+            raise ConfigError(
+                f"--unit: expected each unit once, but got {number} more than once; leave one out"
+            )
+        weights[number] = factor
     return Push(weights, size, at, duration)
 
 

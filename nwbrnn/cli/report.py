@@ -10,7 +10,7 @@ from nwbrnn.cli import options
 from nwbrnn.cli.access import Access
 from nwbrnn.cli.evaluate import Gru, assess_beside_all
 from nwbrnn.cli.output import say, step
-from nwbrnn.cli.perturb import At, Duration, Size, Unit, parse_push
+from nwbrnn.cli.perturb import SIZE, At, Duration, Size, Unit, parse_push
 from nwbrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def report(
     source: Source,
     output: Page,
     unit: Unit = None,
-    size: Size = 10.0,
+    size: Size = SIZE,
     at: At = 0.0,
     duration: Duration = 0.0,
     gru: Gru = False,

@@ -50,6 +50,12 @@ _EXPECTED = {
     "none": "null",
     "missing": "a value for each",
 }
+_EXACTLY = {
+    "finite_number": "a finite number",
+    "invalid_key": "names that are text",
+    "string_too_short": "text that is not empty",
+    "too_long": "{max_length} values at most",
+}
 
 
 def describe_faults(error: ValidationError, model: type[BaseModel]) -> list[tuple[Place, str]]:
@@ -123,6 +129,8 @@ def _say_expected(fault: Any) -> str:
         or kind == "missing"
     ):
         return _EXPECTED.get(kind, str(fault["msg"]))
+    if fault["type"] in _EXACTLY:
+        return _EXACTLY[fault["type"]].format_map(fault.get("ctx", {}))
     if fault["type"] == "literal_error":
         return str(fault["ctx"]["expected"])
     return str(fault["msg"]).replace("Input should be", "a value").removeprefix("a value a ")

@@ -120,7 +120,10 @@ def _walk(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
 
 def _find_line(lines: dict[Place, int], place: Place) -> int:
     """Return the line of a place, or of the nearest one around it."""
-    while place not in lines and place:
+    while place and place not in lines:
+        named = (*place[:-1], str(place[-1]))  # pydantic turns names that are numbers into numbers
+        if named in lines:
+            return lines[named]
         place = place[:-1]
     return lines.get(place, 1)
 

@@ -99,6 +99,14 @@ class ReadConfig(CheckedSettings):
             raise ValueError("expected at least one name")
         return value
 
+    @field_validator("condition")
+    @classmethod
+    def _refuse_repeats(cls, value: Any) -> Any:
+        """Refuse a column that is named twice, since each becomes inputs of its own name."""
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError("expected each column once")
+        return value
+
     @field_validator("map", "where", "units", mode="before")
     @classmethod
     def _write_values(cls, values: Any) -> Any:

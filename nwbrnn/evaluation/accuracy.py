@@ -1,9 +1,11 @@
 """Measure how much of the outputs and rates a prediction explains."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.preprocessing import average_rows
+from nwbrnn.preprocessing import ROUNDING, average_rows
 
 Array = NDArray[np.floating]
 
@@ -22,7 +24,14 @@ def compute_r2(predicted: Array, target: Array) -> Array:
     Returns
     -------
     ndarray
-        1 - Σ(y - ŷ)² / Σ(y - ȳ)², shape (n_channels,); NaN where the target does not vary.
+        1 - Σ(y - ŷ)² / Σ(y - ȳ)², shape (n_channels,); NaN where the target does not vary beyond rounding.
+
+    Examples
+    --------
+    The mean of a thousand times 0.1 is not exactly 0.1:
+
+    >>> compute_r2(np.zeros((1000, 1)), np.full((1000, 1), 0.1)).tolist()
+    [nan]
     """
     residual, total = _compute_sums(predicted, target)
     return np.asarray(1 - residual / np.where(total > 0, total, np.nan))
@@ -114,14 +123,34 @@ def _compute_sums(predicted: Array, target: Array) -> tuple[Array, Array]:
         blocks = [slice(start, start + step) for start in range(0, target.shape[1], step)]
         residuals, totals = zip(*(_compute_sums(predicted[:, b], target[:, b]) for b in blocks), strict=True)
         return np.concatenate(residuals), np.concatenate(totals)
-    target = target.astype(np.float64)
+    stored, target = target.dtype, target.astype(np.float64)
     missing = np.isnan(target) | np.isnan(predicted)
     if missing.any():
         target = np.where(missing, np.nan, target)
-        squares = np.square(target - predicted), np.square(target - average_rows(target))
-        return np.nansum(squares[0], axis=0), np.nansum(squares[1], axis=0)
-    residual = np.square(target - predicted).sum(axis=0)
-    return residual, np.square(target - target.mean(axis=0)).sum(axis=0)
+        mean = average_rows(target)
+        residual, total = (np.nansum(np.square(target - other), axis=0) for other in (predicted, mean))
+        return residual, drop_rounding(total, mean, (~missing).sum(axis=0), dtype=stored)
+    mean = target.mean(axis=0)
+    residual, total = (np.square(target - other).sum(axis=0) for other in (predicted, mean))
+    return residual, drop_rounding(total, mean, len(target), dtype=stored)
+
+
+def drop_rounding(total: Array, mean: Array, n: int | NDArray[np.integer], *, dtype: np.dtype[Any]) -> Array:
+    """Return sums of squares about the mean, with 0 for those that are nothing but rounding errors.
+
+    Parameters
+    ----------
+    total, mean
+        Sum of squares and mean of each channel, shape (n_channels,).
+    n
+        Number of samples.
+    dtype
+        The type in which the samples were stored; integers are exact.
+    """
+    exact = np.finfo(np.float64).eps
+    stored = np.finfo(dtype).eps if dtype.kind == "f" else exact
+    error = (ROUNDING * stored + n * exact) * mean  # of the values, and of their mean, a sum of n
+    return np.where(total > n * np.square(error), total, 0.0)
 
 
 def pool_means(sums: Array, counts: NDArray[np.integer]) -> float:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.accuracy import compute_median, pool_means
+from nwbrnn.evaluation.accuracy import compute_median, drop_rounding, pool_means
 from nwbrnn.evaluation.comparison import Comparison, count_observed, estimate_noise
 from nwbrnn.evaluation.single_trials import Select, split_errors
 from nwbrnn.preprocessing import average_rows
@@ -18,7 +18,9 @@ def _sum_noise(pair: Comparison, name: str) -> tuple[Array, Array]:
     mask = pair.truth["mask"].values
     target = pair.truth[name].values[mask].astype(np.float64)
     noise = np.where(np.isnan(target), 0, pair.noise[name][mask])
-    return noise.sum(axis=0), np.nansum(np.square(target - average_rows(target)), axis=0)
+    mean, n = average_rows(target), (~np.isnan(target)).sum(axis=0)
+    total = np.nansum(np.square(target - mean), axis=0)
+    return noise.sum(axis=0), drop_rounding(total, mean, n, dtype=pair.truth[name].dtype)
 
 
 def limit_r2(pair: Comparison, name: str) -> Array:

@@ -15,6 +15,7 @@ PENALTIES = tuple(10.0**power for power in range(-6, 3))
 """Penalties, relative to the sum of squares of a feature of unit variance."""
 CONSTANT = 1e-12  # variance of a feature that does not vary, relative to its mean square
 TINY = 1e-6  # variance of an axis that no weight uses, relative to the smallest penalty
+LARGE = 1e3  # size of a constant from which on it is scaled
 FEW = 4  # features for each target, above which solutions take less time than axes
 
 
@@ -271,9 +272,11 @@ def _group_moments(
 
 
 def _find_scale(squares: Array, mean: Array) -> Array:
-    """Return standard deviations from mean squares and means; 1 for constant columns."""
+    """Return standard deviations from mean squares and means; 1 for constants, or their size if large."""
     variance = squares - np.square(mean)
-    return np.sqrt(np.where(variance > CONSTANT * np.maximum(squares, 1e-30), variance, 1.0))
+    # products of a large constant, such as a saturated pixel, would hide those of other features
+    constant = np.where(squares > LARGE**2, squares, 1.0)
+    return np.sqrt(np.where(variance > CONSTANT * np.maximum(squares, 1e-30), variance, constant))
 
 
 def _scale(moments: Moments, features: Array, targets: Array) -> Moments:

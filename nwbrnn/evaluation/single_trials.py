@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.accuracy import compute_median
+from nwbrnn.evaluation.accuracy import compute_median, drop_rounding
 from nwbrnn.evaluation.comparison import Comparison, stack_samples
 from nwbrnn.evaluation.spikes import compare_likelihoods, expect_spikes
 from nwbrnn.preprocessing import average_rows
@@ -73,6 +73,9 @@ def split_errors(pair: Comparison, name: str, select: Select | None = None) -> t
     total, residual = (
         np.where(mask, np.square(target - other), 0).sum(axis=1) for other in (mean, predicted)
     )
+    whole = total.sum(axis=0)
+    varies = drop_rounding(whole, mean, n, dtype=pair.trials[name].dtype) > 0
+    total = total if varies.all() else np.where(varies, total, 0)
     if select is None:  # weight each channel by its variance
         total, residual = (values.sum(axis=1, keepdims=True) for values in (total, residual))
     return total - residual, total

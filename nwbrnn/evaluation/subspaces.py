@@ -6,6 +6,8 @@ import numpy as np
 import scipy  # loads its parts on first use
 from numpy.typing import NDArray
 
+from nwbrnn.preprocessing import ROUNDING
+
 Array = NDArray[np.floating]
 
 
@@ -24,9 +26,8 @@ def compute_principal_components(activity: Array, n_components: int) -> tuple[Ar
     components, mean
         Orthonormal columns, shape (n_channels, n_components), and shape (n_channels,).
     """
-    mean = activity.mean(axis=0)
-    axes = _factor(activity - mean)[2]
-    return axes[:n_components].T, mean
+    axes = _factor(activity)[2]
+    return axes[:n_components].T, activity.mean(axis=0)
 
 
 class Components(NamedTuple):
@@ -63,15 +64,15 @@ def decompose(activity: Array) -> Components:
     activity
         Shape (n_samples, n_channels).
     """
-    centred = (activity - activity.mean(axis=0)).astype(np.float64)
-    if len(centred) <= centred.shape[1]:
-        left, singular, axes = _factor(centred)
+    if len(activity) <= activity.shape[1]:
+        left, singular, axes = _factor(activity.astype(np.float64))
         return Components(left, singular, axes.T)
+    centred = (activity - activity.mean(axis=0)).astype(np.float64)
     # of many samples, the sums of products have the same axes, and take a third of the time
     powers, vectors = scipy.linalg.eigh(centred.T @ centred, driver="evd")
     singular, axes = np.sqrt(np.maximum(powers[::-1], 0)), vectors[:, ::-1]
     least = max(len(centred) * np.finfo(activity.dtype).eps, np.sqrt(len(centred) * np.finfo(float).eps))
-    rank = int((singular > singular[:1] * least).sum())
+    rank = _count(singular, activity, least)
     singular, axes = singular[:rank], axes[:, :rank]
     return Components(centred @ axes / singular, singular, axes)
 
@@ -208,11 +209,20 @@ def compute_linear_cka(first: Array | Components, second: Array | Components) ->
     return float(np.linalg.norm(x.T @ y) ** 2 / size) if size > 0 else float("nan")
 
 
-def _factor(centred: Array) -> tuple[Array, Array, Array]:
-    """Return the singular value decomposition without dimensions due to rounding."""
-    left, singular, axes = np.linalg.svd(centred, full_matrices=False)
-    rank = int((singular > singular[:1] * max(centred.shape) * np.finfo(centred.dtype).eps).sum())
+def _factor(activity: Array) -> tuple[Array, Array, Array]:
+    """Return the singular value decomposition about the mean, without dimensions due to rounding."""
+    left, singular, axes = np.linalg.svd(activity - activity.mean(axis=0), full_matrices=False)
+    rank = _count(singular, activity, max(activity.shape) * np.finfo(activity.dtype).eps)
     return left[:, :rank], singular[:rank], axes[:rank]
+
+
+def _count(singular: Array, activity: Array, least: float) -> int:
+    """Return how many singular values exceed rounding, ``least`` of the largest; none of a constant."""
+    n = len(activity)
+    # a constant differs from its mean, a sum of n, by rounding
+    error = (ROUNDING + n / 4) * np.finfo(activity.dtype).eps
+    constant = error * np.sqrt(n) * np.linalg.norm(activity.mean(axis=0))
+    return int((singular > singular[:1] * least).sum() * (singular[:1] > constant).any())
 
 
 def _get_components(activity: Array | Components) -> Components:

@@ -1,6 +1,7 @@
 """Prepare recordings for a fit. Functions take and return Datasets, and use NumPy and SciPy only."""
 
 from nwbrnn.preprocessing.averaging import (
+    ROUNDING,
     average_conditions,
     average_rows,
     average_tests,
@@ -62,6 +63,7 @@ from nwbrnn.preprocessing.splits import (
 
 __all__ = [
     "ENVELOPES",
+    "ROUNDING",
     "EnvelopeFilter",
     "Outline",
     "align_sessions",

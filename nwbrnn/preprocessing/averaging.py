@@ -12,6 +12,8 @@ from nwbrnn.schema import TIME, TRIAL
 
 BLOCK = 1 << 23
 """Number of values that are averaged at a time, which limits the memory for copies in float64."""
+ROUNDING = 8
+"""Rounding errors of averages and filters, in units of the precision of the values."""
 
 
 def average_conditions(ds: xr.Dataset) -> xr.Dataset:

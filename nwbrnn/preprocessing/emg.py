@@ -15,6 +15,11 @@ from nwbrnn.text import show_count
 
 Array = NDArray[np.floating]
 
+SMALLEST = 1e-30
+"""The smallest scale of an output; smaller ones would not have all digits in float32."""
+RESOLVED = 1e-4
+"""Range of an output, relative to its scale, below which float32 leaves too few digits to learn from."""
+
 
 @dataclass(frozen=True)
 class EnvelopeFilter:
@@ -155,7 +160,7 @@ def clip_outputs(ds: xr.Dataset, *, percentile: float, clip: float) -> xr.Datase
     Raises
     ------
     ConfigError
-        If an output is 0, or not observed, throughout the training trials.
+        If an output is 0, or not observed, throughout the training trials, or no output varies there.
     """
     train = (ds["split"].values == "train")[:, np.newaxis] & ds["mask"].values
     values = ds["outputs"].values[train]
@@ -166,16 +171,18 @@ def clip_outputs(ds: xr.Dataset, *, percentile: float, clip: float) -> xr.Datase
             "any; leave it out with the outputs setting, or train on other trials"
         )
     scale = np.nanpercentile(np.abs(values), percentile, axis=0)
-    dead = ds[OUTPUT].values[~(scale > 0)]
+    dead = ds[OUTPUT].values[~(scale > SMALLEST)]
     if dead.size:
         raise ConfigError(
             f"outputs: expected values other than 0 to scale by, but nearly all training bins of "
-            f"{', '.join(dead)} are 0; leave these out with the outputs setting"
+            f"{', '.join(dead)} are 0, or below {SMALLEST:g}; leave these out with the outputs setting"
         )
-    if not (np.nanmax(values, axis=0) - np.nanmin(values, axis=0)).any():
+    spread = (np.nanmax(values, axis=0) - np.nanmin(values, axis=0)) / scale
+    if (spread < RESOLVED).all():
         raise ConfigError(
-            f"outputs: {', '.join(ds[OUTPUT].values)} are constant in the training trials, "
-            "so there is nothing to learn; choose other outputs"
+            f"outputs: expected values that vary by at least {RESOLVED:g} of their size in the training "
+            f"trials, but {', '.join(ds[OUTPUT].values)} vary by {spread.max():.1g}, so there is nothing to "
+            "learn; choose other outputs, or subtract their offset"
         )
     outputs = ds["outputs"].copy(data=ds["outputs"].values.clip(-clip * scale, clip * scale))
     return ds.assign(outputs=outputs).assign_coords(output_scale=(OUTPUT, scale.astype(np.float64)))

@@ -21,6 +21,8 @@ MIN_TRIALS = 3  # a condition needs this many for its average to count like that
 def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     """Drop units slower than ``min_rate`` [Hz] in the training trials, or in all trials without a split.
 
+    With 0, no unit is too slow, not even one whose rates are negative, relative to a baseline.
+
     A unit that lacks some bins has the mean rate of those in which it was observed; a unit that was observed
     in none is dropped. ``ds.attrs["choices"]`` records how many units are left out for each reason.
 
@@ -33,7 +35,8 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     if "split" in ds.coords:
         counted = counted & (ds["split"].values == "train")[:, np.newaxis]
     mean = average_rows(ds["rates"].values[counted])
-    kept, observed = mean >= min_rate, ~np.isnan(mean)
+    observed = ~np.isnan(mean)
+    kept = mean >= min_rate if min_rate > 0 else observed  # rates relative to a baseline may be negative
     if not observed.any():
         raise ConfigError(
             f"rates: expected units that were observed in the training trials, but none of {len(mean)} was; "
@@ -42,7 +45,7 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     if not kept.any():
         raise ConfigError(
             f"min_rate: expected some units of at least {min_rate:g} Hz, "
-            f"but the fastest of {len(mean)} has {mean[observed].max():.3g} Hz; lower min_rate"
+            f"but the fastest of {len(mean)} has {mean[observed].max():.3g} Hz; lower min_rate; 0 keeps all"
         )
     reasons = {
         f"slower than {min_rate:g} Hz (min_rate) in the training trials": observed & ~kept,

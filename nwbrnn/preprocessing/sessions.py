@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nwbrnn.dataset import Choice, get_unit_ids
 from nwbrnn.errors import ConfigError
-from nwbrnn.preprocessing.averaging import average_conditions
+from nwbrnn.preprocessing.averaging import ROUNDING, average_conditions
 from nwbrnn.schema import CHANNELS, OUTPUT, RECORDING, SESSION, SESSION_OF_UNIT, UNIT
 
 Signal = NDArray[np.floating]
@@ -292,12 +292,14 @@ def _measure_outputs(ds: xr.Dataset, align: Collection[str], *, percentile: floa
             offset[known] = np.nanmean(values[:, known], axis=0)
         if "output_gain" in align:
             scale[known] = np.nanpercentile(np.abs(values[:, known] - offset[known]), percentile, axis=0)
-        dead = ds["output"].values[~(scale > 0)]
+        # the mean of a constant is not exact, so that what remains of one is not 0
+        rounding = ROUNDING * np.finfo(values.dtype).eps * np.abs(offset)
+        dead = ds["output"].values[~(scale > rounding)]
         if dead.size:
             raise ConfigError(
                 f"session {session}: outputs: expected values other than 0 to scale by, but nearly all "
-                f"training bins of {', '.join(dead)} are 0; leave these out with the channels setting, or "
-                "pool without this session"
+                f"training bins of {', '.join(dead)} are {'constant' if rounding.any() else '0'}; leave "
+                "these out with the channels setting, or pool without this session"
             )
         scales.append(scale)
         offsets.append(offset)

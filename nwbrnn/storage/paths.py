@@ -138,13 +138,20 @@ def check_name(path: Path) -> None:
         raise ExportError(fault)
 
 
+def name_beside(path: Path, name: str) -> Path:
+    """Return a path with another name in the same folder; refuse ``.`` and ``/``, which have no name."""
+    if not path.name:
+        raise ExportError(f"{path}: expected the name of a file, but it is a folder; add a file name")
+    return path.with_name(name)
+
+
 def create_temporary_name(path: Path, *, suffix: str) -> Path:
     """Return a new name next to a path; the next writer removes what a killed one leaves under it.
 
     A file whose name ends in ``.old`` is never removed, since it is an earlier version of a file.
     """
     ending = suffix if suffix == ".old" else f".tmp{suffix}"
-    return path.with_name(f"{_TEMPORARY}{secrets.token_hex(6)}{ending}")
+    return name_beside(path, f"{_TEMPORARY}{secrets.token_hex(6)}{ending}")
 
 
 def is_temporary(path: Path) -> bool:

@@ -22,7 +22,13 @@ from nwbrnn.prediction.observations import (
     find_start,
     get_count_scale,
 )
-from nwbrnn.preprocessing import average_conditions, find_trained, normalize_outputs, normalize_rates
+from nwbrnn.preprocessing import (
+    ROUNDING,
+    average_conditions,
+    find_trained,
+    normalize_outputs,
+    normalize_rates,
+)
 from nwbrnn.training.virtual import add_virtual_targets
 
 
@@ -142,8 +148,7 @@ def _create_targets(
     """Return the targets of the network, and the weight of each value."""
     sampled = trials.isel(unit=trials["sampled"].values)
     dynamics, known = _read_dynamics(sampled, config)
-    highest, lowest = (np.where(known, dynamics, limit) for limit in (-np.inf, np.inf))
-    if len(sampled["unit"]) and not (highest.max(axis=(0, 1)) > lowest.min(axis=(0, 1))).any():
+    if len(sampled["unit"]) and not _varies(dynamics, known, sampled):
         raise ConfigError(
             f"sampled: the {sampled.sizes['unit']} sampled neurons do not vary in the {split} trials; "
             "sample more neurons, others with another seed, or none (--sampled 0)"
@@ -165,6 +170,15 @@ def _create_targets(
         read_dynamics=read,
         counts=config.dynamics_error == "poisson",
     )
+
+
+def _varies(dynamics: NDArray[np.floating], known: NDArray[np.bool_], sampled: xr.Dataset) -> bool:
+    """Return whether any neuron varies by more than the rounding errors of its rates."""
+    highest, lowest = (np.where(known, dynamics, limit) for limit in (-np.inf, np.inf))
+    spread = highest.max(axis=(0, 1)) - lowest.min(axis=(0, 1))
+    offset = np.abs(sampled["rate_offset"].values / sampled["rate_scale"].values)
+    size = np.maximum(offset, np.where(known, np.abs(dynamics), 0).max(axis=(0, 1)))
+    return bool((spread > ROUNDING * np.finfo(sampled["rates"].dtype).eps * size).any())
 
 
 def _find_outputs(trials: xr.Dataset) -> NDArray[np.bool_]:

@@ -210,3 +210,13 @@ def test_file_that_appears_meanwhile_is_kept(teacher, tmp_path, monkeypatch):
         nwbrnn.write_teacher(teacher.ds, path)
     assert path.read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("output", ["", ".", "dir/.."])
+def test_a_folder_is_no_output_of_a_fit(output, recording, run_cli, tmp_path, monkeypatch):
+    (tmp_path / "dir").mkdir()
+    monkeypatch.chdir(tmp_path)
+    finished = run_cli("fit", recording.path, "-o", output, *QUICK)
+    assert finished.code == 2
+    assert finished.err.startswith("Error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["dir"]

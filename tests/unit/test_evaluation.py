@@ -14,6 +14,11 @@ from nwbrnn.evaluation import (
     compute_weighted_r2,
     evaluate,
 )
+from nwbrnn.evaluation.comparison import Comparison
+from nwbrnn.evaluation.noise_ceilings import limit_r2
+from nwbrnn.evaluation.ridge import fit_ridge
+from nwbrnn.evaluation.single_trials import split_errors
+from nwbrnn.evaluation.subspaces import compute_linear_cka
 from tests.drawing import draw
 from tests.messages import names
 
@@ -86,6 +91,52 @@ def test_r2_of_a_constant_target_is_nan():
     assert np.isnan(r2[0])
     assert r2[1] == pytest.approx(1 - 5 / 10)
     assert np.isnan(compute_weighted_r2(np.zeros((5, 1)), np.ones((5, 1))))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e6 / 3])
+def test_a_constant_does_not_vary_though_its_mean_is_rounded(value, dtype):
+    rng = np.random.default_rng(0)
+    target = np.full((997, 3), value, dtype)
+    target[:, 1] += np.spacing(target[:, 1]) * rng.integers(-1, 2, 997).astype(dtype)
+    target[:, 2] = np.arange(997)
+    r2 = compute_r2(np.zeros_like(target), target)
+    assert np.isnan(r2).tolist() == [True, True, False]
+    missing = target.copy()
+    missing[5] = np.nan
+    assert np.isnan(compute_r2(np.zeros_like(target), missing)).tolist() == [True, True, False]
+    assert np.isnan(compute_weighted_r2(np.zeros((997, 2)), target[:, :2]))
+    assert np.isnan(compute_linear_cka(target[:, :1], target[:, 2:]))
+    assert compute_linear_cka(target[:, 2:] * 1e-3 + 1, target[:, 2:]) == pytest.approx(1)
+
+
+def test_little_variation_about_a_large_mean_counts():
+    noise = draw_samples(0, 500, 1)
+    target = 1e6 + 1e-3 * noise
+    r2 = compute_r2(np.full_like(target, 1e6), target)
+    assert r2[0] == pytest.approx(
+        -len(noise) * noise.mean() ** 2 / np.square(noise - noise.mean()).sum(), rel=1e-4
+    )
+
+
+def test_a_constant_neuron_has_no_score():
+    ds = create_recorded()
+    ds["rates"].values[..., 2] = 10 / 3
+    scores = evaluate(ds, predict_known_average(ds).assign(rates=ds["rates"] + 1))
+    assert np.isnan(scores.unit_r2).tolist() == [False, False, True, False]
+    for level in LEVELS:
+        assert scores.get("unsampled neurons R2", level).value > -100
+    trials = Comparison(*(one.isel(trial=SPLIT == "test") for one in (ds, ds.assign(rates=ds["rates"] + 1))))
+    assert (split_errors(trials, "rates")[1] >= 0).all()
+    assert split_errors(trials, "rates", lambda pair: ~pair.sampled)[1].sum(axis=0)[0] == 0
+    assert np.isnan(limit_r2(trials, "rates")).tolist() == [False, False, True, False]
+
+
+def test_a_large_constant_does_not_spoil_a_ridge_regression():
+    x = draw_samples(0, 8, 40, 2)
+    folds = [(np.concatenate([np.full((40, 1), 1e9), one], axis=1), one @ [[2.0], [1.0]]) for one in x]
+    ridge = fit_ridge(folds)
+    assert ridge.predict(folds[0][0]) == pytest.approx(folds[0][1], abs=1e-3)
 
 
 def test_r2_without_samples_is_nan():

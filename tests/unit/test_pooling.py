@@ -250,6 +250,13 @@ def test_offsets_and_gains_of_inputs_and_outputs_are_removed(sessions):
     np.testing.assert_allclose(other["inputs"].values, usual["inputs"].values, atol=1e-5)
 
 
+def test_a_constant_muscle_of_a_session_is_refused_though_its_mean_is_rounded(sessions):
+    first, second = (one.copy(deep=True) for one in sessions)
+    second["outputs"].values[..., 1] = 0.1
+    with pytest.raises(ConfigError, match=names("tuesday", "outputs", "muscle_1")):
+        prepare(nwbrnn.pool([first, second]), FitConfig(**SETTINGS))
+
+
 def test_sessions_with_outputs_of_their_own_share_none(sessions, pooled):
     config = FitConfig(**SETTINGS, session_outputs="own")
     ds = prepare(pooled, config)

@@ -358,6 +358,17 @@ def test_clip_outputs_refuses_a_silent_muscle():
         clip_outputs(ds, percentile=95, clip=3)
 
 
+@pytest.mark.parametrize(("factor", "offset"), [(1e-300, 0), (1, 1e6), (1, 1e12)])
+def test_outputs_that_float32_cannot_hold_are_refused(factor, offset):
+    ds = assign_split(create_recording(), ["train"] * 12)
+    ds["outputs"].values[:] = ds["outputs"].values * factor + offset
+    with pytest.raises(ConfigError, match=names("outputs", "output_0", "output_1")):
+        clip_outputs(ds, percentile=95, clip=3)
+    ds["outputs"].values[..., 0] = create_recording()["outputs"].values[..., 0]
+    if offset:  # a dead channel beside others is allowed
+        clip_outputs(ds, percentile=95, clip=3)
+
+
 def test_soft_normalization_by_hand():
     ds = assign_split(create_recording(mask=create_gaps()), ["train"] * 9 + ["test"] * 3)
     recorded = ds["rates"].where(ds["mask"])[:9].groupby("condition").mean("trial").values.reshape(-1, 5)
@@ -434,6 +445,13 @@ def test_units_of_one_spike_a_second_are_kept():
     ds = assign_split(create_recording(), ["train"] * 12)
     ds["rates"].values[:] = [0.9, 1.0, 1.2, 5.0, 0.0]
     assert select_units(ds)["unit"].values.tolist() == [1, 2, 3]
+
+
+def test_no_lowest_rate_keeps_rates_below_a_baseline():
+    ds = assign_split(create_recording(), ["train"] * 12)
+    ds["rates"].values[:] = [-3.0, 0.0, -0.1, 5.0, np.nan]
+    assert select_units(ds, min_rate=0)["unit"].values.tolist() == [0, 1, 2, 3]
+    assert select_units(ds, min_rate=1e-9)["unit"].values.tolist() == [3]
 
 
 def test_select_units_refuses_to_drop_all():

@@ -156,6 +156,15 @@ def test_each_fault_is_named(break_dataset, message):
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize("wrong", [3, np.nan])
+def test_labels_among_objects_are_texts(wrong):
+    labels = np.array(["a", "b", "a", "b"], dtype=object)
+    assert find_problems(create_valid().assign_coords(condition=("trial", labels))) == []
+    labels[2] = wrong
+    with pytest.raises(SchemaError, match=names("condition", wrong)):
+        validate(create_valid().assign_coords(condition=("trial", labels)))
+
+
 def test_all_faults_are_reported_at_once():
     ds = strip_units(create_valid(), "rates").drop_vars(["outputs", "condition"])
     ds = ds.assign(inputs=ds["inputs"].astype(int))

@@ -300,6 +300,19 @@ def test_the_best_weights_are_kept_or_the_last_if_the_number_of_epochs_is_given(
         assert trained.loss > 1.05 * min(losses)
 
 
+@pytest.mark.parametrize("nonlinearity", ["tanh", "softplus"])
+def test_neurons_that_vary_by_rounding_alone_are_refused(nonlinearity):
+    config = FitConfig(**QUICK | {"sampled": "all", "min_rate": 0, "nonlinearity": nonlinearity})
+    recording = create_recording()
+    rng = np.random.default_rng(0)
+    ulp = np.spacing(np.full_like(recording["rates"].values, 100 / 3))
+    recording["rates"].values[:] = 100 / 3 + rng.integers(-1, 2, ulp.shape) * ulp
+    with pytest.raises(ConfigError, match=names("sampled", "train")):
+        create_batch(prepare(recording, config), "train", config, device=torch.device("cpu"))
+    recording["rates"].values[0, 0, 0] += 1e-3
+    create_batch(prepare(recording, config), "train", config, device=torch.device("cpu"))
+
+
 @pytest.mark.parametrize("nonlinearity", ["tanh", "soc", "softplus"])
 def test_hidden_rates_that_counts_stand_for_mean_the_recorded_rates(nonlinearity):
     config = FitConfig(**QUICK | {"dynamics_error": "poisson", "nonlinearity": nonlinearity})
