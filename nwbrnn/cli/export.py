@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -54,12 +54,29 @@ def export(
     from nwbrnn.formats.fit.decode import find_fit_sources, read_fit
     from nwbrnn.formats.fit.export import check_fit_output, write_fit
 
+    _check_where(to, output)
     stored = read_fit(file, name)
     found = source or find_fit_sources(file, stored.recorded)
-    wanted = {"to": to, "name": as_name or name, "overwrite": overwrite}
+    wanted = {"to": to, "name": name if as_name is None else as_name, "overwrite": overwrite}
     check_fit_output(found, output, **wanted)  # type: ignore[arg-type]
     path = write_fit(stored, found, output, **wanted)  # type: ignore[arg-type]
     say(f"Wrote the fit into {path}.")
+
+
+def _check_where(to: str, output: Path | None) -> None:
+    """Refuse another destination than there are, and an output where none is used or none where one is."""
+    from nwbrnn.formats.fit.export import To as Known
+
+    known = (*get_args(Known), "lfads")
+    if to not in known:
+        raise ConfigError(f"--to: expected one of {', '.join(known)}, but got {to!r}")
+    if to == "in-place" and output is not None:
+        raise ConfigError(
+            f"--output: expected no file with --to in-place, which writes into the source, but got {output}; "
+            "leave it out"
+        )
+    if to != "in-place" and output is None:
+        raise ConfigError(f"--output: expected a file with --to {to}, but got none; name one with -o")
 
 
 def _export_lfads(

@@ -54,7 +54,9 @@ def report(
     if (source / "sweep.json").exists():
         from nwbrnn.sweep.page import write_sweep_report
 
-        unused = [option for option, value in (("--unit", unit), ("--gru", gru), ("--name", name)) if value]
+        given = {"--unit": unit, "--size": size != SIZE, "--at": at, "--duration": duration}
+        given |= {"--gru": gru, "--name": name}
+        unused = [option for option, value in given.items() if value]
         if unused:
             raise ConfigError(
                 f"{unused[0]}: expected no value for {source}, the folder of a sweep, whose page does not "

@@ -58,7 +58,8 @@ class Push:
                 f"the fit has {list_some(ids)}"
             )
         numbers = [*self.units.values(), self.size, self.at, self.duration]
-        if not np.isfinite(numbers).all() or self.duration < 0:
+        changes = [weight * self.size for weight in self.units.values()]
+        if not np.isfinite([*numbers, *changes]).all() or self.duration < 0:
             raise ConfigError(
                 "units, size, at, duration: expected finite numbers, and no duration below 0, but got "
                 f"{numbers}"

@@ -220,3 +220,22 @@ def test_a_folder_is_no_output_of_a_fit(output, recording, run_cli, tmp_path, mo
     assert finished.code == 2
     assert finished.err.startswith("Error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["dir"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--to", "elsewhere"), ("--to", "lfads", "'elsewhere'")),
+        (("--to", "copy"), ("--output", "copy")),
+        (("--to", "in-place", "-o", "x.nwb"), ("--output", "in-place", "x.nwb")),
+        (("-o", "x.nwb", "--as", ""), ("name", "''")),
+    ],
+)
+def test_wrong_options_of_export_are_named(options, words, recording, run_cli, tmp_path, monkeypatch):
+    fitted = nwbrnn.fit(nwbrnn.read_nwb(recording.path), sampled=2, min_rate=0, hidden=8, epochs=1)
+    nwbrnn.write_fit(fitted, recording.path, tmp_path / "fit.nwb")
+    monkeypatch.chdir(tmp_path)
+    finished = run_cli("export", "fit.nwb", *options)
+    assert finished.code == 2
+    assert_names(finished.err, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["fit.nwb"]

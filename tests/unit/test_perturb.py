@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nwbrnn
+from nwbrnn.cli.perturb import parse_push
 from nwbrnn.errors import ConfigError
 from nwbrnn.mechanism import Teacher, compare_responses, list_effects, probe_teacher, score_perturbed
 from nwbrnn.mechanism.responses import compute_response_r2, correlate
@@ -113,6 +114,7 @@ def test_mappings_of_units_and_populations(result):
         ({"units": {1000: 1.0}, "size": 1.0}, ("units", 1000)),
         ({"units": {}, "size": 1.0}, ("units",)),
         ({"units": {0: 1.0}, "size": np.nan}, ("size", "nan")),
+        ({"units": {0: 1e200}, "size": 1e200}, ("units", "size", "1e+200")),
         ({"units": {0: 1.0}, "size": 1.0, "at": 0.6}, ("at", "0.5")),
         ({"units": {0: 1.0}, "size": 1.0, "at": 0.4, "duration": 0.2}, ("duration", "0.5")),
         ({"units": {0: 1.0}, "size": 1.0, "duration": -0.1}, ("duration", "-0.1")),
@@ -121,6 +123,28 @@ def test_mappings_of_units_and_populations(result):
 def test_pushes_that_cannot_be_are_refused(result, push, parts):
     with pytest.raises(ConfigError, match=names(*parts)):
         result.perturb(**push)
+
+
+@pytest.mark.parametrize(
+    ("units", "options", "parts"),
+    [
+        (["3", "3=2"], {}, ("--unit", 3)),
+        (["3="], {}, ("--unit", "'3='")),
+        (["=2"], {}, ("--unit", "'=2'")),
+        (["3=a"], {}, ("--unit", "'3=a'")),
+        (None, {"size": 5.0}, ("--size", "--unit")),
+        (None, {"at": 0.1}, ("--at", "--unit")),
+        (None, {"duration": 0.1}, ("--duration", "--unit")),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(units, options, parts):
+    with pytest.raises(ConfigError, match=names(*parts)):
+        parse_push(units, **{"size": 10.0, "at": 0.0, "duration": 0.0} | options)
+
+
+def test_options_of_a_push():
+    assert parse_push(["3", "5=-0.5"], size=2.0, at=0.1, duration=0.2) == Push({3: 1, 5: -0.5}, 2.0, 0.1, 0.2)
+    assert parse_push(None, size=10.0, at=0.0, duration=0.0) is None
 
 
 def test_effects_are_in_recorded_units(result):

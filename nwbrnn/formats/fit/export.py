@@ -124,8 +124,8 @@ def check_fit_output(
     sources = [find_source(one) for one in _list_files(source)]
     if len(sources) > 1 and to != "new":
         raise ConfigError(
-            f"to: expected 'new' for a fit of {len(sources)} sessions, which has a file of its own, but got "
-            f"{to!r}; give an output"
+            f"to: expected 'new' with {len(sources)} sources, since a fit of several sessions has a file of "
+            f"its own, but got {to!r}; give an output, or one source"
         )
     if path is not None:
         target = Path(path)
