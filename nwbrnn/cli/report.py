@@ -54,8 +54,10 @@ def report(
     if (source / "sweep.json").exists():
         from nwbrnn.sweep.page import write_sweep_report
 
-        given = {"--unit": unit, "--size": size != SIZE, "--at": at, "--duration": duration}
-        given |= {"--gru": gru, "--name": name}
+        given = {
+            "--unit": bool(unit), "--size": size != SIZE, "--at": at != 0, "--duration": duration != 0,
+            "--gru": gru, "--name": bool(name),
+        }  # fmt: skip
         unused = [option for option, value in given.items() if value]
         if unused:
             raise ConfigError(

@@ -235,7 +235,7 @@ def test_wrong_options_of_export_are_named(options, words, recording, run_cli, t
     fitted = nwbrnn.fit(nwbrnn.read_nwb(recording.path), sampled=2, min_rate=0, hidden=8, epochs=1)
     nwbrnn.write_fit(fitted, recording.path, tmp_path / "fit.nwb")
     monkeypatch.chdir(tmp_path)
-    finished = run_cli("export", "fit.nwb", *options)
+    finished = run_cli("export", "fit.nwb", "--source", recording.path, *options)
     assert finished.code == 2
     assert_names(finished.err, *words)
     assert [path.name for path in tmp_path.iterdir()] == ["fit.nwb"]
