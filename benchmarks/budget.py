@@ -1,4 +1,4 @@
-"""How good a student is after some seconds, on directions never trained on.
+"""How good a network is after some seconds, on directions never trained on.
 
 For each seed a teacher of 200 neurons and 16 directions; every other direction is held out, 25 % of the
 neurons are sampled. First the default fit, with the time it takes. Then every method gets the same wall time

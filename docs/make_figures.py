@@ -25,7 +25,7 @@ def draw(result):
     """Return the figure: three muscles, a sampled neuron and two unsampled ones, of test trials."""
     test = result.recorded["split"].values == "test"
     recorded = average_conditions(result.recorded.isel(trial=test))
-    student = average_conditions(result.predicted.isel(trial=test))
+    network = average_conditions(result.predicted.isel(trial=test))
     sampled = recorded["sampled"].values
     unit_r2, output_r2 = result.scores.unit_r2, result.scores.output_r2
     muscles = find_typical(output_r2, np.arange(output_r2.size), 3)
@@ -39,7 +39,7 @@ def draw(result):
         for direction, colour in zip(SHOWN, COLOURS, strict=False):
             row = recorded["condition"].values.tolist().index(direction)
             ax.plot(recorded["time"], recorded[name][row, :, i], color=colour, lw=3.5, alpha=0.35)
-            ax.plot(student["time"], student[name][row, :, i], color=colour, lw=1.4)
+            ax.plot(network["time"], network[name][row, :, i], color=colour, lw=1.4)
         ax.axvline(0, color="#888888", lw=0.8, ls=":")
         ax.set_title(f"{title}, R² {r2:.2f}", fontsize=10)
         ax.set_ylabel(label, fontsize=9)

@@ -198,7 +198,7 @@ def _read_earlier(start: FitResult | str | Path) -> FitResult:
 def _begin_at(
     earlier: FitResult, recorded: xr.Dataset, config: FitConfig, seeds: Sequence[int]
 ) -> tuple[xr.Dataset, list[Weights | None]]:
-    """Return the weights at which the student of each seed begins, and the Dataset that says so."""
+    """Return the weights at which the network of each seed begins, and the Dataset that says so."""
     name = str(config.start_from)
     check_start(earlier.recorded, earlier.config, recorded, config, name=name)
     by_seed = {run.seed: run.weights for run in earlier.runs}

@@ -22,19 +22,19 @@ GOOD = 0.9  # smallest R² at which outputs and sampled neurons count as reprodu
 
 LEVELS: tuple[int | str, ...] = (0, "5%", "10%", SAMPLED, "50%", "100%")
 QUICK_LEVELS: tuple[int | str, ...] = (0, "5%", SAMPLED)
-N_TEACHERS, N_TEACHERS_QUICK = 10, 3
-N_TEACHERS_EACH = 3  # if each of 16 directions is held out in turn
+N_CIRCUITS, N_CIRCUITS_QUICK = 10, 3
+N_CIRCUITS_EACH = 3  # if each of 16 directions is held out in turn
 
-TEACHERS, CLAIMS, RECOVERY = "teachers", "claims.json", "mechanisms.csv"
+CIRCUITS, CLAIMS, RECOVERY = "circuits", "claims.json", "mechanisms.csv"
 MEASURED_OF_BOTH = (
     "leading growth rate", "slow modes", "attracting points", "Lyapunov exponent", "departure from normality",
 )  # fmt: skip
-"""Measures that are compared with the same measure of the teacher."""
+"""Measures that are compared with the same measure of the circuit."""
 PREDICTED = (
     "unsampled neurons R2", "response correlation, outputs", "response correlation, unsampled neurons",
     "response correlation, outputs, one neuron pushed",
 )  # fmt: skip
-"""Measures that are near 1 if a student predicts its teacher."""
+"""Measures that are near 1 if a network predicts its circuit."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Evidence:
     """One number for a claim."""
 
     score: str  # what was measured, on held-out data
-    # mean with 95 % interval: of the student, or of its paired difference to the one without sampled neurons
+    # mean with 95 % interval: of the network, or of its paired difference to the one without sampled neurons
     value: float
     low: float
     high: float
     baseline: float  # mean without sampled neurons; NaN where the value is not a difference
     effect: float  # Cohen's d_z of the difference
-    # number of teachers whose difference supports the claim, and number of teachers
+    # number of circuits whose difference supports the claim, and number of circuits
     better: int
     seeds: int
     holds: bool  # whether the whole interval supports the claim
@@ -101,7 +101,7 @@ a shorter time; and that hold out each direction in turn.
 
 
 class Reproduction(NamedTuple):
-    """The claims, and what students recover from each kind of circuit; see :func:`list_recovery`."""
+    """The claims, and what networks recover from each kind of circuit; see :func:`list_recovery`."""
 
     claims: tuple[Claim, ...]
     mechanisms: pd.DataFrame
@@ -114,18 +114,18 @@ def reproduce(
     scheduler: str | None = None,
     progress: Callable[[str], Progress | None] = lambda _: None,
 ) -> Reproduction:
-    """Build teachers, fit students to them, judge the claims, and compare mechanisms.
+    """Simulate circuits, fit networks to them, judge the claims, and compare mechanisms.
 
-    A teacher is a stability-optimized circuit of 200 neurons that reaches in 16 directions, written as NWB
+    Each is a stability-optimized circuit of 200 neurons that reaches in 16 directions, written as NWB
     and read back; each seed has another circuit. The folder keeps everything, and a second run does not
     repeat finished parts.
 
     Parameters
     ----------
     folder
-        Folder for teachers, sweeps, figures, ``claims.json`` and ``mechanisms.csv``.
+        Folder for circuits, sweeps, figures, ``claims.json`` and ``mechanisms.csv``.
     quick
-        Whether to use three teachers instead of ten and fewer numbers of sampled neurons, and to skip the
+        Whether to use three circuits instead of ten and fewer numbers of sampled neurons, and to skip the
         sweep that holds out each direction in turn.
     scheduler
         See :func:`nwbrnn.sweep.run_sweep`.
@@ -143,7 +143,7 @@ def reproduce(
         As :func:`nwbrnn.sweep.run_sweep`.
     """
     folder = Path(folder)
-    files = create_teachers(folder / TEACHERS, N_TEACHERS_QUICK if quick else N_TEACHERS)
+    files = create_circuits(folder / CIRCUITS, N_CIRCUITS_QUICK if quick else N_CIRCUITS)
     statistics: dict[str, pd.DataFrame] = {}
     tables: dict[str, pd.DataFrame] = {}
 
@@ -159,7 +159,7 @@ def reproduce(
         grid = part.grid
         if quick and part.name == "between":
             grid = grid.model_copy(update={"sampled": QUICK_LEVELS})
-        run(part.name, files[:N_TEACHERS_EACH] if part.name == "each" else files, grid)
+        run(part.name, files[:N_CIRCUITS_EACH] if part.name == "each" else files, grid)
     _draw(folder)
     claims = judge(statistics["between"], statistics["trials"])
     for number, claim in enumerate(claims, start=1):
@@ -169,20 +169,20 @@ def reproduce(
     write_json(about, folder / CLAIMS, overwrite=True)
     others = [name for name in MECHANISMS if name != "soc"]
     for kind in others:
-        run(kind, create_teachers(folder / TEACHERS / kind, len(files), kind=kind), _ONE)
+        run(kind, create_circuits(folder / CIRCUITS / kind, len(files), kind=kind), _ONE)
     mechanisms = list_recovery({"soc": statistics["between"]} | {kind: statistics[kind] for kind in others})
     with replace_whole(folder / RECOVERY, overwrite=True) as temporary:
         mechanisms.to_csv(temporary, index=False)
     return Reproduction(claims, mechanisms)
 
 
-def create_teachers(folder: Path, n_teachers: int, *, kind: str = "soc") -> list[Path]:
-    """Simulate teachers and write them as NWB files, keeping those that exist.
+def create_circuits(folder: Path, n_circuits: int, *, kind: str = "soc") -> list[Path]:
+    """Simulate circuits and write them as NWB files, keeping those that exist.
 
-    Each teacher has its own circuit of this kind, readout and noise. The folder is created if needed.
+    Each circuit of this kind has its own weights, readout and noise. The folder is created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"teacher_{seed}.nwb" for seed in range(n_teachers)]
+    files = [folder / f"circuit_{seed}.nwb" for seed in range(n_circuits)]
     for seed, file in enumerate(files):
         if not file.exists():
             config = TeacherConfig(teacher=kind, seed=seed, n_directions=16)
@@ -220,7 +220,7 @@ def judge(between: pd.DataFrame, trials: pd.DataFrame) -> tuple[Claim, ...]:
 
 
 def list_recovery(statistics: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return what students recover from their teachers: a row per kind of circuit, measure and student.
+    """Return what networks recover from their circuits: a row per kind of circuit, measure and network.
 
     Parameters
     ----------
@@ -230,9 +230,9 @@ def list_recovery(statistics: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``mechanism``, ``measure``, ``sampled``, ``mean`` with ``low`` and ``high`` (95 %), ``teacher`` (mean
+        ``mechanism``, ``measure``, ``sampled``, ``mean`` with ``low`` and ``high`` (95 %), ``circuit`` (mean
         of the same number, NaN for predictions) and ``recovered``: for predictions, whether the interval is
-        above 0.9; for numbers of the network, whether that of the teacher is within 0.1 of the interval.
+        above 0.9; for numbers of the network, whether that of the circuit is within 0.1 of the interval.
     """
     rows = []
     for kind, found in statistics.items():
@@ -242,10 +242,10 @@ def list_recovery(statistics: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                 row: dict[Hashable, Any] = own.loc[score].to_dict()
                 mean, low, high = (float(row[name]) for name in ("mean", "mean_low", "mean_high"))
                 of_both = score in MEASURED_OF_BOTH
-                teacher = float(own["mean"].to_dict()[f"{score}, teacher"]) if of_both else math.nan
-                recovered = low - 0.1 <= teacher <= high + 0.1 if of_both else low > GOOD
-                rows.append((kind, score, level, mean, low, high, teacher, recovered))
-    columns = ["mechanism", "measure", "sampled", "mean", "low", "high", "teacher", "recovered"]
+                circuit = float(own["mean"].to_dict()[f"{score}, circuit"]) if of_both else math.nan
+                recovered = low - 0.1 <= circuit <= high + 0.1 if of_both else low > GOOD
+                rows.append((kind, score, level, mean, low, high, circuit, recovered))
+    columns = ["mechanism", "measure", "sampled", "mean", "low", "high", "circuit", "recovered"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -273,9 +273,9 @@ def _draw_claim(claim: Claim, cells: pd.DataFrame, statistics: pd.DataFrame, pat
 
 
 def _draw(folder: Path) -> None:
-    """Draw the first teacher and its students."""
+    """Draw the first circuit and its networks."""
     (folder / "figures").mkdir(exist_ok=True)
-    first = [c for c in list_finished(folder / "between") if c.source == "teacher_0"]
+    first = [c for c in list_finished(folder / "between") if c.source == "circuit_0"]
 
     def find(level: object) -> Cell | None:
         return next((cell for cell in first if cell.config.sampled == level), None)

@@ -393,7 +393,7 @@ def recording(make_recording):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher's file and the Dataset it was made from."""
+    """The file of a simulated circuit and the Dataset it was made from."""
 
     path: Path
     ds: object
@@ -402,7 +402,7 @@ class Teacher:
 
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory):
-    """Return a small simulated teacher and its file; only to be read."""
+    """Return a small simulated circuit and its file; only to be read."""
     import nwbrnn
 
     config = nwbrnn.TeacherConfig(

@@ -111,8 +111,8 @@ on condition averages and on single trials. What limits, baselines and chance ar
 """
 
 
-BASELINES_TEXT = """Each is fitted to the trials that are not tested, and scored as the student is.
-A student sees the task only; what sees neurons is a decoder.
+BASELINES_TEXT = """Each is fitted to the trials that are not tested, and scored as the network is.
+A network sees the task only; what sees neurons is a decoder.
 """
 
 

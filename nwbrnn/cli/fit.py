@@ -194,7 +194,7 @@ def _describe(result: "FitResult") -> dict[str, Any]:
 
 
 def _was_interrupted(result: "FitResult", config: FitConfig) -> bool:
-    """Return whether students are missing or were not trained to their end."""
+    """Return whether networks are missing or were not trained to their end."""
     return len(result.runs) < config.seeds or any(run.ended == "interrupted" for run in result.runs)
 
 
@@ -220,7 +220,7 @@ def _check_checkpoints(paths: Sequence[Path], *, resume: bool, overwrite: bool) 
 def _print_result(
     result: "FitResult", left_out: Sequence[dict[str, str]], scores: dict[str, Any], output: Path
 ) -> None:
-    """Print what preparation left out, the scores of the best student, and how the students differ."""
+    """Print what preparation left out, the scores of the best network, and how the networks differ."""
     for note in left_out:
         say(f"{note['role'].capitalize()}: {note['picked']}, {note['reason']}.")
     fitted = result.recorded
@@ -232,7 +232,7 @@ def _print_result(
 
 
 def _print_runs(result: "FitResult") -> None:
-    """Print how the students differ, if there are several."""
+    """Print how the networks differ, if there are several."""
     if len(result.runs) == 1:
         return
     names = ("output R2", "sampled neurons R2", "unsampled neurons R2")

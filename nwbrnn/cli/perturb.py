@@ -1,4 +1,4 @@
-"""``nwbrnn perturb``: push or silence units of a fitted student, and see what it does."""
+"""``nwbrnn perturb``: push or silence units of a fitted network, and see what it does."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,8 +93,8 @@ def perturb(
     if push is not None and scored:
         values["perturbed_trials"] = _score(result, push, file, source, json_path)
     if teacher is not None:
-        with step("Perturbing student and teacher"):
-            values["teacher"] = compare_responses(teacher, result.weights, result.config)
+        with step("Perturbing network and circuit"):
+            values["responses"] = compare_responses(teacher, result.weights, result.config)
     write_json(values, json_path, overwrite=overwrite)
     if str(json_path) != "-":
         _print(values, effects)
@@ -164,7 +164,7 @@ def _print(values: dict[str, Any], effects: "list[Effect]") -> None:
             for name, one in values["perturbed_trials"].items()
         ]
         print_table("Perturbed trials, R2 on condition averages", ("", "pushed", "not pushed"), scored)
-    if "teacher" in values:
-        compared = [(score, f"{value:.3f}") for score, value in values["teacher"].items()]
-        print_table("Responses of student and teacher", ("", "value"), compared)
-        say("The state is kicked at the go cue, within the leading components of the teacher.")
+    if "responses" in values:
+        compared = [(score, f"{value:.3f}") for score, value in values["responses"].items()]
+        print_table("Responses of network and circuit", ("", "value"), compared)
+        say("The state is kicked at the go cue, within the leading components of the circuit.")

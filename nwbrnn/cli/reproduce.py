@@ -57,19 +57,19 @@ def list_rows(mechanisms: "pd.DataFrame") -> "list[dict[Hashable, Any]]":
 
 
 def print_mechanisms(mechanisms: "pd.DataFrame") -> None:
-    """Print for each kind of circuit what students recover of it."""
+    """Print for each kind of circuit what networks recover of it."""
     for kind, part in mechanisms.groupby("mechanism", sort=False):
         rows = [
             (
                 row["measure"],
                 "outputs only" if str(row["sampled"]) == "0" else f"{row['sampled']} sampled",
                 f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
-                "–" if row["teacher"] != row["teacher"] else f"{row['teacher']:.2f}",
+                "–" if row["circuit"] != row["circuit"] else f"{row['circuit']:.2f}",
                 "yes" if row["recovered"] else "no",
             )
             for row in part.sort_values("measure", kind="stable").to_dict("records")
         ]
-        print_table(f"Mechanism: {kind}", ("measure", "student", "mean (95 %)", "teacher", "recovered"), rows)
+        print_table(f"Mechanism: {kind}", ("measure", "network", "mean (95 %)", "circuit", "recovered"), rows)
 
 
 def print_claims(claims: "tuple[Claim, ...]") -> None:

@@ -1,4 +1,4 @@
-"""``nwbrnn simulate``: make a teacher."""
+"""``nwbrnn simulate``: simulate a circuit."""
 
 from pathlib import Path
 from typing import Annotated

@@ -17,9 +17,9 @@ Array = NDArray[np.floating]
 Pair = tuple[Array, Array]
 
 
-_OF_ALL_TRIALS = ("reference", "known", "known_student", "noise", "sampled")
+_OF_ALL_TRIALS = ("reference", "known", "known_predicted", "noise", "sampled")
 """Properties that do not depend on which averages are compared."""
-_OF_GUESS = ("hidden_components", "rate_components", "student_rotations")
+_OF_GUESS = ("hidden_components", "rate_components", "hidden_rotations")
 """Properties that depend on the recorded data only by the units which lack none of them."""
 _OF_RECORDED = ("reference", "known", "noise", "sampled", "recorded_rotations", "surrogate_r2")
 """Properties that do not depend on the predictions."""
@@ -110,7 +110,7 @@ class Comparison:
         return self.whole[0].isel(trial=self.whole[0]["split"].values != "test")
 
     @cached_property
-    def known_student(self) -> xr.Dataset:
+    def known_predicted(self) -> xr.Dataset:
         """The predictions for the known trials."""
         if self.whole[1] is None:
             raise ValueError("expected a network, which predicts all trials")
@@ -195,7 +195,7 @@ class Comparison:
         return compute_surrogate_r2(activity, bin_size=self.truth.attrs["bin_size"])
 
     @cached_property
-    def student_rotations(self) -> Rotations:
+    def hidden_rotations(self) -> Rotations:
         """Rotations of the hidden units."""
         return self._rotate(self.guess["hidden"].values)
 

@@ -282,12 +282,12 @@ def evaluate(recorded: xr.Dataset, predicted: xr.Dataset) -> Scores:
     True
     """
     recorded, predicted = normalize_outputs(recorded), normalize_outputs(predicted)
-    truth, student = select_tests(recorded, predicted)
+    truth, guess = select_tests(recorded, predicted)
     average = average_known(select_known(recorded[["outputs", "rates", "mask"]]), truth)
     quick = [spec for spec in SCORES if spec.is_quick]
     values: dict[str, list[list[float]]] = {level: [] for level in LEVELS}
     outputs, units = [], []
-    for level, other in product(LEVELS, (student, average)):  # one comparison after the other: each is large
+    for level, other in product(LEVELS, (guess, average)):  # one comparison after the other: each is large
         pair = Comparison(truth, other, averaged=level == AVERAGES)
         values[level].append([spec.compute(pair) for spec in quick])
         if level == AVERAGES:

@@ -97,9 +97,9 @@ def _read_few(pair: Comparison) -> float:
     found = []
     for rows, units in list_parts(pair.known):
         chosen = units[~pair.sampled[units]]
-        known, student = pair.known.isel(trial=rows, unit=chosen), pair.known_student.isel(trial=rows)
+        known, predicted = pair.known.isel(trial=rows, unit=chosen), pair.known_predicted.isel(trial=rows)
         if len(chosen) and len(rows):
-            trials = list_samples(student, known, ("hidden", "rates"))
+            trials = list_samples(predicted, known, ("hidden", "rates"))
             test = list_samples(pair.guess, pair.truth.isel(unit=chosen), ("hidden", "rates"))
             stacked = np.concatenate([x for x, _ in test]), np.concatenate([y for _, y in test])
             found.append(compute_few_shot_r2(trials, known["condition"].values.tolist(), stacked))
@@ -110,8 +110,8 @@ def _map(source: Literal["recorded", "predicted"]) -> Compute:
     """Return a score of how well recorded or predicted rates predict hidden units linearly."""
 
     def compute(pair: Comparison) -> float:
-        known, student = (average_conditions(ds) for ds in (pair.known, pair.known_student))
-        sources = (known, pair.truth) if source == "recorded" else (student, pair.guess)
+        known, predicted = (average_conditions(ds) for ds in (pair.known, pair.known_predicted))
+        sources = (known, pair.truth) if source == "recorded" else (predicted, pair.guess)
         complete = find_complete_units(sources[0]) & find_complete_units(sources[1])
         if not complete.any():
             return math.nan
@@ -125,7 +125,7 @@ def _map(source: Literal["recorded", "predicted"]) -> Compute:
                     strict=True,
                 )
             )
-            for ds, target in zip(sources, (student, pair.guess), strict=True)
+            for ds, target in zip(sources, (predicted, pair.guess), strict=True)
         ]
         return compute_mapped_r2(*sides)
 
@@ -140,7 +140,7 @@ def _compare_surrogates(pair: Comparison) -> float:
 
 def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
     complete = pair.truth["mask"].values.all(axis=0)
-    recorded, student, inputs = (
+    recorded, hidden, inputs = (
         ds[name].values[:, complete]
         for ds, name in ((pair.truth, "rates"), (pair.guess, "hidden"), (pair.truth, "inputs"))
     )
@@ -148,8 +148,8 @@ def _measure_distance(pair: Comparison, *, controlled: bool = False) -> float:
         return math.nan
     recorded = recorded if pair.complete_units.all() else recorded[..., pair.complete_units]
     if controlled:
-        return compute_controlled_distance(recorded, student, np.nan_to_num(inputs))
-    return compute_dynamical_distance(recorded, student)
+        return compute_controlled_distance(recorded, hidden, np.nan_to_num(inputs))
+    return compute_dynamical_distance(recorded, hidden)
 
 
 # ------------------------------------------------------------------ the list
@@ -160,7 +160,7 @@ def _describe_rotations() -> list[ScoreSpec]:
 
     def get(name: str, whose: str) -> Compute:
         def find(pair: Comparison) -> float:
-            found: Rotations = pair.recorded_rotations if whose == "recorded" else pair.student_rotations
+            found: Rotations = pair.recorded_rotations if whose == "recorded" else pair.hidden_rotations
             if name == "frequency":
                 return float(found.frequencies[0]) if found.frequencies.size else math.nan
             return found.r2 if name == "R2" else found.unconstrained_r2
@@ -179,10 +179,10 @@ def _describe_rotations() -> list[ScoreSpec]:
             meaning,
             unit,
             "neither",
-            "hidden" if whose == "student" else "network",
+            "network" if whose == "recorded" else "hidden",
             has_chance=False,
         )
-        for whose in ("recorded", "student")
+        for whose in ("recorded", "network")
         for name, (meaning, unit) in kinds.items()
     ]
 
@@ -301,7 +301,7 @@ SCORES: tuple[ScoreSpec, ...] = (
         is_resampled=False,
     ),
     ScoreSpec(
-        "recording to student R2",
+        "recording to network R2",
         _map("recorded"),
         "part of the hidden units' activity that can be linearly predicted from the recorded rates, in "
         "conditions that were left out",
@@ -369,7 +369,7 @@ MEASURED: tuple[ScoreSpec, ...] = tuple(
     for name, meaning, unit, neither in (
         (
             "response correlation",
-            "correlation of the student's responses to perturbations with those of the teacher",
+            "correlation of the network's responses to perturbations with those of the simulated circuit",
             "",
             0,
         ),

@@ -1,4 +1,4 @@
-"""Compare the mechanisms of student and teacher, such as fixed points, and networks of several seeds."""
+"""Compare how network and simulated circuit work, such as by fixed points, and networks of several seeds."""
 
 from nwbrnn.mechanism.agreement import compare_runs, compare_students, find_determined_share, predict_mean
 from nwbrnn.mechanism.effects import Effect, list_effects, score_perturbed

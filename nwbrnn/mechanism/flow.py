@@ -1,4 +1,4 @@
-"""Find where student and teacher rest, and how their activity grows, rotates and decays."""
+"""Find where network and simulated circuit rest, and how their activity grows, rotates and decays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ N_STARTS, N_ENDS = 12, 8  # of Newton's method in a phase: on the trajectories, 
 N_GROUPS = 4  # number of different inputs to examine
 N_TIMES, N_CONDITIONS = 8, 3  # at which modes are computed along the trajectories
 SETTLED, STEP = 5.0, 0.005  # duration of a trajectory for a Lyapunov exponent [s]; its step, if free [s]
-SLOW_MODE = 2.5  # modes that decay slower count as slow [1/s]: half of the leak of the teachers
+SLOW_MODE = 2.5  # modes that decay slower count as slow [1/s]: half of the leak of the circuits
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def follow_student(result: FitResult) -> Motion:
 
 
 def follow_teacher(teacher: Teacher) -> Motion:
-    """Return the trajectories and equations of a teacher without noise, in the conditions of the tests."""
+    """Return the trajectories and equations of a circuit without noise, in the conditions of the tests."""
     conditions = teacher.tests["condition"].values.tolist()
     time = teacher.recorded["time"].values
     profile = compute_preparation_profile(time)

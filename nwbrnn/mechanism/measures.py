@@ -8,7 +8,7 @@ from nwbrnn.result import FitResult
 
 
 def measure_mechanism(result: FitResult) -> dict[str, float]:
-    """Return measures of the mechanism of a fit and, if it is known, of its teacher.
+    """Return measures of the mechanism of a fit and, if it is known, of the simulated circuit.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def measure_mechanism(result: FitResult) -> dict[str, float]:
     teacher = Teacher.find(result.recorded)
     if teacher is None:
         return measured
-    measured |= {f"{name}, teacher": value for name, value in measure_teacher(teacher).items()}
+    measured |= {f"{name}, circuit": value for name, value in measure_teacher(teacher).items()}
     noisy = probe_teacher(teacher, INPUT_LEVELS)
-    measured |= {f"output skill, teacher with noisy inputs {level:g}": v for level, v in noisy.items()}
+    measured |= {f"output skill, circuit with noisy inputs {level:g}": v for level, v in noisy.items()}
     return measured | compare_responses(teacher, result.weights, result.config)

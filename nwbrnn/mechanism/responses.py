@@ -1,4 +1,4 @@
-"""Measure whether a student responds to perturbations as its teacher does."""
+"""Measure whether a network responds to perturbations as its simulated circuit does."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,9 +21,9 @@ from nwbrnn.prediction import (
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.floating]]
 
-N_COMPONENTS = 6  # leading components of the teacher, within which its state is kicked
+N_COMPONENTS = 6  # leading components of the circuit, within which its state is kicked
 N_KICKS, N_DIRECTIONS = 8, 6
-KICK = 0.5  # of the teacher's own standard deviation in each component
+KICK = 0.5  # of the circuit's own standard deviation in each component
 PUSH = 10.0  # of one neuron [Hz]
 
 
@@ -33,7 +33,7 @@ class Responses(NamedTuple):
     Attributes
     ----------
     outputs, rates
-        Responses of student and teacher, each of shape (n_runs, n_time, n_channels), in the scale of the
+        Responses of network and circuit, each of shape (n_runs, n_time, n_channels), in the scale of the
         fit; rates are those of unsampled neurons.
     """
 
@@ -42,19 +42,19 @@ class Responses(NamedTuple):
 
 
 def compare_responses(teacher: Teacher, weights: Weights, config: FitConfig) -> dict[str, float]:
-    """Perturb teacher and student in the same way at the go cue, and compare their responses.
+    """Perturb circuit and network in the same way at the go cue, and compare their responses.
 
-    - *state*: eight kicks within the teacher's six leading components, Gaussian with half of the
-      teacher's standard deviation in each. The student is kicked by the hidden rates that correspond to these
+    - *state*: eight kicks within the circuit's six leading components, Gaussian with half of the
+      circuit's standard deviation in each. The network is kicked by the hidden rates that correspond to these
       components, found by regression on its own unperturbed activity.
     - *one neuron*: each of eight neurons, sampled ones if there are any, is pushed alone by 10 Hz.
 
     Parameters
     ----------
     teacher
-        The teacher of the fit.
+        The simulated circuit of the fit.
     weights, config
-        Weights and settings of the student.
+        Weights and settings of the network.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def compare_responses(teacher: Teacher, weights: Weights, config: FitConfig) -> 
 
 
 def draw_kicks(teacher: Teacher, *, seed: int = 0) -> Array:
-    """Return kicks of the teacher's rates, shape (n_kicks, n_units) [Hz]."""
+    """Return kicks of the circuit's rates, shape (n_kicks, n_units) [Hz]."""
     components, deviations = find_components(teacher.recorded, N_COMPONENTS)
     drawn: Array = np.random.default_rng(seed).standard_normal((N_KICKS, len(deviations)))
     return np.asarray(KICK * drawn * deviations @ components.T)
@@ -103,14 +103,14 @@ def draw_pushes(recorded: xr.Dataset, config: FitConfig, *, seed: int = 0) -> Ar
 def measure_responses(
     teacher: Teacher, weights: Weights, config: FitConfig, changes: tuple[Array, Array]
 ) -> Responses:
-    """Return the responses of teacher and student to changes at the go cue.
+    """Return the responses of circuit and network to changes at the go cue.
 
     Parameters
     ----------
     teacher, weights, config
         As :func:`compare_responses`.
     changes
-        Changes of the teacher's rates, shape (n_changes, n_units) [Hz], and of the student's hidden rates,
+        Changes of the circuit's rates, shape (n_changes, n_units) [Hz], and of the network's hidden rates,
         shape (n_changes, n_hidden) [1], each applied in up to six conditions of the test trials.
     """
     recorded, tests = teacher.recorded, teacher.tests.isel(trial=slice(N_DIRECTIONS))

@@ -1,4 +1,4 @@
-"""Run the teacher of a fit again, if it is known, without noise or with disturbances."""
+"""Run the simulated circuit of a fit again, if it is known, without noise or with disturbances."""
 
 import json
 from collections.abc import Sequence
@@ -46,9 +46,9 @@ class Teacher:
 
     @classmethod
     def find(cls, recorded: xr.Dataset) -> Self | None:
-        """Return the teacher of a prepared Dataset, or ``None`` if it has none or only a part of it.
+        """Return the circuit of a prepared Dataset, or ``None`` if it has none or only a part of it.
 
-        Datasets from :func:`nwbrnn.simulate_teacher`, and from files written from them, contain the teacher
+        Datasets from :func:`nwbrnn.simulate_teacher`, and from files written from them, contain the circuit
         unless units were left out, bins were widened or conditions were renamed.
         """
         if not {"connectivity", "readout"} <= set(recorded) or "teacher" not in recorded.attrs:
@@ -136,15 +136,15 @@ def _run(reaches: Reaches, drive: Stored, kicks: Stored | None, added: Stored | 
 def probe_teacher(
     teacher: Teacher, levels: Sequence[float], *, n_repeats: int = 3, seed: int = 0
 ) -> dict[float, float]:
-    """Return the output skill of the teacher itself with noisy inputs, by level.
+    """Return the output skill of the circuit itself with noisy inputs, by level.
 
     The inputs are disturbed as in :func:`nwbrnn.training.probe`: in each bin, Gaussian noise with ε times the
-    root mean square of an input is added to it. The teacher has no go cue as an input.
+    root mean square of an input is added to it. The circuit has no go cue as an input.
 
     Parameters
     ----------
     teacher
-        The teacher of the fit.
+        The simulated circuit of the fit.
     levels
         Values of ε.
     n_repeats

@@ -167,13 +167,13 @@ def trajectories(
     >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
     >>> ax = nwbrnn.plot.trajectories(result)
     """
-    truth, student = average_tests(result.recorded, result.predicted)
+    truth, network = average_tests(result.recorded, result.predicted)
     ax = prepare_axes(ax, width=4.6, height=3.4)
     mask, complete = truth["mask"].values, find_complete_units(truth)
     if not complete.any():
         ax.text(0.5, 0.5, "no unit was observed in every condition", ha="center", transform=ax.transAxes)
         return ax
-    normal = [normalize_rates(ds["rates"].values, truth)[..., complete] for ds in (truth, student)]
+    normal = [normalize_rates(ds["rates"].values, truth)[..., complete] for ds in (truth, network)]
     axes, mean = compute_principal_components(normal[0][mask], 2)
     axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # one neuron has one dimension
     total = normal[0][mask].var(axis=0).sum()
@@ -342,11 +342,11 @@ def draw_courses(
     errors
         Standard errors of the recorded averages, shape (n_conditions, n_time, n_channels), to draw as a band.
     """
-    truth, student = averages
+    truth, network = averages
     time, labels = truth["time"].values, describe_conditions(truth)
     for i, row in enumerate(rows):
         colour, shown = COLOURS[i % len(COLOURS)], truth["mask"].values[row]
-        solid, dashed = (ds[name].values[row, shown, channel] for ds in (truth, student))
+        solid, dashed = (ds[name].values[row, shown, channel] for ds in (truth, network))
         ax.plot(time[shown], solid, color=colour, lw=1.5, label=labels[row])
         ax.plot(time[shown], dashed, "--", color=colour, lw=1.2)
         if errors is not None:

@@ -143,9 +143,9 @@ def draw_modes(points: Mapping[str, Sequence[FixedPoint]], *, ax: Axes) -> Axes:
 
 
 def find_motions(result: FitResult) -> "dict[str, Motion]":
-    """Return the motion of the fitted network and, if it is known, of its teacher."""
+    """Return the motion of the fitted network and, if it is known, of the simulated circuit."""
     from nwbrnn.mechanism import Teacher, follow_student, follow_teacher
 
     teacher = Teacher.find(result.recorded)
-    motions = {"student": follow_student(result)}
-    return motions if teacher is None else motions | {"teacher": follow_teacher(teacher)}
+    motions = {"network": follow_student(result)}
+    return motions if teacher is None else motions | {"circuit": follow_teacher(teacher)}

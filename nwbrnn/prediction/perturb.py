@@ -188,8 +188,8 @@ def map_population(recorded: xr.Dataset, hidden: Array, components: Array) -> Ar
         Hidden rates per component, shape (n_components, n_hidden) [1/Hz].
     """
     known = recorded["split"].values != "test"
-    student = recorded[["rates", "mask"]].assign(hidden=(("trial", "time", "hidden_unit"), hidden))
-    averages = average_conditions(student.isel(trial=known))
+    trials = recorded[["rates", "mask"]].assign(hidden=(("trial", "time", "hidden_unit"), hidden))
+    averages = average_conditions(trials.isel(trial=known))
     mask = averages["mask"].values
     rates, units = (averages[name].values[mask].astype(np.float64) for name in ("rates", "hidden"))
     states = np.nan_to_num(rates - average_rows(rates)) @ components  # 0 for units that lack a condition

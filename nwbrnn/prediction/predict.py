@@ -158,8 +158,8 @@ def fit_rate_readout(ds: xr.Dataset, weights: Mapping[str, Array], config: FitCo
     known = ds["split"].values != "test"
     if config.observes:
         return _fit_single_trials(hidden[known], ds.isel(trial=known))
-    student = ds[["rates", "mask"]].assign(hidden=((TRIAL, TIME, HIDDEN_UNIT), hidden)).isel(trial=known)
-    averages = average_conditions(student)
+    trials = ds[["rates", "mask"]].assign(hidden=((TRIAL, TIME, HIDDEN_UNIT), hidden)).isel(trial=known)
+    averages = average_conditions(trials)
     mask = averages["mask"].values
     activity, rates = (averages[name].values[mask].astype(np.float64) for name in ("hidden", "rates"))
     components, _ = compute_principal_components(activity, N_COMPONENTS)

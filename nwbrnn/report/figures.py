@@ -60,7 +60,7 @@ def plot_scores(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
 
 
 def plot_differences(statistics: pd.DataFrame, scores: Sequence[str]) -> Figure:
-    """Draw the paired difference of each setting to the student without sampled neurons, with 95 % intervals.
+    """Draw the paired difference of each setting to the network without sampled neurons, with 95 % intervals.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
     n_conditions
         Conditions to show, evenly chosen from those of the test trials.
     """
-    truth, student = average_tests(recorded, predicted)
+    truth, network = average_tests(recorded, predicted)
     picked = pick_evenly(truth.sizes["trial"], n_conditions)
     unsampled = np.flatnonzero(~truth["sampled"].values)
     units = (
@@ -196,7 +196,7 @@ def plot_traces(recorded: xr.Dataset, predicted: xr.Dataset, *, n_conditions: in
     channels += [("rates", int(i), f"unit {names[i]} [Hz]") for i in units]
     figure, axes = _create_grid(len(channels))
     for (name, channel, title), ax in zip(channels, axes.ravel(), strict=False):
-        draw_courses(ax, (truth, student), name, channel, rows=picked)
+        draw_courses(ax, (truth, network), name, channel, rows=picked)
         ax.set_title(title, fontsize=9, parse_math=False)
     _add_legend(figure, axes, note="solid: recorded, dashed: predicted; never trained on")
     return figure

@@ -160,7 +160,7 @@ def describe_fit(
             and score not in [one.score for one in judgements]
         ],
         "rotations": [
-            (label, by_name[f"{name}, recorded"], by_name[f"{name}, student"])
+            (label, by_name[f"{name}, recorded"], by_name[f"{name}, network"])
             for label, name in ROTATIONS.items()
         ],
         "surrogates": [by_name[f"rotation {name}, surrogates"].value for name in ("R2", "p")],
@@ -194,14 +194,14 @@ def _list_rivals(assessment: Sequence[Score]) -> list[dict[str, Any]]:
     for score in (one for one in assessment if one.rivals):
         found = {rival.name: rival.value for rival in score.rivals}
         values = [found.get(name, math.nan) for name in names]
-        rows.append({"name": get_spec(score.name).label, "student": score.value, "values": values})
+        rows.append({"name": get_spec(score.name).label, "network": score.value, "values": values})
     return rows
 
 
 def collect_courses(result: FitResult) -> dict[str, Any]:
     """Return what the script draws: outputs and neurons over time by condition, recorded and predicted."""
     recorded = result.recorded
-    truth, student = average_tests(recorded, result.predicted)
+    truth, network = average_tests(recorded, result.predicted)
     order = sort_conditions(truth["condition"].values)
     labels = label_conditions(truth)
     tests = recorded.isel(trial=recorded["split"].values == "test")
@@ -217,7 +217,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
             scores.unit_known_average,
         ),
     ):
-        courses = [ds[name].values[order] for ds in (truth, student)]
+        courses = [ds[name].values[order] for ds in (truth, network)]
         courses.append(compute_standard_errors(tests, name)[order])
         for channel in _pick_channels(r2, n_numbers=3 * courses[0][..., 0].size):
             label = str(truth["output"].values[channel]) if name == "outputs" else f"unit {ids[channel]}"
@@ -240,7 +240,7 @@ def collect_courses(result: FitResult) -> dict[str, Any]:
 def _round_together(courses: list[Array]) -> dict[str, Any]:
     """Return recorded, predicted and standard error with the same number of digits."""
     rounded = round_values(np.stack(courses))
-    return dict(zip(("recorded", "student", "error"), rounded, strict=True))
+    return dict(zip(("recorded", "network", "error"), rounded, strict=True))
 
 
 def _pick_channels(r2: Array, *, n_numbers: int) -> list[int]:
@@ -267,7 +267,7 @@ def _list_outputs(result: FitResult) -> list[tuple[str, str, float, float]]:
 def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
     """Return for each test condition whether it was trained on, and how well it is predicted."""
     recorded = result.recorded
-    truth, student = average_tests(recorded, result.predicted)
+    truth, network = average_tests(recorded, result.predicted)
     everything = average_conditions(recorded)
     split, labels = recorded["split"].values, recorded["condition"].values
     unsampled = ~recorded["sampled"].values
@@ -276,7 +276,7 @@ def _score_conditions(result: FitResult) -> list[dict[str, Any]]:
     for i in sort_conditions(truth["condition"].values):
         label = truth["condition"].values[i]
         kinds = set(split[labels == label].tolist())
-        pair = [ds.isel(trial=[i]) for ds in (student, truth)]
+        pair = [ds.isel(trial=[i]) for ds in (network, truth)]
         rows.append(
             {
                 "name": shown[i],
@@ -307,8 +307,8 @@ def _score_part(
     pair: list[xr.Dataset], everything: xr.Dataset, name: str, *, channels: NDArray[np.bool_] | None = None
 ) -> float:
     """Return the skill in one condition, of outputs and rates over their scales."""
-    student, truth = pair
-    values = [stack_samples(normalize_outputs(ds), name, like=truth) for ds in (student, truth)]
+    network, truth = pair
+    values = [stack_samples(normalize_outputs(ds), name, like=truth) for ds in (network, truth)]
     values.append(stack_samples(normalize_outputs(everything), name))
     if name == "rates":
         values = [v / everything["rate_scale"].values for v in values]

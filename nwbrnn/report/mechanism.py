@@ -48,7 +48,7 @@ def describe_mechanism(result: FitResult, push: Push | None) -> tuple[dict[str, 
         result.recorded, result.predicted, np.asarray(result.weights["recurrent_weights"])
     )
     values = {
-        "has_teacher": teacher is not None,
+        "has_circuit": teacher is not None,
         "measures": _list_measures(motions, points),
         "responses": list(responses.items()),
         "push": "" if push is None else _name(push),
@@ -66,7 +66,7 @@ def describe_mechanism(result: FitResult, push: Push | None) -> tuple[dict[str, 
 def _list_measures(
     motions: Mapping[str, Motion], points: Mapping[str, list[FixedPoint]]
 ) -> list[tuple[str, str, int, float, float | None]]:
-    """Return name, meaning, number of digits, and the values of student and teacher."""
+    """Return name, meaning, number of digits, and the values of network and circuit."""
     found = {who: motion.measure(points[who]) for who, motion in motions.items()}
     return [
         (
@@ -74,9 +74,9 @@ def _list_measures(
             get_spec(name).description,
             0 if name in COUNTS else 2,
             value,
-            found.get("teacher", {}).get(name),
+            found.get("circuit", {}).get(name),
         )
-        for name, value in found["student"].items()
+        for name, value in found["network"].items()
     ]
 
 
@@ -88,7 +88,7 @@ def _name(push: Push) -> str:
 
 
 def _draw(result: FitResult, motions: Mapping[str, Motion], points: Mapping[str, list[FixedPoint]]) -> Figure:
-    """Draw the states of student and teacher, and the modes of both, with one legend below them."""
+    """Draw the states of network and circuit, and the modes of both, with one legend below them."""
     figure = create_figure(figsize=(3.9 * (len(motions) + 1), 3.5))
     axes = np.atleast_1d(figure.subplots(1, len(motions) + 1))
     titles = {name: name if len(motions) > 1 else "network" for name in motions}

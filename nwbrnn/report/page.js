@@ -105,20 +105,20 @@
     const recorded = channel.recorded[condition];
     create(svg, "path", { class: "band", d: traceBand(recorded, channel.error[condition], x, y) });
     create(svg, "path", { class: "recorded", d: trace(data.time, recorded, x, y) });
-    create(svg, "path", { class: "student", d: trace(data.time, channel.student[condition], x, y) });
+    create(svg, "path", { class: "network", d: trace(data.time, channel.network[condition], x, y) });
   }
 
   function drawTrial(parent, channel, trial) {
     const width = panelWidth(parent);
     const { svg, x, y, top, bottom } = createAxes(parent, {
-      width, height: 0.72 * width, yRange: findRange([...channel.recorded.filter(Boolean), channel.student[trial], channel.blind[trial]]),
+      width, height: 0.72 * width, yRange: findRange([...channel.recorded.filter(Boolean), channel.network[trial], channel.blind[trial]]),
       xRange: [data.time[0], data.time[data.time.length - 1]], title: `${channel.name} [${channel.unit}]`,
       label: `${channel.name}, trial ${data.trials[trial].name}: recorded, and network with and without neurons`,
     });
     if (data.time[0] < 0 && data.time[data.time.length - 1] > 0) {
       create(svg, "path", { class: "event", d: `M${x(0)} ${top}V${bottom}` });
     }
-    for (const name of ["recorded", "blind", "student"]) {
+    for (const name of ["recorded", "blind", "network"]) {
       create(svg, "path", { class: name, d: trace(data.time, channel[name][trial], x, y) });
     }
   }
@@ -130,7 +130,7 @@
     function draw() {
       const chosen = Number(select.value);
       const trial = data.trials[chosen];
-      root.querySelector(".caption").textContent = `Trial ${trial.name} · skill of the outputs ${show(trial.student)}, ` +
+      root.querySelector(".caption").textContent = `Trial ${trial.name} · skill of the outputs ${show(trial.network)}, ` +
         `without neurons ${show(trial.blind)} · ${data.timeLabel}`;
       for (const panels of root.querySelectorAll(".panels")) {
         panels.replaceChildren();
@@ -181,7 +181,7 @@
       const kinds = channel.group === "" ? "" : ` (${channel.group})`;
       caption.textContent = `${channel.name}${kinds} [${channel.unit}] · R² ${show(channel.r2)}, ` +
         `average of known trials ${show(channel.knownAverage)} · ${data.timeLabel}`;
-      const yRange = findRange([...channel.recorded, ...channel.student]);
+      const yRange = findRange([...channel.recorded, ...channel.network]);
       panels.replaceChildren();
       panels.classList.toggle("one", chosen >= 0);
       const rows = chosen >= 0 ? [chosen] : data.conditions.map((_, i) => i);

@@ -33,20 +33,20 @@ def collect_trials(result: FitResult) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``trials``, each with a name and the skill of its outputs with (``student``) and without (``blind``)
+        ``trials``, each with a name and the skill of its outputs with (``network``) and without (``blind``)
         neurons; ``trialOutputs`` and ``trialRates``, the courses of each channel, trials first, with ``None``
         for a trial in which the channel was not recorded.
     """
     recorded = result.recorded
     blind = predict(recorded, *forget_observer(result.weights, result.config))
     rows = _pick_trials(recorded)
-    sources = {"recorded": recorded, "student": result.predicted, "blind": blind}
-    skills = {name: _score_outputs(recorded, sources[name], rows) for name in ("student", "blind")}
+    sources = {"recorded": recorded, "network": result.predicted, "blind": blind}
+    skills = {name: _score_outputs(recorded, sources[name], rows) for name in ("network", "blind")}
     names = _name_trials(recorded, rows)
     return {
         "trials": [
-            {"name": name, "student": student, "blind": before}
-            for name, student, before in zip(names, skills["student"], skills["blind"], strict=True)
+            {"name": name, "network": network, "blind": before}
+            for name, network, before in zip(names, skills["network"], skills["blind"], strict=True)
         ],
         "trialOutputs": _collect(sources, "outputs", rows, result.scores.output_r2),
         "trialRates": _collect(sources, "rates", rows, result.scores.unit_r2),
@@ -73,11 +73,11 @@ def _name_trials(recorded: xr.Dataset, rows: NDArray[np.intp]) -> list[str]:
 
 def _score_outputs(recorded: xr.Dataset, predicted: xr.Dataset, rows: NDArray[np.intp]) -> list[float]:
     """Return the skill of each trial, relative to the variance over all test trials."""
-    truth, student = normalize_outputs(recorded), normalize_outputs(predicted)
+    truth, network = normalize_outputs(recorded), normalize_outputs(predicted)
     mask = recorded["mask"].values
     tests = recorded["split"].values == "test"
     reference = truth["outputs"].values[tests][mask[tests]]
-    values, target = student["outputs"].values, truth["outputs"].values
+    values, target = network["outputs"].values, truth["outputs"].values
     return [compute_skill(values[row, mask[row]], target[row, mask[row]], reference) for row in rows]
 
 

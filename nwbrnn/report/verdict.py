@@ -16,7 +16,7 @@ PERFECT, WEAK, CHANCE = "almost perfectly", "weakly", "no better than chance"
 
 @dataclass(frozen=True)
 class Judgement:
-    """One of the three things a student is to reproduce, and how well it does.
+    """One of the three things a network is to reproduce, and how well it does.
 
     Attributes
     ----------

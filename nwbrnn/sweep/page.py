@@ -33,7 +33,7 @@ CAPTIONS = {
     "robustness": "Outputs of disturbed networks.",
     "agreement": "Agreement of networks that differ only in their seed: mean and range over pairs and "
     "held-out conditions, and the share of the recurrent weights that the data determine.",
-    "responses": "Comparison of the responses of student and teacher to kicks of the state at the go cue.",
+    "responses": "Comparison of the responses of network and circuit to kicks of the state at the go cue.",
 }
 
 

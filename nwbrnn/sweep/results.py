@@ -19,7 +19,7 @@ from nwbrnn.sweep.table import flatten
 
 SIMILARITY = (
     "canonical correlation", "SVCCA", "linear CKA", "principal angle", "Procrustes angle",
-    "rotation R2, student",
+    "rotation R2, network",
 )  # fmt: skip
 ROBUSTNESS = tuple(
     f"output skill, disturbed {kind} {level:g}"

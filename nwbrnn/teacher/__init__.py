@@ -1,4 +1,4 @@
-"""Simulate a circuit that generates reaching movements, which serves as a teacher."""
+"""Simulate a circuit that generates reaching movements, which a network can be fitted to."""
 
 from nwbrnn.teacher.mechanisms import MECHANISMS, Mechanism
 from nwbrnn.teacher.reaching import TeacherConfig

@@ -1,4 +1,4 @@
-"""Circuits with four mechanisms, which generate the activity that a student should reproduce.
+"""Circuits with four mechanisms, which generate the activity that a network should reproduce.
 
 To add one, write a function that builds the weights and add a :class:`Mechanism` to ``MECHANISMS``. Settings,
 command line, simulation, ``nwbrnn reproduce`` and the documentation use this list.

@@ -6,7 +6,7 @@ from nwbrnn.training.gradient import Progress
 from nwbrnn.training.module import create_module
 from nwbrnn.training.parallel import Task, count_cores, train_all
 from nwbrnn.training.probes import probe
-from nwbrnn.training.student import Trained, Weights, train
+from nwbrnn.training.single import Trained, Weights, train
 from nwbrnn.training.warm_start import (
     Match,
     adopt_weights,

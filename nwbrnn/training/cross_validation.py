@@ -76,9 +76,9 @@ def choose_settings(ds: xr.Dataset, config: FitConfig, *, progress: Progress | N
         raise KeyboardInterrupt
     records: list[dict[str, Any]] = []
     for i, candidate in enumerate(candidates):
-        students = [ready[number] for number in range(i * N_FOLDS, (i + 1) * N_FOLDS)]
-        errors = [student.losses["validation_output"] for student in students]
-        epochs = [student.best_epoch for student in students]
+        trained = [ready[number] for number in range(i * N_FOLDS, (i + 1) * N_FOLDS)]
+        errors = [one.losses["validation_output"] for one in trained]
+        epochs = [one.best_epoch for one in trained]
         records.append(candidate | {"errors": errors, "epochs": epochs})
     best = min(range(len(records)), key=lambda i: mean(records[i]["errors"]))
     least = 0 if config.begins_by_least_squares else 1

@@ -11,7 +11,7 @@ import xarray as xr
 
 from nwbrnn.config import FitConfig
 from nwbrnn.training.gradient import Progress
-from nwbrnn.training.student import Trained, Weights, train
+from nwbrnn.training.single import Trained, Weights, train
 
 
 class Task(NamedTuple):
@@ -44,16 +44,16 @@ def train_all(tasks: Sequence[Task], *, progress: Progress | None = None) -> dic
     # these processes do not import the user's script again, so it needs no guard around its main part
     parallel = joblib.Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
     ready: dict[int, Trained] = {}
-    students = parallel(joblib.delayed(_train)(i, task) for i, task in enumerate(tasks))
+    results = parallel(joblib.delayed(_train)(i, task) for i, task in enumerate(tasks))
     try:
-        for number, trained in students:
+        for number, trained in results:
             ready[number] = trained
             if progress is not None:
                 progress(len(ready), {name: values[-1] for name, values in trained.history.items()})
     except KeyboardInterrupt:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the user asked to cancel the others
-            students.close()
+            results.close()
         if not ready:
             raise
     return ready

@@ -1,4 +1,4 @@
-"""Fits and teachers as NWB files, there and back."""
+"""Fits and simulated circuits as NWB files, there and back."""
 
 import errno
 import hashlib

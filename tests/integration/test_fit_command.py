@@ -1,4 +1,4 @@
-"""``nwbrnn fit``: settings, several students, interrupts and what goes on after them."""
+"""``nwbrnn fit``: settings, several networks, interrupts and what goes on after them."""
 
 import contextlib
 import hashlib
@@ -131,7 +131,7 @@ def test_a_source_that_changes_meanwhile_is_hashed_again(recording, tmp_path):
     assert found.compute_sha256() == hashlib.sha256(path.read_bytes()).hexdigest() != first
 
 
-def test_several_students_are_ranked_and_come_back_from_the_file(recording, run_cli, tmp_path):
+def test_several_networks_are_ranked_and_come_back_from_the_file(recording, run_cli, tmp_path):
     out = tmp_path / "fit.nwb"
     finished = run_cli("fit", recording.path, "-o", out, *SMALL, "--seeds", 3)
     assert (finished.code, finished.err) == (0, "")

@@ -181,7 +181,7 @@ def test_what_is_drawn_is_what_was_recorded_and_predicted(stored, text):
     assert data["conditions"].index(HOSTILE[0]) >= 0
     condition = data["conditions"].index("180°")
     chosen = (recorded["split"].values == "test") & (recorded["condition"].values == "180")
-    for name, kind in (("recorded", recorded), ("student", result.predicted)):
+    for name, kind in (("recorded", recorded), ("network", result.predicted)):
         expected = kind["outputs"].values[chosen, :, 1].mean(axis=0)
         drawn = np.array(data["outputs"][1][name][condition])
         np.testing.assert_allclose(drawn, expected, atol=2e-3 * np.ptp(expected) + 1e-3)
@@ -206,17 +206,17 @@ def test_single_trials_are_drawn_as_recorded_and_predicted_with_and_without_neur
         names = list(HOSTILE) if kind == "outputs" else [f"unit {unit}" for unit in get_unit_ids(recorded)]
         for one in data["trialOutputs" if kind == "outputs" else "trialRates"]:
             channel = names.index(one["name"].partition(", ")[0])
-            sources = {"recorded": recorded, "student": result.predicted, "blind": blind}
+            sources = {"recorded": recorded, "network": result.predicted, "blind": blind}
             for name, ds in sources.items():
                 expected = ds[kind].values[rows, :, channel]
                 np.testing.assert_allclose(one[name], expected, atol=2e-3 * np.ptp(expected) + 1e-3)
     groups = {one["name"].partition(", ")[2] for one in data["trialRates"]}
     assert groups == {"observed", "not observed"}
     scale = recorded["output_scale"].values
-    truth, student = (ds["outputs"].values / scale for ds in (recorded, result.predicted))
+    truth, network = (ds["outputs"].values / scale for ds in (recorded, result.predicted))
     variance = np.square(truth[tests] - truth[tests].mean(axis=(0, 1))).mean(axis=(0, 1)).sum()
-    error = np.square(truth[rows[2]] - student[rows[2]]).mean(axis=0).sum()
-    assert data["trials"][2]["student"] == pytest.approx(1 - error / variance, abs=1e-5)
+    error = np.square(truth[rows[2]] - network[rows[2]]).mean(axis=0).sum()
+    assert data["trials"][2]["network"] == pytest.approx(1 - error / variance, abs=1e-5)
 
 
 def test_more_trials_than_a_page_has_room_for_are_thinned_out(observed, monkeypatch):
@@ -236,7 +236,7 @@ def test_a_page_on_a_fit_without_observer_has_no_single_trials(text):
 @pytest.mark.cover
 def test_more_neurons_than_a_page_has_room_for_are_thinned_out(stored, tmp_path, monkeypatch):
     result = stored[0]
-    one = 3 * result.recorded.sizes["time"] * 4  # recorded, student and error in four conditions
+    one = 3 * result.recorded.sizes["time"] * 4  # recorded, network and error in four conditions
     monkeypatch.setattr(fit_page, "MAX_NUMBERS", 5 * one)
     scores = nwbrnn.assess(result.recorded, result.predicted)
     fit_page.write_fit_report(result, tmp_path / "report.html", assessment=scores)
@@ -525,7 +525,7 @@ def test_a_single_trial_can_be_chosen(browser, observed, width):
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     root = browser.find_element("css selector", ".trials")
     for kind, number in (("trialOutputs", 3), ("trialRates", 8)):
-        for name in ("recorded", "student", "blind"):
+        for name in ("recorded", "network", "blind"):
             assert len(root.find_elements("css selector", f"[data-kind={kind}] path.{name}")) == number
     trial, caption = Select(root.find_element("css selector", "select.trial")), ".caption"
     before = [path.get_attribute("d") for path in root.find_elements("css selector", "path.recorded")]

@@ -478,7 +478,7 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
     mechanisms = pd.read_csv(out / "mechanisms.csv")
     assert set(mechanisms["mechanism"]) == {"soc", "ring"}
     ring = mechanisms[(mechanisms["mechanism"] == "ring") & (mechanisms["measure"] == "leading growth rate")]
-    np.testing.assert_allclose(ring["teacher"], 0, atol=0.01)  # a bump stays where it is
+    np.testing.assert_allclose(ring["circuit"], 0, atol=0.01)  # a bump stays where it is
     assert len(list((out / "fewer_trials" / "cells").glob("*.nc"))) == 4
 
 

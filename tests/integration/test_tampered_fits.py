@@ -85,7 +85,7 @@ ARRAYS = {
     "one column": ("hidden_units/recurrent_weights", lambda v: v[:, 0]),
     "states by condition": ("hidden_units/initial_state", lambda v: np.stack([v, v], axis=1)),
     "readout of another width": ("recorded_units/readout", lambda v: v[:, :-1]),
-    "another student": ("runs/recurrent_weights", lambda v: v[:, :-1]),
+    "another network": ("runs/recurrent_weights", lambda v: v[:, :-1]),
     "scale of rates 0": ("recorded_units/rate_scale", lambda v: v * 0),
     "no test trials": ("trials/split", lambda v: np.array([b"train"] * len(v))),
     "no training trials": ("trials/split", lambda v: np.array([b"test"] * len(v))),
@@ -101,7 +101,7 @@ OBJECTS = {
     "a trial twice": "trials/row",
     "times elsewhere": "",
     "a seed that was not asked for": "seed",
-    "another student": "recurrent_weights",
+    "another network": "recurrent_weights",
     "readout of another width": "rate_readout",
 }
 
@@ -160,7 +160,7 @@ def test_changed_description_is_refused_by_name(kind, folder, run_cli):
 
 
 def test_seeds_that_were_never_fitted_are_not_repeated(folder, run_cli):
-    """After an interrupt a fit of many seeds has fewer students; a stored number must not begin others."""
+    """After an interrupt a fit of many seeds has fewer networks; a stored number must not begin others."""
     change_about(folder / "fit.nwb", put("config", "seeds", value=1000))
     finished = run_cli("refit", folder / "fit.nwb", "--json", folder / "x.json")
     assert finished.code == 0

@@ -92,7 +92,7 @@ def test_plots_and_the_page_have_them(result, paths, run_cli):
     data = json.loads(re.search(pattern, page.read_text(encoding="utf-8"), flags=re.DOTALL)[1])
     for channel, one in enumerate(data["outputs"]):
         assert one["unit"] == UNIT
-        for course, values in zip((one["recorded"], one["student"]), averages, strict=True):
+        for course, values in zip((one["recorded"], one["network"]), averages, strict=True):
             assert np.ptp(course) == pytest.approx(np.ptp(values[..., channel]), rel=0.02)
 
 

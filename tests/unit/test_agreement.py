@@ -1,4 +1,4 @@
-"""How far students agree: the same, rotated and different ones."""
+"""How far networks agree: the same, rotated and different ones."""
 
 import doctest
 
@@ -25,7 +25,7 @@ def test_examples():
     assert doctest.testmod(module, extraglobs={"np": np}).failed == 0
 
 
-def test_a_student_agrees_with_itself_however_it_is_rotated(result):
+def test_a_network_agrees_with_itself_however_it_is_rotated(result):
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 30)))[0]
     other = result.predicted.copy(deep=True)
     hidden = other["hidden"]
@@ -47,7 +47,7 @@ def test_every_pair_of_seeds_is_compared(result):
     )
 
 
-def test_it_does_not_matter_which_student_comes_first(result):
+def test_it_does_not_matter_which_network_comes_first(result):
     first, second = (predict(result.recorded, run.weights, result.config) for run in result.runs[:2])
     one_way, other_way = compare_students([first, second]), compare_students([second, first])
     for name, values in one_way.items():

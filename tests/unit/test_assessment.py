@@ -37,7 +37,7 @@ LOWER = ("principal angle", "Procrustes angle")
 
 
 def create_pair(*, noise=NOISE, n_test=8, counts=True, seed=0, noise_seed=None):
-    """Recorded trials around a true course for each condition, and a student that knows the true course."""
+    """Recorded trials around a true course for each condition, and a network that knows the true course."""
     rng = np.random.default_rng(seed)
     smooth = np.cumsum(rng.standard_normal((N_CONDITIONS, N_TIME, N_UNITS + 3)), axis=1)
     smooth = (smooth - smooth.mean(axis=(0, 1))) / smooth.std(axis=(0, 1))
@@ -97,7 +97,7 @@ def test_chance_and_intervals_that_would_say_nothing_are_nan():
     assert np.isfinite(scores["principal angle"].value)
     assert np.isnan(scores["principal angle"].chance)
     assert np.isfinite(scores["rotation R2, recorded"].low)
-    assert np.isnan(scores["rotation R2, student"].low)  # its course is the same in every trial
+    assert np.isnan(scores["rotation R2, network"].low)  # its course is the same in every trial
 
 
 def test_recorded_and_predicted_trials_are_drawn_together():
@@ -190,23 +190,23 @@ def test_without_noise_everything_is_perfect():
         assert scores[name].value == pytest.approx(0, abs=1e-2), name
     names = ("rotation R2", "rotation frequency", "rotation R2 of any linear dynamics")
     for name in names:
-        assert scores[f"{name}, student"].value == pytest.approx(scores[f"{name}, recorded"].value)
+        assert scores[f"{name}, network"].value == pytest.approx(scores[f"{name}, recorded"].value)
 
 
 @pytest.mark.slow
 def test_intervals_are_1_96_standard_deviations_of_the_score_wide_on_each_side():
-    noise, n_test, shrunk = 0.05, 2, 0.6  # a student that is wrong in the same way in every trial
-    recorded, student = create_pair(noise=noise, n_test=n_test, counts=False)
-    truth = average_conditions(student)["outputs"].values.reshape(-1, 3)
+    noise, n_test, shrunk = 0.05, 2, 0.6  # a network that is wrong in the same way in every trial
+    recorded, fitted = create_pair(noise=noise, n_test=n_test, counts=False)
+    truth = average_conditions(fitted)["outputs"].values.reshape(-1, 3)
     rng = np.random.default_rng(1)
     seen = truth + noise / np.sqrt(n_test) * rng.standard_normal((4000, *truth.shape))
     left = np.square(seen - shrunk * truth).sum(axis=(1, 2))
     expected = 1 - left / np.square(seen - seen.mean(axis=1, keepdims=True)).sum(axis=(1, 2))
     halves, covered = [], 0
     for seed in range(4):
-        recorded, student = create_pair(noise=noise, n_test=n_test, counts=False, noise_seed=seed)
-        student = student.assign(outputs=shrunk * student["outputs"])
-        score = get(assess(recorded, student, n_resamples=15))["output R2"]
+        recorded, fitted = create_pair(noise=noise, n_test=n_test, counts=False, noise_seed=seed)
+        fitted = fitted.assign(outputs=shrunk * fitted["outputs"])
+        score = get(assess(recorded, fitted, n_resamples=15))["output R2"]
         halves.append((score.high - score.low) / 2)
         covered += score.low <= expected.mean() <= score.high
     assert np.mean(halves) == pytest.approx(1.96 * expected.std(), rel=0.25)
@@ -215,14 +215,14 @@ def test_intervals_are_1_96_standard_deviations_of_the_score_wide_on_each_side()
 
 @pytest.mark.slow
 def test_intervals_are_as_wide_as_scores_vary_where_residuals_are_noise():
-    """The student knows the true course: what it misses is noise, which resampling must not add twice."""
+    """The network knows the true course: what it misses is noise, which resampling must not add twice."""
     names = ("output R2", "unsampled neurons R2", "single-trial output R2", "PSTH R2", "linear CKA")
     values, halves = {name: [] for name in names}, {name: [] for name in names}
     covered = 0
     specs = [spec for spec in SCORES if spec.name in names]
     for seed in range(40):
-        recorded, student = create_pair(n_test=6, counts=False, noise_seed=seed)
-        pair = Comparison(*select_tests(recorded, student), whole=(recorded, student))
+        recorded, fitted = create_pair(n_test=6, counts=False, noise_seed=seed)
+        pair = Comparison(*select_tests(recorded, fitted), whole=(recorded, fitted))
         draws = draw(pair.trials, 15, np.random.default_rng(seed))
         errors = _resample(specs, pair, {}, draws)[0] | _resample_trials(specs, pair, {}, draws)[0]
         for spec in specs:
@@ -279,14 +279,14 @@ def test_noise_of_averages_by_hand():
 
 
 def test_an_artefact_in_a_known_trial_does_not_lower_the_ceiling_of_single_test_trials():
-    recorded, student = create_pair(counts=False)
+    recorded, fitted = create_pair(counts=False)
     ceilings = []
     for size in (0.0, 1e3):
         outputs = recorded["outputs"].values.copy()
         outputs[0] += size
         assert recorded["split"].values[0] == "train"
         changed = recorded.assign(outputs=(recorded["outputs"].dims, outputs))
-        ceilings.append(get(assess(changed, student))["single-trial output R2"].noise_ceiling)
+        ceilings.append(get(assess(changed, fitted))["single-trial output R2"].noise_ceiling)
     assert ceilings[0] == ceilings[1] == pytest.approx(1 / (1 + NOISE**2), abs=0.03)
 
 
@@ -298,21 +298,21 @@ def test_a_condition_with_one_trial_is_as_noisy_as_the_others():
     np.testing.assert_allclose(noise[0], (noise[1:] * N_TRIALS).mean(axis=0))
 
 
-def test_a_student_is_told_from_what_is_recorded_of_it():
-    recorded, student = create_pair(noise=0.1, counts=False)
-    scores = get(assess(recorded, student))
+def test_a_network_is_told_from_what_is_recorded_of_it():
+    recorded, fitted = create_pair(noise=0.1, counts=False)
+    scores = get(assess(recorded, fitted))
     assert scores["cycle consistency"].value == pytest.approx(1, abs=0.01)  # its hidden units are the rates
     few, *mapped = [s.name for s in SCORES if s.needs == "network" and s.better == "higher"]
     assert len(mapped) == 2
     assert all(scores[name].value > 0.9 for name in mapped)
     rng = np.random.default_rng(3)
     extra = np.cumsum(rng.standard_normal((N_CONDITIONS, N_TIME, N_UNITS)), axis=1)
-    extra *= student["hidden"].values.std() / extra.std()
+    extra *= fitted["hidden"].values.std() / extra.std()
     hidden = np.concatenate(
-        [student["hidden"].values, extra[recorded["condition"].values.astype(int)]], axis=2
+        [fitted["hidden"].values, extra[recorded["condition"].values.astype(int)]], axis=2
     )
-    dims = student["hidden"].dims
-    more = student.drop_vars("hidden").assign(hidden=(dims, hidden, {"units": "1"}))
+    dims = fitted["hidden"].dims
+    more = fitted.drop_vars("hidden").assign(hidden=(dims, hidden, {"units": "1"}))
     superfluous = get(assess(recorded, more))
     assert superfluous[few].value < scores[few].value
     for name in mapped:
@@ -344,11 +344,11 @@ def test_halves_of_the_tests_share_no_trial():
 
 
 def test_chance_is_the_mean_of_so_many_exchanges_of_all_conditions():
-    recorded, student = create_pair()
-    tests, _ = select_tests(recorded, student)
-    permuted = _permute(tests, student, np.random.default_rng(0))
+    recorded, fitted = create_pair()
+    tests, _ = select_tests(recorded, fitted)
+    permuted = _permute(tests, fitted, np.random.default_rng(0))
     assert len(permuted) == N_PERMUTATIONS
-    truth = average_conditions(student)
+    truth = average_conditions(fitted)
     own = {label: truth["rates"].values[i] for i, label in enumerate(truth["condition"].values)}
     for other in permuted:
         for label, rates in zip(other["condition"].values, other["rates"].values, strict=True):
@@ -359,13 +359,13 @@ def test_chance_is_the_mean_of_so_many_exchanges_of_all_conditions():
 def test_true_courses_are_estimated_between_average_and_prediction(missing):
     """Courses = prediction + s (average - prediction), s² the part of the difference that is not noise.
 
-    What a student predicts from trial to trial is no noise, nor are bins that nobody recorded.
+    What a network predicts from trial to trial is no noise, nor are bins that nobody recorded.
     """
     rng = np.random.default_rng(0)
-    _, student = create_pair(noise=0.0)
-    shape = student["outputs"].shape
-    varied = student.assign(outputs=student["outputs"] + 3 * rng.standard_normal(shape))
-    wrong = 0.2 * student["outputs"].values
+    _, fitted = create_pair(noise=0.0)
+    shape = fitted["outputs"].shape
+    varied = fitted.assign(outputs=fitted["outputs"] + 3 * rng.standard_normal(shape))
+    wrong = 0.2 * fitted["outputs"].values
     spread = 0.4 * rng.standard_normal(shape)
     recorded = varied.assign(outputs=varied["outputs"] + wrong + spread)
     if missing:
@@ -388,10 +388,10 @@ def test_true_courses_are_estimated_between_average_and_prediction(missing):
 
 
 def test_another_model_is_judged_as_if_it_were_compared_alone():
-    recorded, student = create_pair()
-    other = student.assign(outputs=0.9 * student["outputs"], rates=student["rates"] + 1)
-    tests, predicted = select_tests(recorded, student)
-    pair = Comparison(tests, predicted, whole=(recorded, student))
+    recorded, fitted = create_pair()
+    other = fitted.assign(outputs=0.9 * fitted["outputs"], rates=fitted["rates"] + 1)
+    tests, predicted = select_tests(recorded, fitted)
+    pair = Comparison(tests, predicted, whole=(recorded, fitted))
     specs = SCORES
     for spec in specs:
         spec.compute(pair)  # fills what later comparisons may share
@@ -409,14 +409,14 @@ def test_another_model_is_judged_as_if_it_were_compared_alone():
 def test_resampled_averages_score_as_datasets_of_the_same_values_do(varies):
     """Resampling leaves out what no score reads, and what does not change."""
     rng = np.random.default_rng(0)
-    recorded, student = create_pair()
+    recorded, fitted = create_pair()
     if varies:
-        student = student.assign(outputs=student["outputs"] + rng.standard_normal(student["outputs"].shape))
-    pair = Comparison(*select_tests(recorded, student), whole=(recorded, student))
+        fitted = fitted.assign(outputs=fitted["outputs"] + rng.standard_normal(fitted["outputs"].shape))
+    pair = Comparison(*select_tests(recorded, fitted), whole=(recorded, fitted))
     drawn = Resampler(pair, draw(pair.trials, 2, rng)).redraw(1, -1)
     assert not np.allclose(drawn.truth["outputs"], pair.truth["outputs"])
     assert np.allclose(drawn.guess["outputs"], pair.guess["outputs"]) != varies
-    alone = Comparison(pair.trials, pair.predicted, whole=(recorded, student))
+    alone = Comparison(pair.trials, pair.predicted, whole=(recorded, fitted))
     names = ("outputs", "rates")
     alone.truth = pair.truth.assign(
         {name: (pair.truth[name].dims, drawn.truth[name].values) for name in names}

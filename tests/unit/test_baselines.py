@@ -156,7 +156,7 @@ def test_predictions_that_take_too_much_memory_are_not_kept(monkeypatch):
     assert all(again[name].identical(kept[name]) for name in kept)
 
 
-def test_outputs_that_the_student_is_not_shown_are_not_used():
+def test_outputs_that_the_network_is_not_shown_are_not_used():
     recorded = create_recorded()
     split = recorded["split"].values.astype(SPLIT_TYPE)
     split[(recorded["condition"].values == "2") & (split == "train")] = "dynamics_only"
@@ -181,9 +181,9 @@ def test_what_decodes_is_said():
 
 def test_the_average_scores_what_evaluate_says_of_it():
     recorded = create_recorded()
-    student = recorded.assign(hidden=(("trial", "time", "hidden_unit"), recorded["rates"].values))
-    known = {s.name: s.known_average for s in evaluate(recorded, student).summary if "aver" in s.level}
-    scores = {s.name: s for s in assess(recorded, student)}
+    fitted = recorded.assign(hidden=(("trial", "time", "hidden_unit"), recorded["rates"].values))
+    known = {s.name: s.known_average for s in evaluate(recorded, fitted).summary if "aver" in s.level}
+    scores = {s.name: s for s in assess(recorded, fitted)}
     for name in ("output R2", "sampled neurons R2", "unsampled neurons R2"):
         assert scores[name].known_average == pytest.approx(known[name])
         assert scores[name].rivals[0].name == AVERAGE
@@ -360,22 +360,22 @@ def test_intervals_decide_which_baselines_are_beaten():
 
 
 @pytest.mark.parametrize("better", [True, False])
-def test_a_student_is_told_apart_from_the_average(better):
+def test_a_network_is_told_apart_from_the_average(better):
     recorded = create_recorded(noise=1.0)
     courses = create_recorded(noise=0.0)
-    student = courses.assign(hidden=(("trial", "time", "hidden_unit"), courses["rates"].values))
+    fitted = courses.assign(hidden=(("trial", "time", "hidden_unit"), courses["rates"].values))
     if not better:
-        student = student.assign(outputs=0.3 * student["outputs"])
-    rivals = {s.name: s.rivals for s in assess(recorded, student, n_resamples=10)}["output R2"]
+        fitted = fitted.assign(outputs=0.3 * fitted["outputs"])
+    rivals = {s.name: s.rivals for s in assess(recorded, fitted, n_resamples=10)}["output R2"]
     average = next(rival for rival in rivals if rival.name == AVERAGE)
     assert (average.low > 0) if better else (average.high < 0)
 
 
 def test_another_model_is_compared_as_baselines_are():
     recorded = create_recorded()
-    student = recorded.assign(hidden=(("trial", "time", "hidden_unit"), recorded["rates"].values))
-    worse = student.assign(outputs=0.5 * student["outputs"])
-    scores = {s.name: s for s in assess(recorded, student, n_resamples=5, others={"half": worse})}
+    fitted = recorded.assign(hidden=(("trial", "time", "hidden_unit"), recorded["rates"].values))
+    worse = fitted.assign(outputs=0.5 * fitted["outputs"])
+    scores = {s.name: s for s in assess(recorded, fitted, n_resamples=5, others={"half": worse})}
     found = next(rival for rival in scores["output R2"].rivals if rival.name == "half")
     assert found.value < 0.8
     assert found.low > 0

@@ -1,4 +1,4 @@
-"""What the method promises, on simulated teachers: with a quarter of the neurons seen, the others follow."""
+"""What the method promises, on simulated circuits: with a quarter of the neurons seen, the others follow."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SEEDS = range(4)
 
 @pytest.fixture(scope="module")
 def scores():
-    """R² by name of fits with and without the dynamics loss, for several teachers."""
+    """R² by name of fits with and without the dynamics loss, for several circuits."""
     found = {name: [] for name in ("seen", "unseen", "seen outputs", "sampled")}
     for seed in SEEDS:
         ds = simulate_teacher(TeacherConfig(**TEACHER, seed=seed))
@@ -28,7 +28,7 @@ def scores():
 
 
 def test_a_quarter_of_the_neurons_predicts_the_others_better_than_outputs_alone(scores):
-    gain = scores["seen"] - scores["unseen"]  # the same neurons of the same teacher
+    gain = scores["seen"] - scores["unseen"]  # the same neurons of the same circuit
     assert gain.min() > 0.03
     assert gain.mean() > 4 * gain.std(ddof=1) / np.sqrt(len(gain))
     assert (1 - scores["seen"]).mean() < 0.5 * (1 - scores["unseen"]).mean()

@@ -29,7 +29,7 @@ def create_start(n_hidden, n_inputs=2, n_outputs=3, *, gain=0.9, seed=0):
     }
 
 
-def run_student(weights, inputs):
+def run_network(weights, inputs):
     w, state, rates = weights, np.tile(weights["initial_state"], (inputs.shape[1], 1)), []
     for u in inputs:
         current = np.tanh(state) @ w["recurrent_weights"].T + u @ w["input_weights"].T + w["bias"]
@@ -40,7 +40,7 @@ def run_student(weights, inputs):
 
 def create_problem(teacher, *, n_sampled, n_time=40, n_trials=6, mask=None, seed=1):
     inputs = np.random.default_rng(seed).standard_normal((n_time, n_trials, 2))
-    rates, outputs = run_student(teacher, inputs)
+    rates, outputs = run_network(teacher, inputs)
     mask = np.ones((n_time, n_trials), dtype=bool) if mask is None else mask
     return LinearProblem(
         inputs=inputs,
@@ -121,15 +121,15 @@ def test_a_teacher_with_all_neurons_sampled_is_recovered():
     problem = create_problem(teacher, n_sampled=10, n_trials=30)
     start = create_start(10, seed=5)
     held = np.random.default_rng(9).standard_normal((40, 5, 2))
-    expected_rates, expected_outputs = run_student(teacher, held)
+    expected_rates, expected_outputs = run_network(teacher, held)
 
     def score(weights):
-        rates, outputs = run_student(weights, held)
+        rates, outputs = run_network(weights, held)
         return np.mean((rates - expected_rates) ** 2) + np.mean((outputs - expected_outputs) ** 2)
 
     weights, found = fit_least_squares(problem, start, score=score)
     assert found == score(weights)
-    rates, outputs = run_student(weights, held)
+    rates, outputs = run_network(weights, held)
     assert 1 - np.var(rates - expected_rates) / np.var(expected_rates) > 0.999
     assert 1 - np.var(outputs - expected_outputs) / np.var(expected_outputs) > 0.999
 
@@ -207,7 +207,7 @@ def test_a_pass_in_closed_loop_lowers_the_error_of_a_free_run():
         weights = {"recurrent_weights": regression.coefficients[:20].T, "initial_state": initial}
         weights |= {"input_weights": regression.coefficients[20:22].T, "bias": regression.coefficients[-1]}
         weights |= {"output_weights": np.zeros((1, 20)), "output_bias": np.zeros(1)}
-        return np.mean((run_student(weights, problem.inputs)[0][..., :8] - problem.sampled) ** 2)
+        return np.mean((run_network(weights, problem.inputs)[0][..., :8] - problem.sampled) ** 2)
 
     first = run_closed_loop(problem, forced, currents, initial)
     second = run_closed_loop(problem, first, currents, initial)

@@ -1,4 +1,4 @@
-"""Circuits of four kinds, and what is measured of them and of their students."""
+"""Circuits of four kinds, and what is measured of them and of their networks."""
 
 import numpy as np
 import pytest
@@ -120,9 +120,9 @@ def test_teachers_rest_where_theory_says(kind, result):
         assert measured["slow modes"] == 2
 
 
-def test_students_are_measured_beside_their_teachers(result):
+def test_networks_are_measured_beside_their_circuits(result):
     measured = measure_mechanism(result)
-    own = [name for name in measured if f"{name}, teacher" in measured]
+    own = [name for name in measured if f"{name}, circuit" in measured]
     assert len(own) == 5
     assert all(get_spec(name) for name in measured)
     assert measured["attracting points"] >= 0
@@ -142,7 +142,7 @@ def test_fits_without_a_teacher_are_measured_alone(settings):
     assert np.isnan(measured["departure from normality"]) == ("network" in settings)
 
 
-# ------------------------------------------------------------------ the equations of a student
+# ------------------------------------------------------------------ the equations of a network
 
 
 @pytest.mark.parametrize(

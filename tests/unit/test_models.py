@@ -235,10 +235,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_from_weights_refuses_what_is_no_student(kind):
+def test_from_weights_refuses_what_is_no_network(kind):
     model = create_random_model(learn_tau=True, initial_state="condition", n_conditions=2)
     weights = model.to_weights()
-    own = {("input_weights", "width"), ("initial_state", "length")}  # other students, and nothing wrong
+    own = {("input_weights", "width"), ("initial_state", "length")}  # other networks, and nothing wrong
     for name in [name for name in weights if (name, kind) not in own]:
         counted = kind in ("width", "length") and name in ("input_weights", "output_bias")
         changed = weights | {name: WRONG[kind](weights[name])}

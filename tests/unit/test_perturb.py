@@ -1,4 +1,4 @@
-"""Units of a student that are pushed, and students beside their teachers."""
+"""Units of a network that are pushed, and networks beside their circuits."""
 
 import numpy as np
 import pytest
@@ -167,7 +167,7 @@ def test_effects_are_in_recorded_units(result):
 
 
 def test_perturbed_trials_are_left_out_and_predicted(ds):
-    """The perturbed trials are what the student of the others does when it is pushed."""
+    """The perturbed trials are what the network of the others does when it is pushed."""
     push = {"size": 8.0, "at": 0.05, "duration": 0.1}
     opto = np.arange(ds.sizes["trial"]) >= 24  # one of each direction
     marked = ds.assign_coords(opto=("trial", opto))
@@ -209,7 +209,7 @@ def test_texts_mark_trials(ds):
     assert prepared.sizes["trial"] == 24
 
 
-# ------------------------------------------------------------------ teachers
+# ------------------------------------------------------------------ simulated circuits
 
 
 def test_a_teacher_agrees_with_itself(result):
@@ -266,7 +266,7 @@ def test_without_noise_a_teacher_predicts_its_own_muscles_whatever_their_offset(
     assert probe_teacher(Teacher.find(own), (0.0,))[0.0] == pytest.approx(1, abs=1e-6)
 
 
-def test_students_respond_to_kicks_of_the_state_but_not_of_single_neurons(result):
+def test_networks_respond_to_kicks_of_the_state_but_not_of_single_neurons(result):
     teacher = Teacher.find(result.recorded)
     scores = compare_responses(teacher, result.weights, result.config)
     kicked, pushed = (

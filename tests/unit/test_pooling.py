@@ -629,7 +629,7 @@ def test_a_trial_on_the_page_shows_outputs_and_neurons_of_its_session(observing,
         shown = [one["name"] for one in courses["trialRates"] if one["recorded"][row] is not None]
         assert {names_of[int(name.split()[1].rstrip(","))] for name in shown} == {session}
         assert len(shown) == 8
-    assert math.isfinite(courses["trials"][0]["student"])
+    assert math.isfinite(courses["trials"][0]["network"])
 
 
 def test_labels_name_the_session_of_trials_and_units(pooled, sessions):

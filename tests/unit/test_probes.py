@@ -1,4 +1,4 @@
-"""Disturbed students."""
+"""Disturbed networks."""
 
 import numpy as np
 import pytest

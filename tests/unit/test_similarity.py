@@ -358,7 +358,7 @@ def create_courses(n_conditions=8, n_time=30, n=3, seed=0):
     return (courses - courses.mean(axis=(0, 1))) / courses.std(axis=(0, 1))
 
 
-def test_few_trials_tell_a_student_that_does_more_than_it_has_to():
+def test_few_trials_tell_a_network_that_does_more_than_it_has_to():
     latent, extra = create_courses(), create_courses(n=60, seed=1)
     readout = draw(2, 3, 20)
     conditions = np.repeat(np.arange(8), 6)
@@ -373,7 +373,7 @@ def test_few_trials_tell_a_student_that_does_more_than_it_has_to():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
-def test_a_map_explains_the_part_of_a_student_that_is_in_the_recording(share):
+def test_a_map_explains_the_part_of_a_network_that_is_in_the_recording(share):
     source = draw(0, 8, 400, 5)
     other = draw(1, 8, 400, 6)
     mixing, rest = draw(2, 5, 6), draw(3, 6, 6)

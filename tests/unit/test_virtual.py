@@ -82,7 +82,7 @@ def test_without_directions_there_are_no_virtual_targets():
 
 
 @pytest.mark.slow
-def test_a_student_learns_of_directions_it_was_not_shown():
+def test_a_network_learns_of_directions_it_was_not_shown():
     ds = create_recorded(noise=0.1).drop_vars(["split", "sampled", "rate_scale", "rate_offset"])
     settings = {"hidden": 60, "epochs": 120, "held_out_conditions": ("3",), "min_rate": 0, "sampled": 4}
     with_targets, without = (

@@ -272,7 +272,7 @@ def _describe_outputs(result: FitResult) -> dict[str, Column]:
         "r2_known_average": (scores.output_known_average, "R2 of the average of all other trials"),
     }
     if "readout" in recorded:
-        text = "the teacher's own readout, one column for each row of recorded_units"
+        text = "the simulated circuit's own readout, one column for each row of recorded_units"
         columns["teacher_readout"] = recorded["readout"].values, text
     return columns
 
@@ -286,7 +286,7 @@ def _describe_units(result: FitResult, described: Described) -> dict[str, Column
         "r2_known_average": (scores.unit_known_average, "R2 of the average of all other trials"),
     }
     if "connectivity" in result.recorded:
-        text = "the teacher's recurrent weights, one column for each presynaptic neuron"
+        text = "the simulated circuit's recurrent weights, one column for each presynaptic neuron"
         columns["teacher_connectivity"] = compress(result.recorded["connectivity"].values), text
     return columns
 

@@ -1,4 +1,4 @@
-"""Several students at once, the choice of the dynamics weight, and settings that exclude one another."""
+"""Several networks at once, the choice of the dynamics weight, and settings that exclude one another."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_seeds_differ_in_their_weights_but_not_in_their_data():
 
 
 @pytest.mark.slow
-def test_progress_counts_students():
+def test_progress_counts_networks():
     calls = []
     fit(create_recording(), progress=lambda n, losses: calls.append((n, losses)), **QUICK, seeds=2)
     assert [n for n, _ in calls] == [1, 2]
@@ -59,7 +59,7 @@ def test_progress_counts_students():
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_the_students_that_are_ready():
+def test_an_interrupt_keeps_the_networks_that_are_ready():
     def progress(number, losses):
         raise KeyboardInterrupt
 
