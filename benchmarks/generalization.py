@@ -1,6 +1,6 @@
-"""How well each option predicts the outputs of targets that were left out altogether.
+"""How well each option predicts the outputs of held-out targets.
 
-Each target of each recording is left out in turn, and networks with 100 hidden units and 20 sampled neurons
+Each target of each recording is held out in turn, and networks with 100 hidden units and 20 sampled neurons
 are fitted to the others by gradient descent, once for each option and seed. The score is output skill,
 averaged over the targets; intervals are 95 % t intervals over recordings. The scores of each target are
 appended to a file of JSON lines, and a second call continues where the first one ended.

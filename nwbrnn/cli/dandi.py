@@ -10,7 +10,7 @@ from nwbrnn.cli import options
 from nwbrnn.cli.access import Access
 from nwbrnn.cli.doctor import print_findings
 from nwbrnn.cli.fit import Sampled, Set
-from nwbrnn.cli.output import KNOWN, print_table, say, say_interrupted
+from nwbrnn.cli.output import print_table, say, say_interrupted
 from nwbrnn.cli.sweep import Scheduler, show_cells
 from nwbrnn.config.check import change_settings
 from nwbrnn.errors import ConfigError
@@ -41,7 +41,9 @@ Folder = Annotated[
 Pattern = Annotated[
     str,
     typer.Option(
-        "--path", help="Pattern for paths of assets: * stays within a folder, ** does not.", metavar="PATTERN"
+        "--path",
+        help="Pattern for paths of assets: * stands for names in one folder, ** for any folders.",
+        metavar="PATTERN",
     ),
 ]
 
@@ -141,7 +143,14 @@ def _print_rows(rows: "Sequence[Row]", output: Path | None) -> None:
     columns = ["asset", "status", "would bias", "other findings"]
     fitted = any(row.status == "fitted" for row in rows)
     if fitted:
-        columns += ["units × trials × outputs", "output R2", KNOWN, "sampled R2", "unsampled R2", "time [s]"]
+        columns += [
+            "units × trials × outputs",
+            "output R2",
+            "known average",
+            "sampled R2",
+            "unsampled R2",
+            "time [s]",
+        ]
     cells = [_show_row(row)[: len(columns)] for row in rows]
     if any(row.subject for row in rows):
         columns = [columns[0], "subject", "pooled", *columns[1:]]

@@ -17,7 +17,7 @@ def doctor(
     read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
-    overwrite: options.Overwrite = False,
+    overwrite: options.OverwriteJson = False,
 ) -> None:
     """Find what in an NWB file would bias a fit, and say what to do about it.
 
@@ -39,7 +39,11 @@ def doctor(
     print_findings([(one["object"], one) for one in plain], "object")
     if biases:
         raise typer.Exit(1)
-    say("nwbrnn found nothing that would bias a fit.")
+    refused = any(finding.rule == "refused" for finding in findings)
+    say(
+        "nwbrnn found nothing that would bias a fit."
+        + " But a fit would refuse this file; see above." * refused
+    )
 
 
 def print_findings(findings: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> None:

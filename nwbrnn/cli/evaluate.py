@@ -23,11 +23,11 @@ Gru = Annotated[
 
 
 def evaluate(
-    file: options.File,
+    file: options.Fit,
     name: options.Name = None,
     gru: Gru = False,
     json_path: options.JsonPath = None,
-    overwrite: options.Overwrite = False,
+    overwrite: options.OverwriteJson = False,
 ) -> None:
     """Run the network of a stored fit again, check its stored predictions, and compute all its scores.
 

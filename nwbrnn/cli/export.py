@@ -31,7 +31,7 @@ As = Annotated[str | None, typer.Option("--as", help="Name of the fit in the wri
 
 
 def export(
-    file: options.File,
+    file: options.Fit,
     to: To = "new",
     output: Output = None,
     source: options.SourceFiles = None,

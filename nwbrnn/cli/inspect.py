@@ -23,11 +23,12 @@ def inspect(
     read: options.Read = options.BY_RULE,
     config: options.ConfigPath = None,
     json_path: options.JsonPath = None,
-    overwrite: options.Overwrite = False,
+    overwrite: options.OverwriteJson = False,
 ) -> None:
     """Show what an NWB file holds, what a fit would read from it, and why.
 
-    Of several files, it shows whether they can be pooled. The exit code is 2 if a fit would read nothing.
+    If you give several files, the command also says whether they can be pooled. The exit code is 2 if a fit
+    would read nothing.
 
     nwbrnn inspect session.nwb --choices
     nwbrnn inspect monday.nwb tuesday.nwb

@@ -31,12 +31,15 @@ File = Annotated[
 Files = Annotated[
     list[str],
     typer.Argument(
-        help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path; several are sessions of "
-        "one task, pooled.",
+        help="An NWB file: a path, https://..., s3://... or dandi://DANDISET/path. nwbrnn pools several "
+        "files as sessions of one task.",
         show_default=False,
         metavar="FILE...",
     ),
     Access.READ,
+]
+Fit = Annotated[
+    str, typer.Argument(help="The NWB file of a fit.", show_default=False, metavar="FIT"), Access.READ
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="The NWB file to write.", show_default=False), Access.WRITE

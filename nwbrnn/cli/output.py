@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from nwbrnn.evaluation import Score
 
 SIGPIPE_EXIT = 141  # as the shell says of a program that SIGPIPE ended
-KNOWN = "average of known trials"
 LONGEST = 1000  # characters of a line of a cell: each row is padded to the longest
 UNLIMITED = 1_000_000  # columns: what is not a terminal gets a row of a table in one line
 
@@ -144,9 +143,9 @@ def print_scores(scores: dict[str, Any]) -> None:
         (s["name"], s["level"], show_number(s["value"]), show_number(s["known_average"]))
         for s in scores["summary"]
     ]
-    print_table("Held-out trials", ("score", "computed from", "network", KNOWN), rows)
+    print_table("Held-out trials", ("score", "computed from", "network", "known average"), rows)
     outputs = [(o["name"], show_number(o["r2"]), show_number(o["known_average"])) for o in scores["outputs"]]
-    print_table("Outputs, R2 on condition averages", ("output", "network", KNOWN), outputs)
+    print_table("Outputs, R2 on condition averages", ("output", "network", "known average"), outputs)
 
 
 def print_assessment(scores: "Sequence[Score]") -> None:

@@ -41,7 +41,7 @@ Silent = Annotated[
 
 
 def perturb(
-    file: options.File,
+    file: options.Fit,
     unit: Unit = None,
     silent: Silent = None,
     size: Size = SIZE,
@@ -167,4 +167,4 @@ def _print(values: dict[str, Any], effects: "list[Effect]") -> None:
     if "responses" in values:
         compared = [(score, f"{value:.3f}") for score, value in values["responses"].items()]
         print_table("Responses of network and circuit", ("", "value"), compared)
-        say("The state is kicked at the go cue, within the leading components of the circuit.")
+        say("nwbrnn kicks the state at the go cue, within the leading components of the circuit.")

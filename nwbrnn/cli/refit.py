@@ -30,7 +30,7 @@ StartFrom = Annotated[
 
 
 def refit(
-    file: options.File,
+    file: options.Fit,
     output: Output = None,
     source: options.SourceFiles = None,
     start_from: StartFrom = None,

@@ -61,8 +61,8 @@ Pool = Annotated[
 Sessions = Annotated[
     str | None,
     typer.Option(
-        help="Numbers of files to pool, such as 1,2,4,all: what more sessions bring. Networks of all numbers "
-        "are scored on the same sessions.",
+        help="Numbers of files to pool, such as 1,2,4,all, to find out what more sessions bring. Networks "
+        "of all numbers are scored on the same sessions.",
         metavar="NUMBERS",
     ),
 ]

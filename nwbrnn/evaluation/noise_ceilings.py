@@ -23,9 +23,9 @@ def _sum_noise(pair: Comparison, name: str) -> tuple[Array, Array]:
     return noise.sum(axis=0), drop_rounding(total, mean, n, dtype=pair.truth[name].dtype)
 
 
-def limit_r2(pair: Comparison, name: str) -> Array:
-    """Return the noise ceiling of R² of each channel, 1 - Σ(s² / n) / SS."""
-    noise, total = _sum_noise(pair, name)
+def limit_neurons(pair: Comparison) -> Array:
+    """Return the noise ceiling of R² of each neuron, 1 - Σ(s² / n) / SS."""
+    noise, total = _sum_noise(pair, "rates")
     return np.asarray(1 - noise / np.where(total > 0, total, np.nan))
 
 

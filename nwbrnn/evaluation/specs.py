@@ -20,7 +20,7 @@ from nwbrnn.evaluation.accuracy import (
     compute_weighted_r2,
 )
 from nwbrnn.evaluation.comparison import Comparison, list_samples
-from nwbrnn.evaluation.noise_ceilings import limit_outputs, limit_r2, limit_skill, limit_trials
+from nwbrnn.evaluation.noise_ceilings import limit_neurons, limit_outputs, limit_skill, limit_trials
 from nwbrnn.evaluation.rotations import Rotations
 from nwbrnn.evaluation.score_spec import Compute, Parts, ScoreSpec
 from nwbrnn.evaluation.similarity import compute_controlled_distance, compute_dynamical_distance
@@ -82,7 +82,7 @@ def _score_neurons(
         lambda pair: compute_median(pair.unit_r2[select(pair)]),
         meaning,
         needs=which,
-        noise_ceiling=lambda pair: compute_median(limit_r2(pair, "rates")[select(pair)]),
+        noise_ceiling=lambda pair: compute_median(limit_neurons(pair)[select(pair)]),
         is_quick=True,
         is_main=True,
         is_judged=True,
@@ -240,7 +240,7 @@ SCORES: tuple[ScoreSpec, ...] = (
         lambda pair: compute_psth_r2(*pair.rates),
         "mean R² of all neurons, as in the Neural Latents Benchmark",
         needs="rates",
-        noise_ceiling=lambda pair: compute_mean(limit_r2(pair, "rates")),
+        noise_ceiling=lambda pair: compute_mean(limit_neurons(pair)),
     ),
     _score_trials(
         SPIKES,
@@ -304,7 +304,7 @@ SCORES: tuple[ScoreSpec, ...] = (
         "recording to network R2",
         _map("recorded"),
         "part of the hidden units' activity that can be linearly predicted from the recorded rates, in "
-        "conditions that were left out",
+        "conditions to which this linear map was not fitted",
         needs="network",
         has_chance=False,
         is_resampled=False,
@@ -313,7 +313,7 @@ SCORES: tuple[ScoreSpec, ...] = (
         "cycle consistency",
         _map("predicted"),
         "part of the hidden units' activity that can be linearly predicted from the rates that the "
-        "network predicts, in conditions that were left out",
+        "network predicts, in conditions to which this linear map was not fitted",
         needs="network",
         has_chance=False,
         is_resampled=False,

@@ -187,7 +187,7 @@ def _show_window(outlines: Sequence[Outline]) -> str:
 def _describe_pool(outlines: Sequence[Outline]) -> list[Choice]:
     """Return, as choices, what was pooled and what some sessions lack."""
     names = ", ".join(one.name for one in outlines)
-    matched = "pooled: outputs matched by name, conditions by value; each has units of its own"
+    matched = "their outputs are matched by name and their conditions by value; each has units of its own"
     choices = [Choice("sessions", names, matched)]
     for what, reason in (
         ("outputs", "NaN where a session lacks them"),

@@ -59,9 +59,7 @@ def select_units(ds: xr.Dataset, *, min_rate: float = 1.0) -> xr.Dataset:
     return chosen
 
 
-def select_conditions(
-    ds: xr.Dataset, *, min_trials: int = MIN_TRIALS, kept: Collection[str] = ()
-) -> xr.Dataset:
+def select_conditions(ds: xr.Dataset, *, kept: Collection[str] = ()) -> xr.Dataset:
     """Drop conditions that have too few trials, in a session if several are pooled, if others have enough.
 
     In averages, a single trial would count as much as many. ``ds.attrs["choices"]`` records what is left out.
@@ -70,8 +68,6 @@ def select_conditions(
     ----------
     ds
         Any valid Dataset.
-    min_trials
-        Number of trials that a condition needs.
     kept
         Conditions to keep in any case.
     """
@@ -83,7 +79,7 @@ def select_conditions(
         rare = [
             name
             for name, n in zip(names.tolist(), numbers, strict=True)
-            if n < min_trials and name not in spared
+            if n < MIN_TRIALS and name not in spared
         ]
         if rare and len(rare) < len(names):
             keep[rows] = ~np.isin(labels[rows], rare)
@@ -91,7 +87,7 @@ def select_conditions(
             dropped.append(", ".join(rare) + where)
     if not dropped:
         return ds
-    reason = f"they have fewer than {min_trials} trials, and count as much as others in averages"
+    reason = f"each has fewer than {MIN_TRIALS} trials, but would count as much as the others in averages"
     return add_choice(ds.isel(trial=keep), Choice("conditions left out", "; ".join(dropped), reason))
 
 

@@ -142,7 +142,7 @@ def _read_outputs(plan: Plan, config: ReadConfig) -> Part:
             choices.append(Choice("envelope", signal.path, text, ("emg: envelope",)))
         elif any(needs_low_pass(part, plan.window.bin_size) for part in signal.split()):
             cutoff = CUTOFF / (2 * plan.window.bin_size)
-            reason = "several samples in a bin: nothing faster must be folded in"
+            reason = "a bin holds several samples; faster changes would be folded into slower ones"
             choices.append(Choice("low-pass", f"{signal.path}: {cutoff:g} Hz", reason))
         if binned.note:
             choices.append(Choice("samples left out", signal.path, binned.note))

@@ -180,7 +180,7 @@
       const chosen = Number(conditions.value);
       const kinds = channel.group === "" ? "" : ` (${channel.group})`;
       caption.textContent = `${channel.name}${kinds} [${channel.unit}] · R² ${show(channel.r2)}, ` +
-        `average of known trials ${show(channel.knownAverage)} · ${data.timeLabel}`;
+        `known average ${show(channel.knownAverage)} · ${data.timeLabel}`;
       const yRange = findRange([...channel.recorded, ...channel.network]);
       panels.replaceChildren();
       panels.classList.toggle("one", chosen >= 0);

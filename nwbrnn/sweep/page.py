@@ -24,7 +24,8 @@ from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline, compare_with_
 
 CAPTIONS = {
     "sessions": "Above: held-out scores against the number of pooled sessions, mean with 95 % interval. "
-    "Below: paired differences from the smallest number. All numbers have the same test trials and neurons.",
+    "Below: paired differences from the smallest number. Networks of all numbers "
+    "are scored on the same test trials and neurons.",
     "scores": "Held-out scores against the number of sampled neurons, mean with 95 % interval. "
     "Dashed: noise ceiling, dash-dotted: reliability, dotted: chance.",
     "differences": "Paired differences from the network trained on the outputs only, with 95 % "

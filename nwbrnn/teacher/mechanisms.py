@@ -94,7 +94,9 @@ MECHANISMS = {
         has_cell_types=True,
     ),
     "low_rank": Mechanism("rank two: a plane in which activity turns and decays", build_low_rank),
-    "feedforward": Mechanism("functionally feed-forward: patterns that pass on activity", build_feedforward),
-    "ring": Mechanism("ring attractor: a bump of activity that holds itself at any direction", build_ring),
+    "feedforward": Mechanism(
+        "functionally feed-forward: each pattern passes its activity on to the next", build_feedforward
+    ),
+    "ring": Mechanism("ring attractor: a bump of activity that stays at any direction", build_ring),
 }
 """By the value of the setting ``teacher``."""

@@ -28,7 +28,7 @@ Function = Callable[[Array], Array]
 
 # standard deviations of the noise on the regressors to which a ridge of n σ² corresponds; rates are about 1
 NOISE_LEVELS = (0.3, 0.1, 0.03, 0.01)
-MAX_PASSES = 4  # in closed loop; more did not improve left-out conditions
+MAX_PASSES = 4  # in closed loop; more did not improve held-out conditions
 UPDATE_EVERY = 5  # steps between updates of weights and P in closed loop
 # scale of the inputs of the target network if neurons are sampled; with 1, the free units respond more to the
 # task than to the neurons, and they determine the leading dimensions of the network (docs/results.md)

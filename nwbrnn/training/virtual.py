@@ -13,7 +13,7 @@ from nwbrnn.schema import COSINE, MASKED, SINE, TRIAL
 Array = NDArray[Any]
 
 # of the harmonics; if we leave out one of few directions in turn, we would choose 1, at which the regression
-# was worse in each of eight directions left out of two recordings
+# was worse in each of eight directions held out in two recordings
 PENALTY = 0.1
 
 
@@ -21,7 +21,7 @@ def add_virtual_targets(averages: xr.Dataset, n_targets: int) -> xr.Dataset:
     """Add directions evenly around the circle, with time courses predicted from the known directions.
 
     Each bin of each channel is predicted by ridge regression on two harmonics of the direction. This
-    regression explains directions left out better than a network fitted to the others, and the network then
+    regression explains held-out directions better than a network fitted to the others, and the network then
     learns its predictions. Inputs have their average strength.
 
     Parameters

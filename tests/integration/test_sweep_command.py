@@ -451,7 +451,7 @@ def test_the_reproduction_end_to_end_with_small_circuits(run_cli, tmp_path, monk
         lambda seed, teacher, n_directions: config.model_copy(update={"seed": seed, "teacher": teacher}),
     )
     monkeypatch.setattr(module, "FitConfig", lambda **given: FitConfig(**{"epochs": 5, "hidden": 40} | given))
-    monkeypatch.setattr(module, "N_TEACHERS_QUICK", 2)
+    monkeypatch.setattr(module, "N_CIRCUITS_QUICK", 2)
     monkeypatch.setattr(module, "QUICK_LEVELS", module.PAIR)
     monkeypatch.setattr(module, "MECHANISMS", {name: MECHANISMS[name] for name in ("soc", "ring")})
     monkeypatch.setitem(module.FEWER_TRIALS, "train_trials", (1,))

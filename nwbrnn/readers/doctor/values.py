@@ -210,7 +210,7 @@ def check_artefacts(view: ValueView) -> Iterator[Finding]:
             view.path,
             f"samples are more than {_ARTEFACT:g} times as far from the median as 95 % of all samples in "
             f"{view.count(far)}: {list_some(listed, limit=16)}",
-            "look at these muscles; leave out the muscles with channels=... (--channels '!NAME'), or leave "
+            "look at these muscles; leave them out with channels=... (--channels '!NAME'), or leave "
             "out the trials",
         )
 

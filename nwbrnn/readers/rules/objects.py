@@ -92,11 +92,18 @@ def choose_outputs(
             others = tuple(s.path for s in signals if s.role in OUTPUT_ROLES and s not in picked)
             reason = f"its name suggests {role}" if role not in config.map else f"mapped to {role}"
             if len(ranked) > 1 and role not in config.map:
-                reason += "; of several, processed before raw, then by order in the file"
+                reason += (
+                    "; of several such series, processed ones come first, then those earlier in the file"
+                )
             return _check_timing(picked), Choice("outputs", _name(picked), reason, others)
     faults = "; ".join(f"{name}: {describe_fault(series)}" for name, series in unusable.items())
     if faults:
         raise MissingDataError(f"outputs: expected EMG, force or kinematics that can be read; {faults}")
+    if not signals:
+        raise MissingDataError(
+            "outputs: expected EMG, force or kinematics, but the file has no time series that can be read; "
+            "choose another file"
+        )
     raise MissingDataError(
         f"outputs: expected EMG, force or kinematics, but the names of the time series suggest none "
         f"of them ({list_some(s.path for s in signals)}); name one with map or outputs "
@@ -133,7 +140,7 @@ def choose_neurons(
     fitting = [s for s in signals if s.role == "rates" and len(s.columns) == n_units]
     others = tuple(c.path for c in counts)
     if config.rates == "auto" and fitting:
-        reason = "a series of firing rates with a column for each unit; a simulation's own rates"
+        reason = "a series of firing rates with a column for each unit"
         return tuple(fitting[:1]), None, Choice("rates", fitting[0].path, reason, ("spikes", *others))
     smoothed = f"Gaussian of {config.smoothing * 1000:g} ms"
     if table is not None and n_units and "spike_times" in table.colnames:

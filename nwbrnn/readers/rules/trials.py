@@ -201,7 +201,9 @@ def choose_condition(
         others = tuple(" + ".join(names) for names in found if names != picked)
     continuous = _is_continuous(trials, picked, config.sectors, angles)
     if continuous:
-        reason += f"; nearly each trial has its own direction, so conditions are {config.sectors} sectors"
+        reason += (
+            f"; nearly every trial has its own direction, so the conditions are {config.sectors} sectors"
+        )
     n_unknown = int(trials[list(picked)].isna().any(axis=1).sum())
     if n_unknown:
         reason += f"; {_describe_missing(n_unknown)}"

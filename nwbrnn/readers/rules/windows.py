@@ -127,9 +127,9 @@ def _propose_window(
     known = np.isfinite(begins) & np.isfinite(ends)
     if known.all() and max(np.ptp(begins), np.ptp(ends)) < bin_size / 2:
         both = float(np.median(begins)), float(np.median(ends))
-        return both, "all trials are equally long, so whole trials", trial
+        return both, "all trials are equally long, so whole trials are read", trial
     if not known.any() or not (trial or which.align_to == "start_time"):
-        return DEFAULT_WINDOW, "default", trial
+        return DEFAULT_WINDOW, "default, because trials are not known to be equally long around time 0", trial
     start, stop = float(begins[known].min()), float(ends[known].max())
     most = MAX_TRIAL * float(np.median(ends[known]))
     if stop > most > 0:
@@ -160,7 +160,9 @@ def note_varying(intervals: Mapping[str, float], bin_size: float) -> list[Choice
         for name, interval in intervals.items()
         if bin_size < 1.99 * interval
     ]
-    reason = "steps between samples vary; bins of this width without a sample are masked, wider ones are not"
+    reason = (
+        "the steps between samples vary; bins that hold no sample are masked, and wider bins would hold one"
+    )
     return [Choice("irregular clock", list_some(narrow), reason)] if narrow else []
 
 
@@ -176,7 +178,7 @@ def note_overlap(times: Times, window: Window, limits: NDArray[np.float64]) -> l
         verb = "overlaps" if n_overlaps == 1 else "overlap"
         return [Choice("overlap", f"{show_count(n_overlaps, 'window')} {verb} the next", reason)]
     if n_cut:
-        reason = "no bin is in two trials; those that are also in the next are masked"
+        reason = "so that no bin belongs to two trials; each window is masked from there on"
         verb = "ends" if n_cut == 1 else "end"
         return [
             Choice("overlap", f"none; {show_count(n_cut, 'window')} {verb} where the next begins", reason)
