@@ -18,7 +18,7 @@ from nwbrnn.models.scan import activate, allocate, compute_slopes, is_compiled, 
 
 @dataclass(frozen=True)
 class Observations:
-    """What the observed neurons did: :class:`nwbrnn.prediction.equations.Seen` as tensors."""
+    """What the observed neurons did: ``nwbrnn.prediction.equations.Seen`` as tensors."""
 
     values: Tensor
     counted: Tensor

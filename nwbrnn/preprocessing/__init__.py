@@ -16,7 +16,6 @@ from nwbrnn.preprocessing.emg import (
     choose_envelope,
     clip_outputs,
     compute_envelope,
-    extract_envelope,
     normalize_outputs,
 )
 from nwbrnn.preprocessing.lag import apply_neural_lag
@@ -80,7 +79,6 @@ __all__ = [
     "convert_channels",
     "cut_window",
     "describe_window",
-    "extract_envelope",
     "find_complete_units",
     "find_conditions",
     "find_factor",

@@ -8,7 +8,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwbrnn.config import ReadConfig
-from nwbrnn.dataset import find_observed
 from nwbrnn.errors import ConfigError
 from nwbrnn.schema import OUTPUT
 from nwbrnn.text import show_count
@@ -114,30 +113,6 @@ def compute_envelope(
     low = scipy.signal.butter(2, low_pass, "lowpass", fs=sampling_rate, output="sos")
     rectified = np.abs(scipy.signal.sosfiltfilt(high, emg, axis=0))
     return np.maximum(scipy.signal.sosfiltfilt(low, rectified, axis=0), 0.0)
-
-
-def extract_envelope(ds: xr.Dataset, filters: EnvelopeFilter = ENVELOPES["miller"]) -> xr.Dataset:
-    """Replace raw EMG outputs by their envelope, trial by trial.
-
-    The bins of the Dataset must be as short as the samples. :func:`nwbrnn.read_nwb` gives better results: it
-    filters the whole recording before it cuts trials, which avoids edge effects.
-
-    Raises
-    ------
-    ConfigError
-        If bins are too long for the high-pass, or some bins were not recorded.
-    """
-    seen = find_observed(ds, "outputs").all(axis=2)
-    if not seen.all():
-        n_missing = int((~seen).sum())
-        raise ConfigError(
-            "mask: expected recordings without gaps, since filters need them, but "
-            f"{n_missing} of {show_count(ds['mask'].size, 'bin')} were not recorded; choose trials without "
-            "gaps"
-        )
-    rate = 1 / ds.attrs["bin_size"]
-    trials = [compute_envelope(trial, sampling_rate=rate, filters=filters) for trial in ds["outputs"].values]
-    return ds.assign(outputs=(ds["outputs"].dims, np.stack(trials), ds["outputs"].attrs))
 
 
 def clip_outputs(ds: xr.Dataset, *, percentile: float, clip: float) -> xr.Dataset:

@@ -87,6 +87,18 @@ def test_help_tells_the_story_on_one_screen(run_cli):
         assert text in finished.out
 
 
+def test_the_page_lists_every_command_in_its_group():
+    page = Path(__file__).parents[2] / "docs" / "cli.md"
+    groups, _, names = [
+        line.strip("| ").split(" | ")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ][:3]
+    assert {group: re.findall(r"`(\w+)`", cell) for group, cell in zip(groups, names, strict=True)} == {
+        group: list(commands) for group, commands in COMMANDS.items()
+    }
+
+
 @pytest.mark.slow
 def test_help_on_a_terminal_is_the_same_with_bold_groups():
     code, out = run_on_terminal("--help")

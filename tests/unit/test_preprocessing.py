@@ -19,7 +19,6 @@ from nwbrnn.preprocessing import (
     choose_sampled,
     clip_outputs,
     compute_envelope,
-    extract_envelope,
     normalize_outputs,
     prepare,
     select_conditions,
@@ -318,21 +317,6 @@ def test_a_little_more_than_twice_the_high_pass_is_fast_enough():
     """At 101 Hz nearly nothing lies between a high-pass of 50 Hz and half the sampling rate."""
     emg = np.random.default_rng(0).standard_normal((1010, 1))
     assert compute_envelope(emg, sampling_rate=101).mean() < 0.1 * emg.std()
-
-
-def test_extract_envelope_works_trial_by_trial():
-    emg, _ = create_modulated_noise()
-    trials = emg.reshape(10, 1000, 1)
-    arrays = {"outputs": trials, "inputs": np.zeros((10, 1000, 1)), "rates": np.ones((10, 1000, 1))}
-    ds = create_dataset(arrays, {}, bin_size=1 / 2000)
-    expected = compute_envelope(trials[3], sampling_rate=2000)
-    np.testing.assert_allclose(extract_envelope(ds)["outputs"][3], expected)
-
-
-def test_extract_envelope_refuses_gaps():
-    mask = create_gaps()
-    with pytest.raises(ConfigError, match=names("mask", (~mask).sum(), mask.size)):
-        extract_envelope(create_recording(mask=mask))
 
 
 def test_outputs_are_scaled_by_a_percentile_of_training_bins():
