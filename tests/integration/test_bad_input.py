@@ -47,7 +47,7 @@ CASES = {
     "no units": ("no_units", [], ["units"]),
     "no trials": ("no_trials", [], ["intervals/trials"]),
     "no EMG": ("no_emg", ["--outputs", "emg"], ["outputs", "'emg'"]),
-    "no outputs": ("no_emg", [], ["outputs", "--outputs"]),
+    "no outputs": ("no_emg", [], ["outputs", "time series"]),
     "unknown series": (
         "good",
         ["--outputs", "acquisition/EMGG"],

@@ -112,7 +112,7 @@ def test_a_folder_is_fitted_once_and_what_changes_again(folder, recording, run_c
     rows, frame = read_rows(out)
     reasons = {path.split("/")[0]: row["reason"] for path, row in rows.items()}
     assert reasons["sub-T"] == reasons["sub-U"] == ""
-    assert_names(reasons["sub-V"], "outputs", "--outputs")
+    assert_names(reasons["sub-V"], "outputs", "time series")
     assert_names(reasons["sub-W"], "HDF5", ".nwb")
     assert_names(reasons["sub-X"], "NWB", "check")
     first = rows["sub-T/sub-T_ses-1_behavior+ecephys.nwb"]
@@ -272,7 +272,7 @@ def test_the_assets_of_a_subject_are_pooled_and_what_does_not_suit_is_named(
     pool = [session[n]["path"] for n in "12"]
     fitted = {path for path, row in rows.items() if row["status"] == "fitted"}
     assert fitted == {*pool, "sub-U/sub-U_ses-1_behavior+ecephys.nwb"}
-    assert_names(session["0"]["reason"], "outputs", "--outputs")
+    assert_names(session["0"]["reason"], "outputs", "time series")
     assert_names(session["3"]["reason"], "outputs", "A, B, C", "FCR")
     assert_names(session["4"]["reason"], "trials", "sub-T_ses-1_behavior+ecephys")
     assert_names(session["5"]["reason"], "HDF5")

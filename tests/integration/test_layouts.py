@@ -111,7 +111,7 @@ def test_offset_of_kinematics_is_added_and_reported(tmp_path):
 def test_units_and_trials_only_are_refused(tmp_path):
     path = tmp_path / "session.nwb"
     layouts.write_mouse(path, emg=False)
-    with pytest.raises(MissingDataError, match=names(path, "outputs", "EMG", "--map", "--outputs")):
+    with pytest.raises(MissingDataError, match=names(path, "outputs", "EMG", "time series")):
         nwbrnn.read_nwb(path)
 
 
@@ -122,7 +122,7 @@ def test_evaluation_files_without_behavior_are_refused(tmp_path):
     layouts.add_nlb_units(nwbfile, task, np.array([[0.0, layouts.DURATION]]))
     layouts.add_trials(nwbfile, task, {"go_cue_time": task.go, "split": ["test"] * layouts.N_TRIALS})
     layouts.write(nwbfile, path)
-    with pytest.raises(MissingDataError, match=names(path, "outputs", "EMG", "(none)", "--outputs")):
+    with pytest.raises(MissingDataError, match=names(path, "outputs", "EMG", "time series")):
         nwbrnn.read_nwb(path)
 
 
