@@ -92,9 +92,7 @@ def choose_outputs(
             others = tuple(s.path for s in signals if s.role in OUTPUT_ROLES and s not in picked)
             reason = f"its name suggests {role}" if role not in config.map else f"mapped to {role}"
             if len(ranked) > 1 and role not in config.map:
-                reason += (
-                    "; of several such series, processed ones come first, then those earlier in the file"
-                )
+                reason += "; of several, processed ones before raw ones, then by their order in the file"
             return _check_timing(picked), Choice("outputs", _name(picked), reason, others)
     faults = "; ".join(f"{name}: {describe_fault(series)}" for name, series in unusable.items())
     if faults:
