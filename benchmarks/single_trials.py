@@ -46,6 +46,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "network, task only": {},
     "network, observer": {"observe": "sampled"},
     "network, observer, Poisson": {"observe": "sampled", "dynamics_error": "poisson"},
+    "network, observer, no dropout": {"observe": "sampled", "observe_dropout": 0},
     "network, observer, 100 units": {"observe": "sampled", "hidden": N_NEURONS},
 }
 COLUMNS = ("circuit", "model", "score", "value")

@@ -180,7 +180,7 @@ class ObserverSettings(CheckedSettings):
         1e-2, ge=0, description="factor of the sum of squared weights from observed neurons to hidden units"
     )
     observe_dropout: float = Field(
-        0.0,
+        0.5,
         ge=0,
         lt=1,
         description="fraction of the observed neurons that each trial loses in each epoch of training",

@@ -45,6 +45,10 @@ def create_recording(*, seed=0, counts=True):
     return nwbrnn.create_dataset(variables, {"condition": reach.astype(str)}, bin_size=BIN)
 
 
+def compute_r2(predicted, target):
+    return 1 - np.square(target - predicted).sum() / np.square(target - target.mean(axis=(0, 1))).sum()
+
+
 def fit(ds=None, **changes):
     return nwbrnn.fit(create_recording() if ds is None else ds, **SETTINGS | {"observe": "sampled"} | changes)
 
@@ -274,6 +278,27 @@ def test_it_follows_single_trials_where_the_task_says_nothing_of_them():
 
 def _pair(result):
     return result.recorded, result.predicted
+
+
+@pytest.mark.slow
+def test_by_default_it_does_not_learn_the_noise_of_its_neurons_by_heart():
+    """Few trials tell little of the weights of many noisy neurons, which make predictions noisy in turn."""
+    settings = {"hidden": 40, "sampled": "all", "min_rate": 0, "epochs": 200, "learning_rate": 0.01}
+    scores = {"default": [], "no dropout": []}
+    for seed in range(3):
+        ds = create_recording(seed=seed)
+        for name, own in (("default", {}), ("no dropout", {"observe_dropout": 0})):
+            result = nwbrnn.fit(ds, **settings, observe="all", **own)
+            test = result.recorded["split"].values == "test"
+            # the next bin of the observed neurons, whose true rates the recording has, and the outputs
+            scores[name].append(
+                [
+                    compute_r2(result.predicted[key].values[test], ds[key].values[test])
+                    for key in ("rates", "outputs")
+                ]
+            )
+    gains = np.mean(scores["default"], axis=0) - np.mean(scores["no dropout"], axis=0)
+    assert (gains > 0.04).all()
 
 
 @pytest.mark.slow
