@@ -98,9 +98,9 @@ def assess(
     """
     whole = normalize_outputs(recorded), normalize_outputs(predicted)
     recorded, predicted = whole
-    tests, student = select_tests(recorded, predicted)
+    tests, network = select_tests(recorded, predicted)
     rng = np.random.default_rng(seed)
-    pair = Comparison(tests, student, whole=whole)
+    pair = Comparison(tests, network, whole=whole)
     values = {spec.name: spec.compute(pair) for spec in SCORES}  # before the pair is copied
     shuffled = [pair.with_prediction(other) for other in _permute(tests, predicted, rng)]
     halves = [pair.replace(*half) for half in _split(tests, pair.truth, rng)]
@@ -151,9 +151,9 @@ def _resample(
     draws: Draws,
 ) -> tuple[Errors, dict[str, Errors]]:
     """Return half the widths of the intervals of scores and of their differences to each rival."""
-    student = Resampler(pair, draws)
+    network = Resampler(pair, draws)
     n_resamples = len(draws.counts)
-    if n_resamples < 2 or not student.freedom:
+    if n_resamples < 2 or not network.freedom:
         return {}, {}
     used = [spec for spec in specs if spec.is_resampled and spec.parts is None]
     rivals = {name: Resampler(other, draws) for name, other in beside.items()}
@@ -166,7 +166,7 @@ def _resample(
         name: {spec.name: np.empty((n_resamples, 2)) for spec in some} for name, some in compared.items()
     }
     for number, (column, sign) in product(range(n_resamples), enumerate((1, -1))):
-        one = student.redraw(number, sign)
+        one = network.redraw(number, sign)
         for spec in used:
             own[spec.name][number, column] = spec.compute(one)
         for name, some in compared.items():
@@ -177,7 +177,7 @@ def _resample(
     kinds = {spec.name: "outputs" if spec.needs == "outputs" else "rates" for spec in used}
 
     def find(values: Mapping[str, Array]) -> Errors:
-        return {key: 1.96 * student.measure_spread(found, kinds[key]) for key, found in values.items()}
+        return {key: 1.96 * network.measure_spread(found, kinds[key]) for key, found in values.items()}
 
     return find(own), {name: find(values) for name, values in apart.items()}
 

@@ -36,7 +36,7 @@ MEANINGS = {
 """Measures of a pair of networks."""
 
 
-def compare_students(predictions: Sequence[xr.Dataset]) -> dict[str, list[float]]:
+def compare_networks(predictions: Sequence[xr.Dataset]) -> dict[str, list[float]]:
     """Compare networks fitted to the same data pair by pair, on their condition averages.
 
     Parameters
@@ -159,8 +159,8 @@ def compute_determined_share(weights: Array, hidden: Array) -> tuple[float, int]
 
 
 def compare_runs(result: FitResult) -> dict[str, list[float]]:
-    """Return :func:`compare_students` of all seeds of a fit; empty for a single seed."""
-    return compare_students(_predict_all(result))
+    """Return :func:`compare_networks` of all seeds of a fit; empty for a single seed."""
+    return compare_networks(_predict_all(result))
 
 
 def predict_mean(result: FitResult) -> dict[str, xr.Dataset]:

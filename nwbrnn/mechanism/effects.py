@@ -127,7 +127,7 @@ def score_perturbed(result: FitResult, ds: xr.Dataset, push: Push) -> dict[str, 
         If the fit left no trials out, or if the Dataset is another one.
     """
     trials = prepare_perturbed(ds, result.recorded, result.config)
-    students = (
+    networks = (
         perturb(result.recorded, result.weights, result.config, push, trials=trials),
         predict(trials, *forget_observer(result.weights, result.config), fitted=result.recorded),
     )
@@ -135,12 +135,12 @@ def score_perturbed(result: FitResult, ds: xr.Dataset, push: Push) -> dict[str, 
     truth = average_conditions(trials)
     mask, sampled = truth["mask"].values, result.recorded["sampled"].values
     found: dict[str, list[float]] = {"outputs": [], "sampled neurons": [], "unsampled neurons": []}
-    for predicted in map(normalize_outputs, students):
-        student = average_conditions(match_observed(predicted, trials))
+    for predicted in map(normalize_outputs, networks):
+        network = average_conditions(match_observed(predicted, trials))
         found["outputs"].append(
-            compute_weighted_r2(student["outputs"].values[mask], truth["outputs"].values[mask])
+            compute_weighted_r2(network["outputs"].values[mask], truth["outputs"].values[mask])
         )
-        by_unit = compute_r2(student["rates"].values[mask], truth["rates"].values[mask])
+        by_unit = compute_r2(network["rates"].values[mask], truth["rates"].values[mask])
         for name, chosen in (("sampled neurons", sampled), ("unsampled neurons", ~sampled)):
             found[name].append(compute_median(by_unit[chosen]))
     return {name: (values[0], values[1]) for name, values in found.items()}

@@ -120,7 +120,7 @@ class Motion:
         }
 
 
-def follow_student(result: FitResult) -> Motion:
+def follow_network(result: FitResult) -> Motion:
     """Return the trajectories and equations of the best network of a fit."""
     is_test = result.recorded["split"].values == "test"
     tests = average_conditions(result.predicted.isel(trial=is_test))

@@ -1,6 +1,6 @@
 """Measure the network of a fit rather than its predictions."""
 
-from nwbrnn.mechanism.flow import follow_student, measure_teacher
+from nwbrnn.mechanism.flow import follow_network, measure_teacher
 from nwbrnn.mechanism.responses import compare_responses
 from nwbrnn.mechanism.teacher import Teacher, probe_teacher
 from nwbrnn.prediction.disturbances import INPUT_LEVELS
@@ -20,7 +20,7 @@ def measure_mechanism(result: FitResult) -> dict[str, float]:
     dict
         Values by name of the score; see :data:`nwbrnn.evaluation.specs.MEASURED`.
     """
-    measured = follow_student(result).measure()
+    measured = follow_network(result).measure()
     teacher = Teacher.find(result.recorded)
     if teacher is None:
         return measured

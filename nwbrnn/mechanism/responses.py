@@ -72,9 +72,9 @@ def compare_responses(teacher: Teacher, weights: Weights, config: FitConfig) -> 
     if not recorded["time"].values[0] < 0 <= recorded["time"].values[-1]:
         return {}
     weights, config = forget_observer(weights, config)
-    student = predict(recorded, weights, config)
+    network = predict(recorded, weights, config)
     kicks, mapping = draw_kicks(teacher), find_components(recorded, N_COMPONENTS)[0]
-    to_hidden = mapping @ map_population(recorded, student["hidden"].values, mapping)
+    to_hidden = mapping @ map_population(recorded, network["hidden"].values, mapping)
     found = measure_responses(teacher, weights, config, (kicks, kicks @ to_hidden))
     scores = _score(found, "")
     pushes = draw_pushes(recorded, config)
@@ -129,20 +129,20 @@ def measure_responses(
     after = predict(repeated, weights, config, shift=shift, fitted=recorded)
     unsampled = ~recorded["sampled"].values
     of_outputs, of_rates = (recorded[name].values for name in ("output_scale", "rate_scale"))
-    outputs, student = ((after[name].values - before[name].values)[:, go:] for name in ("outputs", "rates"))
+    outputs, predicted = ((after[name].values - before[name].values)[:, go:] for name in ("outputs", "rates"))
     true = rates[:, go:]
     return Responses(
         (outputs / of_outputs, teacher.read(true) / of_outputs),
-        ((student / of_rates)[..., unsampled], (true / of_rates)[..., unsampled]),
+        ((predicted / of_rates)[..., unsampled], (true / of_rates)[..., unsampled]),
     )
 
 
 def _score(found: Responses, suffix: str) -> dict[str, float]:
     """Return correlation and R² of outputs and unsampled neurons."""
     scores = {}
-    for what, (student, teacher) in (("outputs", found.outputs), ("unsampled neurons", found.rates)):
-        scores[f"response correlation, {what}{suffix}"] = correlate(student, teacher)
-        scores[f"response R2, {what}{suffix}"] = compute_response_r2(student, teacher)
+    for what, (network, teacher) in (("outputs", found.outputs), ("unsampled neurons", found.rates)):
+        scores[f"response correlation, {what}{suffix}"] = correlate(network, teacher)
+        scores[f"response R2, {what}{suffix}"] = compute_response_r2(network, teacher)
     return scores
 
 

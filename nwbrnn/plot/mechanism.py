@@ -49,9 +49,9 @@ def fixed_points(result: FitResult, *, ax: Axes | None = None) -> Axes:
     >>> result = nwbrnn.fit(nwbrnn.read_nwb(example), sampled=3, min_rate=0, hidden=20, epochs=2)
     >>> ax = nwbrnn.plot.fixed_points(result)
     """
-    from nwbrnn.mechanism import follow_student
+    from nwbrnn.mechanism import follow_network
 
-    motion, labels = sort_motion(follow_student(result), result)
+    motion, labels = sort_motion(follow_network(result), result)
     points = motion.find_points("movement")
     ax = draw_portrait(motion, points, ax=prepare_axes(ax, width=4.6, height=3.4))
     place_legend(ax, [*list_colours(labels), *list_kinds(points)])
@@ -144,8 +144,8 @@ def draw_modes(points: Mapping[str, Sequence[FixedPoint]], *, ax: Axes) -> Axes:
 
 def find_motions(result: FitResult) -> "dict[str, Motion]":
     """Return the motion of the fitted network and, if it is known, of the simulated circuit."""
-    from nwbrnn.mechanism import Teacher, follow_student, follow_teacher
+    from nwbrnn.mechanism import Teacher, follow_network, follow_teacher
 
     teacher = Teacher.find(result.recorded)
-    motions = {"network": follow_student(result)}
+    motions = {"network": follow_network(result)}
     return motions if teacher is None else motions | {"circuit": follow_teacher(teacher)}

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from nwbrnn.mechanism import compare_students, find_determined_share
+from nwbrnn.mechanism import compare_networks, find_determined_share
 from nwbrnn.mechanism.agreement import MEANINGS
 from nwbrnn.plot.style import COLOURS
 from nwbrnn.plot.sweep import describe_level, describe_settings
@@ -75,7 +75,7 @@ def _compare(folder: Path, cells: list[Cell]) -> list[dict[str, object]]:
         weights = saved["weights_recurrent_weights"].values
         shares.append(find_determined_share(recorded, predicted, weights)[0])
         predictions.append(predicted)
-    found = compare_students(predictions) | {SHARE: shares}
+    found = compare_networks(predictions) | {SHARE: shares}
     return [
         {
             "measure": name,

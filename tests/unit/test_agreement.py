@@ -8,7 +8,7 @@ import pytest
 import nwbrnn
 from nwbrnn.evaluation.baselines import SEED_MEAN
 from nwbrnn.mechanism import agreement as module
-from nwbrnn.mechanism import compare_runs, compare_students, find_determined_share, predict_mean
+from nwbrnn.mechanism import compare_networks, compare_runs, find_determined_share, predict_mean
 from nwbrnn.mechanism.agreement import compute_determined_share, decode
 from nwbrnn.prediction import predict
 from tests.unit.test_training import create_recording
@@ -30,7 +30,7 @@ def test_a_network_agrees_with_itself_however_it_is_rotated(result):
     other = result.predicted.copy(deep=True)
     hidden = other["hidden"]
     other["hidden"] = hidden.dims, hidden.values @ rotation, hidden.attrs
-    found = {name: values[0] for name, values in compare_students([result.predicted, other]).items()}
+    found = {name: values[0] for name, values in compare_networks([result.predicted, other]).items()}
     assert found["predicted outputs, R2"] == 1
     assert found["predicted unsampled neurons, R2"] == 1
     assert found["hidden activity, Procrustes angle"] == pytest.approx(0, abs=0.1)
@@ -49,7 +49,7 @@ def test_every_pair_of_seeds_is_compared(result):
 
 def test_it_does_not_matter_which_network_comes_first(result):
     first, second = (predict(result.recorded, run.weights, result.config) for run in result.runs[:2])
-    one_way, other_way = compare_students([first, second]), compare_students([second, first])
+    one_way, other_way = compare_networks([first, second]), compare_networks([second, first])
     for name, values in one_way.items():
         assert values == pytest.approx(other_way[name], rel=1e-5), name
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 import nwbrnn
 from nwbrnn.evaluation.fixed_points import Gain, create_rate_system
 from nwbrnn.evaluation.specs import get_spec
-from nwbrnn.mechanism import Teacher, follow_student, follow_teacher, measure_mechanism
+from nwbrnn.mechanism import Teacher, follow_network, follow_teacher, measure_mechanism
 from nwbrnn.mechanism.flow import Motion
 from nwbrnn.models import NETWORKS
 from nwbrnn.prediction import create_system
@@ -195,7 +195,7 @@ def test_modes_of_a_linear_network_are_its_eigenvalues_wherever_it_is():
 def test_fixed_points_are_drawn(result):
     ax = nwbrnn.plot.fixed_points(result, ax=Figure().add_subplot())
     assert len(ax.lines) >= len(result.recorded["condition"].to_index().unique())
-    motion = follow_student(result)
+    motion = follow_network(result)
     times, modes = motion.find_modes()
     assert len(times) == len(modes)
     assert motion.find_points("preparation")

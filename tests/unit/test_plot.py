@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import nwbrnn
 from nwbrnn.errors import ConfigError, ExportError
-from nwbrnn.mechanism import follow_student
+from nwbrnn.mechanism import follow_network
 from nwbrnn.preprocessing import average_conditions, compute_standard_errors
 from tests.messages import assert_names, names
 
@@ -83,7 +83,7 @@ def test_the_legend_of_fixed_points_names_the_colours_of_the_trajectories(result
         assert [text.get_text() for text in one.get_legend().get_texts()][:4] == names
         colours.append([handle.get_color() for handle in handles])
     assert colours[0] == colours[1]
-    motion = follow_student(result)  # in the order of the test trials
+    motion = follow_network(result)  # in the order of the test trials
     tests = average_conditions(result.recorded.isel(trial=result.recorded["split"].values == "test"))
     row = tests["condition"].values.tolist().index("180")
     path = find_lines(drawn[0], "-")[2]

@@ -17,7 +17,7 @@ from nwbrnn.errors import ConfigError, ExportError, ReadError, UnsupportedFileEr
 from nwbrnn.evaluation import BASELINES, assess
 from nwbrnn.formats import read_dataset, write_dataset
 from nwbrnn.job import fit
-from nwbrnn.mechanism import compare_students
+from nwbrnn.mechanism import compare_networks
 from nwbrnn.plot.sweep import list_settings
 from nwbrnn.preprocessing import choose_sampled
 from nwbrnn.report import plot_differences, plot_rotations, plot_scores, plot_traces
@@ -248,7 +248,7 @@ def test_the_agreement_of_seeds_names_what_varied(varied):
             for cell in cells
             if str(cell.config.hidden) == hidden and cell.config.held_out_conditions == (held_out,)
         ]
-        for name, values in compare_students(same).items():
+        for name, values in compare_networks(same).items():
             row = rows[rows["measure"] == name].iloc[0]
             assert row["mean"] == pytest.approx(np.mean(values), nan_ok=True)
     figure = plot_agreement(found)
