@@ -54,7 +54,7 @@ def _compute_angle(pair: Comparison) -> float:
     recorded = pair.recorded_components
     if recorded is None or len(recorded.axes) < 2:
         return math.nan
-    return float(np.mean(compute_principal_angles(pair.rate_components, recorded)))
+    return compute_mean(compute_principal_angles(pair.rate_components, recorded))
 
 
 def _correlate(first: Components, second: Components) -> float:
