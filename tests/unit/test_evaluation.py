@@ -15,7 +15,7 @@ from nwbrnn.evaluation import (
     evaluate,
 )
 from nwbrnn.evaluation.comparison import Comparison
-from nwbrnn.evaluation.noise_ceilings import limit_r2
+from nwbrnn.evaluation.noise_ceilings import limit_neurons
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.single_trials import split_errors
 from nwbrnn.evaluation.subspaces import compute_linear_cka
@@ -129,7 +129,7 @@ def test_a_constant_neuron_has_no_score():
     trials = Comparison(*(one.isel(trial=SPLIT == "test") for one in (ds, ds.assign(rates=ds["rates"] + 1))))
     assert (split_errors(trials, "rates")[1] >= 0).all()
     assert split_errors(trials, "rates", lambda pair: ~pair.sampled)[1].sum(axis=0)[0] == 0
-    assert np.isnan(limit_r2(trials, "rates")).tolist() == [False, False, True, False]
+    assert np.isnan(limit_neurons(trials)).tolist() == [False, False, True, False]
 
 
 def test_a_large_constant_does_not_spoil_a_ridge_regression():
