@@ -114,6 +114,9 @@ def dandi(
     _print_rows(rows, output)
     if journal.removed:
         say(f"Removed {', '.join(journal.removed)}: other fits of the same assets have taken their place.")
+    if journal.list_superseded():
+        kept = ", ".join(journal.list_superseded())
+        say(f"Kept {kept} of an earlier run, without scores in the summary. Remove what you do not need.")
     if any(row.status == "failed" for row in rows):
         raise typer.Exit(1)
 

@@ -148,8 +148,11 @@ def check_assets(
         there = {
             asset.path: replace(journal.rows[asset.path], subject=subject.name) for asset in subject.assets
         }
-        for row in check_pool(subject, there, read)[0].values():
-            journal.put(row)
+        for path, row in check_pool(subject, there, read)[0].items():
+            held = journal.rows[path]
+            # a check takes no results away
+            kept = replace(held, subject=row.subject, reason=row.reason)
+            journal.put(kept if held.status == "fitted" else row)
     return tuple(journal.rows[asset.path] for asset in assets)
 
 

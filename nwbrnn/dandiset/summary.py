@@ -1,5 +1,6 @@
 """Rows with the results of each asset, and the summary that stores them between runs."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Mapping, Sequence
@@ -196,61 +197,67 @@ class Journal:
         self.rows[row.path] = row
         if row.status == "fitted":
             for other in [one for one in self.earlier.values() if one.path not in self.rows]:
-                if other.derivative == row.derivative and row.path != other.path not in row.pool:
+                if other.derivative == row.derivative and other.path not in row.pool:
                     self.earlier[other.path] = other.restart()
         self._write()
         return row
 
     def remove_superseded(self) -> None:
-        """Remove fits of earlier runs, with their pages, that no row names any more.
+        """Remove fits of earlier runs, with their pages, if each of their assets has another fit now.
 
-        A fit is kept until one of its assets is fitted otherwise, or none of them exists. Its cell in
-        ``sweep`` stays, so that it can be written again without being fitted again.
+        The cell of such a fit stays in ``sweep``, so that it can be written again without being fitted again.
+        Fits whose assets have no other fit, for example because these failed or were not listed, are kept.
 
         Raises
         ------
         ExportError
-            If a fit cannot be removed, or the summary cannot be written.
+            If the summary cannot be written.
         """
         rows = self.earlier | self.rows
-        for fit, paths in self._list_superseded().items() if self.folder else ():
-            left = [rows[path] for path in paths if path in rows]
-            if not left or any(row.status == "fitted" for row in left):
-                self._remove(fit)
+        for fit, paths in self.list_superseded().items() if self.folder else ():
+            if not (self.folder / fit).exists():  # it was removed by hand
                 del self._owners[fit]
+            elif paths and all(path in rows and self._has_fit(rows[path]) for path in paths):
+                self._remove(fit)
         self._write()
+
+    def list_superseded(self) -> dict[str, list[str]]:
+        """Return the fits that no row names any more, with the assets that had them."""
+        named = {row.derivative for row in (self.earlier | self.rows).values()}
+        return {fit: sorted(paths) for fit, paths in sorted(self._owners.items()) if fit not in named}
+
+    def _has_fit(self, row: Row) -> bool:
+        """Return whether an asset has a fit that exists."""
+        return row.status == "fitted" and self.folder is not None and (self.folder / row.derivative).is_file()
 
     def _remove(self, fit: str) -> None:
         """Remove a fit in the folder that bears our name, and its page."""
         assert self.folder is not None
         path = self.folder / fit
-        inside = path.parent.resolve().is_relative_to(self.folder.resolve())
-        if inside and is_derivative(fit) and path.is_file() and not path.is_symlink():
-            try:
-                path.with_suffix(PAGE).unlink(missing_ok=True)
-                path.unlink()
-            except OSError as error:
-                raise ExportError(
-                    f"{path}: could not remove this fit, which another one has replaced: {error.strerror}; "
-                    "remove it"
-                ) from error
+        ours = is_derivative(fit) and path.suffix == ".nwb" and not path.is_symlink()
+        if not ours or not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            return
+        named = [
+            self.folder / row.derivative for row in (self.earlier | self.rows).values() if row.derivative
+        ]
+        if any(other.exists() and path.samefile(other) for other in named):  # if capitals do not matter
+            return
+        with contextlib.suppress(OSError):  # what cannot be removed stays in the list
+            path.unlink()
             self.removed.append(fit)
+            del self._owners[fit]
+            path.with_suffix(PAGE).unlink(missing_ok=True)
 
     def _note_owners(self, rows: Sequence[Row]) -> None:
         for row in rows:
             if row.derivative:
                 self._owners.setdefault(row.derivative, set()).add(row.path)
 
-    def _list_superseded(self) -> dict[str, list[str]]:
-        """Return the fits that no row names any more, with the assets that had them."""
-        named = {row.derivative for row in (self.earlier | self.rows).values()}
-        return {fit: sorted(paths) for fit, paths in sorted(self._owners.items()) if fit not in named}
-
     def _write(self) -> None:
         if self.folder is not None:
             rows = sorted((self.earlier | self.rows).values(), key=lambda row: row.path)
             self._note_owners(rows)
-            about = {"dandiset": self.dandiset, "superseded": self._list_superseded()}
+            about = {"dandiset": self.dandiset, "superseded": self.list_superseded()}
             _write(self.folder, about, rows)
 
 

@@ -57,7 +57,7 @@ COMMANDS = (
     ("read {example} -o data.nc", 0, "Wrote data.nc"),
     ("fit {example} -o fit.nwb --sampled 10 --hidden 20 --epochs 3 --config fit.yaml", 0, "Wrote fit.nwb"),
     ("evaluate fit.nwb", 0, "differ by at most"),
-    ("perturb fit.nwb --size 5", 0, "response correlation"),
+    ("perturb fit.nwb", 0, "response correlation"),
     ("report fit.nwb -o report.html", 0, "report.html"),
     ("export fit.nwb --source {example} --to copy -o copy.nwb", 0, "Wrote the fit into copy.nwb"),
     ("refit copy.nwb", 0, "repeated exactly"),

@@ -221,36 +221,64 @@ def pooled(tmp_path):
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_the_fit_of_a_pool_goes_when_one_of_its_assets_is_fitted_alone(pooled, interrupted):
+def test_the_fit_of_a_pool_goes_when_all_of_its_assets_are_fitted_alone(pooled, interrupted):
+    alone = [ALONE.replace("ses-1", f"ses-{number}") for number in (1, 2, 3)]
     journal = begin(pooled, (1, 2, 3))
-    fail(journal, 2, 3)
-    put(journal, 1, fit=ALONE)
-    assert list_fits(pooled) == list_pages(ALONE, POOLED)  # only a run that ends removes anything
+    for number, fit in enumerate(alone, start=1):
+        put(journal, number, fit=fit)
+    assert list_fits(pooled) == list_pages(*alone, POOLED)  # only a run that ends removes anything
     if interrupted:
         journal = begin(pooled, (1, 2, 3))
     journal.remove_superseded()
-    assert list_fits(pooled) == list_pages(ALONE)
+    assert list_fits(pooled) == list_pages(*alone)
     assert journal.removed == [POOLED]
     assert json.loads((pooled / "summary.json").read_text())["superseded"] == {}
 
 
-def test_the_fit_of_assets_that_are_gone_goes_with_them(pooled):
-    journal = begin(pooled, (4,))
+@pytest.mark.parametrize("why", ["failed", "not listed", "its fit is lost"])
+def test_the_fit_of_a_pool_is_kept_as_long_as_an_asset_has_no_other(pooled, why):
+    """An asset that is not listed may be in a folder that is not mounted now."""
+    alone = [ALONE.replace("ses-1", f"ses-{number}") for number in (1, 2, 3)]
+    journal = begin(pooled, (1, 2) if why == "not listed" else (1, 2, 3))
+    put(journal, 1, fit=alone[0])
+    put(journal, 2, fit=alone[1])
+    if why == "failed":
+        fail(journal, 3)
+    elif why == "its fit is lost":
+        put(journal, 3, fit=alone[2])
+        (pooled / alone[2]).unlink()
     journal.remove_superseded()
-    assert list_fits(pooled) == []
-
-
-def test_a_fit_is_kept_as_long_as_all_of_its_assets_fail(pooled):
-    journal = begin(pooled, (1, 2, 3))
-    fail(journal, 1, 2, 3)
-    journal.remove_superseded()
-    assert list_fits(pooled) == list_pages(POOLED)
+    assert journal.removed == []
+    assert set(list_pages(POOLED)) <= set(list_fits(pooled))
     superseded = json.loads((pooled / "summary.json").read_text())["superseded"]
     assert superseded == {POOLED: [name_asset(number) for number in (1, 2, 3)]}
-    journal = begin(pooled, (1, 2, 3))
-    put(journal, 1, fit=ALONE)
+
+
+def test_fits_of_assets_that_are_not_listed_are_kept(pooled):
+    journal = begin(pooled, (4,))
     journal.remove_superseded()
-    assert list_fits(pooled) == list_pages(ALONE)
+    assert list_fits(pooled) == list_pages(POOLED)
+
+
+def test_a_fit_that_cannot_be_removed_is_kept_and_listed(pooled, monkeypatch):
+    journal = begin(pooled, (1, 2, 3))
+    for number in (1, 2, 3):
+        put(journal, number, fit=ALONE.replace("ses-1", f"ses-{number}"))
+
+    unlink = Path.unlink
+
+    def refuse(self, missing_ok=False):
+        if self.name == Path(POOLED).name:
+            raise PermissionError(13, "Permission denied")
+        unlink(self, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        journal.remove_superseded()
+    assert journal.removed == []
+    assert list(journal.list_superseded()) == [POOLED]
+    journal.remove_superseded()
+    assert journal.removed == [POOLED]
 
 
 def test_assets_that_a_smaller_pool_leaves_out_lose_the_scores_of_the_larger_one(pooled):
@@ -275,7 +303,7 @@ def test_only_fits_in_the_folder_are_removed(pooled, tmp_path):
     summary = pooled / "summary.json"
     values = json.loads(summary.read_text())
     names = ("../mine_desc-nwbrnn.nwb", str(outside), "sub-X/mine.nwb", "sub-X/linked_desc-nwbrnn.nwb")
-    summary.write_text(json.dumps(values | {"superseded": {name: [] for name in names}}))
+    summary.write_text(json.dumps(values | {"superseded": {name: [name_asset(1)] for name in names}}))
     journal = begin(pooled, (1, 2, 3))
     put(journal, 1, 2, 3)
     journal.remove_superseded()
