@@ -1,6 +1,6 @@
-"""Outputs of single trials in targets that were left out altogether: decode them from all neurons.
+"""Outputs of single trials in targets that were held out altogether: decode them from all neurons.
 
-Each target of each file is left out in turn. The same skill (1 minus the squared error, relative to the
+Each target of each file is held out in turn. The same skill (1 minus the squared error, relative to the
 variance over all trials) is computed for networks with the given settings and for decoders that see the same
 neurons. The last decoder is the condition average + Wiener filter with what can be known of an unknown
 condition in place of its average: ridge regression on the task, for known targets from the other ones.

@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--dropout", type=float, default=0.5, help="observe_dropout of the fits")
     given = parser.parse_args()
     ds = nwbrnn.read_nwb(given.file)
     for kind in ("as recorded", "shuffled"):
@@ -41,7 +42,7 @@ def main() -> None:
             values = []
             for seed in range(given.seeds):
                 data = ds if kind == "as recorded" else shuffle_neurons(ds, seed=seed)
-                result = nwbrnn.fit(data, observe=observe, seed=seed)
+                result = nwbrnn.fit(data, observe=observe, observe_dropout=given.dropout, seed=seed)
                 values += score_horizons(result.recorded, [result.predicted])[SCORE]
             shown = ", ".join(f"{value:.3f}" for value in values)
             print(f"{kind}, observe {observe}: {np.mean(values):.3f} ({shown})", flush=True)

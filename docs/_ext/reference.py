@@ -112,7 +112,7 @@ on condition averages and on single trials. What limits, baselines and chance ar
 
 
 BASELINES_TEXT = """Each is fitted to the trials that are not tested, and scored as the network is.
-A network sees the task only; what sees neurons is a decoder.
+A network sees only the task; a baseline that sees neurons is a decoder.
 """
 
 

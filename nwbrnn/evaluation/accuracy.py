@@ -78,9 +78,24 @@ def compute_skill(predicted: Array, target: Array, reference: Array) -> float:
     residual, _ = _compute_sums(predicted, target)
     n = (~(np.isnan(predicted) | np.isnan(target))).sum(axis=0)
     reference = reference if n.all() else reference[:, n > 0]
-    squares = np.square(reference - average_rows(reference))
-    total = average_rows(squares).sum() if np.isnan(squares).any() else squares.sum() / max(len(reference), 1)
-    return 1 - pool_means(residual, n) / float(total) if total > 0 else float("nan")
+    total = compute_variance(reference)
+    return 1 - pool_means(residual, n) / total if total > 0 else float("nan")
+
+
+def compute_variance(values: Array) -> float:
+    """Return the sum over channels of their variances; 0 if they do not vary but by rounding.
+
+    Parameters
+    ----------
+    values
+        Shape (n_samples, n_channels); NaN does not count.
+
+    Examples
+    --------
+    >>> compute_variance(np.array([[1.0, 0.1], [3.0, 0.1]]))
+    1.0
+    """
+    return pool_means(_compute_sums(values, values)[1], (~np.isnan(values)).sum(axis=0))
 
 
 def compute_vaf(predicted: Array, target: Array) -> float:

@@ -85,8 +85,8 @@ class Baseline:
         return f"{self.name} (decoding)" if self.decodes else self.name
 
 
-_answers: dict[tuple[Baseline, str], Predicted] = {}
-"""The latest predictions, by baseline and by a hash of what it got."""
+_answers: dict[tuple[Any, ...], Predicted] = {}
+"""The latest predictions, by baseline and what it got."""
 
 
 def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, xr.Dataset]:
@@ -112,24 +112,25 @@ def predict_baselines(recorded: xr.Dataset, *, n_hidden: int = 0) -> dict[str, x
     known, tests = select_known(recorded), recorded.isel(trial=is_test)
     # only a baseline that sees the sampled neurons is told which they are; the answers of the others thus
     # serve all fits of the same trials, such as those of a sweep over numbers of sampled neurons
-    others = known.drop_vars("sampled")
-    hashed = {"known": hash_dataset(others), "sampled": hash_dataset(known[["sampled"]])}
+    unmarked = known.drop_vars("sampled")
+    marks, hashes = hash_dataset(known[["sampled"]]), {"known": hash_dataset(unmarked)}
     predicted = {}
     for baseline in BASELINES:
-        if baseline.predict is not _use_untrained or n_hidden:
-            told = known if baseline.sees == "sampled neurons" else others
-            trials = Trials(
-                told, _show(tests, baseline.sees), n_hidden if baseline.predict is _use_untrained else 0
-            )
-            if baseline.sees not in hashed:
-                hashed[baseline.sees] = hash_dataset(trials.shown)
-            about = f"{trials.n_hidden} {known.attrs['bin_size']}"
-            key = about + hashed["known"] + hashed[baseline.sees] + hashed["sampled"] * (told is known)
-            predicted[baseline.name] = _complete(_ask(baseline, trials, key), tests)
+        if baseline.predict is _use_untrained and not n_hidden:
+            continue
+        shown = _show(tests, baseline.sees)
+        if baseline.sees not in hashes:
+            hashes[baseline.sees] = hash_dataset(shown)
+        told, beside = unmarked, ""
+        if baseline.sees == "sampled neurons":
+            told, beside = known, marks
+        size = n_hidden if baseline.predict is _use_untrained else 0
+        key = (baseline, size, known.attrs["bin_size"], hashes["known"], hashes[baseline.sees], beside)
+        predicted[baseline.name] = _complete(_ask(baseline, Trials(told, shown, size), key), tests)
     return predicted
 
 
-def _ask(baseline: Baseline, trials: Trials, data: str) -> Predicted:
+def _ask(baseline: Baseline, trials: Trials, key: tuple[Any, ...]) -> Predicted:
     """Return what a baseline predicts, as arrays that cannot be changed; equal data are used only once.
 
     Parameters
@@ -138,10 +139,9 @@ def _ask(baseline: Baseline, trials: Trials, data: str) -> Predicted:
         The baseline.
     trials
         What it gets.
-    data
-        Hashes of all that it gets.
+    key
+        The baseline, and numbers and hashes of all that it gets.
     """
-    key = baseline, data
     found = _answers.pop(key, None) or baseline.predict(trials)
     for values in found.values():
         values.flags.writeable = False

@@ -185,9 +185,9 @@ def _descend(system: System, state: Array, enough: float) -> Array:
         scale = np.trace(normal) / len(state)
         while damping < 1e6:
             damped = normal + damping * scale * np.eye(len(state))
-            step = scipy.linalg.lapack.dposv(damped, slope, overwrite_a=True)[1]
+            _, step, info = scipy.linalg.lapack.dposv(damped, slope, overwrite_a=True)
             moved = system.change(state - step)
-            if np.linalg.norm(moved) < np.linalg.norm(change):
+            if not info and np.linalg.norm(moved) < np.linalg.norm(change):
                 break
             damping *= 10
         else:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nwbrnn.evaluation.accuracy import compute_median, drop_rounding, pool_means
+from nwbrnn.evaluation.accuracy import compute_median, compute_variance, drop_rounding, pool_means
 from nwbrnn.evaluation.comparison import Comparison, count_observed, estimate_noise
 from nwbrnn.evaluation.single_trials import Select, split_errors
 from nwbrnn.preprocessing import average_rows
@@ -40,8 +40,7 @@ def limit_skill(pair: Comparison) -> float:
     n = (~np.isnan(pair.outputs[1])).sum(axis=0)
     noise = pool_means(_sum_noise(pair, "outputs")[0], n)
     reference = pair.reference if n.all() else pair.reference[:, n > 0]
-    measure = np.nanvar if np.isnan(reference).any() else np.var
-    variance = measure(reference, axis=0, dtype=np.float64).sum()
+    variance = compute_variance(reference)
     return float(1 - noise / variance) if variance > 0 else math.nan
 
 

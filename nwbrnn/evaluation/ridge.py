@@ -8,6 +8,7 @@ import scipy  # loads its parts on first use
 from numpy.typing import NDArray
 
 from nwbrnn.dataset import group_channels
+from nwbrnn.preprocessing import average_rows
 
 Array = NDArray[np.floating]
 
@@ -15,7 +16,6 @@ PENALTIES = tuple(10.0**power for power in range(-6, 3))
 """Penalties, relative to the sum of squares of a feature of unit variance."""
 CONSTANT = 1e-12  # variance of a feature that does not vary, relative to its mean square
 TINY = 1e-6  # variance of an axis that no weight uses, relative to the smallest penalty
-LARGE = 1e3  # size of a constant from which on it is scaled
 FEW = 4  # features for each target, above which solutions take less time than axes
 
 
@@ -93,7 +93,12 @@ def fit_ridge(
     >>> ridge.weights.ravel().round(3).tolist(), ridge.offset.round(3).tolist()
     ([1.0, 0.5, -2.0], [4.0])
     """
-    measured = [_measure(x, y) for x, y in folds]
+    middle, measured = None, []
+    for x, y in folds:
+        if middle is None:  # products of values far from 0 lose the digits in which these differ
+            middle = average_rows(x.astype(np.float64)), np.nan_to_num(average_rows(y.astype(np.float64)))
+        measured.append(_measure(x - middle[0], y - middle[1]))
+    assert middle is not None
     n_features, n_targets = len(measured[0][0][1].features) - 1, sum(len(t) for t, _ in measured[0])
     weights, offset = np.zeros((n_features, n_targets)), np.full(n_targets, np.nan)
     chosen = []
@@ -105,6 +110,7 @@ def fit_ridge(
             ridge = _fit_together(known, sets, max_rank=max_rank, penalties=penalties)
             weights[:, targets], offset[targets] = ridge.weights, ridge.offset
             chosen.append(ridge.penalty)
+    offset += middle[1] - middle[0] @ weights
     return Ridge(weights, offset, max(chosen, default=penalties[-1]))
 
 
@@ -272,11 +278,9 @@ def _group_moments(
 
 
 def _find_scale(squares: Array, mean: Array) -> Array:
-    """Return standard deviations from mean squares and means; 1 for constants, or their size if large."""
+    """Return standard deviations from mean squares and means; 1 for constant columns."""
     variance = squares - np.square(mean)
-    # products of a large constant, such as a saturated pixel, would hide those of other features
-    constant = np.where(squares > LARGE**2, squares, 1.0)
-    return np.sqrt(np.where(variance > CONSTANT * np.maximum(squares, 1e-30), variance, constant))
+    return np.sqrt(np.where(variance > CONSTANT * np.maximum(squares, 1e-30), variance, 1.0))
 
 
 def _scale(moments: Moments, features: Array, targets: Array) -> Moments:
@@ -295,7 +299,6 @@ def _solve(moments: Moments, penalties: Iterable[float]) -> list[Array]:
     for penalty in penalties:
         gram = moments.features.copy()
         np.fill_diagonal(gram[:-1, :-1], np.diag(gram)[:-1] + penalty * n)
-        gram[-1, -1] += 1e-9 * n  # keeps a large constant feature apart from the ones
         _, solution, info = scipy.linalg.lapack.dposv(gram.T, moments.cross, lower=True, overwrite_a=True)
         if info:
             raise np.linalg.LinAlgError(f"the sums of products are not finite or not positive ({info})")

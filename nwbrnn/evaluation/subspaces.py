@@ -26,8 +26,10 @@ def compute_principal_components(activity: Array, n_components: int) -> tuple[Ar
     components, mean
         Orthonormal columns, shape (n_channels, n_components), and shape (n_channels,).
     """
-    axes = _factor(activity)[2]
-    return axes[:n_components].T, activity.mean(axis=0)
+    mean = activity.mean(axis=0)
+    _, singular, axes = np.linalg.svd(activity - mean, full_matrices=False)
+    rank = _count(singular, activity, max(activity.shape) * np.finfo(activity.dtype).eps)
+    return axes[: min(rank, n_components)].T, mean
 
 
 class Components(NamedTuple):
@@ -36,7 +38,7 @@ class Components(NamedTuple):
     Attributes
     ----------
     scores
-        Orthonormal columns, shape (n_samples, rank).
+        Orthonormal columns, shape (n_samples, rank); weak ones of many samples up to an error of about 1e-6.
     singular
         Singular values in descending order, shape (rank,).
     axes
@@ -64,10 +66,11 @@ def decompose(activity: Array) -> Components:
     activity
         Shape (n_samples, n_channels).
     """
-    if len(activity) <= activity.shape[1]:
-        left, singular, axes = _factor(activity.astype(np.float64))
-        return Components(left, singular, axes.T)
-    centred = (activity - activity.mean(axis=0)).astype(np.float64)
+    centred = activity - activity.mean(axis=0, dtype=np.float64)
+    if len(centred) <= centred.shape[1]:
+        left, singular, axes = np.linalg.svd(centred, full_matrices=False)
+        rank = _count(singular, activity, max(centred.shape) * np.finfo(float).eps)
+        return Components(left[:, :rank], singular[:rank], axes[:rank].T)
     # of many samples, the sums of products have the same axes, and take a third of the time
     powers, vectors = scipy.linalg.eigh(centred.T @ centred, driver="evd")
     singular, axes = np.sqrt(np.maximum(powers[::-1], 0)), vectors[:, ::-1]
@@ -209,19 +212,12 @@ def compute_linear_cka(first: Array | Components, second: Array | Components) ->
     return float(np.linalg.norm(x.T @ y) ** 2 / size) if size > 0 else float("nan")
 
 
-def _factor(activity: Array) -> tuple[Array, Array, Array]:
-    """Return the singular value decomposition about the mean, without dimensions due to rounding."""
-    left, singular, axes = np.linalg.svd(activity - activity.mean(axis=0), full_matrices=False)
-    rank = _count(singular, activity, max(activity.shape) * np.finfo(activity.dtype).eps)
-    return left[:, :rank], singular[:rank], axes[:rank]
-
-
 def _count(singular: Array, activity: Array, least: float) -> int:
     """Return how many singular values exceed rounding, ``least`` of the largest; none of a constant."""
-    n = len(activity)
-    # a constant differs from its mean, a sum of n, by rounding
-    error = (ROUNDING + n / 4) * np.finfo(activity.dtype).eps
-    constant = error * np.sqrt(n) * np.linalg.norm(activity.mean(axis=0))
+    n, mean = len(activity), activity.mean(axis=0, dtype=np.float64)
+    # of the values, and of their mean, a sum of n
+    error = ROUNDING * np.finfo(activity.dtype).eps + n * np.finfo(np.float64).eps
+    constant = error * np.sqrt(n) * np.linalg.norm(mean)
     return int((singular > singular[:1] * least).sum() * (singular[:1] > constant).any())
 
 

@@ -156,8 +156,8 @@ def clip_outputs(ds: xr.Dataset, *, percentile: float, clip: float) -> xr.Datase
     if (spread < RESOLVED).all():
         raise ConfigError(
             f"outputs: expected values that vary by at least {RESOLVED:g} of their size in the training "
-            f"trials, but {', '.join(ds[OUTPUT].values)} vary by {spread.max():.1g}, so there is nothing to "
-            "learn; choose other outputs, or subtract their offset"
+            f"trials, but the largest range of {', '.join(ds[OUTPUT].values)} is {spread.max():.1g} of their "
+            "size, so there is nothing to learn; choose other outputs, or subtract their offset"
         )
     outputs = ds["outputs"].copy(data=ds["outputs"].values.clip(-clip * scale, clip * scale))
     return ds.assign(outputs=outputs).assign_coords(output_scale=(OUTPUT, scale.astype(np.float64)))

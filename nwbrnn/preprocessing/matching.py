@@ -156,7 +156,7 @@ def _check_shared(one: Outline, others: Sequence[Outline], what: str) -> list[st
 
 def _check_spelling(one: Outline, earlier: Sequence[Outline]) -> list[str]:
     """Check that no name of an output differs from one in an earlier session only in capitals or spaces."""
-    known = {_simplify(name): (name, other) for other in earlier for name in other.outputs}
+    known = {_simplify(name): (name, other) for other in reversed(earlier) for name in other.outputs}
     spelled = [(name, *known.get(_simplify(name), (name, one))) for name in one.outputs]
     return [
         f"session {one.name}: outputs: expected {theirs!r}, as in session {other.name}, but got {name!r}, "

@@ -289,7 +289,7 @@ def _measure_outputs(ds: xr.Dataset, align: Collection[str], *, percentile: floa
         known = np.isfinite(values).any(axis=0)
         scale, offset = np.ones(values.shape[1]), np.zeros(values.shape[1])
         if "output_offset" in align:
-            offset[known] = np.nanmean(values[:, known], axis=0)
+            offset[known] = np.nanmean(values[:, known], axis=0, dtype=np.float64)
         if "output_gain" in align:
             scale[known] = np.nanpercentile(np.abs(values[:, known] - offset[known]), percentile, axis=0)
         # the mean of a constant is not exact, so that what remains of one is not 0

@@ -61,6 +61,11 @@ def compare_seeds(folder: Path, table: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", *settings, *MEASURED])
 
 
+def read_agreement(file: Path) -> pd.DataFrame:
+    """Return the table of a sweep as :func:`compare_seeds` made it; the setting None is a text in it."""
+    return pd.read_csv(file, keep_default_na=False, na_values={name: [""] for name in MEASURED[1:]})
+
+
 def _name_source(cell: Cell) -> str:
     """Return the name of the data; pools of several sizes have one name."""
     return ", ".join(cell.sessions) if cell.reference else cell.source

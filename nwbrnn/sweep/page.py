@@ -18,6 +18,7 @@ from nwbrnn.report.html import render_figure, write_page
 from nwbrnn.storage import format_error, load_saved
 from nwbrnn.storage.paths import check_apart
 from nwbrnn.sweep.agreement import FILE as AGREEMENT
+from nwbrnn.sweep.agreement import read_agreement
 from nwbrnn.sweep.results import SESSIONS, draw_figures
 from nwbrnn.sweep.run import ABOUT
 from nwbrnn.sweep.statistics import LIMITS, compare_with_baseline, compare_with_fewest, list_failures
@@ -77,7 +78,7 @@ def write_sweep_report(folder: str | Path, path: str | Path, *, overwrite: bool 
     with _blame(file):
         agreement = folder / AGREEMENT
         values = describe_sweep(
-            table, statistics, about, agreement=pd.read_csv(agreement) if agreement.exists() else None
+            table, statistics, about, agreement=read_agreement(agreement) if agreement.exists() else None
         )
     write_page("sweep.html", values, Path(path), overwrite=overwrite)
 

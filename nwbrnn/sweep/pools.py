@@ -74,8 +74,13 @@ def show_session(result: FitResult, folder: Path, cell: Cell, session: str) -> F
         return result
     name = str(result.recorded[RECORDING].values[cell.sessions.index(session)])
     ds = read_dataset(get_data_path(folder, session))
+    trained = list_trained_outputs(result.recorded, ds, name)
+    if not trained:
+        raise ConfigError(
+            f"session {name}: outputs: expected some with values in its training trials, but there are none"
+        )
     try:
-        recorded = prepare(ds.sel(output=list_trained_outputs(result.recorded, ds, name)), result.config)
+        recorded = prepare(ds.sel(output=trained), result.config)
     except ConfigError as error:
         raise ConfigError(f"session {name}: {error}") from error
     predicted = view_session(result.predicted, recorded, name)

@@ -218,7 +218,7 @@ def test_a_folder_is_no_output_of_a_fit(output, recording, run_cli, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     finished = run_cli("fit", recording.path, "-o", output, *QUICK)
     assert finished.code == 2
-    assert finished.err.startswith("Error: ")
+    assert_names(finished.err, ".nwb", ".zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["dir"]
 
 

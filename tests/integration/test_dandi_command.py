@@ -453,7 +453,7 @@ def archive(recording, large, tmp_path, monkeypatch, in_process):
         path.parent.mkdir(parents=True)
         os.link(large if name in ("dropped", "stalled") else recording.path, path)
     monkeypatch.setenv("DANDI_NO_ET", "1")
-    monkeypatch.setattr(remote, "READ_TIMEOUT", 3)  # an honest answer may take a while on a busy machine
+    monkeypatch.setattr(remote, "READ_TIMEOUT", 4)  # an honest answer may take a while on a busy machine
     monkeypatch.setattr(remote, "TRIES", 3)
     monkeypatch.setattr(remote, "PAUSE", 0.01)
     with serve_dandi(tmp_path / "archive") as server:
@@ -498,7 +498,7 @@ def test_an_archive_in_which_much_goes_wrong(archive, run_cli, tmp_path):
     assert {name for name, row in rows.items() if row["status"] == "fitted"} == {"fine", "once"}
     reasons = {name: row["reason"] for name, row in rows.items()}
     assert_names(reasons["dropped"], "bytes", "ClientPayloadError", "download")
-    assert_names(reasons["stalled"], "bytes", "3 s", 3, "download")
+    assert_names(reasons["stalled"], "bytes", "4 s", 3, "download")
     assert_names(reasons["missing"], "Not Found")
     assert_names(reasons["embargoed"], 401)
     assert "_API_KEY" in reasons["embargoed"]

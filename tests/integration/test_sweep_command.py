@@ -358,14 +358,16 @@ def running(recording, tmp_path):
     )  # fmt: skip
     workers = []
     deadline = time.monotonic() + 500
-    while len(workers) < 2 and sweep.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-        servers = [pid for pid in list_children(sweep.pid) if list_children(pid)]
-        workers = [pid for server in servers for pid in list_children(server)]
-    assert len(workers) == 2, sweep.poll()
-    yield sweep, workers
-    sweep.kill()
-    sweep.communicate()
+    try:
+        while len(workers) < 2 and sweep.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+            servers = [pid for pid in list_children(sweep.pid) if list_children(pid)]
+            workers = [pid for server in servers for pid in list_children(server)]
+        assert len(workers) == 2, sweep.poll()
+        yield sweep, workers
+    finally:
+        sweep.kill()
+        sweep.communicate()
 
 
 def test_nobody_can_reach_a_sweep_that_runs_and_ctrl_c_ends_all_of_it(running, tmp_path):

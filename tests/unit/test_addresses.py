@@ -64,7 +64,7 @@ def test_punctuation_is_no_port(text):
 def test_a_long_text_takes_linear_time():
     text = "x" * 1_000_000 + "://" + ":" * 1_000_000 + " a"
     ended = forked.call(lambda: len(strip_all_secrets(text)))  # it would be hours if it were quadratic
-    assert ended == forked.Ended(len(strip_all_secrets(text)), "")
+    assert ended == forked.Ended(len(text), "")
 
 
 def list_errors(kind=NwbrnnError):

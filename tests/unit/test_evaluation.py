@@ -11,6 +11,7 @@ from nwbrnn.evaluation import (
     compute_canonical_correlations,
     compute_principal_components,
     compute_r2,
+    compute_skill,
     compute_weighted_r2,
     evaluate,
 )
@@ -18,7 +19,7 @@ from nwbrnn.evaluation.comparison import Comparison
 from nwbrnn.evaluation.noise_ceilings import limit_neurons
 from nwbrnn.evaluation.ridge import fit_ridge
 from nwbrnn.evaluation.single_trials import split_errors
-from nwbrnn.evaluation.subspaces import compute_linear_cka
+from nwbrnn.evaluation.subspaces import compute_linear_cka, decompose
 from tests.drawing import draw
 from tests.messages import names
 
@@ -137,6 +138,40 @@ def test_a_large_constant_does_not_spoil_a_ridge_regression():
     folds = [(np.concatenate([np.full((40, 1), 1e9), one], axis=1), one @ [[2.0], [1.0]]) for one in x]
     ridge = fit_ridge(folds)
     assert ridge.predict(folds[0][0]) == pytest.approx(folds[0][1], abs=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+def test_ridge_regression_does_not_depend_on_how_far_features_are_from_zero(offset):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 4))
+    y = x @ rng.standard_normal((4, 3)) + 0.1 * rng.standard_normal((60, 3))
+    near, far = (
+        fit_ridge(list(zip(np.split(one, 5), np.split(y, 5), strict=True))) for one in (x, x + offset)
+    )
+    assert near.penalty == far.penalty
+    np.testing.assert_allclose(far.predict(x + offset), near.predict(x), atol=1e-6)
+
+
+def test_skill_relative_to_a_constant_is_nan_though_its_mean_is_rounded():
+    reference, rng = np.full((1000, 1), 0.1), np.random.default_rng(0)
+    target = rng.standard_normal((20, 1))
+    assert np.isnan(compute_skill(target, target, reference))
+    varied = reference + rng.standard_normal((1000, 1))
+    error = np.square(target - 1).mean() / varied.var()
+    assert compute_skill(np.ones((20, 1)), target, varied) == pytest.approx(1 - error)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_small_variation_of_many_samples_counts(dtype):
+    rng = np.random.default_rng(0)
+    small = (0.5 + 0.005 * rng.standard_normal((200_000, 3))).astype(dtype)
+    assert len(decompose(small).singular) == 3
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (60, 40)])
+def test_rounding_errors_of_a_population_are_no_components(shape):
+    noise = 3e-8 * np.random.default_rng(0).standard_normal(shape)
+    assert len(decompose((0.3 + noise).astype(np.float32)).singular) == 0
 
 
 def test_r2_without_samples_is_nan():

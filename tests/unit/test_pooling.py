@@ -482,6 +482,12 @@ def test_names_that_differ_in_capitals_are_two_outputs_where_a_session_has_both(
     assert not find_mismatches([mon, only])
     (reason,) = find_mismatches([only, Outline("d", ("edcr", "FCR"), (), ("0", "1"), time, 0.1, source="d")])
     assert_names(reason, "session d", "'EDCR'", "'edcr'")
+    three = [
+        Outline(n, (o,), (), ("0", "1"), time, 0.1, source=n)
+        for n, o in zip("efg", ("A", "a", "A"), strict=True)
+    ]
+    (reason,) = find_mismatches(three)  # the third agrees with the first
+    assert_names(reason, "session f", "session e")
 
 
 def test_a_session_joins_the_pool_if_another_shares_outputs_with_it():
@@ -605,7 +611,8 @@ def test_units_are_compared_by_what_they_mean(unit, into, factor):
 
 @pytest.fixture(scope="module")
 def observing(pooled):
-    return nwbrnn.fit(pooled, **SETTINGS | {"epochs": 1}, observe="sampled", session_outputs="own")
+    settings = SETTINGS | {"epochs": 1, "observe_dropout": 0}
+    return nwbrnn.fit(pooled, **settings, observe="sampled", session_outputs="own")
 
 
 @pytest.mark.slow
