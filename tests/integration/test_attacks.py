@@ -212,13 +212,13 @@ def test_file_that_appears_meanwhile_is_kept(teacher, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("output", ["", ".", "dir/.."])
-def test_a_folder_is_no_output_of_a_fit(output, recording, run_cli, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("output", "remedy"), [("", "file name"), (".", "file name"), ("dir/..", ".nwb")])
+def test_a_folder_is_no_output_of_a_fit(output, remedy, recording, run_cli, tmp_path, monkeypatch):
     (tmp_path / "dir").mkdir()
     monkeypatch.chdir(tmp_path)
     finished = run_cli("fit", recording.path, "-o", output, *QUICK)
     assert finished.code == 2
-    assert_names(finished.err, ".nwb", ".zarr")
+    assert_names(finished.err, remedy)
     assert [path.name for path in tmp_path.iterdir()] == ["dir"]
 
 

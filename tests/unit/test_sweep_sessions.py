@@ -311,17 +311,22 @@ def test_an_output_that_a_session_never_trained_is_left_out_of_its_view(sessions
     assert float(table["value"].sel(score="output R2")[0]) == pytest.approx(score, abs=1e-6)
 
 
-def test_a_session_without_test_trials_is_named(sessions, tmp_path):
+@pytest.mark.parametrize(
+    ("lacks", "words"), [("test trials", ("test", "1 trial")), ("outputs", ("outputs", "training trials"))]
+)
+def test_a_session_that_cannot_be_scored_alone_is_named(sessions, tmp_path, lacks, words):
     for part in ("data", "cells"):
         (tmp_path / part).mkdir()
     one = sessions["tue"].isel(trial=[0])
+    if lacks == "outputs":
+        one = sessions["tue"].assign(outputs=sessions["tue"]["outputs"] * np.nan)
     data = [keep_data(tmp_path, name, ds) for name, ds in (("mon", sessions["mon"]), ("tue", one))]
     cells = list_cells(data, SweepConfig(sampled=(2,), sessions=(2,), seeds=2, resamples=0), BASE)
     for cell in cells:
         run_cell(tmp_path, cell)
     errors = create_table(tmp_path, cells)["error"].values.tolist()
     assert errors[0] == ""
-    assert_names(errors[1], "session tue", "test", "1 trial")
+    assert_names(errors[1], "session tue", *words)
 
 
 def test_other_data_of_the_same_names_are_refused(finished, sessions, tmp_path):
