@@ -213,8 +213,10 @@ class Journal:
         ExportError
             If the summary cannot be written.
         """
+        if self.folder is None:
+            return
         rows = self.earlier | self.rows
-        for fit, paths in self.list_superseded().items() if self.folder else ():
+        for fit, paths in self.list_superseded().items():
             if not (self.folder / fit).exists():  # it was removed by hand
                 del self._owners[fit]
             elif paths and all(path in rows and self._has_fit(rows[path]) for path in paths):
