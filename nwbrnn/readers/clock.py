@@ -14,8 +14,8 @@ REGULAR = 0.9  # a clock is regular if this fraction of its steps is within a te
 _PAUSE = 5.0  # steps longer than this many medians are pauses, even if the clock is not regular
 GAP = 1.5  # steps longer than this many medians are gaps of a regular clock
 _COARSE = 0.3  # rounding by a smaller fraction of the interval leaves all steps within GAP of it
-_UNEQUAL = 0.01  # a clock may be rounded if at least this fraction of its steps differ from the usual one
-_FEWEST = 50  # time stamps from which rounding can be told
+_UNEQUAL = 10  # steps that must differ from the usual one; fewer can be lost samples
+_COARSEST = 0.004  # rounding to which samples that share no stamp can be; single precision after nine hours [s]
 _TICK = 1e-6  # steps that differ by less are equal [s]
 
 
@@ -79,13 +79,18 @@ class Clock:
         rounded = [fit for fit in self._fits if fit.rounding] if self.rounding else []
         return self.rounding if rounded and all(fit.in_packets for fit in rounded) else self.interval
 
+    @property
+    def gap(self) -> float:
+        """Steps between time stamps that are longer than this are gaps of a regular clock [s]."""
+        return GAP * self.interval + self.rounding
+
     @cached_property
     def varies(self) -> bool:
         """Whether more than 1 % of the steps between samples differ by more than 2 % from their mean."""
         if not self.has_stamps:
             return False
-        near = self._steps[self._steps < GAP * self.interval + self.rounding]
-        return bool(len(near) and (np.abs(near - self.interval) > 0.02 * self.interval).mean() > 0.01)
+        near = self._steps[self._steps < self.gap]
+        return bool(len(near) and (np.abs(near - self.span) > 0.02 * self.span).mean() > 0.01)
 
     @cached_property
     def _steps(self) -> NDArray[np.float64]:
@@ -96,14 +101,33 @@ class Clock:
     @cached_property
     def _fits(self) -> list["_Fit"]:
         """What is known of the rounding of each stretch."""
-        return [_fit_rounded(part) for part in self._stretches]
+        fits = [_fit_rounded(part) for part in self._stretches]
+        if any(fit.rounding for fit in fits) and self._has_duplicates():
+            return [_Fit()]
+        return fits
+
+    def _has_duplicates(self) -> bool:
+        """Return whether samples that share a stamp have the same values: they were written twice."""
+        alike = []
+        for start, stamps in zip(self._starts, self._stretches, strict=True):
+            same = np.diff(stamps) == 0
+            if same.any():
+                values = np.asarray(self._series.data[start : start + len(stamps)]).reshape(len(stamps), -1)
+                alike.append(bool((values[1:] == values[:-1])[same].all()))
+        return bool(alike) and all(alike)
 
     @cached_property
     def _stretches(self) -> list[NDArray[np.float64]]:
         """Time stamps from the beginning, the middle and the end of the series [s]."""
         n = len(self._series.timestamps)
-        starts, length = ([0], n) if n <= 3 * _STRETCH else ([0, (n - _STRETCH) // 2, n - _STRETCH], _STRETCH)
-        return [read_stamps(self._series, start, start + length) for start in starts]
+        length = n if n <= 3 * _STRETCH else _STRETCH
+        return [read_stamps(self._series, start, start + length) for start in self._starts]
+
+    @property
+    def _starts(self) -> list[int]:
+        """Number of the first sample of each stretch."""
+        n = len(self._series.timestamps)
+        return [0] if n <= 3 * _STRETCH else [0, (n - _STRETCH) // 2, n - _STRETCH]
 
 
 def _shorten(interval: float) -> float:
@@ -125,11 +149,13 @@ def _fit_rounded(stamps: NDArray[np.float64]) -> _Fit:
     ('0.0005', '0.001')
     """
     stamps = _take_longest_run(stamps)
-    if len(stamps) < _FEWEST:
+    if len(stamps) < 2:
         return _Fit()
     sizes, numbers = np.unique(np.rint(np.diff(stamps) / _TICK), return_counts=True)
     rounding = float(np.diff(np.union1d(sizes, [0.0])).min(initial=np.inf)) * _TICK
-    if sizes[0] < 0 or not np.isfinite(rounding) or numbers.max() > (1 - _UNEQUAL) * numbers.sum():
+    if sizes[0] < 0 or not np.isfinite(rounding) or numbers.sum() - numbers.max() < _UNEQUAL:
+        return _Fit()
+    if sizes[0] > 0 and rounding > _COARSEST:  # samples that are lost regularly look the same
         return _Fit()
     place = np.arange(len(stamps)) - (len(stamps) - 1) / 2
     middle = float(stamps.mean())
@@ -138,7 +164,9 @@ def _fit_rounded(stamps: NDArray[np.float64]) -> _Fit:
     groups = np.diff(np.flatnonzero(np.diff(stamps) > _TICK))  # without the first and the last
     if not is_rounded or rounding < _COARSE * interval or not len(groups):
         return _Fit()
-    return _Fit(interval, rounding, bool(groups[0] > 1 and (groups == groups[0]).all()))
+    if groups[0] > 1 and (groups == groups[0]).all():
+        return _Fit(rounding / float(groups[0]), rounding, in_packets=True)
+    return _Fit(interval, rounding)
 
 
 def _take_longest_run(stamps: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -84,6 +84,11 @@ class Signal:
         return float(np.max([clock.interval for clock in self.clocks]))
 
     @property
+    def spacing(self) -> float:
+        """Time between different time stamps [s], the longest of several series; packets share one."""
+        return float(np.max([clock.span for clock in self.clocks]))
+
+    @property
     def varies(self) -> bool:
         """Whether steps between time stamps vary, so that bins as wide as their mean can lack samples."""
         return any(clock.varies for clock in self.clocks)

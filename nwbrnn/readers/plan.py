@@ -175,7 +175,7 @@ def _choose_window(
     session: Session, config: ReadConfig, chosen: Objects, trials: Trials
 ) -> tuple[Window, list[Choice]]:
     """Choose the bin width and the window."""
-    intervals = {signal.path: signal.interval for signal in chosen.signals}
+    intervals = {signal.path: signal.spacing for signal in chosen.signals}
     resolution, notes = _find_resolution(session, chosen)
     if isinstance(chosen.counts, BinnedCounts):
         intervals[chosen.counts.path] = chosen.counts.width
@@ -227,7 +227,7 @@ def _find_phase(chosen: Objects, resolution: float) -> float:
     if isinstance(chosen.counts, BinnedCounts):
         return chosen.counts.offset % resolution
     for signal in chosen.outputs:
-        if abs(signal.interval - resolution) < 1e-6 * resolution:
+        if abs(signal.spacing - resolution) < 1e-6 * resolution:
             start = signal.extent[0] + (SHIFTS[signal.stamps] - 0.5) * resolution
             phase = start % resolution
             tolerance = 1e-6 + 4 * np.spacing(abs(start))

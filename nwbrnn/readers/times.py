@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from nwbrnn.errors import ReadError
 from nwbrnn.formats.series import read_stamps
-from nwbrnn.readers.clock import GAP
 from nwbrnn.readers.discovery import Signal
 
 Ticks = NDArray[np.int64]
@@ -129,7 +128,7 @@ class StampedTimes:
 
     centres: Ticks  # middle of each sample, in ascending order, shape (n_samples,) [ticks]
     interval: float  # median time between samples [s]
-    rounding: float = 0.0  # what the stamps are rounded to, if that is coarse [s]
+    gap: float  # longer steps between stamps are gaps [s]
     rows: NDArray[np.int64] | None = None  # stored position of each sample, if some were left out
     note: str = ""  # what was left out; empty if nothing
 
@@ -139,7 +138,7 @@ class StampedTimes:
 
     def find_breaks(self) -> NDArray[np.int64]:
         """Return the first sample after each gap."""
-        far = np.diff(self.centres) > (GAP * self.interval + self.rounding) * TICKS_PER_SECOND
+        far = np.diff(self.centres) > self.gap * TICKS_PER_SECOND
         if self.rows is not None:
             far |= np.diff(self.rows) > 1
         return np.flatnonzero(far) + 1
@@ -175,11 +174,11 @@ def read_times(signal: Signal) -> RegularTimes | StampedTimes:
             "timestamps increase; repair the file or choose another signal"
         )
     centres = to_ticks(stamps[good]) + to_ticks(shift)
-    rounding = signal.clocks[0].rounding
+    gap = signal.clocks[0].gap
     if not n_bad:
-        return StampedTimes(centres, signal.interval, rounding)
+        return StampedTimes(centres, signal.interval, gap)
     note = f"{n_bad} of {n_samples} samples, whose time stamps are not finite, never written or run backwards"
-    return StampedTimes(centres, signal.interval, rounding, np.flatnonzero(good), note)
+    return StampedTimes(centres, signal.interval, gap, np.flatnonzero(good), note)
 
 
 def find_uncontested(stamps: NDArray[np.float64], *, interval: float) -> NDArray[np.bool_]:

@@ -121,19 +121,63 @@ def test_raw_emg_of_rounded_stamps_has_the_envelope_of_its_rate(read, path, rate
     rules = find_rules(path)
     rounding = np.spacing(np.float32(shift + DURATION)) if kind == "float32" else 1e-3
     assert_names(rules["timestamps_rounded"].problem, f"{rounding:.2g}")
-    assert "timestamps_gaps" not in rules
+    assert not {"timestamps_gaps", "steps_varying"} & rules.keys()
     assert not rules["timestamps_rounded"].biases
 
 
-def test_raw_emg_that_was_sent_in_packets(read):
-    """Each stamp is that of 20 samples; without their rate, raw EMG would be averaged."""
+@pytest.mark.parametrize(("n", "bin_size"), [(20, 0.02), (50, 0.05)])
+def test_raw_emg_that_was_sent_in_packets(read, path, n, bin_size):
+    """Samples share the stamp of their packet; without their rate, raw EMG would be averaged."""
     raw, stamps = create_raw(1000.0)
-    sent = np.repeat(stamps[::20], 20)
-    ds = read(create_file(outputs=[create_series("EMG", raw, unit="mV", timestamps=sent)]))
+    sent = np.repeat(stamps[::n], n)
+    cues = START + 0.5057  # an edge is in the first half of a packet, but not at its beginning
+    series = create_series("EMG", raw, unit="mV", timestamps=sent)
+    ds = read(create_file(outputs=[series], trials={"go_cue_time": cues}))
+    assert ds.attrs["bin_size"] == bin_size
     assert get_choices(ds, "envelope")
-    packets = compute_envelope(raw, 1000.0).reshape(-1, 20, 2).mean(axis=1)
-    expected = average(packets, stamps[::20] + 0.01, get_edges(), bin_size=0.02)
+    assert ds["mask"].values.all()
+    packets = compute_envelope(raw, 1000.0).reshape(-1, n, 2).mean(axis=1)
+    edges = get_edges(bin_size=bin_size) + cues[0] - GO[0]
+    expected = average(packets, stamps[::n] + n / 2000, edges, bin_size=bin_size)
     np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-5, atol=1e-7)
+    rules = find_rules(path)
+    assert "timestamps_rounded" in rules
+    assert not {"steps_varying", "timestamps_repeated", "timestamps_gaps"} & rules.keys()
+
+
+def test_a_lost_packet_is_a_gap(read, path):
+    raw, stamps = create_raw(1000.0)
+    kept = np.ones(len(stamps), dtype=bool)
+    kept[12000:12040] = False  # in no stretch that tells the clock
+    sent = np.repeat(stamps[::20], 20)[kept]
+    read(create_file(outputs=[create_series("EMG", raw[kept], unit="mV", timestamps=sent)]))
+    assert_names(find_rules(path)["timestamps_gaps"].problem, "1 gap", "11.98 s")
+
+
+def test_samples_that_were_written_twice_are_no_packets(read, path):
+    values, stamps = create_envelope(50.0)
+    plain = read(create_file(outputs=[create_series("EMG", values, unit="mV", timestamps=stamps)]))
+    twice = create_series("EMG", np.repeat(values, 2, axis=0), unit="mV", timestamps=np.repeat(stamps, 2))
+    ds = read(create_file(outputs=[twice]))
+    np.testing.assert_array_equal(ds["outputs"], plain["outputs"])
+    rules = find_rules(path)
+    assert_names(rules["timestamps_repeated"].problem, len(stamps))
+    assert "timestamps_rounded" not in rules
+
+
+@pytest.mark.parametrize("fault", ["lost", "doubled", "often lost"])
+def test_a_recording_of_each_trial_that_lost_a_sample_is_not_rounded(read, path, fault):
+    values, stamps = create_envelope(50.0)
+    parts = [np.flatnonzero((stamps >= a) & (stamps < b)) for a, b in zip(START, STOP, strict=True)]
+    if fault == "lost":
+        index = np.concatenate([np.delete(part, 40 + i % 3) for i, part in enumerate(parts)])
+    elif fault == "doubled":
+        index = np.concatenate([np.insert(part, 40, part[40]) for part in parts])
+    else:  # regularly, as if each step were rounded
+        index = np.concatenate([np.delete(part, slice(3, None, 7)) for part in parts])
+    ds = read(create_file(outputs=[create_series("EMG", values[index], unit="mV", timestamps=stamps[index])]))
+    assert ds.attrs["bin_size"] == 0.02
+    assert "timestamps_rounded" not in find_rules(path)
 
 
 def test_lost_samples_are_no_rounding(read, path):

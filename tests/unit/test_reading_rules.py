@@ -45,7 +45,7 @@ FAST = draw(60)
 )
 def test_regular_times_are_found_as_if_they_were_stored(start, shift, rate, edges):
     regular = RegularTimes(100, start, shift, rate)
-    stored = StampedTimes(regular.get_centres(np.arange(100)), 1 / rate)
+    stored = StampedTimes(regular.get_centres(np.arange(100)), 1 / rate, 1.5 / rate)
     found = regular.find(to_ticks(np.array(edges)))
     np.testing.assert_array_equal(found, stored.find(to_ticks(np.array(edges))))
     by_hand = [(to_ticks(start + np.arange(100) / rate + shift) < to_ticks(edge)).sum() for edge in edges]
@@ -353,7 +353,7 @@ def test_an_alignment_of_which_no_time_is_known_is_refused():
         {"start_time": [0.0, 1.0], "go_cue_time": [np.nan, np.nan], "move_onset": [0.5, np.nan]}
     )
     given = {"counts": None, "relative": frozenset()}
-    with pytest.raises(MissingDataError, match=r"intervals/trials/go_cue_time: .* NaN"):
+    with pytest.raises(MissingDataError, match=r"intervals/trials/go_cue_time: "):
         choose_alignment(trials, ReadConfig(align_to="go_cue_time"), **given)
     with pytest.raises(MissingDataError, match=names("start_time, go_cue_time", "--align-to")):
         choose_alignment(np.nan * trials.drop(columns="move_onset"), ReadConfig(), **given)

@@ -34,6 +34,7 @@ class Steps:
     n: int
     median: float  # median time between the first of them [s]; NaN if there are fewer than two
     rounding: float  # what they are rounded to, if that is coarse [s]; 0 otherwise
+    gap: float  # steps longer than this are gaps [s]
     regular: int = 0  # how many steps are within a tenth of the median
     # the longest step [s], and the time at which it begins [s]
     longest: float = 0.0
@@ -232,7 +233,7 @@ def check_timestamps_backwards(view: SeriesView) -> Iterator[Finding]:
 
 def check_timestamps_repeated(view: SeriesView) -> Iterator[Finding]:
     """Find several samples at one time, which are averaged."""
-    if view.steps is not None and (bad := view.steps.repeated).count:
+    if view.steps is not None and not view.rounding and (bad := view.steps.repeated).count:
         yield note(
             view.path,
             f"the time is the same as before {view.steps.count(bad)}",
@@ -243,7 +244,11 @@ def check_timestamps_repeated(view: SeriesView) -> Iterator[Finding]:
 def check_timestamps_gaps(view: SeriesView) -> Iterator[Finding]:
     """Find gaps; bins in them are masked, and filters do not run across them."""
     steps = view.steps
-    if steps is None or not steps.gaps.count or steps.regular < REGULAR * (steps.n - 1):
+    if (
+        steps is None
+        or not steps.gaps.count
+        or not (steps.rounding or steps.regular >= REGULAR * (steps.n - 1))
+    ):
         return  # events are not sampled regularly
     yield note(
         view.path,
@@ -299,7 +304,7 @@ def check_timestamps_rounded(view: SeriesView) -> Iterator[Finding]:
             view.path,
             f"its time stamps are rounded to {view.rounding:.2g} s, although a sample was taken every "
             f"{view.signal.interval:g} s; so samples may be in the bin beside theirs",
-            "give a rate and a starting_time, or write the timestamps in double precision",
+            "give a rate and a starting_time, or write the time of each sample",
         )
 
 
@@ -322,7 +327,8 @@ def _read_steps(series: TimeSeries) -> Steps | None:
     first_steps = np.diff(read_stamps(series, 0, BLOCK))
     forward = first_steps[first_steps > 0]  # a repeated or backward step says nothing about the usual one
     median = float(np.median(forward)) if len(forward) else float("nan")
-    steps = Steps(n, median, Clock(series).rounding)
+    clock = Clock(series)
+    steps = Steps(n, median, clock.rounding, clock.gap)
     for start in range(0, n, BLOCK):
         block = read_stamps(series, max(start - 1, 0), start + BLOCK)
         _add_block(steps, block, max(start - 1, 0))
@@ -336,7 +342,7 @@ def _add_block(steps: Steps, block: np.ndarray, offset: int) -> None:
     step = np.diff(block)
     steps.backwards.add(step < 0, offset + 1)
     steps.repeated.add(step == 0, offset + 1)
-    gaps = step > GAP * steps.median + steps.rounding
+    gaps = step > steps.gap
     if gaps.any() and not steps.gaps.count:
         steps.first_gap_at = float(block[np.argmax(gaps)])
     steps.gaps.add(gaps, offset + 1)
