@@ -12,6 +12,7 @@ import numpy as np
 from hdmf.common import VectorData
 from numpy.typing import NDArray
 from pynwb import NWBFile, TimeSeries
+from pynwb.behavior import BehavioralEvents
 from pynwb.core import NWBContainer
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
@@ -24,7 +25,8 @@ from nwbrnn.text import shorten, show_count
 
 _VERSION = re.compile(
     r"raw|notch|filt|pass|rectif|envelope|smooth(?:ed)?|normali[sz]ed|processed|resampl|downsampl|clean"
-    r"|(?<![a-z])(?:rect|env|norm|rms|[hlb]p)(?![a-z])",
+    # a line that synchronizes devices is recorded with the muscles but is none
+    r"|(?<![a-z])(?:sync|trig|trigger|ttl|rect(?![\s_-]?(?:fem|abd))|env|norm|rms|[hlb]p)(?![a-z])",
     re.IGNORECASE,
 )
 _OF_BIN = r" of (the |each |every |its )?([\d.]+[\s-]?m?s )?bin"
@@ -34,8 +36,6 @@ _END_STAMPS = re.compile(
 _FALCON = "acquisition/preprocessed_emg"  # FALCON M1 stamps the ends of bins without saying so
 _CENTRE = r"(cent(er|re)|mid(dle|point))s?"
 _CENTRE_STAMPS = re.compile(rf"bin[\s_-]*{_CENTRE}|{_CENTRE}{_OF_BIN}", re.IGNORECASE)
-_SYNCHRONY = re.compile(r"(?<![a-z])(sync|trig|trigger|ttl)(?![a-z])", re.IGNORECASE)
-_EVENTS = {"BehavioralEvents", "BehavioralEpochs"}  # containers of series that hold events, not samples
 _MANY_CHANNELS = 1001  # a second dimension of this length or longer is time
 
 
@@ -92,6 +92,16 @@ class Signal:
     def varies(self) -> bool:
         """Whether steps between time stamps vary, so that bins as wide as their mean can lack samples."""
         return any(clock.varies for clock in self.clocks)
+
+    @property
+    def may_be_events(self) -> bool:
+        """Whether it may have samples only when something happened, such as a lift of the hand."""
+        return all(
+            isinstance(series.parent, BehavioralEvents)
+            and series.rate is None
+            and (len(series.data.shape) < 2 or series.data.shape[1] == 1)
+            for series in self.series
+        )
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -257,19 +267,13 @@ def _from_series(path: str, series: TimeSeries, around: tuple[str, ...]) -> Iter
 
 
 def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...]) -> Iterator[Signal]:
-    """Yield the columns of each electrode group, which are EMG if the group says so.
-
-    If the series itself says so, all its columns are one signal, even if each muscle has its own group.
-    """
+    """Yield the columns of each electrode group; they are EMG if the series or the group says so."""
     rows = np.asarray(series.electrodes.data[:], dtype=int)
     table = series.electrodes.table
     labels = {name: partial(_get_rows, table[name], rows) for name in table.colnames}
     numbered = [f"{series.name}_{i}" for i in range(len(rows))]
     names = name_channels(f"{series.comments} {series.description}", len(rows), labels) or numbered
     groups = [table["group"][int(row)] for row in rows] if "group" in table.colnames else [None] * len(rows)
-    if _find_role(series, around) == "emg":
-        yield Signal(path, "emg", (series,), tuple(names))
-        return
     distinct = list(dict.fromkeys(groups))
     for group in distinct:
         picks = tuple(i for i, other in enumerate(groups) if other is group)
@@ -289,12 +293,7 @@ def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:
 
 
 def _find_role(series: TimeSeries, around: tuple[str, ...]) -> str:
-    """Return the role that the name of a series suggests, else its type, else the names around it.
-
-    Series of events and intervals have samples only when something happens, and a line that synchronizes
-    devices is recorded with the muscles but is none.
-    """
-    is_event = isinstance(series, AnnotationSeries | IntervalSeries) or not _EVENTS.isdisjoint(around)
-    if is_event or _SYNCHRONY.search(str(series.name)):
+    """Return the role that the name of a series suggests, else its type, else the names around it."""
+    if isinstance(series, AnnotationSeries | IntervalSeries):  # samples only when something happens
         return "other"
     return find_role((str(series.name), type(series).__name__, *around))

@@ -311,7 +311,7 @@ def add_electrodes(nwbfile, groups, **columns):
 
 
 @pytest.mark.parametrize("name", ["EMG", "wires"])
-def test_a_group_of_electrodes_for_each_muscle_is_one_emg(read, name):
+def test_groups_of_electrodes_for_each_muscle_are_one_emg(read, path, name):
     raw, stamps = create_raw(1000.0)
     nwbfile = create_file(outputs=[])
     region = add_electrodes(nwbfile, ["EMG_biceps", "EMG_triceps"])
@@ -327,6 +327,10 @@ def test_a_group_of_electrodes_for_each_muscle_is_one_emg(read, name):
     values = stored * np.array([1e-6, 3e-6]) + 2e-3
     expected = average(compute_envelope(values, 1000.0), stamps + 0.0005, get_edges(), bin_size=0.02)
     np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-4, atol=1e-9)
+    if name == "EMG":  # the path of a group is that of its columns
+        one = nwbrnn.read_nwb(path, window=WINDOW, outputs="acquisition/EMG[EMG_biceps]")
+        assert one["output"].values.tolist() == ["EMG_biceps"]
+        np.testing.assert_array_equal(one["outputs"][..., 0], ds["outputs"][..., 1])
 
 
 @pytest.mark.parametrize("word", ["env", "smoothed", "normalized", "rms"])
@@ -343,6 +347,47 @@ def test_another_version_of_each_muscle_is_not_joined_and_comes_first(read, word
     assert choice["alternatives"] == ["acquisition/EMG*"]
     expected = average(suppress_aliases(envelope, 1000.0, 0.02), stamps + 0.0005, get_edges(), bin_size=0.02)
     np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("series", "outputs"),
+    [
+        ({"EMG_biceps": 1, "EMG_triceps": 1, "EMG_rect_fem": 1}, ["biceps", "triceps", "rect_fem"]),
+        ({"EMG_a": 1, "EMG_b": 1, "EMG_rect": 1, "EMG_rect_abdominis": 1}, ["EMG_rect"]),
+        ({"hand_velocity": 2, "hand_velocity_norm": 1}, ["hand_velocity_0", "hand_velocity_1"]),
+        ({"force": 3, "force_normalized": 1}, ["force_0", "force_1", "force_2"]),
+        ({"EMG": 2, "EMG_unprocessed": 2}, ["EMG_0", "EMG_1"]),
+        ({"EMG": 2, "EMG_processed": 2}, ["EMG_processed_0", "EMG_processed_1"]),
+        ({"EMG_sync": 2}, ["EMG_sync_0", "EMG_sync_1"]),
+        ({"EMG_sync": 1}, ["EMG_sync"]),
+        ({"hand_position_sync": 2}, ["hand_position_sync_0", "hand_position_sync_1"]),
+    ],
+)
+def test_words_that_may_mean_something_else_choose_nothing(read, series, outputs):
+    values, _ = create_envelope(50.0)
+    values = np.column_stack([values, values[:, 0]])
+    made = [create_series(name, values[:, :n], unit="a.u.", rate=50.0) for name, n in series.items()]
+    made = [
+        s if n > 1 else create_series(s.name, values[:, 0], unit="a.u.", rate=50.0)
+        for s, n in zip(made, series.values(), strict=True)
+    ]
+    assert sorted(read(create_file(outputs=made))["output"].values.tolist()) == sorted(outputs)
+
+
+@pytest.mark.filterwarnings("ignore:BehavioralE")
+@pytest.mark.parametrize("kind", ["rate", "channels", "stamps"])
+def test_samples_in_a_container_of_events_are_read(read, kind):
+    values, stamps = create_envelope(50.0)
+    clock = {"rate": 50.0} if kind == "rate" else {"timestamps": stamps}
+    data = values if kind == "channels" else values[:, 0]
+    events = BehavioralEvents(name="BehavioralEvents")
+    events.add_timeseries(create_series("hand_velocity", data, unit="m/s", **clock))
+    nwbfile = create_file(outputs=[])
+    layouts.add_to(nwbfile, "behavior", events)
+    ds = read(nwbfile)
+    assert get_picked(ds, "outputs").startswith("processing/behavior/BehavioralEvents")
+    expected = average(values, stamps + 0.01, get_edges(), bin_size=0.02)[..., : ds.sizes["output"]]
+    np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-5)
 
 
 def test_a_line_that_synchronizes_devices_is_no_muscle(read):

@@ -26,7 +26,9 @@ from nwbrnn.text import list_some, show_count
 Counts = Signal | BinnedCounts
 
 _PROCESSED = re.compile(
-    r"envelope|emg_?env|rectif|preprocess|processed|smooth|normali[sz]|(?<![a-z])(rect|env|norm|rms)(?![a-z])",
+    r"envelope|(?<!un)(rectif|preprocess|smooth)|emg_?env|emg.*(?<!un)(processed|normali[sz])"
+    # not the rectus femoris
+    r"|emg.*(?<![a-z])(rect(?![\s_-]?(fem|abd))|env|norm|rms)(?![a-z])",
     re.IGNORECASE,
 )
 _LIMB = re.compile(r"hand|finger|arm", re.IGNORECASE)
@@ -331,10 +333,14 @@ def _match(signals: Sequence[Signal], wanted: str, setting: str) -> list[Signal]
 
 
 def _rank(signals: Sequence[Signal], role: str) -> list[Signal]:
-    """Return the signals of a role, best first: processed signals, velocities and limbs before others."""
+    """Return the signals of a role, best first: processed signals, velocities and limbs before others.
+
+    Series that may hold events come last.
+    """
 
     def cost(signal: Signal) -> tuple[bool, ...]:
         return (
+            signal.may_be_events,
             bool(_RAW.search(signal.path)),
             not _PROCESSED.search(signal.path),
             not signal.path.startswith("processing"),
