@@ -96,7 +96,7 @@ def choose_window(
     >>> given = {"bins": Choice("bin_size", "0.02 s", "default"), "bin_size": 0.02}
     >>> window, choice = choose_window(which, ReadConfig(), counts=None, **given)
     >>> window.start, window.n_bins, choice.picked, choice.reason
-    (-0.5, 50, '-0.5 to 0.5 s', 'all trials are equally long, so whole trials')
+    (-0.5, 50, '-0.5 to 0.5 s', 'all trials are equally long, so whole trials are read')
     """
     (start, stop), reason, whole = _propose_window(which, config, counts=counts, bin_size=bin_size)
     if config.window is None or whole:
@@ -129,7 +129,7 @@ def _propose_window(
         both = float(np.median(begins)), float(np.median(ends))
         return both, "all trials are equally long, so whole trials are read", trial
     if not known.any() or not (trial or which.align_to == "start_time"):
-        return DEFAULT_WINDOW, "default, because trials are not known to be equally long around time 0", trial
+        return DEFAULT_WINDOW, "default, because trials are not equally long around time 0", trial
     start, stop = float(begins[known].min()), float(ends[known].max())
     most = MAX_TRIAL * float(np.median(ends[known]))
     if stop > most > 0:
