@@ -18,7 +18,14 @@ from nwbrnn.readers.rules.trials import Trials
 from nwbrnn.readers.rules.windows import Window
 from nwbrnn.readers.session import Session
 from nwbrnn.readers.times import SHIFTS, Ticks, to_ticks
-from nwbrnn.readers.trials import fill_stop_times, find_angles, find_relative, label_column, label_sectors
+from nwbrnn.readers.trials import (
+    fill_stop_times,
+    find_angles,
+    find_numbers,
+    find_relative,
+    label_column,
+    label_sectors,
+)
 from nwbrnn.readers.units import lies_on_grid
 from nwbrnn.text import show_count
 
@@ -141,12 +148,14 @@ def _choose_trials(
 ) -> tuple[Trials, list[Choice]]:
     """Choose the trials with an alignment and a condition."""
     name, table_choice = rules.choose_table(session.trial_tables, config)
-    everything = session.read_trials(name)
-    trials, trials_choice = rules.choose_trials(everything, config)
+    stored = session.read_trials(name)
+    trials, trials_choice = rules.choose_trials(stored, config)
+    everything, none = find_numbers(stored)
+    trials = everything.loc[trials.index]
     relative, angles = find_relative(everything), find_angles(everything)
     align_to, times, align_choice = rules.choose_alignment(trials, config, counts=counts, relative=relative)
     trials, times = trials[np.isfinite(times)], times[np.isfinite(times)]
-    shown, continuous, condition_choice = rules.choose_condition(trials, config, angles=angles)
+    shown, continuous, condition_choice = rules.choose_condition(trials, config, angles=angles, none=none)
     known = trials[list(shown)].notna().all(axis=1).to_numpy()
     if not known.any():
         raise MissingDataError(
@@ -158,7 +167,7 @@ def _choose_trials(
     finite = bounds[np.isfinite(bounds)]
     chosen = Trials(
         table=session.trial_tables[name],
-        frame=trials[known],
+        frame=trials[known].assign(**{n: stored[n] for n in none if n not in shown}),
         align_to=align_to,
         times=times[known],
         stop_times=np.asarray(stops[trials.index[known]], dtype=np.float64),

@@ -33,7 +33,7 @@ from nwbrnn.storage import read_whole
 _TRIALS = re.compile(r"trial|reach|movement", re.IGNORECASE)
 TRIALS = "intervals/trials"  # where NWB has the table of trials
 _NO_NUMBER = ("", "nan", "none", "na", "n/a")  # texts for a number that is not known
-_NOTHING = 1e-9  # numbers this much smaller than the largest of a condition are rounding errors of 0
+_NOTHING = 1e-12  # numbers this much smaller than the largest of a condition are rounding errors of 0
 MAX_LABELS = 20  # largest number of event labels that become trial columns
 
 
@@ -71,7 +71,7 @@ def read_trials(
 
     Starts and stops that were never written become NaN. Each kind of event becomes a column with the time of
     the first such event in each trial [s], or NaN if there is none. So does a column with a known name of a
-    time of which a trial can hold several. Times and directions that are written as texts become numbers.
+    time of which a trial can hold several.
     """
     columns = read_plain_columns(table)
     for needed in ("start_time", "stop_time"):
@@ -83,7 +83,6 @@ def read_trials(
         unwritten = find_unwritten(columns[needed].astype(np.float64))
         if unwritten.any():
             columns[needed] = np.where(unwritten, np.nan, columns[needed])
-    columns = {label: _read_numbers(label, values) for label, values in columns.items()}
     columns |= {label: values for label, values in _read_first_times(table) if label not in columns}
     trials = pd.DataFrame({"id": np.asarray(table.id[:])} | columns)
     if events:
@@ -99,17 +98,57 @@ def read_trials(
     return trials
 
 
-def _read_numbers(label: str, values: NDArray[Any]) -> NDArray[Any]:
-    """Return the values of a column, as numbers if its name says that they are, but they are texts."""
-    if values.dtype.kind != "U" or not (simplify(label) in ALIGN_NAMES or names_direction(label)):
-        return values
-    known = ~np.isin(np.char.lower(np.char.strip(values)), _NO_NUMBER)
-    numbers = np.full(len(values), np.nan)
+def find_numbers(trials: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return trials with the numbers behind texts and codes, and what means none in columns of directions.
+
+    Times and directions that are written as texts become numbers. A text or number that means no direction
+    becomes NaN.
+    """
+    numbers, none = trials.copy(), {}
+    for name in map(str, trials):
+        if not (simplify(name) in ALIGN_NAMES or names_direction(name)):
+            continue
+        stored = trials[name].to_numpy()
+        values = stored if stored.dtype.kind in "iufb" else _read_numbers(stored)
+        if names_direction(name) and values.dtype.kind in "iuf":
+            values = _drop_direction_code(values)
+            lost = np.isnan(values) & ~pd.isna(stored)
+            if lost.any():
+                show = str if stored.dtype.kind in "iuf" else repr
+                none[name] = " or ".join(map(show, dict.fromkeys(label_values(stored[lost]).tolist())))
+        if values is not stored:
+            numbers[name] = values
+    return numbers, none
+
+
+def _read_numbers(stored: NDArray[Any]) -> NDArray[Any]:
+    """Return texts as numbers, with NaN for those that mean none; the texts if they are not all numbers."""
+    words = [str(text).strip().lower() for text in stored]
+    known = np.array([word not in _NO_NUMBER for word in words])
+    numbers = np.full(len(words), np.nan)
     try:
-        numbers[known] = values[known].astype(np.float64)
-    except ValueError:  # words
+        numbers[known] = [float(word) for word in words if word not in _NO_NUMBER]
+    except ValueError:
+        return stored
+    return numbers if known.any() and np.isfinite(numbers[known]).all() else stored
+
+
+def _drop_direction_code(values: NDArray[Any]) -> NDArray[Any]:
+    """Return directions with NaN for numbers that mean none: -999 and the like, or -1.
+
+    -1 can be an angle. It is none if it is the only negative number and all others are targets, in steps of
+    4.5 or 5 degrees.
+    """
+    different = np.unique(values[np.isfinite(values)]).astype(np.float64)
+    code, others = different[:1], different[1:]
+    if not len(others) or code[0] >= 0 or code[0] != np.rint(code[0]) or np.abs(others).max() > 720:
         return values
-    return numbers if known.any() else values
+    degrees = np.rad2deg(others) if _find_angle_unit(others) == "radians" else others
+    is_target = others.min() >= 0 and others.max() > 0 and _find_angle_unit(others) is not None
+    steps = [np.abs(degrees / step - np.rint(degrees / step)).max() < 1e-3 for step in (4.5, 5.0)]
+    if code[0] < -720 or (code[0] == -1 and is_target and any(steps)):
+        return _drop_direction_code(np.where(values == code[0], np.nan, values))
+    return values
 
 
 def _read_first_times(table: TimeIntervals) -> Iterator[tuple[str, NDArray[np.float64]]]:
@@ -119,7 +158,7 @@ def _read_first_times(table: TimeIntervals) -> Iterator[tuple[str, NDArray[np.fl
             continue
         ends, times = np.asarray(column.data[:], dtype=np.int64), read_whole(column.target.data)
         starts = np.append(0, ends[:-1])[: len(ends)]
-        is_valid = (starts <= ends).all() and (ends <= len(times)).all()
+        is_valid = len(ends) == len(table) and (starts <= ends).all() and (ends <= len(times)).all()
         if times.ndim == 1 and times.dtype.kind in "iuf" and is_valid:
             padded = np.append(times.astype(np.float64), np.nan)
             yield str(column.target.name), np.where(ends > starts, padded[starts], np.nan)
@@ -261,18 +300,14 @@ def _list_directions(trials: pd.DataFrame) -> list[str]:
 def _find_angle_unit(values: NDArray[np.float64]) -> str | None:
     """Return the unit of angles; ``None`` for numbers that are unlikely to be directions on a circle.
 
-    Numbers beyond ± 2π are degrees, unless one is beyond two turns, or -1 is the only negative one: such
-    numbers mean none. They are not targets of a task if they are consecutive degrees, or all within 30
-    degrees; nor, as radians, if they are whole numbers or all within 45 degrees.
+    Numbers beyond ± 2π are degrees. They are not targets of a task if they are consecutive degrees, or all
+    within 30 degrees; nor, as radians, if they are whole numbers or all within 45 degrees.
     """
     different = np.unique(values[np.isfinite(values)])
     if not len(different):
         return None
     span, largest = float(np.ptp(different)), float(np.abs(different).max())
     whole = bool((different == np.rint(different)).all())
-    codes_none = different[0] == -1 and (different[1:] >= 0).all() and len(different) > 2
-    if largest > 720 or (largest > 2 * np.pi + 1e-6 and codes_none):
-        return None
     if len(different) == 1:
         return "degrees" if largest > 2 * np.pi + 1e-6 else "radians"
     if largest > 2 * np.pi + 1e-6:
@@ -303,7 +338,7 @@ def label_column(values: pd.Series, unit: str | None) -> NDArray[np.str_]:
         return label_angles(values, unit)
     if values.dtype.kind == "f":  # 8 cos(90 degrees) is 5e-16
         sizes = np.abs(values.to_numpy(np.float64))
-        values = values.where(~(sizes < _NOTHING * np.nanmax(sizes, initial=0.0)), 0.0)
+        values = values.where(~(sizes < _NOTHING * sizes[np.isfinite(sizes)].max(initial=0.0)), 0.0)
     labels = label_values(values)
     first: dict[str, str] = {}
     return np.array(

@@ -44,6 +44,18 @@ TARGET_NAMES = ("targeton", "targetpresentation", "targetonset", "tgton", "targe
 ALIGN_NAMES = (*GO_NAMES, *MOVE_NAMES, *TARGET_NAMES, "start")
 """Names of alignment times, best first, as :func:`simplify` returns them."""
 
+PLACES: tuple[tuple[str, ...], ...] = (
+    ("tgt_loc_0", "tgt_loc_1"),
+    ("tgt_pos_0", "tgt_pos_1"),
+    ("target_x", "target_y"),
+    ("target_pos_x", "target_pos_y"),
+    ("target_position_x", "target_position_y"),
+    ("target_location_x", "target_location_y"),
+    ("tgt_x", "tgt_y"),
+    ("x_target", "y_target"),
+)
+"""Pairs of columns that name the condition if targets repeat; targets at random would be a condition each."""
+
 CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
     ("target_dir",),
     ("target_direction",),
@@ -67,14 +79,7 @@ CONDITION_NAMES: tuple[tuple[str, ...], ...] = (
     ("target_position_0", "target_position_1"),
     ("target_pos_0", "target_pos_1"),
     ("target_0", "target_1"),
-    ("tgt_loc_0", "tgt_loc_1"),
-    ("tgt_pos_0", "tgt_pos_1"),
-    ("target_x", "target_y"),
-    ("target_pos_x", "target_pos_y"),
-    ("target_position_x", "target_position_y"),
-    ("target_location_x", "target_location_y"),
-    ("tgt_x", "tgt_y"),
-    ("x_target", "y_target"),
+    *PLACES,
     ("reach_direction",),
     ("reach_dir",),
     ("reach_angle",),
@@ -188,7 +193,9 @@ def drop_axis(name: str) -> str | None:
 
 def squeeze_condition(name: str) -> str:
     """Return the name of a column for comparison with :data:`CONDITION_NAMES`, without the unit of angles."""
-    return re.sub(r"(deg|degrees|rad|radians)$", "", squeeze(name))
+    return (
+        re.sub(r"(deg|degrees|rad|radians)$", "", squeeze(name)) if names_direction(name) else squeeze(name)
+    )
 
 
 def names_direction(name: str) -> bool:

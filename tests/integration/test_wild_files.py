@@ -194,7 +194,7 @@ def test_lost_samples_are_no_rounding(read, path):
 # columns of trials
 
 
-@pytest.mark.parametrize("codes", [(1, -1), (1.0, -1.0), ("1", "-1"), (1, -2)])
+@pytest.mark.parametrize("codes", [(1, -1), (1.0, -1.0), ("1", "-1")])
 def test_minus_one_is_no_success(read, codes):
     good = np.arange(N) % 4 != 1
     ds = read(create_file(trials={"outcome": np.where(good, *codes)}))
@@ -231,15 +231,103 @@ def test_rounding_errors_of_positions_are_no_conditions(read, names):
     assert sorted(ds["input"].values.tolist())[1:] == [f"{n}={v}" for n in names for v in ("-8", "0", "8")]
 
 
-@pytest.mark.parametrize("code", [-1, -999])
-def test_a_number_for_no_direction_is_no_angle(read, path, code):
+def test_targets_at_random_places_are_no_conditions(read):
+    x, y = np.random.default_rng(3).normal(size=(2, N))
+    ds = read(create_file(trials={"target_dir": None, "target_x": x, "target_y": y}))
+    assert get_picked(ds, "condition") == "none"
+    assert ds.sizes["input"] == 1
+
+
+def test_an_infinite_value_does_not_merge_the_others(read):
+    values = np.tile([1e-9, 2.0, 3.0, np.inf], N // 4)
+    ds = read(create_file(trials={"target_dir": None, "condition": values}))
+    assert set(ds["condition"].values.tolist()) == {"1e-09", "2", "3", "inf"}
+
+
+def test_the_radius_of_a_target_is_not_the_target(read):
+    x, y = 8 * np.cos(np.deg2rad(DIRECTION)), 8 * np.sin(np.deg2rad(DIRECTION))
+    columns = {"target_dir": None, "target_location_0": x, "target_location_1": y}
+    ds = read(create_file(trials=columns | {"target_rad": np.repeat([1.0, 1.5], N // 2)}))
+    assert get_picked(ds, "condition") == "target_location_0, target_location_1"
+
+
+def test_cues_in_lists_of_lists_are_not_used(read):
+    nwbfile = create_file(trials={"go_cue_time": None, "move_onset_time": GO})
+    cues = [[[GO[i]], [GO[i] + 0.1, GO[i] + 0.2]] for i in range(N)]
+    nwbfile.trials.add_column("go_cue_time", "in two stages", data=cues, index=2)
+    assert get_picked(read(nwbfile), "align_to") == "move_onset_time"
+
+
+def test_a_cue_that_no_trial_had_is_not_time_0(read):
+    ds = read(create_file(trials={"go_cue_time": np.full(N, -1.0), "move_onset_time": GO}))
+    assert get_picked(ds, "align_to") == "move_onset_time"
+    assert_names(get_choices(ds, "align_to")[0]["reason"], "go_cue_time")
+
+
+def test_a_direction_that_is_not_the_condition_stays_as_it_is(read):
+    stored = np.where(np.arange(N) == 5, -999, DIRECTION.astype(int))
+    ds = read(create_file(trials={"target_dir": stored}), condition="id")
+    np.testing.assert_array_equal(ds["target_dir"], stored)
+
+
+@pytest.mark.parametrize("unit", ["degrees", "radians"])
+@pytest.mark.parametrize("code", [-1, -999, "none", "-999"])
+def test_what_means_no_direction_is_no_angle(read, path, code, unit):
     """-999 degrees would be 81, and -1 degree 359."""
-    directions = DIRECTION.copy()
-    directions[5] = code
+    directions = DIRECTION if unit == "degrees" else np.round(np.deg2rad(DIRECTION), 4)
+    stored = np.array([f"{d}" for d in directions]) if isinstance(code, str) else directions.copy()
+    stored[[5, 9]] = code
+    ds = read(create_file(trials={"target_dir": stored}))
+    rule = find_rules(path)["directions_none"]
+    assert (rule.object, rule.biases) == ("intervals/trials/target_dir", False)
+    assert_names(rule.problem, code, f"2 of {N} trials", "row 5")
+    assert "directions_coded" not in find_rules(path)
+    (choice,) = get_choices(ds, "condition")
+    assert_names(choice["reason"], "2 trials", code)
+    known = np.delete(np.arange(N), [5, 9])
+    np.testing.assert_array_equal(ds["trial"], known)
+    angle = np.deg2rad(DIRECTION[known])
+    np.testing.assert_allclose(
+        ds["inputs"][:, -1, :2], np.stack([np.cos(angle), np.sin(angle)], 1), atol=1e-4
+    )
+    only = nwbrnn.read_nwb(path, window=WINDOW, where={"target_dir": str(code)}, condition="id")
+    np.testing.assert_array_equal(only["trial"], [5, 9])
+
+
+@pytest.mark.parametrize(
+    ("values", "degrees"),
+    [
+        ([-1, 0, 1, 89, 90, 91, 180, 270], [359, 0, 1, 89, 90, 91, 180, 270]),
+        ([-1, 44, 91, 136], [359, 44, 91, 136]),
+        ([-90, -1, 0, 90], [270, 359, 0, 90]),
+        ([0, 90, 1080, 270], [0, 90, 0, 270]),  # three turns
+        ([-1, 0, 2, 4], [-1, 0, 2, 4]),  # codes of targets
+        ([-1, 0, 0, 0], [-1, 0, 0, 0]),
+        ([-1, 1, -1, 1], [-1, 1, -1, 1]),
+    ],
+)
+def test_minus_one_that_may_be_an_angle_or_a_target_is_one(read, path, values, degrees):
+    n = N // len(values)
+    ds = read(create_file(trials={"target_dir": np.tile(values, n)}))
+    assert ds["condition"].values.tolist() == [f"{d}" for d in degrees] * n
+    assert "directions_none" not in find_rules(path)
+
+
+@pytest.mark.parametrize(("code", "lost"), [(-999.0, True), (-1.0, False)])
+def test_any_directions_with_a_code_are_directions(read, code, lost):
+    directions = np.append(code, np.random.default_rng(3).uniform(0, 360, N - 1))
     ds = read(create_file(trials={"target_dir": directions}))
-    assert set(ds["condition"].values.tolist()) == {f"{code}", "0", "90", "180", "270"}
-    assert f"target_dir={code}" in ds["input"].values
-    assert find_rules(path)["directions_coded"].object == "intervals/trials/target_dir"
+    np.testing.assert_array_equal(ds["trial"], np.arange(lost, N))
+    angle = np.deg2rad(directions[lost:])
+    np.testing.assert_allclose(
+        ds["inputs"][:, -1, :2], np.stack([np.cos(angle), np.sin(angle)], 1), atol=1e-6
+    )
+
+
+def test_infinity_in_texts_is_no_direction(read):
+    texts = np.where(np.arange(N) == 2, "inf", np.char.mod("%g", DIRECTION))
+    ds = read(create_file(trials={"target_dir": texts}))
+    assert set(ds["condition"].values.tolist()) == {"0", "90", "180", "270", "inf"}
 
 
 def test_times_and_directions_in_texts_are_numbers(read):

@@ -1,7 +1,7 @@
 """Checks of the trials table."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from nwbrnn.errors import MissingDataError, NwbrnnError
 from nwbrnn.readers.doctor.finding import Finding, bias, note
 from nwbrnn.readers.rules.trials import choose_table, choose_trials, find_successes
 from nwbrnn.readers.session import Session
-from nwbrnn.readers.trials import find_codes, get_session_times
+from nwbrnn.readers.trials import find_codes, find_numbers, get_session_times
 from nwbrnn.readers.vocabulary import GO_NAMES, MOVE_NAMES, TARGET_NAMES, find_named
 from nwbrnn.text import list_some, show_count
 
@@ -28,6 +28,7 @@ class TrialView:
     table: pd.DataFrame
     start: NDArray[np.float64]
     stop: NDArray[np.float64]
+    none: Mapping[str, str]  # what means no direction, by column
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -57,12 +58,13 @@ def view_trials(session: Session, config: ReadConfig) -> TrialView | None:
         path, _ = choose_table(session.trial_tables, config)
     except MissingDataError:
         return None
-    table = session.read_trials(path)
+    stored = session.read_trials(path)
+    table, none = find_numbers(stored)
     if config.where is not None:
         with contextlib.suppress(NwbrnnError):  # then the file is refused
-            table, _ = choose_trials(table, config)
+            table = table.loc[choose_trials(stored, config)[0].index]
     start, stop = (table[name].to_numpy(dtype=np.float64) for name in ("start_time", "stop_time"))
-    return TrialView(path, table.drop(columns="id"), start, stop)
+    return TrialView(path, table.drop(columns="id"), start, stop, none)
 
 
 def check_trials_overlap(view: TrialView) -> Iterator[Finding]:
@@ -158,6 +160,19 @@ def check_directions_coded(view: TrialView) -> Iterator[Finding]:
             "input for each code",
             "write the angles [degrees] if they are known, or rename the column",
         )
+
+
+def check_directions_none(view: TrialView) -> Iterator[Finding]:
+    """Find columns of directions in which a number or text means none."""
+    for name, code in view.none.items():
+        bad = view.table[name].isna().to_numpy()
+        if bad.any():
+            yield note(
+                f"{view.path}/{name}",
+                f"its value is {code}, which means no direction, {view.count(bad)}; if the column is the "
+                "condition, these trials are left out",
+                "no action needed if this is true; otherwise correct the directions, or write NaN for none",
+            )
 
 
 def check_outcomes_unknown(view: TrialView) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """The rules that choose trials, their alignment and conditions, and give a reason for each choice."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from nwbrnn.readers.vocabulary import (
     FAILURES,
     GO_NAMES,
     OUTCOME_COLUMNS,
+    PLACES,
     SUCCESSES,
     TARGET_NAMES,
     find_named,
@@ -131,7 +133,9 @@ def choose_alignment(
     columns count from the start of the trial.
     """
     numeric = [str(name) for name in trials if trials[name].dtype.kind in "iuf"]
-    found = find_named([name for name in numeric if np.isfinite(trials[name]).any()], ALIGN_NAMES)
+    starts = trials["start_time"].to_numpy(np.float64)
+    known = [n for n in numeric if np.isfinite(drop_codes(trials[n].to_numpy(np.float64), starts)).any()]
+    found = find_named(known, ALIGN_NAMES)
     events = counts.events if isinstance(counts, BinnedCounts) else None
     if config.align_to is not None:
         _check_column(trials, config.align_to, "align_to")
@@ -146,7 +150,7 @@ def choose_alignment(
     elif found:
         name, reason = found[0], "the first found of the known names of go cues, movement onsets and targets"
         empty = [n for n in find_named(numeric, ALIGN_NAMES) if n not in found]
-        reason += f"; {list_some(empty)} {'holds' if len(empty) == 1 else 'hold'} only NaN" if empty else ""
+        reason += f"; {list_some(empty)} {'holds' if len(empty) == 1 else 'hold'} no times" if empty else ""
     else:
         raise MissingDataError(
             f"intervals/trials: expected a column of times, but there are "
@@ -159,19 +163,23 @@ def choose_alignment(
         reason += "; its times count from the start of each trial, so start_time was added"
     n_missing = int((~np.isfinite(times)).sum())
     if n_missing == len(times):
-        raise MissingDataError(f"intervals/trials/{name}: expected times, but all are NaN")
+        raise MissingDataError(f"intervals/trials/{name}: expected times, but none is known")
     if n_missing:
         reason += f"; {_describe_missing(n_missing)}"
     return name, times, Choice("align_to", name, reason, tuple(n for n in found if n != name))
 
 
 def choose_condition(
-    trials: pd.DataFrame, config: ReadConfig, *, angles: Mapping[str, str]
+    trials: pd.DataFrame,
+    config: ReadConfig,
+    *,
+    angles: Mapping[str, str],
+    none: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[tuple[str, ...], bool, Choice]:
     """Choose the trial columns that name the condition; none if no column has a known name.
 
     The second result is whether the condition is a direction of any value, so that sectors serve as
-    conditions.
+    conditions. ``none`` is what means no direction, by column.
 
     Examples
     --------
@@ -207,6 +215,7 @@ def choose_condition(
     n_unknown = int(trials[list(picked)].isna().any(axis=1).sum())
     if n_unknown:
         reason += f"; {_describe_missing(n_unknown)}"
+        reason += "".join(f" ({name} is {none[name]})" for name in picked if name in none)
     return picked, continuous, Choice("condition", ", ".join(picked), reason, others)
 
 
@@ -223,7 +232,8 @@ def _rank_conditions(
 ) -> list[tuple[str, ...]]:
     """Return the columns with several values, the best first: repeated values, or else directions."""
     numbers = {names: _count_values(trials, names, angles) for names in found}
-    several = [names for names in found if numbers[names] > 1]
+    most = {squeeze("".join(names)): len(trials) // 2 for names in PLACES}
+    several = [n for n in found if 1 < numbers[n] <= most.get(squeeze("".join(n)), len(trials))]
     # repeated values come first; if each trial is its own condition, at least no conditions are merged
     ranked = sorted(several, key=lambda names: numbers[names] > max(2, len(trials) // 2))
     directions = [names for names in several if _is_continuous(trials, names, sectors, angles)]
