@@ -23,7 +23,9 @@ from nwbrnn.readers.times import TICKS_PER_SECOND, Ticks, to_ticks
 from nwbrnn.readers.units import count_spikes, find_observed, iterate_counts
 from nwbrnn.text import list_some
 
-_PER_SECOND = re.compile(r"^k?hz$|(/|per)\s*(s|sec|secs|second|seconds)$|s\s*\^?-1$", re.IGNORECASE)
+_PER_SECOND = re.compile(
+    r"^k?hz$|(/|per)\s*(s|sec|secs|second|seconds)$|(?<![a-z])s(ec)?\s*\^?-1$", re.IGNORECASE
+)
 _FRACTION = 1e-3  # by which sums of counts in single precision may differ from whole numbers
 SMOOTHED = 16  # number of units to smooth at once
 
@@ -91,7 +93,7 @@ def _read_spikes(session: Session, plan: Plan, config: ReadConfig, used: Mask) -
     n_pad = int(np.ceil(TRUNCATE * config.smoothing / plan.window.bin_size))
     edges = plan.compute_edges(n_pad=n_pad)
     inside = slice(n_pad, n_pad + plan.window.n_bins)
-    counted, rows, observed, extent, unwritten = _open_counts(session, plan, edges)
+    counted, rows, observed, extent, unwritten = _open_counts(session, plan, config, edges)
     wanted = np.isin(rows, plan.objects.units)
     kept, choices = _choose_observed(observed[:, inside] & used[..., np.newaxis], wanted)
     mine = observed[..., kept if observed.shape[2] > 1 else [0]]
@@ -137,7 +139,7 @@ def _mark_unobserved(part: Part, used: Mask) -> Part:
 
 
 def _open_counts(
-    session: Session, plan: Plan, edges: Ticks
+    session: Session, plan: Plan, config: ReadConfig, edges: Ticks
 ) -> tuple[Iterator[NDArray[np.integer]], NDArray[np.int64], Mask, tuple[float, float], set[int]]:
     """Return an iterator over the counts of each unit, their rows, the observed bins, and their extent.
 
@@ -151,24 +153,8 @@ def _open_counts(
         added, covered = counts.count(edges, plan.trials.times)
         return iter(np.moveaxis(added, 2, 0)), counts.rows, covered[..., np.newaxis], extent, set()
     if isinstance(counts, Signal):
-        if _PER_SECOND.search(counts.unit):
-            raise ReadError(
-                f"{counts.path}: expected counts of spikes, but its unit is {counts.unit}, as of rates; "
-                f"name it with rates (--rates {counts.path}), or correct the unit"
-            )
         binned = read_binned(counts, edges, nan="mask")
-        known = np.nan_to_num(binned.values)
-        whole = np.rint(known).astype(np.int32)
-        broken = np.abs(known - whole) > _FRACTION
-        if broken.any():
-            raise ReadError(
-                f"{counts.path}: expected counts of spikes, which are whole numbers, but got "
-                f"{known[broken][0]:g}; if the series holds rates, name it with rates (--rates {counts.path})"
-            )
-        if (whole < 0).any():
-            raise ReadError(
-                f"{counts.path}: expected counts of 0 or more, but got {np.nanmin(whole):g}; repair the file"
-            )
+        whole = _check_counts(counts, np.nan_to_num(binned.values), mapped="spike_counts" in config.map)
         rows = np.arange(whole.shape[2])
         return iter(np.moveaxis(whole, 2, 0)), rows, binned.covered[..., np.newaxis], extent, set()
     trains = session.read_spikes()
@@ -181,6 +167,35 @@ def _open_counts(
     else:
         observed = find_observed(trains, edges, tolerance=tolerance)
     return iterate_counts(trains, edges), np.arange(len(trains)), observed, extent, trains.unwritten
+
+
+def _check_counts(counts: Signal, values: NDArray[np.float64], *, mapped: bool) -> NDArray[np.int32]:
+    """Return counts as whole numbers, or refuse those that are none, or rates unless the user mapped them.
+
+    A unit per second does not suffice, since some files give it to counts. Rates from counts are also
+    multiples of the sampling rate.
+    """
+    whole = np.rint(values).astype(np.int32)
+    broken = np.abs(values - whole) > _FRACTION
+    advice = f"if the series holds rates, name it with rates (--rates {counts.path})"
+    if broken.any():
+        raise ReadError(
+            f"{counts.path}: expected counts of spikes, which are whole numbers, but got "
+            f"{values[broken][0]:g}; {advice}"
+        )
+    in_samples = values * counts.interval
+    is_multiple = whole.any() and (np.abs(in_samples - np.rint(in_samples)) < _FRACTION).all()
+    if is_multiple and counts.interval < 1 and _PER_SECOND.search(counts.unit) and not mapped:
+        raise ReadError(
+            f"{counts.path}: expected counts of spikes, but its unit is {counts.unit}, and all values are "
+            f"multiples of {1 / counts.interval:g}, as of rates; {advice}, or else with map "
+            f"(--map spike_counts={counts.path})"
+        )
+    if (whole < 0).any():
+        raise ReadError(
+            f"{counts.path}: expected counts of 0 or more, but got {whole.min():g}; repair the file"
+        )
+    return whole
 
 
 def _find_between(plan: Plan, extent: tuple[float, float], edges: Ticks) -> Mask:

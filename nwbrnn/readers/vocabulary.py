@@ -10,8 +10,7 @@ from nwbrnn.limits import fits_padded
 ROLE_WORDS = {
     # NWB has no standard for EMG; these names occur in public files
     "emg": r"emg|electromyo|muscle_?activ|muscles?(?![a-z]|_?(len|vel|force|tension|torque|spindle))",
-    # not the average around an event, whose time is not that of the session
-    "rates": r"^(?!.*(psth|mean|average|avg)).*firing_?rate",
+    "rates": r"firing_?rate",
     "spike_counts": r"binned_?spike|spike_?count",
     "inputs": r"task_?input",
     "other": r"eye|pupil|gaze|target",

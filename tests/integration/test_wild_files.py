@@ -557,15 +557,44 @@ def test_counts_that_are_no_whole_numbers_are_refused(read, path, kind):
     assert "spike_counts" not in ds
 
 
-def test_the_average_around_an_event_gives_no_rates_of_the_session(read):
-    psth = create_series(
-        "mean_firing_rate_psth", np.ones((200, 4)), unit="Hz", rate=100.0, starting_time=-0.5
+def test_counts_with_rounding_errors_are_whole_and_tenths_are_not(read, path):
+    counts = np.random.default_rng(0).poisson(0.8, (2500, 4)).astype(float)
+    emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+    for error in (1e-4, 0.1):
+        series = create_series("binned_spikes", counts + error, unit="1", rate=50.0)
+        nwbfile = create_file(outputs=[emg, series], spikes=None)
+        if error == 0.1:
+            with pytest.raises(ReadError, match=names(path, "acquisition/binned_spikes", "--rates")):
+                read(nwbfile)
+        else:
+            assert read(nwbfile)["spike_counts"].sum() > 0
+        emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+
+
+def test_rates_of_any_name_are_read(read):
+    """The mean was subtracted from each unit; it is no average around an event."""
+    rates = np.random.default_rng(0).normal(0, 5, (2500, 4))
+    emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+    series = create_series("firing_rate_mean_subtracted", rates, unit="Hz", rate=50.0)
+    ds = read(create_file(outputs=[emg, series]))
+    assert get_picked(ds, "rates") == "acquisition/firing_rate_mean_subtracted"
+    expected = average(rates, np.arange(2500) / 50 + 0.01, get_edges(), bin_size=0.02)
+    np.testing.assert_allclose(ds["rates"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fault", [-1.0, 1.5])
+def test_the_doctor_reports_what_counts_beside_the_windows_refuse(read, path, fault):
+    """Smoothing also reads the bins before the first window."""
+    counts = np.random.default_rng(0).poisson(0.8, (2500, 4)).astype(float)
+    counts[int((GO[0] + WINDOW[0]) * 50) - 4] = fault
+    emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+    nwbfile = create_file(
+        outputs=[emg, create_series("binned_spikes", counts, unit="1", rate=50.0)], spikes=None
     )
-    ds = read(
-        create_file(outputs=[create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0), psth])
-    )
-    assert get_picked(ds, "rates").startswith("units/spike_times")
-    assert ds.sizes["trial"] == N
+    with pytest.raises(ReadError, match=names(path, "acquisition/binned_spikes", f"{fault:g}")):
+        read(nwbfile)
+    rule = find_rules(path, window=WINDOW)["refused"]
+    assert_names(rule.object + rule.problem, "acquisition/binned_spikes", f"{fault:g}")
 
 
 def test_trials_without_a_recording_are_reported(read, path):
@@ -596,16 +625,30 @@ def test_counts_with_units_first_are_refused(read, path):
         read(nwbfile)
 
 
-@pytest.mark.parametrize("unit", ["Hz", "spikes/s", "spikes per second"])
+@pytest.mark.parametrize("unit", ["Hz", "spikes/s", "spikes per second", "s^-1"])
 def test_counts_in_spikes_per_second_are_refused(read, path, unit):
     rates = np.random.default_rng(0).poisson(0.8, (2500, 4)) * 50.0
     emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
     nwbfile = create_file(
         outputs=[emg, create_series("binned_spikes", rates, unit=unit, rate=50.0)], spikes=None
     )
-    with pytest.raises(ReadError, match=names(path, "acquisition/binned_spikes", unit, "--rates")):
+    with pytest.raises(ReadError, match=names(path, "acquisition/binned_spikes", unit, "--rates", "--map")):
         read(nwbfile)
-    assert nwbrnn.read_nwb(path, window=WINDOW, rates="acquisition/binned_spikes")["rates"].mean() < 50
+    ds = nwbrnn.read_nwb(path, window=WINDOW, rates="acquisition/binned_spikes")
+    expected = average(rates, np.arange(2500) / 50 + 0.01, get_edges(), bin_size=0.02)
+    np.testing.assert_allclose(ds["rates"], expected, rtol=1e-6)
+    ds = nwbrnn.read_nwb(path, window=WINDOW, map={"spike_counts": "acquisition/binned_spikes"})
+    np.testing.assert_allclose(ds["spike_counts"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["Hz", "spikes bins^-1", "spikes / bins"])
+def test_counts_whose_unit_says_otherwise_are_counts(read, unit):
+    counts = np.random.default_rng(0).poisson(0.8, (2500, 4))
+    emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+    series = create_series("binned_spikes", counts, unit=unit, rate=50.0)
+    ds = read(create_file(outputs=[emg, series], spikes=None))
+    expected = average(counts, np.arange(2500) / 50 + 0.01, get_edges(), bin_size=0.02)
+    np.testing.assert_array_equal(ds["spike_counts"], expected)
 
 
 def test_an_extension_that_the_file_does_not_hold_is_named(path):

@@ -77,8 +77,9 @@ def _examine(session: Session, config: ReadConfig) -> list[Finding]:
     found = list(_examine_objects(session, config, plan))
     if plan is not None:
         try:
-            # how far rates are smoothed decides nothing that could be refused
-            ds = read_planned(session, plan, config.model_copy(update={"smoothing": 0.0}))
+            # smoothing reads counts beside the windows, too; of spike times, it decides nothing to refuse
+            quick = {} if plan.objects.counts is not None else {"smoothing": 0.0}
+            ds = read_planned(session, plan, config.model_copy(update=quick))
             found += _report_unrecorded(session, plan, ds)
         except NwbrnnError as found_error:
             error = found_error
