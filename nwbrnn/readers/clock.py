@@ -15,7 +15,7 @@ _PAUSE = 5.0  # steps longer than this many medians are pauses, even if the cloc
 GAP = 1.5  # steps longer than this many medians are gaps of a regular clock
 _COARSE = 0.3  # rounding by a smaller fraction of the interval leaves all steps within GAP of it
 _UNEQUAL = 10  # steps that must differ from the usual one; fewer can be lost samples
-_COARSEST = 0.004  # rounding to which samples that share no stamp can be; single precision after nine hours [s]
+_COARSEST = 0.004  # rounding if samples share no stamp: that of single precision after nine hours [s]
 _TICK = 1e-6  # steps that differ by less are equal [s]
 
 

@@ -129,7 +129,8 @@ def _propose_window(
         both = float(np.median(begins)), float(np.median(ends))
         return both, "all trials are equally long, so whole trials are read", trial
     if not known.any() or not (trial or which.align_to == "start_time"):
-        return DEFAULT_WINDOW, "default, because trials are not equally long around time 0", trial
+        unequal = "equally long" if known.all() else "known to be equally long"
+        return DEFAULT_WINDOW, f"default, because trials are not {unequal} around time 0", trial
     start, stop = float(begins[known].min()), float(ends[known].max())
     most = MAX_TRIAL * float(np.median(ends[known]))
     if stop > most > 0:
