@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 from hdmf.common import VectorData
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pynwb import NWBFile, TimeSeries
 from pynwb.behavior import BehavioralEvents
 from pynwb.core import NWBContainer
-from pynwb.ecephys import ElectricalSeries
+from pynwb.ecephys import ElectricalSeries, ElectrodeGroup
 from pynwb.image import ImageSeries
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
@@ -72,6 +73,26 @@ class Signal:
             return (self,)
         pairs = zip(self.series, self.columns, strict=True)
         return tuple(replace(self, series=(series,), columns=(column,)) for series, column in pairs)
+
+    def split_groups(self) -> tuple["Signal", ...]:
+        """Return a signal for each electrode group, with a path such as acquisition/EMG[triceps]."""
+        series = self.series[0]
+        groups = _get_groups(series) if isinstance(series, ElectricalSeries) else []
+        if self.picks is not None or len(groups) != len(self.columns) or len(self.series) > 1:
+            return (self,)
+        picks = {group: tuple(i for i, one in enumerate(groups) if one is group) for group in groups}
+        if len(picks) < 2 or None in picks:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                path=f"{self.path}[{group.name}]",
+                columns=tuple(self.columns[i] for i in mine),
+                picks=mine,
+            )
+            for group, mine in picks.items()
+            if group is not None
+        )
 
     @cached_property
     def clocks(self) -> tuple[Clock, ...]:
@@ -158,19 +179,29 @@ def find_unusable(nwbfile: NWBFile) -> dict[str, TimeSeries]:
     }
 
 
-def describe_fault(series: TimeSeries) -> str:
-    """Return why a series cannot be read; empty if its shape and times allow it."""
-    fault = _describe_form(series)
-    if fault:
-        return fault
+class Fault(NamedTuple):
+    """Why a series cannot be read, and what to do."""
+
+    problem: str
+    remedy: str
+
+
+def find_fault(series: TimeSeries) -> Fault | None:
+    """Return why a series cannot be read; ``None`` if its shape, times and gains allow it."""
+    again = "write the series again, with time first, then channels"
+    form = _describe_form(series)
+    if form:
+        return Fault(form, again)
     shape, n_stamps = series.data.shape, 0 if series.timestamps is None else len(series.timestamps)
     sideways = len(shape) == 2 and shape[1] > 1 and shape[0] < shape[1]
     if sideways and (n_stamps == shape[1] or (n_stamps == 0 and shape[1] > _MANY_CHANNELS)):
-        return f"its data have the shape {shape} and look transposed, since time comes first in a series"
+        problem = f"its data have the shape {shape} and look transposed, since time comes first in a series"
+        return Fault(problem, again)
     gains, n_channels = get_gains(series), shape[1] if len(shape) > 1 else 1
     if gains is not None and gains.shape not in ((n_channels,), (1,)):
-        return f"its channel_conversion has {gains.size} values for {show_count(n_channels, 'channel')}"
-    return ""
+        problem = f"its channel_conversion has {gains.size} values for {show_count(n_channels, 'channel')}"
+        return Fault(problem, "give channel_conversion a value for each channel")
+    return None
 
 
 def get_gains(series: TimeSeries) -> NDArray[np.float64] | None:
@@ -267,13 +298,19 @@ def _from_series(path: str, series: TimeSeries, around: tuple[str, ...]) -> Iter
 
 
 def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...]) -> Iterator[Signal]:
-    """Yield the columns of each electrode group; they are EMG if the series or the group says so."""
+    """Yield the columns of each electrode group, which are EMG if the group says so.
+
+    If the series itself says so, all its columns are one signal, even if each muscle has its own group.
+    """
     rows = np.asarray(series.electrodes.data[:], dtype=int)
     table = series.electrodes.table
     labels = {name: partial(_get_rows, table[name], rows) for name in table.colnames}
     numbered = [f"{series.name}_{i}" for i in range(len(rows))]
     names = name_channels(f"{series.comments} {series.description}", len(rows), labels) or numbered
-    groups = [table["group"][int(row)] for row in rows] if "group" in table.colnames else [None] * len(rows)
+    if _find_role(series, around) == "emg":
+        yield Signal(path, "emg", (series,), tuple(names))
+        return
+    groups = _get_groups(series)
     distinct = list(dict.fromkeys(groups))
     for group in distinct:
         picks = tuple(i for i, other in enumerate(groups) if other is group)
@@ -286,6 +323,12 @@ def _from_electrodes(path: str, series: ElectricalSeries, around: tuple[str, ...
             yield Signal(path, role, (series,), columns)
         else:
             yield Signal(f"{path}[{group.name}]", role, (series,), columns, picks)
+
+
+def _get_groups(series: ElectricalSeries) -> list[ElectrodeGroup | None]:
+    """Return the electrode group of each column."""
+    rows, table = np.asarray(series.electrodes.data[:], dtype=int), series.electrodes.table
+    return [table["group"][int(row)] for row in rows] if "group" in table.colnames else [None] * len(rows)
 
 
 def _get_rows(column: VectorData, rows: NDArray[np.int_]) -> list[str]:

@@ -103,7 +103,8 @@ def read_planned(session: Session, plan: Plan, config: ReadConfig) -> xr.Dataset
     choices = [*plan.choices, *outputs.choices, *neurons.choices]
     choices += [Choice("clocks", name, reason) for name, reason in strange.items()]
     if not recorded.all():
-        reason = "nothing was recorded in their window"
+        lacking = "was recorded that is not declared invalid" if len(plan.invalid) else "was recorded"
+        reason = f"nothing {lacking} in their window"
         choices.append(Choice("trials left out", str((~recorded).sum()), reason))
     variables: dict[str, Any] = {"mask": mask[recorded]}
     for name, values in (outputs.values | neurons.values | inputs.values).items():

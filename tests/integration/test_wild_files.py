@@ -13,7 +13,9 @@ from pynwb.epoch import TimeIntervals
 from pynwb.misc import IntervalSeries
 
 import nwbrnn
+from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ReadError, UnsupportedFileError
+from nwbrnn.readers import pooled
 from nwbrnn.readers.doctor import diagnose
 from tests.messages import assert_names, names
 
@@ -416,9 +418,10 @@ def test_groups_of_electrodes_for_each_muscle_are_one_emg(read, path, name):
     expected = average(compute_envelope(values, 1000.0), stamps + 0.0005, get_edges(), bin_size=0.02)
     np.testing.assert_allclose(ds["outputs"], expected, rtol=1e-4, atol=1e-9)
     if name == "EMG":  # the path of a group is that of its columns
-        one = nwbrnn.read_nwb(path, window=WINDOW, outputs="acquisition/EMG[EMG_biceps]")
-        assert one["output"].values.tolist() == ["EMG_biceps"]
-        np.testing.assert_array_equal(one["outputs"][..., 0], ds["outputs"][..., 1])
+        for settings in ({"outputs": "acquisition/EMG[EMG_biceps]"}, {"map": {"emg": "EMG[EMG_biceps]"}}):
+            one = nwbrnn.read_nwb(path, window=WINDOW, **settings)
+            assert one["output"].values.tolist() == ["EMG_biceps"]
+            np.testing.assert_array_equal(one["outputs"][..., 0], ds["outputs"][..., 1])
 
 
 @pytest.mark.parametrize("word", ["env", "smoothed", "normalized", "rms"])
@@ -557,18 +560,18 @@ def test_counts_that_are_no_whole_numbers_are_refused(read, path, kind):
     assert "spike_counts" not in ds
 
 
-def test_counts_with_rounding_errors_are_whole_and_tenths_are_not(read, path):
-    counts = np.random.default_rng(0).poisson(0.8, (2500, 4)).astype(float)
+@pytest.mark.parametrize("error", [1e-4, 0.1])
+def test_counts_with_rounding_errors_are_whole_and_tenths_are_not(read, path, error):
+    counts = np.random.default_rng(0).poisson(0.8, (2500, 4))
     emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
-    for error in (1e-4, 0.1):
-        series = create_series("binned_spikes", counts + error, unit="1", rate=50.0)
-        nwbfile = create_file(outputs=[emg, series], spikes=None)
-        if error == 0.1:
-            with pytest.raises(ReadError, match=names(path, "acquisition/binned_spikes", "--rates")):
-                read(nwbfile)
-        else:
-            assert read(nwbfile)["spike_counts"].sum() > 0
-        emg = create_series("EMG", create_envelope(50.0)[0], unit="mV", rate=50.0)
+    series = create_series("binned_spikes", counts + error, unit="1", rate=50.0)
+    nwbfile = create_file(outputs=[emg, series], spikes=None)
+    if error == 1e-4:
+        expected = average(counts, np.arange(2500) / 50 + 0.01, get_edges(), bin_size=0.02)
+        np.testing.assert_array_equal(read(nwbfile)["spike_counts"], expected)
+        return
+    with pytest.raises(ReadError, match=names(path, "acquisition/binned_spikes", "--rates")):
+        read(nwbfile)
 
 
 def test_rates_of_any_name_are_read(read):
@@ -719,3 +722,46 @@ def test_gains_that_spoil_channels_are_reported(path, gains, rule, part):
     if rule == "shape":
         with pytest.raises(ReadError, match=names(path, "acquisition/EMG", "channel_conversion", 3)):
             nwbrnn.read_nwb(path)
+        assert_names(finding.remedy, "channel_conversion")
+
+
+@pytest.mark.parametrize("gain", [1e-6, 1.0])
+def test_gains_count_where_the_doctor_looks_at_values(path, gain):
+    raw, _ = create_raw(1000.0)
+    nwbfile = create_file(outputs=[])
+    region = add_electrodes(nwbfile, ["EMG", "EMG_2"])
+    series = ElectricalSeries(
+        name="EMG", data=1e3 * raw, electrodes=region, rate=1000.0, channel_conversion=[1e-6, gain]
+    )
+    nwbfile.add_acquisition(series)
+    layouts.write(nwbfile, path)
+    rules = find_rules(path)
+    assert ("emg_volts" in rules) == (gain == 1.0)
+    if gain == 1.0:
+        assert_names(rules["emg_volts"].problem, "1 of 2")
+
+
+def test_trials_that_are_declared_invalid_are_not_called_unrecorded(read, path):
+    nwbfile = create_file()
+    nwbfile.add_invalid_time_interval(start_time=GO[3] - 1, stop_time=GO[3] + 1.2)
+    ds = read(nwbfile)
+    np.testing.assert_array_equal(ds["trial"], np.delete(np.arange(N), 3))
+    rule = find_rules(path, window=WINDOW)["trials_unrecorded"]
+    assert_names(rule.problem, "declared invalid", "1 of 24 trials")
+
+
+def test_sessions_after_one_that_cannot_be_read_are_not_opened(path, tmp_path, monkeypatch):
+    layouts.write(create_file(), path)
+    opened = []
+    real = pooled.open_session
+
+    def open_session(source, **options):
+        opened.append(source)
+        return real(source, **options)
+
+    monkeypatch.setattr(pooled, "open_session", open_session)
+    bad = tmp_path / "bad.nwb"
+    bad.write_text("no file")
+    with pytest.raises(UnsupportedFileError, match=names(bad)):
+        nwbrnn.readers.outline_sessions([path, bad, path], ReadConfig())
+    assert len(opened) == 2

@@ -120,10 +120,11 @@ def _report_unrecorded(session: Session, plan: Plan, ds: xr.Dataset) -> Iterator
     n_trials = len(plan.trials.frame)
     left_out = n_trials - ds.sizes["trial"]
     if left_out:
+        lacking = "was recorded that is not declared invalid" if len(plan.invalid) else "was recorded"
         yield Finding(
             "trials_unrecorded",
             session.find_path(plan.trials.table),
-            f"nothing was recorded in the window of {left_out} of {show_count(n_trials, 'trial')}",
+            f"nothing {lacking} in the window of {left_out} of {show_count(n_trials, 'trial')}",
             "no action needed if the recording began later or stopped early; otherwise name other outputs, "
             "rates or times (--outputs, --rates, --align-to)",
             biases=False,

@@ -17,7 +17,7 @@ from nwbrnn.formats.fit.layout import is_module_of_fit
 from nwbrnn.formats.series import read_stamps
 from nwbrnn.limits import is_written
 from nwbrnn.readers.clock import GAP, REGULAR, Clock
-from nwbrnn.readers.discovery import Signal, describe_fault, get_gains
+from nwbrnn.readers.discovery import Fault, Signal, find_fault, get_gains
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, Tally, bias, note
 from nwbrnn.readers.plan import Plan
 from nwbrnn.readers.rules.objects import apply_map
@@ -62,7 +62,7 @@ class SeriesView:
     is_wanted: bool  # whether a fit would read it, or could if nothing else is chosen by the settings
     is_picked: bool  # whether a fit would read it
     emg: str  # whether the user said that EMG is raw, or an envelope; else auto
-    fault: str  # why it cannot be read though its name suggests that it should be; empty if it can
+    fault: Fault | None  # why it cannot be read though its name suggests that it should be
 
     @property
     def role(self) -> str:
@@ -124,7 +124,7 @@ def list_series(session: Session, config: ReadConfig, plan: Plan | None) -> Iter
             continue
         signal = signals.get(id(series))
         is_picked = signal is not None and signal.path in read
-        fault = describe_fault(series) if id(series) in named else ""
+        fault = find_fault(series) if id(series) in named else None
         is_wanted = is_picked or plan is None or not is_chosen
         yield SeriesView(path, series, signal, _read_steps(series), is_wanted, is_picked, config.emg, fault)
 
@@ -272,7 +272,7 @@ def check_stamps_in_bins(view: SeriesView) -> Iterator[Finding]:
 def check_shape(view: SeriesView) -> Iterator[Finding]:
     """Find series named as outputs that are no numbers by time and channel."""
     if view.fault:
-        yield view.report(view.fault, "write the series again, with time first, then channels")
+        yield view.report(*view.fault)
 
 
 def check_data_unwritten(view: SeriesView) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwbrnn.preprocessing import find_factor
+from nwbrnn.readers.discovery import get_gains
 from nwbrnn.readers.doctor.finding import BLOCK, Finding, bias, note
 from nwbrnn.readers.doctor.series import SeriesView
 from nwbrnn.readers.series import RAW_SAMPLING_RATE, looks_raw
@@ -187,7 +188,7 @@ def check_envelope_negative(view: ValueView) -> Iterator[Finding]:
         return
     scale, offset = _get_scaling(view)
     with np.errstate(invalid="ignore"):
-        negative = view.bottom * scale + offset < -_BELOW * view.usual * abs(scale)
+        negative = view.bottom * scale + offset < -_BELOW * view.usual * np.abs(scale)
     if negative.any() and not looks_raw(signal):
         yield note(
             view.path,
@@ -215,11 +216,15 @@ def check_artefacts(view: ValueView) -> Iterator[Finding]:
         )
 
 
-def _get_scaling(view: ValueView) -> tuple[float, float]:
-    """Return the conversion and the offset of a series."""
+def _get_scaling(view: ValueView) -> tuple[Array, float]:
+    """Return the conversion of each channel, and the offset of a series."""
     series = view.series.series
-    scale = float(series.conversion)
-    return 1.0 if np.isnan(scale) else scale, float(series.offset or 0.0)
+    conversion = float(series.conversion)
+    gains, columns = get_gains(series), _find_columns(view.series)
+    scale = np.full(len(columns), 1.0 if np.isnan(conversion) else conversion)
+    if gains is not None:
+        scale *= gains[columns] if len(gains) > 1 else gains
+    return scale, float(series.offset or 0.0)
 
 
 def _find_columns(view: SeriesView) -> list[int]:

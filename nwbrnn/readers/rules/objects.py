@@ -18,7 +18,7 @@ from nwbrnn.config import ReadConfig, Role
 from nwbrnn.dataset import Choice
 from nwbrnn.errors import ConfigError, MissingDataError, ReadError
 from nwbrnn.readers.binned import BinnedCounts
-from nwbrnn.readers.discovery import Signal, describe_fault
+from nwbrnn.readers.discovery import Signal, find_fault
 from nwbrnn.readers.trials import list_values, select_rows
 from nwbrnn.readers.vocabulary import OUTPUT_ROLES
 from nwbrnn.text import list_some, show_count
@@ -60,6 +60,7 @@ class Objects:
 def apply_map(signals: Sequence[Signal], config: ReadConfig) -> list[Signal]:
     """Give signals the roles that the user mapped to them, and remove these roles from all others."""
     given = None if config.stamps == "auto" else config.stamps
+    signals = _split_named(signals, config)
     mapped = [replace(s, stamps_given=given) for s in signals]
     taken: set[str] = set()
     for role, where in config.map.items():
@@ -80,6 +81,15 @@ def apply_map(signals: Sequence[Signal], config: ReadConfig) -> list[Signal]:
     return mapped
 
 
+def _split_named(signals: Sequence[Signal], config: ReadConfig) -> list[Signal]:
+    """Return signals, by electrode group if the settings name a group of their series."""
+    settings = [config.outputs, config.inputs, config.rates]
+    texts = [part for s in settings for part in ((s,) if isinstance(s, str) else s)]
+    named = " ".join([*texts, *config.map.values()])
+    groups = [s.split_groups() if f"{s.path.rsplit('/', 1)[-1]}[" in named else (s,) for s in signals]
+    return [part for parts in groups for part in parts]
+
+
 def choose_outputs(
     signals: Sequence[Signal], config: ReadConfig, *, unusable: Mapping[str, TimeSeries]
 ) -> tuple[tuple[Signal, ...], Choice]:
@@ -96,7 +106,8 @@ def choose_outputs(
             if len(ranked) > 1 and role not in config.map:
                 reason += "; of several, processed ones before raw ones, then by their order in the file"
             return _check_timing(picked), Choice("outputs", _name(picked), reason, others)
-    faults = "; ".join(f"{name}: {describe_fault(series)}" for name, series in unusable.items())
+    found = {name: find_fault(series) for name, series in unusable.items()}
+    faults = "; ".join(f"{name}: {fault.problem}" for name, fault in found.items() if fault is not None)
     if faults:
         raise MissingDataError(f"outputs: expected EMG, force or kinematics that can be read; {faults}")
     if not signals:
@@ -359,11 +370,9 @@ def _take_best(ranked: Sequence[Signal]) -> list[Signal]:
 def _check_timing(signals: tuple[Signal, ...]) -> tuple[Signal, ...]:
     """Refuse signals whose sampling times are unknown."""
     for part in (part for signal in signals for part in signal.split()):
-        fault = describe_fault(part.series[0])
-        if fault:
-            raise ReadError(
-                f"{part.path}: {fault}; write it again with time first, then channels, or choose another"
-            )
+        fault = find_fault(part.series[0])
+        if fault is not None:
+            raise ReadError(f"{part.path}: {fault.problem}; {fault.remedy}, or choose another")
         series = part.series[0]
         starts = series.timestamps is not None or np.isfinite(series.starting_time or 0.0)
         if not (part.interval > 0 and starts):
