@@ -194,7 +194,7 @@ def outline_sessions(paths: Sequence[File], config: ReadConfig) -> PoolPlan:
     """
     if len(paths) < 2:
         raise ConfigError(f"sessions: expected at least two files, but got {len(paths)}; name more")
-    found, unreadable = _outline_files(dict(enumerate(paths)), config, {})
+    found, unreadable = _outline_files(dict(enumerate(paths)), config, {}, all_faults=False)
     if found is None:
         raise next(iter(unreadable.values()))
     return found
@@ -221,7 +221,7 @@ def plan_pool(paths: Sequence[File], config: ReadConfig) -> tuple[PoolPlan | Non
     known: _Known = {}
     while len(paths) - len(unsuitable) > 1:
         chosen = {place: path for place, path in enumerate(paths) if place not in unsuitable}
-        plan, unreadable = _outline_files(chosen, config, known)
+        plan, unreadable = _outline_files(chosen, config, known, all_faults=True)
         found = {place: str(error) for place, error in unreadable.items()}
         if plan is not None:
             places = list(chosen)
@@ -237,11 +237,12 @@ _Known = dict[tuple[int, float | None], tuple[Source, Outline, int, tuple[Choice
 
 
 def _outline_files(
-    paths: Mapping[int, File], config: ReadConfig, known: _Known
+    paths: Mapping[int, File], config: ReadConfig, known: _Known, *, all_faults: bool
 ) -> tuple[PoolPlan | None, dict[int, NwbrnnError]]:
     """Return what would be read from files, or why some of them cannot be read, by their place.
 
-    Each file is opened once for each width of the bins, and what was found is added to ``known``.
+    Each file is opened once for each width of the bins, and what was found is added to ``known``. Unless
+    ``all_faults`` are wanted, none is opened after the first that cannot be read.
     """
     common_bins = None
     for _ in range(2):  # with the bins of each file, and with those that suit all
@@ -252,6 +253,8 @@ def _outline_files(
                     known[place, config.bin_size] = _outline(find_source(path), config)
             except NwbrnnError as error:
                 unreadable[place] = error
+                if not all_faults:
+                    break
         if unreadable:
             return None, unreadable
         sources, outlines, n_units, choices = zip(
