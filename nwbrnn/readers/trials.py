@@ -144,7 +144,7 @@ def _drop_direction_code(values: NDArray[Any]) -> NDArray[Any]:
     if not len(others) or code[0] >= 0 or code[0] != np.rint(code[0]) or np.abs(others).max() > 720:
         return values
     degrees = np.rad2deg(others) if _find_angle_unit(others) == "radians" else others
-    is_target = others.min() >= 0 and others.max() > 0 and _find_angle_unit(others) is not None
+    is_target = others.max() > 0 and _find_angle_unit(others) is not None
     steps = [np.abs(degrees / step - np.rint(degrees / step)).max() < 1e-3 for step in (4.5, 5.0)]
     if code[0] < -720 or (code[0] == -1 and is_target and any(steps)):
         return _drop_direction_code(np.where(values == code[0], np.nan, values))

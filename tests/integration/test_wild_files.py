@@ -16,6 +16,7 @@ import nwbrnn
 from nwbrnn.config import ReadConfig
 from nwbrnn.errors import ReadError, UnsupportedFileError
 from nwbrnn.readers import pooled
+from nwbrnn.readers.clock import Clock
 from nwbrnn.readers.doctor import diagnose
 from tests.messages import assert_names, names
 
@@ -180,6 +181,20 @@ def test_a_recording_of_each_trial_that_lost_a_sample_is_not_rounded(read, path,
     ds = read(create_file(outputs=[create_series("EMG", values[index], unit="mV", timestamps=stamps[index])]))
     assert ds.attrs["bin_size"] == 0.02
     assert "timestamps_rounded" not in find_rules(path)
+
+
+@pytest.mark.parametrize("fault", ["lost", "doubled", "swapped"])
+def test_a_fault_of_a_short_clock_is_no_rounding(fault):
+    stamps = np.arange(90) / 1000
+    if fault == "lost":
+        stamps = np.delete(stamps, 45)
+    elif fault == "doubled":
+        stamps = np.insert(stamps, 45, stamps[45])
+    else:  # at the border of two packets, where both stamps are near the line
+        stamps = np.repeat(np.arange(0.0, 0.4, 0.02), 20)
+        stamps[199], stamps[200] = stamps[200], stamps[199]
+    series = create_series("EMG", np.arange(len(stamps), dtype=float), unit="mV", timestamps=stamps)
+    assert Clock(series).rounding == 0
 
 
 def test_lost_samples_are_no_rounding(read, path):
