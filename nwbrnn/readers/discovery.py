@@ -27,7 +27,7 @@ from nwbrnn.text import shorten, show_count
 _VERSION = re.compile(
     r"raw|notch|filt|pass|rectif|envelope|smooth(?:ed)?|normali[sz]ed|processed|resampl|downsampl|clean"
     # a line that synchronizes devices is recorded with the muscles but is none
-    r"|(?<![a-z])(?:sync|trig|trigger|ttl|rect(?![\s_-]?(?:fem|abd))|env|norm|rms|[hlb]p)(?![a-z])",
+    r"|(?<![a-z])(?:sync|trig|trigger|ttl|rect(?![\s_-]?(?:fem|ab))|env|norm|rms|[hlb]p)(?![a-z])",
     re.IGNORECASE,
 )
 _OF_BIN = r" of (the |each |every |its )?([\d.]+[\s-]?m?s )?bin"

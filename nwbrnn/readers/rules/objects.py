@@ -28,7 +28,7 @@ Counts = Signal | BinnedCounts
 _PROCESSED = re.compile(
     r"envelope|(?<!un)(rectif|preprocess|smooth)|emg_?env|emg.*(?<!un)(processed|normali[sz])"
     # not the rectus femoris
-    r"|emg.*(?<![a-z])(rect(?![\s_-]?(fem|abd))|env|norm|rms)(?![a-z])",
+    r"|emg.*(?<![a-z])(rect(?![\s_-]?(fem|ab))|env|norm|rms)(?![a-z])",
     re.IGNORECASE,
 )
 _LIMB = re.compile(r"hand|finger|arm", re.IGNORECASE)
