@@ -102,7 +102,7 @@ def find_numbers(trials: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return trials with the numbers behind texts and codes, and what means none in columns of directions.
 
     Times and directions that are written as texts become numbers. A text or number that means no direction
-    becomes NaN.
+    becomes NaN, if two directions or more remain.
     """
     numbers, none = trials.copy(), {}
     for name in map(str, trials):
@@ -113,6 +113,8 @@ def find_numbers(trials: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
         if names_direction(name) and values.dtype.kind in "iuf":
             values = _drop_direction_code(values)
             lost = np.isnan(values) & ~pd.isna(stored)
+            if lost.any() and len(np.unique(values[np.isfinite(values)])) < 2:
+                continue  # trials without a direction would be joined with the others, as one condition
             if lost.any():
                 show = str if stored.dtype.kind in "iuf" else repr
                 none[name] = " or ".join(map(show, dict.fromkeys(label_values(stored[lost]).tolist())))

@@ -318,6 +318,8 @@ def test_what_means_no_direction_is_no_angle(read, path, code, unit):
         ([-1, 44, 91, 136], [359, 44, 91, 136]),
         ([-90, -1, 0, 90], [270, 359, 0, 90]),
         ([0, 90, 1080, 270], [0, 90, 0, 270]),  # three turns
+        ([-1, 90, -1, 90], [359, 90, 359, 90]),  # otherwise all trials would be of one condition
+        (["none", "90"], ["none", "90"]),
         ([-1, 0, 2, 4], [-1, 0, 2, 4]),  # codes of targets
         ([-1, 0, 0, 0], [-1, 0, 0, 0]),
         ([-1, 1, -1, 1], [-1, 1, -1, 1]),
