@@ -235,7 +235,7 @@ def test_the_fit_of_a_pool_goes_when_all_of_its_assets_are_fitted_alone(pooled, 
     assert json.loads((pooled / "summary.json").read_text())["superseded"] == {}
 
 
-@pytest.mark.parametrize("why", ["failed", "not listed", "without a file"])
+@pytest.mark.parametrize("why", ["failed", "not listed", "lost"])
 def test_the_fit_of_a_pool_is_kept_as_long_as_an_asset_has_no_other(pooled, why):
     """An asset that is not listed may be in a folder that is not mounted now."""
     alone = [ALONE.replace("ses-1", f"ses-{number}") for number in (1, 2, 3)]
@@ -244,7 +244,7 @@ def test_the_fit_of_a_pool_is_kept_as_long_as_an_asset_has_no_other(pooled, why)
     put(journal, 2, fit=alone[1])
     if why == "failed":
         fail(journal, 3)
-    elif why == "without a file":
+    elif why == "lost":
         put(journal, 3, fit=alone[2])
         (pooled / alone[2]).unlink()
     journal.remove_superseded()
