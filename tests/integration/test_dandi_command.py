@@ -353,14 +353,19 @@ def test_an_asset_that_breaks_while_it_is_read_is_left_out_of_the_pool(
     assert [one["pool"] for one in others] == [[one["path"] for one in others]] * 2
 
 
+def create_subject(root, *sources):
+    """Create the folder of a dandiset with the sessions of one subject."""
+    (root / "sub-T").mkdir(parents=True)
+    for number, source in enumerate(sources):
+        shutil.copy(source, root / "sub-T" / f"sub-T_ses-{number}.nwb")
+
+
 def test_assets_of_a_pool_are_scored_on_the_trained_time_as_others_are(
     recording, other, run_cli, tmp_path, monkeypatch, in_process
 ):
     monkeypatch.setattr(analysis, "_write", lambda *_: None)
     root, out = tmp_path / "000127", tmp_path / "fits"
-    (root / "sub-T").mkdir(parents=True)
-    for number, source in enumerate((recording.path, other)):
-        shutil.copy(source, root / "sub-T" / f"sub-T_ses-{number}.nwb")
+    create_subject(root, recording.path, other)
     run_cli("dandi", root, "-o", out, "--pool", "subject", *SMALL, "--set", "train_until=0.2")
     (cell,) = list_finished(out / "sweep")
     fitted = rebuild_fit(out / "sweep", cell)
@@ -376,9 +381,7 @@ def test_a_session_that_is_too_small_to_be_tested_leaves_the_others_their_scores
 ):
     monkeypatch.setattr(analysis, "_write", lambda *_: None)
     root, out = tmp_path / "000128", tmp_path / "fits"
-    (root / "sub-T").mkdir(parents=True)
-    for number, source in enumerate((recording.path, other)):
-        shutil.copy(source, root / "sub-T" / f"sub-T_ses-{number}.nwb")
+    create_subject(root, recording.path, other)
     with h5py.File(root / "sub-T" / "sub-T_ses-1.nwb", "r+") as file:
         result, directions = (file[f"intervals/trials/{name}"] for name in ("result", "target_dir"))
         good = [result[:].astype("U") == "R", directions[:]]

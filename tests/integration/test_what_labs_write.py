@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import h5py
 import layouts
@@ -42,11 +43,7 @@ def create_file(*, spikes=SPIKES, trials=None, emg=True, shift=0.0, **units):
         layouts.add_units(nwbfile, [train + shift for train in spikes], **units)
     columns = {"go_cue_time": GO + shift, "target_dir": DIRECTION} | (trials or {})
     columns = {name: values for name, values in columns.items() if values is not None}
-    for name in columns:
-        nwbfile.add_trial_column(name, name)
-    for i in range(N):
-        row = {name: values[i] for name, values in columns.items()}
-        nwbfile.add_trial(start_time=START[i] + shift, stop_time=STOP[i] + shift, **row)
+    layouts.add_trials(nwbfile, SimpleNamespace(start=START + shift, stop=STOP + shift), columns)
     return nwbfile
 
 

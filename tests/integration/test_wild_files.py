@@ -1,6 +1,7 @@
 """read_nwb and doctor on layouts that nobody agreed on: rounded clocks, codes, versions of muscles."""
 
 import json
+from types import SimpleNamespace
 
 import h5py
 import layouts
@@ -55,11 +56,7 @@ def create_file(*, outputs=None, trials=None, spikes=SPIKES, shift=0.0):
         layouts.add_units(nwbfile, [train + shift for train in spikes])
     columns = {"go_cue_time": GO + shift, "target_dir": DIRECTION} | (trials or {})
     columns = {name: values for name, values in columns.items() if values is not None}
-    for name in columns:
-        nwbfile.add_trial_column(name, name)
-    for i in range(N):
-        row = {name: values[i] for name, values in columns.items()}
-        nwbfile.add_trial(start_time=START[i] + shift, stop_time=STOP[i] + shift, **row)
+    layouts.add_trials(nwbfile, SimpleNamespace(start=START + shift, stop=STOP + shift), columns)
     return nwbfile
 
 
